@@ -1,0 +1,1 @@
+"""The only room that knows Prefect: joins the others into flows, decides nothing itself."""

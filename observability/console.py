@@ -1,0 +1,84 @@
+"""What every room's desk shares: where the home is, and the two ways to answer (person, machine).
+
+A command answers on stdout: one JSON document with ``--json``, else something made for people.
+Progress and logs go to stderr. Errors are raised; the front desk (thermodrift.py) turns them into
+a message and an exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the front desk hands to every command as the context's object."""
+
+    home: Path
+    debug: bool = False
+
+
+def surroundings(context: typer.Context) -> Surroundings:
+    """The surroundings that the front desk put into `context`."""
+    found = context.find_object(Surroundings)
+    if found is None:  # pragma: no cover - only a desk that is run without the front desk
+        raise RuntimeError("a desk's command was called without the front desk")
+    return found
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document on stdout; times as ISO 8601, paths as text, NaN as null."""
+    sys.stdout.write(json.dumps(_plain(document), indent=2, ensure_ascii=False) + "\n")
+
+
+def stdout() -> Console:
+    """The rich console for answers to people."""
+    from rich.console import Console
+
+    return Console()
+
+
+def stderr() -> Console:
+    """The rich console for progress and messages."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Print a table for people; None shows as a dash."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, title=title or None, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text("-" if cell is None else _cell(cell)) for cell in row))
+    stdout().print(table)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,42 @@
+"""The one record that every judge returns: a question, a yes or a no, and why, with its numbers.
+
+Pure. A decision is a value: it is returned, stored, printed and replayed; above all the "no".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Fact = bool | int | float | str | None
+
+
+class Decision(BaseModel):
+    """An answer to one question, with the reason and the numbers that it rests on.
+
+    `facts` are flat and fit for JSON: a number that is not finite is recorded as None (unknown).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str = Field(description="What was asked: drift, worth, gate, promotion, ...")
+    yes: bool = Field(description="The answer.")
+    because: str = Field(description="One sentence with the numbers that decided it.")
+    facts: Mapping[str, Fact] = Field(
+        default_factory=dict, description="Every number looked at, by its name with its unit."
+    )
+
+    @field_validator("facts")
+    @classmethod
+    def _unknown_rather_than_nan(cls, facts: Mapping[str, Fact]) -> Mapping[str, Fact]:
+        return {name: _finite(value) for name, value in facts.items()}
+
+    def __bool__(self) -> bool:
+        """True for a yes, so that `if gate.judge(...)` reads as a sentence."""
+        return self.yes
+
+
+def _finite(value: Fact) -> Fact:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,28 @@
+"""The tree of errors, and the exit code that each one ends a command with.
+
+Pure. Doors raise subclasses of these that live beside them and also are the builtin they resemble:
+
+    ThermodriftError            1   something failed, and the message says what to do
+    ├── BadConfiguration       78   a file, key or option that a person must correct
+    └── TryAgainLater          75   nothing is wrong, but not now (another process holds the file)
+"""
+
+from __future__ import annotations
+
+
+class ThermodriftError(Exception):
+    """A failure whose message says what failed, why, and what to do about it."""
+
+    exit_code = 1
+
+
+class BadConfiguration(ThermodriftError, ValueError):
+    """A mistake in a file, key or option: names it, what was allowed, and what came."""
+
+    exit_code = 78
+
+
+class TryAgainLater(ThermodriftError):
+    """Something that is right in itself cannot be had at this moment."""
+
+    exit_code = 75

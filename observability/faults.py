@@ -1,0 +1,81 @@
+"""Named fault points: places where a test may kill, fail or delay the process.
+
+Part of the product, so that the promises of docs/guarantees.md are tried on the code that users
+run. A point that nobody armed costs one dictionary look-up. Names are declared in `POINTS`; a test
+goes through all of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+POINTS: dict[str, str] = {
+    "durable.before_write": "before the file aside is written",
+    "durable.before_rename": "the file aside is on disk, its name is still the old one",
+    "durable.after_rename": "the new file has its name",
+    "history.before_spool": "before a commit is spooled",
+    "history.before_fold": "spooled commits are about to be folded in",
+    "history.inside_fold": "rows are inserted, the transaction is still open",
+    "history.after_fold": "folded and committed, the spool files are still there",
+    "cycle.after_predictions": "predictions are logged, the checkpoint is still the old one",
+    "cycle.after_checkpoint": "the checkpoint is new, history does not know of it yet",
+    "cycle.after_history": "checkpoint and history are done, the next batch is not begun",
+    "retrain.before_fit": "a retrain is admitted and about to fit",
+    "retrain.after_store": "the challenger is stored, nobody has judged it yet",
+    "store.before_crown": "the checkpoint names the new champion, the pointer still the old one",
+}
+
+
+@dataclass
+class _Armed:
+    action: str
+    countdown: int
+
+
+_armed: dict[str, _Armed] = {}
+
+
+def arm(point: str, action: str, after: int = 1) -> None:
+    """Make `point` do `action` on its `after`-th passing, and on every one that follows.
+
+    Actions: ``kill`` (SIGKILL, as a power cut would), ``raise`` (OSError: no space left on
+    device), ``delay`` (a tenth of a second, to widen a race).
+    """
+    if point not in POINTS:
+        raise ValueError(f"no fault point is named {point!r}; there are: {', '.join(POINTS)}")
+    if action not in {"kill", "raise", "delay"}:
+        raise ValueError(f"a fault point can kill, raise or delay; came: {action!r}")
+    _armed[point] = _Armed(action, after)
+
+
+def arm_from(text: str) -> None:
+    """Arm from text such as ``durable.before_rename=kill:3,history.after_fold=raise``."""
+    for part in filter(None, text.split(",")):
+        point, _, rest = part.partition("=")
+        action, _, after = rest.partition(":")
+        arm(point, action, int(after or 1))
+
+
+def disarm() -> None:
+    """Forget every armed point."""
+    _armed.clear()
+
+
+def point(name: str) -> None:
+    """Pass a fault point: nothing happens unless a test armed it."""
+    armed = _armed.get(name)
+    if armed is None:
+        return
+    armed.countdown -= 1
+    if armed.countdown > 0:
+        return
+    if armed.action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif armed.action == "raise":
+        raise OSError(errno.ENOSPC, f"fault point {name}: no space left on device")
+    else:
+        time.sleep(0.1)

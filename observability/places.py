@@ -1,0 +1,88 @@
+"""Where everything lies under the home. Pure: names paths, touches none.
+
+HOME/
+  key                          32 random bytes that sign models and checkpoints
+  history.duckdb               the one spine, with history.spool/ beside it
+  prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
+  pipelines/NAME/
+    checkpoint                 models that learn online, detectors, counters, next position
+    predictions/               the prediction log: Parquet, one file per batch of positions
+    models/                    batch models with manifests; champion.json points at one
+    reports/                   drift pages (HTML)
+    lock                       held by the one process that runs this pipeline
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True)
+class PipelinePlaces:
+    """The folder of one pipeline."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The home of one installation."""
+
+    home: Path
+
+    @property
+    def key(self) -> Path:
+        return self.home / "key"
+
+    @property
+    def history(self) -> Path:
+        return self.home / "history.duckdb"
+
+    @property
+    def spool(self) -> Path:
+        return self.home / "history.spool"
+
+    @property
+    def prefect(self) -> Path:
+        return self.home / "prefect"
+
+    @property
+    def pipelines(self) -> Path:
+        return self.home / "pipelines"
+
+    def pipeline(self, name: str) -> PipelinePlaces:
+        """The folder of the pipeline `name`. Raises ValueError for what is not a plain name."""
+        if not PIPELINE_NAME.fullmatch(name):
+            raise ValueError(
+                f"a pipeline's name is 1 to 63 of a-z, 0-9, '-' and '_', "
+                f"and begins with a letter or a digit; came: {name!r}"
+            )
+        return PipelinePlaces(self.pipelines / name)

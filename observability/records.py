@@ -1,0 +1,157 @@
+"""Rows of the history, one frozen model per table. Pure.
+
+Rows are only ever appended; what is true now (an open request, the champion) is a view over them.
+Times are aware UTC. Positions are 0-based places in the pipeline's stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from observability.decision import Decision, Fact
+
+
+class Record(BaseModel):
+    """One row of one table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    table: ClassVar[str]
+
+
+class DecisionRecord(Record):
+    """Something was asked and answered; the "no" is as much a row as the "yes"."""
+
+    table: ClassVar[str] = "decision_rows"
+    decided_at: AwareDatetime
+    pipeline: str
+    run_id: str
+    position: int = Field(description="Next position of the stream when it was decided.")
+    question: str
+    yes: bool
+    because: str
+    facts: Mapping[str, Fact]
+
+    @classmethod
+    def of(
+        cls, decision: Decision, *, decided_at: datetime, pipeline: str, run_id: str, position: int
+    ) -> DecisionRecord:
+        """The row of `decision`."""
+        return cls(
+            decided_at=decided_at,
+            pipeline=pipeline,
+            run_id=run_id,
+            position=position,
+            question=decision.question,
+            yes=decision.yes,
+            because=decision.because,
+            facts=decision.facts,
+        )
+
+
+class RunRecord(Record):
+    """A run started or ended. A run that was killed has no end."""
+
+    table: ClassVar[str] = "run_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    event: Literal["started", "ended"]
+    position: int = Field(description="Next position of the stream at that moment.")
+    outcome: str | None = Field(
+        default=None, description="How it ended: finished, limit, stopped, failed."
+    )
+    because: str | None = None
+    records: int | None = Field(default=None, description="Records that this run went through.")
+    learned: int | None = None
+    rejected: int | None = None
+    seconds: float | None = None
+
+
+class RequestRecord(Record):
+    """A retrain that is wanted, and each thing that became of it."""
+
+    table: ClassVar[str] = "request_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    request_id: str
+    event: Literal["asked", "deferred", "started", "promoted", "kept", "skipped", "refused"]
+    position: int
+    because: str
+    deadline_s: float | None = Field(
+        default=None, description="Seconds after asking at which a deferral ends."
+    )
+    waited_s: float | None = Field(
+        default=None, description="Seconds since asking, on the gate's clock."
+    )
+
+
+class ModelRecord(Record):
+    """A batch model was stored, crowned, kept out, or brought back."""
+
+    table: ClassVar[str] = "model_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    version: str
+    event: Literal["stored", "promoted", "kept", "rolled_back"]
+    position: int
+    recipe: str | None = None
+    rows: int | None = None
+    train_from: int | None = Field(default=None, description="First position it was trained on.")
+    train_to: int | None = Field(default=None, description="Position after the last trained one.")
+    fit_s: float | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    because: str | None = None
+
+
+class ScoreRecord(Record):
+    """What a member scored over a range of positions."""
+
+    table: ClassVar[str] = "score_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    position_from: int
+    position_to: int = Field(description="Position after the last scored one.")
+    member: str = Field(
+        description="served, online, batch, baseline; holdout:champion, older:challenger, ..."
+    )
+    metric: str
+    value: float
+
+
+class RejectRecord(Record):
+    """A record of the stream that changed no model, and why."""
+
+    table: ClassVar[str] = "reject_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    position: int
+    reason: str
+    raw: str
+
+
+class GpuReadingRecord(Record):
+    """What one device said at one moment; None is unknown, never zero."""
+
+    table: ClassVar[str] = "gpu_reading_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    source: str = Field(description="nvml, or the name of a recorded trace.")
+    uuid: str
+    elapsed_s: float | None = None
+    temperature_c: float | None = None
+    memory_temperature_c: float | None = None
+    margin_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    utilization: float | None = None
+    throttle_reasons: str | None = None

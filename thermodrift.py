@@ -1,0 +1,5 @@
+"""The front desk."""
+
+
+def main() -> None:
+    """Run the command line."""
