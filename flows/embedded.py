@@ -1,0 +1,115 @@
+"""Prefect's API for one run on this machine: a server of our own, that dies with us.
+
+Prefect can start such a server by itself, but one that outlives a killed run. Ours watches the pipe
+to its parent and ends when that closes, however the parent ended. It listens on 127.0.0.1 alone, on
+a port that the system picks, and keeps its runs in a file of its own pipeline: two pipelines never
+wait for each other's database.
+
+Run as ``python -m flows.embedded`` by `prefect_api`; not for people.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows import settings
+from observability.errors import ThermodriftError
+
+
+class PrefectUnavailable(ThermodriftError, ConnectionError):
+    """Prefect's embedded API did not start, or stopped answering."""
+
+
+@contextmanager
+def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[str]:
+    """Start a Prefect API that keeps its runs in `database`; yields its URL; stops it at the end.
+
+    Raises PrefectUnavailable where it does not start in time, with the last lines of its log.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    log = database.with_suffix(".log")
+    with log.open("wb") as log_file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "flows.embedded"],
+            cwd=Path(__file__).resolve().parent.parent,
+            env=settings.prefect_server_environment(database),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            # A Ctrl-C in the terminal is ours to answer: the API must outlive it until we are done.
+            start_new_session=True,
+        )
+    try:
+        yield _url_of(child, start_within_s, log)
+    finally:
+        _stop(child)
+
+
+def _url_of(child: subprocess.Popen[str], start_within_s: float, log: Path) -> str:
+    watchdog = threading.Timer(start_within_s, child.kill)
+    watchdog.start()
+    try:
+        assert child.stdout is not None
+        line = child.stdout.readline().strip()
+    finally:
+        watchdog.cancel()
+    if not line:
+        tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise PrefectUnavailable(
+            f"Prefect's embedded API did not start within {start_within_s:.0f} s"
+            f" ({' / '.join(tail) or 'it said nothing'}); its log is {log}. Nothing was learned or"
+            " lost: run again"
+        )
+    return line
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.close()
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    child.stdout.close()
+
+
+def serve() -> None:
+    """Serve Prefect's API until stdin closes; the first line on stdout is its URL."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(ephemeral=True), log_level="error"))
+    port = listening.getsockname()[1]
+    threading.Thread(target=_say_when_started, args=(server, port), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+    server.run(sockets=[listening])
+
+
+def _say_when_started(server: object, port: int) -> None:
+    pause = threading.Event()
+    while not getattr(server, "started", False):
+        pause.wait(0.02)
+    sys.stdout.write(f"http://127.0.0.1:{port}/api\n")
+    sys.stdout.flush()
+
+
+def _end_with_parent(server: object) -> None:
+    sys.stdin.read()
+    # Its database is of interest to nobody once the run is over: end at once, not gracefully.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,65 @@
+"""Where things live and what the environment says: the only reader of the environment.
+
+    THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the working folder)
+    THERMODRIFT_FAULTS    fault points that a test arms, such as durable.before_rename=kill:3
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+"""Nothing is sent anywhere: evidently and Prefect both report home unless told not to."""
+
+
+class Settings(BaseSettings):
+    """What can be set from outside, apart from the pipeline file."""
+
+    model_config = SettingsConfigDict(env_prefix="THERMODRIFT_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default=Path(".thermodrift"), description="Folder that keeps models, checkpoints, history."
+    )
+    faults: str = Field(default="", description="Armed fault points: for tests of recovery.")
+
+
+def silence_telemetry() -> None:
+    """Turn off the telemetry of our dependencies; call it before they are imported."""
+    os.environ.update(QUIET)
+
+
+def prefect_server_environment(database: Path) -> dict[str, str]:
+    """The environment of an embedded Prefect API that keeps its runs in `database`.
+
+    Settings of the user's own Prefect do not reach it: it is ours, and nobody else talks to it.
+    """
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    return {
+        **inherited,
+        **QUIET,
+        "PREFECT_HOME": str(database.parent),
+        "PREFECT_PROFILES_PATH": str(database.parent / "profiles.toml"),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+    }
+
+
+def prepare_prefect(home: Path) -> None:
+    """Point Prefect's client at our own home before it is first imported.
+
+    A run on this machine is the same whatever profile or server the user's own Prefect knows.
+    """
+    for key in [key for key in os.environ if key.startswith("PREFECT_")]:
+        del os.environ[key]
+    os.environ.update(QUIET)
+    os.environ["PREFECT_HOME"] = str(home)
+    os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
+    os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"

@@ -1,0 +1,181 @@
+"""The online member: river models that predict a record first and then learn it.
+
+Maths: no disk, no clock. A recipe is a name from `RECIPES`, or ``module:factory`` for one's own.
+Missing numbers are imputed by their running mean and missing categories are a category of their
+own, in every recipe, so that a blank cell never reaches a model. An answer that is not finite is
+no answer: the member is absent for that record and says so in `silent`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import factory
+from models.blend import Answer
+from models.example import Features, Label, Schema, Task
+from observability.errors import BadConfiguration
+
+MISSING = "(missing)"
+"""The category that stands for a blank cell."""
+
+
+class OnlineRecipe(BaseModel):
+    """The knobs of the online member, TOML table ``[online]``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    recipe: str = Field(
+        default="hoeffding_adaptive_tree",
+        description="linear, hoeffding_adaptive_tree, adaptive_random_forest, or module:factory "
+        "(a module beside the pipeline file or installed).",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of whatever is random in the recipe.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters handed to the recipe's river model."
+    )
+
+
+class OnlineMember:
+    """A river model behind one face: `predict`, then `learn`, for classes and for values."""
+
+    def __init__(self, model: Any, task: Task) -> None:
+        self.model = model
+        self.task = task
+        self.silent = 0
+        """Records on which the model answered something that is not finite."""
+
+    def predict(self, record: Features) -> Answer:
+        """Probabilities by class (summing to 1) or a value; None before anything is known."""
+        if self.task == "regression":
+            return self._finite(self.model.predict_one(record))
+        return self._shares(self.model.predict_proba_one(record))
+
+    def learn(self, record: Features, label: Label) -> None:
+        """Learn one record."""
+        self.model.learn_one(record, label)
+
+    def _finite(self, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            self.silent += 1
+            return None
+        return value
+
+    def _shares(self, masses: Mapping[Label, float]) -> Mapping[Label, float] | None:
+        # Trees may answer masses that do not sum to 1, and all zeros where a leaf is new.
+        total = sum(masses.values())
+        if 0.999999 < total < 1.000001:
+            return masses
+        if total > 0.0 and total != math.inf:
+            return {label: mass / total for label, mass in masses.items()}
+        if total != 0.0:
+            self.silent += 1
+        return None
+
+
+def build(recipe: OnlineRecipe, schema: Schema, beside: Path | None = None) -> OnlineMember:
+    """A member that has learned nothing. Raises BadConfiguration for what cannot be built."""
+    if ":" in recipe.recipe:
+        model = _own(recipe, schema, beside)
+    else:
+        model = _named(recipe, schema)
+    return OnlineMember(_imputer(schema) | model, schema.task)
+
+
+def _named(recipe: OnlineRecipe, schema: Schema) -> Any:
+    maker = RECIPES.get(recipe.recipe)
+    if maker is None:
+        raise BadConfiguration(
+            f"online.recipe: {recipe.recipe!r} is no recipe; choose one of "
+            f"{', '.join(sorted(RECIPES))}, or name your own as module:factory"
+        )
+    try:
+        return maker(schema, recipe.seed, recipe.params)
+    except (TypeError, ValueError) as error:
+        raise BadConfiguration(f"online.params: {recipe.recipe} refuses them: {error}") from error
+
+
+def _own(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> Any:
+    make = factory.find(recipe.recipe, beside)
+    offered = {"task": schema.task, "seed": recipe.seed, **recipe.params}
+    takes = inspect.signature(make).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+        offered = {
+            key: value for key, value in offered.items() if key in takes or key in recipe.params
+        }
+    try:
+        model = make(**offered)
+    except (TypeError, ValueError) as error:
+        raise BadConfiguration(f"online.recipe: {recipe.recipe} failed: {error}") from error
+    asked = "predict_one" if schema.task == "regression" else "predict_proba_one"
+    if not (hasattr(model, "learn_one") and hasattr(model, asked)):
+        raise BadConfiguration(
+            f"online.recipe: {recipe.recipe} answered a {type(model).__name__}; "
+            f"a river model with learn_one and {asked} was expected"
+        )
+    return model
+
+
+def _imputer(schema: Schema) -> Any:
+    from river import preprocessing, stats
+
+    return preprocessing.StatImputer(
+        *[(name, stats.Mean()) for name in schema.numbers],
+        *[(name, MISSING) for name in schema.categories],
+    )
+
+
+def one_hot(record: Features) -> dict[str, float]:
+    """Text features as ``name=value: 1.0``, in the record's order.
+
+    river's own encoder keeps values in sets, whose order differs from process to process, and with
+    it the last bit of every sum: a resumed run would not equal an undisturbed one.
+    """
+    return {f"{name}={value}": 1.0 for name, value in record.items()}
+
+
+def _linear(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
+    from river import compose, linear_model, preprocessing
+
+    numbers = compose.Select(*schema.numbers) | preprocessing.StandardScaler()
+    categories = compose.Select(*schema.categories) | compose.FuncTransformer(one_hot)
+    if not schema.categories:
+        features = preprocessing.StandardScaler()
+    elif not schema.numbers:
+        features = compose.FuncTransformer(one_hot)
+    else:
+        features = numbers + categories
+    if schema.task == "classification":
+        return features | linear_model.SoftmaxRegression(**params)
+    return features | preprocessing.TargetStandardScaler(
+        regressor=linear_model.LinearRegression(**params)
+    )
+
+
+def _hoeffding_adaptive_tree(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
+    from river import tree
+
+    kind = (
+        tree.HoeffdingAdaptiveTreeClassifier
+        if schema.task == "classification"
+        else tree.HoeffdingAdaptiveTreeRegressor
+    )
+    return kind(**{"seed": seed, "nominal_attributes": schema.categories or None, **params})
+
+
+def _adaptive_random_forest(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
+    from river import forest
+
+    kind = forest.ARFClassifier if schema.task == "classification" else forest.ARFRegressor
+    return kind(**{"seed": seed, "nominal_attributes": schema.categories or None, **params})
+
+
+RECIPES: Mapping[str, Callable[[Schema, int, Mapping[str, Any]], Any]] = {
+    "linear": _linear,
+    "hoeffding_adaptive_tree": _hoeffding_adaptive_tree,
+    "adaptive_random_forest": _adaptive_random_forest,
+}
