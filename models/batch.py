@@ -1,0 +1,536 @@
+"""Offline learning: fit on a window of the past, answer for frames, be compared on held-out rows.
+
+Maths: reads no disk and no clock but the one it is given, and decides nothing: that is for
+`models.promotion`. Time runs downwards in every frame: the newest row is the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.example import Label, Schema, Task
+from models.promotion import Contest
+from observability.errors import BadConfiguration, ThermodriftError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEWEST_HELD_OUT = 10
+"""Rows below which a comparison of models says nothing."""
+HUGE = 1e30
+"""Numbers are cut here: beyond, float32 and sums of squares overflow inside estimators."""
+TINY = 1e-15
+"""Least probability that the log loss believes, as in scikit-learn's."""
+PREDICTION = "prediction"
+"""The column of a reference that holds what the model answered on its hold-out rows."""
+
+
+class TooLittleToLearn(ThermodriftError, ValueError):
+    """Too few rows, or a single class: nothing can be learned from this window."""
+
+
+class BatchCannotLearn(ThermodriftError, RuntimeError):
+    """The estimator itself failed while it was fitted."""
+
+
+class BatchAnswersNothing(ThermodriftError, ValueError):
+    """A model failed to predict, or its answer is not a finite number or a probability."""
+
+
+class BatchRecipe(BaseModel):
+    """How batch models are made: the table [batch]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str = Field(
+        default="hist_gradient_boosting",
+        description="hist_gradient_boosting, random_forest, linear, sgd, or 'module:factory'.",
+    )
+    window: int = Field(
+        default=10_000, ge=20, description="Newest labelled rows used, hold-out included."
+    )
+    holdout: float = Field(
+        default=0.2, gt=0, le=0.9, description="Share of the window, the newest, only scored on."
+    )
+    min_rows: int = Field(
+        default=200, ge=20, description="Fewest rows of a window, hold-out included, to learn from."
+    )
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Makes a fit repeatable.")
+    older_rows: int = Field(
+        default=1000, ge=0, description="Rows of an older window scored too, against forgetting."
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="The estimator's own parameters, passed on to it."
+    )
+
+
+@dataclass(frozen=True)
+class BatchPrediction:
+    """Answers for n rows: n values, and in classification probabilities of shape (n, classes)."""
+
+    values: list[Label]
+    probabilities: NDArray[np.float64] | None
+    labels: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class BatchModel:
+    """A fitted model that pickles.
+
+    `labels` are its classes in the order of its probabilities, and empty in regression.
+    """
+
+    task: Task
+    labels: tuple[Label, ...]
+    schema: Schema | None
+    preparation: Any
+    estimator: Any
+
+    def predict(self, frame: pd.DataFrame) -> BatchPrediction:
+        """Answers for `frame`, whose columns are the schema's in any order; extra ones are ignored.
+
+        Always finite; probabilities are float64 and sum to 1 in every row. A class is the most
+        probable one. An estimator without probabilities gives them by its decision function
+        (logistic, or softmax of it), or else all to the class it predicts.
+        Raises BatchAnswersNothing.
+        """
+        if len(frame) == 0:
+            return self._nothing()
+        from models import recipes
+
+        try:
+            with recipes.quiet():
+                matrix = self.preparation.transform(_tamed(frame, self.schema))
+                raw = self._raw(matrix)
+        except Exception as error:
+            raise BatchAnswersNothing(
+                f"the batch model failed on {len(frame)} rows: {type(error).__name__}: {error}; "
+                f"check that the frame has the columns it was trained on"
+            ) from error
+        return self._checked(raw, len(frame))
+
+    def _nothing(self) -> BatchPrediction:
+        empty = np.empty((0, len(self.labels))) if self.task == "classification" else None
+        return BatchPrediction([], empty, self.labels)
+
+    def _raw(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.task == "regression":
+            return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
+        if hasattr(self.estimator, "predict_proba"):
+            return np.asarray(self.estimator.predict_proba(matrix), dtype=np.float64)
+        if hasattr(self.estimator, "decision_function"):
+            scores = np.asarray(self.estimator.decision_function(matrix), dtype=np.float64)
+            return _softmax(
+                np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
+            )
+        codes = np.asarray(self.estimator.predict(matrix)).astype(np.intp).ravel()
+        return np.eye(len(self.labels))[codes]
+
+    def _checked(self, raw: NDArray[np.float64], rows: int) -> BatchPrediction:
+        if self.task == "regression":
+            values = raw.reshape(-1)
+            self._refuse_unless(values.shape == (rows,), raw.shape, (rows,))
+            self._refuse_non_finite(np.isfinite(values))
+            return BatchPrediction(list(values.tolist()), None)
+        self._refuse_unless(
+            raw.shape == (rows, len(self.labels)), raw.shape, (rows, len(self.labels))
+        )
+        probabilities = np.clip(raw, 0.0, 1.0)
+        totals = probabilities.sum(axis=1, keepdims=True)
+        self._refuse_non_finite(np.isfinite(raw).all(axis=1) & (totals[:, 0] > 0))
+        probabilities = probabilities / totals
+        best = probabilities.argmax(axis=1)
+        return BatchPrediction([self.labels[each] for each in best], probabilities, self.labels)
+
+    def _refuse_unless(self, right: bool, came: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        if not right:
+            raise BatchAnswersNothing(
+                f"the batch model ({type(self.estimator).__name__}) must answer in the shape "
+                f"{wanted}; came: {came}; correct its factory"
+            )
+
+    def _refuse_non_finite(self, fine: NDArray[np.bool_]) -> None:
+        if not fine.all():
+            raise BatchAnswersNothing(
+                f"the batch model ({type(self.estimator).__name__}) gave no finite answer for "
+                f"{int((~fine).sum())} of {len(fine)} rows; it diverged: train it with another "
+                f"recipe or other [batch.params]"
+            )
+
+
+def fit(
+    frame: pd.DataFrame,
+    labels: Sequence[Label],
+    recipe: BatchRecipe,
+    schema: Schema,
+    beside: Path | None = None,
+) -> BatchModel:
+    """A model of `recipe` learned from all rows of `frame`, the same for the same seed.
+
+    Raises TooLittleToLearn (fewer rows than the training part of `min_rows`, or one class only),
+    BadConfiguration (an unknown recipe or parameter) and BatchCannotLearn.
+    """
+    fewest = split(recipe.min_rows, recipe)[0].stop
+    if len(frame) < fewest:
+        raise TooLittleToLearn(
+            f"{len(frame)} rows are too few to fit a batch model: {fewest} are needed "
+            f"([batch] min_rows without the hold-out); wait for more, or lower min_rows"
+        )
+    if len(frame) != len(labels):
+        raise ValueError(f"{len(frame)} rows came with {len(labels)} labels")
+    classes, targets = _encoded(labels, schema.task)
+    schema = _filled(frame, schema)
+    from models import recipes
+
+    made = recipes.build(recipe.recipe, recipe.params, schema.task, recipe.seed, schema, beside)
+    return _fitted(made, frame, targets, classes, schema, recipe.recipe)
+
+
+def _filled(frame: pd.DataFrame, schema: Schema) -> Schema:
+    """`schema` without the columns that hold nothing here: there is nothing to learn from them."""
+    filled = tuple(column for column in schema.columns if frame[column.name].notna().any())
+    if not filled:
+        raise TooLittleToLearn(
+            f"no feature has a value in any of {len(frame)} rows; check the stream's columns: "
+            f"{', '.join(schema.names) or 'there are none'}"
+        )
+    return schema.model_copy(update={"columns": filled})
+
+
+def _fitted(
+    made: Any,
+    frame: pd.DataFrame,
+    targets: NDArray[Any],
+    classes: tuple[Label, ...],
+    schema: Schema,
+    name: str,
+) -> BatchModel:
+    from sklearn.utils._param_validation import InvalidParameterError
+
+    from models import recipes
+
+    try:
+        with recipes.quiet():
+            matrix = made.preparation.fit_transform(_tamed(frame, schema))
+            made.estimator.fit(matrix, targets)
+    except InvalidParameterError as error:
+        raise BadConfiguration(f"[batch.params] does not suit {name!r}: {error}") from error
+    except Exception as error:
+        raise BatchCannotLearn(
+            f"fitting {name!r} on {len(frame)} rows failed with {type(error).__name__}: {error}; "
+            f"change [batch] recipe or [batch.params]"
+        ) from error
+    return BatchModel(schema.task, classes, schema, made.preparation, made.estimator)
+
+
+def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], NDArray[Any]]:
+    """Classes and codes 0..k-1 (some libraries take nothing else), or () and the values."""
+    if task == "regression":
+        values = np.asarray(labels, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise TooLittleToLearn(
+                f"{int((~np.isfinite(values)).sum())} of {len(values)} targets are not finite "
+                f"numbers; leave those rows out"
+            )
+        return (), values
+    classes = _classes(labels)
+    if len(classes) < 2:
+        raise TooLittleToLearn(
+            f"all {len(labels)} rows are of one class ({classes}); at least 2 classes are needed: "
+            f"wait for more rows, or widen [batch] window"
+        )
+    codes = {label: code for code, label in enumerate(classes)}
+    return classes, np.array([codes[label] for label in labels], dtype=np.int64)
+
+
+def _classes(labels: Sequence[Label]) -> tuple[Label, ...]:
+    # A stream's labels are all of one kind (Schema.label_kind), so they can be ordered.
+    return tuple(sorted(set(labels)))
+
+
+def baseline(labels: Sequence[Label], task: Task) -> BatchModel:
+    """The dummy that every model must beat: class shares, or the median of `labels`."""
+    from models import recipes
+
+    if not labels:
+        raise TooLittleToLearn("a baseline needs at least one label; none came")
+    made = recipes.dummy(task)
+    classes = () if task == "regression" else _classes(labels)
+    codes = {label: code for code, label in enumerate(classes)}
+    targets = [codes[label] if codes else label for label in labels]
+    made.estimator.fit(np.zeros((len(labels), 1)), np.asarray(targets))
+    return BatchModel(task, classes, None, made.preparation, made.estimator)
+
+
+def _tamed(frame: pd.DataFrame, schema: Schema | None) -> pd.DataFrame:
+    """The schema's columns alone: numbers float64 within ±1e30 or NaN, categories text or None."""
+    import pandas as pd
+
+    if schema is None:
+        return frame
+    columns: dict[str, Any] = {}
+    for column in schema.columns:
+        values = frame[column.name]
+        if column.kind == "number":
+            columns[column.name] = np.clip(
+                values.to_numpy(np.float64, na_value=np.nan), -HUGE, HUGE
+            )
+        else:
+            columns[column.name] = _texts(values)
+    return pd.DataFrame(columns, columns=schema.names)
+
+
+def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    texts = [
+        None if missing else str(value)
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]
+    return pd.Series(texts, dtype=object)
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    grown = np.exp(scores - scores.max(axis=1, keepdims=True))
+    softened: NDArray[np.float64] = grown / grown.sum(axis=1, keepdims=True)
+    return softened
+
+
+def split(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
+    """The rows to fit on, and the newest ones held out: at least one of each where rows > 1."""
+    held_out = min(max(round(rows * recipe.holdout), 1), max(rows - 1, 0))
+    return slice(0, rows - held_out), slice(rows - held_out, rows)
+
+
+def score(labels: Sequence[Label], prediction: BatchPrediction, task: Task) -> dict[str, float]:
+    """accuracy, log_loss and macro_f1 in classification; mae, rmse and r2 in regression.
+
+    A class that the model never saw costs the clipped log loss of a probability of 1e-15. Macro F1
+    runs over the classes that are there or were predicted. r2 of a constant target is 1 where the
+    prediction is exact, else 0. Every metric is NaN where there are no rows.
+    """
+    if len(labels) != len(prediction.values):
+        raise ValueError(f"{len(labels)} labels came with {len(prediction.values)} predictions")
+    if task == "regression":
+        return _regression_scores(labels, prediction)
+    return _classification_scores(labels, prediction)
+
+
+def _classification_scores(
+    labels: Sequence[Label], prediction: BatchPrediction
+) -> dict[str, float]:
+    if not labels:
+        return dict.fromkeys(("accuracy", "log_loss", "macro_f1"), math.nan)
+    hits = [label == value for label, value in zip(labels, prediction.values, strict=True)]
+    return {
+        "accuracy": float(np.mean(hits)),
+        "log_loss": _log_loss(labels, prediction),
+        "macro_f1": _macro_f1(labels, prediction.values),
+    }
+
+
+def _log_loss(labels: Sequence[Label], prediction: BatchPrediction) -> float:
+    if prediction.probabilities is None:
+        return math.nan
+    codes = {label: code for code, label in enumerate(prediction.labels)}
+    believed = [
+        float(row[codes[label]]) if label in codes else 0.0
+        for label, row in zip(labels, prediction.probabilities, strict=True)
+    ]
+    return float(-np.log(np.clip(believed, TINY, 1.0)).mean())
+
+
+def _macro_f1(labels: Sequence[Label], values: Sequence[Label]) -> float:
+    pairs = list(zip(labels, values, strict=True))
+    scores = []
+    for each in set(labels) | set(values):
+        hits = sum(label == value == each for label, value in pairs)
+        named = sum((label == each) + (value == each) for label, value in pairs)
+        scores.append(2 * hits / named)
+    return float(np.mean(scores))
+
+
+def _regression_scores(labels: Sequence[Label], prediction: BatchPrediction) -> dict[str, float]:
+    if not labels:
+        return dict.fromkeys(("mae", "rmse", "r2"), math.nan)
+    truth = np.asarray(labels, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        errors = truth - np.asarray(prediction.values, dtype=np.float64)
+        squares = float((errors**2).sum())
+        spread = float(((truth - truth.mean()) ** 2).sum())
+        explained = 1 - squares / spread if spread > 0 else float(squares == 0)
+        return {
+            "mae": float(np.abs(errors).mean()),
+            "rmse": math.sqrt(squares / len(truth)),
+            "r2": explained,
+        }
+
+
+def loss(scores: dict[str, float], task: Task) -> float:
+    """The one number that models are compared by, lower is better: the error rate, or the mae."""
+    return 1.0 - scores["accuracy"] if task == "classification" else scores["mae"]
+
+
+@dataclass(frozen=True, eq=False)
+class Challenge:
+    """A challenger, what it was compared with, and the rows it stands for.
+
+    `scores` holds `score`'s metrics under holdout:challenger, holdout:champion, holdout:baseline,
+    older:challenger, older:champion and older:baseline; a champion or an older window that there
+    is not has no entry.
+    """
+
+    model: BatchModel
+    reference: pd.DataFrame
+    scores: dict[str, dict[str, float]]
+    fit_s: float
+    rows: int
+    holdout_rows: int
+
+    @property
+    def contest(self) -> Contest:
+        """The losses of this challenge, as `promotion.judge` wants them."""
+        losses = {who: loss(scores, self.model.task) for who, scores in self.scores.items()}
+        return Contest(
+            holdout_rows=self.holdout_rows,
+            challenger_loss=losses["holdout:challenger"],
+            baseline_loss=losses["holdout:baseline"],
+            champion_loss=losses.get("holdout:champion"),
+            older_challenger_loss=losses.get("older:challenger"),
+            older_champion_loss=losses.get("older:champion"),
+        )
+
+
+def challenge(
+    frame: pd.DataFrame,
+    labels: Sequence[Label],
+    *,
+    recipe: BatchRecipe,
+    schema: Schema,
+    clock: Callable[[], float],
+    champion: BatchModel | None = None,
+    older: tuple[pd.DataFrame, Sequence[Label]] | None = None,
+    beside: Path | None = None,
+    reference_rows: int = 5000,
+) -> Challenge:
+    """Fit on the older part of a window, and score all contestants on its newest rows.
+
+    `frame` and `labels` are the window in time order, cut to its newest `recipe.window` rows;
+    `older` is a window from before it, of which the newest `recipe.older_rows` are scored. `clock`
+    counts seconds. A champion that cannot answer scores NaN. Raises what `fit` raises, and
+    TooLittleToLearn where fewer than 10 rows would be held out.
+    """
+    if PREDICTION in {*schema.names, schema.target}:
+        raise BadConfiguration(
+            f"a column of the stream is called {PREDICTION!r}, which a reference needs for the "
+            f"model's answers; rename that column in the data"
+        )
+    frame, labels = _newest(frame, labels, recipe.window)
+    train, held_out = _parts(len(frame), recipe)
+    started = clock()
+    model = fit(frame.iloc[train], labels[train], recipe, schema, beside)
+    fit_s = clock() - started
+    contestants = {"challenger": model, "baseline": baseline(labels[train], schema.task)}
+    if champion is not None:
+        contestants["champion"] = champion
+    answered = model.predict(frame.iloc[held_out])
+    scores = _compare("holdout", contestants, frame.iloc[held_out], labels[held_out])
+    if older is not None and recipe.older_rows and len(older[0]):
+        scores |= _compare("older", contestants, *_newest(*older, recipe.older_rows))
+    reference = _reference(frame, labels, answered.values, schema).tail(reference_rows)
+    return Challenge(
+        model,
+        reference.reset_index(drop=True),
+        scores,
+        fit_s,
+        rows=train.stop,
+        holdout_rows=len(answered.values),
+    )
+
+
+def _newest(
+    frame: pd.DataFrame, labels: Sequence[Label], rows: int
+) -> tuple[pd.DataFrame, Sequence[Label]]:
+    return frame.iloc[-rows:], labels[-rows:]
+
+
+def _parts(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
+    if rows < recipe.min_rows:
+        raise TooLittleToLearn(
+            f"a window of {rows} rows is too short for a retrain: [batch] min_rows is "
+            f"{recipe.min_rows}; wait for more labelled rows, or lower it"
+        )
+    train, held_out = split(rows, recipe)
+    if rows - train.stop < FEWEST_HELD_OUT:
+        raise TooLittleToLearn(
+            f"{rows - train.stop} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
+            f"needed to compare models; raise [batch] holdout or window"
+        )
+    return train, held_out
+
+
+def _compare(
+    window: str, contestants: dict[str, BatchModel], frame: pd.DataFrame, labels: Sequence[Label]
+) -> dict[str, dict[str, float]]:
+    return {
+        f"{window}:{who}": _scores_of(who, model, frame, labels)
+        for who, model in contestants.items()
+    }
+
+
+def _scores_of(
+    who: str, model: BatchModel, frame: pd.DataFrame, labels: Sequence[Label]
+) -> dict[str, float]:
+    try:
+        return score(labels, model.predict(frame), model.task)
+    except BatchAnswersNothing:
+        if who != "champion":
+            raise
+        return dict.fromkeys(score([], model.predict(frame.iloc[:0]), model.task), math.nan)
+
+
+def _reference(
+    frame: pd.DataFrame, labels: Sequence[Label], answers: list[Label], schema: Schema
+) -> pd.DataFrame:
+    import pandas as pd
+
+    unanswered = [None] * (len(frame) - len(answers))
+    made = _tamed(frame, schema)
+    made[schema.target] = pd.Series(list(labels), dtype=object)
+    made[PREDICTION] = pd.Series([*unanswered, *answers], dtype=object)
+    return typed_reference(made, schema)
+
+
+def typed_reference(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """A reference with the types it has in memory, whatever a file made of them.
+
+    Numbers are float64 with NaN for missing, categories object with None; the target is object
+    (int or str), or float64 in regression; so is the prediction, None or NaN where there is none.
+    """
+    import pandas as pd
+
+    typed = _tamed(frame, schema)
+    for name in (schema.target, PREDICTION):
+        typed[name] = pd.Series(_labels(frame[name], schema), dtype=_label_type(schema))
+    return typed
+
+
+def _label_type(schema: Schema) -> type[Any]:
+    return float if schema.task == "regression" else object
+
+
+def _labels(values: pd.Series[Any], schema: Schema) -> list[Label | None]:
+    kinds: dict[str, Callable[[Any], Label]] = {"int": int, "str": str, "float": float}
+    cast = kinds[schema.label_kind]
+    return [
+        None if missing else cast(value)
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]
