@@ -1,0 +1,77 @@
+# Everything that this project is worked with. It needs make, and Python 3.11, 3.12 or 3.13.
+# `make PYTHON=/path/to/python3.12 test` picks the Python of a new environment; `make clean` first.
+# Plain enough for GNU make 3.81, which macOS ships.
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+READY := $(VENV)/.ready
+
+# Our dependencies would report home.
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do \
+		printf 'make %-8s %s\n' "$$name" "$$what"; done
+
+setup: $(READY) ## Create .venv with the locked dependencies and this project in it
+
+demo: $(READY) ## Run the whole loop on the example stream, from a fresh home
+	rm -rf .thermodrift-demo
+	$(VENV)/bin/thermodrift --home .thermodrift-demo run examples/elec2.toml
+
+test: $(READY) ## Run the tests; ARGS="-k drift" picks some
+	$(VENV)/bin/pytest $(ARGS)
+
+lint: $(READY) ## Check style, types, the walls between the rooms, and the lock
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	@if grep -nE '://|^[[:space:]]*(-i|-f|--index-url|--extra-index-url|--find-links|--trusted-host)' \
+		requirements.lock; then \
+		echo 'requirements.lock names an index or an address; make lock writes one that does not' >&2; \
+		exit 1; fi
+
+lock: $(READY) ## Resolve requirements.lock anew; ARGS=--upgrade takes the newest versions
+	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--quiet --output-file requirements.lock $(ARGS)
+
+clean: ## Remove the environment, the demo's home and every cache
+	rm -rf $(VENV) .thermodrift-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The lock is complete, so pip need not resolve; pip check says if that should ever be untrue.
+$(READY): requirements.lock pyproject.toml
+	@rm -f $(READY)
+	@set -e; $(FIND_PYTHON); \
+	if ! $(VENV)/bin/python -c '$(FITS)' 2>/dev/null; then \
+		echo "Creating $(VENV) with $$($$python --version)"; \
+		"$$python" -m venv --clear $(VENV); fi
+	@echo 'Installing what requirements.lock says: about a minute'
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
+		--no-deps --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
+		--no-deps --no-build-isolation -e .
+	$(VENV)/bin/python -m pip check
+	@touch $(READY)
+
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+
+# A name on the path is no proof: a version manager's shim may be there and fail when it is run.
+define FIND_PYTHON
+python=; for each in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3 python); do \
+	if "$$each" -c '$(FITS)' >/dev/null 2>&1; then python="$$each"; break; fi; done; \
+if [ -z "$$python" ]; then \
+	echo 'No Python that thermodrift can use: it needs 3.11, 3.12 or 3.13, with venv.' >&2; \
+	for each in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3 python); do \
+		echo "  $$each: $$("$$each" --version 2>&1 | head -n 1)" >&2; done; \
+	echo 'Install one (Debian and Ubuntu keep venv apart: apt install python3-venv), or name one:' >&2; \
+	echo '  make PYTHON=/path/to/python3.12 setup' >&2; exit 1; fi
+endef
