@@ -1,0 +1,267 @@
+"""The desk of the models: list, show and verify versions, and move the crown by hand.
+
+Decides nothing: `promote` and `rollback` are a person's own word, recorded in the history as such.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from observability import console
+from observability.console import JsonOption
+from observability.errors import BadConfiguration, ThermodriftError
+from observability.places import Places
+
+if TYPE_CHECKING:
+    from models.store import Manifest, Store
+
+models_app = typer.Typer(
+    help="Batch models: which there are, which one serves.", no_args_is_help=True
+)
+
+PipelineArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PIPELINE]",
+        help="A pipeline's name or its TOML file; may be left out if the home has only one.",
+    ),
+]
+WordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PIPELINE] [VERSION]",
+        help="The pipeline may be left out if the home has only one; without a version: the "
+        "champion (show), or all (verify).",
+    ),
+]
+PromotedArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[PIPELINE] VERSION",
+        help="The version to serve from now on; the pipeline may be left out if there is only one.",
+    ),
+]
+
+
+@models_app.command("ls")
+def list_models(
+    context: typer.Context, pipeline: PipelineArgument = None, as_json: JsonOption = False
+) -> None:
+    """List all versions of a pipeline, oldest first."""
+    _, store = _opened(context, [pipeline] if pipeline else [])
+    champion, manifests = store.champion(), store.ls()
+    if as_json:
+        console.print_json([_document(each, champion) for each in manifests])
+        return
+    console.print_table(
+        ("version", "champion", "recipe", "rows", "positions", "loss on hold-out", "created"),
+        [_row(each, champion) for each in manifests],
+    )
+
+
+@models_app.command()
+def show(context: typer.Context, words: WordsArgument = None, as_json: JsonOption = False) -> None:
+    """Show one version's manifest: its scores, positions, hashes and libraries."""
+    version, store = _opened(context, words or [])
+    champion = store.champion()
+    chosen = version or champion
+    if chosen is None:
+        raise BadConfiguration("there is no champion yet to show; name a version: models ls")
+    manifest = store.manifest(chosen)
+    document = _document(manifest, champion)
+    if as_json:
+        console.print_json(document)
+        return
+    apart = {"scores", "record_schema"}
+    console.print_table(
+        ("key", "value"), [item for item in document.items() if item[0] not in apart]
+    )
+    console.print_table(
+        ("scored", "metric", "value"),
+        [
+            (who, metric, value)
+            for who, each in manifest.scores.items()
+            for metric, value in each.items()
+        ],
+    )
+
+
+@models_app.command()
+def verify(
+    context: typer.Context, words: WordsArgument = None, as_json: JsonOption = False
+) -> None:
+    """Check signatures, hashes and libraries of one version, or of all; exit 1 if one fails."""
+    version, store = _opened(context, words or [])
+    found = [_verdict(store, each) for each in ([version] if version else store.versions())]
+    if as_json:
+        console.print_json(found)
+    else:
+        console.print_table(
+            ("version", "sound", "because"),
+            [(each["version"], each["sound"], each["because"]) for each in found],
+        )
+    if not all(each["sound"] for each in found):
+        raise typer.Exit(ThermodriftError.exit_code)
+
+
+@models_app.command()
+def promote(context: typer.Context, words: PromotedArgument, as_json: JsonOption = False) -> None:
+    """Make a version the champion by hand, whatever the judge said of it."""
+    version, store = _opened(context, words)
+    if version is None:
+        raise BadConfiguration(f"which version of {words[0]!r}? models promote PIPELINE VERSION")
+    before, token = store.champion(), _token()
+    store.promote(version, token)
+    _record(context, store, version, token, "promoted", f"promoted by hand; before: {before}")
+    _say(as_json, store, version, before)
+
+
+@models_app.command()
+def rollback(
+    context: typer.Context, pipeline: PipelineArgument = None, as_json: JsonOption = False
+) -> None:
+    """Bring back the champion before the present one."""
+    _, store = _opened(context, [pipeline] if pipeline else [])
+    before, token = store.champion(), _token()
+    version = store.rollback(token)
+    _record(context, store, version, token, "rolled_back", f"rolled back by hand from {before}")
+    _say(as_json, store, version, before)
+
+
+def _opened(context: typer.Context, words: Sequence[str]) -> tuple[str | None, Store]:
+    """The version that `words` name, if any, and the store of the pipeline that they name."""
+    from models.seal import Seal
+    from models.store import Store
+
+    places = Places(console.surroundings(context).home)
+    name, version = _pipeline_and_version(places, words)
+    try:
+        here = places.pipeline(name)
+    except ValueError as error:
+        raise BadConfiguration(str(error)) from error
+    if not here.root.is_dir():
+        raise BadConfiguration(
+            f"the home {places.home} has no pipeline {name!r}; there are: "
+            f"{', '.join(_pipelines(places)) or 'none, run one first'}"
+        )
+    return version, Store(here, Seal.open(places.key))
+
+
+def _pipeline_and_version(places: Places, words: Sequence[str]) -> tuple[str, str | None]:
+    if len(words) > 2:
+        raise BadConfiguration(f"a pipeline and a version are wanted; came: {' '.join(words)}")
+    if len(words) == 2:
+        return _name(words[0]), words[1]
+    if words and (words[0].endswith(".toml") or words[0] in _pipelines(places)):
+        return _name(words[0]), None
+    here = _pipelines(places)
+    if len(here) != 1:
+        raise BadConfiguration(
+            f"name the pipeline: the home {places.home} has {', '.join(here) or 'none yet'}"
+            + (f"; {words[0]!r} is none of them" if words else "")
+        )
+    return here[0], words[0] if words else None
+
+
+def _pipelines(places: Places) -> list[str]:
+    if not places.pipelines.is_dir():
+        return []
+    return sorted(folder.name for folder in places.pipelines.iterdir() if folder.is_dir())
+
+
+def _name(word: str) -> str:
+    """The pipeline that `word` names: itself, or what the TOML file says."""
+    if not word.endswith(".toml"):
+        return word
+    try:
+        name = tomllib.loads(Path(word).read_text(encoding="utf-8"))["pipeline"]["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadConfiguration(
+            f"{word} does not say [pipeline] name ({type(error).__name__}: {error}); "
+            f"correct the file, or give the pipeline's name"
+        ) from error
+    return str(name)
+
+
+def _document(manifest: Manifest, champion: str | None) -> dict[str, object]:
+    return {"champion": manifest.version == champion, **manifest.model_dump(mode="json")}
+
+
+def _row(manifest: Manifest, champion: str | None) -> tuple[object, ...]:
+    from models import batch
+
+    scores = manifest.scores.get("holdout:challenger", {})
+    known = {metric: value for metric, value in scores.items() if value is not None}
+    task = manifest.record_schema.task
+    primary = "accuracy" if task == "classification" else "mae"
+    return (
+        manifest.version,
+        "champion" if manifest.version == champion else "",
+        manifest.recipe,
+        manifest.rows,
+        f"{manifest.train_from} to {manifest.holdout_to}",
+        batch.loss(known, task) if primary in known else None,
+        manifest.created_at.isoformat(timespec="seconds"),
+    )
+
+
+def _verdict(store: Store, version: str) -> dict[str, object]:
+    try:
+        store.verify(version)
+    except ThermodriftError as error:
+        return {"version": version, "sound": False, "because": str(error)}
+    return {"version": version, "sound": True, "because": "signature, hashes and libraries match"}
+
+
+def _token() -> str:
+    return f"hand-{uuid.uuid4().hex}"
+
+
+def _record(
+    context: typer.Context,
+    store: Store,
+    version: str,
+    token: str,
+    event: Literal["promoted", "rolled_back"],
+    because: str,
+) -> None:
+    """Tell the history; the crown has moved already, and stays where it is if this fails."""
+    from observability.history import History
+    from observability.records import ModelRecord
+
+    manifest = store.manifest(version)
+    row = ModelRecord(
+        at=datetime.now(UTC),
+        pipeline=manifest.pipeline,
+        run_id=token,
+        version=version,
+        event=event,
+        # A hand knows no position of the stream: the newest that the model has seen stands for it.
+        position=manifest.holdout_to,
+        recipe=manifest.recipe,
+        rows=manifest.rows,
+        train_from=manifest.train_from,
+        train_to=manifest.train_to,
+        fit_s=manifest.fit_s,
+        size_bytes=manifest.size_bytes,
+        sha256=manifest.sha256,
+        because=because,
+    )
+    history = History(console.surroundings(context).home)
+    history.commit([row], token)
+    history.fold()
+
+
+def _say(as_json: bool, store: Store, version: str, before: str | None) -> None:
+    answer = {"champion": version, "before": before}
+    if as_json:
+        console.print_json(answer)
+    else:
+        console.stdout().print(f"{version} serves from now on; before: {before or 'none'}")
