@@ -107,9 +107,11 @@ def _load(name: str, spec: str, file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         plan.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
-        raise _broken(spec, str(file), error) from error
+        if isinstance(error, (Exception, SystemExit)):
+            raise _broken(spec, str(file), error) from error
+        raise
     return module
 
 
