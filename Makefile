@@ -50,9 +50,9 @@ clean: ## Remove the environment, the demo's home and every cache
 # The lock is complete, so pip need not resolve; pip check says if that should ever be untrue.
 $(READY): requirements.lock pyproject.toml
 	@rm -f $(READY)
-	@set -e; $(FIND_PYTHON); \
-	if ! $(VENV)/bin/python -c '$(FITS)' 2>/dev/null; then \
-		echo "Creating $(VENV) with $$($$python --version)"; \
+	@set -e; if ! $(VENV)/bin/python -c '$(FITS)' 2>/dev/null; then \
+		$(FIND_PYTHON); \
+		echo "Creating $(VENV) with $$("$$python" --version)"; \
 		"$$python" -m venv --clear $(VENV); fi
 	@echo 'Installing what requirements.lock says: about a minute'
 	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
