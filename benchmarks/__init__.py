@@ -1,0 +1,1 @@
+"""What is promised in figures, measured: each file prints one line of JSON."""

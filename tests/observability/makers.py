@@ -1,0 +1,83 @@
+"""Makers of the ground floor's records: one sensible default each, overridden by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from observability import drift, worth
+
+
+def make_column(**overrides: Any) -> drift.ColumnDrift:
+    """A feature of numbers that has not moved."""
+    default = {
+        "name": "load",
+        "role": "feature",
+        "kind": "number",
+        "method": "wasserstein",
+        "score": 0.01,
+        "larger_is_drift": True,
+        "enough": True,
+    }
+    return drift.ColumnDrift(**default | overrides)
+
+
+def make_label(**overrides: Any) -> drift.ColumnDrift:
+    """A target of categories that has not moved."""
+    default = {
+        "name": "class",
+        "role": "target",
+        "kind": "category",
+        "method": "jensenshannon",
+    }
+    return make_column(**default | overrides)
+
+
+def make_reading(**overrides: Any) -> drift.DriftReading:
+    """Four steady features over full windows."""
+    default = {
+        "reference_rows": 2000,
+        "current_rows": 1000,
+        "columns": tuple(make_column(name=name) for name in ("a", "b", "c", "d")),
+    }
+    return drift.DriftReading(**default | overrides)
+
+
+def make_performance(**overrides: Any) -> drift.Performance:
+    """An accuracy that has stayed what it was."""
+    default = {
+        "metric": "accuracy",
+        "reference": 0.85,
+        "current": 0.85,
+        "larger_is_better": True,
+    }
+    return drift.Performance(**default | overrides)
+
+
+def make_evidence(**overrides: Any) -> worth.Evidence:
+    """A drift alarm over an old champion with plenty of new rows: worth a retrain."""
+    default = {
+        "drift_alarm": True,
+        "drift_because": "3 of 4 features drifted",
+        "rows_available": 5000,
+        "new_rows": 3000,
+        "champion_present": True,
+        "champion_age_records": 3000,
+        "records_since_retrain": 3000,
+    }
+    return worth.Evidence(**default | overrides)
+
+
+def make_window(rows: int = 400, shift: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    """A window with two numbers (`load` shifted by `shift`), a category and a target."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "load": rng.normal(shift, 1.0, rows),
+            "price": rng.normal(0.0, 1.0, rows),
+            "region": rng.choice(np.array(["north", "south"], dtype=object), rows),
+            "class": rng.integers(0, 2, rows),
+        }
+    )

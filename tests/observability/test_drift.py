@@ -1,0 +1,382 @@
+"""The judge of drift: every way to answer, and what no reading may turn around."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from observability import drift
+from observability.drift import DriftTolerance
+from tests.observability.makers import make_column, make_label, make_performance, make_reading
+
+TOLERANCE = DriftTolerance(number_threshold=0.3, category_threshold=0.1)
+
+
+def features(*scores: float | None, **overrides: Any) -> tuple[drift.ColumnDrift, ...]:
+    """One feature per score, named a, b, c, ..."""
+    return tuple(
+        make_column(name=name, score=score, **overrides)
+        for name, score in zip("abcdefgh", scores, strict=False)
+    )
+
+
+def outcome(reading: drift.DriftReading, tolerance: DriftTolerance = TOLERANCE) -> object:
+    """What the judge called it."""
+    return drift.judge(reading, tolerance).facts["outcome"]
+
+
+def test_a_steady_world_is_calm() -> None:
+    """No column over its threshold: a no, named calm, that shows the nearest column."""
+    decision = drift.judge(make_reading(columns=features(0.01, 0.29, 0.2, 0.1)), TOLERANCE)
+    assert (False, "calm", "drift") == (decision.yes, decision.facts["outcome"], decision.question)
+    assert decision.because.startswith("0 of 4 features drifted, 0 unknown")
+    assert "b wasserstein 0.29 (drift from 0.3), c" in decision.because
+    assert "and 1 more" in decision.because
+
+
+@pytest.mark.parametrize(("drifted", "expected"), [(1, "calm"), (2, "alarm"), (4, "alarm")])
+def test_the_share_of_drifted_features_is_an_alarm_from_its_limit_on(
+    drifted: int, expected: str
+) -> None:
+    """Half of four features is two: one is calm, two are an alarm."""
+    scores = [0.9] * drifted + [0.0] * (4 - drifted)
+    assert expected == outcome(make_reading(columns=features(*scores)))
+
+
+def test_an_alarm_names_the_worst_columns_first_with_score_and_threshold() -> None:
+    """Whoever reads the reason sees which columns moved, how far, and what was allowed."""
+    decision = drift.judge(make_reading(columns=features(0.4, 2.0, 0.0, 0.0)), TOLERANCE)
+    assert decision.yes
+    assert decision.because == (
+        "2 of 4 features drifted, 0 unknown (alarm at a share of 0.5): "
+        "b wasserstein 2 (drift from 0.3), a wasserstein 0.4 (drift from 0.3)"
+    )
+    assert {"feature:a": 0.4, "feature:b": 2.0, "features_drifted": 2} == {
+        key: decision.facts[key] for key in ("feature:a", "feature:b", "features_drifted")
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "score", "expected"),
+    [
+        ("wasserstein", 0.3, True),
+        ("wasserstein", 0.2999, False),
+        ("wasserstein", 0.9, True),
+        ("ks", 0.3, True),
+        ("ks", 0.3001, False),
+        ("ks", 0.0, True),
+        ("ks", 1.0, False),
+    ],
+)
+def test_a_distance_drifts_upwards_and_a_p_value_downwards(
+    method: str, score: float, expected: bool
+) -> None:
+    """The same threshold is read in the direction of the method, itself included."""
+    column = make_column(
+        method=method, score=score, larger_is_drift=drift.METHODS[method].larger_is_drift
+    )
+    tolerance = DriftTolerance(number_method=method, number_threshold=0.3)
+    assert expected is drift.drifted(column, tolerance)
+
+
+@pytest.mark.parametrize("score", [None, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("larger_is_drift", [True, False])
+def test_a_score_that_is_not_finite_is_unknown(score: float | None, larger_is_drift: bool) -> None:
+    """Neither drift nor no drift can be read from it."""
+    column = make_column(score=score, larger_is_drift=larger_is_drift)
+    assert drift.drifted(column, TOLERANCE) is None
+
+
+def test_unknown_columns_that_could_turn_the_answer_are_not_calm() -> None:
+    """One drifted and one unknown of four could be two: there is not enough data to say calm."""
+    columns = (
+        *features(0.9, 0.0, 0.0),
+        make_column(name="d", score=math.nan, unknown_because="no values"),
+    )
+    decision = drift.judge(make_reading(columns=columns), TOLERANCE)
+    assert (False, "not_enough_data") == (decision.yes, decision.facts["outcome"])
+    assert "1 unknown" in decision.because
+    assert decision.because.endswith("d (no values)")
+    assert decision.facts["feature:d"] is None
+
+
+def test_unknown_columns_too_few_to_turn_the_answer_leave_it_calm() -> None:
+    """One unknown of four can not reach two: calm, and the unknown is counted."""
+    decision = drift.judge(make_reading(columns=features(0.0, 0.0, 0.0, None)), TOLERANCE)
+    assert ("calm", 1) == (decision.facts["outcome"], decision.facts["features_unknown"])
+
+
+def test_a_column_without_enough_values_is_unknown_whatever_its_score() -> None:
+    """A score over a handful of values is no evidence in either direction."""
+    assert drift.drifted(make_column(score=9.0, enough=False), TOLERANCE) is None
+
+
+def test_a_score_by_another_method_than_the_tolerance_names_is_unknown() -> None:
+    """A threshold for distances says nothing about a p-value."""
+    columns = features(0.001, 0.001, method="ks", larger_is_drift=False)
+    decision = drift.judge(make_reading(columns=columns), TOLERANCE)
+    assert decision.facts["outcome"] == "not_enough_data"
+    assert "measured by ks, but the tolerance asks for wasserstein" in decision.because
+
+
+def test_values_that_go_missing_are_drift_even_without_a_score() -> None:
+    """A sensor that falls silent is a change that no test over its values can see."""
+    silent = make_column(name="a", score=None, enough=False, current_missing=1.0)
+    decision = drift.judge(make_reading(columns=(silent, *features(0.0))), TOLERANCE)
+    assert decision.yes
+    assert "a missing values went from 0.00 to 1.00 (allowed change 0.2)" in decision.because
+    assert decision.facts["missing_change:a"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("reference_missing", "current_missing", "expected"),
+    [(0.5, 0.25, True), (0.25, 0.5, True), (0.5, 0.5, False), (0.0, 0.1, False)],
+)
+def test_a_changed_share_of_missing_values_counts_both_ways(
+    reference_missing: float, current_missing: float, expected: bool
+) -> None:
+    """Values that come back change the world as much as values that go."""
+    column = make_column(reference_missing=reference_missing, current_missing=current_missing)
+    assert expected is drift.drifted(column, TOLERANCE)
+
+
+@pytest.mark.parametrize(("reference_rows", "current_rows"), [(199, 1000), (2000, 199), (0, 0)])
+def test_too_few_rows_are_told_apart_from_calm(reference_rows: int, current_rows: int) -> None:
+    """A drifted score over too few rows is neither an alarm nor calm."""
+    reading = make_reading(
+        reference_rows=reference_rows, current_rows=current_rows, columns=features(9.0, 9.0)
+    )
+    decision = drift.judge(reading, TOLERANCE)
+    assert (False, "not_enough_data") == (decision.yes, decision.facts["outcome"])
+    assert decision.because == (
+        f"too few rows to tell: reference {reference_rows}, current {current_rows}, "
+        "needed 200 on each side"
+    )
+
+
+def test_exactly_enough_rows_are_enough() -> None:
+    """The minimum itself suffices."""
+    assert "calm" == outcome(make_reading(reference_rows=200, current_rows=200))
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "said"),
+    [
+        (("price",), (), "(missing: price)"),
+        ((), ("spare", "z"), "(not expected: spare, z)"),
+        (("price",), ("spare",), "(missing: price; not expected: spare)"),
+    ],
+)
+def test_a_broken_column_contract_is_a_yes_that_says_so(
+    missing: tuple[str, ...], extra: tuple[str, ...], said: str
+) -> None:
+    """It must not read as no drift, nor as a drift like others; rows do not matter to it."""
+    reading = make_reading(
+        reference_rows=0, columns=(), missing_columns=missing, extra_columns=extra
+    )
+    decision = drift.judge(reading, TOLERANCE)
+    assert (True, "contract_broken") == (decision.yes, decision.facts["outcome"])
+    assert decision.because.endswith(said)
+
+
+@pytest.mark.parametrize("role", ["target", "prediction"])
+@pytest.mark.parametrize(
+    ("score", "votes", "expected"),
+    [
+        (0.2, True, "alarm"),
+        (0.2, False, "calm"),
+        (0.05, True, "calm"),
+        (None, True, "not_enough_data"),
+        (None, False, "calm"),
+    ],
+)
+def test_a_label_raises_an_alarm_alone_where_it_votes(
+    role: str, score: float | None, votes: bool, expected: str
+) -> None:
+    """Target and prediction each have a vote of their own, and a knob that takes it away."""
+    reading = make_reading(columns=(*features(0.0), make_label(role=role, score=score)))
+    tolerance = TOLERANCE.model_copy(update={f"{role}_votes": votes})
+    assert expected == outcome(reading, tolerance)
+    if votes:
+        assert f"{role} " in drift.judge(reading, tolerance).because
+
+
+@pytest.mark.parametrize(
+    ("reference", "current", "larger_is_better", "expected"),
+    [
+        (0.85, 0.70, True, "alarm"),
+        (0.85, 0.80, True, "calm"),
+        (0.70, 0.85, True, "calm"),
+        (10.0, 11.5, False, "alarm"),
+        (10.0, 10.5, False, "calm"),
+        (11.5, 10.0, False, "calm"),
+        (0.0, 0.1, False, "alarm"),
+        (0.0, 0.0, False, "calm"),
+        (math.nan, 0.9, True, "not_enough_data"),
+        (0.9, math.inf, True, "not_enough_data"),
+        (None, 0.9, True, "not_enough_data"),
+        (0.9, None, False, "not_enough_data"),
+    ],
+)
+def test_performance_raises_an_alarm_beyond_the_allowed_drop(
+    reference: float | None, current: float | None, larger_is_better: bool, expected: str
+) -> None:
+    """Points for a score, relative growth for an error; what is not known is not calm."""
+    performance = make_performance(
+        reference=reference, current=current, larger_is_better=larger_is_better
+    )
+    assert expected == outcome(make_reading(performance=performance))
+
+
+def test_the_loss_is_told_in_its_own_unit() -> None:
+    """Four points of accuracy, and a fifth more of error, are told as such."""
+    fallen = make_performance(reference=0.75, current=0.5)
+    grown = make_performance(metric="mae", reference=10.0, current=12.5, larger_is_better=False)
+    assert (0.25, 0.25) == (drift.performance_loss(fallen), drift.performance_loss(grown))
+    said = drift.judge(make_reading(performance=fallen), TOLERANCE)
+    assert "accuracy went from 0.75 to 0.5: 0.25 points lost (allowed 0.1)" in said.because
+    assert said.facts["performance_loss"] == 0.25
+    said = drift.judge(make_reading(performance=grown), TOLERANCE)
+    assert "mae went from 10 to 12.5: 0.25 of the reference added" in said.because
+
+
+@pytest.mark.parametrize(("votes", "expected"), [(True, "alarm"), (False, "calm")])
+def test_the_tripwire_is_an_alarm_alone_where_it_votes(votes: bool, expected: str) -> None:
+    """The online detector needs no window, but its vote can be taken away."""
+    tolerance = TOLERANCE.model_copy(update={"tripwire_votes": votes})
+    assert expected == outcome(make_reading(tripwire=True), tolerance)
+
+
+def test_the_tripwire_counts_although_the_windows_are_short() -> None:
+    """It has its own statistics: too few rows in the windows do not silence it."""
+    assert "alarm" == outcome(make_reading(current_rows=3, tripwire=True))
+
+
+def test_a_reading_of_nothing_is_not_calm() -> None:
+    """Where nothing was looked at, nothing can be said."""
+    assert "not_enough_data" == outcome(make_reading(columns=()))
+
+
+def test_an_alarm_gives_every_reason_for_it() -> None:
+    """Several votes are all told, so that none hides behind another."""
+    reading = make_reading(
+        columns=(*features(0.9), make_label(score=0.5)),
+        performance=make_performance(current=0.5),
+        tripwire=True,
+    )
+    because = drift.judge(reading, TOLERANCE).because
+    assert len(because.split("; ")) == 4
+
+
+@pytest.mark.parametrize(("score", "first"), [(0.0, "b"), (0.001, "b"), (0.005, "a")])
+def test_the_smallest_p_value_is_the_worst(score: float, first: str) -> None:
+    """Ranking follows the direction of the method, down to a p-value of zero."""
+    columns = features(0.002, score, method="ks", larger_is_drift=False)
+    decision = drift.judge(make_reading(columns=columns), DriftTolerance(number_method="ks"))
+    assert f"share of 0.5): {first} ks" in decision.because
+    assert "(drift up to 0.01)" in decision.because
+
+
+def test_each_method_has_a_usual_threshold_that_a_named_one_replaces() -> None:
+    """Choosing a p-value test must not leave the threshold of a distance behind."""
+    assert 0.3 == DriftTolerance().threshold("number")
+    assert 0.01 == DriftTolerance(number_method="ks").threshold("number")
+    assert 0.01 == DriftTolerance(category_method="chisquare").threshold("category")
+    assert 0.2 == DriftTolerance(category_threshold=0.2).threshold("category")
+    named = {*get_args(drift.NumberMethod), *get_args(drift.CategoryMethod)}
+    assert named == set(drift.METHODS)
+
+
+def test_windows_that_can_never_hold_enough_rows_are_refused() -> None:
+    """A monitor that could never answer is a mistake in the configuration."""
+    with pytest.raises(ValidationError, match="no check could ever tell anything"):
+        DriftTolerance(window=100)
+    with pytest.raises(ValidationError, match="no check could ever tell anything"):
+        DriftTolerance(reference_rows=199)
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"number_method": "mannw"}, {"number_threshold": 0}, {"drifted_shar": 0.5}]
+)
+def test_a_wrong_knob_is_refused(knobs: dict[str, Any]) -> None:
+    """Unsupported methods, thresholds out of bounds and misspelt names are errors."""
+    with pytest.raises(ValidationError):
+        DriftTolerance(**knobs)
+
+
+def test_the_contract_lists_features_then_labels() -> None:
+    """Target and prediction share the kind of the label, and are left out where not named."""
+    columns = drift.watched({"load": "number"}, label_kind="category", target="y", prediction="p")
+    assert [("load", "feature", "number"), ("y", "target", "category")] == [
+        (column.name, column.role, column.kind) for column in columns[:2]
+    ]
+    assert ("p", "prediction") == (columns[2].name, columns[2].role)
+    assert 1 == len(drift.watched({"load": "number"}, label_kind="category"))
+
+
+scores = st.floats(0, 5)
+score_lists = st.lists(scores, min_size=1, max_size=8)
+
+
+@given(score_lists, st.data(), st.floats(0.001, 3), st.booleans())
+def test_a_worse_score_never_turns_an_alarm_into_calm(
+    given_scores: list[float], data: st.DataObject, by: float, larger_is_drift: bool
+) -> None:
+    """Monotone: move any one column further towards drift, and an alarm stays an alarm."""
+    tolerance = TOLERANCE if larger_is_drift else DriftTolerance(number_method="ks")
+    direction = {"larger_is_drift": larger_is_drift, "method": tolerance.number_method}
+    which = data.draw(st.integers(0, len(given_scores) - 1))
+    worse = list(given_scores)
+    worse[which] += by if larger_is_drift else -by
+    before = drift.judge(make_reading(columns=features(*given_scores, **direction)), tolerance)
+    after = drift.judge(make_reading(columns=features(*worse, **direction)), tolerance)
+    assert after.yes >= before.yes
+
+
+@given(score_lists, st.data())
+def test_a_lost_score_never_makes_an_answer_calm(
+    given_scores: list[float], data: st.DataObject
+) -> None:
+    """Forgetting a column can hide an alarm, but what it hides is called not enough data."""
+    which = data.draw(st.integers(0, len(given_scores) - 1))
+    lost: list[float | None] = list(given_scores)
+    lost[which] = math.nan
+    before = outcome(make_reading(columns=features(*given_scores)))
+    after = outcome(make_reading(columns=features(*lost)))
+    assert after != "calm" or before == "calm"
+
+
+@given(score_lists, st.floats(0.01, 4), st.floats(0.01, 4))
+def test_a_stricter_threshold_never_silences_an_alarm(
+    given_scores: list[float], one: float, other: float
+) -> None:
+    """Monotone in the knob: what alarms at a threshold alarms at every lower one."""
+    low, high = sorted((one, other))
+    reading = make_reading(columns=features(*given_scores))
+    strict, lax = (DriftTolerance(number_threshold=threshold) for threshold in (low, high))
+    assert drift.judge(reading, strict).yes >= drift.judge(reading, lax).yes
+
+
+@given(st.floats(0.01, 1), st.floats(0, 1), st.floats(0, 1), st.booleans())
+def test_a_worse_performance_never_calms(
+    reference: float, one: float, other: float, larger_is_better: bool
+) -> None:
+    """Of two current values, the worse one alarms whenever the better one does."""
+    better, worse = sorted((one, other), reverse=larger_is_better)
+    answers = [
+        drift.judge(
+            make_reading(
+                performance=make_performance(
+                    reference=reference, current=current, larger_is_better=larger_is_better
+                )
+            ),
+            TOLERANCE,
+        ).yes
+        for current in (worse, better)
+    ]
+    assert answers[0] >= answers[1]
