@@ -1,5 +1,90 @@
-"""The front desk."""
+"""The front desk: one command line, joined from the rooms' own desks.
+
+It knows where the home is and how errors end: a message that says what, why and what to do on
+stderr, and an exit code (0 done, 1 failed, 2 usage, 75 try again later, 78 bad configuration).
+Nothing slow is imported here, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.desk import register as register_flows
+from models.desk import models_app
+from observability.console import Surroundings
+from observability.desk import history_app
+from observability.errors import ThermodriftError
+from power.desk import gate_app, gpu_app
+
+app = typer.Typer(
+    name="thermodrift",
+    help="Keep machine-learning models fresh without cooking the hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+register_flows(app)
+app.add_typer(gate_app, name="gate")
+app.add_typer(gpu_app, name="gpu")
+app.add_typer(models_app, name="models")
+app.add_typer(history_app, name="history")
+
+
+@app.callback()
+def front_desk(
+    context: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps models, checkpoints and history "
+            "(default: THERMODRIFT_HOME, or .thermodrift here).",
+            file_okay=False,
+        ),
+    ] = None,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
+) -> None:
+    """Open the desk: find the home, arm what tests armed, silence other people's telemetry."""
+    from flows.settings import Settings, silence_telemetry
+    from observability import faults
+
+    silence_telemetry()
+    settings = Settings()
+    faults.arm_from(settings.faults)
+    context.obj = Surroundings(home=home or settings.home, debug=debug)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; every error becomes a message and an exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app(standalone_mode=True)
+    except ThermodriftError as error:
+        if debug:
+            raise
+        _say(str(error))
+        raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        if debug:
+            raise
+        _say(
+            f"{error}. What was acknowledged is on disk; once this is put right, the same command "
+            "goes on from there (--debug shows where it happened)"
+        )
+        raise SystemExit(1) from error
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"{type(error).__name__}: {error} (--debug shows where it happened)")
+        raise SystemExit(1) from error
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"thermodrift: {message}\n")
+
+
+if __name__ == "__main__":
+    main()

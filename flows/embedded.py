@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flows import settings
 from observability.errors import ThermodriftError
@@ -51,6 +52,16 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[str]:
         yield _url_of(child, start_within_s, log)
     finally:
         _stop(child)
+
+
+def call_cycle(url: str, pipeline_file: Path, home: Path, limit: int | None) -> dict[str, Any]:
+    """Run the flow against the API at `url`; returns its summary."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.cycle import cycle
+
+    with temporary_settings({PREFECT_API_URL: url}):
+        return cycle(pipeline_file, home, limit)
 
 
 def _url_of(child: subprocess.Popen[str], start_within_s: float, log: Path) -> str:

@@ -1,7 +1,7 @@
 """Where things live and what the environment says: the only reader of the environment.
 
-    THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the working folder)
-    THERMODRIFT_FAULTS    fault points that a test arms, such as durable.before_rename=kill:3
+THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the working folder)
+THERMODRIFT_FAULTS    fault points that a test arms, such as durable.before_rename=kill:3
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def prefect_server_environment(database: Path) -> dict[str, str]:
         "PREFECT_PROFILES_PATH": str(database.parent / "profiles.toml"),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
         "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
     }
 
 
@@ -62,4 +62,10 @@ def prepare_prefect(home: Path) -> None:
     os.environ.update(QUIET)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
-    os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
+    # What went wrong is told once, by the front desk.
+    os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+
+
+def visible_devices() -> str | None:
+    """The devices that this process may use, as CUDA was told; None: all."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

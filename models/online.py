@@ -66,12 +66,14 @@ class OnlineMember:
         return value
 
     def _shares(self, masses: Mapping[Label, float]) -> Mapping[Label, float] | None:
-        # Trees may answer masses that do not sum to 1, and all zeros where a leaf is new.
-        total = sum(masses.values())
-        if 0.999999 < total < 1.000001:
-            return masses
-        if total > 0.0 and total != math.inf:
-            return {label: mass / total for label, mass in masses.items()}
+        """Masses (trees answer such, and all zeros in a new leaf) as shares, in the labels' order.
+
+        The order that river gives is a set's: a tie would be broken by the process's luck.
+        """
+        ordered = {label: masses[label] for label in sorted(masses)}
+        total = sum(ordered.values())
+        if 0.0 < total < math.inf:
+            return {label: mass / total for label, mass in ordered.items()}
         if total != 0.0:
             self.silent += 1
         return None
@@ -79,10 +81,8 @@ class OnlineMember:
 
 def build(recipe: OnlineRecipe, schema: Schema, beside: Path | None = None) -> OnlineMember:
     """A member that has learned nothing. Raises BadConfiguration for what cannot be built."""
-    if ":" in recipe.recipe:
-        model = _own(recipe, schema, beside)
-    else:
-        model = _named(recipe, schema)
+    own = ":" in recipe.recipe
+    model = _own(recipe, schema, beside) if own else _named(recipe, schema)
     return OnlineMember(_imputer(schema) | model, schema.task)
 
 
@@ -133,7 +133,8 @@ def one_hot(record: Features) -> dict[str, float]:
     """Text features as ``name=value: 1.0``, in the record's order.
 
     river's own encoder keeps values in sets, whose order differs from process to process, and with
-    it the last bit of every sum: a resumed run would not equal an undisturbed one.
+    it the last bit of every sum: a resumed run would not equal an undisturbed one. For the same
+    reason columns are told apart by type and not by `Select`, which is a set too.
     """
     return {f"{name}={value}": 1.0 for name, value in record.items()}
 
@@ -141,14 +142,11 @@ def one_hot(record: Features) -> dict[str, float]:
 def _linear(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
     from river import compose, linear_model, preprocessing
 
-    numbers = compose.Select(*schema.numbers) | preprocessing.StandardScaler()
-    categories = compose.Select(*schema.categories) | compose.FuncTransformer(one_hot)
-    if not schema.categories:
-        features = preprocessing.StandardScaler()
-    elif not schema.numbers:
-        features = compose.FuncTransformer(one_hot)
-    else:
-        features = numbers + categories
+    features = _joined(
+        schema,
+        numbers=preprocessing.StandardScaler(),
+        categories=compose.FuncTransformer(one_hot),
+    )
     if schema.task == "classification":
         return features | linear_model.SoftmaxRegression(**params)
     return features | preprocessing.TargetStandardScaler(
@@ -164,14 +162,43 @@ def _hoeffding_adaptive_tree(schema: Schema, seed: int, params: Mapping[str, Any
         if schema.task == "classification"
         else tree.HoeffdingAdaptiveTreeRegressor
     )
-    return kind(**{"seed": seed, "nominal_attributes": schema.categories or None, **params})
+    return _for_trees(schema, kind(**{"seed": seed, **params}))
 
 
 def _adaptive_random_forest(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
     from river import forest
 
     kind = forest.ARFClassifier if schema.task == "classification" else forest.ARFRegressor
-    return kind(**{"seed": seed, "nominal_attributes": schema.categories or None, **params})
+    return _for_trees(schema, kind(**{"seed": seed, **params}))
+
+
+def _for_trees(schema: Schema, model: Any) -> Any:
+    """Categories as whole numbers in order of appearance.
+
+    river's trees take text too, but keep it in sets, and fit linear leaves that cannot.
+    """
+    from river import compose, preprocessing
+
+    if not schema.categories:
+        return model
+    numbers = compose.FuncTransformer(as_it_is)
+    return _joined(schema, numbers, preprocessing.OrdinalEncoder()) | model
+
+
+def as_it_is(record: Features) -> Features:
+    """The record, unchanged."""
+    return record
+
+
+def _joined(schema: Schema, numbers: Any, categories: Any) -> Any:
+    """Numbers through one transformer and categories through another, side by side."""
+    from river import compose
+
+    if not schema.categories:
+        return numbers
+    if not schema.numbers:
+        return categories
+    return (compose.SelectType(float) | numbers) + (compose.SelectType(str) | categories)
 
 
 RECIPES: Mapping[str, Callable[[Schema, int, Mapping[str, Any]], Any]] = {

@@ -1,0 +1,136 @@
+"""The whole loop on one machine: learn a batch, look at the world, retrain when it is worth it.
+
+Reads like the picture in docs/architecture.md. What happens at a position depends only on the
+checkpoint and the stream, so a run that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow
+
+from flows import learn, pipeline, retrain, summary, watch
+from flows.progress import Display
+from flows.session import Session, opened
+from flows.stopping import Stop, StopRequested
+from models import scoring
+from observability.records import RunRecord
+
+Outcome = Literal["finished", "limit", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, and why."""
+
+    outcome: Outcome
+    because: str
+
+
+@flow(name="thermodrift-run", persist_result=False)
+def cycle(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str, Any]:
+    """Run a pipeline from its checkpoint to the end of the stream, a limit, or a signal.
+
+    Returns the summary. Raises what `session.opened` and the models raise.
+    """
+    file = pipeline.read(pipeline_file)
+    stop = Stop()
+    with (
+        stop.listening(),
+        Display(file.name) as display,
+        opened(file, home, stop, display, limit) as session,
+    ):
+        session.commit([_run_record(session, "started")])
+        try:
+            ended = _ended(session)
+        except Exception as error:
+            _note_failure(session, error)
+            raise
+        session.commit([_run_record(session, "ended", ended)])
+        session.history.fold()
+        return summary.of(session, ended.outcome, ended.because)
+
+
+def _ended(session: Session) -> Ended:
+    try:
+        return _loop(session)
+    except StopRequested:
+        # A fit or a report was broken off: nothing of it was kept, and it is still owed.
+        session.restore()
+        return _stopped(session)
+
+
+def _loop(session: Session) -> Ended:
+    stream_ended = False
+    while True:
+        if learn.aligned(session) or stream_ended:
+            _look(session)
+        if session.stop():
+            return _stopped(session)
+        if stream_ended:
+            return _finished(session)
+        if session.limit is not None and session.records >= session.limit:
+            return Ended("limit", f"went through the {session.limit} records that were asked for")
+        stream_ended = learn.learn(session).ended
+        _show(session)
+
+
+def _look(session: Session) -> None:
+    if watch.due(session):
+        watch.watch(session)
+    if retrain.due(session):
+        retrain.retrain(session)
+
+
+def _finished(session: Session) -> Ended:
+    position = session.state.position
+    if session.records == 0:
+        return Ended("finished", f"nothing new: the stream was finished at position {position}")
+    return Ended("finished", f"the stream ends at position {position}")
+
+
+def _stopped(session: Session) -> Ended:
+    return Ended("stopped", f"a signal asked for it at position {session.state.position}")
+
+
+def _show(session: Session) -> None:
+    state = session.state
+    served = state.learner.tallies["served"].mean
+    name = scoring.metric(state.schema.task)
+    session.display.at(
+        state.position,
+        session.stream.done_fraction(state.cursor),
+        session.records / session.learning_s if session.learning_s else 0.0,
+        "" if served is None else f"{name} {served:.4g}",
+    )
+
+
+def _run_record(
+    session: Session, event: Literal["started", "ended"], ended: Ended | None = None
+) -> RunRecord:
+    totals, before = session.state.totals, session.totals_before
+    return RunRecord(
+        at=session.now(),
+        pipeline=session.name,
+        run_id=session.run_id,
+        event=event,
+        position=session.state.position,
+        outcome=ended.outcome if ended else None,
+        because=ended.because if ended else None,
+        records=totals.records - before.records if ended else None,
+        learned=totals.learned - before.learned if ended else None,
+        rejected=totals.rejected - before.rejected if ended else None,
+        seconds=time.monotonic() - session.started_monotonic_s if ended else None,
+    )
+
+
+def _note_failure(session: Session, error: Exception) -> None:
+    """Tell history that the run failed; where even that fails, the run shows as having no end."""
+    failed = _run_record(session, "ended", Ended("failed", f"{type(error).__name__}: {error}"))
+    with suppress(OSError):
+        session.history.commit([failed], f"{session.name}.{session.run_id}.failed")

@@ -1,0 +1,142 @@
+"""The commands that join the rooms: init, run, status, doctor, schema, and drift show.
+
+Nothing slow is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from observability import console
+from observability.console import JsonOption
+
+PipelineArgument = Annotated[
+    Path, typer.Argument(help="The pipeline's TOML file.", show_default=False)
+]
+
+
+def register(front_desk: typer.Typer) -> None:
+    """Put this room's commands on the front desk."""
+    front_desk.command()(init)
+    front_desk.command()(run)
+    front_desk.command()(status)
+    front_desk.command()(doctor)
+    front_desk.command()(schema)
+    drift = typer.Typer(no_args_is_help=True, help="How far the world has moved.")
+    drift.command("show")(drift_show)
+    front_desk.add_typer(drift, name="drift")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Write a commented pipeline file and sample data to start from."""
+    from flows import template
+
+    written = template.write(folder)
+    if as_json:
+        console.print_json({"written": written})
+        return
+    out = console.stdout()
+    for path in written:
+        out.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    out.print(f"now run: thermodrift run {written[0]}", highlight=False, soft_wrap=True)
+
+
+def run(
+    context: typer.Context,
+    pipeline: PipelineArgument,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many records of this run.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole loop on this machine, to the end of the stream; resumes where it stopped."""
+    from flows.stopping import Stop
+
+    home = console.surroundings(context).home.resolve()
+    stop = Stop()
+    with stop.listening():
+        summary = _run(pipeline, home, limit, stop)
+    if as_json:
+        console.print_json(summary)
+    elif "scores" in summary:
+        from flows import summary as story
+
+        story.tell(summary, str(pipeline))
+    else:
+        console.stdout().print(f"{summary['pipeline']}: {summary['because']}")
+
+
+def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, Any]:
+    """Run the flow on a Prefect API of our own; a signal before it begins ends before it begins."""
+    from flows import embedded, settings
+    from flows import pipeline as pipelines
+    from observability.places import Places
+
+    file = pipelines.read(pipeline)
+    places = Places(home)
+    settings.prepare_prefect(places.prefect)
+    # Both take seconds; neither needs the other.
+    threading.Thread(target=_import_flows, daemon=True).start()
+    with embedded.prefect_api(places.prefect / f"{file.name}.db") as url:
+        if stop():
+            return {"pipeline": file.name, "outcome": "stopped", "because": "stopped at the start"}
+        return embedded.call_cycle(url, file.path, home, limit)
+
+
+def _import_flows() -> None:
+    import flows.cycle  # noqa: F401 - imported for the time it takes
+
+
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show what is going on, and why: position, champion, scores, and what is owed."""
+    from flows import status as statuses
+
+    found = statuses.of(console.surroundings(context).home)
+    if as_json:
+        console.print_json(found)
+    else:
+        statuses.tell(found)
+
+
+def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Check this installation: libraries, home, history, GPU; say what is missing and its remedy."""
+    from flows import doctor as doctors
+
+    findings = doctors.examine(console.surroundings(context).home)
+    if as_json:
+        console.print_json([vars(each) for each in findings])
+    else:
+        doctors.tell(findings)
+    if any(each.state == "broken" for each in findings):
+        raise typer.Exit(1)
+
+
+def schema() -> None:
+    """Print the JSON schema of a pipeline file, for editors that check as you type."""
+    from flows.pipeline import Pipeline
+
+    console.stdout().print_json(json.dumps(Pipeline.model_json_schema()))
+
+
+def drift_show(
+    context: typer.Context,
+    pipeline: PipelineArgument,
+    page: Annotated[bool, typer.Option(help="Write evidently's HTML page as well.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the latest window with the champion's reference, as the pipeline itself does."""
+    from flows import drift_view
+
+    document = drift_view.of(pipeline, console.surroundings(context).home.resolve(), page=page)
+    if as_json:
+        console.print_json(document)
+    else:
+        drift_view.tell(document)

@@ -1,0 +1,119 @@
+"""Is this installation well? Each finding says what was looked at, how it is, and the remedy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from flows import settings
+from models.seal import Seal
+from observability import console, durable
+from observability.errors import ThermodriftError, TryAgainLater
+from observability.history import History
+from observability.places import Places
+
+State = Literal["well", "note", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: State
+    told: str
+
+
+def examine(home: Path) -> list[Finding]:
+    """Look at Python, the libraries, the home, its key, the history and the GPU."""
+    looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
+        ("Python", _python),
+        ("libraries", _libraries),
+        ("home", _home),
+        ("key", _key),
+        ("history", _history),
+        ("GPU", _gpu),
+    ]
+    return [_finding(what, look, home) for what, look in looks]
+
+
+def _finding(what: str, look: Callable[[Path], tuple[State, str]], home: Path) -> Finding:
+    try:
+        state, told = look(home)
+    except TryAgainLater as error:
+        return Finding(what, "note", str(error))
+    except (ThermodriftError, OSError) as error:
+        return Finding(what, "broken", str(error))
+    return Finding(what, state, told)
+
+
+def _python(home: Path) -> tuple[State, str]:
+    version = sys.version.split()[0]
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return "well", version
+    return "note", f"{version}; tried are 3.11 to 3.13"
+
+
+def _libraries(home: Path) -> tuple[State, str]:
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for line in metadata.requires("thermodrift") or ():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        found = metadata.version(wanted.name)
+        if found not in wanted.specifier:
+            wrong.append(f"{wanted.name} is {found}, wanted {wanted.specifier}")
+    if wrong:
+        return "broken", "; ".join(wrong) + ". Install from requirements.lock"
+    return "well", f"thermodrift {metadata.version('thermodrift')}, all within their bounds"
+
+
+def _home(home: Path) -> tuple[State, str]:
+    if not home.exists():
+        return "note", f"{home.resolve()} is not there yet; the first run makes it"
+    trial = home / "doctor"
+    durable.write(trial, b"")
+    trial.unlink()
+    return "well", f"{home.resolve()} can be written"
+
+
+def _key(home: Path) -> tuple[State, str]:
+    if not Places(home).key.exists():
+        return "note", "not there yet; the first run makes it"
+    Seal.open(Places(home).key)
+    return "well", "there, and closed to others"
+
+
+def _history(home: Path) -> tuple[State, str]:
+    if not Places(home).history.exists():
+        return "note", "not there yet; the first run makes it"
+    rows = History(home).ask("SELECT count(*) AS decisions FROM decisions").to_pylist()
+    return "well", f"{rows[0]['decisions']} decisions"
+
+
+def _gpu(home: Path) -> tuple[State, str]:
+    import time
+
+    from power.nvml import NvmlDoor
+
+    with NvmlDoor(visible=settings.visible_devices()) as door:
+        survey = door.survey(time.monotonic())
+    state: State = "note" if survey.driver == "unreadable" else "well"
+    return state, survey.because
+
+
+def tell(findings: Sequence[Finding]) -> None:
+    """Print the findings for people."""
+    console.print_table(
+        ["", "what", "found"],
+        [
+            ({"well": "✓", "note": "i", "broken": "✗"}[each.state], each.what, each.told)
+            for each in findings
+        ],
+    )

@@ -1,0 +1,67 @@
+"""The gate's readings for one run, from where the pipeline says, and the clock that goes with them.
+
+A recorded trace is replayed together with the stream: its clock is the stream's position, so that
+the same stream with the same trace is decided the same, whenever and however often it runs. Live
+readings have the machine's clocks: a monotonic one for ages, seconds since 1970 for deadlines,
+which outlive a process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from flows import settings
+from flows.pipeline import PipelineFile
+from power import gate
+from power.gate import GateLimits, Survey
+from power.nvml import NvmlDoor
+from power.replay import Trace
+
+
+class PowerSource:
+    """Readings since the last question, and the time on both clocks."""
+
+    def __init__(self, limits: GateLimits, trace: Trace | None, door: NvmlDoor | None) -> None:
+        self.limits = limits
+        self._trace = trace
+        self._door = door
+
+    @classmethod
+    @contextmanager
+    def opened(cls, file: PipelineFile, home: Path) -> Iterator[Self]:
+        """The source that the pipeline's ``[gate]`` names. Raises BadConfiguration."""
+        limits = file.pipeline.gate
+        if limits.source == "off":
+            yield cls(limits, None, None)
+        elif limits.trace is not None:
+            yield cls(limits, Trace.load(file.beside(limits.trace)), None)
+        else:
+            with NvmlDoor(visible=settings.visible_devices()) as door:
+                yield cls(limits, None, door)
+
+    @property
+    def replayed(self) -> bool:
+        """Whether readings and their clock come from a recorded trace."""
+        return self._trace is not None
+
+    def gate_s(self, position: int) -> float:
+        """The clock of the readings at this position of the stream, in seconds."""
+        if self._trace is not None:
+            return position * self.limits.trace_s_per_record
+        return time.monotonic()
+
+    def request_s(self, position: int) -> float:
+        """The clock of requests and deadlines, in seconds; it goes on between processes."""
+        return self.gate_s(position) if self.replayed else time.time()
+
+    def survey(self, after_s: float, now_s: float) -> Survey:
+        """The readings from `after_s` (exclusive) to `now_s` on the gate's clock."""
+        if self._trace is not None:
+            return self._trace.survey(after_s, now_s)
+        if self._door is not None:
+            return self._door.survey(now_s)
+        return gate.Survey(readings=(), driver="absent", because="the gate is off")

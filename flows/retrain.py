@@ -1,0 +1,276 @@
+"""Retrain in batch, when the machine may: ask the gate, fit, compare, promote or keep.
+
+Every way out has a name: Promoted, Kept, Deferred, Skipped, Refused. A deferred request stays open
+and is asked again at the next look, while the online member goes on learning.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows import session as opened
+from flows.session import Session
+from flows.state import OpenRequest
+from models import batch, example, promotion
+from models.batch import Challenge, TooLittleToLearn
+from models.store import Manifest
+from observability import faults
+from observability.decision import Decision
+from observability.records import GpuReadingRecord, Record, RequestRecord, ScoreRecord
+from power import gate
+from power.gate import Survey
+
+Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
+_EVENT: dict[Name, str] = {
+    "Promoted": "promoted",
+    "Kept": "kept",
+    "Deferred": "deferred",
+    "Skipped": "skipped",
+    "Refused": "refused",
+}
+_STYLE: dict[Name, str] = {
+    "Promoted": "green",
+    "Kept": "blue",
+    "Deferred": "red",
+    "Skipped": "red",
+    "Refused": "red",
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, and the decision that ended it."""
+
+    name: Name
+    decision: Decision
+
+
+def due(session: Session) -> bool:
+    """Whether a request is open and the gate may say something new about it.
+
+    At one position a trace says one thing, so it is asked there once; live readings move on by
+    themselves.
+    """
+    request = session.state.request
+    if request is None:
+        return False
+    return request.asked_gate_at < session.state.position or not session.power.replayed
+
+
+@task(name="retrain", cache_policy=NO_CACHE, persist_result=False)
+def retrain(session: Session) -> Ending | None:
+    """Try to settle the open request; None where a signal broke the fit off (it is still owed)."""
+    request = session.state.request
+    if request is None:
+        return None
+    session.adopt_champion()
+    survey, admitted = _ask_gate(session)
+    rows: list[Record] = [*_readings(session, survey), session.decided(admitted)]
+    request.asked_gate_at = session.state.position
+    if not admitted:
+        late = gate.at_deadline(_waited_s(session, request), session.file.pipeline.gate)
+        rows.append(session.decided(late))
+        if not late:
+            return _defer(session, request, admitted, rows)
+        if session.file.pipeline.gate.at_deadline == "skip":
+            return _settle(session, request, Ending("Skipped", late), rows)
+    return _fit_and_judge(session, request, rows)
+
+
+def _ask_gate(session: Session) -> tuple[Survey, Decision]:
+    state = session.state
+    now_s = session.power.gate_s(state.position)
+    survey = session.power.survey(state.gate_s, now_s)
+    decision, state.gate = gate.judge(survey, state.gate, session.file.pipeline.gate, now_s)
+    state.gate_s = now_s
+    return survey, decision
+
+
+def _waited_s(session: Session, request: OpenRequest) -> float:
+    return session.power.request_s(session.state.position) - request.asked_s
+
+
+def _defer(
+    session: Session, request: OpenRequest, admitted: Decision, rows: list[Record]
+) -> Ending:
+    first = request.deferrals == 0
+    request.deferrals += 1
+    request.why_deferred = admitted.because
+    session.state.totals.deferrals += 1
+    rows.append(_became(session, request, "deferred", admitted.because, session.now()))
+    session.commit(rows)
+    if first:
+        session.display.happened(session.state.position, "deferred", admitted.because, "red")
+    return Ending("Deferred", admitted)
+
+
+def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -> Ending | None:
+    started = session.now()
+    faults.point("retrain.before_fit")
+    try:
+        with session.display.doing("retraining"), session.stop.breakable():
+            challenge, span = _challenge(session)
+    except TooLittleToLearn as error:
+        refused = Decision(question="retrain", yes=False, because=str(error))
+        rows.append(session.decided(refused))
+        return _settle(session, request, Ending("Refused", refused), rows)
+    version = f"v{session.state.position:09d}"
+    manifest = _store(session, version, challenge, span, started)
+    faults.point("retrain.after_store")
+    promoted = promotion.judge(challenge.contest, session.file.pipeline.promotion)
+    rows.append(_became(session, request, "started", request.because, started))
+    rows.extend(_scores(session, challenge, manifest))
+    rows.append(session.decided(promoted))
+    rows.extend(_model_rows(session, manifest, promoted))
+    state = session.state
+    state.last_fit_s = challenge.fit_s
+    state.new_rows = 0
+    state.totals.retrains += 1
+    if promoted:
+        state.champion = version
+        state.totals.promotions += 1
+    ending = Ending("Promoted" if promoted else "Kept", promoted)
+    return _settle(session, request, ending, rows, crown=version if promoted else None)
+
+
+def _challenge(session: Session) -> tuple[Challenge, tuple[int, int]]:
+    """Fit on the newest window; returns the challenge and the window's positions."""
+    state, recipe = session.state, session.file.pipeline.batch
+    first = max(0, state.position - recipe.window)
+    window = session.stream.between(first, state.position, state.marks)
+    older = session.stream.between(*_older(first, recipe.older_rows), state.marks)
+    challenge = batch.challenge(
+        example.frame(window.rows, state.schema),
+        window.labels,
+        recipe=recipe,
+        schema=state.schema,
+        clock=time.perf_counter,
+        champion=session.champion(),
+        older=(example.frame(older.rows, state.schema), older.labels) if older.rows else None,
+        beside=session.file.folder,
+        reference_rows=session.file.pipeline.drift.reference_rows,
+    )
+    return challenge, (first, state.position)
+
+
+def _older(window_first: int, rows: int) -> tuple[int, int]:
+    """Positions of the older window: `rows` of them, half way between the start and the window."""
+    first = max(0, (window_first - rows) // 2)
+    return first, min(window_first, first + rows)
+
+
+def _store(
+    session: Session, version: str, challenge: Challenge, span: tuple[int, int], at: datetime
+) -> Manifest:
+    split = span[1] - challenge.holdout_rows
+    return session.store.put(
+        version,
+        challenge.model,
+        challenge.reference,
+        pipeline=session.name,
+        recipe=session.file.pipeline.batch.recipe,
+        schema=session.state.schema,
+        labels=challenge.model.labels,
+        train_from=span[0],
+        train_to=split,
+        holdout_from=split,
+        holdout_to=span[1],
+        rows=challenge.rows,
+        fit_s=challenge.fit_s,
+        scores=challenge.scores,
+        created_at=at,
+    )
+
+
+def _settle(
+    session: Session,
+    request: OpenRequest,
+    ending: Ending,
+    rows: list[Record],
+    crown: str | None = None,
+) -> Ending:
+    """Close the request and make its ending durable; a new champion is crowned after that."""
+    state = session.state
+    rows.append(
+        _became(session, request, _EVENT[ending.name], ending.decision.because, session.now())
+    )
+    state.request = None
+    state.settled_at = state.position
+    session.commit(rows, crown)
+    session.display.happened(
+        state.position, ending.name.lower(), ending.decision.because, _STYLE[ending.name]
+    )
+    return ending
+
+
+def _became(
+    session: Session, request: OpenRequest, event: str, because: str, at: datetime
+) -> RequestRecord:
+    return RequestRecord.model_validate(
+        {
+            "at": at,
+            "pipeline": session.name,
+            "run_id": session.run_id,
+            "request_id": request.request_id,
+            "event": event,
+            "position": session.state.position,
+            "because": because,
+            "deadline_s": session.file.pipeline.gate.deadline_s,
+            "waited_s": _waited_s(session, request),
+        }
+    )
+
+
+def _scores(session: Session, challenge: Challenge, manifest: Manifest) -> list[Record]:
+    return [
+        ScoreRecord(
+            at=session.now(),
+            pipeline=session.name,
+            run_id=session.run_id,
+            position_from=manifest.holdout_from,
+            position_to=manifest.holdout_to,
+            member=who,
+            metric=metric,
+            value=value,
+        )
+        for who, scores in challenge.scores.items()
+        for metric, value in scores.items()
+    ]
+
+
+def _model_rows(session: Session, manifest: Manifest, promoted: Decision) -> list[Record]:
+    known = {
+        "recipe": manifest.recipe,
+        "rows": manifest.rows,
+        "train_from": manifest.train_from,
+        "train_to": manifest.train_to,
+        "fit_s": manifest.fit_s,
+        "size_bytes": manifest.size_bytes,
+        "sha256": manifest.sha256,
+    }
+    event = "promoted" if promoted else "kept"
+    return [
+        opened.stored(session, manifest.version, "stored", promoted.because, **known),
+        opened.stored(session, manifest.version, event, promoted.because, **known),
+    ]
+
+
+def _readings(session: Session, survey: Survey) -> list[Record]:
+    gate_knobs = session.file.pipeline.gate
+    return [
+        GpuReadingRecord(
+            at=session.now(),
+            pipeline=session.name,
+            run_id=session.run_id,
+            source=gate_knobs.trace or "nvml",
+            elapsed_s=reading.read_at_s,
+            **reading.model_dump(exclude={"read_at_s"}),
+        )
+        for reading in survey.readings
+    ]

@@ -1,0 +1,269 @@
+"""One run of one pipeline, opened: its files, its state, and the one way to move both forward.
+
+`Session.commit` is the only way that a run changes what it knows. In this order: the state, and in
+it what it owes the world, becomes the checkpoint; then the deeds are done (the champion's pointer,
+rows of history). Killed in between, the next run finds the deeds in the checkpoint and does them,
+each once. Tasks and flows are handed a Session; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from flows.pipeline import PipelineFile
+from flows.power_source import PowerSource
+from flows.progress import Display
+from flows.state import Owed, State
+from flows.stopping import Stop
+from models import checkpoint, factory, learner, online, predictions
+from models.batch import BatchModel
+from models.seal import Seal
+from models.store import Store
+from models.stream import Cursor, Stream
+from observability import faults
+from observability.decision import Decision
+from observability.errors import BadConfiguration, TryAgainLater
+from observability.history import History
+from observability.places import PipelinePlaces, Places
+from observability.records import DecisionRecord, ModelRecord, Record
+
+
+class AlreadyRunning(TryAgainLater):
+    """Another process runs this pipeline."""
+
+
+class Session:
+    """What a run holds in its hands.
+
+    Deliberately no dataclass: Prefect looks into dataclasses that are handed to a task, record by
+    record, and must not look into this.
+    """
+
+    def __init__(
+        self,
+        file: PipelineFile,
+        home: Path,
+        stream: Stream,
+        state: State,
+        power: PowerSource,
+        stop: Stop,
+        display: Display,
+        limit: int | None = None,
+    ) -> None:
+        self.file = file
+        self.home = Places(home)
+        self.places = self.home.pipeline(file.name)
+        self.seal = Seal.open(self.home.key)
+        self.store = Store(self.places, self.seal)
+        self.history = History(home)
+        self.stream = stream
+        self.state = state
+        self.power = power
+        self.stop = stop
+        self.display = display
+        self.limit = limit
+        self.run_id = secrets.token_hex(6)
+        self.started_position = state.position
+        self.totals_before = replace(state.totals)
+        self.started_monotonic_s = time.monotonic()
+        self.learning_s = 0.0
+        """Seconds spent in learning batches, checks and retrains apart."""
+        self._champion: tuple[str, BatchModel] | None = None
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return self.file.name
+
+    @property
+    def records(self) -> int:
+        """Records that this run went through."""
+        return self.state.position - self.started_position
+
+    def now(self) -> datetime:
+        """The time for records."""
+        return datetime.now(UTC)
+
+    def decided(self, decision: Decision) -> DecisionRecord:
+        """The row of a decision that was made here and now."""
+        return DecisionRecord.of(
+            decision,
+            decided_at=self.now(),
+            pipeline=self.name,
+            run_id=self.run_id,
+            position=self.state.position,
+        )
+
+    def champion(self) -> BatchModel | None:
+        """The champion's model, verified when it was loaded; None while there is none."""
+        version = self.state.champion
+        if version is None:
+            return None
+        if self._champion is None or self._champion[0] != version:
+            self._champion = (version, self.store.load(version, self.file.folder))
+        return self._champion[1]
+
+    def commit(self, records: Sequence[Record], crown: str | None = None) -> None:
+        """Make the state durable, then do what it owes: `crown` a version, add rows to history."""
+        state = self.state
+        name = f"{self.name}.{state.lineage}.{state.commits:08d}"
+        state.commits += 1
+        state.owed = (Owed(name, tuple(records), crown),)
+        checkpoint.save(self.places.checkpoint, state, self.seal, brief(self))
+        faults.point("cycle.after_checkpoint")
+        self.pay()
+        faults.point("cycle.after_history")
+
+    def pay(self) -> None:
+        """Do what the checkpoint owes. What was done before is not done again."""
+        for owed in self.state.owed:
+            if owed.crown is not None:
+                self.store.crown(owed.crown, owed.name)
+            self.history.commit(owed.records, owed.name)
+        self.state.owed = ()
+
+    def adopt_champion(self) -> None:
+        """Follow the store's pointer: a person may have promoted or rolled back by hand."""
+        pointed = self.store.champion()
+        if pointed == self.state.champion:
+            return
+        before, self.state.champion = self.state.champion, pointed
+        decision = Decision(
+            question="champion",
+            yes=True,
+            because=f"the store's champion is {pointed}, changed by hand from {before}",
+            facts={"champion": pointed, "before": before},
+        )
+        self.commit([self.decided(decision)])
+        self.display.happened(self.state.position, "champion", decision.because, "cyan")
+
+    def restore(self) -> None:
+        """Go back to the checkpoint, because the learner in memory is spoilt."""
+        self.state = _load(self.places, self.seal)
+
+
+@contextmanager
+def opened(
+    file: PipelineFile, home: Path, stop: Stop, display: Display, limit: int | None = None
+) -> Iterator[Session]:
+    """Open a pipeline for one run: lock it, load or begin its state, pay what an earlier run owed.
+
+    Raises AlreadyRunning, BadConfiguration, StreamChanged, CheckpointUnusable and what the store
+    and the seal raise.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    places = Places(home).pipeline(file.name)
+    places.root.mkdir(parents=True, exist_ok=True)
+    with locked(places), PowerSource.opened(file, home) as power:
+        seal = Seal.open(Places(home).key)
+        _find_factories(file)
+        state, stream = _state_and_stream(file, places, seal)
+        predictions.sweep(places.predictions, state.position)
+        session = Session(file, home, stream, state, power, stop, display, limit)
+        session.pay()
+        yield session
+
+
+@contextmanager
+def locked(places: PipelinePlaces) -> Iterator[None]:
+    """Hold the pipeline: an OS lock, which dies with its process. Raises AlreadyRunning."""
+    lock = FileLock(places.lock)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise AlreadyRunning(
+            f"pipeline {places.name} is being run by another process, which holds {places.lock}; "
+            "wait for it to end, or stop it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def brief(session: Session) -> dict[str, object]:
+    """What `thermodrift status` reads from the checkpoint's first line, without unpickling."""
+    state = session.state
+    request = state.request
+    return {
+        "pipeline": session.name,
+        "task": state.schema.task,
+        "position": state.position,
+        "at": session.now().isoformat(),
+        "run_id": session.run_id,
+        "champion": state.champion,
+        "totals": vars(state.totals),
+        "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
+        "request": None if request is None else vars(request),
+    }
+
+
+def _state_and_stream(
+    file: PipelineFile, places: PipelinePlaces, seal: Seal
+) -> tuple[State, Stream]:
+    task = file.pipeline.pipeline.task
+    path = file.beside(file.pipeline.stream.path)
+    if places.checkpoint.exists():
+        state = _load(places, seal)
+        if state.schema.task != task:
+            raise BadConfiguration(
+                f"{file.path}: pipeline.task: {task!r} was asked, but pipeline {file.name} has "
+                f"learned {state.schema.task}; give the new task another pipeline.name"
+            )
+        return state, Stream(path, task, file.pipeline.stream, state.schema)
+    stream = Stream(path, task, file.pipeline.stream)
+    return _begin(file, stream), stream
+
+
+def _begin(file: PipelineFile, stream: Stream) -> State:
+    pipeline = file.pipeline
+    member = online.build(pipeline.online, stream.schema, file.folder)
+    return State(
+        schema=stream.schema,
+        learner=learner.Learner(
+            member, pipeline.pipeline.task, pipeline.blend, pipeline.drift.tripwire_delta
+        ),
+        cursor=Cursor(),
+    )
+
+
+def _load(places: PipelinePlaces, seal: Seal) -> State:
+    state = checkpoint.load(places.checkpoint, seal)
+    if not isinstance(state, State):
+        raise checkpoint.CheckpointUnusable(
+            f"checkpoint {places.checkpoint} holds a {type(state).__name__}, not a pipeline's state"
+        )
+    return state
+
+
+def _find_factories(file: PipelineFile) -> None:
+    """Import a user's own modules before anything pickled from them is loaded."""
+    for recipe in (file.pipeline.online.recipe, file.pipeline.batch.recipe):
+        if ":" in recipe:
+            factory.find(recipe, file.folder)
+
+
+def stored(
+    session: Session, version: str, event: str, because: str, **fields: object
+) -> ModelRecord:
+    """The row of something that became of a batch model."""
+    return ModelRecord.model_validate(
+        {
+            "at": session.now(),
+            "pipeline": session.name,
+            "run_id": session.run_id,
+            "version": version,
+            "event": event,
+            "position": session.state.position,
+            "because": because,
+            **fields,
+        }
+    )

@@ -1,0 +1,88 @@
+"""What a pipeline knows at one position, and what it still owes the world. No disk, no Prefect.
+
+The state is checkpointed whole. What must happen outside because of it (a new champion, rows of
+history) waits in it as `owed`: the checkpoint is written first, then the deeds are done, and after
+a crash they are done again; each has a name, so that doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from models.example import Schema
+from models.learner import Learner
+from models.stream import Cursor
+from observability.records import Record
+from power.gate import GateState
+
+
+@dataclass
+class OpenRequest:
+    """A retrain that is wanted and not yet settled."""
+
+    request_id: str
+    because: str
+    asked_position: int
+    asked_s: float
+    """On the request clock: the trace's where there is one, else seconds since 1970."""
+    deferrals: int = 0
+    why_deferred: str = "the gate was not asked yet"
+    asked_gate_at: int = -1
+    """Position at which the gate was asked last."""
+
+
+@dataclass
+class Totals:
+    """Counts over the life of the pipeline."""
+
+    records: int = 0
+    learned: int = 0
+    rejected: int = 0
+    alarms: int = 0
+    retrains: int = 0
+    promotions: int = 0
+    deferrals: int = 0
+
+
+@dataclass(frozen=True)
+class Owed:
+    """Deeds that follow from a checkpoint: at most one crown, and rows of history."""
+
+    name: str
+    records: tuple[Record, ...]
+    crown: str | None = None
+
+
+@dataclass
+class State:
+    """Everything that a pipeline knows at `cursor.position`."""
+
+    schema: Schema
+    learner: Learner
+    cursor: Cursor
+    marks: Sequence[Cursor] = ()
+    """Earlier cursors, so that a training window is found without reading from the start."""
+    lineage: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Tells this learning from an earlier one of the same name whose folder was removed."""
+    commits: int = 0
+    champion: str | None = None
+    looked_at: int = 0
+    """Position of the last look for drift."""
+    settled_at: int | None = None
+    """Position where the last request ended, however it ended."""
+    new_rows: int = 0
+    """Records learned since the last fit."""
+    request: OpenRequest | None = None
+    gate: GateState = field(default_factory=GateState)
+    gate_s: float = -1.0
+    """The trace's clock when the gate was asked last."""
+    last_fit_s: float | None = None
+    totals: Totals = field(default_factory=Totals)
+    owed: tuple[Owed, ...] = ()
+
+    @property
+    def position(self) -> int:
+        """The next position of the stream."""
+        return self.cursor.position

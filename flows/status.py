@@ -1,0 +1,74 @@
+"""What is going on, and why: read from the checkpoints' first lines, so that it always answers.
+
+Neither a model is unpickled nor the history opened: an analyst's open session, a run in progress or
+a missing library never stands in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.session import AlreadyRunning, locked
+from models import checkpoint
+from observability import console
+from observability.places import PIPELINE_NAME, PipelinePlaces, Places
+
+
+def of(home: Path) -> list[dict[str, Any]]:
+    """One document per pipeline of the home, by name."""
+    folder = Places(home).pipelines
+    if not folder.is_dir():
+        return []
+    return [
+        _one(Places(home).pipeline(each.name))
+        for each in sorted(folder.iterdir())
+        if each.is_dir() and PIPELINE_NAME.fullmatch(each.name)
+    ]
+
+
+def _one(places: PipelinePlaces) -> dict[str, Any]:
+    try:
+        known = checkpoint.brief(places.checkpoint)
+    except FileNotFoundError:
+        return {"pipeline": places.name, "state": "not begun"}
+    return {**known, "state": "running" if _held(places) else "resting"}
+
+
+def _held(places: PipelinePlaces) -> bool:
+    try:
+        with locked(places):
+            return False
+    except AlreadyRunning:
+        return True
+
+
+def tell(found: Sequence[dict[str, Any]]) -> None:
+    """Print the documents for people."""
+    out = console.stdout()
+    if not found:
+        out.print("nothing has run here yet; `thermodrift init` writes a pipeline to start from")
+        return
+    console.print_table(
+        ["pipeline", "state", "position", "served", "champion", "alarms", "retrains", "owed"],
+        [
+            (
+                each["pipeline"],
+                each["state"],
+                each.get("position"),
+                each.get("scores", {}).get("served"),
+                each.get("champion"),
+                each.get("totals", {}).get("alarms"),
+                each.get("totals", {}).get("retrains"),
+                _owed(each.get("request")),
+            )
+            for each in found
+        ],
+    )
+
+
+def _owed(request: dict[str, Any] | None) -> str | None:
+    if request is None:
+        return None
+    return f"a retrain, deferred {request['deferrals']} times: {request['why_deferred']}"

@@ -1,0 +1,101 @@
+"""What a run has to tell: one document for machines, and the same as a story for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flows.session import Session
+from models import scoring
+from models.learner import MEMBERS
+from observability import console
+
+_TOLD = {
+    "served": "served: the blend of the three below",
+    "online": "online: learns from every record",
+    "batch": "batch: the champion, retrained on demand",
+    "baseline": "baseline: nothing changes",
+}
+
+
+def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
+    """The summary of a run that has ended; counts are over the life of the pipeline.
+
+    `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
+    that never answered. `run` holds what this run alone did.
+    """
+    state = session.state
+    request = state.request
+    return {
+        "pipeline": session.name,
+        "outcome": outcome,
+        "because": because,
+        "position": state.position,
+        **vars(state.totals),
+        "metric": scoring.metric(state.schema.task),
+        "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
+        "champion": state.champion,
+        "owed": None if request is None else vars(request),
+        "history": str(session.home.history),
+        "run": {
+            "run_id": session.run_id,
+            "records": session.records,
+            "seconds": time.monotonic() - session.started_monotonic_s,
+            "records_per_second": (
+                session.records / session.learning_s if session.learning_s else None
+            ),
+        },
+    }
+
+
+def tell(summary: Mapping[str, Any], file: str) -> None:
+    """Print the story of a run on stdout."""
+    run = summary["run"]
+    out = console.stdout()
+    out.print()
+    out.print(f"[bold]{summary['pipeline']}[/]: {summary['outcome']}, {summary['because']}")
+    rate = run["records_per_second"]
+    out.print(
+        f"{run['records']:,} records in {run['seconds']:.1f} s"
+        + (f", {rate:,.0f}/s while learning" if rate else "")
+        + f"; {summary['learned']:,} learned and {summary['rejected']:,} rejected in all"
+    )
+    metric = summary["metric"]
+    ranked = sorted(
+        ((who, score) for who, score in summary["scores"].items() if score is not None),
+        key=lambda pair: pair[1],
+        reverse=metric == "accuracy",
+    )
+    console.print_table(
+        ["member", metric],
+        [(_TOLD[who], f"{score:.4f}" if metric == "accuracy" else score) for who, score in ranked],
+    )
+    out.print(
+        f"{summary['alarms']} drift alarms, {summary['retrains']} retrains, "
+        f"{summary['promotions']} promotions; {summary['deferrals']} times too warm to retrain"
+    )
+    if summary["owed"]:
+        owed = summary["owed"]
+        out.print(
+            f"[yellow]A retrain is owed[/] since position {owed['asked_position']:,} "
+            f"({owed['because']}); run again and the gate is asked again"
+        )
+    _where_next(summary, file)
+
+
+def _where_next(summary: Mapping[str, Any], file: str) -> None:
+    out = console.stdout()
+    question = (
+        "SELECT position, question, yes, because FROM decisions WHERE question <> 'drift' "
+        f"AND pipeline = '{summary['pipeline']}' ORDER BY decided_at"
+    )
+    out.print("\nWhere to look next:", style="bold")
+    for command, told in (
+        (f'thermodrift history sql "{question}"', "what was decided, and why"),
+        ("thermodrift history tables", "everything else that can be asked"),
+        (f"thermodrift drift show {file}", "how far the world has moved"),
+        (f"thermodrift models ls {summary['pipeline']}", "models, and which one serves"),
+    ):
+        out.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
+        out.print(f"      {told}", style="dim")

@@ -1,0 +1,170 @@
+"""What learns record by record, in one piece: online member, baseline, blend, tripwire, tallies.
+
+Maths: no disk, no clock. One object is checkpointed whole, so that what it has learned and what it
+has counted can never disagree. `learn` goes through one batch of positions; the same records in the
+same order always leave the same learner and the same log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models import blend, scoring
+from models.baseline import NoChange
+from models.batch import BatchPrediction
+from models.blend import Answer, BlendRules
+from models.example import Features, Label, Task
+from models.online import OnlineMember
+
+MEMBERS = ("online", "batch", "baseline")
+"""Whose predictions enter the blend, in its order."""
+
+FIRST_WEIGHTS = (1.0, 0.0, 0.0)
+"""The online member is trusted at first; the others earn their say."""
+
+
+class RecordRefused(Exception):  # noqa: N818 - named for what happened, like the errors it becomes
+    """A model raised while it learned a record: the learner is spoilt and must be restored.
+
+    river's `learn_one` is not atomic, so the caller goes back to its checkpoint and goes through
+    the batch again without this record.
+    """
+
+    def __init__(self, index: int, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.index = index
+
+
+@dataclass
+class Tally:
+    """How often a member answered, and how well: hits for classes, absolute errors for values."""
+
+    count: int = 0
+    total: float = 0.0
+
+    def add(self, value: float) -> None:
+        """One more scored record."""
+        self.count += 1
+        self.total += value
+
+    @property
+    def mean(self) -> float | None:
+        """Accuracy, or mean absolute error; None before the first answer."""
+        return self.total / self.count if self.count else None
+
+
+@dataclass
+class Log:
+    """What was predicted over one batch, a list entry per learned record."""
+
+    labels: list[Label] = field(default_factory=list)
+    predicted: dict[str, list[Label | None]] = field(
+        default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
+    )
+    probabilities: dict[str, list[float | None]] = field(
+        default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
+    )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Learner:
+    """The part of a pipeline that changes with every record."""
+
+    def __init__(
+        self, online: OnlineMember, task: Task, rules: BlendRules, tripwire_delta: float
+    ) -> None:
+        from river import drift
+
+        self.task = task
+        self.online = online
+        self.baseline = NoChange(task)
+        self.blend = blend.start(task, FIRST_WEIGHTS, rules)
+        self.tripwire: Any = drift.ADWIN(delta=tripwire_delta)
+        self.tripped = False
+        """Whether the served error has changed since the last look; the looker clears it."""
+        self.tallies = {name: Tally() for name in (*MEMBERS, "served")}
+        self._spread = Tally()
+
+    def learn(
+        self,
+        rows: Sequence[Features],
+        labels: Sequence[Label],
+        batch: BatchPrediction | None,
+        stop: Callable[[], bool] = bool,
+    ) -> Log:
+        """Predict and then learn each record; returns what was predicted.
+
+        `batch` is the champion's prediction for `rows`, or None while there is no champion. Where
+        `stop` says yes, the rest of the records is left alone: the log is as long as what was
+        learned. Raises RecordRefused where a model raises; the learner is spoilt then.
+        """
+        log = Log()
+        answers = _batch_answers(batch, len(rows))
+        for index, (record, label) in enumerate(zip(rows, labels, strict=True)):
+            if stop():
+                break
+            try:
+                self._one(record, label, answers[index], log)
+            except Exception as error:  # noqa: BLE001 - whatever a user's own model raises
+                raise RecordRefused(index, error) from error
+        return log
+
+    def _one(self, record: Features, label: Label, batch: Answer, log: Log) -> None:
+        online = self.online.predict(record)
+        baseline = self.baseline.predict()
+        served = self.blend.predict((online, batch, baseline))
+        self.online.learn(record, label)
+        self.baseline.learn(label)
+        self.blend.learn(label)
+        log.labels.append(label)
+        for name, answer in zip(
+            ("online", "batch", "baseline", "served"),
+            (online, batch, baseline, served),
+            strict=True,
+        ):
+            predicted, probability = _best(answer)
+            log.predicted[name].append(predicted)
+            log.probabilities[name].append(probability)
+            if predicted is not None:
+                score = scoring.point(self.task, predicted, label)
+                self.tallies[name].add(score)
+                if name == "served":
+                    self._watch(score)
+
+    def _watch(self, score: float) -> None:
+        """Feed the tripwire an error between 0 and 1."""
+        if self.task == "classification":
+            error = 1.0 - score
+        else:
+            # ADWIN's bound holds for errors in [0, 1]: 4 times the usual error counts as 1.
+            self._spread.add(score)
+            usual = self._spread.mean or 0.0
+            error = min(1.0, score / (4.0 * usual)) if usual > 0.0 else 0.0
+        self.tripwire.update(error)
+        self.tripped = self.tripped or bool(self.tripwire.drift_detected)
+
+
+def _batch_answers(batch: BatchPrediction | None, count: int) -> Sequence[Answer]:
+    if batch is None:
+        return [None] * count
+    if batch.probabilities is None:
+        return [float(value) for value in batch.values]
+    classes = batch.labels
+    return [dict(zip(classes, row, strict=True)) for row in batch.probabilities.tolist()]
+
+
+def _best(answer: Answer) -> tuple[Label | None, float | None]:
+    """The predicted label and the probability given to it; (value, None) in regression."""
+    if not isinstance(answer, Mapping):
+        return (answer if answer is not None and math.isfinite(answer) else None), None
+    best: Label | None = None
+    highest = -1.0
+    for label, probability in answer.items():
+        if probability > highest:
+            best, highest = label, probability
+    return (best, highest) if best is not None else (None, None)

@@ -1,0 +1,223 @@
+"""The online member: every recipe learns every task, with blanks and categories, and repeats."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import online, pickling
+from models.example import Column, Features, Label, Schema, Task
+from models.online import OnlineMember, OnlineRecipe
+from observability.errors import BadConfiguration
+
+
+def make_schema(task: Task = "classification") -> Schema:
+    """Two numbers and a category."""
+    columns = [Column(name="x", kind="number"), Column(name="y", kind="number")]
+    columns.append(Column(name="site", kind="category"))
+    kind = "str" if task == "classification" else "float"
+    return Schema(columns=tuple(columns), target="t", task=task, label_kind=kind)
+
+
+def make_records(task: Task, count: int = 600, classes: int = 2) -> list[tuple[Features, Label]]:
+    """Labelled records with some blanks, always the same ones."""
+    chance = random.Random(5)
+    records: list[tuple[Features, Label]] = []
+    for _ in range(count):
+        x, y, site = chance.gauss(0, 1), chance.gauss(0, 1), chance.choice("abc")
+        signal = 2 * x - y + (1.5 if site == "a" else 0.0)
+        label: Label = float(signal) if task == "regression" else f"c{_class(signal, classes)}"
+        blank = chance.random() < 0.05
+        no_site = chance.random() < 0.05
+        records.append(
+            ({"x": None if blank else x, "y": y, "site": None if no_site else site}, label)
+        )
+    return records
+
+
+def _class(signal: float, classes: int) -> int:
+    return max(0, min(classes - 1, int((signal + 2) / 4 * classes)))
+
+
+def go_through(member: OnlineMember, records: list[tuple[Features, Label]]) -> list[object]:
+    """Predict and then learn each record; the answers."""
+    answers: list[object] = []
+    for record, label in records:
+        answer = member.predict(record)
+        answers.append(dict(answer) if isinstance(answer, dict) else answer)
+        member.learn(record, label)
+    return answers
+
+
+@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+@pytest.mark.parametrize("classes", [2, 3])
+def test_every_recipe_learns_classes(recipe: str, classes: int) -> None:
+    """With blanks and categories in the stream, the second half is predicted better than chance."""
+    records = make_records("classification", classes=classes)
+    member = online.build(OnlineRecipe(recipe=recipe), make_schema())
+    answers = go_through(member, records)
+    half = len(records) // 2
+    hits = sum(
+        max(answer, key=lambda each: answer[each]) == label
+        for answer, (_, label) in zip(answers[half:], records[half:], strict=True)
+        if isinstance(answer, dict)
+    )
+    commonest = max(
+        sum(label == each for _, label in records[half:]) for each in {r[1] for r in records}
+    )
+    assert hits > commonest
+    assert member.silent == 0
+
+
+@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+def test_every_recipe_learns_values(recipe: str) -> None:
+    """In regression the second half is predicted better than by the mean."""
+    records = make_records("regression", count=1_000)
+    member = online.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
+    answers = go_through(member, records)
+    half = len(records) // 2
+    pairs = [
+        (float(answer), float(label))  # type: ignore[arg-type] # numbers by now
+        for answer, (_, label) in zip(answers[half:], records[half:], strict=True)
+    ]
+    mean = sum(label for _, label in pairs) / len(pairs)
+    assert sum(abs(answer - label) for answer, label in pairs) < 0.9 * sum(
+        abs(mean - label) for _, label in pairs
+    )
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+def test_a_member_goes_on_from_its_pickle_as_if_never_stopped(recipe: str, task: Task) -> None:
+    """Pickled in the middle and loaded again, it gives the same answers, bit for bit."""
+    records = make_records(task, count=300)
+    whole = online.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
+    expected = go_through(whole, records)
+    first = online.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
+    actual = go_through(first, records[:150])
+    second = pickling.loads(pickling.dumps(first))
+    assert isinstance(second, OnlineMember)
+    actual += go_through(second, records[150:])
+    assert expected == actual
+
+
+_TWO_PROCESSES = """
+import sys
+from tests.models import test_online as t
+from models import online, pickling
+path, begin, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+task, recipe = sys.argv[4], sys.argv[5]
+records = t.make_records(task, count=300)
+if begin == 0:
+    member = online.build(online.OnlineRecipe(recipe=recipe), t.make_schema(task))
+else:
+    member = pickling.loads(open(path, "rb").read())
+for answer in t.go_through(member, records[begin:end]):
+    print(repr(answer))
+open(path, "wb").write(pickling.dumps(member))
+"""
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+def test_answers_do_not_depend_on_the_process(recipe: str, task: Task, tmp_path: Path) -> None:
+    """Text hashes differently in every process; a member resumed elsewhere answers the same."""
+
+    def lines(begin: int, end: int, hash_seed: str, name: str) -> list[str]:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                _TWO_PROCESSES,
+                str(tmp_path / name),
+                str(begin),
+                str(end),
+                task,
+                recipe,
+            ],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    expected = lines(0, 300, "1", "whole")
+    actual = lines(0, 150, "2", "parts") + lines(150, 300, "3", "parts")
+    assert expected == actual
+
+
+def test_an_answer_that_is_not_finite_is_no_answer() -> None:
+    """A NaN or an infinite mass makes the member absent, and is counted."""
+
+    class Broken:
+        answer: object = {"a": math.nan, "b": 0.5}
+
+        def predict_proba_one(self, record: Features) -> object:
+            return self.answer
+
+        def predict_one(self, record: Features) -> object:
+            return self.answer
+
+    member = OnlineMember(Broken(), "classification")
+    assert member.predict({}) is None
+    member.model.answer = {"a": math.inf}
+    assert member.predict({}) is None
+    member.model.answer = {}
+    assert member.predict({}) is None
+    assert member.silent == 2
+    value = OnlineMember(Broken(), "regression")
+    value.model.answer = -math.inf
+    assert value.predict({}) is None
+    assert value.silent == 1
+
+
+def test_masses_become_shares() -> None:
+    """Trees may answer masses that do not sum to 1."""
+
+    class Masses:
+        def predict_proba_one(self, record: Features) -> dict[str, float]:
+            return {"a": 3.0, "b": 1.0}
+
+    assert OnlineMember(Masses(), "classification").predict({}) == {"a": 0.75, "b": 0.25}
+
+
+def test_an_unknown_recipe_names_those_that_there_are() -> None:
+    """The message says what may be chosen."""
+    with pytest.raises(BadConfiguration, match="linear") as caught:
+        online.build(OnlineRecipe(recipe="magic"), make_schema())
+    assert caught.value.exit_code == 78
+
+
+def test_a_parameter_that_no_model_takes_is_refused() -> None:
+    """A misspelt parameter is a mistake in the file, not a crash."""
+    with pytest.raises(BadConfiguration, match=r"online\.params.*grace"):
+        online.build(OnlineRecipe(params={"grace": 1}), make_schema())
+
+
+def test_ones_own_factory_is_used(tmp_path: Path) -> None:
+    """module:factory beside the pipeline file makes the model, and is told task and seed."""
+    (tmp_path / "own_online_model.py").write_text(
+        "from river import dummy, stats\n"
+        "def make(task, seed):\n"
+        "    assert (task, seed) == ('regression', 9)\n"
+        "    return dummy.StatisticRegressor(stats.Mean())\n"
+    )
+    recipe = OnlineRecipe(recipe="own_online_model:make", seed=9)
+    member = online.build(recipe, make_schema("regression"), tmp_path)
+    member.learn({"x": 1.0, "y": None, "site": None}, 4.0)
+    assert member.predict({"x": None, "y": None, "site": "a"}) == 4.0
+
+
+def test_a_factory_that_makes_no_model_is_refused(tmp_path: Path) -> None:
+    """What comes must learn and predict one record."""
+    (tmp_path / "own_no_model.py").write_text("def make():\n    return object()\n")
+    with pytest.raises(BadConfiguration, match="learn_one and predict_proba_one"):
+        online.build(OnlineRecipe(recipe="own_no_model:make"), make_schema(), tmp_path)
