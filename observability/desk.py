@@ -1,0 +1,86 @@
+"""The ground floor's commands: asking the history. Decides nothing; imports slow things late."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from observability.console import (
+    JsonOption,
+    print_json,
+    print_table,
+    surroundings,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+history_app = typer.Typer(
+    help="Ask what happened, and why: every decision, run, model and score, with SQL.",
+    no_args_is_help=True,
+)
+
+
+@history_app.command("tables")
+def tables(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the public views, their columns and how many rows each has."""
+    from observability.history import History
+
+    views = History(surroundings(context).home).views()
+    if as_json:
+        print_json([{"view": v.name, "rows": v.rows, "columns": v.columns} for v in views])
+    else:
+        print_table(
+            ["view", "rows", "columns"], [(v.name, v.rows, ", ".join(v.columns)) for v in views]
+        )
+
+
+@history_app.command("sql")
+def sql(
+    context: typer.Context,
+    question: Annotated[str, typer.Argument(help='One SQL question, such as "FROM decisions".')],
+    as_json: JsonOption = False,
+) -> None:
+    """Answer one question in SQL. The history cannot be changed by it."""
+    from observability.history import History
+
+    answer = History(surroundings(context).home).ask(question)
+    names, rows = answer.column_names, _rows(answer)
+    if as_json:
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        print_table(names, rows)
+
+
+@history_app.command("export")
+def export(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into.")],
+    file_format: Annotated[
+        Literal["parquet", "csv"], typer.Option("--format", help="Kind of the files.")
+    ] = "parquet",
+    as_json: JsonOption = False,
+) -> None:
+    """Write every public view into a file of its own."""
+    from observability.history import History
+
+    written = History(surroundings(context).home).export(folder, file_format)
+    if as_json:
+        print_json({"files": written})
+    else:
+        print_table(["file"], [(path,) for path in written])
+
+
+def _rows(answer: pa.Table) -> list[tuple[object, ...]]:
+    columns = [[_number(cell) for cell in column.to_pylist()] for column in answer.columns]
+    return list(zip(*columns, strict=True))
+
+
+def _number(cell: object) -> object:
+    """DuckDB's sums of whole numbers come as decimals: plain numbers for people and for JSON."""
+    if isinstance(cell, Decimal):
+        return int(cell) if cell == cell.to_integral_value() else float(cell)
+    return cell

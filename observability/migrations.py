@@ -1,0 +1,232 @@
+"""The history's shape: an ordered list of small named steps, and the public views they end in.
+
+Yields SQL as text and executes none; `history` does. Steps go forward only: one that has shipped is
+never edited, a change is a new step at the end. Rows carry no keys and no indexes, because rows are
+only ever appended; what is true now is a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+LabelType = Literal["BIGINT", "DOUBLE", "VARCHAR"]
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step: its place in the order, its name, and its SQL statements."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+_ROWS = (
+    """CREATE TABLE migrations (number BIGINT, name VARCHAR, applied_at TIMESTAMPTZ)""",
+    """CREATE TABLE folded (name VARCHAR, folded_at TIMESTAMPTZ)""",
+    """CREATE TABLE decision_rows (
+        decided_at TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, "position" BIGINT,
+        question VARCHAR, yes BOOLEAN, because VARCHAR, facts JSON)""",
+    """CREATE TABLE run_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, event VARCHAR, "position" BIGINT,
+        outcome VARCHAR, because VARCHAR, records BIGINT, learned BIGINT, rejected BIGINT,
+        seconds DOUBLE)""",
+    """CREATE TABLE request_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, request_id VARCHAR, event VARCHAR,
+        "position" BIGINT, because VARCHAR, deadline_s DOUBLE, waited_s DOUBLE)""",
+    """CREATE TABLE model_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, version VARCHAR, event VARCHAR,
+        "position" BIGINT, recipe VARCHAR, "rows" BIGINT, train_from BIGINT, train_to BIGINT,
+        fit_s DOUBLE, size_bytes BIGINT, sha256 VARCHAR, because VARCHAR)""",
+    """CREATE TABLE score_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, position_from BIGINT,
+        position_to BIGINT, member VARCHAR, metric VARCHAR, "value" DOUBLE)""",
+    """CREATE TABLE reject_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, "position" BIGINT, reason VARCHAR,
+        raw VARCHAR)""",
+    """CREATE TABLE gpu_reading_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, source VARCHAR, uuid VARCHAR,
+        elapsed_s DOUBLE, temperature_c DOUBLE, memory_temperature_c DOUBLE, margin_c DOUBLE,
+        power_w DOUBLE, power_limit_w DOUBLE, utilization DOUBLE, throttle_reasons VARCHAR)""",
+)
+
+# "at" is a reserved word in DuckDB: the public views give it a name that nobody needs to quote.
+# Events of equal times are ordered by the row's place in the table, which is the order of commits.
+_VIEWS = (
+    """CREATE VIEW decisions AS
+       SELECT decided_at, pipeline, run_id, question, yes, because, facts, "position"
+       FROM decision_rows""",
+    """CREATE VIEW runs AS
+       WITH ordered AS (
+           SELECT *, row_number() OVER (PARTITION BY pipeline, run_id ORDER BY "at", rowid) AS nth
+           FROM run_rows)
+       SELECT pipeline, run_id,
+           min("at") FILTER (event = 'started') AS started_at,
+           CASE WHEN arg_max(event, nth) = 'ended'
+                THEN max("at") FILTER (event = 'ended') END AS ended_at,
+           CASE WHEN arg_max(event, nth) = 'ended'
+                THEN arg_max(coalesce(outcome, 'ended'), nth) ELSE 'running' END AS outcome,
+           arg_max(because, nth) AS because,
+           arg_min("position", nth) FILTER (event = 'started') AS position_from,
+           arg_max("position", nth) FILTER (event = 'ended') AS position_to,
+           sum(records)::BIGINT AS records,
+           sum(learned)::BIGINT AS learned,
+           sum(rejected)::BIGINT AS rejected,
+           sum(seconds) AS seconds
+       FROM ordered GROUP BY pipeline, run_id""",
+    """CREATE VIEW requests AS
+       WITH ordered AS (
+           SELECT *, row_number() OVER (
+               PARTITION BY pipeline, request_id ORDER BY "at", rowid) AS nth
+           FROM request_rows),
+       states AS (
+           SELECT pipeline, request_id, arg_min(run_id, nth) AS run_id,
+               min("at") FILTER (event = 'asked') AS asked_at,
+               max("at") FILTER (event = 'started') AS started_at,
+               arg_max("at", nth) AS last_at,
+               arg_max(event, nth) AS state,
+               count(*) FILTER (event = 'deferred') AS deferrals,
+               arg_max(waited_s, nth) AS waited_s,
+               arg_max(deadline_s, nth) AS deadline_s,
+               arg_min("position", nth) FILTER (event = 'asked') AS position_asked,
+               arg_max("position", nth) AS last_position,
+               arg_min(because, nth) FILTER (event = 'asked') AS asked_because,
+               arg_max(because, nth) AS because
+           FROM ordered GROUP BY pipeline, request_id)
+       SELECT pipeline, request_id, run_id, asked_at, started_at,
+           CASE WHEN state IN ('promoted', 'kept', 'skipped', 'refused')
+                THEN last_at END AS settled_at,
+           state, deferrals, waited_s, deadline_s, position_asked,
+           CASE WHEN state IN ('promoted', 'kept', 'skipped', 'refused')
+                THEN last_position END AS position_settled,
+           asked_because, because
+       FROM states""",
+    """CREATE VIEW reigns AS
+       WITH crowns AS (
+           SELECT *, row_number() OVER (PARTITION BY pipeline ORDER BY "at", rowid) AS nth
+           FROM model_rows WHERE event IN ('promoted', 'rolled_back')),
+       changes AS (
+           SELECT *, lag(version) OVER (PARTITION BY pipeline ORDER BY nth) AS predecessor
+           FROM crowns)
+       SELECT pipeline,
+           row_number() OVER (PARTITION BY pipeline ORDER BY nth) AS reign,
+           version, event,
+           "at" AS began_at,
+           lead("at") OVER (PARTITION BY pipeline ORDER BY nth) AS ended_at,
+           "position" AS serves_from,
+           lead("position") OVER (PARTITION BY pipeline ORDER BY nth) AS serves_to,
+           because
+       FROM changes WHERE version IS DISTINCT FROM predecessor""",
+    """CREATE VIEW models AS
+       WITH ordered AS (
+           SELECT *, row_number() OVER (PARTITION BY pipeline ORDER BY "at", rowid) AS nth
+           FROM model_rows),
+       versions AS (
+           SELECT pipeline, version, arg_min(run_id, nth) AS run_id,
+               arg_max(recipe, nth) AS recipe,
+               min("at") FILTER (event = 'stored') AS stored_at,
+               arg_max("rows", nth) AS "rows",
+               arg_max(train_from, nth) AS train_from,
+               arg_max(train_to, nth) AS train_to,
+               arg_max(fit_s, nth) AS fit_s,
+               arg_max(size_bytes, nth) AS size_bytes,
+               arg_max(sha256, nth) AS sha256,
+               coalesce(arg_max(CASE event WHEN 'rolled_back' THEN 'promoted' ELSE event END, nth)
+                   FILTER (event <> 'stored'), 'stored') AS state,
+               min("at") FILTER (event = 'promoted') AS promoted_at,
+               arg_max(because, nth) AS because
+           FROM ordered GROUP BY pipeline, version),
+       latest AS (
+           SELECT * FROM reigns
+           QUALIFY row_number() OVER (PARTITION BY pipeline, version ORDER BY reign DESC) = 1)
+       SELECT v.pipeline, v.version, v.run_id, v.recipe, v.stored_at, v."rows", v.train_from,
+           v.train_to, v.fit_s, v.size_bytes, v.sha256, v.state, v.promoted_at,
+           l.serves_from, l.serves_to,
+           l.reign IS NOT NULL AND l.ended_at IS NULL AS champion,
+           v.because
+       FROM versions v LEFT JOIN latest l ON l.pipeline = v.pipeline AND l.version = v.version""",
+    """CREATE VIEW scores AS
+       SELECT pipeline, run_id, "at" AS scored_at, position_from, position_to, member, metric,
+           "value"
+       FROM score_rows""",
+    """CREATE VIEW rejects AS
+       SELECT pipeline, "position", reason, raw, "at" AS rejected_at, run_id FROM reject_rows""",
+    """CREATE VIEW gpu_readings AS
+       SELECT "at" AS read_at, pipeline, run_id, source, uuid, elapsed_s, temperature_c,
+           memory_temperature_c, margin_c, power_w, power_limit_w, utilization, throttle_reasons
+       FROM gpu_reading_rows""",
+)
+
+MIGRATIONS = (
+    Migration(1, "rows of each kind, appended only", _ROWS),
+    Migration(2, "public views over the rows", _VIEWS),
+)
+
+PUBLIC_VIEWS = (
+    "decisions",
+    "runs",
+    "requests",
+    "models",
+    "reigns",
+    "scores",
+    "predictions",
+    "rejects",
+    "gpu_readings",
+)
+"""What users may build on; docs/history.md describes every column."""
+
+
+def pending(steps: Sequence[Migration], version: int) -> list[Migration]:
+    """The steps that a history at `version` has not had yet, in order."""
+    return [step for step in steps if step.number > version]
+
+
+def widest(kinds: Iterable[str]) -> LabelType:
+    """The one type that holds the labels of every pipeline: numbers, or else text.
+
+    Whole numbers are BIGINT, with any fraction among them DOUBLE, with anything else VARCHAR.
+    Nothing known is BIGINT, the narrowest.
+    """
+    seen = set(kinds)
+    if seen - _WHOLE - _FRACTIONS:
+        return "VARCHAR"
+    return "DOUBLE" if seen & _FRACTIONS else "BIGINT"
+
+
+_WHOLE = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
+_FRACTIONS = frozenset({"FLOAT", "DOUBLE"})
+
+LABEL_COLUMNS = ("label", "online", "batch", "baseline", "served")
+_PROBABILITY_COLUMNS = ("online_probability", "batch_probability", "served_probability")
+
+
+def predictions_query(pattern: str | None, kind: LabelType) -> str:
+    """The query of the view `predictions` over the Parquet files that match `pattern`.
+
+    Not a step, because DuckDB freezes a view's types, and these follow the files: `kind` is the
+    type of labels. The types are named here, so that DuckDB need not open every file to find them,
+    and a column that a file lacks reads as NULL. Without a pattern the view is empty and typed.
+    """
+    kinds = {"position": "BIGINT"}
+    kinds |= dict.fromkeys(LABEL_COLUMNS, kind)
+    kinds |= dict.fromkeys(_PROBABILITY_COLUMNS, "DOUBLE")
+    kinds["model_version"] = "VARCHAR"
+    if pattern is None:
+        columns = ", ".join(f'NULL::{each} AS "{name}"' for name, each in kinds.items())
+        return f"SELECT NULL::VARCHAR AS pipeline, {columns} WHERE false"
+    schema = ", ".join(
+        f"'{name}': {{name: '{name}', type: '{each}', default_value: NULL}}"
+        for name, each in kinds.items()
+    )
+    columns = ", ".join(f'"{name}"' for name in kinds)
+    return (
+        f"SELECT parse_path(filename)[-3] AS pipeline, {columns} FROM read_parquet("
+        f"{quoted(pattern)}, schema = MAP {{{schema}}}, hive_partitioning = false)"
+    )
+
+
+def quoted(text: str) -> str:
+    """`text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,168 @@
+"""Door to the spool: each commit is one small file until it is folded into the history.
+
+Touches files alone, through `durable`: it takes no lock, and knows nothing of DuckDB. A file
+answers for itself: its SHA-256 covers its rows, so what was cut or changed is noticed and is never
+half believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from observability import durable
+from observability.records import Record
+
+Cell = bool | int | float | str | None
+"""What a file holds of a field: a time as ISO 8601, a mapping as JSON text."""
+Rows = Mapping[str, Sequence[Mapping[str, Cell]]]
+"""Rows in order, by the name of their table."""
+
+NAME = re.compile(r"[a-z0-9._-]{1,200}")
+_ASIDE_IS_STALE_S = 3600.0
+_BEYOND_64_BITS = 2**63
+
+
+class SpoolTorn(ValueError):
+    """A spool file is not whole: it was cut, or changed after it was written."""
+
+
+class SpoolTooNew(ValueError):
+    """A spool file was written by a newer thermodrift than this one."""
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """A commit read back."""
+
+    path: Path
+    spooled_at_ns: int
+    tables: Rows
+
+    @property
+    def name(self) -> str:
+        """The commit's idempotency key."""
+        return self.path.name.removesuffix(".json")
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return sum(len(rows) for rows in self.tables.values())
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The folder of the files that wait.
+
+    `version` is the history's version that the rows are made for.
+    """
+
+    folder: Path
+    version: int
+
+    def write(self, records: Sequence[Record], name: str, now_ns: int) -> None:
+        """Write one commit, durably. Raises ValueError for a bad name or a number that cannot be
+        kept, OSError where the disk refuses."""
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"a commit's name is 1 to 200 of a-z, 0-9, '.', '_' and '-'; came: {name!r}"
+            )
+        content = _document(records, self.version, now_ns)
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            durable.sync_folder(self.folder.parent)
+        durable.write(self.folder / f"{name}.json", content)
+
+    def waiting(self) -> list[Path]:
+        """The files that wait, oldest first."""
+        aged = []
+        for path in self.folder.glob("*.json"):
+            with suppress(FileNotFoundError):  # another process folded it just now
+                aged.append((path.stat().st_mtime_ns, path))
+        return [path for _, path in sorted(aged)]
+
+    def read(self, path: Path) -> Spooled:
+        """The commit in `path`. Raises SpoolTorn, SpoolTooNew, or OSError."""
+        content = path.read_bytes()
+        try:
+            document = json.loads(content)
+            version, tables = int(document["version"]), document["tables"]
+            whole = document["sha256"] == _digest(tables)
+            spooled_at_ns = int(document["spooled_at_ns"])
+        except (ValueError, KeyError, TypeError, RecursionError) as cause:
+            raise SpoolTorn(f"{path.name} is cut or is no spool file") from cause
+        if not whole:
+            raise SpoolTorn(f"{path.name} was changed after it was written")
+        if version > self.version:
+            raise SpoolTooNew(f"{path.name} was written by a newer thermodrift (rows {version})")
+        return Spooled(path, spooled_at_ns, tables)
+
+    def set_aside(self, path: Path) -> Path:
+        """Rename a file that cannot be read to ``*.torn``, so that it is seen but blocks nobody."""
+        torn = path.with_name(f"{path.name}.torn")
+        path.replace(torn)
+        return torn
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove files whose rows the history holds; one that is gone already is no matter."""
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what killed writers left aside an hour ago or more.
+
+        Younger ones may belong to a writer at work: commits take no lock.
+        """
+        for aside in self.folder.glob(".*.aside"):
+            with suppress(FileNotFoundError):  # its writer renamed it meanwhile
+                if time.time() - aside.stat().st_mtime > _ASIDE_IS_STALE_S:
+                    aside.unlink()
+
+
+def _document(records: Sequence[Record], version: int, now_ns: int) -> bytes:
+    tables: dict[str, list[dict[str, Cell]]] = {}
+    for record in records:
+        row = {name: _cell(name, value) for name, value in record}
+        tables.setdefault(record.table, []).append(row)
+    document = {
+        "version": version,
+        "spooled_at_ns": now_ns,
+        "sha256": _digest(tables),
+        "tables": tables,
+    }
+    return json.dumps(document).encode()
+
+
+def _digest(tables: object) -> str:
+    return hashlib.sha256(json.dumps(tables).encode()).hexdigest()
+
+
+def _cell(name: str, value: object) -> Cell:
+    """A number that is not finite is unknown; text that is not Unicode is escaped."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        if not -_BEYOND_64_BITS <= value < _BEYOND_64_BITS:
+            raise ValueError(f"{name} must fit into 64 bits to be kept; came: {value}")
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return json.dumps({str(key): _fact(each) for key, each in value.items()})
+    raise TypeError(f"{name} cannot be kept in the history: {type(value).__name__}")
+
+
+def _fact(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

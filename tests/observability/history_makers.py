@@ -1,0 +1,161 @@
+"""Makers of the history's rows: one sound default each, and any field by its name.
+
+Apart from `makers`, because processes that tests start and kill import it: nothing slow is here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from observability.history import History
+from observability.places import Places
+from observability.records import (
+    DecisionRecord,
+    GpuReadingRecord,
+    ModelRecord,
+    RejectRecord,
+    RequestRecord,
+    RunRecord,
+    ScoreRecord,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    """A time so many seconds after noon."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def make_decision(**changed: Any) -> DecisionRecord:
+    """A calm drift decision."""
+    fields: dict[str, Any] = {
+        "decided_at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "position": 1000,
+        "question": "drift",
+        "yes": False,
+        "because": "accuracy 0.84 is within 0.02 of 0.85",
+        "facts": {"accuracy": 0.84, "tolerance": 0.02},
+    }
+    return DecisionRecord(**(fields | changed))
+
+
+def make_run(**changed: Any) -> RunRecord:
+    """A run that started."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "event": "started",
+        "position": 0,
+    }
+    return RunRecord(**(fields | changed))
+
+
+def make_request(**changed: Any) -> RequestRecord:
+    """A retrain that was asked for."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "request_id": "retrain-1",
+        "event": "asked",
+        "position": 1000,
+        "because": "drift",
+    }
+    return RequestRecord(**(fields | changed))
+
+
+def make_model(**changed: Any) -> ModelRecord:
+    """A model that was stored."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "version": "v1",
+        "event": "stored",
+        "position": 1000,
+    }
+    return ModelRecord(**(fields | changed))
+
+
+def make_score(**changed: Any) -> ScoreRecord:
+    """What the served prediction scored."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "position_from": 0,
+        "position_to": 1000,
+        "member": "served",
+        "metric": "accuracy",
+        "value": 0.84,
+    }
+    return ScoreRecord(**(fields | changed))
+
+
+def make_reject(**changed: Any) -> RejectRecord:
+    """A record that was refused."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "position": 7,
+        "reason": "nswprice is not a finite number",
+        "raw": '{"nswprice": "NaN"}',
+    }
+    return RejectRecord(**(fields | changed))
+
+
+def make_gpu_row(**changed: Any) -> GpuReadingRecord:
+    """A device with headroom."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "source": "summer.csv",
+        "uuid": "GPU-0",
+        "temperature_c": 71.0,
+        "margin_c": 16.0,
+        "power_w": 310.0,
+    }
+    return GpuReadingRecord(**(fields | changed))
+
+
+def write_predictions(home: Path, pipeline: str = "elec2", **columns: Sequence[object]) -> Path:
+    """One file of the prediction log, named by its first and last position."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    positions = columns.setdefault("position", [0, 1])
+    folder = Places(home).pipeline(pipeline).predictions
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{positions[0]:012d}-{positions[-1]:012d}.parquet"
+    parquet.write_table(pa.table({name: list(cells) for name, cells in columns.items()}), path)
+    return path
+
+
+def rows_of(history: History, sql: str) -> list[dict[str, Any]]:
+    """The answer to `sql` as a list of dicts."""
+    rows: list[dict[str, Any]] = history.ask(sql).to_pylist()
+    return rows
+
+
+def python(script: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a Python process of its own at the project's root, joined by pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

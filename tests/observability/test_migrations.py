@@ -1,0 +1,72 @@
+"""The history's shape: steps in order, tables as the records are, one type for all labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from observability import migrations
+from observability.history import History
+from observability.records import Record
+from tests.observability.history_makers import rows_of
+
+
+def test_steps_are_numbered_from_one_without_a_gap() -> None:
+    """A step's number is its place: the version of a file is the last one it had."""
+    numbers = [step.number for step in migrations.MIGRATIONS]
+    assert list(range(1, len(numbers) + 1)) == numbers
+
+
+def test_pending_steps_are_those_after_the_version() -> None:
+    """A file gets what it has not had, in order."""
+    steps = migrations.MIGRATIONS
+    assert list(steps) == migrations.pending(steps, 0)
+    assert [steps[-1]] == migrations.pending(steps, steps[-1].number - 1)
+    assert [] == migrations.pending(steps, steps[-1].number)
+
+
+def test_tables_have_the_columns_of_their_records(tmp_path: Path) -> None:
+    """A field that is added to a record and not to its table fails here, not at a user's."""
+    found = rows_of(
+        History(tmp_path),
+        "SELECT table_name, list(column_name ORDER BY column_index) AS columns "
+        "FROM duckdb_columns() WHERE table_name LIKE '%\\_rows' ESCAPE '\\' GROUP BY table_name",
+    )
+    expected = {kind.table: list(kind.model_fields) for kind in Record.__subclasses__()}
+    assert expected == {row["table_name"]: row["columns"] for row in found}
+
+
+def test_no_table_has_a_key_or_an_index(tmp_path: Path) -> None:
+    """An index on a column that is updated went corrupt with DuckDB 1.5: there is none."""
+    history = History(tmp_path)
+    assert [] == rows_of(history, "FROM duckdb_indexes()")
+    assert [] == rows_of(history, "FROM duckdb_constraints()")
+
+
+def test_the_steps_that_a_file_had_are_recorded(tmp_path: Path) -> None:
+    """The table `migrations` says which steps were applied, and when."""
+    rows = rows_of(History(tmp_path), "FROM migrations ORDER BY number")
+    assert [(s.number, s.name) for s in migrations.MIGRATIONS] == [
+        (row["number"], row["name"]) for row in rows
+    ]
+    assert all(row["applied_at"].utcoffset() is not None for row in rows)
+
+
+def test_labels_share_the_narrowest_type_that_holds_them_all() -> None:
+    """Whole numbers, fractions, text: each widens the ones before."""
+    assert "BIGINT" == migrations.widest([])
+    assert "BIGINT" == migrations.widest(["INTEGER", "BIGINT"])
+    assert "DOUBLE" == migrations.widest(["BIGINT", "FLOAT"])
+    assert "VARCHAR" == migrations.widest(["BIGINT", "DOUBLE", "VARCHAR"])
+    assert "VARCHAR" == migrations.widest(["BOOLEAN"])
+
+
+@given(st.text())
+def test_a_quoted_text_cannot_leave_its_quotes(text: str) -> None:
+    """Every quote inside is doubled, so a folder's name cannot become SQL."""
+    quoted = migrations.quoted(text)
+    assert ("'", "'") == (quoted[0], quoted[-1])
+    assert text == quoted[1:-1].replace("''", "'")
+    assert 0 == quoted[1:-1].replace("''", "").count("'")
