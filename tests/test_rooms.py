@@ -303,8 +303,11 @@ def test_what_is_no_door_imports_no_tool(module: str) -> None:
     assert set() == {top(name) for name in imports_of(parse(module))} & tools
 
 
-@pytest.mark.parametrize("module", ["thermodrift", *(m for m in FILES if m.endswith(".desk"))])
-def test_a_desk_imports_slow_libraries_only_inside_its_commands(module: str) -> None:
+@pytest.mark.parametrize(
+    "module",
+    ["thermodrift", *files_of("ground", "sill"), *(m for m in FILES if m.endswith(".desk"))],
+)
+def test_desks_and_what_all_share_import_slow_libraries_only_inside_functions(module: str) -> None:
     """`thermodrift --help` answers at once."""
     assert set() == {top(name) for name in imports_of(eager(parse(module)))} & SLOW
 
