@@ -153,7 +153,7 @@ class DriftTolerance(BaseModel):
         default=0.2,
         gt=0,
         le=1,
-        description="A share of missing values that moves by this much is drift of the column.",
+        description="A feature whose share of missing values moves by this much has drifted.",
     )
     target_votes: bool = Field(default=True, description="Is a drifted target alone an alarm?")
     prediction_votes: bool = Field(
@@ -230,8 +230,8 @@ def drifted(column: ColumnDrift, tolerance: DriftTolerance) -> bool | None:
     """Has this column drifted? None where that is not known.
 
     A score counts only when it is finite, rests on enough values, and comes from the method that
-    the tolerance names. A changed share of missing values is drift whatever the test says, because
-    the test never sees them.
+    the tolerance names. A changed share of a feature's missing values is drift whatever the test
+    says, because the test never sees them.
     """
     if _missing_change(column) >= tolerance.missing_change:
         return True
@@ -379,6 +379,9 @@ def _known_score(column: ColumnDrift, tolerance: DriftTolerance) -> float | None
 
 
 def _missing_change(column: ColumnDrift) -> float:
+    """Of a feature only: a label that is missing is late, and a prediction was not made yet."""
+    if column.role != "feature":
+        return 0.0
     return abs(column.current_missing - column.reference_missing)
 
 

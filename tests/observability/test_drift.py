@@ -145,6 +145,16 @@ def test_a_changed_share_of_missing_values_counts_both_ways(
     assert expected is drift.drifted(column, TOLERANCE)
 
 
+@pytest.mark.parametrize("role", ["target", "prediction"])
+@pytest.mark.parametrize(("score", "expected"), [(0.0, False), (None, None), (0.9, True)])
+def test_a_label_that_is_missing_is_late_and_not_drift(
+    role: str, score: float | None, expected: bool | None
+) -> None:
+    """Labels arrive late and a new champion has predicted little: only their scores count."""
+    column = make_label(role=role, score=score, current_missing=0.9)
+    assert expected is drift.drifted(column, TOLERANCE)
+
+
 @pytest.mark.parametrize(("reference_rows", "current_rows"), [(199, 1000), (2000, 199), (0, 0)])
 def test_too_few_rows_are_told_apart_from_calm(reference_rows: int, current_rows: int) -> None:
     """A drifted score over too few rows is neither an alarm nor calm."""
