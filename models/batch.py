@@ -107,7 +107,7 @@ class BatchModel:
         from models import recipes
 
         try:
-            with recipes.quiet():
+            with recipes.working(frame.size):
                 matrix = self.preparation.transform(_tamed(frame, self.schema))
                 raw = self._raw(matrix)
         except Exception as error:
@@ -218,7 +218,7 @@ def _fitted(
     from models import recipes
 
     try:
-        with recipes.quiet():
+        with recipes.working(frame.size):
             matrix = made.preparation.fit_transform(_tamed(frame, schema))
             made.estimator.fit(matrix, targets)
     except InvalidParameterError as error:
@@ -244,8 +244,8 @@ def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], ND
     classes = _classes(labels)
     if len(classes) < 2:
         raise TooLittleToLearn(
-            f"all {len(labels)} rows are of one class ({classes}); at least 2 classes are needed: "
-            f"wait for more rows, or widen [batch] window"
+            f"all {len(labels)} rows are of one class ({classes[0]!r}), and at least 2 are "
+            f"needed: wait for more rows, or widen [batch] window"
         )
     codes = {label: code for code, label in enumerate(classes)}
     return classes, np.array([codes[label] for label in labels], dtype=np.int64)
