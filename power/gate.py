@@ -1,0 +1,464 @@
+"""May a heavy job start on this machine now? Readings, limits and a memory give a Decision.
+
+Pure: knows no clock, no disk and no driver. Readings come from the doors (`nvml`, `replay`), the
+moment is an argument, and the memory between two judgements is a value that the caller keeps.
+It fails closed: what is hot, stale, unknown or impossible is a "no" that says its numbers.
+
+The thermostat has two thresholds, so that it does not flutter: a device closes at once at or below
+the pause margin, and opens again only at the resume margin. Pausing at 10 and resuming at 20
+degrees are the habits of NVIDIA's own profiler guard, which however opens without a sensor.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from observability.decision import Decision, Fact
+
+Driver = Literal["present", "absent", "unreadable"]
+Source = Literal["nvml", "trace", "off"]
+
+PLAUSIBLE: Final[Mapping[str, tuple[float, float]]] = {
+    # 644245923 degrees and minus 2 watts have been reported by real drivers. Beyond these bounds a
+    # device that answers at all does not exist, so the number says nothing about the device.
+    "temperature_c": (-50.0, 150.0),
+    "memory_temperature_c": (-50.0, 150.0),
+    "margin_c": (-100.0, 200.0),
+    "power_w": (0.0, 20_000.0),
+    "power_limit_w": (0.0, 20_000.0),
+    "utilization": (0.0, 100.0),
+}
+
+THROTTLE_BITS: Final[Mapping[int, str]] = {
+    # NVML's mask of reasons for lower clocks, as `nvidia-smi` prints it in hexadecimal.
+    0x001: "gpu_idle",
+    0x002: "applications_clocks_setting",
+    0x004: "sw_power_cap",
+    0x008: "hw_slowdown",
+    0x010: "sync_boost",
+    0x020: "sw_thermal_slowdown",
+    0x040: "hw_thermal_slowdown",
+    0x080: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+    0x200: "board_limit",
+    0x400: "reliability",
+}
+
+_CLOSING_REASON = re.compile(r"therm|slowdown|brake")
+"""Heat, or the hardware defending itself. A power cap or an idle clock is no reason to wait."""
+
+Centigrade = float
+"""A difference of temperatures in degrees."""
+
+
+class GpuReading(BaseModel):
+    """What one device said at one moment. None is unknown, never zero."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uuid: str = Field(min_length=1, description="The device's own name, stable across reboots.")
+    read_at_s: float = Field(description="Seconds on the gate's clock when it was read.")
+    temperature_c: float | None = Field(default=None, description="GPU core, degrees Celsius.")
+    memory_temperature_c: float | None = Field(default=None, description="Memory, degrees Celsius.")
+    margin_c: float | None = Field(
+        default=None, description="Degrees left until the hardware slows down; negative beyond."
+    )
+    power_w: float | None = Field(default=None, description="Draw, watts.")
+    power_limit_w: float | None = Field(default=None, description="Enforced limit, watts.")
+    utilization: float | None = Field(default=None, description="Busy share of time, percent.")
+    throttle_reasons: str | None = Field(
+        default=None, description="Reasons for lower clocks: names joined by '|', or NVML's mask."
+    )
+
+
+class Survey(BaseModel):
+    """What a door saw of all devices: the readings, in the order they were taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    readings: tuple[GpuReading, ...] = ()
+    driver: Driver = Field(
+        description="absent: this machine has none; unreadable: it is there and does not answer."
+    )
+    because: str = Field(description="Where the readings are from, or why there are none.")
+
+
+class GateLimits(BaseModel):
+    """The knobs of the table [gate]: when a device counts as cool enough for heavy work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    source: Literal["auto", "nvml", "trace", "off"] = Field(
+        default="auto",
+        description="Where readings come from; auto is the trace if one is named, else nvml.",
+    )
+    trace: str | None = Field(default=None, description="Path of a recorded GPU trace (CSV).")
+    trace_s_per_record: float = Field(
+        default=0.1,
+        gt=0,
+        le=86_400,
+        description="Seconds of the trace that one record of the stream stands for.",
+    )
+    uuid: str | None = Field(
+        default=None, min_length=1, description="The one device that counts; none: any may open."
+    )
+    pause_margin_c: float = Field(
+        default=10.0, ge=-50, le=100, description="At or below this margin a device closes at once."
+    )
+    resume_margin_c: float = Field(
+        default=20.0, ge=-50, le=100, description="At or above this margin a device may open again."
+    )
+    max_temperature_c: float | None = Field(
+        default=None,
+        ge=20,
+        le=120,
+        description="Where a device tells no margin, count it from this temperature.",
+    )
+    max_age_s: float = Field(
+        default=60.0, gt=0, le=86_400, description="A reading older than this counts for nothing."
+    )
+    max_jump_c_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        le=10_000,
+        # A die holds about one joule per degree and steps by 30 degrees within a second when work
+        # begins; three times that is a sensor's mistake.
+        description="A faster change of temperature or margin is a sensor's mistake.",
+    )
+    good_readings: int = Field(
+        default=1, ge=1, le=10_000, description="Readings in a row that open a closed device."
+    )
+    no_driver: Literal["go", "wait"] = Field(
+        default="go", description="What a machine without a GPU driver does."
+    )
+    unreadable: Literal["wait", "go"] = Field(
+        default="wait", description="What a machine does whose driver does not answer."
+    )
+    deadline_s: float = Field(
+        default=3600.0, ge=0, le=31_536_000, description="How long a deferred retrain may wait."
+    )
+    at_deadline: Literal["skip", "run"] = Field(
+        default="skip", description="What becomes of a retrain that waited until its deadline."
+    )
+
+    @model_validator(mode="after")
+    def _make_sense_together(self) -> Self:
+        if self.resume_margin_c < self.pause_margin_c:
+            raise ValueError(
+                f"resume_margin_c ({self.resume_margin_c:g}) must be at or above pause_margin_c "
+                f"({self.pause_margin_c:g}): a gate cannot open at a margin that closes it"
+            )
+        if self.source == "trace" and self.trace is None:
+            raise ValueError('source = "trace" needs a trace: name the CSV in [gate] trace')
+        return self
+
+    @property
+    def reads_from(self) -> Source:
+        """The source to open, with "auto" resolved."""
+        if self.source == "auto":
+            return "nvml" if self.trace is None else "trace"
+        return self.source
+
+
+class DeviceState(BaseModel):
+    """What the gate remembers of one device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uuid: str
+    open: bool = False
+    good_readings: int = Field(default=0, description="Readings in a row at the resume margin.")
+    latest: GpuReading | None = Field(default=None, description="The last reading, as it came.")
+    trusted: GpuReading | None = Field(
+        default=None, description="The last plausible one: what jumps are measured from."
+    )
+    why: str = Field(default="it has not been read yet", description="Why it is open or closed.")
+
+
+class GateState(BaseModel):
+    """The gate's memory between two judgements. A fresh one knows no device: it is closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    devices: tuple[DeviceState, ...] = ()
+
+    def device(self, uuid: str) -> DeviceState:
+        """What is remembered of `uuid`; a device never seen is closed."""
+        return next((each for each in self.devices if each.uuid == uuid), DeviceState(uuid=uuid))
+
+
+class Judged(NamedTuple):
+    """An answer, and the memory to hand to the next judgement."""
+
+    decision: Decision
+    state: GateState
+
+
+def judge(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Judged:
+    """Answer whether heavy work may start at `now_s` (seconds on the readings' clock).
+
+    Every reading moves the memory of its device, in the order given; the same reading handed in
+    again counts once. Yes, if at least one device (or the one named in `limits.uuid`) is open.
+    """
+    if limits.source == "off":
+        return Judged(_answer(True, 'the gate is off: source = "off" in [gate]', {}), state)
+    if survey.driver != "present":
+        return _without_readings(survey, state, limits)
+    remembered = {device.uuid: device for device in state.devices}
+    for reading in survey.readings:
+        before = remembered.get(reading.uuid, DeviceState(uuid=reading.uuid))
+        remembered[reading.uuid] = _after(before, reading, limits, now_s)
+    after = GateState(
+        devices=tuple(_unless_stale(device, limits, now_s) for device in remembered.values())
+    )
+    return Judged(_decide(survey, after, limits, now_s), after)
+
+
+def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
+    """Decide whether a deferred request has come to its end; yes says what becomes of it.
+
+    `waited_s` is seconds since the request was deferred. A wait that is not a number is no proof
+    that the time is over: the request keeps waiting.
+    """
+    over = waited_s >= limits.deadline_s
+    facts: dict[str, Fact] = {
+        "waited_s": waited_s,
+        "deadline_s": limits.deadline_s,
+        "at_deadline": limits.at_deadline,
+    }
+    waited = f"waited {waited_s:.0f} s of at most {limits.deadline_s:.0f} s"
+    if not over:
+        because = f"{waited}: it keeps waiting, then at_deadline = {limits.at_deadline!r} applies"
+    elif limits.at_deadline == "run":
+        because = f"{waited}: it runs, warm as it is (at_deadline = 'run')"
+    else:
+        because = f"{waited}: it is skipped (at_deadline = 'skip')"
+    return Decision(question="deadline", yes=over, because=because, facts=facts)
+
+
+def margin(reading: GpuReading, limits: GateLimits) -> tuple[Centigrade | None, str]:
+    """The margin to go by in degrees, and the rung it stands on.
+
+    The device's own margin comes first, then the configured maximum temperature, then nothing.
+    """
+    if reading.margin_c is not None:
+        return reading.margin_c, "device"
+    if limits.max_temperature_c is not None and reading.temperature_c is not None:
+        return limits.max_temperature_c - reading.temperature_c, "configured maximum"
+    return None, "unknown"
+
+
+def closing_reasons(throttle_reasons: str | None) -> tuple[str, ...]:
+    """The reasons for lower clocks that mean heat, out of names or of NVML's mask.
+
+    A reason that nobody has named yet does not close the gate: the margin does when it must.
+    """
+    words = re.split(r"[|;,+\s]+", (throttle_reasons or "").strip().lower())
+    names = [name for word in words for name in _names(word)]
+    return tuple(name for name in names if _CLOSING_REASON.search(name))
+
+
+def _names(word: str) -> list[str]:
+    if not re.fullmatch(r"0x[0-9a-f]+", word):
+        return [word]
+    mask = int(word, 16)
+    return [name for bit, name in THROTTLE_BITS.items() if mask & bit]
+
+
+def _after(
+    before: DeviceState, reading: GpuReading, limits: GateLimits, now_s: float
+) -> DeviceState:
+    """The memory of a device once it has seen one more reading."""
+    if repr(reading) == repr(before.latest):
+        # Told again, not read again. (Compared as text, since NaN is not equal to itself.)
+        return before
+    problem = _not_of_now(reading, now_s)
+    if problem:
+        # A moment that cannot be is not taken as the moment to measure the next reading from.
+        return _closed(before, problem)
+    problem = _out_of_order(reading, before)
+    if problem:
+        return _closed(before, problem).model_copy(update={"latest": reading, "trusted": None})
+    current = _unless_stale(before, limits, reading.read_at_s)
+    problem = _implausible(reading) or _jump(reading, current, limits)
+    if problem:
+        return _closed(current, problem).model_copy(update={"latest": reading})
+    return _thermostat(current, reading, limits).model_copy(
+        update={"latest": reading, "trusted": reading}
+    )
+
+
+def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) -> DeviceState:
+    """Two thresholds over a plausible reading; between them the device stays as it is."""
+    reasons = closing_reasons(reading.throttle_reasons)
+    if reasons:
+        return _closed(device, f"the hardware is slowing down ({', '.join(reasons)})")
+    margin_c, rung = margin(reading, limits)
+    if margin_c is None:
+        return _closed(device, "it tells no margin and no max_temperature_c is set in [gate]")
+    measured = f"its margin is {margin_c:.1f} °C" + (
+        "" if rung == "device" else f" to max_temperature_c = {limits.max_temperature_c:g}"
+    )
+    if margin_c <= limits.pause_margin_c:
+        return _closed(
+            device, f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
+        )
+    if margin_c < limits.resume_margin_c:
+        kept = "stays open" if device.open else "stays closed"
+        why = f"{measured}, between pause and resume margin: it {kept}"
+        good = device.good_readings if device.open else 0
+        return device.model_copy(update={"good_readings": good, "why": why})
+    good = min(device.good_readings + 1, limits.good_readings)
+    why = f"{measured}, at or above the resume margin of {limits.resume_margin_c:g} °C"
+    if limits.good_readings > 1:
+        why += f" ({good} of {limits.good_readings} readings in a row)"
+    opened = device.open or good >= limits.good_readings
+    return device.model_copy(update={"open": opened, "good_readings": good, "why": why})
+
+
+def _closed(device: DeviceState, why: str) -> DeviceState:
+    return device.model_copy(update={"open": False, "good_readings": 0, "why": why})
+
+
+def _not_of_now(reading: GpuReading, now_s: float) -> str | None:
+    if not math.isfinite(reading.read_at_s):
+        return f"its last reading has no time ({reading.read_at_s})"
+    if not reading.read_at_s <= now_s:
+        ahead_s = reading.read_at_s - now_s
+        return f"its last reading is from {ahead_s:.1f} s in the future: the clocks disagree"
+    return None
+
+
+def _out_of_order(reading: GpuReading, before: DeviceState) -> str | None:
+    if before.latest is None or reading.read_at_s > before.latest.read_at_s:
+        return None
+    if reading.read_at_s == before.latest.read_at_s:
+        return f"two readings of {reading.read_at_s:.1f} s say different things"
+    back_s = before.latest.read_at_s - reading.read_at_s
+    return f"its readings went back in time by {back_s:.1f} s: the clock started again"
+
+
+def _implausible(reading: GpuReading) -> str | None:
+    for name, (least, most) in PLAUSIBLE.items():
+        value = getattr(reading, name)
+        if value is not None and not least <= value <= most:
+            return f"its {name} of {value:.10g} is impossible (plausible: {least:g} to {most:g})"
+    return None
+
+
+def _jump(reading: GpuReading, device: DeviceState, limits: GateLimits) -> str | None:
+    if device.trusted is None:
+        return None
+    # Sensors answer in whole degrees: over less than a second one degree would look like a leap.
+    over_s = max(reading.read_at_s - device.trusted.read_at_s, 1.0)
+    for name in ("temperature_c", "margin_c"):
+        now, then = getattr(reading, name), getattr(device.trusted, name)
+        if now is None or then is None:
+            continue
+        if abs(now - then) > limits.max_jump_c_per_s * over_s:
+            return f"its {name} jumped from {then:g} to {now:g} within {over_s:.1f} s"
+    return None
+
+
+def _unless_stale(device: DeviceState, limits: GateLimits, now_s: float) -> DeviceState:
+    """The device as it is at `now_s`, with no newer reading: closed where the last one is old."""
+    if device.latest is None:
+        return device
+    age_s = now_s - device.latest.read_at_s
+    if 0 <= age_s <= limits.max_age_s:
+        return device
+    if age_s < 0:
+        why = f"its last reading is from {-age_s:.1f} s in the future: the clocks disagree"
+    else:
+        why = f"its last reading is {age_s:.1f} s old, older than max_age_s = {limits.max_age_s:g}"
+    return _closed(device, why)
+
+
+def _without_readings(survey: Survey, state: GateState, limits: GateLimits) -> Judged:
+    if survey.driver == "absent":
+        knob, choice, what = "no_driver", limits.no_driver, "no GPU driver"
+    else:
+        knob, choice, what = "unreadable", limits.unreadable, "the GPU driver is unreadable"
+    yes = choice == "go"
+    because = f'{what} ({survey.because}), and {knob} = "{choice}" in [gate]'
+    if not yes:
+        because += f'; it opens when devices can be read, or with {knob} = "go"'
+    facts: dict[str, Fact] = {"driver": survey.driver, knob: choice}
+    # Nothing is known of a device that cannot be read: after this it must earn its opening again.
+    after = GateState(devices=tuple(_closed(device, what) for device in state.devices))
+    return Judged(_answer(yes, because, facts), after)
+
+
+def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Decision:
+    counted = [each for each in state.devices if limits.uuid in (None, each.uuid)]
+    if not counted:
+        return _nothing_known(survey, state, limits)
+    opened = sum(each.open for each in counted)
+    chosen = max(counted, key=lambda each: (each.open, _rank(each, limits)))
+    because = f"{chosen.uuid} is {'open' if chosen.open else 'closed'}: {chosen.why}"
+    if not chosen.open:
+        because += f"; {_what_opens(limits)}"
+    if len(counted) > 1:
+        because += f" ({opened} of {len(counted)} devices open)"
+    facts = _facts(chosen, limits, now_s) | {"devices": len(counted), "devices_open": opened}
+    return _answer(chosen.open, because, facts)
+
+
+def _nothing_known(survey: Survey, state: GateState, limits: GateLimits) -> Decision:
+    if limits.uuid is None:
+        because = f"no device has been read yet ({survey.because}); {_what_opens(limits)}"
+    else:
+        seen = ", ".join(each.uuid for each in state.devices) or "none"
+        because = (
+            f"{limits.uuid} is not among the devices read ({seen}); "
+            f"correct uuid in [gate], or bring the device back"
+        )
+    facts: dict[str, Fact] = {"driver": survey.driver, "uuid": limits.uuid, "devices": 0}
+    return _answer(False, because, facts)
+
+
+def _rank(device: DeviceState, limits: GateLimits) -> float:
+    """The coolest device is the one to speak of; an unknown margin is the last."""
+    margin_c = margin(device.latest, limits)[0] if device.latest else None
+    return -math.inf if margin_c is None or not math.isfinite(margin_c) else margin_c
+
+
+def _what_opens(limits: GateLimits) -> str:
+    row = f" in {limits.good_readings} readings in a row" if limits.good_readings > 1 else ""
+    return f"it opens at a margin of {limits.resume_margin_c:g} °C or more{row}"
+
+
+def _facts(device: DeviceState, limits: GateLimits, now_s: float) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {
+        "driver": "present",
+        "uuid": device.uuid,
+        "pause_margin_c": limits.pause_margin_c,
+        "resume_margin_c": limits.resume_margin_c,
+        "max_age_s": limits.max_age_s,
+        "good_readings": device.good_readings,
+        "good_readings_needed": limits.good_readings,
+    }
+    reading = device.latest
+    if reading is None:
+        return facts
+    margin_c, rung = margin(reading, limits)
+    return facts | {
+        "margin_c": margin_c,
+        "margin_from": rung,
+        "age_s": now_s - reading.read_at_s,
+        "temperature_c": reading.temperature_c,
+        "memory_temperature_c": reading.memory_temperature_c,
+        "power_w": reading.power_w,
+        "power_limit_w": reading.power_limit_w,
+        "utilization": reading.utilization,
+        "throttle_reasons": reading.throttle_reasons,
+    }
+
+
+def _answer(yes: bool, because: str, facts: Mapping[str, Fact]) -> Decision:
+    return Decision(question="gate", yes=yes, because=because, facts=facts)

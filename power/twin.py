@@ -1,0 +1,214 @@
+"""A stand-in for NVIDIA's library, with faults on demand: what tests and demonstrations talk to.
+
+`StandInNvml` takes the place of the loaded shared library, so that the real Python binding and the
+whole door run over it. It fills the C structures that it is handed and answers return codes, as the
+library does. It imports no GPU tool and simulates no physics.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FaultKind = Literal[
+    "not_supported", "no_permission", "driver_not_loaded", "missing", "lost", "unknown", "mismatch",
+    "blank", "absurd", "hang", "crash",
+]  # fmt: skip
+
+RETURN_CODES: Mapping[str, int] = {
+    "not_supported": 3,
+    "no_permission": 4,
+    "driver_not_loaded": 9,
+    "missing": 13,
+    "lost": 15,
+    "mismatch": 18,
+    "unknown": 999,
+}
+ABSURD = 644_245_923
+"""A temperature that a driver in production has really reported."""
+BLANK = 0x7FFFFFF0
+"""What NVIDIA's tools write where there is no value."""
+_FIELD_MEMORY_TEMPERATURE, _FIELD_SLOWDOWN = 82, 194
+_SIGNED_INT = 5
+
+
+class Fault(BaseModel):
+    """What goes wrong in one function of the library."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: FaultKind
+    after: int = Field(default=0, ge=0, description="Calls that still go well before it begins.")
+
+
+class StandInGpu(BaseModel):
+    """One pretended device. None: the device does not support telling it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uuid: str
+    name: str = "Stand-in H100"
+    architecture: int = Field(default=9, description="NVML's number: 7 Ampere, 8 Ada, 9 Hopper.")
+    temperature_c: int | None = 45
+    memory_temperature_c: int | None = 50
+    tlimit_c: int | None = Field(default=40, description="T.Limit, degrees.")
+    slowdown_tlimit_c: int | None = Field(
+        default=-2, description="T.Limit at which the hardware slows down."
+    )
+    slowdown_c: int | None = Field(default=None, description="The older slowdown threshold.")
+    power_mw: int | None = 120_000
+    power_limit_mw: int | None = 700_000
+    utilization: int | None = 30
+    throttle_mask: int | None = 0
+    faults: Mapping[str, Fault] = Field(
+        default_factory=dict, description="By name of a function; '*' for all of this device."
+    )
+
+
+class StandIn(BaseModel):
+    """A pretended library: its devices, and its faults by name of a function."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpus: tuple[StandInGpu, ...] = ()
+    faults: Mapping[str, Fault] = Field(default_factory=dict)
+
+
+class StandInNvml:
+    """What the binding looks its functions up on, in place of the shared library."""
+
+    def __init__(self, spec: StandIn) -> None:
+        self._spec = spec
+        self._calls: dict[tuple[str, str], int] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+        fault = self._spec.faults.get(name)
+        if fault is not None and fault.kind == "missing":
+            raise AttributeError(f"this library has no {name}")
+        return lambda *arguments: self._call(name, arguments)
+
+    def _call(self, name: str, arguments: tuple[Any, ...]) -> int:
+        code = self._strike("library", self._spec.faults.get(name), name)
+        if code is not None:
+            return code
+        if name in {"nvmlInitWithFlags", "nvmlShutdown"}:
+            return 0
+        if name == "nvmlDeviceGetCount_v2":
+            _out(arguments[0]).value = len(self._spec.gpus)
+            return 0
+        if name == "nvmlDeviceGetHandleByIndex_v2":
+            return self._hand_out(arguments[0].value, arguments[1])
+        gpu = self._spec.gpus[_index(arguments[0])]
+        fault = gpu.faults.get(name, gpu.faults.get("*"))
+        return self._answer(gpu, name, arguments[1:], fault)
+
+    def _hand_out(self, index: int, target: Any) -> int:
+        gpu = self._spec.gpus[index]
+        code = self._strike(gpu.uuid, gpu.faults.get("nvmlDeviceGetHandleByIndex_v2"), "handle")
+        if code is not None:
+            return code
+        # A handle is a pointer that nobody looks behind: its address is the index, from 1 on.
+        address = ctypes.c_void_p(index + 1)
+        ctypes.memmove(target, ctypes.byref(address), ctypes.sizeof(address))
+        return 0
+
+    def _answer(
+        self, gpu: StandInGpu, name: str, arguments: tuple[Any, ...], fault: Fault | None
+    ) -> int:
+        code = self._strike(gpu.uuid, fault, name)
+        if code is not None and code >= 0:
+            return code
+        fill = _FILLS.get(name)
+        if fill is None:
+            return RETURN_CODES["missing"]
+        odd = {"absurd": ABSURD, "blank": BLANK}.get(fault.kind) if code == -1 and fault else None
+        return fill(gpu, arguments, odd)
+
+    def _strike(self, whose: str, fault: Fault | None, name: str) -> int | None:
+        """Do what `fault` says: None for nothing, a return code, or -1 for an odd value."""
+        if fault is None:
+            return None
+        seen = self._calls[whose, name] = self._calls.get((whose, name), 0) + 1
+        if seen <= fault.after:
+            return None
+        if fault.kind == "hang":
+            threading.Event().wait()
+        if fault.kind == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return RETURN_CODES.get(fault.kind, -1)
+
+
+def _out(reference: Any) -> Any:
+    """The object behind ctypes.byref: what the library would write to."""
+    return reference._obj
+
+
+def _index(handle: Any) -> int:
+    return (ctypes.cast(handle, ctypes.c_void_p).value or 0) - 1
+
+
+def _give(target: Any, attribute: str, value: int | None, odd: int | None) -> int:
+    if value is None:
+        return RETURN_CODES["not_supported"]
+    setattr(target, attribute, value if odd is None else odd)
+    return 0
+
+
+def _give_text(buffer: Any, text: str) -> int:
+    buffer.value = text.encode()
+    return 0
+
+
+def _give_fields(gpu: StandInGpu, values: Any, odd: int | None) -> int:
+    known = {
+        _FIELD_MEMORY_TEMPERATURE: gpu.memory_temperature_c,
+        _FIELD_SLOWDOWN: gpu.slowdown_tlimit_c,
+    }
+    for field in values:
+        value = known.get(field.fieldId)
+        field.valueType = _SIGNED_INT
+        field.nvmlReturn = _give(field.value, "siVal", value, odd)
+    return 0
+
+
+_FILLS: Mapping[str, Callable[[StandInGpu, tuple[Any, ...], int | None], int]] = {
+    "nvmlDeviceGetUUID": lambda gpu, to, odd: _give_text(to[0], gpu.uuid),
+    "nvmlDeviceGetName": lambda gpu, to, odd: _give_text(to[0], gpu.name),
+    "nvmlDeviceGetArchitecture": lambda gpu, to, odd: _give(
+        _out(to[0]), "value", gpu.architecture, odd
+    ),
+    "nvmlDeviceGetTemperatureV": lambda gpu, to, odd: _give(
+        _out(to[0]), "temperature", gpu.temperature_c, odd
+    ),
+    "nvmlDeviceGetTemperature": lambda gpu, to, odd: _give(
+        _out(to[1]), "value", gpu.temperature_c, odd
+    ),
+    "nvmlDeviceGetMarginTemperature": lambda gpu, to, odd: _give(
+        _out(to[0]), "marginTemperature", gpu.tlimit_c, odd
+    ),
+    "nvmlDeviceGetTemperatureThreshold": lambda gpu, to, odd: _give(
+        _out(to[1]), "value", gpu.slowdown_c, odd
+    ),
+    "nvmlDeviceGetFieldValues": lambda gpu, to, odd: _give_fields(gpu, _out(to[1]), odd),
+    "nvmlDeviceGetPowerUsage": lambda gpu, to, odd: _give(_out(to[0]), "value", gpu.power_mw, odd),
+    "nvmlDeviceGetEnforcedPowerLimit": lambda gpu, to, odd: _give(
+        _out(to[0]), "value", gpu.power_limit_mw, odd
+    ),
+    "nvmlDeviceGetUtilizationRates": lambda gpu, to, odd: _give(
+        _out(to[0]), "gpu", gpu.utilization, odd
+    ),
+    "nvmlDeviceGetCurrentClocksEventReasons": lambda gpu, to, odd: _give(
+        _out(to[0]), "value", gpu.throttle_mask, odd
+    ),
+    "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu, to, odd: _give(
+        _out(to[0]), "value", gpu.throttle_mask, odd
+    ),
+}

@@ -1,0 +1,82 @@
+"""Makers for the power room's tests: each has one default that is cool, fresh and plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from power.gate import GateLimits, GateState, GpuReading, Judged, Survey, judge
+from power.replay import COLUMNS
+from power.twin import Fault, FaultKind, StandIn, StandInGpu
+
+COOL_C, BETWEEN_C, HOT_C = 40.0, 15.0, 5.0
+"""Margins at which a gate with the default limits opens, stays as it is, and closes."""
+
+
+def make_reading(**overrides: Any) -> GpuReading:
+    """A cool reading of GPU-a at 0 s."""
+    facts = {
+        "uuid": "GPU-a",
+        "read_at_s": 0.0,
+        "temperature_c": 49.0,
+        "memory_temperature_c": 55.0,
+        "margin_c": COOL_C,
+        "power_w": 150.0,
+        "power_limit_w": 700.0,
+        "utilization": 20.0,
+        "throttle_reasons": "none",
+    }
+    return GpuReading(**(facts | overrides))
+
+
+def make_survey(*readings: GpuReading, **overrides: Any) -> Survey:
+    """A survey that a present driver answered."""
+    return Survey(**({"readings": readings, "driver": "present", "because": "test"} | overrides))
+
+
+def judge_one(
+    reading: GpuReading, state: GateState | None = None, now_s: float | None = None, **knobs: Any
+) -> Judged:
+    """Judge one reading at its own moment, or at `now_s`."""
+    moment_s = reading.read_at_s if now_s is None else now_s
+    return judge(make_survey(reading), state or GateState(), GateLimits(**knobs), moment_s)
+
+
+def make_gpu(uuid: str = "GPU-a", **overrides: Any) -> StandInGpu:
+    """A stand-in for one cool H100; `faults` may be kinds alone."""
+    faults = {name: make_fault(fault) for name, fault in overrides.pop("faults", {}).items()}
+    return StandInGpu(uuid=uuid, faults=faults, **overrides)
+
+
+def make_twin(*gpus: StandInGpu, **faults: FaultKind | Fault) -> StandIn:
+    """A stand-in library with `gpus` (one by default), and faults by name of a function."""
+    return StandIn(
+        gpus=gpus or (make_gpu(),),
+        faults={name: make_fault(fault) for name, fault in faults.items()},
+    )
+
+
+def make_fault(fault: FaultKind | Fault) -> Fault:
+    """A fault from its kind."""
+    return fault if isinstance(fault, Fault) else Fault(kind=fault)
+
+
+def write_trace(path: Path, *rows: Mapping[str, object], header: str = ",".join(COLUMNS)) -> Path:
+    """A trace file; a row is a cool one of GPU-a but for its overrides."""
+    lines = [header]
+    for number, row in enumerate(rows):
+        cells: dict[str, object] = {
+            "elapsed_s": number,
+            "uuid": "GPU-a",
+            "temperature_c": 49,
+            "memory_temperature_c": 55,
+            "margin_c": COOL_C,
+            "power_w": 150,
+            "power_limit_w": 700,
+            "utilization": 20,
+            "throttle_reasons": "none",
+        }
+        lines.append(",".join(str(cell) for cell in (cells | dict(row)).values()))
+    path.write_text("\n".join(lines) + "\n")
+    return path

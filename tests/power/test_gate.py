@@ -1,0 +1,497 @@
+"""The gate's judge, branch by branch."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from power import gate
+from power.gate import DeviceState, GateLimits, GateState
+from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, judge_one, make_reading, make_survey
+
+OPEN = judge_one(make_reading(read_at_s=-1.0)).state
+"""A gate that has just seen a cool GPU-a, at -1 s."""
+
+
+def test_a_fresh_gate_is_closed_until_a_device_has_been_read() -> None:
+    """Nothing known is a no that names what would open it."""
+    decision, state = gate.judge(make_survey(), GateState(), GateLimits(), 0.0)
+    assert (False, GateState()) == (decision.yes, state)
+    assert "no device has been read yet" in decision.because
+    assert "opens at a margin of 20 °C" in decision.because
+
+
+def test_a_cool_device_opens_a_fresh_gate() -> None:
+    """One good reading is enough by default, and the decision tells its numbers."""
+    decision, state = judge_one(make_reading(margin_c=20), now_s=1.5)
+    assert decision.yes
+    assert "gate" == decision.question
+    assert state.device("GPU-a").open
+    expected = {"margin_c": 20.0, "pause_margin_c": 10.0, "resume_margin_c": 20.0, "age_s": 1.5}
+    assert expected == {name: decision.facts[name] for name in expected}
+    assert "GPU-a is open: its margin is 20.0 °C" in decision.because
+
+
+@pytest.mark.parametrize("margin_c", [10.0, 5.0, -3.0])
+def test_a_device_closes_at_or_below_the_pause_margin(margin_c: float) -> None:
+    """One hot reading closes at once, and says which margin opens it again."""
+    decision, state = judge_one(make_reading(margin_c=margin_c), OPEN)
+    assert (False, False) == (decision.yes, state.device("GPU-a").open)
+    assert f"{margin_c:.1f} °C, at or below the pause margin of 10 °C" in decision.because
+    assert "it opens at a margin of 20 °C or more" in decision.because
+
+
+@pytest.mark.parametrize("margin_c", [10.1, 19.9])
+def test_between_the_margins_the_gate_stays_as_it_is(margin_c: float) -> None:
+    """An open gate stays open and a closed one closed, and each says so."""
+    kept_open = judge_one(make_reading(margin_c=margin_c), OPEN).decision
+    kept_closed = judge_one(make_reading(margin_c=margin_c)).decision
+    assert (True, False) == (kept_open.yes, kept_closed.yes)
+    assert "stays open" in kept_open.because
+    assert "stays closed" in kept_closed.because
+
+
+def test_a_closed_gate_wants_its_good_readings_in_a_row() -> None:
+    """With good_readings = 3, a reading between the margins starts the count again."""
+    answers = []
+    state = GateState()
+    for at_s, margin_c in enumerate([30, 30, BETWEEN_C, 30, 30, 30]):
+        decision, state = judge_one(
+            make_reading(read_at_s=at_s, margin_c=margin_c), state, good_readings=3
+        )
+        answers.append(decision.yes)
+    assert [False, False, False, False, False, True] == answers
+
+
+def test_a_reading_that_is_told_again_counts_once() -> None:
+    """A door that has nothing newer must not open the gate by repeating itself."""
+    state = GateState()
+    for _ in range(5):
+        decision, state = judge_one(make_reading(), state, good_readings=2)
+    assert not decision.yes
+    assert 1 == state.device("GPU-a").good_readings
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        "hw_thermal_slowdown",
+        "sw_thermal_slowdown",
+        "hw_slowdown",
+        "hw_power_brake_slowdown",
+        "SwThermalSlowdown",
+        "sw_power_cap|hw_slowdown",
+        "gpu_idle; sw_thermal_slowdown",
+        "0x0000000000000040",
+        "0x24",
+    ],
+)
+def test_a_thermal_throttle_reason_closes_whatever_the_margin(reasons: str) -> None:
+    """Hardware that slows down is hot enough, in names and in NVML's mask."""
+    decision = judge_one(make_reading(throttle_reasons=reasons), OPEN).decision
+    assert not decision.yes
+    assert "the hardware is slowing down" in decision.because
+
+
+@pytest.mark.parametrize(
+    "reasons", [None, "", "none", "gpu_idle", "sw_power_cap|sync_boost", "0x0", "0x4", "0x8000"]
+)
+def test_a_reason_that_is_not_heat_does_not_close(reasons: str | None) -> None:
+    """A power cap or an idle clock is no reason to wait; neither is a bit nobody named yet."""
+    assert judge_one(make_reading(throttle_reasons=reasons)).decision.yes
+
+
+def test_an_unknown_margin_closes() -> None:
+    """A device that tells no margin is not healthy, and the remedy is named."""
+    decision = judge_one(make_reading(margin_c=None), OPEN).decision
+    assert not decision.yes
+    assert "max_temperature_c" in decision.because
+    assert decision.facts["margin_c"] is None
+
+
+def test_a_configured_maximum_stands_in_for_an_unknown_margin_only() -> None:
+    """The device's own margin comes first; then the maximum minus the temperature."""
+    knobs: dict[str, Any] = {"max_temperature_c": 80.0}
+    told = judge_one(make_reading(margin_c=COOL_C, temperature_c=79), **knobs).decision
+    untold = judge_one(make_reading(margin_c=None, temperature_c=75), **knobs).decision
+    cool = judge_one(make_reading(margin_c=None, temperature_c=60), **knobs).decision
+    nothing = judge_one(make_reading(margin_c=None, temperature_c=None), **knobs).decision
+    assert (True, False, True, False) == (told.yes, untold.yes, cool.yes, nothing.yes)
+    assert ("device", "configured maximum") == (
+        told.facts["margin_from"],
+        untold.facts["margin_from"],
+    )
+    assert 5.0 == untold.facts["margin_c"]
+    assert "to max_temperature_c = 80" in untold.because
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature_c", 644_245_923.0),
+        ("temperature_c", -50.1),
+        ("temperature_c", 150.1),
+        ("temperature_c", math.nan),
+        ("memory_temperature_c", math.inf),
+        ("margin_c", math.nan),
+        ("margin_c", 200.1),
+        ("margin_c", -math.inf),
+        ("power_w", -0.1),
+        ("power_limit_w", 1e9),
+        ("utilization", 101.0),
+    ],
+)
+def test_an_impossible_number_closes(name: str, value: float) -> None:
+    """One absurd value says that the device's word is worth nothing at this moment."""
+    decision, state = judge_one(make_reading(**{name: value}), OPEN)
+    assert not decision.yes
+    assert f"its {name} of" in decision.because
+    assert "impossible" in decision.because
+    assert OPEN.device("GPU-a").trusted == state.device("GPU-a").trusted
+
+
+@pytest.mark.parametrize(("name", "bounds"), gate.PLAUSIBLE.items())
+def test_the_bounds_of_the_plausible_are_plausible(name: str, bounds: tuple[float, float]) -> None:
+    """A value on a bound is judged by the margins like any other."""
+    for value in bounds:
+        decision = judge_one(make_reading(**{name: value})).decision
+        assert "impossible" not in decision.because
+
+
+@pytest.mark.parametrize(("name", "leap"), [("temperature_c", 101.0), ("margin_c", -101.0)])
+def test_a_leap_that_no_device_can_make_closes(name: str, leap: float) -> None:
+    """A hundred degrees within a second is a sensor's mistake; over two seconds it is not."""
+    first = {"temperature_c": 20.0, "margin_c": 130.0}
+    state = judge_one(make_reading(**first)).state
+    leapt = first | {name: first[name] + leap}
+    soon = judge_one(make_reading(read_at_s=1.0, **leapt), state).decision
+    later = judge_one(make_reading(read_at_s=2.0, **leapt), state).decision
+    assert (False, True) == (soon.yes, later.yes)
+    assert f"its {name} jumped from {first[name]:g}" in soon.because
+
+
+def test_a_leap_within_a_fraction_of_a_second_is_measured_over_a_second() -> None:
+    """Sensors answer in whole degrees: one degree within a millisecond is no leap."""
+    state = judge_one(make_reading(margin_c=60)).state
+    decision = judge_one(make_reading(read_at_s=0.001, margin_c=59), state).decision
+    assert decision.yes
+
+
+def test_after_a_wrong_reading_the_next_true_one_is_measured_from_the_last_trusted() -> None:
+    """A single absurd value must not make the truth after it look like a leap."""
+    state = judge_one(make_reading(temperature_c=120, read_at_s=1.0), OPEN, max_jump_c_per_s=30)
+    decision = judge_one(make_reading(read_at_s=2.0), state.state, max_jump_c_per_s=30).decision
+    assert (False, True) == (state.decision.yes, decision.yes)
+
+
+@pytest.mark.parametrize(("age_s", "open_"), [(60.0, True), (60.1, False)])
+def test_a_reading_counts_until_it_is_too_old(age_s: float, open_: bool) -> None:
+    """Older than max_age_s, a reading closes the gate and its age is told."""
+    decision, state = judge_one(make_reading(), now_s=age_s)
+    assert (open_, open_) == (decision.yes, state.device("GPU-a").open)
+    if not open_:
+        assert "its last reading is 60.1 s old, older than max_age_s = 60" in decision.because
+
+
+def test_a_device_that_is_not_heard_of_any_more_closes_by_its_age() -> None:
+    """A survey that leaves a known device out does not keep it open."""
+    decision = gate.judge(make_survey(), OPEN, GateLimits(), 100.0).decision
+    assert not decision.yes
+    assert "101.0 s old" in decision.because
+
+
+def test_a_gap_in_the_readings_closes_whether_or_not_anyone_looked() -> None:
+    """After a gap longer than max_age_s a device must earn its opening again."""
+    decision = judge_one(make_reading(read_at_s=100.0, margin_c=BETWEEN_C), OPEN).decision
+    assert not decision.yes
+    assert "stays closed" in decision.because
+
+
+def test_a_reading_from_the_future_closes_and_is_not_measured_from() -> None:
+    """Clocks that disagree close the gate, until a reading of now comes."""
+    decision, state = judge_one(make_reading(read_at_s=9.0), OPEN, now_s=1.0)
+    assert not decision.yes
+    assert "8.0 s in the future" in decision.because
+    assert judge_one(make_reading(read_at_s=2.0), state).decision.yes
+
+
+@pytest.mark.parametrize("read_at_s", [math.nan, -math.inf])
+def test_a_reading_without_a_time_closes(read_at_s: float) -> None:
+    """A time that is not a number proves no freshness."""
+    decision = judge_one(make_reading(read_at_s=read_at_s), OPEN, now_s=0.0).decision
+    assert not decision.yes
+    assert "has no time" in decision.because
+
+
+def test_a_moment_that_is_not_a_number_closes() -> None:
+    """A judge that does not know the time cannot know an age."""
+    assert not judge_one(make_reading(), OPEN, now_s=math.nan).decision.yes
+    assert not gate.judge(make_survey(), OPEN, GateLimits(), math.nan).decision.yes
+
+
+def test_readings_that_go_back_in_time_close_and_then_start_afresh() -> None:
+    """A clock that started again costs one reading, not the gate."""
+    decision, state = judge_one(make_reading(read_at_s=-50.0), OPEN)
+    assert not decision.yes
+    assert "went back in time by 49.0 s" in decision.because
+    assert judge_one(make_reading(read_at_s=-49.0), state).decision.yes
+
+
+def test_after_a_restart_of_the_clock_a_remembered_reading_is_of_the_future() -> None:
+    """A remembered reading later than now keeps nothing open."""
+    decision = gate.judge(make_survey(), OPEN, GateLimits(), -100.0).decision
+    assert not decision.yes
+    assert "in the future" in decision.because
+
+
+def test_two_readings_of_one_moment_that_disagree_close() -> None:
+    """Of two different truths at one time neither is trusted."""
+    state = judge_one(make_reading()).state
+    decision = judge_one(make_reading(margin_c=COOL_C + 1), state).decision
+    assert not decision.yes
+    assert "say different things" in decision.because
+
+
+def test_an_impossible_reading_that_is_told_again_stays_the_same_no() -> None:
+    """NaN is not equal to itself, and must not be taken for a second reading."""
+    first = judge_one(make_reading(margin_c=math.nan))
+    again = judge_one(make_reading(margin_c=math.nan), first.state)
+    assert first.decision == again.decision
+
+
+def test_a_gate_that_is_off_says_yes_and_remembers_nothing_new() -> None:
+    """source = "off" is a yes with its reason, however hot it is."""
+    decision, state = judge_one(make_reading(margin_c=HOT_C), OPEN, source="off")
+    assert decision.yes
+    assert OPEN == state
+    assert "the gate is off" in decision.because
+
+
+@pytest.mark.parametrize(
+    ("driver", "knob", "choice", "yes"),
+    [
+        ("absent", "no_driver", "go", True),
+        ("absent", "no_driver", "wait", False),
+        ("unreadable", "unreadable", "go", True),
+        ("unreadable", "unreadable", "wait", False),
+    ],
+)
+def test_without_a_driver_the_knobs_answer(driver: str, knob: str, choice: str, yes: bool) -> None:
+    """Each case has its knob; the answer names knob, cause and way out; devices are closed."""
+    survey = make_survey(driver=driver, because="NVML error 15")
+    decision, state = gate.judge(survey, OPEN, GateLimits(**{knob: choice}), 0.0)
+    assert (yes, False) == (decision.yes, state.device("GPU-a").open)
+    assert "NVML error 15" in decision.because
+    assert {"driver": driver, knob: choice} == decision.facts
+    assert (f'or with {knob} = "go"' in decision.because) is not yes
+
+
+def test_by_default_no_driver_goes_and_an_unreadable_one_waits() -> None:
+    """A machine without a GPU has nothing to keep cool; a GPU that is silent may be hot."""
+    assert ("go", "wait") == (GateLimits().no_driver, GateLimits().unreadable)
+
+
+def test_one_open_device_of_several_is_enough_and_is_named() -> None:
+    """The coolest open device is the one to use, and its numbers are the facts."""
+    survey = make_survey(
+        make_reading(uuid="GPU-hot", margin_c=HOT_C),
+        make_reading(uuid="GPU-cool", margin_c=30),
+        make_reading(uuid="GPU-cooler", margin_c=35),
+    )
+    decision = gate.judge(survey, GateState(), GateLimits(), 0.0).decision
+    assert decision.yes
+    assert ("GPU-cooler", 35.0, 3, 2) == tuple(
+        decision.facts[name] for name in ("uuid", "margin_c", "devices", "devices_open")
+    )
+    assert decision.because.startswith("GPU-cooler is open")
+    assert "(2 of 3 devices open)" in decision.because
+
+
+def test_of_several_closed_devices_the_nearest_to_opening_is_named() -> None:
+    """An unknown margin is the farthest from opening; the coolest is the nearest."""
+    survey = make_survey(
+        make_reading(uuid="GPU-blind", margin_c=None),
+        make_reading(uuid="GPU-mad", margin_c=math.nan),
+        make_reading(uuid="GPU-warm", margin_c=9),
+        make_reading(uuid="GPU-hot", margin_c=1),
+    )
+    decision = gate.judge(survey, GateState(), GateLimits(), 0.0).decision
+    assert (False, "GPU-warm") == (decision.yes, decision.facts["uuid"])
+    assert "(0 of 4 devices open)" in decision.because
+
+
+def test_a_device_that_only_spoke_nonsense_about_time_is_known_without_numbers() -> None:
+    """Such a device is closed and ranks last, and its facts hold no reading."""
+    decision, state = judge_one(make_reading(read_at_s=math.nan), now_s=0.0)
+    assert state.device("GPU-a").latest is None
+    assert "margin_c" not in decision.facts
+    assert not decision.yes
+
+
+def test_a_named_device_is_the_only_one_that_counts() -> None:
+    """A cool neighbour does not open the gate for the device that the job will use."""
+    survey = make_survey(make_reading(uuid="GPU-b"), make_reading(margin_c=HOT_C))
+    pinned = gate.judge(survey, GateState(), GateLimits(uuid="GPU-a"), 0.0).decision
+    assert (False, "GPU-a", 1) == (pinned.yes, pinned.facts["uuid"], pinned.facts["devices"])
+
+
+def test_a_named_device_that_is_not_there_closes_and_lists_who_is() -> None:
+    """A misspelt uuid is told with the names that were seen."""
+    decision = judge_one(make_reading(), uuid="GPU-z").decision
+    assert not decision.yes
+    assert "GPU-z is not among the devices read (GPU-a)" in decision.because
+    nobody = gate.judge(make_survey(), GateState(), GateLimits(uuid="GPU-z"), 0.0).decision
+    assert "(none)" in nobody.because
+
+
+@pytest.mark.parametrize(("waited_s", "over"), [(0, False), (3599.9, False), (3600, True)])
+def test_a_deferred_request_ends_at_its_deadline(waited_s: float, over: bool) -> None:
+    """Before the deadline it waits; at it, it ends, and the numbers are told."""
+    decision = gate.at_deadline(waited_s, GateLimits())
+    assert ("deadline", over) == (decision.question, decision.yes)
+    assert (waited_s, 3600.0) == (decision.facts["waited_s"], decision.facts["deadline_s"])
+    assert ("keeps waiting" in decision.because) is not over
+
+
+@pytest.mark.parametrize(("choice", "words"), [("skip", "is skipped"), ("run", "it runs")])
+def test_at_the_deadline_the_knob_says_what_becomes_of_it(choice: str, words: str) -> None:
+    """at_deadline is told in the reason and in the facts."""
+    limits = GateLimits.model_validate({"at_deadline": choice, "deadline_s": 0})
+    decision = gate.at_deadline(math.inf, limits)
+    assert decision.yes
+    assert words in decision.because
+    assert choice == decision.facts["at_deadline"]
+
+
+def test_a_wait_that_is_not_a_number_ends_nothing() -> None:
+    """NaN is no proof that the time is over."""
+    assert not gate.at_deadline(math.nan, GateLimits()).yes
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"pause_margin_c": 20, "resume_margin_c": 19.9}, "must be at or above pause_margin_c"),
+        ({"source": "trace"}, "name the CSV in"),
+        ({"pause_margin": 5}, "Extra inputs are not permitted"),
+        ({"good_readings": 0}, "greater than or equal to 1"),
+        ({"max_age_s": math.inf}, "finite number"),
+        ({"pause_margin_c": math.nan}, "finite number"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(knobs: dict[str, object], told: str) -> None:
+    """A misspelt, impossible or contradictory knob never becomes a gate."""
+    with pytest.raises(ValidationError, match=told):
+        GateLimits.model_validate(knobs)
+
+
+def test_equal_margins_are_allowed_and_the_pause_margin_wins() -> None:
+    """With both margins at 15, exactly 15 is closed."""
+    knobs: dict[str, Any] = {"pause_margin_c": 15, "resume_margin_c": 15}
+    answers = [
+        judge_one(make_reading(margin_c=margin_c), **knobs).decision.yes for margin_c in (15, 15.1)
+    ]
+    assert [False, True] == answers
+
+
+@pytest.mark.parametrize(
+    ("knobs", "reads_from"),
+    [
+        ({}, "nvml"),
+        ({"trace": "t.csv"}, "trace"),
+        ({"source": "nvml", "trace": "t.csv"}, "nvml"),
+        ({"source": "trace", "trace": "t.csv"}, "trace"),
+        ({"source": "off"}, "off"),
+    ],
+)
+def test_auto_reads_a_trace_where_one_is_named(knobs: dict[str, object], reads_from: str) -> None:
+    """The door to open follows from two knobs, and the explicit one wins."""
+    assert reads_from == GateLimits.model_validate(knobs).reads_from
+
+
+def test_the_memory_survives_pickling() -> None:
+    """A checkpoint brings back the same state, which judges the same."""
+    back = pickle.loads(pickle.dumps(OPEN))
+    assert OPEN == back
+    between = make_reading(margin_c=BETWEEN_C)
+    assert judge_one(between, OPEN) == judge_one(between, back)
+
+
+def test_a_device_never_seen_is_closed() -> None:
+    """Asking the memory for a stranger answers a closed device."""
+    assert DeviceState(uuid="GPU-x", open=False) == GateState().device("GPU-x")
+
+
+@given(
+    margins=st.lists(st.floats(-20, 60), min_size=1, max_size=30),
+    cut=st.integers(0, 30),
+    good_readings=st.integers(1, 4),
+)
+@example(margins=[30.0, 15.0, 5.0, 15.0, 30.0], cut=2, good_readings=2)
+def test_judging_at_once_or_in_two_parts_answers_the_same(
+    margins: list[float], cut: int, good_readings: int
+) -> None:
+    """How often somebody looks does not change what the gate says."""
+    limits = GateLimits(good_readings=good_readings)
+    readings = [make_reading(read_at_s=at, margin_c=m) for at, m in enumerate(margins)]
+    now_s = readings[-1].read_at_s
+    at_once = gate.judge(make_survey(*readings), GateState(), limits, now_s)
+    _, half = gate.judge(make_survey(*readings[:cut]), GateState(), limits, now_s)
+    in_parts = gate.judge(make_survey(*readings[cut:]), half, limits, now_s)
+    assert at_once == in_parts
+
+
+@given(margins=st.lists(st.floats(10.01, 19.99), max_size=50), start_open=st.booleans())
+def test_noise_between_the_margins_never_makes_it_flutter(
+    margins: list[float], start_open: bool
+) -> None:
+    """However it trembles inside the band, the answer never changes."""
+    state = OPEN if start_open else GateState()
+    answers = set()
+    for at_s, margin_c in enumerate(margins):
+        decision, state = judge_one(make_reading(read_at_s=at_s, margin_c=margin_c), state)
+        answers.add(decision.yes)
+    assert answers <= {start_open}
+
+
+@given(margins=st.lists(st.floats(-20, 60), max_size=60))
+def test_transitions_are_bounded_by_journeys_across_the_band(margins: list[float]) -> None:
+    """Two transitions always have a whole crossing of the band between them."""
+    state, was_open, changes = GateState(), False, 0
+    for at_s, margin_c in enumerate(margins):
+        decision, state = judge_one(make_reading(read_at_s=at_s, margin_c=margin_c), state)
+        changes += decision.yes is not was_open
+        was_open = decision.yes
+    sides = [m >= 20 for m in margins if m <= 10 or m >= 20]
+    crossings = sum(a is not b for a, b in zip([False, *sides], sides, strict=False))
+    assert changes == crossings
+
+
+@given(
+    st.builds(
+        make_reading,
+        read_at_s=st.floats(),
+        temperature_c=st.none() | st.floats(),
+        margin_c=st.none() | st.floats(),
+        power_w=st.none() | st.floats(),
+        throttle_reasons=st.none() | st.text(),
+    ),
+    st.floats(),
+)
+def test_whatever_is_read_is_answered_and_a_yes_has_earned_it(reading: Any, now_s: float) -> None:
+    """No input makes it raise; a yes is always fresh, finite, plausible and cool."""
+    decision, state = judge_one(reading, OPEN, now_s=now_s)
+    assert decision.because
+    pickle.loads(pickle.dumps(state))
+    if decision.yes:
+        latest = state.device("GPU-a").latest
+        assert latest is not None
+        assert 0 <= now_s - latest.read_at_s <= 60
+        assert latest.margin_c is not None
+        assert latest.margin_c > 10
