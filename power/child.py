@@ -1,0 +1,203 @@
+"""Door to one process of our own that is watched: heard when it speaks, restarted when it is lost.
+
+For tools that may hang for ever or take their process down. It knows nothing of what is said. The
+process is told to end by its standard input closing, which also happens when we die; it is reaped
+whatever it dies of, so nothing is left behind. Nothing here polls: the watch is kept by whoever
+looks.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Message = TypeVar("Message")
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+"""Before a process that ended is started again: doubled each time, until one is well."""
+
+
+class Child:
+    """A started process. `heard(line)` and `ended(code, last_words)` come from a thread of ours.
+
+    `last_words` is the last line that `heard` did not take by returning True: what a library
+    printed, or the end of a traceback.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        heard: Callable[[str], bool],
+        ended: Callable[[int, str], None],
+    ) -> None:
+        self._heard, self._ended = heard, ended
+        # A session of its own: Ctrl-C in the terminal is for us, and we end the child.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it the hard way, without waiting: a process stuck in a driver may take its time."""
+        self._process.kill()
+
+    def stop(self, patience_s: float) -> None:
+        """Ask it to end, then kill it; wait at most `patience_s` for each."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._listener.join(patience_s)
+        if self._listener.is_alive():
+            self.kill()
+            self._listener.join(patience_s)
+
+    def _listen(self) -> None:
+        last_words = ""
+        with self._process:
+            for line in self._process.stdout or ():
+                text = line.strip()
+                if text and not self._heard(text):
+                    last_words = text
+        self._ended(self._process.returncode, last_words)
+
+
+@dataclass(frozen=True)
+class Heard(Generic[Message]):
+    """The last that is known of a watched process.
+
+    `message` is the same object until there is a newer one. `at_s` is when it was heard; before the
+    first, when the process was started.
+    """
+
+    message: Message | None
+    at_s: float
+    failure: str | None
+
+
+class Watched(Generic[Message]):
+    """A process that is kept going, and the last message that it said.
+
+    `read` turns a line into a message, or None for what is none; `is_well` says of a message that
+    all is right. One that says nothing for `hang_s` (`start_s` before its first message) is killed,
+    and started again once it is gone; seconds are of `clock`, of which `now_s` must be read too.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        read: Callable[[str], Message | None],
+        is_well: Callable[[Message], bool],
+        *,
+        clock: Callable[[], float],
+        hang_s: float,
+        start_s: float,
+    ) -> None:
+        self._command, self._read, self._is_well = command, read, is_well
+        self._clock, self._hang_s, self._start_s = clock, hang_s, start_s
+        self._news = threading.Condition()
+        self._child: Child | None = None
+        self._closed = self._answered = self._killed = False
+        self._start_at_s, self._pause_s = -math.inf, _FIRST_PAUSE_S
+        self._started_at_s = 0.0
+        self._heard: Heard[Message] = Heard(None, 0.0, None)
+        self._shown = self._heard
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while there is a process."""
+        with self._news:
+            return None if self._child is None else self._child.pid
+
+    def start(self, now_s: float) -> None:
+        """Start it where it is not there and its pause is over. Never waits."""
+        with self._news:
+            # One that was killed but is stuck in a driver is still there: no second one then.
+            if self._closed or self._child is not None or now_s < self._start_at_s:
+                return
+            self._answered = self._killed = False
+            self._started_at_s = now_s
+            if self._heard.message is None:
+                self._heard = Heard(None, now_s, self._heard.failure)
+            try:
+                self._child = Child(self._command, self._hear, self._end)
+            except OSError as error:
+                self._fail(f"it cannot be started ({error})")
+                self._postpone(now_s)
+
+    def look(self, now_s: float) -> Heard[Message]:
+        """The last message and the trouble since. Starts, stops and restarts; never waits."""
+        with self._news:
+            self.start(now_s)
+            self._stop_if_silent(now_s)
+            self._shown = self._heard
+            return self._heard
+
+    def wait_for_news(self, timeout_s: float) -> bool:
+        """Wait for something that no look has shown; False after `timeout_s`."""
+        with self._news:
+            return self._news.wait_for(self._has_news, timeout_s)
+
+    def close(self, patience_s: float) -> None:
+        """End the process, and start none again. Waits at most twice `patience_s`."""
+        with self._news:
+            self._closed = True
+            child = self._child
+        if child is not None:
+            child.stop(patience_s)
+
+    def _has_news(self) -> bool:
+        now, shown = self._heard, self._shown
+        return now.message is not shown.message or now.failure != shown.failure
+
+    def _postpone(self, now_s: float) -> None:
+        self._start_at_s = now_s + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def _fail(self, failure: str) -> None:
+        self._heard = Heard(self._heard.message, self._heard.at_s, failure)
+
+    def _hear(self, line: str) -> bool:
+        message = self._read(line)
+        if message is None:
+            return False
+        with self._news:
+            self._heard = Heard(message, self._clock(), None)
+            self._answered = True
+            if self._is_well(message):
+                self._pause_s = _FIRST_PAUSE_S
+            self._news.notify_all()
+        return True
+
+    def _end(self, code: int, last_words: str) -> None:
+        with self._news:
+            self._child = None
+            self._postpone(self._clock())
+            said_why = code == 0 and self._answered
+            if not (self._killed or said_why):
+                words = f": {last_words}" if last_words else ""
+                self._fail(f"it died (exit code {code}{words}) and is started again")
+            self._news.notify_all()
+
+    def _stop_if_silent(self, now_s: float) -> None:
+        silent_s = now_s - max(self._started_at_s, self._heard.at_s)
+        patience_s = self._hang_s if self._answered else self._start_s
+        if self._child is None or self._killed or silent_s <= patience_s:
+            return
+        self._killed = True
+        self._fail(f"it said nothing for {silent_s:.0f} s, was stopped and is started again")
+        self._child.kill()
