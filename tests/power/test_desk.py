@@ -1,0 +1,275 @@
+"""The commands `gate show|watch|simulate` and `gpu probe`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from observability.errors import BadConfiguration
+from power import desk
+from power.gate import GateLimits, Survey
+from power.nvml import NvmlDoor
+from power.replay import Trace, TraceUnreadable
+from power.twin import StandIn
+from tests.power.makers import make_gpu, make_reading, make_survey, make_twin, write_trace
+
+
+def run(app: Any, *arguments: object) -> Result:
+    """Type a command; exceptions of ours come through, as they do to the front desk."""
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Cool, between, hot, between, cool: one reading per second of GPU-a."""
+    return write_trace(
+        tmp_path / "t.csv", *({"margin_c": margin_c} for margin_c in (30, 15, 5, 15, 25))
+    )
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
+    """Put a stand-in into this machine."""
+
+    def be(twin: StandIn) -> None:
+        def door(first_answer_s: float = 10.0) -> NvmlDoor:
+            return NvmlDoor(twin=twin, poll_s=0.02, first_answer_s=first_answer_s)
+
+        monkeypatch.setattr("power.nvml.NvmlDoor", door)
+
+    return be
+
+
+def test_show_says_open_or_closed_and_ends_accordingly(trace: Path) -> None:
+    """Exit code 0 for open and 75 for try again later, at any second of a trace."""
+    ends = {at_s: run(desk.gate_app, "show", "--trace", trace, "--at", at_s) for at_s in (1, 3)}
+    assert {1: 0, 3: 75} == {at_s: result.exit_code for at_s, result in ends.items()}
+    assert "gate: open" in ends[1].stdout
+    assert "gate: closed" in ends[3].stdout
+    assert "it opens at a margin of 20 °C or more" in ends[3].stdout
+
+
+def test_show_judges_the_end_of_a_trace_by_default(trace: Path) -> None:
+    """The last reading is the newest there is."""
+    result = run(desk.gate_app, "show", "--trace", trace, "--json")
+    answer = json.loads(result.stdout)
+    assert (0, True, 25.0) == (result.exit_code, answer["yes"], answer["facts"]["margin_c"])
+
+
+def test_show_long_after_a_trace_is_closed(trace: Path) -> None:
+    """Readings that grew old keep nothing open."""
+    result = run(desk.gate_app, "show", "--trace", trace, "--at", 500)
+    assert 75 == result.exit_code
+    assert "older than max_age_s" in result.stdout
+
+
+def test_show_prints_one_json_document_also_when_closed(trace: Path) -> None:
+    """The no is as much an answer as the yes."""
+    result = run(desk.gate_app, "show", "--trace", trace, "--at", 2, "--json")
+    answer = json.loads(result.stdout)
+    assert (75, "gate", False) == (result.exit_code, answer["question"], answer["yes"])
+    assert {"uuid", "margin_c", "pause_margin_c", "resume_margin_c", "age_s"} <= set(
+        answer["facts"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code"),
+    [
+        (["--resume-margin-c", "26"], 75),
+        (["--good-readings", "2"], 75),
+        (["--pause-margin-c", "4", "--resume-margin-c", "15"], 0),
+        (["--uuid", "GPU-b"], 75),
+        (["--max-age-s", "0.5"], 0),
+    ],
+)
+def test_show_takes_the_limits_as_options(trace: Path, options: list[str], exit_code: int) -> None:
+    """Each option is a knob of [gate]."""
+    assert exit_code == run(desk.gate_app, "show", "--trace", trace, *options).exit_code
+
+
+def test_show_reads_this_machine(machine: Callable[[StandIn], None]) -> None:
+    """Without a trace the devices are asked, as many rounds as good readings are wanted."""
+    machine(make_twin())
+    assert 0 == run(desk.gate_app, "show").exit_code
+    assert 0 == run(desk.gate_app, "show", "--good-readings", 3).exit_code
+    machine(make_twin(make_gpu(tlimit_c=1)))
+    assert 75 == run(desk.gate_app, "show").exit_code
+    machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
+    assert 0 == run(desk.gate_app, "show").exit_code
+    assert 75 == run(desk.gate_app, "show", "--no-driver", "wait").exit_code
+
+
+def test_limits_that_contradict_each_other_are_a_bad_configuration(trace: Path) -> None:
+    """The message names both knobs; the front desk makes it exit code 78."""
+    with pytest.raises(BadConfiguration, match=r"resume_margin_c .* must be at or above"):
+        run(desk.gate_app, "simulate", "--trace", trace, "--pause-margin-c", 30)
+    with pytest.raises(BadConfiguration, match="good_readings"):
+        run(desk.gate_app, "simulate", "--trace", trace, "--good-readings", 0)
+
+
+def test_simulate_answers_one_object_per_reading(trace: Path) -> None:
+    """The list's objects have exactly the promised keys, in the order of the trace."""
+    answers = json.loads(run(desk.gate_app, "simulate", "--trace", trace, "--json").stdout)
+    assert [
+        (0.0, "GPU-a", True),
+        (1.0, "GPU-a", True),
+        (2.0, "GPU-a", False),
+        (3.0, "GPU-a", False),
+        (4.0, "GPU-a", True),
+    ] == [(each["elapsed_s"], each["uuid"], each["open"]) for each in answers]
+    assert {("elapsed_s", "uuid", "open", "because")} == {tuple(each) for each in answers}
+    assert all(each["because"] for each in answers)
+
+
+def test_simulate_judges_each_device_by_itself(tmp_path: Path) -> None:
+    """A cool neighbour opens nobody else's gate."""
+    rows = [
+        {"elapsed_s": at_s, "uuid": uuid, "margin_c": margin_c}
+        for at_s in (0, 1)
+        for uuid, margin_c in (("GPU-hot", 5), ("GPU-cool", 30))
+    ]
+    path = write_trace(tmp_path / "two.csv", *rows)
+    answers = json.loads(run(desk.gate_app, "simulate", "--trace", path, "--json").stdout)
+    assert [("GPU-hot", False), ("GPU-cool", True)] * 2 == [
+        (each["uuid"], each["open"]) for each in answers
+    ]
+
+
+def test_simulate_closes_over_a_gap_longer_than_the_maximum_age(tmp_path: Path) -> None:
+    """--max-age-s is heeded between readings, though each is judged at its own time."""
+    rows = [{"elapsed_s": 0}, {"elapsed_s": 20, "margin_c": 15}]
+    path = write_trace(tmp_path / "gap.csv", *rows)
+    opens = {
+        age: [
+            each["open"]
+            for each in json.loads(
+                run(desk.gate_app, "simulate", "--trace", path, "--json", "--max-age-s", age).stdout
+            )
+        ]
+        for age in (19, 20)
+    }
+    assert {19: [True, False], 20: [True, True]} == opens
+
+
+def test_simulate_summarises_for_people(trace: Path) -> None:
+    """A table of transitions, then how many and how long it was open."""
+    out = run(desk.gate_app, "simulate", "--trace", trace).stdout
+    assert "readings 5, devices 1, transitions 2, open 50.0% of the time" in out
+
+
+def test_simulate_of_an_empty_trace_is_an_empty_list(tmp_path: Path) -> None:
+    """Nothing recorded, nothing said, nothing failed."""
+    path = write_trace(tmp_path / "empty.csv")
+    assert [] == json.loads(run(desk.gate_app, "simulate", "--trace", path, "--json").stdout)
+    assert "readings 0" in run(desk.gate_app, "simulate", "--trace", path).stdout
+
+
+def test_simulate_refuses_what_is_no_trace(tmp_path: Path) -> None:
+    """The door's error comes through to the front desk."""
+    with pytest.raises(TraceUnreadable):
+        run(desk.gate_app, "simulate", "--trace", tmp_path / "none.csv")
+
+
+def test_verdicts_are_the_judges_own(trace: Path) -> None:
+    """The simulation adds nothing to what the gate says."""
+    verdicts = list(desk.verdicts_over(Trace.load(trace), GateLimits()))
+    assert "its margin is 5.0 °C, at or below the pause margin" in verdicts[2].because
+
+
+def test_watch_stops_after_its_count(trace: Path) -> None:
+    """Bounded by --count, it shows the last look and ends well."""
+    result = run(desk.gate_app, "watch", "--trace", trace, "--every-s", 0, "--count", 3)
+    assert 0 == result.exit_code
+    assert "closed: GPU-a is closed: its margin is 5.0 °C" in result.stdout
+
+
+def test_watch_ends_with_its_trace(trace: Path) -> None:
+    """A recording has an end."""
+    result = run(desk.gate_app, "watch", "--trace", trace, "--every-s", 0)
+    assert "open: GPU-a is open: its margin is 25.0 °C" in result.stdout
+
+
+def test_watch_reads_this_machine(machine: Callable[[StandIn], None]) -> None:
+    """Without a trace it looks at the devices, round by round."""
+    machine(make_twin())
+    result = run(desk.gate_app, "watch", "--count", 2)
+    assert (0, True) == (result.exit_code, "GPU-a is open" in result.stdout)
+
+
+def test_ctrl_c_ends_watching_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt is how one stops watching: no error, and the door is closed."""
+    closed = []
+
+    def looks() -> Generator[tuple[Survey, float]]:
+        try:
+            yield make_survey(make_reading()), 0.0
+            raise KeyboardInterrupt
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(desk, "_looks_at_machine", looks)
+    result = run(desk.gate_app, "watch")
+    assert (0, [True]) == (result.exit_code, closed)
+    assert "stopped watching" in result.stderr
+
+
+def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[StandIn], None]) -> None:
+    """Each rung by its name, and what is missing with its remedy."""
+    old = {"tlimit_c": None, "slowdown_tlimit_c": None, "architecture": 7}
+    machine(
+        make_twin(
+            make_gpu("GPU-new"),
+            make_gpu("GPU-old", slowdown_c=92, **old),
+            make_gpu("GPU-odd", **old),
+            make_gpu("GPU-mute", temperature_c=None, **old),
+        )
+    )
+    result = run(desk.gpu_app, "probe", "--json")
+    answer = json.loads(result.stdout)
+    assert (0, "present") == (result.exit_code, answer["driver"])
+    assert ["margin", "threshold", "configured maximum", "unknown"] == [
+        device["stands_on"] for device in answer["devices"]
+    ]
+    assert {"what", "why", "remedy"} == set(answer["devices"][2]["missing"][0])
+    for_people = run(desk.gpu_app, "probe").stdout
+    assert "configured maximum" in for_people
+    assert "what to do" in for_people
+
+
+def test_probe_of_a_healthy_machine_lists_nothing_missing(
+    machine: Callable[[StandIn], None],
+) -> None:
+    """No table of complaints where there is none."""
+    machine(make_twin())
+    assert "what to do" not in run(desk.gpu_app, "probe").stdout
+
+
+def test_probe_without_a_driver_says_so_plainly(machine: Callable[[StandIn], None]) -> None:
+    """No GPU is an answer and no failure, and says how the gate takes it."""
+    machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
+    result = run(desk.gpu_app, "probe")
+    assert (0, True) == (result.exit_code, "driver absent" in result.stdout)
+    assert "no_driver in [gate]" in result.stdout
+    answer = json.loads(run(desk.gpu_app, "probe", "--json").stdout)
+    assert ("absent", []) == (answer["driver"], answer["devices"])
+
+
+def test_the_desk_loads_no_slow_library() -> None:
+    """`thermodrift --help` must stay quick: pandas, rich and pynvml come with the commands."""
+    program = (
+        "import sys; import power.desk; "
+        "print(sorted({'pandas', 'pynvml', 'rich', 'prefect', 'numpy'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "[]" == result.stdout.strip()
