@@ -41,8 +41,6 @@ _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
-    # Else a question may read a variable of the program that asks it.
-    "python_enable_replacements": "false",
 }
 _ASKING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 _DISK_REFUSES = re.compile(
@@ -443,7 +441,10 @@ class History:
         )
 
     def _fence(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Leave a question nothing to reach but the history and the pipelines' files."""
+        """Leave a question nothing to reach but the history and the pipelines' files.
+
+        Without external access it does not see the variables of the program that asks, either.
+        """
         pipelines = str(self._places.pipelines)
         allowed = ", ".join(
             migrations.quoted(f"{folder}/")

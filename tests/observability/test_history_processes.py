@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from observability.history import History, HistoryBusy
+from observability.migrations import MIGRATIONS, Migration
 from tests.observability.history_makers import make_score, python, rows_of
 
 WRITER = """
@@ -158,6 +160,25 @@ def test_a_kill_loses_no_acknowledged_commit_and_doubles_none(
     for i in range(3):
         again.commit([make_score(position_from=i)], f"victim.{i}")
     assert [0, 1, 2] == positions(tmp_path)
+
+
+def test_a_copy_for_an_upgrade_does_not_let_others_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing a handle of a file frees the locks on it: the copy's is closed after DuckDB's."""
+    History(tmp_path).ask("SELECT 1")
+    number = len(MIGRATIONS) + 1
+    steps = (*MIGRATIONS, Migration(number, "later", ("CREATE TABLE later (x BIGINT)",)))
+    migrate, errors = History._migrate, []
+
+    def migrate_while_another_tries(self: History, connection: Any, version: int) -> None:
+        assert (tmp_path / f"history.before-{number}.duckdb").exists()
+        errors.append(python(ANALYST, tmp_path / "history.duckdb", "writes").communicate("\n")[1])
+        migrate(self, connection, version)
+
+    monkeypatch.setattr(History, "_migrate", migrate_while_another_tries)
+    assert 0 == History(tmp_path, steps=steps).ask("FROM later").num_rows
+    assert ["Could not set lock" in error for error in errors] == [True]
 
 
 def test_a_handle_does_not_survive_a_fork(tmp_path: Path) -> None:

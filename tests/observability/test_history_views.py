@@ -211,7 +211,9 @@ def test_every_pipeline_has_its_own_champion(tmp_path: Path) -> None:
         make_model(pipeline="bikes", event="promoted", at=at(1)),
     ]
     rows = answered(tmp_path, crowns, "FROM models")
-    assert [True, True] == [row["champion"] for row in rows]
+    assert [(None, True), (None, True)] == [(row["serves_to"], row["champion"]) for row in rows]
+    reigns = rows_of(History(tmp_path), "FROM reigns")
+    assert [(1, None), (1, None)] == [(row["reign"], row["serves_to"]) for row in reigns]
 
 
 def test_rows_that_need_no_working_out_are_shown_as_they_are(tmp_path: Path) -> None:
