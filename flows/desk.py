@@ -107,7 +107,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Check this installation: libraries, home, history, GPU; say what is missing and its remedy."""
+    """Check this installation: libraries, home, history, GPU; say what is missing."""
     from flows import doctor as doctors
 
     findings = doctors.examine(console.surroundings(context).home)

@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.session import Session
 from models import example, online, predictions, scoring
+from models.batch import BatchPrediction
 from models.learner import Log, RecordRefused
 from models.stream import Batch, Reject, thin
 from observability import faults
@@ -74,9 +75,7 @@ def _size(session: Session) -> int:
 def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
     refused: list[Reject] = []
     while True:
-        champion = session.champion()
-        frame = example.frame(batch.rows, session.state.schema)
-        answers = champion.predict(frame) if champion is not None and batch.rows else None
+        answers = _champions_answers(session, batch)
         try:
             log = session.state.learner.learn(batch.rows, batch.labels, answers, session.stop)
         except RecordRefused as error:
@@ -87,6 +86,13 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
         if len(log) < len(batch.rows):
             batch = _cut(session, batch, len(log))
         return batch, log
+
+
+def _champions_answers(session: Session, batch: Batch) -> BatchPrediction | None:
+    champion = session.champion()
+    if champion is None or not batch.rows:
+        return None
+    return champion.predict(example.frame(batch.rows, session.state.schema))
 
 
 def _refusal(session: Session, batch: Batch, error: RecordRefused) -> Reject:

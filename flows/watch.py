@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.session import Session
 from flows.state import OpenRequest
 from models import batch, example, predictions, scoring
+from models.example import Label
 from observability import drift, reports, worth
 from observability.decision import Decision
 from observability.drift import DriftReading, Performance
@@ -107,12 +108,23 @@ def _windows(session: Session) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     reference = session.store.reference(state.champion)
     first = max(0, state.position - session.file.pipeline.drift.window)
     examples = session.stream.between(first, state.position, state.marks)
-    log = predictions.read(session.places.predictions, first, state.position)
-    logged = dict(zip(log["position"].to_pylist(), log["batch"].to_pylist(), strict=True))
+    logged = _champions_log(session, first)
     current = example.frame(examples.rows, state.schema)
     current[state.schema.target] = examples.labels
     current[batch.PREDICTION] = [logged.get(place) for place in examples.positions]
     return reference, batch.typed_reference(current, state.schema)
+
+
+def _champions_log(session: Session, first: int) -> dict[int, Label]:
+    """What the present champion predicted, by position; its predecessor's answers are not its."""
+    state = session.state
+    log = predictions.read(session.places.predictions, first, state.position)
+    columns = (log[name].to_pylist() for name in ("position", "batch", "model_version"))
+    return {
+        place: predicted
+        for place, predicted, version in zip(*columns, strict=True)
+        if predicted is not None and version == state.champion
+    }
 
 
 def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
@@ -134,14 +146,10 @@ def _performance(session: Session) -> Performance | None:
     metric = scoring.metric(state.schema.task)
     first = max(0, state.position - session.file.pipeline.drift.window)
     log = predictions.read(session.places.predictions, first, state.position)
-    answers = [
-        predicted if version == state.champion else None
-        for predicted, version in zip(
-            log["batch"].to_pylist(), log["model_version"].to_pylist(), strict=True
-        )
-    ]
-    if len(answers) - answers.count(None) < session.file.pipeline.drift.min_rows:
+    logged = _champions_log(session, first)
+    if len(logged) < session.file.pipeline.drift.min_rows:
         return None
+    answers = [logged.get(place) for place in log["position"].to_pylist()]
     return Performance(
         metric=metric,
         reference=manifest.scores["holdout:challenger"].get(metric),

@@ -26,7 +26,7 @@ FIRST_WEIGHTS = (1.0, 0.0, 0.0)
 """The online member is trusted at first; the others earn their say."""
 
 
-class RecordRefused(Exception):  # noqa: N818 - named for what happened, like the errors it becomes
+class RecordRefused(Exception):
     """A model raised while it learned a record: the learner is spoilt and must be restored.
 
     river's `learn_one` is not atomic, so the caller goes back to its checkpoint and goes through
@@ -110,7 +110,7 @@ class Learner:
                 break
             try:
                 self._one(record, label, answers[index], log)
-            except Exception as error:  # noqa: BLE001 - whatever a user's own model raises
+            except Exception as error:
                 raise RecordRefused(index, error) from error
         return log
 
