@@ -385,8 +385,8 @@ class Store:
             raise
         except OSError as error:
             raise StoreUnusable(
-                f"{self._folder} cannot be written: {error}; nothing was crowned: make room or "
-                f"give this user rights, and run again"
+                f"{self._folder} cannot be written: {error}; every file in it is whole: make "
+                f"room or give this user rights, and run it again"
             ) from error
 
 

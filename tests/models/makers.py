@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from typing import Any
 
 import pandas as pd
 
-from models import example
+from models import batch, example
+from models.batch import BatchModel
 from models.example import Column, Features, Kind, Label, LabelKind, Schema, Task
+from models.seal import Seal
+from models.store import Manifest, Store
+from models.stream import Batch, Cursor, Stream, StreamOptions
 from observability.places import PipelinePlaces, Places
 
+KEY = bytes(range(32))
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 COLUMNS: dict[str, Kind] = {"height": "number", "colour": "category", "weight": "number"}
 
 
@@ -74,3 +83,75 @@ def make_window(
 def make_places(tmp_path: Path, name: str = "elec2") -> PipelinePlaces:
     """The folder of a pipeline in a home of its own."""
     return Places(tmp_path / "home").pipeline(name)
+
+
+def make_store(folder: Path, pipeline: str = "elec2", key: bytes = KEY) -> Store:
+    """The store of a pipeline in a home under `folder`."""
+    return Store(make_places(folder, pipeline), Seal(key))
+
+
+def make_dummy(first: str = "high") -> BatchModel:
+    """The quickest model there is."""
+    return batch.baseline([first, "low", first], "classification")
+
+
+def make_reference(kind: LabelKind = "str") -> pd.DataFrame:
+    """Three rows, the last one answered."""
+    task: Task = "regression" if kind == "float" else "classification"
+    frame, labels = make_window(3, label_kind=kind)
+    frame["class"] = pd.Series(labels, dtype=object)
+    frame["prediction"] = pd.Series([None, None, labels[2]], dtype=object)
+    return batch.typed_reference(frame, make_schema(task, kind))
+
+
+def put(kept: Store, version: str = "v1", **changes: Any) -> Manifest:
+    """Store a dummy as `version`."""
+    given: dict[str, Any] = {
+        "model": make_dummy(),
+        "reference": make_reference(),
+        "pipeline": "elec2",
+        "recipe": "linear",
+        "schema": make_schema(),
+        "labels": ("high", "low"),
+        "train_from": 0,
+        "train_to": 240,
+        "holdout_from": 240,
+        "holdout_to": 300,
+        "rows": 240,
+        "fit_s": 1.5,
+        "scores": {"holdout:challenger": {"accuracy": 0.75, "log_loss": 0.5}},
+        "created_at": NOW,
+    }
+    given |= changes
+    return kept.put(version, given.pop("model"), given.pop("reference"), **given)
+
+
+def make_stream(
+    path: Path,
+    content: str | bytes | None = None,
+    task: Task = "classification",
+    schema: Schema | None = None,
+    **options: Any,
+) -> Stream:
+    """A stream over `path`, which `content` is written to first (None: it is there already)."""
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return Stream(path, task, StreamOptions(path=path.name, **{"target": "y"} | options), schema)
+
+
+def read_all(stream: Stream, cursor: Cursor | None = None, size: int = 1000) -> list[Batch]:
+    """Batches to the end of what is there; the last one says that it ended."""
+    batches = [stream.read(cursor or Cursor(), size)]
+    while not batches[-1].ended:
+        batches.append(stream.read(batches[-1].after, size))
+    return batches
+
+
+def records_of(batches: Sequence[Batch]) -> list[tuple[int, object]]:
+    """Every position with what became of it: (row, label), or the reject."""
+    found: list[tuple[int, object]] = []
+    for batch in batches:
+        taken = zip(batch.rows, batch.labels, strict=True)
+        found += zip(batch.positions, taken, strict=True)
+        found += [(reject.position, reject) for reject in batch.rejects]
+    return sorted(found, key=lambda record: record[0])
