@@ -243,8 +243,7 @@ def _record(
         run_id=token,
         version=version,
         event=event,
-        # A hand knows no position of the stream: the newest that the model has seen stands for it.
-        position=manifest.holdout_to,
+        position=_position(Places(console.surroundings(context).home), manifest),
         recipe=manifest.recipe,
         rows=manifest.rows,
         train_from=manifest.train_from,
@@ -257,6 +256,17 @@ def _record(
     history = History(console.surroundings(context).home)
     history.commit([row], token)
     history.fold()
+
+
+def _position(places: Places, manifest: Manifest) -> int:
+    """Where the pipeline's stream stands, or the newest position that the model has seen."""
+    from models import checkpoint
+
+    try:
+        position = checkpoint.brief(places.pipeline(manifest.pipeline).checkpoint).get("position")
+    except (FileNotFoundError, checkpoint.CheckpointUnusable):
+        position = None
+    return position if isinstance(position, int) else manifest.holdout_to
 
 
 def _say(as_json: bool, store: Store, version: str, before: str | None) -> None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from sklearn import metrics
+from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
-from models import batch, example, pickling
+from models import batch, example, pickling, recipes
 from models.batch import (
     BatchAnswersNothing,
     BatchCannotLearn,
@@ -362,6 +363,15 @@ def test_parameters_reach_the_estimator() -> None:
     assert 3 == make_model("random_forest", params={"n_estimators": 3}).estimator.n_estimators
     scaled = make_model("sgd", label_kind="float", params={"alpha": 0.5}).estimator
     assert 0.5 == scaled.regressor_.alpha
+
+
+@pytest.mark.parametrize(("cells", "alone"), [(1_999_999, True), (2_000_000, False)])
+def test_small_work_is_done_in_one_thread(cells: int, alone: bool) -> None:
+    """More threads would wait for each other; afterwards all are free again."""
+    before = _openmp_effective_n_threads()
+    with recipes.working(cells):
+        assert (1 if alone else before) == _openmp_effective_n_threads()
+    assert before == _openmp_effective_n_threads()
 
 
 def test_a_fit_that_fails_is_named() -> None:

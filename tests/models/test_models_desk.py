@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from models import store
+from models import checkpoint, store
 from models.desk import models_app
 from models.seal import Seal
 from models.store import NoEarlierChampion, Store
@@ -159,6 +159,25 @@ def test_rollback_brings_the_earlier_champion_back_and_tells_the_history(tmp_pat
     with pytest.raises(NoEarlierChampion):
         run(tmp_path, "rollback", "elec2")
     assert 1 == len(recorded(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [({"position": 900}, 900), ({}, 300), (b"damaged", 300), (None, 300)]
+)
+def test_a_hand_acts_at_the_position_where_the_stream_stands(
+    tmp_path: Path, found: dict[str, object] | bytes | None, expected: int
+) -> None:
+    """As the checkpoint says; without one that can be read, as far as the model has seen."""
+    make_home(tmp_path, "elec2")
+    places = Places(home_of(tmp_path))
+    file = places.pipeline("elec2").checkpoint
+    if isinstance(found, bytes):
+        file.write_bytes(found)
+    elif found is not None:
+        checkpoint.save(file, "the state", Seal.open(places.key), found)
+    run(tmp_path, "promote", "v2")
+    (row,) = recorded(tmp_path)
+    assert expected == row["serves_from"]
 
 
 def test_people_are_told_who_serves(tmp_path: Path) -> None:
