@@ -246,7 +246,7 @@ def _judge_machine(limits: GateLimits) -> Decision:
     with closing(_looks_at_machine()) as looks:
         for number, (survey, now_s) in enumerate(looks, start=1):
             decision, state = gate.judge(survey, state, limits, now_s)
-            if decision or survey.driver != "present" or number >= limits.good_readings:
+            if survey.driver != "present" or number >= limits.good_readings:
                 break
     return decision
 

@@ -328,7 +328,7 @@ def _closed(device: DeviceState, why: str) -> DeviceState:
 def _not_of_now(reading: GpuReading, now_s: float) -> str | None:
     if not math.isfinite(reading.read_at_s):
         return f"its last reading has no time ({reading.read_at_s})"
-    if not reading.read_at_s <= now_s:
+    if reading.read_at_s > now_s:
         ahead_s = reading.read_at_s - now_s
         return f"its last reading is from {ahead_s:.1f} s in the future: the clocks disagree"
     return None

@@ -100,7 +100,10 @@ def test_a_message_of_a_dead_process_keeps_the_time_it_was_heard(clock: Clock) -
             assert one.wait_for_news(BOUND_S)
             one.look(clock())
         clock.now_s += 50.0
-        assert 100.0 == one.look(clock()).at_s
+        heard = one.look(clock())
+        assert 100.0 == heard.at_s
+        # Nor is the new process blamed for the silence before it was there.
+        assert "died (exit code 1)" in str(heard.failure)
 
 
 def test_the_pauses_before_a_restart_grow_and_being_well_ends_that(clock: Clock) -> None:
@@ -212,6 +215,8 @@ def test_one_that_does_not_end_when_asked_is_killed() -> None:
 
     child = Child([sys.executable, "-c", DEAF], hear, end)
     assert spoke.wait(BOUND_S)
+    # Ctrl-C in the terminal reaches a session: the child is in one of its own.
+    assert os.getsid(0) != os.getsid(child.pid)
     child.stop(0.05)
     assert ended.wait(BOUND_S)
     assert [-signal.SIGKILL] == codes

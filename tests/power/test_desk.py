@@ -168,6 +168,13 @@ def test_simulate_summarises_for_people(trace: Path) -> None:
     assert "readings 5, devices 1, transitions 2, open 50.0% of the time" in out
 
 
+def test_the_share_of_time_is_of_time_and_not_of_readings(tmp_path: Path) -> None:
+    """A reading's answer holds until the next one, however long that takes."""
+    rows = [{"elapsed_s": 0}, {"elapsed_s": 9, "margin_c": 5}, {"elapsed_s": 10}]
+    path = write_trace(tmp_path / "uneven.csv", *rows)
+    assert "open 90.0% of the time" in run(desk.gate_app, "simulate", "--trace", path).stdout
+
+
 def test_simulate_of_an_empty_trace_is_an_empty_list(tmp_path: Path) -> None:
     """Nothing recorded, nothing said, nothing failed."""
     path = write_trace(tmp_path / "empty.csv")

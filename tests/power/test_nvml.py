@@ -447,6 +447,25 @@ def test_surveying_after_the_first_time_never_waits(clock: Clock) -> None:
         assert time.monotonic() - began_s < 2.0
 
 
+def test_between_two_rounds_the_same_readings_are_told_again(clock: Clock) -> None:
+    """Nothing newer means the very same moments, so that the gate counts them once."""
+    with door_over(make_twin(), clock, poll_s=600.0) as door:
+        first = door.survey(clock())
+        assert first == door.survey(clock() + 1.0)
+        assert not door.wait_for_news(0)
+
+
+def test_however_late_a_round_is_heard_its_moment_goes_forward(clock: Clock) -> None:
+    """A stall of this process must not look like a device whose clock went back."""
+    with door_over(make_twin(), clock) as door:
+        clock.leap_s = 5.0
+        before = door.survey(clock()).readings[0]
+        clock.leap_s = 0.0
+        while (after := door.survey(clock() + 5.0).readings[0]) == before:
+            assert door.wait_for_news(BOUND_S)
+        assert before.read_at_s < after.read_at_s <= clock() + 5.0
+
+
 def test_a_survey_starts_the_reading_by_itself(clock: Clock) -> None:
     """The door works without start, as long as it is closed."""
     door = door_over(make_twin(), clock)
