@@ -527,12 +527,13 @@ KILLED = """
 import sys
 from pathlib import Path
 from observability import faults
-from tests.models.makers import make_dummy, make_store, put
+from models.batch import BatchModel
+from tests.models.makers import make_store, put
 folder, act, point, after = sys.argv[1:]
 kept = make_store(Path(folder))
 faults.arm(point, "kill", int(after))
 if act == "put":
-    put(kept, "v2", model=make_dummy("second"))
+    put(kept, "v2", model=BatchModel("classification", ("low", "second"), None, None, None))
 elif act == "crown":
     kept.crown("v2", "second")
 else:
