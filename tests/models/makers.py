@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import pandas as pd
 
@@ -150,8 +149,7 @@ def read_all(stream: Stream, cursor: Cursor | None = None, size: int = 1000) -> 
 def records_of(batches: Sequence[Batch]) -> list[tuple[int, object]]:
     """Every position with what became of it: (row, label), or the reject."""
     found: list[tuple[int, object]] = []
-    for batch in batches:
-        taken = zip(batch.rows, batch.labels, strict=True)
-        found += zip(batch.positions, taken, strict=True)
-        found += [(reject.position, reject) for reject in batch.rejects]
+    for part in batches:
+        found += zip(part.positions, zip(part.rows, part.labels, strict=True), strict=True)
+        found += [(reject.position, reject) for reject in part.rejects]
     return sorted(found, key=lambda record: record[0])

@@ -1,0 +1,196 @@
+"""What one cell of a stream may be.
+
+Pure. A cell becomes a finite float, a text, or None for missing; whatever else comes is `Unfit`,
+which says what was allowed and what came. `models.columns` reads whole columns by these rules.
+
+Missing, in a number column of a text file: blank, nan, na, n/a, #n/a, <na>, null, none and ?, in
+upper or lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan
+and null, and its record is a reject. White space around a text is no part of it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from models.example import Cell, Label, LabelKind
+
+MISSING_NUMBERS = frozenset(
+    {"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "<na>", "null", "none", "?"}
+)
+LONGEST_TEXT = 10_000
+"""Characters in a category or a class; more than that is a document."""
+LARGEST_CLASS = 2**53
+"""Whole numbers above this are no longer exact in a float."""
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
+_SHOWN = 60
+
+
+class Unfit(ValueError):
+    """A cell or a record that cannot be used: says what was allowed and what came."""
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut at 60 characters."""
+    text = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
+
+
+def number_from_text(text: str, largest: float) -> float | None:
+    """The number that a text spells, in plain ASCII. Raises Unfit."""
+    bare = text.strip()
+    if bare.casefold() in MISSING_NUMBERS:
+        return None
+    value = _spelt(bare)
+    if value is None:
+        raise Unfit(f"a number was expected, {shown(text)} came")
+    return _plausible(value, largest, text)
+
+
+def number_from_value(value: Any, largest: float, *, from_text: bool = False) -> float | None:
+    """The number that a JSON or Parquet value is. Text only counts where asked. Raises Unfit."""
+    if value is None:
+        return None
+    if type(value) in (int, float):
+        return _plausible(value, largest, value)
+    if from_text and isinstance(value, str):
+        return number_from_text(value, largest)
+    raise Unfit(f"a number was expected, {_typed(value)} came")
+
+
+def category_from_text(text: str) -> str | None:
+    """The category that a text names; None for a blank. Raises Unfit."""
+    bare = text.strip()
+    if not bare:
+        return None
+    if len(bare) > LONGEST_TEXT:
+        raise Unfit(f"a text of at most {LONGEST_TEXT} characters was expected, {len(bare)} came")
+    if "\0" in bare:
+        raise Unfit(f"text without NUL was expected, {shown(text)} came")
+    if not bare.isascii():
+        _encodable(bare)
+    return bare
+
+
+def category_from_value(value: Any, *, from_number: bool = False) -> str | None:
+    """The category that a JSON or Parquet value is; a truth is "true" or "false". Raises Unfit.
+
+    Numbers only count where asked: then 5 and 5.0 are both "5", and NaN is missing.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return category_from_text(value)
+    if from_number and isinstance(value, int | float):
+        return _number_as_text(value)
+    raise Unfit(f"a text was expected, {_typed(value)} came")
+
+
+def class_from_text(text: str, kind: LabelKind) -> Label:
+    """The class that a text names: a whole number ("1" or "1.0") or any text. Raises Unfit."""
+    bare = text.strip()
+    if not bare or bare.casefold() == "nan":
+        raise Unfit("the label is missing")
+    if kind == "int":
+        return _whole(bare)
+    label = category_from_text(bare)
+    return "" if label is None else label
+
+
+def class_from_value(value: Any, kind: LabelKind) -> Label:
+    """The class that a JSON or Parquet value is. Raises Unfit."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise Unfit("the label is missing")
+    if isinstance(value, str):
+        return class_from_text(value, kind)
+    if kind == "str":
+        label = category_from_value(value, from_number=True)
+        return "" if label is None else label
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unfit(f"a whole number as label was expected, {_typed(value)} came")
+    return _whole_number(value, value)
+
+
+def spells_number(text: str) -> bool:
+    """Whether a text spells a number, finite or not, and is not missing."""
+    return _spelt(text.strip()) is not None
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value of the sample can be a class that is a whole number."""
+    try:
+        class_from_value(value, "int")
+    except Unfit:
+        return False
+    return True
+
+
+def _spelt(bare: str) -> float | None:
+    """The float that plain ASCII spells: not 1_000, nor digits of other scripts, nor NaN."""
+    if not bare.isascii() or "_" in bare:
+        return None
+    try:
+        value = float(bare)
+    except ValueError:
+        return None
+    return None if math.isnan(value) else value
+
+
+def _plausible(value: float, largest: float, came: Cell) -> float | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return None
+        raise Unfit(f"a finite number was expected, {shown(came)} came")
+    if abs(value) > largest:
+        raise Unfit(f"a number of a magnitude up to {largest:g} was expected, {shown(came)} came")
+    return float(value)
+
+
+def _number_as_text(value: float) -> str | None:
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if not math.isfinite(value):
+            raise Unfit(f"a finite number was expected, {shown(value)} came")
+        if not value.is_integer():
+            return repr(value)
+        value = int(value)
+    return category_from_text(str(value))
+
+
+def _whole(bare: str) -> int:
+    if _WHOLE.fullmatch(bare):
+        return _whole_number(int(bare), bare)
+    value = _spelt(bare)
+    if value is None:
+        raise Unfit(f"a whole number as label was expected, {shown(bare)} came")
+    return _whole_number(value, bare)
+
+
+def _whole_number(value: float, came: Cell) -> int:
+    finite = isinstance(value, int) or math.isfinite(value)
+    if not finite or abs(value) > LARGEST_CLASS or value != int(value):
+        raise Unfit(f"a whole number as label was expected, {shown(came)} came")
+    return int(value)
+
+
+def _encodable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Unfit(f"valid Unicode was expected, {shown(text)} came") from error
+
+
+def _typed(value: object) -> str:
+    """A value with the name of its type, as JSON calls it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    names = {str: "the text", int: "the number", float: "the number", list: "a list"}
+    name = names.get(type(value), "an object" if isinstance(value, dict) else "the value")
+    return name if isinstance(value, list | dict) else f"{name} {shown(value)}"

@@ -1,0 +1,168 @@
+"""What is asked of a stream and what it gives: options, cursors, batches, and its errors.
+
+Pure: values only. `models.stream` is the door that reads; nothing here touches a file.
+
+    ThermodriftError
+    ├── StreamUnreadable (OSError)       the disk or the file's own bytes refuse
+    ├── StreamChanged (ValueError)       the file is not the one that was being read
+    └── BadConfiguration
+        └── BadStream                    a path, key or column that a person must correct
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.example import Cell, Label
+from observability.errors import BadConfiguration, ThermodriftError
+
+Format = Literal["csv", "parquet", "jsonl"]
+
+LONGEST_RAW = 10_000
+"""Characters of a rejected record that are kept."""
+MOST_CUTS = 256
+"""Cuts that a cursor remembers; one costs eight bytes, and a healthy file has none."""
+
+
+class BadStream(BadConfiguration):
+    """The path, a column or an option of [stream] is wrong."""
+
+
+class StreamUnreadable(ThermodriftError, OSError):
+    """The file is there and cannot be read: permissions, a failing disk, a broken Parquet file."""
+
+
+class StreamChanged(ThermodriftError, ValueError):
+    """The file shrank, or what had been read of it is no longer what it was."""
+
+
+class StreamOptions(BaseModel):
+    """The table [stream] of a pipeline file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(min_length=1, description="The file, relative to the pipeline file.")
+    target: str = Field(min_length=1, description="The column to predict.")
+    format: Literal["auto", "csv", "parquet", "jsonl"] = Field(
+        default="auto",
+        description="auto goes by the ending: .csv .tsv, .parquet .pq, .jsonl .ndjson.",
+    )
+    delimiter: str = Field(
+        default="auto",
+        description="CSV only: one character. auto: a tab in .tsv, else whichever of , ; tab | "
+        "the header line has most of.",
+    )
+    ignore: tuple[str, ...] = Field(default=(), description="Columns that are left out.")
+    numbers: tuple[str, ...] = Field(
+        default=(), description="Columns that are numbers, whatever the sample says."
+    )
+    categories: tuple[str, ...] = Field(
+        default=(), description="Columns that are categories, whatever the sample says."
+    )
+    batch: int = Field(default=1000, ge=1, le=100_000, description="Records per batch.")
+    sample: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Records at the head of the file that the schema is inferred from.",
+    )
+    largest: float = Field(
+        default=1e100,
+        gt=0,
+        le=1e150,
+        description="A number of a larger magnitude is rejected: its square would overflow a "
+        "running variance, and the models with it.",
+    )
+
+    @model_validator(mode="after")
+    def _delimiter_is_one_character(self) -> Self:
+        if self.delimiter != "auto" and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 '):
+            raise ValueError(
+                "delimiter is 'auto' or one character that is no quote, space or line end; "
+                f"came: {self.delimiter!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _each_column_has_one_part(self) -> Self:
+        parts = {"ignore": self.ignore, "numbers": self.numbers, "categories": self.categories}
+        taken = {self.target: "target"}
+        for part, names in parts.items():
+            for name in names:
+                if taken.setdefault(name, part) != part:
+                    raise ValueError(f"column {name!r} is in {taken[name]} and in {part}: keep one")
+        return self
+
+
+class Cursor(BaseModel):
+    """Where reading goes on, and what the file looked like there. `Cursor()` is the beginning."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    position: int = Field(default=0, ge=0, description="Position of the next record.")
+    offset: int = Field(default=0, ge=0, description="Its byte in a text file; 0 in Parquet.")
+    size: int = Field(
+        default=0, ge=0, description="Bytes (Parquet: rows) that the file had: it may only grow."
+    )
+    head: str = Field(default="", description="Hash of the first bytes (at most 4 KiB) read.")
+    tail: str = Field(
+        default="",
+        description="Hash of the last bytes (at most 4 KiB) before the offset; in Parquet, of the "
+        "row before the position.",
+    )
+    cuts: tuple[int, ...] = Field(
+        default=(),
+        description="Bytes that no record reaches over, because it was taken (or given up) when "
+        "the file ended there. Re-reading cuts at the same places.",
+    )
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A record that no model may learn from. `raw` is its text, cut at 10,000 characters."""
+
+    position: int
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records first..last-1 of a stream: those to learn from, and those rejected.
+
+    `positions`, `rows` and `labels` run in parallel; a row's keys are in the schema's order.
+    """
+
+    first: int
+    last: int
+    positions: list[int]
+    rows: list[dict[str, Cell]]
+    labels: list[Label]
+    rejects: list[Reject]
+    after: Cursor
+    ended: bool
+    """There is nothing more to read right now; a file may grow."""
+    unfinished: int = 0
+    """Bytes at the end of a text file that are not yet a whole record."""
+
+
+def thin(marks: Sequence[Cursor], most: int = 4096) -> list[Cursor]:
+    """Keep a growing list of cursors bounded: at most `most`, spread evenly over the stream.
+
+    Below `most` nothing is dropped; above it, about half stay, the first and the last among them.
+    `marks` are in the order in which they were reached. Raises ValueError if `most` is below 4.
+    """
+    if most < 4:
+        raise ValueError(f"marks cannot be thinned to fewer than 4; came: {most}")
+    if len(marks) <= most:
+        return list(marks)
+    step = (marks[-1].position - marks[0].position) / (most // 2)
+    kept = [marks[0]]
+    for mark in marks[1:-1]:
+        if mark.position - kept[-1].position >= max(step, 1):
+            kept.append(mark)
+    return [*kept, marks[-1]]

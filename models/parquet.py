@@ -1,0 +1,328 @@
+"""One Parquet file of a stream, read row group by row group.
+
+Part of the stream's door, and the one file of it that knows pyarrow. A Parquet file grows by being
+rewritten with more rows. It stays open between readings that follow one another, and is opened
+again when its inode, its size or its time of change is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from models import columns, survey
+from models.columns import Plan, Read, Taken
+from models.example import Column, Kind
+from models.intake import (
+    LONGEST_RAW,
+    BadStream,
+    Batch,
+    Cursor,
+    Reject,
+    StreamChanged,
+    StreamOptions,
+    StreamUnreadable,
+)
+from models.survey import Survey
+
+_MOST_ROWS = 10_000
+"""Rows that are decoded in one go, fewer where they are wide."""
+_DECODED_BYTES = 16 << 20
+_BUFFER_BYTES = 1 << 16
+
+
+@dataclass
+class _Held:
+    """The open file, and where in it the next row is. `rows` are decoded and not yet given."""
+
+    stamp: tuple[int, ...]
+    file: pq.ParquetFile
+    checked: Plan | None = None
+    position: int = 0
+    tail: str = ""
+    rows: pa.RecordBatch | None = None
+    slices: Iterator[pa.RecordBatch] | None = None
+
+
+class ParquetFile:
+    """A Parquet file of flat columns."""
+
+    def __init__(self, path: Path, options: StreamOptions) -> None:
+        self._path = path
+        self._options = options
+        self._held: _Held | None = None
+
+    def survey(self) -> Survey:
+        """Look at the types and the first labels. Raises BadStream, StreamUnreadable."""
+        with self._reading():
+            file = self._open().file
+            schema = file.schema_arrow
+            names = survey.named(self._path, schema.names, self._options)
+            survey.check_names(self._path, names, self._options)
+            target = schema.field(self._options.target).type
+            odd_target = str(target) if _kind(target) is None else None
+            labels = [] if odd_target else self._first_labels(file)
+        if file.metadata.num_rows == 0:
+            raise BadStream(f"{self._path}: there is no row to begin with; stream.path names it")
+        features = survey.features_of(names, self._options)
+        kinds = {name: _kind(schema.field(name).type) for name in features}
+        odd = {name: str(schema.field(name).type) for name in features if kinds[name] is None}
+        known = {name: kind for name, kind in kinds.items() if kind is not None}
+        return Survey(names, known, odd, labels, odd_target)
+
+    def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
+        """The next `size` records at most. Raises StreamChanged, StreamUnreadable."""
+        with self._reading():
+            held = self._open_for(plan)
+            self._check(held, plan, cursor)
+            return self._batch(held, plan, size)
+
+    def between(self, plan: Plan, first: int, last: int) -> Batch:
+        """The records first..last-1, or as many of them as there are."""
+        with self._reading():
+            held = self._open_for(plan)
+            self._seek(held, plan, min(first, held.file.metadata.num_rows))
+            return self._batch(held, plan, last - held.position)
+
+    def done_fraction(self, cursor: Cursor) -> float | None:
+        """Rows gone through, of those there are; None where that is not known."""
+        total = self.total_hint()
+        return min(1.0, cursor.position / total) if total else None
+
+    def total_hint(self) -> int | None:
+        """How many rows there are, exactly; None while the file cannot be read."""
+        try:
+            with self._reading():
+                rows: int = self._open().file.metadata.num_rows
+        except StreamUnreadable:
+            return None
+        return rows
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            self._held = None
+            raise StreamUnreadable(
+                f"{self._path} cannot be read as Parquet ({error}): if it is being written, try "
+                "again when it is whole (write aside and rename); otherwise restore it"
+            ) from error
+
+    def _open(self) -> _Held:
+        status = self._path.stat()
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._held is None or self._held.stamp != stamp:
+            file = pq.ParquetFile(self._path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            self._held = _Held(stamp, file)
+        return self._held
+
+    def _open_for(self, plan: Plan) -> _Held:
+        """The open file, whose columns are those of the plan. Raises StreamChanged."""
+        held = self._open()
+        if held.checked is not plan:
+            arrow = held.file.schema_arrow
+            names = survey.named(self._path, arrow.names, self._options)
+            survey.check_pinned(self._path, names, plan.schema, self._options)
+            for column in plan.schema.columns:
+                kind = _kind(arrow.field(column.name).type)
+                if kind != column.kind and (kind is None or column.name not in plan.free):
+                    raise self._changed(
+                        f"column {column.name!r} was a {column.kind} and holds "
+                        f"{arrow.field(column.name).type} now"
+                    )
+            held.checked = plan
+        return held
+
+    def _check(self, held: _Held, plan: Plan, cursor: Cursor) -> None:
+        """Stand at the cursor, behind the row that was read before it. Raises StreamChanged."""
+        rows = held.file.metadata.num_rows
+        if rows < max(cursor.size, cursor.position):
+            raise self._changed(f"it had {max(cursor.size, cursor.position)} rows and has {rows}")
+        if cursor.position == 0:
+            self._seek(held, plan, 0)
+        elif (held.position, held.tail) != (cursor.position, cursor.tail):
+            self._seek(held, plan, cursor.position - 1)
+            row = next(self._rows(held, 1), None)
+            if row is None or _row_hash(row) != cursor.tail:
+                raise self._changed(
+                    f"the row before position {cursor.position} is no longer the one that was read"
+                )
+            held.tail = cursor.tail
+
+    def _changed(self, what: str) -> StreamChanged:
+        return StreamChanged(
+            f"{self._path} was rewritten: {what}. A stream may only grow: bring the old file back, "
+            "or start a pipeline under another name"
+        )
+
+    def _seek(self, held: _Held, plan: Plan, position: int) -> None:
+        """Make `position` the next row: at most one row group is decoded to get there."""
+        if held.position == position and held.slices is not None:
+            return
+        metadata = held.file.metadata
+        group = start = 0
+        while group < metadata.num_row_groups:
+            rows = metadata.row_group(group).num_rows
+            if position < start + rows:
+                break
+            start, group = start + rows, group + 1
+        held.rows, held.position, held.tail = None, start, ""
+        held.slices = held.file.iter_batches(
+            batch_size=_rows_at_once(metadata),
+            row_groups=range(group, metadata.num_row_groups),
+            columns=[*plan.schema.names, plan.schema.target],
+            use_threads=False,
+        )
+        for _ in self._rows(held, position - start):
+            pass
+
+    def _rows(self, held: _Held, size: int) -> Iterator[pa.RecordBatch]:
+        """The next `size` rows at most, in pieces; moves on behind each."""
+        assert held.slices is not None
+        while size > 0:
+            if held.rows is None or held.rows.num_rows == 0:
+                held.rows = next(held.slices, None)
+                if held.rows is None:
+                    return
+            piece = held.rows.slice(0, size)
+            held.rows = held.rows.slice(piece.num_rows)
+            held.position += piece.num_rows
+            size -= piece.num_rows
+            if piece.num_rows:
+                yield piece
+
+    def _batch(self, held: _Held, plan: Plan, size: int) -> Batch:
+        first = held.position
+        positions: list[int] = []
+        rows: list[Any] = []
+        labels: list[Any] = []
+        rejects: list[Reject] = []
+        at = first
+        for piece in self._rows(held, size):
+            taken = _take(plan, piece)
+            positions += [at + index for index in taken.indexes]
+            rows += taken.rows
+            labels += taken.labels
+            rejects += [
+                Reject(at + index, taken.reasons[index], _raw(piece.slice(index, 1)))
+                for index in sorted(taken.reasons)
+            ]
+            at += piece.num_rows
+            held.tail = _row_hash(piece.slice(piece.num_rows - 1))
+        total = held.file.metadata.num_rows
+        after = Cursor(position=at, size=total, tail=held.tail)
+        return Batch(first, at, positions, rows, labels, rejects, after, ended=at >= total)
+
+    def _first_labels(self, file: pq.ParquetFile) -> list[Any]:
+        wanted = self._options.sample
+        slices = file.iter_batches(
+            batch_size=min(wanted, _MOST_ROWS), columns=[self._options.target], use_threads=False
+        )
+        labels = (label for rows in slices for label in _values(_plain(rows.column(0))))
+        return list(islice(labels, wanted))
+
+
+def _kind(of: pa.DataType) -> Kind | None:
+    """What a column of this type is; None for times, nested and binary ones."""
+    if pa.types.is_dictionary(of):
+        return _kind(of.value_type)
+    if pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of):
+        return "number"
+    if pa.types.is_null(of):
+        return "number"
+    if pa.types.is_boolean(of) or _is_text(of):
+        return "category"
+    return None
+
+
+def _is_text(of: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of)
+    )
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    widest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1)
+    return int(max(1, min(_MOST_ROWS, _DECODED_BYTES / max(1, widest))))
+
+
+def _take(plan: Plan, rows: pa.RecordBatch) -> Taken:
+    features = [_feature(plan, column, rows.column(column.name)) for column in plan.schema.columns]
+    labels = _plain(rows.column(plan.schema.target))
+    if plan.schema.label_kind == "float" and _kind(labels.type) == "number":
+        read = columns.numbers_from_floats(_floats(labels), plan.target, plan.largest)
+        return columns.assemble(plan.schema, features, columns.present(read, plan.target))
+    return columns.assemble(
+        plan.schema, features, columns.labels_from_values(plan, _values(labels))
+    )
+
+
+def _feature(plan: Plan, column: Column, array: pa.Array) -> Read:
+    array = _plain(array)
+    if column.kind == "number" and _kind(array.type) == "number":
+        where = f"column {column.name!r}"
+        return columns.numbers_from_floats(_floats(array), where, plan.largest)
+    return columns.feature_from_values(plan, column, _values(array))
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """The array without a dictionary, and decimals as floats."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return pc.cast(array, pa.float64()) if pa.types.is_decimal(array.type) else array
+
+
+def _floats(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Shape (records,), NaN for null. Whole numbers beyond 2^53 lose their last digits."""
+    floats = pc.cast(array, pa.float64(), safe=False)
+    return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _values(array: pa.Array) -> list[Any]:
+    """Python values, None for null; bytes where a text is not valid UTF-8."""
+    try:
+        values: list[Any] = array.to_pylist()
+    except UnicodeDecodeError:
+        return [_text_or_bytes(cell) for cell in array.cast(pa.binary()).to_pylist()]
+    return values
+
+
+def _text_or_bytes(cell: bytes | None) -> str | bytes | None:
+    try:
+        return None if cell is None else cell.decode()
+    except UnicodeDecodeError:
+        return cell
+
+
+def _row_values(row: pa.RecordBatch) -> dict[str, Any]:
+    return {
+        name: _values(_plain(array))[0]
+        for name, array in zip(row.schema.names, row.columns, strict=True)
+    }
+
+
+def _raw(row: pa.RecordBatch) -> str:
+    return json.dumps(_row_values(row), ensure_ascii=False, default=repr)[:LONGEST_RAW]
+
+
+def _row_hash(row: pa.RecordBatch) -> str:
+    """Hash of one row's values by name; 5 and 5.0 are one, as a rewritten file may have either."""
+    values = {
+        name: float(value) if type(value) is int else value
+        for name, value in _row_values(row).items()
+    }
+    text = repr(sorted(values.items()))
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()

@@ -1,0 +1,189 @@
+"""Parquet: types, row groups, and files that are rewritten while they are read."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.stream import BadStream, Cursor, StreamChanged, StreamUnreadable
+from tests.models.makers import make_stream, read_all, records_of
+
+
+def write(path: Path, rows_per_group: int = 100, **columns: Any) -> Path:
+    """A file of these columns and, unless given, a class y of ones."""
+    length = len(next(iter(columns.values())))
+    table = pa.table({"y": pa.array([1] * length)} | columns)
+    pq.write_table(table, path, row_group_size=rows_per_group)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "expected"),
+    [
+        (pa.array([1, None], pa.int8()), "number", [1.0, None]),
+        (pa.array([2**64 - 1, 0], pa.uint64()), "number", [float(2**64), 0.0]),
+        (pa.array([0.5, float("nan")]), "number", [0.5, None]),
+        (pa.array(np.array([0.5, 1], np.float16)), "number", [0.5, 1.0]),
+        (pa.array([Decimal("1.25"), None]), "number", [1.25, None]),
+        (pa.nulls(2), "number", [None, None]),
+        (pa.array([True, None]), "category", ["true", None]),
+        (pa.array(["a", ""]), "category", ["a", None]),
+        (pa.array(["a", " b"], pa.large_string()), "category", ["a", "b"]),
+        (pa.array(["a", None]).dictionary_encode(), "category", ["a", None]),
+        (pa.array([7, None]).dictionary_encode(), "number", [7.0, None]),
+    ],
+)
+def test_the_type_of_a_column_says_what_it_is(
+    tmp_path: Path, array: pa.Array, kind: str, expected: list[object]
+) -> None:
+    """Whole, floating and decimal numbers; texts, truths and dictionaries."""
+    stream = make_stream(write(tmp_path / "s.parquet", x=array))
+    assert [kind] == [column.kind for column in stream.schema.columns]
+    rows = stream.read(Cursor()).rows
+    assert expected == [row["x"] for row in rows]
+    assert {float, str, type(None)} >= {type(row["x"]) for row in rows}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([dt.datetime(2026, 1, 1, tzinfo=dt.UTC)]),
+        pa.array([dt.date(2026, 1, 1)]),
+        pa.array([[1]]),
+        pa.array([{"a": 1}]),
+        pa.array([b"a"]),
+    ],
+)
+def test_a_time_a_nested_or_a_binary_column_must_be_ignored(
+    tmp_path: Path, array: pa.Array
+) -> None:
+    """The message says so; and as a target it is refused as well."""
+    path = write(tmp_path / "s.parquet", x=array, a=[1.0])
+    with pytest.raises(BadStream, match=r"column 'x' holds .*stream\.ignore"):
+        _ = make_stream(path).schema
+    with pytest.raises(BadStream, match="target 'x' holds"):
+        _ = make_stream(path, target="x").schema
+    assert [{"a": 1.0}] == make_stream(path, ignore=("x",)).read(Cursor()).rows
+
+
+def test_a_row_that_is_unfit_is_a_reject_with_its_json(tmp_path: Path) -> None:
+    """In the middle of a file, over several row groups."""
+    numbers = [float(index) for index in range(250)]
+    numbers[120] = float("inf")
+    numbers[121] = 1e101
+    labels = pa.array([1] * 249 + [None])
+    path = write(tmp_path / "s.parquet", y=labels, x=numbers, c=["é"] * 250)
+    batches = read_all(make_stream(path), size=60)
+    rejects = [reject for batch in batches for reject in batch.rejects]
+    assert [120, 121, 249] == [reject.position for reject in rejects]
+    assert "column 'x': a finite number was expected, inf came" == rejects[0].reason
+    assert '{"x": Infinity, "c": "é", "y": 1}' == rejects[0].raw
+    assert "target 'y': the label is missing" == rejects[2].reason
+    assert list(range(250)) == [position for position, _ in records_of(batches)]
+
+
+def test_a_text_that_is_not_utf8_is_a_reject(tmp_path: Path) -> None:
+    """Some writers do not check."""
+    broken = pa.array([b"ok", b"\xff", None], pa.binary()).view(pa.string())
+    batch = make_stream(write(tmp_path / "s.parquet", x=broken)).read(Cursor())
+    assert ([0, 2], [1]) == (batch.positions, [reject.position for reject in batch.rejects])
+    assert r"the value b'\xff' came" in batch.rejects[0].reason
+
+
+def test_kinds_can_be_given_against_the_type(tmp_path: Path) -> None:
+    """Texts that spell numbers, and numbers that code categories."""
+    path = write(tmp_path / "s.parquet", a=["1.5", "x"], b=[7, 8], d=[Decimal(5), None])
+    batch = make_stream(path, numbers=("a",), categories=("b", "d")).read(Cursor())
+    assert [{"a": 1.5, "b": "7", "d": "5"}] == batch.rows
+    assert "column 'a': a number was expected, 'x' came" == batch.rejects[0].reason
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "expected"),
+    [
+        ([1.0, float("nan"), 2.0], "classification", [1, 2]),
+        (["a", None, "b"], "classification", ["a", "b"]),
+        ([True, False, None], "classification", ["true", "false"]),
+        ([0.5, float("inf"), 2], "regression", [0.5, 2.0]),
+        ([None, "1", "2"], "regression", [1.0, 2.0]),
+    ],
+)
+def test_labels_of_every_type_are_classes_or_numbers(
+    tmp_path: Path, labels: list[Any], task: Any, expected: list[object]
+) -> None:
+    """Missing and infinite ones are rejects."""
+    path = write(tmp_path / "s.parquet", y=pa.array(labels), a=[1.0, 2.0, 3.0])
+    batch = make_stream(path, task=task).read(Cursor())
+    assert expected == batch.labels
+    assert 3 == len(batch.rows) + len(batch.rejects)
+
+
+def test_a_column_that_changed_its_kind_is_no_longer_the_stream(tmp_path: Path) -> None:
+    """A wider number is the same kind; a text is not."""
+    path = write(tmp_path / "s.parquet", x=[1, 2])
+    stream = make_stream(path)
+    end = stream.read(Cursor()).after
+    write(path, x=[1.0, 2.0, 2.5])
+    assert [{"x": 2.5}] == stream.read(end).rows
+    write(path, x=["1", "2", "3"])
+    with pytest.raises(StreamChanged, match="column 'x' was a number and holds string now"):
+        stream.read(end)
+
+
+def test_a_file_without_rows_has_no_schema(tmp_path: Path) -> None:
+    """Nothing is guessed from types alone."""
+    path = write(tmp_path / "s.parquet", x=pa.array([], pa.float64()))
+    with pytest.raises(BadStream, match="no row"):
+        _ = make_stream(path).schema
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"a,b\n1,2\n" * 50])
+def test_a_file_that_is_no_parquet_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    """Perhaps it is only half written: the message says how that is avoided."""
+    with pytest.raises(StreamUnreadable, match="write aside and rename"):
+        _ = make_stream(tmp_path / "s.parquet", content).schema
+
+
+def test_a_damaged_page_is_unreadable_and_the_rest_can_be_read_when_restored(
+    tmp_path: Path,
+) -> None:
+    """What was read stays read; the cursor still fits the restored file."""
+    path = write(tmp_path / "s.parquet", x=np.random.default_rng(0).random(500))
+    sound = path.read_bytes()
+    first = make_stream(path).read(Cursor(), 100)
+    path.write_bytes(sound[:4] + bytes(len(sound) // 2) + sound[len(sound) // 2 + 4 :])
+    stream = make_stream(path)
+    with pytest.raises(StreamUnreadable):
+        stream.read(first.after, 400)
+    path.write_bytes(sound)
+    assert 500 == stream.read(first.after, 400).last
+
+
+def test_an_index_that_pandas_wrote_along_must_be_ignored(tmp_path: Path) -> None:
+    """The number of a row is no feature."""
+    path = write(tmp_path / "s.parquet", a=[1.0], __index_level_0__=[0])
+    with pytest.raises(BadStream, match="an index that was written along"):
+        _ = make_stream(path).schema
+    assert ["a"] == make_stream(path, ignore=("__index_level_0__",)).schema.names
+
+
+def test_a_large_file_is_never_decoded_whole(tmp_path: Path) -> None:
+    """One row group of 300,000 rows, 34 MB: what Arrow holds is bounded by what is read."""
+    path = tmp_path / "s.parquet"
+    columns = {f"x{i}": np.random.default_rng(i).random(600_000) for i in range(7)}
+    write(path, 600_000, **columns)
+    del columns
+    stream = make_stream(path)
+    before, most, cursor, rows = pa.total_allocated_bytes(), 0, Cursor(), 0
+    while not (batch := stream.read(cursor, 5000)).ended:
+        cursor, rows = batch.after, rows + len(batch.rows)
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 600_000 == rows + len(batch.rows)
+    assert most < 20_000_000
