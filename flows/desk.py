@@ -119,10 +119,18 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def schema() -> None:
+def schema(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/configuration.md, for people, instead.")
+    ] = False,
+) -> None:
     """Print the JSON schema of a pipeline file, for editors that check as you type."""
+    from flows import configuration
     from flows.pipeline import Pipeline
 
+    if markdown:
+        typer.echo(configuration.markdown(), nl=False)
+        return
     console.stdout().print_json(json.dumps(Pipeline.model_json_schema()))
 
 

@@ -67,7 +67,9 @@ class Display:
         from rich.text import Text
 
         line = Text.assemble((f"{position:>11,}  ", "dim"), (f"{what:<10}", style), f" {because}")
-        self._console.print(line, soft_wrap=True)
+        # A person sees one line each; whoever keeps the output keeps every number.
+        short = self._console.is_terminal
+        self._console.print(line, soft_wrap=not short, no_wrap=short, overflow="ellipsis")
 
 
 def _columns() -> list[ProgressColumn]:

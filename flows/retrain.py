@@ -80,6 +80,9 @@ def retrain(session: Session) -> Ending | None:
             return _defer(session, request, admitted, rows)
         if session.file.pipeline.gate.at_deadline == "skip":
             return _settle(session, request, Ending("Skipped", late), rows)
+    elif request.deferrals:
+        told = f"after {request.deferrals} deferrals: {admitted.because}"
+        session.display.happened(session.state.position, "admitted", told, "green")
     return _fit_and_judge(session, request, rows)
 
 

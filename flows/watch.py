@@ -47,7 +47,7 @@ def watch(session: Session) -> None:
         state.totals.alarms += 1
         session.display.happened(state.position, "alarm", changed.because, "yellow")
     if wanted:
-        rows.append(_ask(session, wanted))
+        rows.append(_ask(session, wanted, changed))
     state.looked_at = state.position
     state.learner.tripped = False
     session.commit(rows)
@@ -184,7 +184,7 @@ def _evidence(session: Session, changed: Decision, reading: DriftReading | None)
     )
 
 
-def _ask(session: Session, wanted: Decision) -> RequestRecord:
+def _ask(session: Session, wanted: Decision, changed: Decision) -> RequestRecord:
     state = session.state
     asked_s = session.power.request_s(state.position)
     state.request = OpenRequest(
@@ -193,7 +193,8 @@ def _ask(session: Session, wanted: Decision) -> RequestRecord:
         asked_position=state.position,
         asked_s=asked_s,
     )
-    session.display.happened(state.position, "requested", wanted.because, "magenta")
+    told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
+    session.display.happened(state.position, "wanted", told, "magenta")
     return RequestRecord(
         at=session.now(),
         pipeline=session.name,

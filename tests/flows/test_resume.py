@@ -1,0 +1,151 @@
+"""Killed at any instant, a run goes on as if it had not been: nothing lost, nothing learned twice.
+
+Every named fault point is armed, once to kill (SIGKILL) and once to refuse (no space left on
+device); the run is then finished, and must have left what an undisturbed run leaves. The loop is
+driven without Prefect here, which has no part in it; `test_killed_at_random_moments` and
+benchmarks/kills.py kill the whole command.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import kills
+from models import predictions
+from models.seal import Seal
+from models.store import Store
+from observability import faults
+from observability.history import History
+from observability.places import Places
+from tests.flows.test_run import make_example
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = 2_600
+KNOBS = """
+trace_s_per_record = 0.5
+
+[drift]
+every = 500
+window = 500
+page = false
+
+[worth]
+min_rows = 400
+cooldown_records = 500
+"""
+"""Small batches, a retrain that is deferred and then promoted, and further ones."""
+
+LOOP = """
+import sys
+from pathlib import Path
+from flows import cycle, learn, retrain, settings, watch
+from observability import faults
+settings.silence_telemetry()
+learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
+faults.arm_from(sys.argv[3])
+cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+PASSINGS = {"durable": 24, "cycle": 4, "history.before_spool": 5}
+"""At which passing of a point it strikes: late enough to have something to lose."""
+
+
+def loop(pipeline: Path, home: Path, armed: str = "") -> subprocess.CompletedProcess[str]:
+    """The loop in a process of its own, with fault points armed."""
+    return subprocess.run(
+        [sys.executable, "-c", LOOP, str(pipeline), str(home), armed],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def left_behind(home: Path) -> dict[str, Any]:
+    """Everything that a run leaves for others, without the times at which it did so."""
+    places = Places(home).pipeline("elec2")
+    store = Store(places, Seal.open(Places(home).key))
+    timed = {"created_at", "fit_s", "sha256", "size_bytes"}
+
+    def rows(sql: str) -> list[Any]:
+        found: list[Any] = History(home).ask(sql).to_pylist()
+        return found
+
+    return {
+        "log": predictions.read(places.predictions, 0, RECORDS).to_pylist(),
+        "models": [each.model_dump(exclude=timed) for each in store.ls()],
+        "champion": store.champion(),
+        "decisions": rows("SELECT position, question, yes, because FROM decisions ORDER BY ALL"),
+        "scores": rows("SELECT position_from, member, metric, value FROM scores ORDER BY ALL"),
+        "requests": rows("SELECT position_asked, state, deferrals FROM requests ORDER BY ALL"),
+        "readings": rows("SELECT uuid, elapsed_s, margin_c FROM gpu_readings ORDER BY ALL"),
+    }
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline file with everything in it that can be interrupted."""
+    folder = tmp_path_factory.mktemp("resume")
+    path = make_example(folder, RECORDS, KNOBS)
+    path.write_text(path.read_text().replace('target = "class"', 'target = "class"\nbatch = 250'))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(example: Path) -> dict[str, Any]:
+    """What a run leaves that nothing disturbed."""
+    home = example.parent / "undisturbed"
+    done = loop(example, home)
+    assert done.returncode == 0, done.stderr
+    found = left_behind(home)
+    states = {row["state"] for row in found["requests"]}
+    assert "promoted" in states
+    assert any(row["deferrals"] for row in found["requests"])
+    return found
+
+
+@pytest.mark.parametrize("point", list(faults.POINTS))
+def test_a_fault_at_every_point_changes_nothing(
+    point: str, example: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Killed there, then refused by the disk there, then let go on: the outcome is the same."""
+    after = PASSINGS.get(point, PASSINGS.get(point.partition(".")[0], 1))
+    killed = loop(example, tmp_path, f"{point}=kill:{after}")
+    assert killed.returncode == -signal.SIGKILL, f"{point} was not reached: {killed.stderr}"
+    refused = loop(example, tmp_path, f"{point}=raise:1")
+    assert refused.returncode != 0
+    assert "no space left on device" in refused.stderr
+    done = loop(example, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert undisturbed == left_behind(tmp_path)
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """The whole command, Prefect included, killed a few times: the log is equal."""
+    found = kills.measure(tmp_path, kills=3, records=3_000, seed=4)
+    assert found["logged"] == found["logged_expected"] == 3_000
+    assert found["values_different"] == 0
+    assert found["models_different"] == 0
+    assert found["decisions_lost_or_double"] == 0
+
+
+def test_a_batch_that_was_logged_but_not_checkpointed_comes_again(
+    example: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Between kill and resume the log may be ahead of the checkpoint; afterwards it is not."""
+    loop(example, tmp_path, "cycle.after_predictions=kill:3")
+    places = Places(tmp_path).pipeline("elec2")
+    from models import checkpoint
+
+    position = checkpoint.brief(places.checkpoint)["position"]
+    assert predictions.read(places.predictions, position, RECORDS).num_rows == 250
+    loop(example, tmp_path, "cycle.after_predictions=kill:1")
+    assert json.dumps(checkpoint.brief(places.checkpoint)["position"]) == str(position)
+    assert loop(example, tmp_path).returncode == 0
+    assert undisturbed == left_behind(tmp_path)
