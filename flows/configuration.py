@@ -1,0 +1,137 @@
+"""What can be set in a pipeline file, as docs/configuration.md: written from the models themselves.
+
+`thermodrift schema --markdown` prints that page, so it can never disagree with the knobs. Only what
+no single knob can say of itself stands here in words: how knobs go together, and when they are
+read. It reads no pipeline file and touches no disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from flows.pipeline import Pipeline
+from observability import drift
+
+_HEAD = """\
+# The pipeline file
+
+One TOML file says everything about a pipeline. Four keys are needed, all others have the defaults
+below; `thermodrift init` writes a file that shows each of them in a comment.
+
+```toml
+[pipeline]
+name = "prices"
+task = "regression"
+[stream]
+path = "prices.csv"
+target = "price"
+```
+
+- **A mistake is refused**, never guessed at: an unknown key, a value outside its bounds or a knob
+  that contradicts another ends the command with exit code 78. The message names the file, the key,
+  what was allowed and what came.
+- **Paths** are relative to the pipeline file.
+- **The file is read when a run begins.** What a pipeline was begun with stays in its checkpoint:
+  `[online]`, `[blend]` and `tripwire_delta` of a pipeline that has learned are not taken up later,
+  and its target, its task and the kinds of its columns cannot change. Give the changed pipeline
+  another `name`, and it begins anew beside the old one.
+- **Editors** that check TOML against a JSON schema get it from `thermodrift schema`.
+
+This page is printed by `thermodrift schema --markdown`.
+"""
+
+_TOGETHER: Mapping[str, str] = {
+    "stream": "A column is the target, ignored, a number or a category: naming it twice is refused."
+    " The kinds that the first `sample` records show are pinned when the pipeline begins; a later"
+    " record that does not fit them is a reject, with its reason, and changes no model.",
+    "online": "A factory of your own is called with what `params` holds, and with `task` and `seed`"
+    " where it takes them; it returns a river model.",
+    "batch": "A factory of your own is called with `task` and `seed` where it takes them; it"
+    " returns a model with scikit-learn's `fit` and `predict`, on which `params` are then set.",
+    "drift": "`min_rows` must not be above the smaller of `window` and `reference_rows`: no check"
+    " could ever tell anything.",
+    "gate": '`resume_margin_c` must be at or above `pause_margin_c`, and `source = "trace"` needs'
+    " a `trace`.",
+}
+"""What holds between the knobs of a table; tests/test_docs.py tries each refusal."""
+
+_KINDS = {
+    "boolean": "`true`, `false`",
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "array": "list of texts",
+    "object": "table",
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
+_COLUMNS = "| knob | allowed | default | meaning |\n|---|---|---|---|"
+
+
+def markdown() -> str:
+    """The whole of docs/configuration.md, with a line end at its end."""
+    shapes = Pipeline.model_json_schema()["$defs"]
+    sections = []
+    for table, field in Pipeline.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        sections.append(_section(table, model, shapes[model.__name__]))
+    return "\n".join([_HEAD, *sections])
+
+
+def _section(table: str, model: type[BaseModel], shape: Mapping[str, Any]) -> str:
+    rows = (
+        _row(name, field, shape["properties"][name]) for name, field in model.model_fields.items()
+    )
+    parts = [f"## [{table}]\n", f"{shape['description']}\n", _COLUMNS, *rows]
+    if table in _TOGETHER:
+        parts.append(f"\n{_TOGETHER[table]}")
+    if table == "drift":
+        parts.append(f"\n{_methods()}")
+    return "\n".join(parts) + "\n"
+
+
+def _row(name: str, field: FieldInfo, shape: Mapping[str, Any]) -> str:
+    default = "needed"
+    if not field.is_required():
+        value = field.get_default(call_default_factory=True)
+        default = "left out" if value is None else f"`{json.dumps(value)}`"
+    cells = (f"`{name}`", _allowed(shape), default, field.description or "")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _allowed(shape: Mapping[str, Any]) -> str:
+    """The values that a knob takes, in words: from the JSON schema of its type and bounds."""
+    if "anyOf" in shape:
+        return next(_allowed(each) for each in shape["anyOf"] if each["type"] != "null")
+    if "enum" in shape:
+        return ", ".join(f"`{json.dumps(each)}`" for each in shape["enum"])
+    kind = _KINDS[shape["type"]]
+    bounds = [f"{word} {_number(shape[key])}" for key, word in _BOUNDS.items() if key in shape]
+    return ", ".join([kind, *bounds])
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:g}"
+
+
+def _methods() -> str:
+    """The statistical tests, with the threshold that each one has of its own."""
+    rows = [
+        f"| `{name}` | {'distance' if method.larger_is_drift else 'p-value'} "
+        f"| {'from' if method.larger_is_drift else 'down from'} {method.usual_threshold:g} |"
+        for name, method in drift.METHODS.items()
+    ]
+    return "\n".join(
+        ["| method | its score | is drift, unless a threshold is set |", "|---|---|---|", *rows]
+    )
