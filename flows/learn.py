@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.session import Session
 from models import example, online, predictions, scoring
-from models.batch import BatchPrediction
+from models.batch import BatchAnswersNothing, BatchPrediction
 from models.learner import Log, RecordRefused
 from models.stream import Batch, Reject, thin
 from observability import faults
@@ -47,6 +47,7 @@ def learn(session: Session) -> Learned:
     began_s = time.monotonic()
     state = session.state
     batch = session.stream.read(state.cursor, _size(session))
+    session.unfinished_bytes = batch.unfinished
     if batch.last == batch.first:
         return Learned(0, ended=True)
     batch, log = _go_through(session, batch)
@@ -89,10 +90,17 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
 
 
 def _champions_answers(session: Session, batch: Batch) -> BatchPrediction | None:
+    """The champion's prediction of a whole batch; a champion that fails is absent, and said so."""
     champion = session.champion()
     if champion is None or not batch.rows:
         return None
-    return champion.predict(example.frame(batch.rows, session.state.schema))
+    try:
+        return champion.predict(example.frame(batch.rows, session.state.schema))
+    except BatchAnswersNothing as error:
+        silent = Decision(question="answers", yes=False, because=f"no batch prediction: {error}")
+        session.asides = [session.decided(silent)]
+        session.display.happened(session.state.position, "silent", silent.because, "red")
+        return None
 
 
 def _refusal(session: Session, batch: Batch, error: RecordRefused) -> Reject:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 from flows import settings
@@ -32,12 +31,12 @@ class PowerSource:
 
     @classmethod
     @contextmanager
-    def opened(cls, file: PipelineFile, home: Path) -> Iterator[Self]:
+    def opened(cls, file: PipelineFile) -> Iterator[Self]:
         """The source that the pipeline's ``[gate]`` names. Raises BadConfiguration."""
         limits = file.pipeline.gate
-        if limits.source == "off":
+        if limits.reads_from == "off":
             yield cls(limits, None, None)
-        elif limits.trace is not None:
+        elif limits.reads_from == "trace" and limits.trace is not None:
             yield cls(limits, Trace.load(file.beside(limits.trace)), None)
         else:
             with NvmlDoor(visible=settings.visible_devices()) as door:

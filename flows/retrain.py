@@ -18,7 +18,7 @@ from flows import session as opened
 from flows.session import Session
 from flows.state import OpenRequest
 from models import batch, example, promotion
-from models.batch import Challenge, TooLittleToLearn
+from models.batch import BatchAnswersNothing, BatchCannotLearn, Challenge, TooLittleToLearn
 from models.store import Manifest
 from observability import faults
 from observability.decision import Decision
@@ -119,7 +119,7 @@ def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -
     try:
         with session.display.doing("retraining"), session.stop.breakable():
             challenge, span = _challenge(session)
-    except TooLittleToLearn as error:
+    except (TooLittleToLearn, BatchCannotLearn, BatchAnswersNothing) as error:
         refused = Decision(question="retrain", yes=False, because=str(error))
         rows.append(session.decided(refused))
         return _settle(session, request, Ending("Refused", refused), rows)
@@ -128,7 +128,7 @@ def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -
     faults.point("retrain.after_store")
     promoted = promotion.judge(challenge.contest, session.file.pipeline.promotion)
     rows.append(_became(session, request, "started", request.because, started))
-    rows.extend(_scores(session, challenge, manifest))
+    rows.extend(_scores(session, manifest))
     rows.append(session.decided(promoted))
     rows.extend(_model_rows(session, manifest, promoted))
     state = session.state
@@ -230,7 +230,7 @@ def _became(
     )
 
 
-def _scores(session: Session, challenge: Challenge, manifest: Manifest) -> list[Record]:
+def _scores(session: Session, manifest: Manifest) -> list[Record]:
     return [
         ScoreRecord(
             at=session.now(),
@@ -242,8 +242,9 @@ def _scores(session: Session, challenge: Challenge, manifest: Manifest) -> list[
             metric=metric,
             value=value,
         )
-        for who, scores in challenge.scores.items()
+        for who, scores in manifest.scores.items()
         for metric, value in scores.items()
+        if value is not None
     ]
 
 

@@ -23,8 +23,9 @@ from flows.power_source import PowerSource
 from flows.progress import Display
 from flows.state import Owed, State
 from flows.stopping import Stop
-from models import checkpoint, factory, learner, online, predictions
+from models import batch, checkpoint, factory, learner, online, predictions
 from models.batch import BatchModel
+from models.example import Schema
 from models.seal import Seal
 from models.store import Store
 from models.stream import Cursor, Stream
@@ -76,6 +77,10 @@ class Session:
         self.started_monotonic_s = time.monotonic()
         self.learning_s = 0.0
         """Seconds spent in learning batches, checks and retrains apart."""
+        self.unfinished_bytes = 0
+        """Bytes at the end of the stream's file that are no whole record yet."""
+        self.asides: list[Record] = []
+        """Rows that came up on the way and belong to the next commit."""
         self._champion: tuple[str, BatchModel] | None = None
 
     @property
@@ -116,7 +121,8 @@ class Session:
         state = self.state
         name = f"{self.name}.{state.lineage}.{state.commits:08d}"
         state.commits += 1
-        state.owed = (Owed(name, tuple(records), crown),)
+        state.owed = (Owed(name, (*self.asides, *records), crown),)
+        self.asides = []
         checkpoint.save(self.places.checkpoint, state, self.seal, brief(self))
         faults.point("cycle.after_checkpoint")
         self.pay()
@@ -162,10 +168,11 @@ def opened(
     home.mkdir(parents=True, exist_ok=True)
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
-    with locked(places), PowerSource.opened(file, home) as power:
+    with locked(places), PowerSource.opened(file) as power:
         seal = Seal.open(Places(home).key)
         _find_factories(file)
         state, stream = _state_and_stream(file, places, seal)
+        _refuse_unfit(file, state.schema)
         predictions.sweep(places.predictions, state.position)
         session = Session(file, home, stream, state, power, stop, display, limit)
         session.pay()
@@ -249,6 +256,19 @@ def _find_factories(file: PipelineFile) -> None:
     for recipe in (file.pipeline.online.recipe, file.pipeline.batch.recipe):
         if ":" in recipe:
             factory.find(recipe, file.folder)
+
+
+def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
+    """Find now what the first retrain, hours later, would stumble over."""
+    from models import recipes
+
+    if batch.PREDICTION in {*schema.names, schema.target}:
+        raise BadConfiguration(
+            f"{file.path}: stream: a column is called {batch.PREDICTION!r}, which is the name of "
+            "the models' answers; rename that column in the data, or name it in stream.ignore"
+        )
+    wanted = file.pipeline.batch
+    recipes.build(wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder)
 
 
 def stored(

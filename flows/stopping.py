@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 HARD_END_S = 8.0
 """Seconds from the signal to the end of a process that does not hear it."""
@@ -29,29 +29,39 @@ class StopRequested(BaseException):
 class Stop:
     """Whether somebody asked this process to end. Calling it answers."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, hard_end_s: float = HARD_END_S, hard_end: Callable[[], None] | None = None
+    ) -> None:
         self.requested = False
+        self._hard_end_s = hard_end_s
+        self._hard_end = hard_end or _exit_at_once
         self._breakable = False
+        self._over = threading.Event()
 
     def __call__(self) -> bool:
         """True once a signal came."""
         return self.requested
 
     @contextmanager
-    def listening(self, hard_end: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hear SIGTERM and SIGINT; only the main thread can. `hard_end` replaces os._exit."""
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
-        for number in _SIGNALS:
-            signal.signal(number, self._hear)
-        self._hard_end = hard_end or _exit_at_once
+    def listening(self) -> Iterator[None]:
+        """Hear SIGTERM and SIGINT inside the block; only the main thread can."""
+        handlers = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        heard, tell = socket.socketpair()
+        tell.setblocking(False)
+        descriptor = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+        watchdog = threading.Thread(target=self._watch, args=(heard,), daemon=True)
+        watchdog.start()
         try:
             yield
         finally:
-            for number, handler in before.items():
+            signal.set_wakeup_fd(descriptor)
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
-            timer = getattr(self, "_timer", None)
-            if timer is not None:
-                timer.cancel()
+            self._over.set()
+            # The end of the pipe is the watchdog's cue.
+            tell.close()
+            watchdog.join()
+            heard.close()
 
     @contextmanager
     def breakable(self) -> Iterator[None]:
@@ -65,16 +75,21 @@ class Stop:
             self._breakable = False
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        """Python's handler: runs between two bytecodes of the main thread, however late that is."""
         if self.requested:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             return
         self.requested = True
-        self._timer: Any = threading.Timer(HARD_END_S, self._hard_end)
-        self._timer.daemon = True
-        self._timer.start()
         if self._breakable:
             raise StopRequested
+
+    def _watch(self, heard: socket.socket) -> None:
+        """Hears the same signal from C at once, even while the main thread is deep in a library."""
+        while number := heard.recv(1):
+            if number[0] in _SIGNALS and not self._over.wait(self._hard_end_s):
+                self._hard_end()
+                return
 
 
 def _exit_at_once() -> None:

@@ -37,6 +37,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
         "champion": state.champion,
         "owed": None if request is None else vars(request),
+        "unfinished_bytes": session.unfinished_bytes,
         "history": str(session.home.history),
         "run": {
             "run_id": session.run_id,
@@ -80,6 +81,11 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         out.print(
             f"[yellow]A retrain is owed[/] since position {owed['asked_position']:,} "
             f"({owed['because']}); run again and the gate is asked again"
+        )
+    if summary["unfinished_bytes"]:
+        out.print(
+            f"[yellow]The last {summary['unfinished_bytes']} bytes of the stream are no whole "
+            "record yet[/]; they wait for the rest of their line"
         )
     _where_next(summary, file)
 

@@ -35,7 +35,7 @@ from sklearn.preprocessing import (
     OrdinalEncoder,
     StandardScaler,
 )
-from sklearn.utils.parallel import _get_threadpool_controller
+from threadpoolctl import ThreadpoolController
 
 from models import factory
 from models.example import Schema, Task
@@ -49,8 +49,8 @@ CELLS_WORTH_THREADS = 2_000_000
 """Below, OpenMP's threads spend more time waiting for each other than working: on a busy machine a
 fit of 8,000 rows took 3 to 9 s in two threads, and 0.1 s in one."""
 
-# scikit-learn's own handle on the threads that it works in; it is named in no public place.
-_threads = _get_threadpool_controller()
+# After scikit-learn's import, so that its OpenMP is among the libraries that are found.
+_threads = ThreadpoolController()
 
 RESERVED = {
     "random_state": "set [batch] seed instead",
