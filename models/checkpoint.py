@@ -1,8 +1,8 @@
 """Door to the checkpoint: everything a pipeline knows at one position, in one signed file.
 
-The first line is JSON (format, libraries, signature), the rest a pickle. The signature is checked
-before a byte is unpickled, and so are the libraries: a model of another river may load and then
-predict wrongly. Writing replaces the file whole or not at all.
+The first line is JSON (format, libraries, brief, signature), the rest a pickle. The signature is
+over both and is checked before a byte is unpickled, and so are the libraries: a model of another
+river may load and then predict wrongly. Writing replaces the file whole or not at all.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def save(path: Path, state: object, seal: Seal, brief: Mapping[str, object]) -> 
     unpickling anything.
     """
     body = pickling.dumps(state)
-    head = {
+    head: dict[str, object] = {
         "format": _FORMAT,
         "libraries": _libraries(),
         "brief": dict(brief),
-        "signature": seal.sign(body),
     }
+    head["signature"] = seal.sign(_signed(head, body))
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write(path, json.dumps(head).encode() + b"\n" + body)
 
@@ -48,8 +48,11 @@ def load(path: Path, seal: Seal) -> object:
     """The state that was saved last. Raises FileNotFoundError, CheckpointUnusable."""
     line, _, body = path.read_bytes().partition(b"\n")
     head = _head(path, line)
+    signature = head.pop("signature", None)
+    if not (isinstance(signature, str) and signature.isascii()):
+        raise CheckpointUnusable(_damaged(path, "it has no signature"))
     try:
-        seal.verify(body, str(head.get("signature")), f"checkpoint {path}")
+        seal.verify(_signed(head, body), signature, f"checkpoint {path}")
     except Tampered as error:
         raise CheckpointUnusable(str(error)) from error
     _same_libraries(path, head.get("libraries"))
@@ -57,11 +60,19 @@ def load(path: Path, seal: Seal) -> object:
 
 
 def brief(path: Path) -> dict[str, Any]:
-    """What was said in brief when the state was saved. Raises FileNotFoundError."""
+    """What was said in brief when the state was saved; its signature is not looked at.
+
+    Raises FileNotFoundError, CheckpointUnusable.
+    """
     with path.open("rb") as file:
         head = _head(path, file.readline())
     found = head.get("brief")
     return found if isinstance(found, dict) else {}
+
+
+def _signed(head: Mapping[str, object], body: bytes) -> bytes:
+    """What the signature is over: the head without it, and the body."""
+    return json.dumps(head).encode() + b"\n" + body
 
 
 def _head(path: Path, line: bytes) -> dict[str, object]:
