@@ -86,7 +86,7 @@ class Learner:
         self.blend = blend.start(task, FIRST_WEIGHTS, rules)
         self.tripwire: Any = drift.ADWIN(delta=tripwire_delta)
         self.tripped = False
-        """Whether the served error has changed since the last look; the looker clears it."""
+        """Whether the served error has risen since the last look; the looker clears it."""
         self.tallies = {name: Tally() for name in (*MEMBERS, "served")}
         self._spread = Tally()
 
@@ -145,8 +145,11 @@ class Learner:
             self._spread.add(score)
             usual = self._spread.mean or 0.0
             error = min(1.0, score / (4.0 * usual)) if usual > 0.0 else 0.0
+        before = self.tripwire.estimation
         self.tripwire.update(error)
-        self.tripped = self.tripped or bool(self.tripwire.drift_detected)
+        # ADWIN hears an error that falls as well: a learner that gets better is no alarm.
+        if self.tripwire.drift_detected and self.tripwire.estimation > before:
+            self.tripped = True
 
 
 def _batch_answers(batch: BatchPrediction | None, count: int) -> Sequence[Answer]:

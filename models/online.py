@@ -68,9 +68,13 @@ class OnlineMember:
     def _shares(self, masses: Mapping[Label, float]) -> Mapping[Label, float] | None:
         """Masses (trees answer such, and all zeros in a new leaf) as shares, in the labels' order.
 
-        The order that river gives is a set's: a tie would be broken by the process's luck.
+        The order that river gives is a set's: a tie would be broken by the process's luck. Its
+        binary models answer True and False, whatever they learned: these are the classes 1 and 0.
         """
-        ordered = {label: masses[label] for label in sorted(masses)}
+        ordered = {
+            int(label) if isinstance(label, bool) else label: masses[label]
+            for label in sorted(masses)
+        }
         total = sum(ordered.values())
         if 0.0 < total < math.inf:
             return {label: mass / total for label, mass in ordered.items()}
