@@ -214,6 +214,17 @@ def test_a_command_of_the_pages_does_what_the_page_shows(
     assert fits(step.shown, said), f"{step.where}: {step.command}\nsaid:\n{said}"
 
 
+def test_the_end_of_the_demo_has_the_form_that_the_page_shows(
+    transcript: dict[str, tuple[int, str]],
+) -> None:
+    """The figures are of a whole run, which takes too long here; every line else comes as shown."""
+    (end,) = (each for each in BLOCKS if each.text.startswith("elec2: finished"))
+    (demo,) = (transcript[step.where][1] for step in STEPS if step.command == "make demo")
+    lines = [FIGURE.sub("…", line) for line in end.text.splitlines()[1:]]
+    assert len(lines) > 6
+    assert [] == [line for line in lines if not fits(line, demo)]
+
+
 def test_nothing_is_sent_to_another_machine(
     transcript: dict[str, tuple[int, str]], ears: Path
 ) -> None:
