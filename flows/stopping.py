@@ -1,7 +1,7 @@
 """SIGTERM and Ctrl-C: finish what is begun, checkpoint, and end well, within a stated time.
 
 The first signal asks: learning stops at the next record, a fit or a report is broken off (it is
-owed and comes again), the checkpoint is written. The second signal ends at once. Where even the
+owed and comes again), the checkpoint is written. A second Ctrl-C ends at once. Where even the
 first is not heard, because one call into a library does not come back, the process is ended after
 `HARD_END_S`: what was acknowledged is on disk by then, and the next run goes on from it.
 """
@@ -44,8 +44,13 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear SIGTERM and SIGINT inside the block; only the main thread can."""
+        """Hear SIGTERM and SIGINT inside the block; only the main thread can.
+
+        Inside another one's block it takes over, and knows what that one has heard.
+        """
         handlers = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        outer = getattr(handlers[signal.SIGINT], "__self__", None)
+        self.requested = self.requested or (isinstance(outer, Stop) and outer.requested)
         heard, tell = socket.socketpair()
         tell.setblocking(False)
         descriptor = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
