@@ -11,6 +11,8 @@ Run as ``python -m flows.embedded`` by `prefect_api`; not for people.
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +34,7 @@ class PrefectUnavailable(ThermodriftError, ConnectionError):
 def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[str]:
     """Start a Prefect API that keeps its runs in `database`; yields its URL; stops it at the end.
 
-    Raises PrefectUnavailable where it does not start in time, with the last lines of its log.
+    Raises PrefectUnavailable where it does not start in time, with what its log says of it.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     log = database.with_suffix(".log")
@@ -49,7 +51,7 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        yield _url_of(child, start_within_s, log)
+        yield _url_of(child, start_within_s, database)
     finally:
         _stop(child)
 
@@ -64,22 +66,31 @@ def call_cycle(url: str, pipeline_file: Path, home: Path, limit: int | None) -> 
         return cycle(pipeline_file, home, limit)
 
 
-def _url_of(child: subprocess.Popen[str], start_within_s: float, log: Path) -> str:
+def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path) -> str:
     watchdog = threading.Timer(start_within_s, child.kill)
     watchdog.start()
     try:
         assert child.stdout is not None
         line = child.stdout.readline().strip()
+        code = None if line else child.wait()
     finally:
         watchdog.cancel()
-    if not line:
-        tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+    if code is not None:
+        late = code == -signal.SIGKILL
+        how = f"did not start within {start_within_s:g} s" if late else f"ended with code {code}"
         raise PrefectUnavailable(
-            f"Prefect's embedded API did not start within {start_within_s:.0f} s"
-            f" ({' / '.join(tail) or 'it said nothing'}); its log is {log}. Nothing was learned or"
-            " lost: run again"
+            f"Prefect's embedded API {how}: {_last_words(database.with_suffix('.log'))}. Nothing "
+            f"was learned or lost: put that right (the rest of its log is beside {database}, which "
+            "may be removed: no truth of ours is in it) and run again"
         )
     return line
+
+
+def _last_words(log: Path) -> str:
+    """The last error in the log, or else its last line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (errors or lines or ["it said nothing"])[-1]
 
 
 def _stop(child: subprocess.Popen[str]) -> None:

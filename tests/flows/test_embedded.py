@@ -1,0 +1,155 @@
+"""Prefect's API of our own: it answers on this machine alone, and never outlives us."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
+import pytest
+
+from flows.embedded import PrefectUnavailable, prefect_api
+from tests.flows.makers import ROOT, environment_of
+
+WITHIN_S = 30.0
+"""Bound on what takes a moment; nothing waits that long unless it is broken."""
+
+PARENT = """
+import sys
+from pathlib import Path
+from flows.embedded import prefect_api
+with prefect_api(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    sys.stdin.readline()
+print("over", flush=True)
+"""
+
+
+class Server:
+    """A process that holds an API, the API's own process, and its URL."""
+
+    def __init__(self, database: Path) -> None:
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, str(database)],
+            cwd=ROOT,
+            env=environment_of(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait(self) -> Server:
+        """Return once it answers."""
+        assert self.parent.stdout is not None
+        self.url = self.parent.stdout.readline().strip()
+        (self.process,) = psutil.Process(self.parent.pid).children()
+        return self
+
+    def end(self) -> str:
+        """Let the parent leave its block; what it says afterwards."""
+        return self.parent.communicate("\n", timeout=WITHIN_S)[0]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    """Two APIs at once, in a folder whose name a URL would take for its own."""
+    folder = tmp_path_factory.mktemp("ho me 50%41?") / "prefect"
+    started = [Server(folder / "one.db"), Server(folder / "two.db")]
+    yield [server.wait() for server in started]
+    for server in started:
+        if server.parent.poll() is None:
+            server.parent.kill()
+        server.parent.communicate()
+
+
+def ask(server: Server, path: str) -> Any:
+    """What the API answers."""
+    with urlopen(f"{server.url}{path}", timeout=WITHIN_S) as answer:
+        return json.loads(answer.read())
+
+
+def test_it_answers(servers: list[Server]) -> None:
+    """The URL is given out once the API behind it is ready."""
+    for server in servers:
+        assert ask(server, "/health") is True
+
+
+def test_each_pipeline_has_a_server_and_a_database_of_its_own(servers: list[Server]) -> None:
+    """Two pipelines never wait for each other's database, and it lies where it was told to."""
+    one, two = servers
+    assert one.url != two.url
+    folder = Path(ask(one, "/admin/settings")["home"])
+    assert {"one.db", "two.db"} == {path.name for path in folder.glob("*.db")}
+
+
+def test_it_listens_on_this_machine_alone(servers: list[Server]) -> None:
+    """Nobody else on the network may ask it: it has no password."""
+    for server in servers:
+        port = urlsplit(server.url).port
+        listening = [
+            each.laddr
+            for each in server.process.net_connections()
+            if each.status == psutil.CONN_LISTEN
+        ]
+        assert [("127.0.0.1", port)] == [(address.ip, address.port) for address in listening]
+
+
+def test_it_sends_nothing_anywhere(servers: list[Server]) -> None:
+    """Prefect's analytics are off, and there is no page to serve."""
+    told = ask(servers[0], "/admin/settings")["server"]
+    assert (False, False) == (told["analytics_enabled"], told["ui"]["enabled"])
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_it(servers: list[Server]) -> None:
+    """It must outlive the signal until the run has said goodbye, so it has a session of its own."""
+    assert all(server.process.pid == os.getsid(server.process.pid) for server in servers)
+
+
+def test_it_ends_when_its_parent_is_killed(servers: list[Server]) -> None:
+    """However the parent ended, nothing of it is left and its port is free."""
+    server = servers[0]
+    server.parent.send_signal(signal.SIGKILL)
+    gone, alive = psutil.wait_procs([server.process], timeout=WITHIN_S)
+    assert ([server.process], []) == (gone, alive)
+    with socket.socket() as trial, pytest.raises(ConnectionRefusedError):
+        trial.connect(("127.0.0.1", urlsplit(server.url).port))
+
+
+def test_it_ends_when_the_block_is_left(servers: list[Server]) -> None:
+    """The parent goes on, and the API's process was waited for."""
+    server = servers[1]
+    assert "over\n" == server.end()
+    assert not server.process.is_running()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """The reason is the database's own, told before the time for starting is over."""
+    database = tmp_path / "prefect.db"
+    database.write_text("this is no database " * 1_000)
+    with pytest.raises(PrefectUnavailable) as error, prefect_api(database):
+        pytest.fail("it started")
+    told = str(error.value)
+    assert "ended with code" in told
+    assert "file is not a database" in told
+    assert str(database) in told
+    assert "run again" in told
+
+
+def test_a_server_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    """Nobody waits for ever, and nothing is left running."""
+    before = set(psutil.Process().children())
+    with (
+        pytest.raises(PrefectUnavailable, match=r"did not start within 0\.05 s"),
+        prefect_api(tmp_path / "prefect.db", start_within_s=0.05),
+    ):
+        pytest.fail("it started")
+    assert set(psutil.Process().children()) <= before
