@@ -18,11 +18,27 @@ QUIET = {
 }
 """Nothing is sent anywhere: evidently and Prefect both report home unless told not to."""
 
+OURS = {
+    "PREFECT_API_AUTH_STRING": "",
+    "PREFECT_API_KEY": "",
+    "PREFECT_FLOWS_DEFAULT_RETRIES": "0",
+    "PREFECT_TASKS_DEFAULT_RETRIES": "0",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+    # What went wrong is told once, by the front desk.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+}
+"""Said aloud, though defaults: Prefect reads `.env` and `prefect.toml` where a person works, too.
+
+A task that is tried again goes on from a half-changed state; ours recovers from the checkpoint.
+"""
+
 
 class Settings(BaseSettings):
     """What can be set from outside, apart from the pipeline file."""
 
-    model_config = SettingsConfigDict(env_prefix="THERMODRIFT_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="THERMODRIFT_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     home: Path = Field(
         default=Path(".thermodrift"), description="Folder that keeps models, checkpoints, history."
@@ -40,13 +56,15 @@ def prefect_server_environment(database: Path) -> dict[str, str]:
 
     Settings of the user's own Prefect do not reach it: it is ours, and nobody else talks to it.
     """
+    # SQLAlchemy takes these two in a path for a URL's own.
+    path = str(database).replace("%", "%25").replace("?", "%3F")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     return {
         **inherited,
         **QUIET,
         "PREFECT_HOME": str(database.parent),
         "PREFECT_PROFILES_PATH": str(database.parent / "profiles.toml"),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}",
         "PREFECT_SERVER_UI_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
     }
@@ -59,11 +77,9 @@ def prepare_prefect(home: Path) -> None:
     """
     for key in [key for key in os.environ if key.startswith("PREFECT_")]:
         del os.environ[key]
-    os.environ.update(QUIET)
+    os.environ.update(QUIET | OURS)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
-    # What went wrong is told once, by the front desk.
-    os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
 
 
 def visible_devices() -> str | None:
