@@ -6,6 +6,7 @@ Nothing slow is imported before a command runs.
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,8 +46,9 @@ def init(
         return
     out = console.stdout()
     for path in written:
-        out.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    out.print(f"now run: thermodrift run {written[0]}", highlight=False, soft_wrap=True)
+        out.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    command = shlex.join(["thermodrift", "run", str(written[0])])
+    out.print(f"now run: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
 def run(

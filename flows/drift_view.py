@@ -51,7 +51,7 @@ def tell(document: dict[str, Any]) -> None:
     verdict = "drift" if document["drift"] else "no alarm"
     out = console.stdout()
     out.print(f"[bold]{document['pipeline']}[/] at {document['position']:,}: {verdict}")
-    out.print(document["because"])
+    out.print(document["because"], markup=False)
     console.print_table(
         ["column", "role", "method", "score", "threshold"],
         [
@@ -66,7 +66,7 @@ def tell(document: dict[str, Any]) -> None:
         ],
     )
     if document["page"]:
-        out.print(f"page: {document['page']}", soft_wrap=True, highlight=False)
+        out.print(f"page: {document['page']}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _known(score: float | None) -> float | None:

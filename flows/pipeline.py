@@ -87,7 +87,7 @@ class PipelineFile(BaseModel):
 def read(path: Path) -> PipelineFile:
     """Read and check a pipeline file. Raises BadConfiguration."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfiguration(
             f"{path}: the pipeline file cannot be read: {error}. "

@@ -33,6 +33,8 @@ def _one(places: PipelinePlaces) -> dict[str, Any]:
         known = checkpoint.brief(places.checkpoint)
     except FileNotFoundError:
         return {"pipeline": places.name, "state": "not begun"}
+    except OSError as error:
+        return {"pipeline": places.name, "state": "unreadable", "because": str(error)}
     return {**known, "state": "running" if _held(places) else "resting"}
 
 
@@ -66,6 +68,9 @@ def tell(found: Sequence[dict[str, Any]]) -> None:
             for each in found
         ],
     )
+    for each in found:
+        if each["state"] == "unreadable":
+            out.print(each["because"], markup=False, soft_wrap=True)
 
 
 def _owed(request: dict[str, Any] | None) -> str | None:

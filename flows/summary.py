@@ -52,6 +52,8 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
 
 def tell(summary: Mapping[str, Any], file: str) -> None:
     """Print the story of a run on stdout."""
+    from rich.markup import escape
+
     run = summary["run"]
     out = console.stdout()
     out.print()
@@ -80,7 +82,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         owed = summary["owed"]
         out.print(
             f"[yellow]A retrain is owed[/] since position {owed['asked_position']:,} "
-            f"({owed['because']}); run again and the gate is asked again"
+            f"({escape(owed['because'])}); run again and the gate is asked again"
         )
     if summary["unfinished_bytes"]:
         out.print(

@@ -23,7 +23,10 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "stream": {"path": "stream.csv", "target": "label", "batch": 100},
     "batch": {"recipe": "linear", "window": 400, "min_rows": 100, "older_rows": 100},
     "drift": {
-        **{"every": 200, "window": 200, "min_rows": 100, "reference_rows": 200},
+        "every": 200,
+        "window": 200,
+        "min_rows": 100,
+        "reference_rows": 200,
         # The page takes a second, and is evidently's affair.
         "page": False,
     },
