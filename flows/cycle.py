@@ -81,6 +81,7 @@ def _loop(session: Session) -> Ended:
 
 
 def _look(session: Session) -> None:
+    session.settle()
     if watch.due(session):
         watch.watch(session)
     if retrain.due(session):

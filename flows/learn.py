@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from prefect import task
@@ -14,7 +15,6 @@ from models import example, online, predictions, scoring
 from models.batch import BatchAnswersNothing, BatchPrediction
 from models.learner import Log, RecordRefused
 from models.stream import Batch, Reject, thin
-from observability import faults
 from observability.decision import Decision
 from observability.errors import ThermodriftError
 from observability.records import Record, RejectRecord, ScoreRecord
@@ -155,7 +155,8 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
     if batch.last == batch.first:
         return
     state = session.state
-    predictions.write(
+    write_log = partial(
+        predictions.write,
         session.places.predictions,
         session.name,
         batch.positions,
@@ -164,14 +165,14 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
         state.schema.label_kind,
         state.champion,
     )
-    faults.point("cycle.after_predictions")
     state.marks = thin([*state.marks, state.cursor])
     state.cursor = batch.after
     state.new_rows += len(log)
     state.totals.records += batch.last - batch.first
     state.totals.learned += len(log)
     state.totals.rejected += len(batch.rejects)
-    session.commit([*_scores(session, batch, log), *_rejects(session, batch), *_revived(session)])
+    rows = [*_scores(session, batch, log), *_rejects(session, batch), *_revived(session)]
+    session.commit(rows, log=write_log, wait=False)
 
 
 def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:

@@ -1,7 +1,8 @@
 """One run of one pipeline, opened: its files, its state, and the one way to move both forward.
 
-`Session.commit` is the only way that a run changes what it knows. In this order: the state, and in
-it what it owes the world, becomes the checkpoint; then the deeds are done (the champion's pointer,
+`Session.commit` is the only way that a run changes what it knows. In this order: the batch's
+predictions are logged; the state, and in it what it owes the world, becomes the checkpoint; then
+the deeds are done (the champion's pointer,
 rows of history). Killed in between, the next run finds the deeds in the checkpoint and does them,
 each once. Tasks and flows are handed a Session; it decides nothing.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -82,6 +84,8 @@ class Session:
         self.asides: list[Record] = []
         """Rows that came up on the way and belong to the next commit."""
         self._champion: tuple[str, BatchModel] | None = None
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        self._writing: Future[None] | None = None
 
     @property
     def name(self) -> str:
@@ -116,25 +120,64 @@ class Session:
             self._champion = (version, self.store.load(version, self.file.folder))
         return self._champion[1]
 
-    def commit(self, records: Sequence[Record], crown: str | None = None) -> None:
-        """Make the state durable, then do what it owes: `crown` a version, add rows to history."""
+    def commit(
+        self,
+        records: Sequence[Record],
+        crown: str | None = None,
+        log: Callable[[], object] | None = None,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Make the state durable, then do what it owes: `crown` a version, add rows to history.
+
+        `log` writes what must be on disk before the checkpoint that counts on it. With `wait` false
+        all this goes on while the next batch is learned; the next commit waits for it. What a
+        kill finds unwritten is learned again from the checkpoint before it.
+        """
+        self.settle()
         state = self.state
-        name = f"{self.name}.{state.lineage}.{state.commits:08d}"
+        owed = Owed(
+            f"{self.name}.{state.lineage}.{state.commits:08d}", (*self.asides, *records), crown
+        )
         state.commits += 1
-        state.owed = (Owed(name, (*self.asides, *records), crown),)
+        state.owed = (owed,)
         self.asides = []
-        checkpoint.save(self.places.checkpoint, state, self.seal, brief(self))
+        content = checkpoint.content(state, self.seal, brief(self))
+        state.owed = ()
+        self._writing = self._writer.submit(self._write, content, owed, log)
+        if wait:
+            self.settle()
+
+    def _write(self, content: bytes, owed: Owed, log: Callable[[], object] | None) -> None:
+        if log is not None:
+            log()
+            faults.point("cycle.after_predictions")
+        checkpoint.write(self.places.checkpoint, content)
         faults.point("cycle.after_checkpoint")
-        self.pay()
+        self._do(owed)
         faults.point("cycle.after_history")
 
+    def _do(self, owed: Owed) -> None:
+        """What was done before is not done again: each deed has a name."""
+        if owed.crown is not None:
+            self.store.crown(owed.crown, owed.name)
+        self.history.commit(owed.records, owed.name)
+
+    def settle(self) -> None:
+        """Wait until the last commit is on disk; raises what stood in its way."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
     def pay(self) -> None:
-        """Do what the checkpoint owes. What was done before is not done again."""
+        """Do what the checkpoint still owed when an earlier run was killed."""
         for owed in self.state.owed:
-            if owed.crown is not None:
-                self.store.crown(owed.crown, owed.name)
-            self.history.commit(owed.records, owed.name)
+            self._do(owed)
         self.state.owed = ()
+
+    def close(self) -> None:
+        """Let the writer finish; the last commit of a run has waited for it already."""
+        self._writer.shutdown(wait=True)
 
     def adopt_champion(self) -> None:
         """Follow the store's pointer: a person may have promoted or rolled back by hand."""
@@ -153,6 +196,7 @@ class Session:
 
     def restore(self) -> None:
         """Go back to the checkpoint, because the learner in memory is spoilt."""
+        self.settle()
         self.state = _load(self.places, self.seal)
 
 
@@ -175,8 +219,11 @@ def opened(
         _refuse_unfit(file, state.schema)
         predictions.sweep(places.predictions, state.position)
         session = Session(file, home, stream, state, power, stop, display, limit)
-        session.pay()
-        yield session
+        try:
+            session.pay()
+            yield session
+        finally:
+            session.close()
 
 
 @contextmanager

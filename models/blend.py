@@ -26,6 +26,7 @@ Answer = Mapping[Label, float] | float | None
 
 _FLOOR = 1e-3
 _LOG_FLOOR = math.log(_FLOOR)
+_CEILING = 1.0 + 1e-9
 _WEIGHT_BOUND = 10.0
 
 
@@ -63,8 +64,10 @@ def start(task: Task, first_weights: Sequence[float], rules: BlendRules) -> Blen
 class ClassBlend:
     """Softmax over the members' log-probabilities.
 
-    Classes join as labels or members name them, in that order, which is the stream's: a replay
-    meets them in the same order.
+    Everything is measured from the first class: a row holds, for each further class, how much
+    likelier than the first one it is, as a logarithm. Two classes make one log-odds. Classes join
+    as labels or members name them, in that order, which is the stream's: a replay meets them in
+    the same order.
     """
 
     def __init__(self, first_weights: Sequence[float], learning_rate: float) -> None:
@@ -72,24 +75,27 @@ class ClassBlend:
         self.learning_rate = learning_rate
         self.classes: list[Label] = []
         self.biases: list[float] = []
+        """One per class but the first."""
         self._known: set[Label] = set()
-        self._logs: list[tuple[int, list[float]]] = []
+        self._rows: list[tuple[int, list[float]]] = []
         self._probabilities: list[float] = []
 
     def predict(self, answers: Sequence[Answer]) -> dict[Label, float] | None:
         """Probabilities by class, shape (classes,), summing to 1; None where nobody answers."""
-        self._logs = logs = []
+        self._rows = rows = []
         for member, answer in enumerate(answers):
-            if answer and isinstance(answer, Mapping) and self._admit(answer):
-                logs.append((member, [_log(answer.get(each)) for each in self.classes]))
-        if not logs:
+            if isinstance(answer, dict) and answer:
+                row = self._row(answer)
+                if row is not None:
+                    rows.append((member, row))
+        if not rows:
             self._probabilities = []
             return None
-        scores = list(self.biases)
-        for member, row in logs:
+        scores = self.biases.copy()
+        for member, row in rows:
+            weight = self.weights[member]
             # A member that was asked before another one named a new class knows nothing of it.
             row.extend([_LOG_FLOOR] * (len(scores) - len(row)))
-            weight = self.weights[member]
             for index, log in enumerate(row):
                 scores[index] += weight * log
         self._probabilities = _softmax(scores)
@@ -99,32 +105,48 @@ class ClassBlend:
         """One step down the gradient of the log loss."""
         if label not in self._known:
             self._join(label)
-        if not self._logs:
+        if not self._rows:
             return
         rate = self.learning_rate
         steps = [-rate * probability for probability in self._probabilities]
         position = self.classes.index(label)
         if position < len(steps):
             steps[position] += rate
+        first = steps.pop(0)
         for index, step in enumerate(steps):
-            self.biases[index] += step
-        for member, row in self._logs:
-            gain = sum(map(float.__mul__, steps, row))
-            self.weights[member] = _bounded(self.weights[member] + gain)
+            self.biases[index] += step - first
+        for member, row in self._rows:
+            gain = self.weights[member]
+            for step, log in zip(steps, row, strict=True):
+                gain += step * log
+            self.weights[member] = max(-_WEIGHT_BOUND, min(_WEIGHT_BOUND, gain))
 
-    def _admit(self, answer: Mapping[Label, float]) -> bool:
-        """Whether every probability is a number; classes not met before join."""
-        for each, probability in answer.items():
-            if not 0.0 <= probability <= 1.0 + 1e-9:
-                return False
-            if each not in self._known:
-                self._join(each)
-        return True
+    def _row(self, answer: Mapping[Label, float]) -> list[float] | None:
+        """Log-ratios to the first class; None where something is no probability."""
+        if not answer.keys() <= self._known:
+            self._meet(answer)
+        logs = []
+        for each in self.classes:
+            probability = answer.get(each, 0.0)
+            if not 0.0 <= probability <= _CEILING:
+                return None
+            logs.append(
+                _LOG_FLOOR if probability <= _FLOOR else math.log(min(probability, 1.0 - _FLOOR))
+            )
+        first = logs.pop(0)
+        return [log - first for log in logs]
+
+    def _meet(self, answer: Mapping[Label, float]) -> None:
+        """Classes that only a member knows, in an order that is no set's."""
+        strangers = [each for each in answer if each not in self._known]
+        for each in sorted(strangers, key=lambda each: (str(type(each)), each)):
+            self._join(each)
 
     def _join(self, label: Label) -> None:
         self._known.add(label)
         self.classes.append(label)
-        self.biases.append(0.0)
+        if len(self.classes) > 1:
+            self.biases.append(0.0)
 
 
 class ValueBlend:
@@ -188,18 +210,13 @@ class ValueBlend:
         return max(-self._BOUND, min(self._BOUND, scaled))
 
 
-def _log(probability: float | None) -> float:
-    if probability is None or probability <= _FLOOR:
-        return _LOG_FLOOR
-    return math.log(min(probability, 1.0 - _FLOOR))
-
-
 def _bounded(weight: float) -> float:
     return max(-_WEIGHT_BOUND, min(_WEIGHT_BOUND, weight))
 
 
 def _softmax(scores: Sequence[float]) -> list[float]:
-    top = max(scores)
-    powers = [math.exp(score - top) for score in scores]
+    """Probabilities of all classes, from the scores of all but the first, whose score is 0."""
+    top = max(0.0, *scores) if scores else 0.0
+    powers = [math.exp(-top), *(math.exp(score - top) for score in scores)]
     total = sum(powers)
     return [power / total for power in powers]

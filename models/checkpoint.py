@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,12 @@ class CheckpointUnusable(ThermodriftError, OSError):
 
 
 def save(path: Path, state: object, seal: Seal, brief: Mapping[str, object]) -> None:
-    """Replace the checkpoint by `state`, durably. Raises OSError where the disk refuses.
+    """Replace the checkpoint by `state`, durably. Raises OSError where the disk refuses."""
+    write(path, content(state, seal, brief))
+
+
+def content(state: object, seal: Seal, brief: Mapping[str, object]) -> bytes:
+    """The checkpoint of `state` as it is at this moment, signed.
 
     `brief` is what people ask most, fit for JSON; `brief` (the function) reads it back without
     unpickling anything.
@@ -40,8 +46,13 @@ def save(path: Path, state: object, seal: Seal, brief: Mapping[str, object]) -> 
         "brief": dict(brief),
     }
     head["signature"] = seal.sign(_signed(head, body))
+    return json.dumps(head).encode() + b"\n" + body
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace the checkpoint by what `content` made, durably. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(path, json.dumps(head).encode() + b"\n" + body)
+    durable.write(path, content)
 
 
 def load(path: Path, seal: Seal) -> object:
@@ -104,6 +115,7 @@ def _same_libraries(path: Path, libraries: object) -> None:
             )
 
 
+@cache
 def _libraries() -> dict[str, str]:
     return {
         "python": platform.python_version(),

@@ -71,6 +71,16 @@ class Log:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def add(self, label: Label, *answers: Answer) -> None:
+        """One more record; answers in the members' order, then what was served."""
+        self.labels.append(label)
+        for answer, predicted, probabilities in zip(
+            answers, self.predicted.values(), self.probabilities.values(), strict=True
+        ):
+            best, probability = _best(answer)
+            predicted.append(best)
+            probabilities.append(probability)
+
 
 class Learner:
     """The part of a pipeline that changes with every record."""
@@ -103,38 +113,56 @@ class Learner:
         `stop` says yes, the rest of the records is left alone: the log is as long as what was
         learned. Raises RecordRefused where a model raises; the learner is spoilt then.
         """
-        log = Log()
-        answers = _batch_answers(batch, len(rows))
+        by_online = self._by_online(rows, labels, stop)
+        learned = len(by_online)
+        by_batch = _batch_answers(batch, len(rows))[:learned]
+        log = self._blended(labels[:learned], by_online, by_batch)
+        for name, predicted in log.predicted.items():
+            self._count(name, predicted, log.labels)
+        return log
+
+    def _by_online(
+        self, rows: Sequence[Features], labels: Sequence[Label], stop: Callable[[], bool]
+    ) -> list[Answer]:
+        """The online member goes first, alone: it needs none of the others' answers.
+
+        One loop that does it all was a sixth slower: a tree's code drives the blend's out of
+        the processor's cache with every record.
+        """
+        member = self.online
+        answers: list[Answer] = []
         for index, (record, label) in enumerate(zip(rows, labels, strict=True)):
             if stop():
                 break
             try:
-                self._one(record, label, answers[index], log)
+                answers.append(member.predict(record))
+                member.learn(record, label)
             except Exception as error:
                 raise RecordRefused(index, error) from error
+        return answers
+
+    def _blended(
+        self, labels: Sequence[Label], by_online: Sequence[Answer], by_batch: Sequence[Answer]
+    ) -> Log:
+        log = Log()
+        baseline, blended = self.baseline, self.blend
+        for label, online, batch in zip(labels, by_online, by_batch, strict=True):
+            unchanged = baseline.predict()
+            served = blended.predict((online, batch, unchanged))
+            baseline.learn(label)
+            blended.learn(label)
+            log.add(label, online, batch, unchanged, served)
         return log
 
-    def _one(self, record: Features, label: Label, batch: Answer, log: Log) -> None:
-        online = self.online.predict(record)
-        baseline = self.baseline.predict()
-        served = self.blend.predict((online, batch, baseline))
-        self.online.learn(record, label)
-        self.baseline.learn(label)
-        self.blend.learn(label)
-        log.labels.append(label)
-        for name, answer in zip(
-            ("online", "batch", "baseline", "served"),
-            (online, batch, baseline, served),
-            strict=True,
-        ):
-            predicted, probability = _best(answer)
-            log.predicted[name].append(predicted)
-            log.probabilities[name].append(probability)
-            if predicted is not None:
-                score = scoring.point(self.task, predicted, label)
-                self.tallies[name].add(score)
-                if name == "served":
-                    self._watch(score)
+    def _count(self, name: str, predicted: Sequence[Label | None], labels: Sequence[Label]) -> None:
+        tally = self.tallies[name]
+        for answer, label in zip(predicted, labels, strict=True):
+            if answer is None:
+                continue
+            score = scoring.point(self.task, answer, label)
+            tally.add(score)
+            if name == "served":
+                self._watch(score)
 
     def _watch(self, score: float) -> None:
         """Feed the tripwire an error between 0 and 1."""
@@ -168,6 +196,15 @@ def _best(answer: Answer) -> tuple[Label | None, float | None]:
     best: Label | None = None
     highest = -1.0
     for label, probability in answer.items():
-        if probability > highest:
+        # river keeps classes in sets, whose order differs from process to process.
+        tie = probability == highest and best is not None and _before(label, best)
+        if probability > highest or tie:
             best, highest = label, probability
-    return (best, highest) if best is not None else (None, None)
+    if best is None:
+        return None, None
+    # river's binary models answer True and False: these are the classes 1 and 0.
+    return (int(best) if isinstance(best, bool) else best), highest
+
+
+def _before(label: Label, other: Label) -> bool:
+    return (str(type(label)), label) < (str(type(other)), other)

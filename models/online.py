@@ -66,18 +66,15 @@ class OnlineMember:
         return value
 
     def _shares(self, masses: Mapping[Label, float]) -> Mapping[Label, float] | None:
-        """Masses (trees answer such, and all zeros in a new leaf) as shares, in the labels' order.
+        """Masses (trees answer such, and all zeros in a new leaf) as shares.
 
-        The order that river gives is a set's: a tie would be broken by the process's luck. Its
-        binary models answer True and False, whatever they learned: these are the classes 1 and 0.
+        The sum is exact, hence the same in whatever order river's sets give the classes.
         """
-        ordered = {
-            int(label) if isinstance(label, bool) else label: masses[label]
-            for label in sorted(masses)
-        }
-        total = sum(ordered.values())
+        total = math.fsum(masses.values())
+        if 0.999999 < total < 1.000001:
+            return masses
         if 0.0 < total < math.inf:
-            return {label: mass / total for label, mass in ordered.items()}
+            return {label: mass / total for label, mass in masses.items()}
         if total != 0.0:
             self.silent += 1
         return None

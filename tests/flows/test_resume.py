@@ -126,6 +126,16 @@ def test_a_fault_at_every_point_changes_nothing(
     assert undisturbed == left_behind(tmp_path)
 
 
+def test_a_slow_disk_changes_nothing(
+    example: Path, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every point delayed at every passing: the writer lags behind, and the outcome is the same."""
+    late = [point for point in faults.POINTS if not point.startswith("durable.")]
+    done = loop(example, tmp_path, ",".join(f"{point}=delay" for point in late))
+    assert done.returncode == 0, done.stderr
+    assert undisturbed == left_behind(tmp_path)
+
+
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """The whole command, Prefect included, killed a few times: the log is equal."""
     found = kills.measure(tmp_path, kills=3, records=3_000, seed=4)

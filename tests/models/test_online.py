@@ -50,7 +50,8 @@ def go_through(member: OnlineMember, records: list[tuple[Features, Label]]) -> l
     answers: list[object] = []
     for record, label in records:
         answer = member.predict(record)
-        answers.append(dict(answer) if isinstance(answer, dict) else answer)
+        # In the order of the classes: river keeps them in sets.
+        answers.append(dict(sorted(answer.items())) if isinstance(answer, dict) else answer)
         member.learn(record, label)
     return answers
 
