@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import settings
+from flows.stopping import StopRequested
 from observability.errors import ThermodriftError
 
 
@@ -57,13 +58,21 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[str]:
 
 
 def call_cycle(url: str, pipeline_file: Path, home: Path, limit: int | None) -> dict[str, Any]:
-    """Run the flow against the API at `url`; returns its summary."""
+    """Run the flow against the API at `url`; returns its summary.
+
+    Raises StopRequested where a SIGTERM came in the moment in which Prefect opens or closes the
+    run: it hears that signal then, not we, and nothing is half done.
+    """
+    from prefect.exceptions import TerminationSignal
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     from flows.cycle import cycle
 
-    with temporary_settings({PREFECT_API_URL: url}):
-        return cycle(pipeline_file, home, limit)
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            return cycle(pipeline_file, home, limit)
+    except TerminationSignal as error:
+        raise StopRequested from error
 
 
 def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path) -> str:

@@ -18,7 +18,8 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
 from flows.embedded import PrefectUnavailable, prefect_api
-from tests.flows.makers import ROOT, environment_of
+from observability.places import Places
+from tests.flows.makers import ROOT, environment_of, make_pipeline
 
 WITHIN_S = 30.0
 """Bound on what takes a moment; nothing waits that long unless it is broken."""
@@ -112,6 +113,42 @@ def test_it_sends_nothing_anywhere(servers: list[Server]) -> None:
 def test_ctrl_c_in_the_terminal_is_not_for_it(servers: list[Server]) -> None:
     """It must outlive the signal until the run has said goodbye, so it has a session of its own."""
     assert all(server.process.pid == os.getsid(server.process.pid) for server in servers)
+
+
+SIGNALLED = """
+import signal, sys
+from pathlib import Path
+from flows import embedded, settings
+from flows.stopping import Stop, StopRequested
+settings.prepare_prefect(Path(sys.argv[3]))
+from flows import pipeline
+read = pipeline.read
+def interrupted(path):
+    signal.raise_signal(signal.SIGTERM)
+    return read(path)
+pipeline.read = interrupted
+with Stop().listening():
+    try:
+        embedded.call_cycle(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), None)
+    except StopRequested:
+        print("stopped")
+"""
+
+
+def test_a_signal_that_prefect_hears_in_our_place_is_a_stop_too(
+    servers: list[Server], tmp_path: Path
+) -> None:
+    """Prefect's own handler is there for a moment before the flow listens: no traceback then."""
+    path, home = make_pipeline(tmp_path, records=10), tmp_path / "home"
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, servers[1].url, str(path), str(home)],
+        cwd=ROOT,
+        env=environment_of(),
+        capture_output=True,
+        text=True,
+    )
+    assert ("stopped\n", 0) == (done.stdout, done.returncode), done.stderr
+    assert not Places(home).pipelines.exists()
 
 
 def test_it_ends_when_its_parent_is_killed(servers: list[Server]) -> None:
