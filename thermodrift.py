@@ -48,13 +48,15 @@ def front_desk(
     debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
 ) -> None:
     """Open the desk: find the home, arm what tests armed, silence other people's telemetry."""
-    from flows.settings import Settings, silence_telemetry
+    from flows.settings import Settings, silence_telemetry, visible_devices
     from observability import faults
 
     silence_telemetry()
     settings = Settings()
     faults.arm_from(settings.faults)
-    context.obj = Surroundings(home=home or settings.home, debug=debug)
+    context.obj = Surroundings(
+        home=home or settings.home, debug=debug, visible_devices=visible_devices()
+    )
 
 
 def main() -> None:

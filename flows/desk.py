@@ -68,29 +68,34 @@ def run(
         summary = _run(pipeline, home, limit, stop)
     if as_json:
         console.print_json(summary)
-    elif "scores" in summary:
+    else:
         from flows import summary as story
 
         story.tell(summary, str(pipeline))
-    else:
-        console.stdout().print(f"{summary['pipeline']}: {summary['because']}")
 
 
 def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, Any]:
     """Run the flow on a Prefect API of our own; a signal before it begins ends before it begins."""
-    from flows import embedded, settings
+    from flows import embedded, settings, summary
     from flows import pipeline as pipelines
+    from flows.beginning import look_ahead
+    from flows.stopping import StopRequested
     from observability.places import Places
 
     file = pipelines.read(pipeline)
+    # Prefect takes seconds to start: what a person must correct is said before that.
+    look_ahead(file, Places(home).pipeline(file.name))
     places = Places(home)
     settings.prepare_prefect(places.prefect)
     # Both take seconds; neither needs the other.
     threading.Thread(target=_import_flows, daemon=True).start()
     with embedded.prefect_api(places.prefect / f"{file.name}.db") as url:
         if stop():
-            return {"pipeline": file.name, "outcome": "stopped", "because": "stopped at the start"}
-        return embedded.call_cycle(url, file.path, home, limit)
+            return summary.unbegun(file, places)
+        try:
+            return embedded.call_cycle(url, file.path, home, limit)
+        except StopRequested:
+            return summary.unbegun(file, places)
 
 
 def _import_flows() -> None:

@@ -15,10 +15,11 @@ from typing import Self
 
 from flows import settings
 from flows.pipeline import PipelineFile
+from observability.errors import BadConfiguration
 from power import gate
 from power.gate import GateLimits, Survey
 from power.nvml import NvmlDoor
-from power.replay import Trace
+from power.replay import Trace, TraceUnreadable
 
 
 class PowerSource:
@@ -37,7 +38,7 @@ class PowerSource:
         if limits.reads_from == "off":
             yield cls(limits, None, None)
         elif limits.reads_from == "trace" and limits.trace is not None:
-            yield cls(limits, Trace.load(file.beside(limits.trace)), None)
+            yield cls(limits, _trace(file, limits.trace), None)
         else:
             with NvmlDoor(visible=settings.visible_devices()) as door:
                 yield cls(limits, None, door)
@@ -64,3 +65,10 @@ class PowerSource:
         if self._door is not None:
             return self._door.survey(now_s)
         return gate.Survey(readings=(), driver="absent", because="the gate is off")
+
+
+def _trace(file: PipelineFile, path: str) -> Trace:
+    try:
+        return Trace.load(file.beside(path))
+    except TraceUnreadable as error:
+        raise BadConfiguration(f"{file.path}: gate.trace: {error}") from error

@@ -69,7 +69,10 @@ class Display:
         line = Text.assemble((f"{position:>11,}  ", "dim"), (f"{what:<10}", style), f" {because}")
         # A person sees one line each; whoever keeps the output keeps every number.
         short = self._console.is_terminal
-        self._console.print(line, soft_wrap=not short, no_wrap=short, overflow="ellipsis")
+        if short:
+            self._console.print(line, no_wrap=True, overflow="ellipsis")
+        else:
+            self._console.print(line, soft_wrap=True)
 
 
 def _columns() -> list[ProgressColumn]:

@@ -20,20 +20,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from flows import beginning
 from flows.pipeline import PipelineFile
 from flows.power_source import PowerSource
 from flows.progress import Display
 from flows.state import Owed, State
 from flows.stopping import Stop
-from models import batch, checkpoint, factory, learner, online, predictions
+from models import checkpoint, predictions
 from models.batch import BatchModel
-from models.example import Schema
 from models.seal import Seal
 from models.store import Store
-from models.stream import Cursor, Stream
+from models.stream import Stream
 from observability import faults
 from observability.decision import Decision
-from observability.errors import BadConfiguration, TryAgainLater
+from observability.errors import TryAgainLater
 from observability.history import History
 from observability.places import PipelinePlaces, Places
 from observability.records import DecisionRecord, ModelRecord, Record
@@ -197,7 +197,7 @@ class Session:
     def restore(self) -> None:
         """Go back to the checkpoint, because the learner in memory is spoilt."""
         self.settle()
-        self.state = _load(self.places, self.seal)
+        self.state = beginning.load(self.places, self.seal)
 
 
 @contextmanager
@@ -213,10 +213,7 @@ def opened(
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
     with locked(places), PowerSource.opened(file) as power:
-        seal = Seal.open(Places(home).key)
-        _find_factories(file)
-        state, stream = _state_and_stream(file, places, seal)
-        _refuse_unfit(file, state.schema)
+        state, stream = beginning.state_and_stream(file, places, Seal.open(Places(home).key))
         predictions.sweep(places.predictions, state.position)
         session = Session(file, home, stream, state, power, stop, display, limit)
         try:
@@ -256,66 +253,9 @@ def brief(session: Session) -> dict[str, object]:
         "champion": state.champion,
         "totals": vars(state.totals),
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
+        "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         "request": None if request is None else vars(request),
     }
-
-
-def _state_and_stream(
-    file: PipelineFile, places: PipelinePlaces, seal: Seal
-) -> tuple[State, Stream]:
-    task = file.pipeline.pipeline.task
-    path = file.beside(file.pipeline.stream.path)
-    if places.checkpoint.exists():
-        state = _load(places, seal)
-        if state.schema.task != task:
-            raise BadConfiguration(
-                f"{file.path}: pipeline.task: {task!r} was asked, but pipeline {file.name} has "
-                f"learned {state.schema.task}; give the new task another pipeline.name"
-            )
-        return state, Stream(path, task, file.pipeline.stream, state.schema)
-    stream = Stream(path, task, file.pipeline.stream)
-    return _begin(file, stream), stream
-
-
-def _begin(file: PipelineFile, stream: Stream) -> State:
-    pipeline = file.pipeline
-    member = online.build(pipeline.online, stream.schema, file.folder)
-    return State(
-        schema=stream.schema,
-        learner=learner.Learner(
-            member, pipeline.pipeline.task, pipeline.blend, pipeline.drift.tripwire_delta
-        ),
-        cursor=Cursor(),
-    )
-
-
-def _load(places: PipelinePlaces, seal: Seal) -> State:
-    state = checkpoint.load(places.checkpoint, seal)
-    if not isinstance(state, State):
-        raise checkpoint.CheckpointUnusable(
-            f"checkpoint {places.checkpoint} holds a {type(state).__name__}, not a pipeline's state"
-        )
-    return state
-
-
-def _find_factories(file: PipelineFile) -> None:
-    """Import a user's own modules before anything pickled from them is loaded."""
-    for recipe in (file.pipeline.online.recipe, file.pipeline.batch.recipe):
-        if ":" in recipe:
-            factory.find(recipe, file.folder)
-
-
-def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
-    """Find now what the first retrain, hours later, would stumble over."""
-    from models import recipes
-
-    if batch.PREDICTION in {*schema.names, schema.target}:
-        raise BadConfiguration(
-            f"{file.path}: stream: a column is called {batch.PREDICTION!r}, which is the name of "
-            "the models' answers; rename that column in the data, or name it in stream.ignore"
-        )
-    wanted = file.pipeline.batch
-    recipes.build(wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder)
 
 
 def stored(

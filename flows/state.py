@@ -8,8 +8,9 @@ a crash they are done again; each has a name, so that doing it twice is doing it
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from models.example import Schema
 from models.learner import Learner
@@ -62,6 +63,8 @@ class State:
     schema: Schema
     learner: Learner
     cursor: Cursor
+    knobs: Mapping[str, Any]
+    """What the learner was built by, for whoever changes the file later."""
     marks: Sequence[Cursor] = ()
     """Earlier cursors, so that a training window is found without reading from the start."""
     lineage: str = field(default_factory=lambda: secrets.token_hex(4))

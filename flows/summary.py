@@ -6,13 +6,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from flows.pipeline import PipelineFile
 from flows.session import Session
-from models import scoring
+from flows.state import Totals
+from models import checkpoint, scoring
 from models.learner import MEMBERS
 from observability import console
+from observability.places import Places
 
 _TOLD = {
-    "served": "served: the blend of the three below",
+    "served": "served: the blend of the other three",
     "online": "online: learns from every record",
     "batch": "batch: the champion, retrained on demand",
     "baseline": "baseline: nothing changes",
@@ -23,7 +26,8 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
     """The summary of a run that has ended; counts are over the life of the pipeline.
 
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
-    that never answered. `run` holds what this run alone did.
+    that never answered. `scored` says over how many records: a member that came late has fewer.
+    `run` holds what this run alone did.
     """
     state = session.state
     request = state.request
@@ -35,6 +39,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         **vars(state.totals),
         "metric": scoring.metric(state.schema.task),
         "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
+        "scored": {who: state.learner.tallies[who].count for who in ("served", *MEMBERS)},
         "champion": state.champion,
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
@@ -47,6 +52,29 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
                 session.records / session.learning_s if session.learning_s else None
             ),
         },
+    }
+
+
+def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
+    """The summary of a run that a signal ended before it began: what the checkpoint says."""
+    try:
+        known = checkpoint.brief(home.pipeline(file.name).checkpoint)
+    except FileNotFoundError:
+        known = {}
+    return {
+        "pipeline": file.name,
+        "outcome": "stopped",
+        "because": "a signal asked for it before the first record",
+        "position": known.get("position", 0),
+        **known.get("totals", vars(Totals())),
+        "metric": scoring.metric(file.pipeline.pipeline.task),
+        "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
+        "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
+        "champion": known.get("champion"),
+        "owed": known.get("request"),
+        "unfinished_bytes": 0,
+        "history": str(home.history),
+        "run": {"run_id": None, "records": 0, "seconds": 0.0, "records_per_second": None},
     }
 
 
@@ -71,8 +99,15 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         reverse=metric == "accuracy",
     )
     console.print_table(
-        ["member", metric],
-        [(_TOLD[who], f"{score:.4f}" if metric == "accuracy" else score) for who, score in ranked],
+        ["member", metric, "over"],
+        [
+            (
+                _TOLD[who],
+                f"{score:.4f}" if metric == "accuracy" else score,
+                f"{summary['scored'][who]:,} records",
+            )
+            for who, score in ranked
+        ],
     )
     out.print(
         f"{summary['alarms']} drift alarms, {summary['retrains']} retrains, "

@@ -66,7 +66,11 @@ def page(session: Session) -> Path | None:
     path = session.places.reports / f"drift-{session.state.position:012d}.html"
     watched = _watched(session)
     tolerance = session.file.pipeline.drift
-    return path if reports.page(reference, current, watched, tolerance, path) else None
+    if not reports.page(reference, current, watched, tolerance, path):
+        return None
+    for older in sorted(session.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
+        older.unlink(missing_ok=True)
+    return path
 
 
 def measure(session: Session) -> DriftReading | None:

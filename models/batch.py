@@ -182,7 +182,7 @@ def fit(
     if len(frame) < fewest:
         raise TooLittleToLearn(
             f"{len(frame)} rows are too few to fit a batch model: {fewest} are needed "
-            f"([batch] min_rows without the hold-out); wait for more, or lower min_rows"
+            f"(batch.min_rows without the hold-out); wait for more, or lower min_rows"
         )
     if len(frame) != len(labels):
         raise ValueError(f"{len(frame)} rows came with {len(labels)} labels")
@@ -226,7 +226,7 @@ def _fitted(
     except Exception as error:
         raise BatchCannotLearn(
             f"fitting {name!r} on {len(frame)} rows failed with {type(error).__name__}: {error}; "
-            f"change [batch] recipe or [batch.params]"
+            f"change batch.recipe or batch.params"
         ) from error
     return BatchModel(schema.task, classes, schema, made.preparation, made.estimator)
 
@@ -245,7 +245,7 @@ def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], ND
     if len(classes) < 2:
         raise TooLittleToLearn(
             f"all {len(labels)} rows are of one class ({classes[0]!r}), and at least 2 are "
-            f"needed: wait for more rows, or widen [batch] window"
+            f"needed: wait for more rows, or widen batch.window"
         )
     codes = {label: code for code, label in enumerate(classes)}
     return classes, np.array([codes[label] for label in labels], dtype=np.int64)
@@ -465,14 +465,14 @@ def _newest(
 def _parts(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
     if rows < recipe.min_rows:
         raise TooLittleToLearn(
-            f"a window of {rows} rows is too short for a retrain: [batch] min_rows is "
+            f"a window of {rows} rows is too short for a retrain: batch.min_rows is "
             f"{recipe.min_rows}; wait for more labelled rows, or lower it"
         )
     train, held_out = split(rows, recipe)
     if rows - train.stop < FEWEST_HELD_OUT:
         raise TooLittleToLearn(
             f"{rows - train.stop} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
-            f"needed to compare models; raise [batch] holdout or window"
+            f"needed to compare models; raise batch.holdout or window"
         )
     return train, held_out
 

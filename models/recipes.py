@@ -53,7 +53,7 @@ fit of 8,000 rows took 3 to 9 s in two threads, and 0.1 s in one."""
 _threads = ThreadpoolController()
 
 RESERVED = {
-    "random_state": "set [batch] seed instead",
+    "random_state": "set batch.seed instead",
     "categorical_features": "they follow from the stream's schema",
     "n_jobs": "one thread fits, so that results do not depend on the number of cores",
 }
@@ -82,7 +82,7 @@ def build(
         return Build(_scaled(schema), estimator)
     if recipe not in NAMED:
         raise BadConfiguration(
-            f"[batch] recipe must be one of {', '.join(NAMED)}, or 'module:factory' for a model "
+            f"batch.recipe must be one of {', '.join(NAMED)}, or 'module:factory' for a model "
             f"of your own; came: {recipe!r}"
         )
     estimator = NAMED[recipe](task, seed)
@@ -184,13 +184,13 @@ def _made_by(recipe: str, task: Task, seed: int, beside: Path | None) -> Any:
         estimator = make(**_accepted(make, {"task": task, "seed": seed}))
     except Exception as error:
         raise BadConfiguration(
-            f"[batch] recipe {recipe!r} failed to make a model: {type(error).__name__}: {error}; "
+            f"batch.recipe {recipe!r} failed to make a model: {type(error).__name__}: {error}; "
             f"it is called with task= and seed= where it takes them, else with nothing"
         ) from error
     missing = [name for name in ("fit", "predict") if not callable(getattr(estimator, name, None))]
     if missing:
         raise BadConfiguration(
-            f"[batch] recipe {recipe!r} must return a model with fit and predict, as "
+            f"batch.recipe {recipe!r} must return a model with fit and predict, as "
             f"scikit-learn's have; came: {type(estimator).__name__} without {', '.join(missing)}"
         )
     return estimator

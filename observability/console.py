@@ -28,6 +28,8 @@ class Surroundings:
 
     home: Path
     debug: bool = False
+    visible_devices: str | None = None
+    """The GPUs that this process may use, as CUDA was told; None: all."""
 
 
 def surroundings(context: typer.Context) -> Surroundings:
@@ -62,7 +64,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        # What does not fit is folded, never cut: ids are for copying.
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("-" if cell is None else _cell(cell)) for cell in row))
     stdout().print(table)

@@ -185,7 +185,12 @@ class DriftTolerance(BaseModel):
         description="Chance of a false alarm allowed to the online detector (ADWIN): smaller fires "
         "less often. Errors that come in runs make it fire more than that.",
     )
-    page: bool = Field(default=True, description="Write an HTML page when there is an alarm?")
+    page: bool = Field(
+        default=True, description="Write an HTML page when an alarm leads to a retrain?"
+    )
+    pages_kept: int = Field(
+        default=5, ge=1, description="Newest pages that are kept; each is about 4 MB."
+    )
 
     @model_validator(mode="after")
     def _windows_can_hold_enough(self) -> DriftTolerance:

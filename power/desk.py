@@ -67,6 +67,7 @@ UnreadableOption = Annotated[
 
 @gate_app.command()
 def show(
+    context: typer.Context,
     trace: TraceOption = None,
     at_s: Annotated[
         float | None, typer.Option("--at", help="Second of the trace; the default is its end.")
@@ -93,7 +94,11 @@ def show(
         no_driver=no_driver,
         unreadable=unreadable,
     )
-    decision = _judge_trace(trace, at_s, limits) if trace else _judge_machine(limits)
+    decision = (
+        _judge_trace(trace, at_s, limits)
+        if trace
+        else _judge_machine(limits, console.surroundings(context).visible_devices)
+    )
     if json:
         console.print_json(decision.model_dump())
     else:
@@ -104,6 +109,7 @@ def show(
 
 @gate_app.command()
 def watch(
+    context: typer.Context,
     trace: TraceOption = None,
     count: Annotated[
         int | None, typer.Option("--count", min=1, help="Stop after so many looks.")
@@ -134,7 +140,8 @@ def watch(
         no_driver=no_driver,
         unreadable=unreadable,
     )
-    looks = closing(_looks_at_trace(trace, every_s) if trace else _looks_at_machine())
+    visible = console.surroundings(context).visible_devices
+    looks = closing(_looks_at_trace(trace, every_s) if trace else _looks_at_machine(visible))
     state = GateState()
     try:
         with looks as seen, Live(console=console.stdout(), auto_refresh=False) as live:
@@ -181,11 +188,12 @@ def gpu() -> None:
 
 
 @gpu_app.command()
-def probe(json: JsonOption = False) -> None:
+def probe(context: typer.Context, json: JsonOption = False) -> None:
     """List, per device, what can be read, what the gate would go by, and what is missing."""
     from power.nvml import NvmlDoor
 
-    with NvmlDoor(first_answer_s=10.0) as door:
+    visible = console.surroundings(context).visible_devices
+    with NvmlDoor(visible=visible, first_answer_s=10.0) as door:
         survey = door.survey(time.monotonic())
         devices = door.devices()
     if json:
@@ -240,10 +248,10 @@ def _judge_trace(path: Path, at_s: float | None, limits: GateLimits) -> Decision
     return gate.judge(trace.survey(-math.inf, now_s), GateState(), limits, now_s).decision
 
 
-def _judge_machine(limits: GateLimits) -> Decision:
+def _judge_machine(limits: GateLimits, visible: str | None) -> Decision:
     """A closed gate opens after some good readings: take as many looks as that needs."""
     state = GateState()
-    with closing(_looks_at_machine()) as looks:
+    with closing(_looks_at_machine(visible)) as looks:
         for number, (survey, now_s) in enumerate(looks, start=1):
             decision, state = gate.judge(survey, state, limits, now_s)
             if survey.driver != "present" or number >= limits.good_readings:
@@ -251,10 +259,10 @@ def _judge_machine(limits: GateLimits) -> Decision:
     return decision
 
 
-def _looks_at_machine() -> Generator[tuple[Survey, float]]:
+def _looks_at_machine(visible: str | None) -> Generator[tuple[Survey, float]]:
     from power.nvml import NvmlDoor
 
-    with NvmlDoor() as door:
+    with NvmlDoor(visible=visible) as door:
         while True:
             now_s = time.monotonic()
             yield door.survey(now_s), now_s

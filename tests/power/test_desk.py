@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from observability.console import Surroundings
 from observability.errors import BadConfiguration
 from power import desk
 from power.gate import GateLimits, Survey
@@ -23,7 +24,9 @@ from tests.power.makers import make_gpu, make_reading, make_survey, make_twin, w
 
 def run(app: Any, *arguments: object) -> Result:
     """Type a command; exceptions of ours come through, as they do to the front desk."""
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    result = CliRunner().invoke(
+        app, [str(each) for each in arguments], obj=Surroundings(home=Path("unused"))
+    )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -42,8 +45,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
     """Put a stand-in into this machine."""
 
     def be(twin: StandIn) -> None:
-        def door(first_answer_s: float = 10.0) -> NvmlDoor:
-            return NvmlDoor(twin=twin, poll_s=0.02, first_answer_s=first_answer_s)
+        def door(visible: str | None, first_answer_s: float = 10.0) -> NvmlDoor:
+            return NvmlDoor(visible=visible, twin=twin, poll_s=0.02, first_answer_s=first_answer_s)
 
         monkeypatch.setattr("power.nvml.NvmlDoor", door)
 
@@ -218,7 +221,7 @@ def test_ctrl_c_ends_watching_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt is how one stops watching: no error, and the door is closed."""
     closed = []
 
-    def looks() -> Generator[tuple[Survey, float]]:
+    def looks(visible: str | None) -> Generator[tuple[Survey, float]]:
         try:
             yield make_survey(make_reading()), 0.0
             raise KeyboardInterrupt

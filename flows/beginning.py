@@ -1,0 +1,129 @@
+"""The state of a pipeline, found or begun, and whether it still fits its file.
+
+Whatever a person must correct is found here, before anything is learned: a stream that is not
+there, a recipe that cannot be built, knobs that are not those the models have learned by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.pipeline import PipelineFile
+from flows.state import State
+from models import batch, checkpoint, factory, learner, online
+from models.example import Schema
+from models.seal import Seal
+from models.stream import Cursor, Stream
+from observability.errors import BadConfiguration
+from observability.places import PipelinePlaces
+
+
+def state_and_stream(
+    file: PipelineFile, places: PipelinePlaces, seal: Seal
+) -> tuple[State, Stream]:
+    """The checkpoint's state or a new one, and the stream with its schema pinned.
+
+    Raises BadConfiguration, StreamChanged, CheckpointUnusable and what the seal raises.
+    """
+    _find_factories(file)
+    begun = load(places, seal) if places.checkpoint.exists() else None
+    if begun is not None:
+        _same_task(file, begun)
+    stream = open_stream(file, begun.schema if begun is not None else None)
+    _refuse_unfit(file, stream.schema)
+    if begun is None:
+        return State(stream.schema, _learner(file, stream.schema), Cursor(), knobs(file)), stream
+    _same_knobs(file, begun)
+    return begun, stream
+
+
+def load(places: PipelinePlaces, seal: Seal) -> State:
+    """The state in the checkpoint. Raises FileNotFoundError, CheckpointUnusable."""
+    state = checkpoint.load(places.checkpoint, seal)
+    if not isinstance(state, State):
+        raise checkpoint.CheckpointUnusable(
+            f"checkpoint {places.checkpoint} holds a {type(state).__name__}, not a pipeline's state"
+        )
+    return state
+
+
+def look_ahead(file: PipelineFile, places: PipelinePlaces) -> None:
+    """Refuse at once a stream that is not there or cannot be read. Raises BadConfiguration."""
+    path = file.beside(file.pipeline.stream.path)
+    if not path.is_file():
+        raise BadConfiguration(
+            f"{file.path}: stream.path: there is no file {path}; name a CSV, Parquet or JSON lines "
+            "file, relative to the pipeline file"
+        )
+    if not places.checkpoint.exists():
+        _ = open_stream(file).schema
+
+
+def open_stream(file: PipelineFile, schema: Schema | None = None) -> Stream:
+    """The pipeline's stream. Raises BadConfiguration where it is not there or not readable."""
+    options = file.pipeline.stream
+    return Stream(file.beside(options.path), file.pipeline.pipeline.task, options, schema)
+
+
+def knobs(file: PipelineFile) -> Mapping[str, Any]:
+    """The knobs that what learns online is built from, by their keys in the file."""
+    pipeline = file.pipeline
+    return {
+        **{f"online.{key}": value for key, value in pipeline.online.model_dump().items()},
+        **{f"blend.{key}": value for key, value in pipeline.blend.model_dump().items()},
+        "drift.tripwire_delta": pipeline.drift.tripwire_delta,
+    }
+
+
+def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
+    pipeline = file.pipeline
+    member = online.build(pipeline.online, schema, file.folder)
+    return learner.Learner(member, schema.task, pipeline.blend, pipeline.drift.tripwire_delta)
+
+
+def _same_task(file: PipelineFile, state: State) -> None:
+    task = file.pipeline.pipeline.task
+    if state.schema.task != task:
+        raise BadConfiguration(
+            f"{file.path}: pipeline.task: {task!r} was asked, but pipeline {file.name} has learned "
+            f"{state.schema.task}; give the new task another pipeline.name"
+        )
+
+
+def _same_knobs(file: PipelineFile, state: State) -> None:
+    """Before anything was learned a model may be changed or corrected; after that it is another."""
+    if state.totals.learned == 0:
+        state.learner, state.knobs = _learner(file, state.schema), knobs(file)
+        return
+    changed = [
+        f"{key} was {state.knobs.get(key)!r} and is {value!r}"
+        for key, value in knobs(file).items()
+        if state.knobs.get(key) != value
+    ]
+    if changed:
+        raise BadConfiguration(
+            f"{file.path}: {'; '.join(changed)}: pipeline {file.name} has learned "
+            f"{state.totals.learned} records by the old knobs, which cannot be changed under it. "
+            "Put them back, or give the new ones another pipeline.name"
+        )
+
+
+def _find_factories(file: PipelineFile) -> None:
+    """Import a user's own modules before anything pickled from them is loaded."""
+    for recipe in (file.pipeline.online.recipe, file.pipeline.batch.recipe):
+        if ":" in recipe:
+            factory.find(recipe, file.folder)
+
+
+def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
+    """Find now what the first retrain, hours later, would stumble over."""
+    from models import recipes
+
+    if batch.PREDICTION in {*schema.names, schema.target}:
+        raise BadConfiguration(
+            f"{file.path}: stream: a column is called {batch.PREDICTION!r}, which is the name of "
+            "the models' answers; rename that column in the data, or name it in stream.ignore"
+        )
+    wanted = file.pipeline.batch
+    recipes.build(wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder)

@@ -1,0 +1,1 @@
+"""Tests of the flows: the whole loop, its recovery, its commands."""

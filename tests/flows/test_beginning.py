@@ -1,0 +1,151 @@
+"""A pipeline's state, found or begun: what does not fit its file is said before anything happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows import beginning, pipeline
+from flows.pipeline import PipelineFile
+from flows.progress import Display
+from flows.session import opened
+from flows.stopping import Stop
+from models import online
+from observability.errors import BadConfiguration
+from observability.places import Places
+
+
+def make_file(folder: Path, more: str = "", name: str = "small", target: str = "y") -> PipelineFile:
+    """A pipeline of ten records, with further tables."""
+    path = folder / "stream.csv"
+    if not path.exists():
+        path.write_text("x,y\n" + "".join(f"{index},{index % 2}\n" for index in range(10)))
+    file = folder / "small.toml"
+    file.write_text(
+        f'[pipeline]\nname = "{name}"\ntask = "classification"\n'
+        f'[stream]\npath = "stream.csv"\ntarget = "{target}"\n[gate]\nsource = "off"\n{more}'
+    )
+    return pipeline.read(file)
+
+
+def learn_ten(file: PipelineFile, home: Path) -> None:
+    """Learn the stream's ten records."""
+    from flows.learn import learn
+
+    with opened(file, home, Stop(), Display("test")) as session:
+        session.commit([])
+        learn.fn(session)
+        session.settle()
+
+
+def begin(file: PipelineFile, home: Path) -> str:
+    """Open a run and name the online model that it would learn with."""
+    with opened(file, home, Stop(), Display("test")) as session:
+        session.commit([])
+        return str(session.state.learner.online.model)
+
+
+def test_a_model_may_be_corrected_before_anything_was_learned(tmp_path: Path) -> None:
+    """A pipeline that was begun with one recipe and learned nothing takes another."""
+    home = tmp_path / "home"
+    assert "HoeffdingAdaptiveTree" in begin(make_file(tmp_path), home)
+    linear = make_file(tmp_path, '[online]\nrecipe = "linear"\n')
+    assert "SoftmaxRegression" in begin(linear, home)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[online]\nrecipe = "linear"\n', "online.recipe was 'hoeffding_adaptive_tree'"),
+        ("[online]\nseed = 3\n", "online.seed was 0 and is 3"),
+        ("[blend]\nlearning_rate = 0.1\n", "blend.learning_rate was 0.05 and is 0.1"),
+        ("[drift]\ntripwire_delta = 0.5\n", "drift.tripwire_delta was 0.0001 and is 0.5"),
+    ],
+)
+def test_knobs_of_what_has_learned_cannot_be_changed_under_it(
+    more: str, said: str, tmp_path: Path
+) -> None:
+    """The message says what it was, what it is, and what to do."""
+    home = tmp_path / "home"
+    learn_ten(make_file(tmp_path), home)
+    with pytest.raises(BadConfiguration) as caught:
+        begin(make_file(tmp_path, more), home)
+    assert said in str(caught.value)
+    assert "another pipeline.name" in str(caught.value)
+
+
+def test_other_knobs_may_be_changed_at_any_time(tmp_path: Path) -> None:
+    """Drift, worth, gate, batch and promotion decide anew at every look."""
+    home = tmp_path / "home"
+    learn_ten(make_file(tmp_path), home)
+    more = (
+        "[drift]\nevery = 7\n[worth]\nmin_rows = 9\n[batch]\nseed = 4\n[promotion]\nmin_gain = 1\n"
+    )
+    assert begin(make_file(tmp_path, more), home)
+
+
+def test_another_task_needs_another_name(tmp_path: Path) -> None:
+    """What learned classes cannot go on with values."""
+    home = tmp_path / "home"
+    file = make_file(tmp_path)
+    learn_ten(file, home)
+    file.path.write_text(file.path.read_text().replace("classification", "regression"))
+    with pytest.raises(BadConfiguration, match=r"pipeline\.task"):
+        begin(pipeline.read(file.path), home)
+
+
+def test_a_column_named_like_the_answers_is_refused_at_once(tmp_path: Path) -> None:
+    """The first retrain would stumble over it, hours later."""
+    (tmp_path / "stream.csv").write_text("prediction,y\n1,0\n2,1\n")
+    with pytest.raises(BadConfiguration, match="rename that column"):
+        begin(make_file(tmp_path), tmp_path / "home")
+
+
+def test_a_batch_recipe_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
+    """A mistake in [batch] does not wait for the first retrain."""
+    with pytest.raises(BadConfiguration, match=r"batch\.recipe"):
+        begin(make_file(tmp_path, '[batch]\nrecipe = "magic"\n'), tmp_path / "home")
+
+
+@pytest.mark.parametrize("lost", ["stream", "target"])
+def test_a_stream_that_is_not_there_is_said_before_prefect_starts(
+    lost: str, tmp_path: Path
+) -> None:
+    """Looking ahead names the file and the key."""
+    file = make_file(tmp_path, target="z" if lost == "target" else "y")
+    if lost == "stream":
+        (tmp_path / "stream.csv").unlink()
+    with pytest.raises(BadConfiguration, match="path" if lost == "stream" else "target"):
+        beginning.look_ahead(file, Places(tmp_path / "home").pipeline("small"))
+
+
+def test_a_member_that_answers_nan_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would never recover; history says so, and nothing that is not finite is served."""
+    from flows.learn import learn
+    from models import predictions
+    from observability.history import History
+
+    class Nan:
+        def predict_proba_one(self, record: object) -> dict[int, float]:
+            return {0: float("nan"), 1: 0.5}
+
+        def learn_one(self, record: object, label: object) -> None:
+            pass
+
+    file, home = make_file(tmp_path), tmp_path / "home"
+    with opened(file, home, Stop(), Display("test")) as session:
+        session.commit([])
+        session.state.learner.online = online.OnlineMember(Nan(), "classification")
+        learn.fn(session)
+        session.settle()
+        assert "HoeffdingAdaptiveTree" in str(session.state.learner.online.model)
+        log = predictions.read(session.places.predictions, 0, 10)
+    assert log["online"].null_count == 10
+    assert log["served"].null_count == 1
+    (row,) = (
+        History(home).ask("SELECT because FROM decisions WHERE question = 'revive'").to_pylist()
+    )
+    assert "10 answers that are not finite" in row["because"]
