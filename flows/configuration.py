@@ -36,10 +36,10 @@ target = "price"
   that contradicts another ends the command with exit code 78. The message names the file, the key,
   what was allowed and what came.
 - **Paths** are relative to the pipeline file.
-- **The file is read when a run begins.** What a pipeline was begun with stays in its checkpoint:
-  `[online]`, `[blend]` and `tripwire_delta` of a pipeline that has learned are not taken up later,
-  and its target, its task and the kinds of its columns cannot change. Give the changed pipeline
-  another `name`, and it begins anew beside the old one.
+- **The file is read when a run begins.** What a pipeline has learned by cannot be changed under it:
+  once the first record is learned, another target, task, `[online]`, `[blend]` or `tripwire_delta`
+  is refused, with what was and what is. Give the changed pipeline another `name`, and it begins anew
+  beside the old one. All other knobs count from the next run on.
 - **Editors** that check TOML against a JSON schema get it from `thermodrift schema`.
 
 This page is printed by `thermodrift schema --markdown`.

@@ -33,6 +33,9 @@ A task that is tried again goes on from a half-changed state; ours recovers from
 """
 
 
+DEFAULT_HOME = Path(".thermodrift")
+
+
 class Settings(BaseSettings):
     """What can be set from outside, apart from the pipeline file."""
 
@@ -41,7 +44,7 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(
-        default=Path(".thermodrift"), description="Folder that keeps models, checkpoints, history."
+        default=DEFAULT_HOME, description="Folder that keeps models, checkpoints, history."
     )
     faults: str = Field(default="", description="Armed fault points: for tests of recovery.")
 

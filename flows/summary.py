@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flows.pipeline import PipelineFile
 from flows.session import Session
+from flows.settings import DEFAULT_HOME
 from flows.state import Totals
 from models import checkpoint, scoring
 from models.learner import MEMBERS
@@ -133,12 +135,14 @@ def _where_next(summary: Mapping[str, Any], file: str) -> None:
         "SELECT position, question, yes, because FROM decisions WHERE question <> 'drift' "
         f"AND pipeline = '{summary['pipeline']}' ORDER BY decided_at"
     )
+    home = Path(summary["history"]).parent
+    here = "thermodrift" if home == DEFAULT_HOME.resolve() else f"thermodrift --home {home}"
     out.print("\nWhere to look next:", style="bold")
     for command, told in (
-        (f'thermodrift history sql "{question}"', "what was decided, and why"),
-        ("thermodrift history tables", "everything else that can be asked"),
-        (f"thermodrift drift show {file}", "how far the world has moved"),
-        (f"thermodrift models ls {summary['pipeline']}", "models, and which one serves"),
+        (f'{here} history sql "{question}"', "what was decided, and why"),
+        (f"{here} history tables", "everything else that can be asked"),
+        (f"{here} drift show {file}", "how far the world has moved"),
+        (f"{here} models ls {summary['pipeline']}", "models, and which one serves"),
     ):
         out.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
         out.print(f"      {told}", style="dim")
