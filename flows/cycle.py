@@ -115,10 +115,8 @@ def _run_record(
     session: Session, event: Literal["started", "ended"], ended: Ended | None = None
 ) -> RunRecord:
     totals, before = session.state.totals, session.totals_before
-    return RunRecord(
-        at=session.now(),
-        pipeline=session.name,
-        run_id=session.run_id,
+    return session.row(
+        RunRecord,
         event=event,
         position=session.state.position,
         outcome=ended.outcome if ended else None,

@@ -180,10 +180,8 @@ def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:
     kind = session.state.schema.task
     means = {who: scoring.mean(kind, log.predicted[who], log.labels) for who in log.predicted}
     return [
-        ScoreRecord(
-            at=session.now(),
-            pipeline=session.name,
-            run_id=session.run_id,
+        session.row(
+            ScoreRecord,
             position_from=batch.first,
             position_to=batch.last,
             member=member,
@@ -197,14 +195,7 @@ def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:
 
 def _rejects(session: Session, batch: Batch) -> list[Record]:
     return [
-        RejectRecord(
-            at=session.now(),
-            pipeline=session.name,
-            run_id=session.run_id,
-            position=each.position,
-            reason=each.reason,
-            raw=each.raw,
-        )
+        session.row(RejectRecord, position=each.position, reason=each.reason, raw=each.raw)
         for each in batch.rejects
     ]
 

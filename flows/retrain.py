@@ -7,6 +7,7 @@ and is asked again at the next look, while the online member goes on learning.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -14,7 +15,6 @@ from typing import Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows import session as opened
 from flows.session import Session
 from flows.state import OpenRequest
 from models import batch, example, promotion
@@ -22,7 +22,7 @@ from models.batch import BatchAnswersNothing, BatchCannotLearn, Challenge, TooLi
 from models.store import Manifest
 from observability import faults
 from observability.decision import Decision
-from observability.records import GpuReadingRecord, Record, RequestRecord, ScoreRecord
+from observability.records import GpuReadingRecord, ModelRecord, Record, RequestRecord, ScoreRecord
 from power import gate
 from power.gate import Survey
 
@@ -118,13 +118,13 @@ def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -
     faults.point("retrain.before_fit")
     try:
         with session.display.doing("retraining"), session.stop.breakable():
-            challenge, span = _challenge(session)
+            challenge, positions = _challenge(session)
     except (TooLittleToLearn, BatchCannotLearn, BatchAnswersNothing) as error:
         refused = Decision(question="retrain", yes=False, because=str(error))
         rows.append(session.decided(refused))
         return _settle(session, request, Ending("Refused", refused), rows)
     version = f"v{session.state.position:09d}"
-    manifest = _store(session, version, challenge, span, started)
+    manifest = _store(session, version, challenge, positions, started)
     faults.point("retrain.after_store")
     promoted = promotion.judge(challenge.contest, session.file.pipeline.promotion)
     rows.append(_became(session, request, "started", request.because, started))
@@ -142,8 +142,8 @@ def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -
     return _settle(session, request, ending, rows, crown=version if promoted else None)
 
 
-def _challenge(session: Session) -> tuple[Challenge, tuple[int, int]]:
-    """Fit on the newest window; returns the challenge and the window's positions."""
+def _challenge(session: Session) -> tuple[Challenge, list[int]]:
+    """Fit on the newest window; returns the challenge and the positions of the window's rows."""
     state, recipe = session.state, session.file.pipeline.batch
     first = max(0, state.position - recipe.window)
     window = session.stream.between(first, state.position, state.marks)
@@ -159,7 +159,7 @@ def _challenge(session: Session) -> tuple[Challenge, tuple[int, int]]:
         beside=session.file.folder,
         reference_rows=session.file.pipeline.drift.reference_rows,
     )
-    return challenge, (first, state.position)
+    return challenge, window.positions
 
 
 def _older(window_first: int, rows: int) -> tuple[int, int]:
@@ -169,9 +169,10 @@ def _older(window_first: int, rows: int) -> tuple[int, int]:
 
 
 def _store(
-    session: Session, version: str, challenge: Challenge, span: tuple[int, int], at: datetime
+    session: Session, version: str, challenge: Challenge, positions: Sequence[int], at: datetime
 ) -> Manifest:
-    split = span[1] - challenge.holdout_rows
+    # Rejected records leave holes, so places in the window are looked up, not counted.
+    split = positions[-challenge.holdout_rows]
     return session.store.put(
         version,
         challenge.model,
@@ -180,10 +181,10 @@ def _store(
         recipe=session.file.pipeline.batch.recipe,
         schema=session.state.schema,
         labels=challenge.model.labels,
-        train_from=span[0],
+        train_from=positions[0],
         train_to=split,
         holdout_from=split,
-        holdout_to=span[1],
+        holdout_to=session.state.position,
         rows=challenge.rows,
         fit_s=challenge.fit_s,
         scores=challenge.scores,
@@ -215,27 +216,22 @@ def _settle(
 def _became(
     session: Session, request: OpenRequest, event: str, because: str, at: datetime
 ) -> RequestRecord:
-    return RequestRecord.model_validate(
-        {
-            "at": at,
-            "pipeline": session.name,
-            "run_id": session.run_id,
-            "request_id": request.request_id,
-            "event": event,
-            "position": session.state.position,
-            "because": because,
-            "deadline_s": session.file.pipeline.gate.deadline_s,
-            "waited_s": _waited_s(session, request),
-        }
+    return session.row(
+        RequestRecord,
+        at=at,
+        request_id=request.request_id,
+        event=event,
+        position=session.state.position,
+        because=because,
+        deadline_s=session.file.pipeline.gate.deadline_s,
+        waited_s=_waited_s(session, request),
     )
 
 
 def _scores(session: Session, manifest: Manifest) -> list[Record]:
     return [
-        ScoreRecord(
-            at=session.now(),
-            pipeline=session.name,
-            run_id=session.run_id,
+        session.row(
+            ScoreRecord,
             position_from=manifest.holdout_from,
             position_to=manifest.holdout_to,
             member=who,
@@ -250,6 +246,9 @@ def _scores(session: Session, manifest: Manifest) -> list[Record]:
 
 def _model_rows(session: Session, manifest: Manifest, promoted: Decision) -> list[Record]:
     known = {
+        "version": manifest.version,
+        "position": session.state.position,
+        "because": promoted.because,
         "recipe": manifest.recipe,
         "rows": manifest.rows,
         "train_from": manifest.train_from,
@@ -258,20 +257,15 @@ def _model_rows(session: Session, manifest: Manifest, promoted: Decision) -> lis
         "size_bytes": manifest.size_bytes,
         "sha256": manifest.sha256,
     }
-    event = "promoted" if promoted else "kept"
-    return [
-        opened.stored(session, manifest.version, "stored", promoted.because, **known),
-        opened.stored(session, manifest.version, event, promoted.because, **known),
-    ]
+    ending = "promoted" if promoted else "kept"
+    return [session.row(ModelRecord, event=event, **known) for event in ("stored", ending)]
 
 
 def _readings(session: Session, survey: Survey) -> list[Record]:
     gate_knobs = session.file.pipeline.gate
     return [
-        GpuReadingRecord(
-            at=session.now(),
-            pipeline=session.name,
-            run_id=session.run_id,
+        session.row(
+            GpuReadingRecord,
             source=gate_knobs.trace or "nvml",
             elapsed_s=reading.read_at_s,
             **reading.model_dump(exclude={"read_at_s"}),

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -36,7 +37,9 @@ from observability.decision import Decision
 from observability.errors import TryAgainLater
 from observability.history import History
 from observability.places import PipelinePlaces, Places
-from observability.records import DecisionRecord, ModelRecord, Record
+from observability.records import DecisionRecord, Record
+
+Row = TypeVar("Row", bound=Record)
 
 
 class AlreadyRunning(TryAgainLater):
@@ -100,6 +103,11 @@ class Session:
     def now(self) -> datetime:
         """The time for records."""
         return datetime.now(UTC)
+
+    def row(self, kind: type[Row], **fields: object) -> Row:
+        """A row of history, made here and now by this run of this pipeline."""
+        here = {"at": self.now(), "pipeline": self.name, "run_id": self.run_id}
+        return kind.model_validate({**here, **fields})
 
     def decided(self, decision: Decision) -> DecisionRecord:
         """The row of a decision that was made here and now."""
@@ -256,21 +264,3 @@ def brief(session: Session) -> dict[str, object]:
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         "request": None if request is None else vars(request),
     }
-
-
-def stored(
-    session: Session, version: str, event: str, because: str, **fields: object
-) -> ModelRecord:
-    """The row of something that became of a batch model."""
-    return ModelRecord.model_validate(
-        {
-            "at": session.now(),
-            "pipeline": session.name,
-            "run_id": session.run_id,
-            "version": version,
-            "event": event,
-            "position": session.state.position,
-            "because": because,
-            **fields,
-        }
-    )

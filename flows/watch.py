@@ -199,10 +199,8 @@ def _ask(session: Session, wanted: Decision, changed: Decision) -> RequestRecord
     )
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
     session.display.happened(state.position, "wanted", told, "magenta")
-    return RequestRecord(
-        at=session.now(),
-        pipeline=session.name,
-        run_id=session.run_id,
+    return session.row(
+        RequestRecord,
         request_id=state.request.request_id,
         event="asked",
         position=state.position,
