@@ -32,11 +32,11 @@ def test_one_class_is_all_that_it_knows() -> None:
     assert {"up": 1.0} == make_baseline("up", "up").predict()
 
 
-def test_the_last_class_is_as_likely_as_labels_have_repeated() -> None:
+@pytest.mark.parametrize(("up", "down"), [("up", "down"), (0, 1), (1, 0)])
+def test_the_last_class_is_as_likely_as_labels_have_repeated(up: Label, down: Label) -> None:
     """One of three neighbouring pairs repeated: (1 + 1) / (3 + 2) by Laplace's rule."""
-    assert make_baseline("up", "up", "down", "up").predict() == pytest.approx(
-        {"up": 0.4, "down": 0.6}
-    )
+    answer = make_baseline(up, up, down, up).predict()
+    assert answer == pytest.approx({up: 0.4, down: 0.6})
 
 
 def test_other_classes_share_the_rest_evenly() -> None:

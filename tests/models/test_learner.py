@@ -373,6 +373,18 @@ def test_the_tripwire_is_silent_where_nobody_is_ever_wrong(task: Task) -> None:
     assert made.tripwire.estimation < 0.05
 
 
+class Ear:
+    """Stands where the tripwire is, and keeps what it is told."""
+
+    drift_detected, estimation = False, 0.0
+
+    def __init__(self) -> None:
+        self.heard: list[float] = []
+
+    def update(self, error: float) -> None:
+        self.heard.append(error)
+
+
 errors = st.floats(-1e100, 1e100) | st.sampled_from([math.nan, math.inf, 0.0])
 
 
@@ -381,8 +393,10 @@ def test_no_value_makes_the_tripwire_or_a_tally_deaf(records: list[tuple[float, 
     """ADWIN never hears again after one NaN: whatever is answered, it is fed from 0 to 1."""
     answers, labels = [each[0] for each in records], [each[1] for each in records]
     made = with_model(Model(answers), "regression")
+    made.tripwire = ear = Ear()
     made.learn([{}] * len(records), labels, None)
-    assert 0.0 <= made.tripwire.estimation <= 1.0
+    assert all(0.0 <= error <= 1.0 for error in ear.heard)
+    assert made.tallies["served"].count == len(ear.heard)
     assert all(math.isfinite(tally.total) for tally in made.tallies.values())
 
 
