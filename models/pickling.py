@@ -12,6 +12,7 @@ import io
 import pickle
 import sys
 import threading
+from typing import Any
 
 from observability.errors import ThermodriftError
 
@@ -69,6 +70,24 @@ def loads(content: bytes) -> object:
         ) from error
 
 
+def _pickler(file: io.BytesIO) -> Any:
+    """The pickler written in Python, recursing in Python frames alone.
+
+    It calls its own `save_reduce` with unpacked arguments, and from Python 3.12 on the interpreter
+    takes such a call of a bound method through C, where the depth is fixed; that of a plain
+    function stays in Python.
+    """
+    # typeshed knows the class and none of what it does.
+    kind: Any = pickle._Pickler
+    pickler, bound = kind(file, protocol=5), kind.save_reduce
+
+    def save_reduce(*parts: Any, **named: Any) -> None:
+        bound(pickler, *parts, **named)
+
+    pickler.save_reduce = save_reduce
+    return pickler
+
+
 def _dumps_deep(obj: object) -> bytes:
     """Pickle in Python frames, in a thread of its own, and leave every limit as it was."""
     answers: list[bytes] = []
@@ -77,7 +96,7 @@ def _dumps_deep(obj: object) -> bytes:
     def work() -> None:
         try:
             file = io.BytesIO()
-            pickle._Pickler(file, protocol=5).dump(obj)
+            _pickler(file).dump(obj)
             answers.append(file.getvalue())
         except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits
             failures.append(error)

@@ -1,4 +1,4 @@
-"""A pipeline's state, found or begun: what does not fit its file is said before anything happens."""
+"""A state, found or begun: what does not fit the file is said before anything happens."""
 
 from __future__ import annotations
 
