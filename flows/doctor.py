@@ -110,10 +110,7 @@ def _gpu(home: Path) -> tuple[State, str]:
 
 def tell(findings: Sequence[Finding]) -> None:
     """Print the findings for people."""
-    console.print_table(
-        ["", "what", "found"],
-        [
-            ({"well": "✓", "note": "i", "broken": "✗"}[each.state], each.what, each.told)
-            for each in findings
-        ],
-    )
+    marks = {"well": "✓", "note": "i", "broken": "✗"}
+    for each in findings:
+        line = f"{marks[each.state]} {each.what:<10} {each.told}"
+        console.stdout().print(line, soft_wrap=True, highlight=False, markup=False)

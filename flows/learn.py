@@ -137,7 +137,10 @@ def _drop(values: list[T], index: int) -> list[T]:
 def _cut(session: Session, batch: Batch, learned: int) -> Batch:
     """The batch up to where a signal stopped the learner."""
     end = batch.positions[learned]
-    part = session.stream.read(session.state.cursor, end - batch.first)
+    if end == batch.first:
+        after = session.state.cursor
+    else:
+        after = session.stream.read(session.state.cursor, end - batch.first).after
     return replace(
         batch,
         last=end,
@@ -145,7 +148,7 @@ def _cut(session: Session, batch: Batch, learned: int) -> Batch:
         rows=batch.rows[:learned],
         labels=batch.labels[:learned],
         rejects=[each for each in batch.rejects if each.position < end],
-        after=part.after if end > batch.first else session.state.cursor,
+        after=after,
         ended=False,
     )
 

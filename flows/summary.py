@@ -106,7 +106,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
             (
                 _TOLD[who],
                 f"{score:.4f}" if metric == "accuracy" else score,
-                f"{summary['scored'][who]:,} records",
+                f"{summary['scored'][who]:>11,} records",
             )
             for who, score in ranked
         ],

@@ -12,6 +12,7 @@ from observability.console import (
     JsonOption,
     print_json,
     print_table,
+    stdout,
     surroundings,
 )
 
@@ -71,7 +72,8 @@ def export(
     if as_json:
         print_json({"files": written})
     else:
-        print_table(["file"], [(path,) for path in written])
+        for path in written:
+            stdout().print(path, soft_wrap=True, highlight=False, markup=False)
 
 
 def _rows(answer: pa.Table) -> list[tuple[object, ...]]:

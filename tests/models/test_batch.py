@@ -338,7 +338,7 @@ def test_rows_and_labels_must_pair() -> None:
         ({"recipe": "xgboost"}, "recipe must be one of hist_gradient_boosting, .*came: 'xgboost'"),
         ({"params": {"max_itre": 5}}, "max_itre is not a parameter.*max_iter"),
         ({"params": {"max_iter": -5}}, r"\[batch.params\] does not suit.*max_iter"),
-        ({"params": {"random_state": 5}}, "random_state cannot be set: set .batch. seed"),
+        ({"params": {"random_state": 5}}, "random_state cannot be set: set batch.seed"),
         ({"params": {"categorical_features": [0]}}, "categorical_features cannot be set"),
         ({"recipe": "random_forest", "params": {"n_jobs": 4}}, "n_jobs cannot be set"),
     ],
