@@ -110,7 +110,7 @@ class BatchModel:
             with recipes.working(frame.size):
                 matrix = self.preparation.transform(_tamed(frame, self.schema))
                 raw = self._raw(matrix)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BatchAnswersNothing(
                 f"the batch model failed on {len(frame)} rows: {type(error).__name__}: {error}; "
                 f"check that the frame has the columns it was trained on"
@@ -223,7 +223,7 @@ def _fitted(
             made.estimator.fit(matrix, targets)
     except InvalidParameterError as error:
         raise BadConfiguration(f"[batch.params] does not suit {name!r}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BatchCannotLearn(
             f"fitting {name!r} on {len(frame)} rows failed with {type(error).__name__}: {error}; "
             f"change batch.recipe or batch.params"

@@ -33,7 +33,7 @@ class RecordRefused(Exception):
     the batch again without this record.
     """
 
-    def __init__(self, index: int, cause: Exception) -> None:
+    def __init__(self, index: int, cause: BaseException) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
         self.index = index
 
@@ -137,7 +137,10 @@ class Learner:
             try:
                 answers.append(member.predict(record))
                 member.learn(record, label)
-            except Exception as error:
+            except MemoryError:
+                # The machine's fault and not the record's: nothing is rejected for it.
+                raise
+            except (Exception, SystemExit) as error:
                 raise RecordRefused(index, error) from error
         return answers
 

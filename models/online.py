@@ -10,19 +10,27 @@ from __future__ import annotations
 
 import inspect
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models import factory
+from models import factory, pickling
 from models.blend import Answer
-from models.example import Features, Label, Schema, Task
+from models.example import Features, Label, LabelKind, Schema, Task
 from observability.errors import BadConfiguration
 
 MISSING = "(missing)"
 """The category that stands for a blank cell."""
+
+# river's binary models answer True and False for 1 and 0, which are whole numbers to Python.
+_CLASSES: Mapping[LabelKind, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int, numbers.Integral),
+    "float": (float, numbers.Real),
+}
 
 
 class OnlineRecipe(BaseModel):
@@ -43,17 +51,27 @@ class OnlineRecipe(BaseModel):
 class OnlineMember:
     """A river model behind one face: `predict`, then `learn`, for classes and for values."""
 
-    def __init__(self, model: Any, task: Task) -> None:
+    def __init__(self, model: Any, task: Task, label_kind: LabelKind | None = None) -> None:
         self.model = model
         self.task = task
+        self.label_kind = label_kind
+        """What a class is in this stream; None believes whatever the model answers."""
         self.silent = 0
         """Records on which the model answered something that is not finite."""
 
     def predict(self, record: Features) -> Answer:
-        """Probabilities by class (summing to 1) or a value; None before anything is known."""
+        """Probabilities by class (summing to 1) or a value; None before anything is known.
+
+        Raises TypeError where the model names a class that this stream cannot have.
+        """
         if self.task == "regression":
             return self._finite(self.model.predict_one(record))
-        return self._shares(self.model.predict_proba_one(record))
+        masses = self.model.predict_proba_one(record)
+        if self.label_kind is not None:
+            for label in masses:
+                if not isinstance(label, _CLASSES[self.label_kind]):
+                    raise TypeError(_strange(label, self.label_kind))
+        return self._shares(masses)
 
     def learn(self, record: Features, label: Label) -> None:
         """Learn one record."""
@@ -71,6 +89,8 @@ class OnlineMember:
         The sum is exact, hence the same in whatever order river's sets give the classes.
         """
         total = math.fsum(masses.values())
+        if masses and min(masses.values()) < 0.0:
+            total = math.nan
         if 0.999999 < total < 1.000001:
             return masses
         if 0.0 < total < math.inf:
@@ -80,11 +100,20 @@ class OnlineMember:
         return None
 
 
+def _strange(label: object, kind: LabelKind) -> str:
+    here = "text" if kind == "str" else "whole numbers"
+    return (
+        f"the model answered the class {label!r} ({type(label).__name__}), and the classes of this "
+        f"stream are {here}. It must answer the labels that it was given; a binary model of "
+        "river's answers True and False, which suits the labels 1 and 0 alone"
+    )
+
+
 def build(recipe: OnlineRecipe, schema: Schema, beside: Path | None = None) -> OnlineMember:
     """A member that has learned nothing. Raises BadConfiguration for what cannot be built."""
     own = ":" in recipe.recipe
     model = _own(recipe, schema, beside) if own else _named(recipe, schema)
-    return OnlineMember(_imputer(schema) | model, schema.task)
+    return OnlineMember(_imputer(schema) | model, schema.task, schema.label_kind)
 
 
 def _named(recipe: OnlineRecipe, schema: Schema) -> Any:
@@ -101,6 +130,8 @@ def _named(recipe: OnlineRecipe, schema: Schema) -> Any:
 
 
 def _own(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> Any:
+    from river import base
+
     make = factory.find(recipe.recipe, beside)
     offered = {"task": schema.task, "seed": recipe.seed, **recipe.params}
     takes = inspect.signature(make).parameters
@@ -113,11 +144,20 @@ def _own(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> Any:
     except (TypeError, ValueError) as error:
         raise BadConfiguration(f"online.recipe: {recipe.recipe} failed: {error}") from error
     asked = "predict_one" if schema.task == "regression" else "predict_proba_one"
-    if not (hasattr(model, "learn_one") and hasattr(model, asked)):
+    fits = isinstance(model, base.Estimator) and hasattr(model, "learn_one")
+    if not (fits and hasattr(model, asked)):
+        kind = "Regressor" if schema.task == "regression" else "Classifier"
         raise BadConfiguration(
-            f"online.recipe: {recipe.recipe} answered a {type(model).__name__}; "
-            f"a river model with learn_one and {asked} was expected"
+            f"online.recipe: {recipe.recipe} answered a {type(model).__name__}; a river model "
+            f"(a class of your own derives from river.base.{kind}) with learn_one and {asked} was "
+            "expected"
         )
+    try:
+        pickling.loads(pickling.dumps(model))
+    except (pickling.CannotPickle, pickling.CannotLoad) as error:
+        raise BadConfiguration(
+            f"online.recipe: {recipe.recipe} made a model that no checkpoint can keep: {error}"
+        ) from error
     return model
 
 

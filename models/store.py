@@ -144,9 +144,11 @@ class Store:
 
         The same version may be put again: what a crash left of it is overwritten. Raises
         NotAVersion, ValueError for another pipeline than this store's, `pickling.CannotPickle`,
-        StoreBusy and StoreUnusable.
+        `pickling.CannotLoad`, StoreBusy and StoreUnusable.
         """
         content, frame = pickling.dumps(model), _parquet(reference)
+        # What cannot be loaded must never be crowned: every later run would stumble over it.
+        pickling.loads(content)
         manifest = Manifest(
             version=_checked(version),
             pipeline=self._own(pipeline),
