@@ -52,7 +52,8 @@ def cycle(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str
             _note_failure(session, error)
             raise
         session.commit([_run_record(session, "ended", ended)])
-        session.history.fold()
+        session.fold()
+        session.settle()
         return summary.of(session, ended.outcome, ended.because)
 
 
@@ -86,6 +87,7 @@ def _look(session: Session) -> None:
         watch.watch(session)
     if retrain.due(session):
         retrain.retrain(session)
+    session.fold()
 
 
 def _finished(session: Session) -> Ended:

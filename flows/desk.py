@@ -89,11 +89,11 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
     settings.prepare_prefect(places.prefect)
     # Both take seconds; neither needs the other.
     threading.Thread(target=_import_flows, daemon=True).start()
-    with embedded.prefect_api(places.prefect / f"{file.name}.db") as url:
+    with embedded.prefect_api(places.prefect / f"{file.name}.db") as api:
         if stop():
             return summary.unbegun(file, places)
         try:
-            return embedded.call_cycle(url, file.path, home, limit)
+            return embedded.call_cycle(api, file.path, home, limit)
         except StopRequested:
             return summary.unbegun(file, places)
 

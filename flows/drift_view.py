@@ -12,6 +12,7 @@ from flows.session import opened
 from flows.stopping import Stop
 from observability import console, drift
 from observability.errors import ThermodriftError
+from observability.places import Places
 
 
 class NothingToCompare(ThermodriftError, LookupError):
@@ -19,11 +20,15 @@ class NothingToCompare(ThermodriftError, LookupError):
 
 
 def of(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
-    """Measure and judge as the pipeline would at this moment; changes nothing of it.
+    """Measure and judge as the pipeline would at this moment; it decides and learns nothing.
 
     Raises NothingToCompare while there is no champion, AlreadyRunning while it runs.
     """
     file = pipeline.read(pipeline_file)
+    if not Places(home).pipeline(file.name).checkpoint.exists():
+        raise NothingToCompare(
+            f"pipeline {file.name} has not run in {home} yet; run it, or name its home (--home)"
+        )
     with Display(file.name) as display, opened(file, home, Stop(), display) as session:
         reading = watch.measure(session)
         if reading is None:

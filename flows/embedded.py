@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,31 +20,49 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows import settings
 from flows.stopping import StopRequested
-from observability.errors import ThermodriftError
+from observability.errors import ThermodriftError, TryAgainLater
 
 
 class PrefectUnavailable(ThermodriftError, ConnectionError):
     """Prefect's embedded API did not start, or stopped answering."""
 
 
-@contextmanager
-def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[str]:
-    """Start a Prefect API that keeps its runs in `database`; yields its URL; stops it at the end.
+GRACE_S = 6.0
+"""Seconds that a run has to checkpoint and end once its API is gone."""
+LARGEST_DATABASE_BYTES = 64 * 2**20
+"""Prefect prunes nothing; beyond this its database begins anew, as nothing of ours is in it."""
 
-    Raises PrefectUnavailable where it does not start in time, with what its log says of it.
+
+@dataclass(frozen=True)
+class Api:
+    """A Prefect API of our own: where it is, and the password that it answers to."""
+
+    url: str
+    password: str
+
+
+@contextmanager
+def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
+    """Start a Prefect API that keeps its runs in `database`; yields it; stops it at the end.
+
+    Nobody else on the machine can use it: its password is made for this run. Raises
+    PrefectUnavailable where it does not start in time, with what its log says of it.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
+    _begin_anew_if_large(database)
+    password = f"thermodrift:{secrets.token_hex(16)}"
     log = database.with_suffix(".log")
     with log.open("wb") as log_file:
         child = subprocess.Popen(
             [sys.executable, "-m", "flows.embedded"],
             cwd=Path(__file__).resolve().parent.parent,
-            env=settings.prefect_server_environment(database),
+            env=settings.prefect_server_environment(database, password),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log_file,
@@ -51,25 +70,54 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[str]:
             # A Ctrl-C in the terminal is ours to answer: the API must outlive it until we are done.
             start_new_session=True,
         )
+    over = threading.Event()
     try:
-        yield _url_of(child, start_within_s, database)
+        url = _url_of(child, start_within_s, database)
+        threading.Thread(target=_mourn, args=(child, over), daemon=True).start()
+        yield Api(url, password)
     finally:
+        over.set()
         _stop(child)
 
 
-def call_cycle(url: str, pipeline_file: Path, home: Path, limit: int | None) -> dict[str, Any]:
-    """Run the flow against the API at `url`; returns its summary.
+def _begin_anew_if_large(database: Path) -> None:
+    if database.exists() and database.stat().st_size > LARGEST_DATABASE_BYTES:
+        for ending in ("", "-wal", "-shm"):
+            database.with_name(database.name + ending).unlink(missing_ok=True)
+
+
+def _mourn(child: subprocess.Popen[str], over: threading.Event) -> None:
+    """End the run well where its API dies under it, and within a bound.
+
+    Learning needs no API, but Prefect's client tries for many minutes to reach it when a run ends.
+    So the run is asked to stop, which checkpoints, and then this process ends by itself.
+    """
+    code = child.wait()
+    if over.is_set():
+        return
+    told = (
+        f"thermodrift: Prefect's embedded API ended under this run (exit code {code}); the run "
+        "checkpoints and stops. Nothing that was learned is lost: run again\n"
+    )
+    os.write(sys.stderr.fileno(), told.encode())
+    os.kill(os.getpid(), signal.SIGTERM)
+    over.wait(GRACE_S)
+    os._exit(TryAgainLater.exit_code)
+
+
+def call_cycle(api: Api, pipeline_file: Path, home: Path, limit: int | None) -> dict[str, Any]:
+    """Run the flow against `api`; returns its summary.
 
     Raises StopRequested where a SIGTERM came in the moment in which Prefect opens or closes the
     run: it hears that signal then, not we, and nothing is half done.
     """
     from prefect.exceptions import TerminationSignal
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     from flows.cycle import cycle
 
     try:
-        with temporary_settings({PREFECT_API_URL: url}):
+        with temporary_settings({PREFECT_API_URL: api.url, PREFECT_API_AUTH_STRING: api.password}):
             return cycle(pipeline_file, home, limit)
     except TerminationSignal as error:
         raise StopRequested from error

@@ -21,8 +21,12 @@ from observability.records import Record, RejectRecord, ScoreRecord
 
 T = TypeVar("T")
 
-MOST_REFUSED = 20
-"""Records of one batch that a model may refuse before the run ends: it refuses them all."""
+MOST_REFUSED = 100
+"""Records in a row that a model may refuse before the run ends: it refuses them all."""
+FEWEST_FOR_A_SHARE = 20
+"""Records of a batch from which the share of rejects is worth a word."""
+RAW_PER_BATCH = 10_000_000
+"""Characters of raw text that a batch's rejects keep at the most, shared among them."""
 
 
 class ModelRefusesEverything(ThermodriftError, RuntimeError):
@@ -39,11 +43,7 @@ class Learned:
 
 @task(name="learn", cache_policy=NO_CACHE, persist_result=False)
 def learn(session: Session) -> Learned:
-    """Go through the next batch of the stream, up to the next multiple of the batch size.
-
-    A model that raises on a record has half learned it, so the batch is gone through again from the
-    checkpoint without that record, which becomes a reject.
-    """
+    """Go through the next batch of the stream, up to the next multiple of the batch size."""
     began_s = time.monotonic()
     state = session.state
     batch = session.stream.read(state.cursor, _size(session))
@@ -59,8 +59,9 @@ def learn(session: Session) -> Learned:
 def aligned(session: Session) -> bool:
     """Whether the stream stands at a multiple of the batch size, where the world is looked at.
 
-    Batches end there however a run was cut before, by a limit or a signal, so that the log of a
-    stream does not depend on how often its run was stopped.
+    Batches end there however a run was cut before, by a limit or a signal, so that what is decided
+    about a stream does not depend on how often its run was stopped. Nor does its log, but for the
+    last bit where a batch model's linear algebra answers fewer rows at once.
     """
     return session.state.position % session.file.pipeline.stream.batch == 0
 
@@ -74,19 +75,40 @@ def _size(session: Session) -> int:
 
 
 def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
-    refused: list[Reject] = []
-    while True:
-        answers = _champions_answers(session, batch)
-        try:
-            log = session.state.learner.learn(batch.rows, batch.labels, answers, session.stop)
-        except RecordRefused as error:
-            refused.append(_refusal(session, batch, error))
-            session.restore()
-            batch = _without(batch, error.index, refused[-1])
-            continue
-        if len(log) < len(batch.rows):
-            batch = _cut(session, batch, len(log))
-        return batch, log
+    """Learn the batch, or its part up to a record on which the model raises; then that record.
+
+    A model that raises has half learned the record. So the learner goes back to its checkpoint, the
+    batch ends before the record, and at the next turn the record is a batch of its own that is
+    rejected: nothing is learned more than twice over, however many records are refused.
+    """
+    answers = _champions_answers(session, batch)
+    try:
+        log = session.state.learner.learn(batch.rows, batch.labels, answers, session.stop)
+    except RecordRefused as error:
+        session.restore()
+        if error.index == 0:
+            return _refused(session, batch, error), Log()
+        return _go_through(session, _cut(session, batch, error.index))
+    session.refused_in_a_row = 0 if len(log) else session.refused_in_a_row
+    if len(log) < len(batch.rows):
+        batch = _cut(session, batch, len(log))
+    return batch, log
+
+
+def _refused(session: Session, batch: Batch, error: RecordRefused) -> Batch:
+    """The batch up to and with its first row, which becomes a reject."""
+    session.refused_in_a_row += 1
+    position = batch.positions[0]
+    if session.refused_in_a_row > MOST_REFUSED:
+        raise ModelRefusesEverything(
+            f"the online model {session.file.pipeline.online.recipe} raised on "
+            f"{session.refused_in_a_row} records in a row, last on position {position}: {error}. "
+            "They are in rejects; correct the model and run again"
+        ) from error
+    raw = repr({**batch.rows[0], session.state.schema.target: batch.labels[0]})
+    reject = Reject(position, f"the online model raised {error}", raw)
+    until = _ending_at(session, batch, position + 1, 1)
+    return replace(until, positions=[], rows=[], labels=[], rejects=[*until.rejects, reject])
 
 
 def _champions_answers(session: Session, batch: Batch) -> BatchPrediction | None:
@@ -103,40 +125,13 @@ def _champions_answers(session: Session, batch: Batch) -> BatchPrediction | None
         return None
 
 
-def _refusal(session: Session, batch: Batch, error: RecordRefused) -> Reject:
-    row = batch.rows[error.index]
-    reject = Reject(
-        position=batch.positions[error.index],
-        reason=f"the online model raised {error}",
-        raw=repr({**row, session.state.schema.target: batch.labels[error.index]}),
-    )
-    already = sum("the online model raised" in each.reason for each in batch.rejects)
-    if already >= MOST_REFUSED:
-        raise ModelRefusesEverything(
-            f"the online model {session.file.pipeline.online.recipe} raised on {already + 1} "
-            f"records from position {batch.first} on, last on position {reject.position}: {error}. "
-            "Nothing of this batch was learned; correct the model and run again"
-        ) from error
-    return reject
-
-
-def _without(batch: Batch, index: int, reject: Reject) -> Batch:
-    return replace(
-        batch,
-        positions=_drop(batch.positions, index),
-        rows=_drop(batch.rows, index),
-        labels=_drop(batch.labels, index),
-        rejects=sorted([*batch.rejects, reject], key=lambda each: each.position),
-    )
-
-
-def _drop(values: list[T], index: int) -> list[T]:
-    return values[:index] + values[index + 1 :]
-
-
 def _cut(session: Session, batch: Batch, learned: int) -> Batch:
-    """The batch up to where a signal stopped the learner."""
-    end = batch.positions[learned]
+    """The batch up to where a signal or a refusal stopped the learner."""
+    return _ending_at(session, batch, batch.positions[learned], learned)
+
+
+def _ending_at(session: Session, batch: Batch, end: int, rows: int) -> Batch:
+    """The batch up to position `end` (exclusive), which is `rows` of its rows."""
     if end == batch.first:
         after = session.state.cursor
     else:
@@ -144,9 +139,9 @@ def _cut(session: Session, batch: Batch, learned: int) -> Batch:
     return replace(
         batch,
         last=end,
-        positions=batch.positions[:learned],
-        rows=batch.rows[:learned],
-        labels=batch.labels[:learned],
+        positions=batch.positions[:rows],
+        rows=batch.rows[:rows],
+        labels=batch.labels[:rows],
         rejects=[each for each in batch.rejects if each.position < end],
         after=after,
         ended=False,
@@ -174,7 +169,12 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
     state.totals.records += batch.last - batch.first
     state.totals.learned += len(log)
     state.totals.rejected += len(batch.rejects)
-    rows = [*_scores(session, batch, log), *_rejects(session, batch), *_revived(session)]
+    rows = [
+        *_scores(session, batch, log),
+        *_rejects(session, batch),
+        *_intake(session, batch),
+        *_revived(session),
+    ]
     session.commit(rows, log=write_log, wait=False)
 
 
@@ -197,10 +197,28 @@ def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:
 
 
 def _rejects(session: Session, batch: Batch) -> list[Record]:
+    room = RAW_PER_BATCH // max(1, len(batch.rejects))
     return [
-        session.row(RejectRecord, position=each.position, reason=each.reason, raw=each.raw)
+        session.row(RejectRecord, position=each.position, reason=each.reason, raw=each.raw[:room])
         for each in batch.rejects
     ]
+
+
+def _intake(session: Session, batch: Batch) -> list[Record]:
+    """Say aloud that the stream itself is ill: its records stop fitting what it began with."""
+    records, rejected = batch.last - batch.first, len(batch.rejects)
+    allowed = session.file.pipeline.stream.rejected_share
+    if records < FEWEST_FOR_A_SHARE or rejected <= allowed * records:
+        return []
+    decision = Decision(
+        question="intake",
+        yes=False,
+        because=f"{rejected} of {records} records were rejected ({allowed:.0%} is usual at most), "
+        f"the last because: {batch.rejects[-1].reason}",
+        facts={"records": records, "rejected": rejected, "rejected_share": allowed},
+    )
+    session.display.happened(session.state.position, "rejected", decision.because, "red")
+    return [session.decided(decision)]
 
 
 def _revived(session: Session) -> list[Record]:

@@ -118,17 +118,18 @@ def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -
     faults.point("retrain.before_fit")
     try:
         with session.display.doing("retraining"), session.stop.breakable():
-            challenge, positions = _challenge(session)
+            fought = _challenge(session)
     except (TooLittleToLearn, BatchCannotLearn, BatchAnswersNothing) as error:
         refused = Decision(question="retrain", yes=False, because=str(error))
         rows.append(session.decided(refused))
         return _settle(session, request, Ending("Refused", refused), rows)
     version = f"v{session.state.position:09d}"
-    manifest = _store(session, version, challenge, positions, started)
+    challenge = fought.challenge
+    manifest = _store(session, version, fought, started)
     faults.point("retrain.after_store")
     promoted = promotion.judge(challenge.contest, session.file.pipeline.promotion)
     rows.append(_became(session, request, "started", request.because, started))
-    rows.extend(_scores(session, manifest))
+    rows.extend(_scores(session, manifest, fought.older))
     rows.append(session.decided(promoted))
     rows.extend(_model_rows(session, manifest, promoted))
     state = session.state
@@ -142,12 +143,25 @@ def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -
     return _settle(session, request, ending, rows, crown=version if promoted else None)
 
 
-def _challenge(session: Session) -> tuple[Challenge, list[int]]:
-    """Fit on the newest window; returns the challenge and the positions of the window's rows."""
+@dataclass(frozen=True)
+class Fought:
+    """A challenge, and the places in the stream that it was about."""
+
+    challenge: Challenge
+    positions: Sequence[int]
+    """Of the window's rows, in order."""
+    older: tuple[int, int]
+    """From and to (exclusive) of the older window; empty where there is none."""
+
+
+def _challenge(session: Session) -> Fought:
+    """Fit on the newest window, and compare on its hold-out and on an older window."""
     state, recipe = session.state, session.file.pipeline.batch
     first = max(0, state.position - recipe.window)
     window = session.stream.between(first, state.position, state.marks)
-    older = session.stream.between(*_older(first, recipe.older_rows), state.marks)
+    _refuse_seen_holdout(session, window.positions)
+    older_from, older_to = _older(session, first)
+    older = session.stream.between(older_from, older_to, state.marks)
     challenge = batch.challenge(
         example.frame(window.rows, state.schema),
         window.labels,
@@ -159,18 +173,40 @@ def _challenge(session: Session) -> tuple[Challenge, list[int]]:
         beside=session.file.folder,
         reference_rows=session.file.pipeline.drift.reference_rows,
     )
-    return challenge, window.positions
+    return Fought(challenge, window.positions, (older_from, older_to))
 
 
-def _older(window_first: int, rows: int) -> tuple[int, int]:
-    """Positions of the older window: `rows` of them, half way between the start and the window."""
-    first = max(0, (window_first - rows) // 2)
-    return first, min(window_first, first + rows)
+def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
+    """Rows that the champion was trained on say nothing about who is better.
+
+    With constant knobs a hold-out lies behind all training; a larger one may reach back.
+    """
+    if session.state.champion is None:
+        return
+    trained_to = session.store.manifest(session.state.champion).train_to
+    train, _ = batch.split(len(positions), session.file.pipeline.batch)
+    if train.stop < len(positions) and positions[train.stop] < trained_to:
+        raise TooLittleToLearn(
+            f"the hold-out would begin at position {positions[train.stop]}, among rows that the "
+            f"champion was trained on (up to {trained_to}); it is fair from position "
+            f"{trained_to + len(positions) - train.stop} on, or with a smaller batch.holdout"
+        )
 
 
-def _store(
-    session: Session, version: str, challenge: Challenge, positions: Sequence[int], at: datetime
-) -> Manifest:
+def _older(session: Session, window_first: int) -> tuple[int, int]:
+    """Positions from before both the window and what the champion was trained on.
+
+    Neither has seen them, so what is forgotten is not mistaken for what was learned by heart.
+    """
+    state = session.state
+    end = window_first
+    if state.champion is not None:
+        end = min(end, session.store.manifest(state.champion).train_from)
+    return max(0, end - session.file.pipeline.batch.older_rows), end
+
+
+def _store(session: Session, version: str, fought: Fought, at: datetime) -> Manifest:
+    challenge, positions = fought.challenge, fought.positions
     # Rejected records leave holes, so places in the window are looked up, not counted.
     split = positions[-challenge.holdout_rows]
     return session.store.put(
@@ -181,7 +217,7 @@ def _store(
         recipe=session.file.pipeline.batch.recipe,
         schema=session.state.schema,
         labels=challenge.model.labels,
-        train_from=positions[0],
+        train_from=positions[challenge.first_row],
         train_to=split,
         holdout_from=split,
         holdout_to=session.state.position,
@@ -228,12 +264,13 @@ def _became(
     )
 
 
-def _scores(session: Session, manifest: Manifest) -> list[Record]:
+def _scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list[Record]:
+    spans = {"holdout": (manifest.holdout_from, manifest.holdout_to), "older": older}
     return [
         session.row(
             ScoreRecord,
-            position_from=manifest.holdout_from,
-            position_to=manifest.holdout_to,
+            position_from=spans[who.partition(":")[0]][0],
+            position_to=spans[who.partition(":")[0]][1],
             member=who,
             metric=metric,
             value=value,

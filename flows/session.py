@@ -32,9 +32,9 @@ from models.batch import BatchModel
 from models.seal import Seal
 from models.store import Store
 from models.stream import Stream
-from observability import faults
+from observability import durable, faults
 from observability.decision import Decision
-from observability.errors import TryAgainLater
+from observability.errors import ThermodriftError, TryAgainLater
 from observability.history import History
 from observability.places import PipelinePlaces, Places
 from observability.records import DecisionRecord, Record
@@ -82,6 +82,10 @@ class Session:
         self.started_monotonic_s = time.monotonic()
         self.learning_s = 0.0
         """Seconds spent in learning batches, checks and retrains apart."""
+        self.refused_in_a_row = 0
+        """Records on which the online model raised, since it last learned one."""
+        self.history_trouble = ""
+        """Why the history could not take in what was committed; it waits beside it."""
         self.unfinished_bytes = 0
         """Bytes at the end of the stream's file that are no whole record yet."""
         self.asides: list[Record] = []
@@ -183,6 +187,21 @@ class Session:
             self._do(owed)
         self.state.owed = ()
 
+    def fold(self) -> None:
+        """Fold what was committed into the history, while learning goes on.
+
+        Where that cannot be now, the rows wait, durably, and the summary says why.
+        """
+        self.settle()
+        self._writing = self._writer.submit(self._fold)
+
+    def _fold(self) -> None:
+        try:
+            folded = self.history.fold()
+            self.history_trouble = folded.because if folded.left or folded.torn else ""
+        except ThermodriftError as error:
+            self.history_trouble = str(error)
+
     def close(self) -> None:
         """Let the writer finish; the last commit of a run has waited for it already."""
         self._writer.shutdown(wait=True)
@@ -217,11 +236,14 @@ def opened(
     Raises AlreadyRunning, BadConfiguration, StreamChanged, CheckpointUnusable and what the store
     and the seal raise.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    # Rejects hold raw data: a home that we make is its user's alone.
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
     with locked(places), PowerSource.opened(file) as power:
         state, stream = beginning.state_and_stream(file, places, Seal.open(Places(home).key))
+        for folder in (places.root, places.reports):
+            durable.sweep_asides(folder)
         predictions.sweep(places.predictions, state.position)
         session = Session(file, home, stream, state, power, stop, display, limit)
         try:
@@ -232,11 +254,12 @@ def opened(
 
 
 @contextmanager
-def locked(places: PipelinePlaces) -> Iterator[None]:
+def locked(places: PipelinePlaces, wait_s: float = 1.0) -> Iterator[None]:
     """Hold the pipeline: an OS lock, which dies with its process. Raises AlreadyRunning."""
     lock = FileLock(places.lock)
     try:
-        lock.acquire(blocking=False)
+        # `status` looks by taking it for a moment.
+        lock.acquire(timeout=wait_s)
     except Timeout as error:
         raise AlreadyRunning(
             f"pipeline {places.name} is being run by another process, which holds {places.lock}; "

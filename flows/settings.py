@@ -54,7 +54,7 @@ def silence_telemetry() -> None:
     os.environ.update(QUIET)
 
 
-def prefect_server_environment(database: Path) -> dict[str, str]:
+def prefect_server_environment(database: Path, password: str) -> dict[str, str]:
     """The environment of an embedded Prefect API that keeps its runs in `database`.
 
     Settings of the user's own Prefect do not reach it: it is ours, and nobody else talks to it.
@@ -68,6 +68,7 @@ def prefect_server_environment(database: Path) -> dict[str, str]:
         "PREFECT_HOME": str(database.parent),
         "PREFECT_PROFILES_PATH": str(database.parent / "profiles.toml"),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}",
+        "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_SERVER_UI_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
     }

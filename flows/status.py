@@ -35,15 +35,18 @@ def _one(places: PipelinePlaces) -> dict[str, Any]:
         return {"pipeline": places.name, "state": "not begun"}
     except OSError as error:
         return {"pipeline": places.name, "state": "unreadable", "because": str(error)}
-    return {**known, "state": "running" if _held(places) else "resting"}
+    return {**known, "state": _state(places)}
 
 
-def _held(places: PipelinePlaces) -> bool:
+def _state(places: PipelinePlaces) -> str:
     try:
-        with locked(places):
-            return False
+        with locked(places, wait_s=0):
+            return "resting"
     except AlreadyRunning:
-        return True
+        return "running"
+    except OSError:
+        # Another user's home may be read and not locked.
+        return "unknown"
 
 
 def tell(found: Sequence[dict[str, Any]]) -> None:

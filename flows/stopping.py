@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,4 +99,6 @@ class Stop:
 
 
 def _exit_at_once() -> None:
+    told = b"thermodrift: stopped amid a call that did not return; what was learned is on disk\n"
+    os.write(sys.stderr.fileno(), told)
     os._exit(0)

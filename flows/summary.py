@@ -46,6 +46,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
         "history": str(session.home.history),
+        "history_trouble": session.history_trouble or None,
         "run": {
             "run_id": session.run_id,
             "records": session.records,
@@ -76,6 +77,7 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "owed": known.get("request"),
         "unfinished_bytes": 0,
         "history": str(home.history),
+        "history_trouble": None,
         "run": {"run_id": None, "records": 0, "seconds": 0.0, "records_per_second": None},
     }
 
@@ -120,6 +122,12 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         out.print(
             f"[yellow]A retrain is owed[/] since position {owed['asked_position']:,} "
             f"({escape(owed['because'])}); run again and the gate is asked again"
+        )
+    if summary["history_trouble"]:
+        out.print(
+            f"[yellow]The history is behind[/], nothing of it is lost: "
+            f"{escape(summary['history_trouble'])}",
+            soft_wrap=True,
         )
     if summary["unfinished_bytes"]:
         out.print(

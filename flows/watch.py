@@ -110,13 +110,19 @@ def _windows(session: Session) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     if state.champion is None:
         return None
     reference = session.store.reference(state.champion)
-    first = max(0, state.position - session.file.pipeline.drift.window)
+    first = _window_from(session, state.champion)
     examples = session.stream.between(first, state.position, state.marks)
     logged = _champions_log(session, first)
     current = example.frame(examples.rows, state.schema)
     current[state.schema.target] = examples.labels
     current[batch.PREDICTION] = [logged.get(place) for place in examples.positions]
     return reference, batch.typed_reference(current, state.schema)
+
+
+def _window_from(session: Session, champion: str) -> int:
+    """Where the latest window begins: never among the rows that the champion was made from."""
+    made_to = session.store.manifest(champion).holdout_to
+    return max(made_to, session.state.position - session.file.pipeline.drift.window)
 
 
 def _champions_log(session: Session, first: int) -> dict[int, Label]:
@@ -148,7 +154,7 @@ def _performance(session: Session) -> Performance | None:
         return None
     manifest = session.store.manifest(state.champion)
     metric = scoring.metric(state.schema.task)
-    first = max(0, state.position - session.file.pipeline.drift.window)
+    first = _window_from(session, state.champion)
     log = predictions.read(session.places.predictions, first, state.position)
     logged = _champions_log(session, first)
     if len(logged) < session.file.pipeline.drift.min_rows:

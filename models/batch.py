@@ -55,13 +55,24 @@ class BatchRecipe(BaseModel):
         description="hist_gradient_boosting, random_forest, linear, sgd, or 'module:factory'.",
     )
     window: int = Field(
-        default=10_000, ge=20, description="Newest labelled rows used, hold-out included."
+        default=5_000,
+        ge=20,
+        description="Newest labelled rows used, hold-out included; they are held in memory. After "
+        "an abrupt change a retrain is good once most of them are from after it.",
     )
     holdout: float = Field(
         default=0.2, gt=0, le=0.9, description="Share of the window, the newest, only scored on."
     )
     min_rows: int = Field(
         default=200, ge=20, description="Fewest rows of a window, hold-out included, to learn from."
+    )
+    recent_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="A second model is fitted on this newest share of the training rows, and the "
+        "better of the two is the challenger; 1: only one is fitted.",
     )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Makes a fit repeatable.")
     older_rows: int = Field(
@@ -351,7 +362,7 @@ def _log_loss(labels: Sequence[Label], prediction: BatchPrediction) -> float:
 def _macro_f1(labels: Sequence[Label], values: Sequence[Label]) -> float:
     pairs = list(zip(labels, values, strict=True))
     scores = []
-    for each in set(labels) | set(values):
+    for each in sorted(set(labels) | set(values)):
         hits = sum(label == value == each for label, value in pairs)
         named = sum((label == each) + (value == each) for label, value in pairs)
         scores.append(2 * hits / named)
@@ -393,6 +404,8 @@ class Challenge:
     scores: dict[str, dict[str, float]]
     fit_s: float
     rows: int
+    first_row: int
+    """Place in the window of the first row that the challenger was trained on."""
     holdout_rows: int
 
     @property
@@ -423,6 +436,9 @@ def challenge(
 ) -> Challenge:
     """Fit on the older part of a window, and score all contestants on its newest rows.
 
+    Two models are fitted, on all training rows and on the newest of them; the better one is the
+    challenger. That choice is made on the hold-out too, which flatters the challenger a little.
+
     `frame` and `labels` are the window in time order, cut to its newest `recipe.window` rows;
     `older` is a window from before it, of which the newest `recipe.older_rows` are scored. `clock`
     counts seconds. A champion that cannot answer scores NaN. Raises what `fit` raises, and
@@ -436,7 +452,7 @@ def challenge(
     frame, labels = _newest(frame, labels, recipe.window)
     train, held_out = _parts(len(frame), recipe)
     started = clock()
-    model = fit(frame.iloc[train], labels[train], recipe, schema, beside)
+    model, train = _better(frame, labels, train, held_out, recipe, schema, beside)
     fit_s = clock() - started
     contestants = {"challenger": model, "baseline": baseline(labels[train], schema.task)}
     if champion is not None:
@@ -451,9 +467,39 @@ def challenge(
         reference.reset_index(drop=True),
         scores,
         fit_s,
-        rows=train.stop,
+        rows=train.stop - train.start,
+        first_row=train.start,
         holdout_rows=len(answered.values),
     )
+
+
+def _better(
+    frame: pd.DataFrame,
+    labels: Sequence[Label],
+    train: slice,
+    held_out: slice,
+    recipe: BatchRecipe,
+    schema: Schema,
+    beside: Path | None,
+) -> tuple[BatchModel, slice]:
+    """The model of all training rows, or that of the newest alone where it is the better one.
+
+    After an abrupt change the older rows tell of a world that is gone.
+    """
+    model = fit(frame.iloc[train], labels[train], recipe, schema, beside)
+    recent = slice(train.stop - int(train.stop * recipe.recent_share), train.stop)
+    if recent.start == 0 or recent.stop - recent.start < recipe.min_rows:
+        return model, slice(0, train.stop)
+    try:
+        fresh = fit(frame.iloc[recent], labels[recent], recipe, schema, beside)
+    except TooLittleToLearn:
+        return model, slice(0, train.stop)
+    truth = labels[held_out]
+    all_loss, recent_loss = (
+        loss(score(truth, each.predict(frame.iloc[held_out]), schema.task), schema.task)
+        for each in (model, fresh)
+    )
+    return (fresh, recent) if recent_loss < all_loss else (model, slice(0, train.stop))
 
 
 def _newest(

@@ -64,6 +64,13 @@ class StreamOptions(BaseModel):
         default=(), description="Columns that are categories, whatever the sample says."
     )
     batch: int = Field(default=1000, ge=1, le=100_000, description="Records per batch.")
+    rejected_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="A batch of which more is rejected is told of, in the history and on screen.",
+    )
     sample: int = Field(
         default=1000,
         ge=1,

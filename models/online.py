@@ -195,15 +195,26 @@ def _linear(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
     )
 
 
+class InOrder(dict[Label, None]):
+    """The classes that a tree has met, in the order of the stream.
+
+    river's adaptive tree keeps a set and sums its votes in the set's order, which differs from
+    process to process: so would the last bit of its probabilities.
+    """
+
+    def add(self, label: Label) -> None:
+        """Join, as a set's member does."""
+        self[label] = None
+
+
 def _hoeffding_adaptive_tree(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
     from river import tree
 
-    kind = (
-        tree.HoeffdingAdaptiveTreeClassifier
-        if schema.task == "classification"
-        else tree.HoeffdingAdaptiveTreeRegressor
-    )
-    return _for_trees(schema, kind(**{"seed": seed, **params}))
+    if schema.task == "regression":
+        return _for_trees(schema, tree.HoeffdingAdaptiveTreeRegressor(**{"seed": seed, **params}))
+    model = tree.HoeffdingAdaptiveTreeClassifier(**{"seed": seed, **params})
+    model.classes = InOrder()
+    return _for_trees(schema, model)
 
 
 def _adaptive_random_forest(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:

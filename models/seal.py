@@ -16,11 +16,11 @@ from observability import durable
 from observability.errors import ThermodriftError
 
 KEY_BYTES = 32
-_OTHERS = 0o007
+_OTHERS = 0o027
 
 
 class KeyUnusable(ThermodriftError, OSError):
-    """The key cannot be read or made, has the wrong size, or is open to every user."""
+    """The key cannot be read or made, has the wrong size, or is open to others."""
 
 
 class Tampered(ThermodriftError, ValueError):
@@ -94,6 +94,6 @@ def _refuse_unfit(key_file: Path, key: bytes, mode: int) -> None:
         )
     if mode & _OTHERS:
         raise KeyUnusable(
-            f"the key {key_file} is open to every user of this machine (mode {mode & 0o777:o}), "
+            f"the key {key_file} is open to other users of this machine (mode {mode & 0o777:o}), "
             f"so its signatures prove nothing; run: chmod 600 {key_file}"
         )

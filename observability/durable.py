@@ -26,7 +26,7 @@ def write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         faults.point("durable.before_rename")
         aside.replace(path)
-    except OSError:
+    except BaseException:
         aside.unlink(missing_ok=True)
         raise
     faults.point("durable.after_rename")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
@@ -28,8 +31,8 @@ PARENT = """
 import sys
 from pathlib import Path
 from flows.embedded import prefect_api
-with prefect_api(Path(sys.argv[1])) as url:
-    print(url, flush=True)
+with prefect_api(Path(sys.argv[1])) as api:
+    print(api.url, api.password, flush=True)
     sys.stdin.readline()
 print("over", flush=True)
 """
@@ -51,7 +54,7 @@ class Server:
     def wait(self) -> Server:
         """Return once it answers."""
         assert self.parent.stdout is not None
-        self.url = self.parent.stdout.readline().strip()
+        self.url, self.password = self.parent.stdout.readline().split()
         (self.process,) = psutil.Process(self.parent.pid).children()
         return self
 
@@ -74,7 +77,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
 
 def ask(server: Server, path: str) -> Any:
     """What the API answers."""
-    with urlopen(f"{server.url}{path}", timeout=WITHIN_S) as answer:
+    word = base64.b64encode(server.password.encode()).decode()
+    request = Request(f"{server.url}{path}", headers={"Authorization": f"Basic {word}"})
+    with urlopen(request, timeout=WITHIN_S) as answer:
         return json.loads(answer.read())
 
 
@@ -93,7 +98,7 @@ def test_each_pipeline_has_a_server_and_a_database_of_its_own(servers: list[Serv
 
 
 def test_it_listens_on_this_machine_alone(servers: list[Server]) -> None:
-    """Nobody else on the network may ask it: it has no password."""
+    """Nobody else on the network may ask it."""
     for server in servers:
         port = urlsplit(server.url).port
         listening = [
@@ -102,6 +107,16 @@ def test_it_listens_on_this_machine_alone(servers: list[Server]) -> None:
             if each.status == psutil.CONN_LISTEN
         ]
         assert [("127.0.0.1", port)] == [(address.ip, address.port) for address in listening]
+
+
+def test_it_answers_to_its_own_run_alone(servers: list[Server]) -> None:
+    """Another user of the machine, with no password or another run's, is refused."""
+    one, two = servers
+    assert one.password != two.password
+    for password in ("", two.password, "thermodrift:guess"):
+        stranger = SimpleNamespace(url=one.url, password=password)
+        with pytest.raises(HTTPError, match="401"):
+            ask(cast(Server, stranger), "/admin/settings")
 
 
 def test_it_sends_nothing_anywhere(servers: list[Server]) -> None:
@@ -129,7 +144,8 @@ def interrupted(path):
 pipeline.read = interrupted
 with Stop().listening():
     try:
-        embedded.call_cycle(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), None)
+        api = embedded.Api(sys.argv[1], sys.argv[4])
+        embedded.call_cycle(api, Path(sys.argv[2]), Path(sys.argv[3]), None)
     except StopRequested:
         print("stopped")
 """
@@ -140,8 +156,9 @@ def test_a_signal_that_prefect_hears_in_our_place_is_a_stop_too(
 ) -> None:
     """Prefect's own handler is there for a moment before the flow listens: no traceback then."""
     path, home = make_pipeline(tmp_path, records=10), tmp_path / "home"
+    api = servers[1]
     done = subprocess.run(
-        [sys.executable, "-c", SIGNALLED, servers[1].url, str(path), str(home)],
+        [sys.executable, "-c", SIGNALLED, api.url, str(path), str(home), api.password],
         cwd=ROOT,
         env=environment_of(),
         capture_output=True,

@@ -93,6 +93,7 @@ def test_what_is_in_use_ends_with_75(tmp_path: Path) -> None:
     """Nothing is wrong, but another process has it: a script may try again later."""
     path, places = make_pipeline(tmp_path, records=10), Places(tmp_path / "home").pipeline("small")
     places.root.mkdir(parents=True)
+    places.checkpoint.touch()
     with locked(places):
         done = thermodrift("--home", tmp_path / "home", "drift", "show", path, "--json")
     assert 75 == done.returncode

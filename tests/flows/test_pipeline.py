@@ -75,7 +75,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "key", "allowed", "came"),
     [
-        (changed(stream={"targett": "y"}), "stream.targett", "path, sample, target", "'y'"),
+        (
+            changed(stream={"targett": "y"}),
+            "stream.targett",
+            "path, rejected_share, sample, target",
+            "'y'",
+        ),
         (changed(onlien={"seed": 1}), "onlien", "drift, gate, online, pipeline", "{'seed': 1}"),
         (changed(gate={"margin": 3}), "gate.margin", "pause_margin_c", "3"),
         (changed(stream={"batch": "many"}), "stream.batch", "valid integer", "'many'"),

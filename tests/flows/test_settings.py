@@ -98,13 +98,14 @@ def test_the_embedded_server_knows_nothing_of_the_users_prefect(
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql://theirs")
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/theirs")
-    given = settings.prefect_server_environment(Path("/home/prefect/elec2.db"))
+    given = settings.prefect_server_environment(Path("/home/prefect/elec2.db"), "us:word")
     assert "/opt/theirs" == given["LD_LIBRARY_PATH"]
     assert "1" == given["DO_NOT_TRACK"]
     assert {
         "PREFECT_HOME": "/home/prefect",
         "PREFECT_PROFILES_PATH": "/home/prefect/profiles.toml",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_AUTH_STRING": "us:word",
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////home/prefect/elec2.db",
         "PREFECT_SERVER_UI_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -115,7 +116,9 @@ def test_the_embedded_server_knows_nothing_of_the_users_prefect(
 def test_the_database_lies_where_it_should_whatever_the_home_is_called(name: str) -> None:
     """A path is no URL: what looks like a part of one in a folder's name is none."""
     database = Path("/srv") / name / "elec2.db"
-    url = settings.prefect_server_environment(database)["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+    url = settings.prefect_server_environment(database, "us:word")[
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+    ]
     assert str(database) == make_url(url).database
 
 

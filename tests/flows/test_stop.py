@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
 from models import checkpoint, predictions
@@ -156,3 +157,29 @@ def test_a_signal_before_the_loop_begins_ends_well(tmp_path: Path) -> None:
     assert took_s < BOUND_S
     assert json.loads(out)["outcome"] == "stopped"
     assert not Places(home).pipeline("coins").checkpoint.exists()
+
+
+def test_a_run_whose_prefect_api_dies_checkpoints_and_ends(tmp_path: Path) -> None:
+    """Killed as the kernel kills what takes too much memory: said, bounded, nothing lost."""
+    pipeline, home = make_pipeline(tmp_path, online=SLOW_ONLINE), tmp_path / "home"
+    process = started(pipeline, home)
+    wait_until_begun(process, Places(home))
+    (api,) = (
+        child
+        for child in psutil.Process(process.pid).children()
+        if "flows.embedded" in child.cmdline()
+    )
+    began_s = time.monotonic()
+    api.kill()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert time.monotonic() - began_s < BOUND_S
+    assert "Prefect's embedded API ended" in err
+    assert "Traceback" not in err
+    places = Places(home).pipeline("coins")
+    position = checkpoint.brief(places.checkpoint)["position"]
+    (tmp_path / "slow_online.py").write_text(SLOW_ONLINE.replace("0.02", "0.0"))
+    thermodrift("run", str(pipeline), home=home)
+    log = predictions.read(places.predictions, 0, 3_000)
+    assert position > 0
+    assert log["position"].to_pylist() == list(range(3_000))

@@ -648,6 +648,27 @@ def test_a_challenge_scores_all_contestants_on_the_same_rows() -> None:
     assert expected == found.scores
 
 
+def test_after_an_abrupt_change_the_newest_rows_alone_make_the_challenger() -> None:
+    """Where half of the training rows tell of a world that is gone, they are left out."""
+    frame, labels = make_window(1_000)
+    turned = ["low" if each == "high" else "high" for each in labels[:400]] + labels[400:]
+    found = {
+        share: batch.challenge(
+            frame,
+            turned,
+            recipe=BatchRecipe(recipe="linear", recent_share=share),
+            schema=make_schema(),
+            clock=make_ticks(0, 0),
+        )
+        for share in (0.5, 1.0)
+    }
+    assert (400, 400) == (found[0.5].first_row, found[0.5].rows)
+    assert (0, 800) == (found[1.0].first_row, found[1.0].rows)
+    fresh, whole = (found[share].scores["holdout:challenger"]["accuracy"] for share in (0.5, 1.0))
+    assert fresh > 0.9 > whole
+    assert (0, 800) == (challenge(1_000).first_row, challenge(1_000).rows)
+
+
 def test_the_challenger_never_saw_the_held_out_rows() -> None:
     """Other labels there change its scores, and not the model."""
     frame, labels = make_window(300)

@@ -114,7 +114,7 @@ from tests.models import test_online as t
 from models import online, pickling
 path, begin, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 task, recipe = sys.argv[4], sys.argv[5]
-records = t.make_records(task, count=300)
+records = t.make_records(task, count=300, classes=4)
 if begin == 0:
     member = online.build(online.OnlineRecipe(recipe=recipe), t.make_schema(task))
 else:

@@ -1,0 +1,150 @@
+"""Learning batch by batch: what a model refuses, what the stream refuses, and what is said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import learn, pipeline, template
+from flows.learn import MOST_REFUSED, ModelRefusesEverything
+from flows.progress import Display
+from flows.session import opened
+from flows.stopping import Stop
+from models import predictions
+from observability.history import History
+from observability.places import Places
+from tests.flows.makers import ROOT
+from tests.flows.test_resume import LOOP
+
+RECORDS = 1_000
+
+PICKY = """
+from river import dummy
+
+class Picky(dummy.NoChangeClassifier):
+    # It learns half of the record before it raises.
+    def learn_one(self, x, y):
+        super().learn_one(x, y)
+        if x["x"] in {refused}:
+            raise RuntimeError("I do not like it")
+"""
+
+
+def make_picky(folder: Path, refused: str, batch: int = 200) -> Path:
+    """A stream whose column x counts the records, and a model that raises on some of them."""
+    rows = "".join(f"{index},{index // 3 % 2}\n" for index in range(RECORDS))
+    (folder / "stream.csv").write_text("x,y\n" + rows)
+    module = f"picky_{abs(hash(str(folder)))}"
+    (folder / f"{module}.py").write_text(PICKY.format(refused=refused))
+    path = folder / "picky.toml"
+    path.write_text(
+        '[pipeline]\nname = "picky"\ntask = "classification"\n'
+        f'[stream]\npath = "stream.csv"\ntarget = "y"\nbatch = {batch}\n'
+        f'[online]\nrecipe = "{module}:Picky"\n[gate]\nsource = "off"\n'
+    )
+    return path
+
+
+def learn_all(path: Path, home: Path) -> dict[str, Any]:
+    """Learn the whole stream, without looking at the world; the totals."""
+    with opened(pipeline.read(path), home, Stop(), Display("test")) as session:
+        session.commit([])
+        while not learn.learn.fn(session).ended:
+            pass
+        session.settle()
+        return vars(session.state.totals)
+
+
+def ask(home: Path, sql: str) -> list[dict[str, Any]]:
+    """Answers of the history, a dict per row."""
+    rows: list[dict[str, Any]] = History(home).ask(sql).to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("batch", [200, 1_000])
+def test_a_model_that_refuses_some_records_learns_all_others(batch: int, tmp_path: Path) -> None:
+    """One in ten is refused, the first, the last and neighbours among them: each is a reject."""
+    refused = {0, 1, 2, 999, *range(5, RECORDS, 10)}
+    totals = learn_all(make_picky(tmp_path, repr(refused), batch), tmp_path / "home")
+    assert (len(refused), RECORDS - len(refused)) == (totals["rejected"], totals["learned"])
+    log = predictions.read(Places(tmp_path / "home").pipeline("picky").predictions, 0, RECORDS)
+    assert sorted(set(range(RECORDS)) - refused) == log["position"].to_pylist()
+    rejects = ask(tmp_path / "home", "SELECT position, reason FROM rejects ORDER BY position")
+    assert sorted(refused) == [row["position"] for row in rejects]
+    assert {"the online model raised RuntimeError: I do not like it"} == {
+        row["reason"] for row in rejects
+    }
+
+
+def test_what_is_refused_leaves_no_trace_in_the_model(tmp_path: Path) -> None:
+    """A model that has half learned a record is put back: it answers as if it had never come."""
+    odd = {index for index in range(RECORDS) if index % 50 == 7}
+    with_odd, without_odd = tmp_path / "with", tmp_path / "without"
+    with_odd.mkdir()
+    without_odd.mkdir()
+    learn_all(make_picky(with_odd, repr(odd)), with_odd / "home")
+    path = make_picky(without_odd, "set()")
+    lines = (without_odd / "stream.csv").read_text().splitlines(keepends=True)
+    kept = [line for index, line in enumerate(lines) if index - 1 not in odd]
+    (without_odd / "stream.csv").write_text("".join(kept))
+    learn_all(path, without_odd / "home")
+
+    def served(home: Path) -> list[Any]:
+        folder = Places(home).pipeline("picky").predictions
+        found: list[Any] = predictions.read(folder, 0, RECORDS)["served_probability"].to_pylist()
+        return found
+
+    assert served(without_odd / "home") == served(with_odd / "home")
+
+
+def test_a_model_that_refuses_everything_ends_the_run(tmp_path: Path) -> None:
+    """The fault is the model's; the message says so, and what was refused is kept."""
+    path = make_picky(tmp_path, "range(300, 1000)")
+    with pytest.raises(ModelRefusesEverything, match="records in a row, last on position 400"):
+        learn_all(path, tmp_path / "home")
+    (row,) = ask(tmp_path / "home", "SELECT count(*) AS refused FROM rejects")
+    assert MOST_REFUSED == row["refused"]
+
+
+def test_a_stream_that_turns_ill_is_said_aloud(tmp_path: Path) -> None:
+    """When more is rejected than is usual, history says how much, and why the last one was."""
+    path = make_picky(tmp_path, "set()")
+    lines = (tmp_path / "stream.csv").read_text().splitlines()
+    lines[401:] = [line.replace(",", ",oops,") for line in lines[401:]]
+    (tmp_path / "stream.csv").write_text("\n".join(lines) + "\n")
+    totals = learn_all(path, tmp_path / "home")
+    assert (400, 600) == (totals["learned"], totals["rejected"])
+    said = ask(
+        tmp_path / "home",
+        "SELECT position, because FROM decisions WHERE question = 'intake' ORDER BY position",
+    )
+    assert [600, 800, 1000] == [row["position"] for row in said]
+    assert "200 of 200 records were rejected (20% is usual at most)" in said[0]["because"]
+
+
+def test_the_sample_recovers_from_its_own_drift(tmp_path: Path) -> None:
+    """What init writes shows the product at work: after the change a new champion is promoted."""
+    template.write(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", LOOP, str(tmp_path / "pipeline.toml"), str(tmp_path / "home"), ""],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    promoted = ask(
+        tmp_path / "home",
+        "SELECT position FROM decisions WHERE question = 'promotion' AND yes ORDER BY position",
+    )
+    assert promoted[-1]["position"] > 6_000
+    (right,) = ask(
+        tmp_path / "home",
+        "SELECT avg((served = label)::INT) AS served, avg((online = label)::INT) AS online,"
+        " avg((batch = label)::INT) AS batch FROM predictions WHERE position >= 10000",
+    )
+    assert right["served"] >= min(right["online"], right["batch"])
+    assert right["batch"] > 0.6
