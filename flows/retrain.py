@@ -19,6 +19,7 @@ from flows.session import Session
 from flows.state import OpenRequest
 from models import batch, example, promotion
 from models.batch import BatchAnswersNothing, BatchCannotLearn, Challenge, TooLittleToLearn
+from models.pickling import CannotLoad, CannotPickle
 from models.store import Manifest
 from observability import faults
 from observability.decision import Decision
@@ -41,6 +42,16 @@ _STYLE: dict[Name, str] = {
     "Skipped": "red",
     "Refused": "red",
 }
+
+_NOTHING_CAME = (
+    TooLittleToLearn,
+    BatchCannotLearn,
+    BatchAnswersNothing,
+    # What cannot be kept would end every run at this place.
+    CannotPickle,
+    CannotLoad,
+)
+"""A fit that brings no model is an answer: the request is settled, the others carry on."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +130,13 @@ def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -
     try:
         with session.display.doing("retraining"), session.stop.breakable():
             fought = _challenge(session)
-    except (TooLittleToLearn, BatchCannotLearn, BatchAnswersNothing) as error:
+        version = f"v{session.state.position:09d}"
+        manifest = _store(session, version, fought, started)
+    except _NOTHING_CAME as error:
         refused = Decision(question="retrain", yes=False, because=str(error))
         rows.append(session.decided(refused))
         return _settle(session, request, Ending("Refused", refused), rows)
-    version = f"v{session.state.position:09d}"
     challenge = fought.challenge
-    manifest = _store(session, version, fought, started)
     faults.point("retrain.after_store")
     promoted = promotion.judge(challenge.contest, session.file.pipeline.promotion)
     rows.append(_became(session, request, "started", request.because, started))
