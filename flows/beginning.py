@@ -30,6 +30,8 @@ def state_and_stream(
     begun = load(places, seal) if places.checkpoint.exists() else None
     if begun is not None:
         _same_task(file, begun)
+    else:
+        _refuse_lost(places)
     stream = open_stream(file, begun.schema if begun is not None else None)
     _refuse_unfit(file, stream.schema)
     if begun is None:
@@ -46,6 +48,18 @@ def load(places: PipelinePlaces, seal: Seal) -> State:
             f"checkpoint {places.checkpoint} holds a {type(state).__name__}, not a pipeline's state"
         )
     return state
+
+
+def _refuse_lost(places: PipelinePlaces) -> None:
+    """A checkpoint is written before anything is logged: a log alone has lost its checkpoint.
+
+    To begin at the start would sweep that log away.
+    """
+    if any(places.predictions.glob("*.parquet")):
+        raise checkpoint.CheckpointUnusable(
+            f"checkpoint {places.checkpoint} is gone, and the predictions beside it are there: "
+            "restore it from a backup, or remove the pipeline's folder to learn from the start"
+        )
 
 
 def look_ahead(file: PipelineFile, places: PipelinePlaces) -> None:

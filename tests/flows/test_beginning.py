@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from flows.pipeline import PipelineFile
 from flows.progress import Display
 from flows.session import opened
 from flows.stopping import Stop
-from models import online
+from models import online, predictions
+from models.checkpoint import CheckpointUnusable
 from observability.errors import BadConfiguration
 from observability.places import Places
 
@@ -83,6 +85,19 @@ def test_other_knobs_may_be_changed_at_any_time(tmp_path: Path) -> None:
         "[drift]\nevery = 7\n[worth]\nmin_rows = 9\n[batch]\nseed = 4\n[promotion]\nmin_gain = 1\n"
     )
     assert begin(make_file(tmp_path, more), home)
+
+
+def test_a_lost_checkpoint_is_said_and_its_log_is_left_alone(tmp_path: Path) -> None:
+    """To begin again in silence would remove every prediction that was ever logged."""
+    file, home = make_file(tmp_path), tmp_path / "home"
+    learn_ten(file, home)
+    places = Places(home).pipeline("small")
+    places.checkpoint.unlink()
+    with pytest.raises(CheckpointUnusable, match="is gone"):
+        learn_ten(file, home)
+    assert 10 == predictions.read(places.predictions, 0, 10).num_rows
+    shutil.rmtree(places.root)
+    learn_ten(file, home)
 
 
 def test_another_task_needs_another_name(tmp_path: Path) -> None:
