@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING
 from models.example import LabelKind
 from models.learner import Log
 from observability import durable
+from observability.errors import ThermodriftError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _NAME = re.compile(r"(\d{12})-(\d{12})\.parquet")
+
+
+class LogDamaged(ThermodriftError, OSError):
+    """A file of the log is not what was written."""
 
 
 def write(
@@ -51,7 +56,7 @@ def write(
         columns[f"{member}_probability"] = pa.array(log.probabilities[member], pa.float64())
     columns["model_version"] = pa.array([model_version] * count, pa.string())
     sink = pa.BufferOutputStream()
-    parquet.write_table(pa.table(columns), sink, compression="zstd")
+    parquet.write_table(pa.table(columns), sink, compression="zstd", write_page_checksum=True)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{span[0]:012d}-{span[1]:012d}.parquet"
     durable.write(path, sink.getvalue().to_pybytes())
@@ -62,22 +67,30 @@ def read(folder: Path, first: int, last: int) -> pa.Table:
     """The log from position `first` to `last` (exclusive), ordered by position.
 
     Columns: pipeline, position, label, online, batch, baseline, served, the probabilities, and
-    model_version. Raises FileNotFoundError where nothing of that range is logged.
+    model_version. Raises FileNotFoundError where nothing of that range is logged, and LogDamaged.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    from pyarrow import parquet
 
-    parts = [
-        parquet.read_table(path, partitioning=None)
-        for path, (begin, end) in _files(folder)
-        if begin < last and end > first
-    ]
+    parts = [_table(path) for path, (begin, end) in _files(folder) if begin < last and end > first]
     if not parts:
         raise FileNotFoundError(f"{folder} logs no prediction from position {first} to {last}")
     table = pa.concat_tables(parts)
     place = table["position"]
     return table.filter(pc.and_(pc.greater_equal(place, first), pc.less(place, last)))
+
+
+def _table(path: Path) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_table(path, partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise LogDamaged(
+            f"{path} cannot be read ({error}): it is damaged, or this user may not read it. "
+            "Restore it from a backup, or move it away: its positions are then missing from the log"
+        ) from error
 
 
 def sweep(folder: Path, beyond: int) -> None:

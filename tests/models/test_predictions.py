@@ -210,3 +210,15 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path, point: str, l
     assert [label] * 3 == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
     predictions.sweep(tmp_path, 3)
     assert [path] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["emptied", "one bit", "no Parquet"])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    """No damaged prediction is taken for what was served, down to a bit."""
+    path = put(tmp_path, 0, 100)
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes({"emptied": b"", "one bit": bytes(content), "no Parquet": b"x" * 99}[damage])
+    with pytest.raises(predictions.LogDamaged, match="Restore it from a backup") as error:
+        predictions.read(tmp_path, 0, 100)
+    assert str(path) in str(error.value)
