@@ -61,7 +61,12 @@ def prefect_server_environment(database: Path, password: str) -> dict[str, str]:
     """
     # SQLAlchemy takes these two in a path for a URL's own.
     path = str(database).replace("%", "%25").replace("?", "%3F")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        # A warning inside its libraries is no reason for it not to start.
+        if not key.startswith("PREFECT_") and key != "PYTHONWARNINGS"
+    }
     return {
         **inherited,
         **QUIET,

@@ -112,6 +112,15 @@ def test_the_embedded_server_knows_nothing_of_the_users_prefect(
     } == {key: value for key, value in given.items() if key.startswith("PREFECT_")}
 
 
+def test_warnings_as_errors_are_for_people_and_not_for_the_api(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A warning inside uvicorn would keep the API from starting at all."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    given = settings.prefect_server_environment(Path("/home/p.db"), "us:word")
+    assert "PYTHONWARNINGS" not in given
+
+
 @pytest.mark.parametrize("name", ["ho me", "50%", "a%41b", "what?", "#1", "größe"])
 def test_the_database_lies_where_it_should_whatever_the_home_is_called(name: str) -> None:
     """A path is no URL: what looks like a part of one in a folder's name is none."""
