@@ -128,6 +128,9 @@ def _window_from(session: Session, champion: str) -> int:
 def _champions_log(session: Session, first: int) -> dict[int, Label]:
     """What the present champion predicted, by position; its predecessor's answers are not its."""
     state = session.state
+    if first >= state.position:
+        # A champion that was just crowned has predicted nothing yet.
+        return {}
     log = predictions.read(session.places.predictions, first, state.position)
     columns = (log[name].to_pylist() for name in ("position", "batch", "model_version"))
     return {
@@ -155,10 +158,10 @@ def _performance(session: Session) -> Performance | None:
     manifest = session.store.manifest(state.champion)
     metric = scoring.metric(state.schema.task)
     first = _window_from(session, state.champion)
-    log = predictions.read(session.places.predictions, first, state.position)
     logged = _champions_log(session, first)
     if len(logged) < session.file.pipeline.drift.min_rows:
         return None
+    log = predictions.read(session.places.predictions, first, state.position)
     answers = [logged.get(place) for place in log["position"].to_pylist()]
     return Performance(
         metric=metric,

@@ -50,7 +50,7 @@ from observability import faults
 settings.silence_telemetry()
 learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
 faults.arm_from(sys.argv[3])
-cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
+print(cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))["history_trouble"])
 """
 
 PASSINGS = {"durable": 24, "cycle": 4, "history.before_spool": 5}
@@ -119,8 +119,13 @@ def test_a_fault_at_every_point_changes_nothing(
     killed = loop(example, tmp_path, f"{point}=kill:{after}")
     assert killed.returncode == -signal.SIGKILL, f"{point} was not reached: {killed.stderr}"
     refused = loop(example, tmp_path, f"{point}=raise:1")
-    assert refused.returncode != 0
-    assert "no space left on device" in refused.stderr
+    if "fold" in point:
+        # What was committed waits, durably, beside the history: no reason to stop learning.
+        assert refused.returncode == 0, refused.stderr
+        assert "no space left on device" in refused.stdout
+    else:
+        assert refused.returncode != 0
+        assert "no space left on device" in refused.stderr
     done = loop(example, tmp_path)
     assert done.returncode == 0, done.stderr
     assert undisturbed == left_behind(tmp_path)

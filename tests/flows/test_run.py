@@ -15,7 +15,7 @@ from observability.history import History
 from observability.places import Places
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = 9_000
+RECORDS = 9_600
 
 
 def thermodrift(*words: str, home: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -156,6 +156,19 @@ def test_drift_show_agrees_with_the_page(done: tuple[Path, Path, dict[str, Any]]
         "prediction",
     }
     assert Path(shown["page"]).stat().st_size > 100_000
+
+
+def test_drift_show_right_after_a_promotion_says_that_it_is_too_early(tmp_path: Path) -> None:
+    """A champion that has predicted nothing yet is compared with nothing: unknown, not calm."""
+    pipeline = make_example(tmp_path, 4_000)
+    thermodrift("run", str(pipeline), home=tmp_path / "home")
+    shown = json.loads(
+        thermodrift("drift", "show", str(pipeline), "--json", home=tmp_path / "home").stdout
+    )
+    assert not shown["drift"]
+    assert shown["reading"]["current_rows"] == 0
+    assert "too few" in shown["because"]
+    assert shown["page"] is None
 
 
 def test_a_person_may_roll_back_and_the_next_run_follows(
