@@ -1,10 +1,10 @@
-"""Kill a run at random instants until it is through, and compare its log with an undisturbed one.
+"""Kill runs at random instants until they are through, and compare them with an undisturbed one.
 
     python -m benchmarks.kills [--kills 50] [--records 12000] [--seed 0]
 
-Prints one JSON line: how many kills there were, and how many logged values, rows of history and
-models differ from the undisturbed run (all must be 0). Each kill is a SIGKILL of the whole
-command at a random moment of its life, start-up included.
+Prints one JSON line: how many kills and runs there were, and how many logged values, decisions and
+models differ from the undisturbed run, all runs together (all must be 0). Each kill is a SIGKILL of
+the whole command at a random moment of its life, start-up included.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from models import predictions
@@ -46,20 +47,17 @@ def measure(folder: Path, kills: int, records: int, seed: int) -> dict[str, obje
     began_s = time.monotonic()
     _finish(pipeline, folder / "undisturbed")
     undisturbed_s = time.monotonic() - began_s
-    # Start-up takes most of such a short life: half of the kills are to hit the work after it.
     chance = random.Random(seed)
-    landed = sum(
-        _killed(pipeline, folder / "killed", chance.uniform(0.5, undisturbed_s))
-        for _ in range(kills)
-    )
-    _finish(pipeline, folder / "killed")
-    return {
-        "benchmark": "kills",
-        "kills": landed,
-        "asked": kills,
-        "records": records,
-        **_differences(folder / "undisturbed", folder / "killed", records),
-    }
+    found: Counter[str] = Counter()
+    left = kills
+    while left:
+        # A run that is through is compared, and the next one begins on a home of its own.
+        home = folder / f"killed{found['runs']}"
+        while left and _killed(pipeline, home, chance.uniform(0.5, undisturbed_s)):
+            left -= 1
+        _finish(pipeline, home)
+        found.update(_differences(folder / "undisturbed", home, records), runs=1)
+    return {"benchmark": "kills", "kills": kills, "records": records, **found}
 
 
 def _pipeline(folder: Path, records: int) -> Path:

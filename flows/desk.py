@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +65,7 @@ def run(
 
     home = console.surroundings(context).home.resolve()
     stop = Stop()
-    with stop.listening():
+    with stop.listening(), console.answer_alone():
         summary = _run(pipeline, home, limit, stop)
     if as_json:
         console.print_json(summary)
@@ -89,10 +90,10 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
     settings.prepare_prefect(places.prefect)
     # Both take seconds; neither needs the other.
     threading.Thread(target=_import_flows, daemon=True).start()
-    with embedded.prefect_api(places.prefect / f"{file.name}.db") as api:
-        if stop():
-            return summary.unbegun(file, places)
+    with ExitStack() as stack:
         try:
+            with stop.breakable():
+                api = stack.enter_context(embedded.prefect_api(places.prefect / f"{file.name}.db"))
             return embedded.call_cycle(api, file.path, home, limit)
         except StopRequested:
             return summary.unbegun(file, places)

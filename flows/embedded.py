@@ -130,6 +130,10 @@ def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path)
         assert child.stdout is not None
         line = child.stdout.readline().strip()
         code = None if line else child.wait()
+    except BaseException:
+        # While it still imports, it does not hear that its pipe has closed.
+        child.kill()
+        raise
     finally:
         watchdog.cancel()
     if code is not None:

@@ -144,7 +144,8 @@ def test_a_slow_disk_changes_nothing(
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """The whole command, Prefect included, killed a few times: the log is equal."""
     found = kills.measure(tmp_path, kills=3, records=3_000, seed=4)
-    assert found["logged"] == found["logged_expected"] == 3_000
+    assert found["kills"] == 3
+    assert found["logged"] == found["logged_expected"] != 0
     assert found["values_different"] == 0
     assert found["models_different"] == 0
     assert found["decisions_lost_or_double"] == 0
