@@ -159,9 +159,113 @@ _VIEWS = (
        FROM gpu_reading_rows""",
 )
 
+_COSTS = (
+    """ALTER TABLE run_rows ADD COLUMN cpu_s DOUBLE""",
+    """ALTER TABLE run_rows ADD COLUMN host VARCHAR""",
+    """ALTER TABLE gpu_reading_rows ADD COLUMN energy_j DOUBLE""",
+    """CREATE TABLE cost_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, request_id VARCHAR, "position" BIGINT,
+        work VARCHAR, version VARCHAR, seconds DOUBLE, cpu_s DOUBLE, joules DOUBLE,
+        energy_source VARCHAR)""",
+    """CREATE TABLE fold_marks (number BIGINT, folded_at TIMESTAMPTZ)""",
+    """INSERT INTO fold_marks SELECT count(*), now() FROM folded""",
+)
+
+# One run of a pipeline goes at a time, so a run without an end was killed if another came after.
+# What waiting cost is told by the comparison that ended it: on the same newest rows, the model that
+# waited against the one that served meanwhile.
+_COST_VIEWS = (
+    """CREATE OR REPLACE VIEW costs AS
+       SELECT "at" AS began_at, pipeline, run_id, request_id, "position", work, version, seconds,
+           cpu_s, joules, joules / nullif(seconds, 0) AS mean_power_w, energy_source
+       FROM cost_rows""",
+    """CREATE OR REPLACE VIEW runs AS
+       WITH ordered AS (
+           SELECT *, row_number() OVER (PARTITION BY pipeline, run_id ORDER BY "at", rowid) AS nth
+           FROM run_rows),
+       told AS (
+           SELECT pipeline, run_id,
+               min("at") FILTER (event = 'started') AS started_at,
+               max("at") FILTER (event = 'ended') AS last_end,
+               arg_max(event, nth) = 'ended' AS ended,
+               arg_max(coalesce(outcome, 'ended'), nth) AS outcome,
+               arg_max(because, nth) AS because,
+               arg_min("position", nth) FILTER (event = 'started') AS position_from,
+               arg_max("position", nth) FILTER (event = 'ended') AS position_to,
+               sum(records)::BIGINT AS records,
+               sum(learned)::BIGINT AS learned,
+               sum(rejected)::BIGINT AS rejected,
+               sum(seconds) AS seconds,
+               sum(cpu_s) AS cpu_s,
+               arg_max(host, nth) AS host
+           FROM ordered GROUP BY pipeline, run_id),
+       heavy AS (
+           SELECT pipeline, run_id, sum(seconds) AS fit_s, sum(joules) AS fit_joules
+           FROM cost_rows GROUP BY pipeline, run_id),
+       followed AS (
+           SELECT *, lead(started_at) OVER (
+               PARTITION BY pipeline ORDER BY started_at, run_id) AS next_started_at
+           FROM told)
+       SELECT f.pipeline, f.run_id, f.started_at,
+           CASE WHEN f.ended THEN f.last_end END AS ended_at,
+           CASE WHEN f.ended THEN f.outcome
+                WHEN f.next_started_at IS NOT NULL THEN 'killed' ELSE 'running' END AS outcome,
+           f.because, f.position_from, f.position_to, f.records, f.learned, f.rejected,
+           f.seconds, f.cpu_s, h.fit_s, h.fit_joules, f.host
+       FROM followed f
+       LEFT JOIN heavy h ON h.pipeline = f.pipeline AND h.run_id = f.run_id""",
+    """CREATE OR REPLACE VIEW gpu_readings AS
+       SELECT "at" AS read_at, pipeline, run_id, source, uuid, elapsed_s, temperature_c,
+           memory_temperature_c, margin_c, power_w, power_limit_w, utilization, throttle_reasons,
+           energy_j
+       FROM gpu_reading_rows""",
+    """CREATE OR REPLACE VIEW deferrals AS
+       WITH waits AS (
+           SELECT pipeline, request_id, asked_at, settled_at, state, deferrals,
+               waited_s AS deferred_s, position_asked, position_settled,
+               position_settled - position_asked AS records_deferred, because
+           FROM requests WHERE deferrals > 0),
+       served AS (
+           SELECT w.pipeline, w.request_id, s.metric,
+               avg(s."value") FILTER (s.position_to <= w.position_asked) AS served_before,
+               avg(s."value") FILTER (
+                   s.position_from >= w.position_asked
+                   AND s.position_to <= w.position_settled) AS served_during,
+               avg(s."value") FILTER (s.position_from >= w.position_settled) AS served_after
+           FROM waits w JOIN score_rows s ON s.pipeline = w.pipeline AND s.member = 'served'
+               AND s.metric IN ('accuracy', 'mae')
+               AND s.position_to > w.position_asked - w.records_deferred
+               AND s.position_from < w.position_settled + w.records_deferred
+           GROUP BY w.pipeline, w.request_id, s.metric),
+       compared AS (
+           SELECT w.pipeline, w.request_id, s.metric,
+               any_value(s."value") FILTER (s.member = 'holdout:champion') AS champion_score,
+               any_value(s."value") FILTER (s.member = 'holdout:challenger') AS challenger_score
+           FROM waits w JOIN score_rows s
+               ON s.pipeline = w.pipeline AND s.position_to = w.position_settled
+               AND s.metric IN ('accuracy', 'mae')
+           GROUP BY w.pipeline, w.request_id, s.metric)
+       SELECT w.pipeline, w.request_id, w.asked_at, w.settled_at, w.state, w.deferrals,
+           w.deferred_s, w.records_deferred, coalesce(c.metric, s.metric) AS metric,
+           s.served_before, s.served_during, s.served_after,
+           c.champion_score, c.challenger_score,
+           CASE c.metric WHEN 'accuracy' THEN c.challenger_score - c.champion_score
+                WHEN 'mae' THEN c.champion_score - c.challenger_score END AS lost_per_record,
+           CASE c.metric WHEN 'accuracy' THEN c.challenger_score - c.champion_score
+                WHEN 'mae' THEN c.champion_score - c.challenger_score
+                END * w.records_deferred AS lost,
+           w.because
+       FROM waits w
+       LEFT JOIN served s ON s.pipeline = w.pipeline AND s.request_id = w.request_id
+       LEFT JOIN compared c ON c.pipeline = w.pipeline AND c.request_id = w.request_id
+           AND c.metric = coalesce(s.metric, c.metric)""",
+)
+
 MIGRATIONS = (
     Migration(1, "rows of each kind, appended only", _ROWS),
     Migration(2, "public views over the rows", _VIEWS),
+    Migration(3, "what runs and fits cost, and how many commits were folded", _COSTS),
+    Migration(4, "costs, killed runs, and what waiting cost, as views", _COST_VIEWS),
 )
 
 PUBLIC_VIEWS = (
@@ -174,6 +278,8 @@ PUBLIC_VIEWS = (
     "predictions",
     "rejects",
     "gpu_readings",
+    "costs",
+    "deferrals",
 )
 """What users may build on; docs/history.md describes every column."""
 

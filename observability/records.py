@@ -69,6 +69,29 @@ class RunRecord(Record):
     learned: int | None = None
     rejected: int | None = None
     seconds: float | None = None
+    cpu_s: float | None = Field(
+        default=None, description="Seconds of processor time of the run's own process."
+    )
+    host: str | None = Field(default=None, description="Name of the machine that it ran on.")
+
+
+class CostRecord(Record):
+    """What one heavy job cost. None is unknown, never zero."""
+
+    table: ClassVar[str] = "cost_rows"
+    at: AwareDatetime = Field(description="When the work began.")
+    pipeline: str
+    run_id: str
+    request_id: str
+    position: int
+    work: Literal["fit"] = Field(description="Which kind of heavy job.")
+    version: str | None = Field(default=None, description="The model that came of it, if one did.")
+    seconds: float
+    cpu_s: float | None = None
+    joules: float | None = Field(
+        default=None, description="Energy of the devices that the gate watches, meanwhile."
+    )
+    energy_source: str | None = Field(default=None, description="What the energy was read from.")
 
 
 class RequestRecord(Record):
@@ -155,3 +178,6 @@ class GpuReadingRecord(Record):
     power_limit_w: float | None = None
     utilization: float | None = None
     throttle_reasons: str | None = None
+    energy_j: float | None = Field(
+        default=None, description="Joules used since the driver was loaded."
+    )
