@@ -26,7 +26,7 @@ ROOMS = ("observability", "power", "models", "flows")
 HOUSE: dict[str, dict[str, str]] = {
     "ground": {
         # Open to every file: of the whole house in observability, else of its own room.
-        "observability": "decision errors records",
+        "observability": "decision errors log_names records",
         "models": "example factory pickling",
     },
     "sill": {
