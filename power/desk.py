@@ -361,10 +361,18 @@ def _print_probe(survey: Survey, devices: tuple[Device, ...]) -> None:
     if not devices:
         return
     rows = [
-        (device.uuid, device.name, _rung(device), device.margin_c, device.temperature_c)
+        (
+            device.uuid,
+            device.name,
+            _rung(device),
+            device.margin_c,
+            device.temperature_c,
+            None if device.energy_j is None else device.energy_j / 3.6e6,
+        )
         for device in devices
     ]
-    console.print_table(["device", "model", "margin stands on", "margin °C", "core °C"], rows)
+    heads = ["device", "model", "stands on", "margin °C", "core °C", "kWh"]
+    console.print_table(heads, rows)
     missing = [
         (device.uuid, each.what, each.why, each.remedy)
         for device in devices

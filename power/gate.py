@@ -74,6 +74,9 @@ class GpuReading(BaseModel):
     throttle_reasons: str | None = Field(
         default=None, description="Reasons for lower clocks: names joined by '|', or NVML's mask."
     )
+    energy_j: float | None = Field(
+        default=None, description="Joules used since the driver was loaded. No word on heat."
+    )
 
 
 class Survey(BaseModel):

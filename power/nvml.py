@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, Self
 import pynvml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from power import energy
 from power.child import Watched
 from power.gate import THROTTLE_BITS, Driver, GpuReading, Survey
 from power.twin import StandIn, StandInNvml
@@ -81,6 +82,7 @@ class Device(BaseModel):
     power_limit_w: float | None = None
     utilization: float | None = Field(default=None, description="Percent.")
     throttle_reasons: str | None = None
+    energy_j: float | None = Field(default=None, description="Used since the driver was loaded.")
     missing: tuple[Missing, ...] = ()
 
     def reading(self, read_at_s: float) -> GpuReading:
@@ -381,8 +383,17 @@ class _Interview:
             power_limit_w=None if limit_mw is None else limit_mw / 1000,
             utilization=self._number("utilization", _busy_percent),
             throttle_reasons=self._throttle_reasons(),
+            energy_j=self._energy_j(),
             missing=tuple(self._missing),
         )
+
+    def _energy_j(self) -> float | None:
+        """The counter in joules. Devices from Volta on have one; it counts millijoules."""
+        answer = self._number("energy_j", pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        energy_j = energy.plausible_j(None if answer is None else answer / 1000)
+        if answer is not None and energy_j is None:
+            self._note("energy_j", f"it answers {answer:.0f} mJ: impossible", _ASK_NVIDIA_SMI)
+        return energy_j
 
     def _ask(self, what: str, *questions: Callable[[Any], Any]) -> Any:
         """The answer to the first question that this driver and device offer, or None."""

@@ -28,7 +28,9 @@ COLUMNS = (
     "utilization",
     "throttle_reasons",
 )
-_NUMBERS = tuple(name for name in COLUMNS if name not in {"elapsed_s", "uuid", "throttle_reasons"})
+ENERGY = "energy_j"
+"""The column that a trace may have as its last: joules since the driver was loaded."""
+_NO_NUMBERS = frozenset({"elapsed_s", "uuid", "throttle_reasons"})
 
 
 class TraceUnreadable(ThermodriftError, OSError):
@@ -80,24 +82,25 @@ class Trace:
 
 def _readings(path: Path, rows: Iterator[list[str]]) -> Iterator[GpuReading]:
     header = next(rows, None)
-    if header is None or tuple(header) != COLUMNS:
+    columns = tuple(header or ())
+    if columns not in (COLUMNS, (*COLUMNS, ENERGY)):
         raise TraceUnreadable(
-            f"the trace {path} must begin with the header {','.join(COLUMNS)}; "
-            f"came: {','.join(header) if header else 'nothing'}"
+            f"the trace {path} must begin with the header {','.join(COLUMNS)}, after which "
+            f"{ENERGY} may follow; came: {','.join(columns) or 'nothing'}"
         )
     for number, cells in enumerate(rows, start=2):
         # Editors like to end a file with an empty line; it says nothing.
         if cells:
-            yield _reading(f"the trace {path}, row {number}", cells)
+            yield _reading(f"the trace {path}, row {number}", columns, cells)
 
 
-def _reading(where: str, cells: Sequence[str]) -> GpuReading:
-    if len(cells) != len(COLUMNS):
+def _reading(where: str, columns: Sequence[str], cells: Sequence[str]) -> GpuReading:
+    if len(cells) != len(columns):
         raise TraceUnreadable(
-            f"{where}: has {len(cells)} cells, must have {len(COLUMNS)} ({','.join(COLUMNS)})"
+            f"{where}: has {len(cells)} cells, must have {len(columns)} ({','.join(columns)})"
         )
-    row = {name: cell.strip() for name, cell in zip(COLUMNS, cells, strict=True)}
-    numbers = {name: _number(where, name, row[name]) for name in _NUMBERS}
+    row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    numbers = {name: _number(where, name, row[name]) for name in columns if name not in _NO_NUMBERS}
     elapsed_s = _number(where, "elapsed_s", row["elapsed_s"])
     if elapsed_s is None or not math.isfinite(elapsed_s):
         raise _bad(where, "elapsed_s", "a finite number of seconds", row["elapsed_s"])

@@ -2,7 +2,8 @@
 
 `StandInNvml` takes the place of the loaded shared library, so that the real Python binding and the
 whole door run over it. It fills the C structures that it is handed and answers return codes, as the
-library does. It imports no GPU tool and simulates no physics.
+library does. It imports no GPU tool and simulates no physics: its devices say the same for ever,
+but for the energy counter, which grows by their power.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -66,6 +68,9 @@ class StandInGpu(BaseModel):
     power_limit_mw: int | None = 700_000
     utilization: int | None = 30
     throttle_mask: int | None = 0
+    energy_mj: int | None = Field(
+        default=5_000_000_000, description="The energy counter when the library is loaded."
+    )
     faults: Mapping[str, Fault] = Field(
         default_factory=dict, description="By name of a function; '*' for all of this device."
     )
@@ -83,8 +88,9 @@ class StandIn(BaseModel):
 class StandInNvml:
     """What the binding looks its functions up on, in place of the shared library."""
 
-    def __init__(self, spec: StandIn) -> None:
+    def __init__(self, spec: StandIn, clock: Callable[[], float] = time.monotonic) -> None:
         self._spec = spec
+        self._clock, self._loaded_at_s = clock, clock()
         self._calls: dict[tuple[str, str], int] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -130,7 +136,14 @@ class StandInNvml:
         if fill is None:
             return RETURN_CODES["missing"]
         odd = {"absurd": ABSURD, "blank": BLANK}.get(fault.kind) if code == -1 and fault else None
-        return fill(gpu, arguments, odd)
+        return fill(self._by_now(gpu), arguments, odd)
+
+    def _by_now(self, gpu: StandInGpu) -> StandInGpu:
+        """The device with the energy that it has used since the library was loaded."""
+        if gpu.energy_mj is None:
+            return gpu
+        grown_mj = (gpu.power_mw or 0) * (self._clock() - self._loaded_at_s)
+        return gpu.model_copy(update={"energy_mj": gpu.energy_mj + int(grown_mj)})
 
     def _strike(self, whose: str, fault: Fault | None, name: str) -> int | None:
         """Do what `fault` says: None for nothing, a return code, or -1 for an odd value."""
@@ -210,5 +223,9 @@ _FILLS: Mapping[str, Callable[[StandInGpu, tuple[Any, ...], int | None], int]] =
     ),
     "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu, to, odd: _give(
         _out(to[0]), "value", gpu.throttle_mask, odd
+    ),
+    # In its 64 bits, what is absurd for a temperature is a common count of millijoules.
+    "nvmlDeviceGetTotalEnergyConsumption": lambda gpu, to, odd: _give(
+        _out(to[0]), "value", gpu.energy_mj, ABSURD**2 if odd == ABSURD else odd
     ),
 }

@@ -37,7 +37,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "pure": {
         "observability": "drift worth migrations",
-        "power": "gate forecast",
+        "power": "energy gate forecast",
         "models": "cells columns formats intake promotion survey",
     },
     "maths": {

@@ -260,9 +260,13 @@ def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[StandIn], N
 def test_probe_of_a_healthy_machine_lists_nothing_missing(
     machine: Callable[[StandIn], None],
 ) -> None:
-    """No table of complaints where there is none."""
-    machine(make_twin())
-    assert "what to do" not in run(desk.gpu_app, "probe").stdout
+    """No table of complaints where there is none; the energy counter is told in kWh."""
+    machine(make_twin(make_gpu(energy_mj=9_000_000_000, power_mw=0)))
+    told = run(desk.gpu_app, "probe").stdout
+    assert "what to do" not in told
+    assert "2.5" in told
+    (device,) = json.loads(run(desk.gpu_app, "probe", "--json").stdout)["devices"]
+    assert 9_000_000.0 == device["energy_j"]
 
 
 def test_probe_without_a_driver_says_so_plainly(machine: Callable[[StandIn], None]) -> None:

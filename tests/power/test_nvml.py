@@ -21,6 +21,7 @@ BOUND_S = 10.0
 """Longer than anything here takes; a test that reaches it has failed."""
 TLIMIT = "nvmlDeviceGetMarginTemperature"
 FIELDS = "nvmlDeviceGetFieldValues"
+ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 COUNT = "nvmlDeviceGetCount_v2"
 
 
@@ -69,8 +70,11 @@ def test_a_healthy_device_tells_everything(read: Any) -> None:
         "throttle_reasons": "sw_power_cap|sw_thermal_slowdown",
         "missing": (),
     }
-    assert expected == device.model_dump(exclude={"read_s_ago"})
+    assert expected == device.model_dump(exclude={"read_s_ago", "energy_j"})
     assert 0 <= device.read_s_ago < BOUND_S
+    # The counter goes on while the test does.
+    assert device.energy_j is not None
+    assert 5_000_000 <= device.energy_j < 5_000_000 + 120 * BOUND_S
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,7 @@ def test_a_threshold_that_cannot_be_trusted_leaves_the_margin_unknown(
         ("nvmlDeviceGetEnforcedPowerLimit", "power_limit_w"),
         ("nvmlDeviceGetUtilizationRates", "utilization"),
         ("nvmlDeviceGetCurrentClocksEventReasons", "throttle_reasons"),
+        (ENERGY, "energy_j"),
         ("nvmlDeviceGetName", "name"),
     ],
 )
@@ -176,6 +181,40 @@ def test_a_blank_is_unknown_and_an_absurdity_is_handed_on(read: Any) -> None:
 def test_all_bits_set_is_a_blank_too(read: Any) -> None:
     """An unsigned sentinel is no 4 million watts."""
     assert read(power_mw=0xFFFFFFFF).power_w is None
+
+
+def test_the_energy_counter_grows_by_power_and_time(
+    sweeps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Millijoules become joules: at 120 W, ten seconds add 1,200 of them."""
+    rounds, now_s = sweeps(make_twin()), 0.0
+    monkeypatch.setattr("pynvml.nvmlLib", StandInNvml(make_twin(), clock=lambda: now_s))
+    (before,) = next(rounds).devices
+    now_s = 10.0
+    (after,) = next(rounds).devices
+    assert (5_000_000.0, 5_001_200.0) == (before.energy_j, after.energy_j)
+    assert 5_001_200.0 == after.reading(0.0).energy_j
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        ({"energy_mj": None}, "this device does not tell it"),
+        ({"faults": {ENERGY: "missing"}}, "install a newer NVIDIA driver"),
+        ({"faults": {ENERGY: "blank"}}, "see whether nvidia-smi can read it"),
+        ({"faults": {ENERGY: "absurd"}}, "see whether nvidia-smi can read it"),
+        ({"energy_mj": 0x7FFFFFFFFFFFFFF0, "power_mw": 0}, "see whether nvidia-smi can read it"),
+        ({"energy_mj": 2**64 - 1, "power_mw": 0}, "see whether nvidia-smi can read it"),
+    ],
+)
+def test_an_energy_that_is_not_told_is_unknown_and_keeps_no_job_waiting(
+    read: Any, overrides: dict[str, Any], remedy: str
+) -> None:
+    """It says nothing of heat: the gate opens on the margin all the same."""
+    device = read(**overrides)
+    assert device.energy_j is None
+    assert remedy == missing_of(device)["energy_j"]
+    assert judged(Survey(driver="present", because="", readings=(device.reading(0.0),)))
 
 
 def judged(survey: Survey, now_s: float = 0.0) -> bool:

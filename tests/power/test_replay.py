@@ -10,7 +10,7 @@ import pytest
 from observability.errors import ThermodriftError
 from power import gate
 from power.gate import GateLimits, GateState
-from power.replay import COLUMNS, Trace, TraceUnreadable
+from power.replay import COLUMNS, ENERGY, Trace, TraceUnreadable
 from tests.power.makers import make_reading, write_trace
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "elec2-gpu.csv"
@@ -34,6 +34,17 @@ def test_a_blank_cell_is_unknown_and_never_zero(path: Path) -> None:
     blanks = dict.fromkeys(COLUMNS[2:], "")
     (reading,) = Trace.load(write_trace(path, blanks)).readings
     assert {None} == {getattr(reading, name) for name in COLUMNS[2:]}
+
+
+def test_a_trace_may_have_the_energy_counter_as_its_last_column(path: Path) -> None:
+    """Newer recordings have it, older ones need none; a blank cell is unknown here too."""
+    header = ",".join((*COLUMNS, ENERGY))
+    rows: list[dict[str, object]] = [{ENERGY: 12.5}, {ENERGY: ""}]
+    readings = Trace.load(write_trace(path, *rows, header=header)).readings
+    assert [12.5, None] == [reading.energy_j for reading in readings]
+    path.write_text(path.read_text() + "\n9,GPU-a,,,,,,,\n")
+    with pytest.raises(TraceUnreadable, match=r"9 cells, must have 10 .*energy_j"):
+        Trace.load(path)
 
 
 def test_an_absurd_number_stays_absurd_for_the_gate_to_judge(path: Path) -> None:
@@ -103,7 +114,16 @@ def test_a_bad_row_is_told_by_file_row_and_column(
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("header", ["", "elapsed_s,uuid", ",".join(reversed(COLUMNS))])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "elapsed_s,uuid",
+        ",".join(reversed(COLUMNS)),
+        ",".join((ENERGY, *COLUMNS)),
+        ",".join((*COLUMNS, "joules")),
+    ],
+)
 def test_another_header_is_refused(path: Path, header: str) -> None:
     """Columns are not guessed from another order or another tool's names."""
     write_trace(path, {}, header=header)
