@@ -13,11 +13,9 @@ and what came, and ends the command with exit code 78.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.batch import BatchRecipe
 from models.blend import BlendRules
@@ -25,8 +23,8 @@ from models.example import Task
 from models.online import OnlineRecipe
 from models.promotion import PromotionRules
 from models.stream import StreamOptions
+from observability import toml
 from observability.drift import DriftTolerance
-from observability.errors import BadConfiguration
 from observability.places import PIPELINE_NAME
 from observability.worth import WorthPolicy
 from power.gate import GateLimits
@@ -86,50 +84,7 @@ class PipelineFile(BaseModel):
 
 def read(path: Path) -> PipelineFile:
     """Read and check a pipeline file. Raises BadConfiguration."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfiguration(
-            f"{path}: the pipeline file cannot be read: {error}. "
-            "`thermodrift init` writes one to start from"
-        ) from error
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadConfiguration(f"{path}: not TOML: {error}") from error
-    try:
-        pipeline = Pipeline.model_validate(tables)
-    except ValidationError as error:
-        raise BadConfiguration("\n".join(_mistakes(path, error))) from error
+    pipeline = toml.read(
+        path, Pipeline, "the pipeline file", "`thermodrift init` writes one to start from"
+    )
     return PipelineFile(path=path.resolve(), pipeline=pipeline)
-
-
-def _mistakes(path: Path, error: ValidationError) -> list[str]:
-    return [
-        f"{path}: {_key(each['loc'])}: {_allowed(each)}"
-        + ("" if each["type"] == "missing" else f"; came: {each['input']!r}")
-        for each in error.errors(include_url=False)
-    ]
-
-
-def _key(place: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in place) or "the file"
-
-
-def _allowed(mistake: Any) -> str:
-    place = mistake["loc"]
-    if mistake["type"] == "missing":
-        return "this key is needed and is not there"
-    if mistake["type"] == "extra_forbidden":
-        return f"there is no such key; allowed here: {', '.join(_siblings(place))}"
-    return str(mistake["msg"]).removeprefix("Value error, ")
-
-
-def _siblings(place: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Pipeline
-    for part in place[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        model = annotation
-    return sorted(model.model_fields)

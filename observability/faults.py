@@ -20,6 +20,7 @@ POINTS: dict[str, str] = {
     "history.before_spool": "before a commit is spooled",
     "history.before_fold": "spooled commits are about to be folded in",
     "history.inside_fold": "rows are inserted, the transaction is still open",
+    "history.before_checkpoint": "committed and counted, in DuckDB's write-ahead log alone",
     "history.after_fold": "folded and committed, the spool files are still there",
     "cycle.after_predictions": "predictions are logged, the checkpoint is still the old one",
     "cycle.after_checkpoint": "the checkpoint is new, history does not know of it yet",
@@ -27,6 +28,8 @@ POINTS: dict[str, str] = {
     "retrain.before_fit": "a retrain is admitted and about to fit",
     "retrain.after_store": "the challenger is stored, nobody has judged it yet",
     "store.before_crown": "the checkpoint names the new champion, the pointer still the old one",
+    "upkeep.before_swap": "files of the log are merged aside, their names are still their own",
+    "upkeep.inside_swap": "the merged file has its name, its parts are still there",
 }
 
 

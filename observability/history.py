@@ -1,79 +1,70 @@
-"""Door to DuckDB: the one spine. Commit rows, fold them in, ask.
+"""Door to the history: the one spine. Commit rows, fold them in, ask.
 
     commit ─▶ HOME/history.spool/NAME.json ─▶ fold ─▶ HOME/history.duckdb ─▶ ask, export
 
 A commit is durable as a small file of its own before it is in DuckDB, because only one process at
 a time may have a DuckDB file open: an analyst's session must neither stop a pipeline nor lose its
 rows. Whoever next gets the file folds in what waits, each commit once. No connection is kept open
-between calls. Nothing here decides anything, and no other file imports duckdb.
+between calls. Nothing here decides anything.
+
+From a notebook::
+
+    from observability import history
+
+    history.open(".thermodrift").scores(pipeline="elec2").to_pandas()
 """
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
-import duckdb
-from filelock import FileLock, Timeout
-
-from observability import durable, faults, migrations
+from observability import faults, keeping, migrations
+from observability.decision import Decision
+from observability.duck import Duck
 from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
+from observability.history_errors import (
+    BadQuestion,
+    HistoryBusy,
+    HistoryDamaged,
+    HistoryForked,
+    HistoryTooNew,
+    HistoryUnreachable,
+    HistoryUnwritable,
+)
+from observability.ledger_file import LedgerFile, Loss
 from observability.places import Places
-from observability.records import Record
-from observability.spool import Cell, Spool, Spooled, SpoolTooNew, SpoolTorn
+from observability.records import DecisionRecord, Record
+from observability.spool import Spool, Spooled, SpoolTooNew, SpoolTorn
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+__all__ = [
+    "BadQuestion",
+    "ExportFormat",
+    "Folded",
+    "History",
+    "HistoryBusy",
+    "HistoryDamaged",
+    "HistoryForked",
+    "HistoryTooNew",
+    "HistoryUnreachable",
+    "HistoryUnwritable",
+    "ViewShape",
+    "open",
+]
 
 ExportFormat = Literal["parquet", "csv"]
 
 _FILES_AT_ONCE = 1000
 """Spool files in one transaction: bounds the memory after a long wait."""
-_CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "allow_community_extensions": "false",
-}
-_ASKING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
-_DISK_REFUSES = re.compile(
-    r"No space left|Permission denied|Read-only file system|Cannot open file|Could not write|"
-    r"Disk quota|Input/output error",
-    re.IGNORECASE,
-)
-
-
-class HistoryBusy(TryAgainLater, BlockingIOError):
-    """Another process has the history open. What was committed waits safely in the spool."""
-
-
-class HistoryDamaged(ThermodriftError, OSError):
-    """The history's file cannot be read as the DuckDB file that thermodrift wrote."""
-
-
-class HistoryUnwritable(ThermodriftError, OSError):
-    """The disk refused: no space, no permission. What was committed before is safe."""
-
-
-class HistoryTooNew(ThermodriftError, ValueError):
-    """The history was written by a newer thermodrift."""
-
-
-class HistoryForked(ThermodriftError, RuntimeError):
-    """A handle was used in another process than the one that made it."""
-
-
-class BadQuestion(ThermodriftError, ValueError):
-    """DuckDB cannot answer the SQL, or it is more than a question."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -90,6 +81,8 @@ class Folded:
     """One sentence: what was done, or why not."""
     torn: tuple[str, ...] = ()
     """Spool files that cannot be read and were set aside under these names."""
+    loss: str = ""
+    """What the history had lost when it was opened, and how much of that was brought back."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +95,17 @@ class ViewShape:
     rows: int
 
 
+def open(home: Path | str = Path(".thermodrift")) -> History:  # noqa: A001 - as a user says it
+    """The history under `home`, for notebooks: nothing is opened or locked between questions.
+
+    Raises BadConfiguration where `home` is no folder: a typing error must not make a new home.
+    """
+    place = Path(home)
+    if not place.is_dir():
+        raise BadConfiguration(f"there is no home at {place.absolute()}; name one with a history")
+    return History(place)
+
+
 class History:
     """The history under one home. Use a handle in the process that made it, from any thread.
 
@@ -112,7 +116,7 @@ class History:
         now_ns: clock that orders commits, in nanoseconds since 1970.
         steps: the history's shape; tests make older and newer ones.
 
-    Raises BadConfiguration for a home where DuckDB cannot write.
+    Raises BadConfiguration for a home where DuckDB cannot write, or whose own file is wrong.
     """
 
     def __init__(
@@ -129,12 +133,10 @@ class History:
                 f"the home must not have a question mark in its path, DuckDB cannot write there; "
                 f"came: {self._places.home}; set another home"
             )
-        self._file = self._places.history
         self._patience_s = patience_s
         self._now_ns = now_ns
-        self._steps = steps
-        self._latest = steps[-1].number
-        self._spool = Spool(self._places.spool, self._latest)
+        self._spool = Spool(self._places.spool, steps[-1].number)
+        self._ledger = LedgerFile(self._places, steps, lambda: len(self._spool.waiting()))
         self._pid = os.getpid()
 
     def commit(self, records: Sequence[Record], name: str) -> None:
@@ -168,10 +170,10 @@ class History:
         if not self._spool.waiting():
             return Folded(files=0, rows=0, left=0, because="nothing was spooled")
         try:
-            with self._locked(wait_s=0):
+            with self._ledger.locked(wait_s=0):
                 return self._fold()
-        except HistoryBusy as busy:
-            return Folded(files=0, rows=0, left=len(self._spool.waiting()), because=str(busy))
+        except TryAgainLater as later:
+            return Folded(files=0, rows=0, left=len(self._spool.waiting()), because=str(later))
 
     def ask(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """The answer to one question in SQL, over all that was committed.
@@ -182,31 +184,97 @@ class History:
         Raises BadQuestion for SQL that cannot be answered or that is no question, HistoryBusy
         while another process has the file open, HistoryDamaged, HistoryTooNew.
         """
-        self._stay_home()
-        with self._locked(self._patience_s), self._reading() as connection:
-            self._fence(connection)
-            return self._answer(connection, sql, parameters)
+        with self._reading() as duck:
+            self._ledger.fence(duck)
+            return duck.answer(sql, parameters)
+
+    def runs(self, pipeline: str | None = None) -> pa.Table:
+        """The view `runs`, of one pipeline or of all, in the order of their starts."""
+        return self._table("runs", pipeline, "started_at")
+
+    def decisions(self, pipeline: str | None = None) -> pa.Table:
+        """The view `decisions`, in the order of time."""
+        return self._table("decisions", pipeline, "decided_at")
+
+    def models(self, pipeline: str | None = None) -> pa.Table:
+        """The view `models`, in the order in which they were stored."""
+        return self._table("models", pipeline, "stored_at")
+
+    def scores(self, pipeline: str | None = None) -> pa.Table:
+        """The view `scores`, by position."""
+        return self._table("scores", pipeline, "position_from, position_to, member")
+
+    def predictions(
+        self, pipeline: str | None = None, first: int = 0, last: int | None = None
+    ) -> pa.Table:
+        """The view `predictions` from position `first` to `last` (exclusive), by position."""
+        return self._table(
+            "predictions",
+            pipeline,
+            "position",
+            ' AND "position" >= ? AND (?::BIGINT IS NULL OR "position" < ?)',
+            [first, last, last],
+        )
+
+    def _table(
+        self,
+        view: str,
+        pipeline: str | None,
+        order: str,
+        condition: str = "",
+        parameters: Sequence[object] = (),
+    ) -> pa.Table:
+        return self.ask(
+            f"SELECT * FROM {view} WHERE (?::VARCHAR IS NULL OR pipeline = ?){condition} "
+            f"ORDER BY pipeline, {order}",
+            [pipeline, pipeline, *parameters],
+        )
 
     def export(self, folder: Path, format: ExportFormat = "parquet") -> list[Path]:  # noqa: A002 - the word that users know
         """Write every public view into `folder`, one file each, all of the same moment.
 
         Returns the files' paths. Raises as `ask` does, and HistoryUnwritable.
         """
-        self._stay_home()
         if format not in ("parquet", "csv"):
             raise BadQuestion(f"history is exported as parquet or csv; came: {format!r}")
-        with self._locked(self._patience_s), self._reading() as connection, self._disk():
+        with self._reading() as duck, self._disk():
             folder.mkdir(parents=True, exist_ok=True)
             return [
-                self._export_view(connection, view, folder.absolute(), format)
+                _export_view(duck, view, folder.absolute(), format)
                 for view in migrations.PUBLIC_VIEWS
             ]
 
     def views(self) -> list[ViewShape]:
         """The public views: their columns and how many rows they have. Raises as `ask` does."""
+        with self._reading() as duck:
+            return [_shape(duck, view) for view in migrations.PUBLIC_VIEWS]
+
+    def forget(self, rules: keeping.UpkeepRules, now: datetime) -> dict[str, int]:
+        """Remove what `rules` no longer keep at `now`; rows removed by their table.
+
+        Folds first. Raises as `ask` does, and HistoryUnwritable.
+        """
         self._stay_home()
-        with self._locked(self._patience_s), self._reading() as connection:
-            return [_shape(connection, view) for view in migrations.PUBLIC_VIEWS]
+        with self._ledger.locked(self._patience_s):
+            self._fold()
+            with self._disk(), self._ledger.writing() as (duck, _):
+                with duck.transaction():
+                    removed = {
+                        each.table: int(duck.one(each.sql, [each.before]) or 0)
+                        for each in keeping.removals(rules, now)
+                    }
+                self._ledger.settle(duck, [])
+        return {table: rows for table, rows in removed.items() if rows}
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Keep thermodrift's questions and folds away, while files that they read are replaced.
+
+        Raises HistoryBusy where another holds them for longer than this handle's patience.
+        """
+        self._stay_home()
+        with self._ledger.locked(self._patience_s):
+            yield
 
     def _stay_home(self) -> None:
         if os.getpid() != self._pid:
@@ -214,24 +282,6 @@ class History:
                 f"this History was made in process {self._pid} and is used in {os.getpid()}: "
                 f"a handle does not survive a fork; make a new History in this process"
             )
-
-    # A lock of our own keeps thermodrift's processes apart: without it, processes that took turns
-    # at one file lost committed rows with some releases of DuckDB.
-    @contextmanager
-    def _locked(self, wait_s: float) -> Iterator[None]:
-        lock = self._file.with_name(f"{self._file.name}.lock")
-        with ExitStack() as stack:
-            try:
-                self._places.home.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(lock, timeout=wait_s))
-                lock.write_text(str(os.getpid()))
-            except Timeout as cause:
-                raise HistoryBusy(self._held_by(_pid_in(lock), "")) from cause
-            except OSError as cause:
-                raise HistoryUnwritable(
-                    f"{lock} cannot be locked: {cause}; give write permission to the home"
-                ) from cause
-            yield
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -242,42 +292,58 @@ class History:
             raise
         except OSError as cause:
             raise HistoryUnwritable(
-                f"the disk refused while {self._file} was at work: {cause}; make space, then run "
-                f"again: what was committed is safe in {self._spool.folder} or in the file"
+                f"the disk refused while the history in {self._places.home} was at work: {cause}; "
+                f"make space, then run again: what was committed is safe in {self._spool.folder} "
+                f"or in the history"
             ) from cause
+
+    @contextmanager
+    def _reading(self) -> Iterator[Duck]:
+        """The history, open to read, with all that was committed in it."""
+        self._stay_home()
+        with self._ledger.locked(self._patience_s), ExitStack() as stack:
+            if self._spool.waiting():
+                self._fold()
+            duck = stack.enter_context(self._ledger.reading())
+            if duck is None:
+                stack.close()
+                self._fold()
+                duck = stack.enter_context(self._ledger.reading())
+            if duck is None:
+                raise HistoryDamaged(
+                    f"the history in {self._places.home} cannot be brought up to date; "
+                    f"bring a copy back: the rows in {self._spool.folder} are whole"
+                )
+            yield duck
 
     def _fold(self) -> Folded:
         """Fold all that waits, and bring the file up to date. Call it under the lock."""
         with self._disk():
             faults.point("history.before_fold")
             self._spool.sweep()
-            paths = self._spool.waiting()
-            done = _Tally()
-            with self._writing() as connection:
+            with self._ledger.writing() as (duck, loss):
+                done = _Tally()
+                if loss is not None:
+                    self._make_up_for(duck, loss, done)
+                paths = self._spool.waiting()
                 for start in range(0, len(paths), _FILES_AT_ONCE):
-                    self._fold_some(connection, paths[start : start + _FILES_AT_ONCE], done)
-                connection.execute("CHECKPOINT")
-            faults.point("history.after_fold")
-            self._spool.remove(done.paths)
+                    commits = self._read_spool(paths[start : start + _FILES_AT_ONCE], done)
+                    fresh = _fresh(duck, commits)
+                    if fresh:
+                        with duck.transaction():
+                            _insert(duck, fresh)
+                            self._ledger.count(duck, len(fresh))
+                            faults.point("history.inside_fold")
+                    self._put_away(duck, commits)
+                    done.took(fresh)
+            self._spool.prune()
             return done.folded(left=len(self._spool.waiting()))
 
-    def _fold_some(
-        self, connection: duckdb.DuckDBPyConnection, paths: list[Path], done: _Tally
-    ) -> None:
-        """Insert the rows of the commits in `paths` and their names, in one transaction."""
-        commits = self._read_spool(paths, done)
-        known = _known(connection, [commit.name for commit in commits])
-        fresh = [commit for commit in commits if commit.name not in known]
-        if fresh:
-            connection.execute("BEGIN")
-            for table in dict.fromkeys(table for commit in fresh for table in commit.tables):
-                _append(connection, table, [r for c in fresh for r in c.tables.get(table, ())])
-            _remember(connection, [commit.name for commit in fresh])
-            faults.point("history.inside_fold")
-            connection.execute("COMMIT")
-        done.files += len(fresh)
-        done.rows += sum(commit.count for commit in fresh)
-        done.paths += [commit.path for commit in commits]
+    def _put_away(self, duck: Duck, commits: Sequence[Spooled]) -> None:
+        """Make sure of what was folded, and only then take its files out of the spool."""
+        self._ledger.settle(duck, [commit.name for commit in commits])
+        faults.point("history.after_fold")
+        self._spool.keep([commit.path for commit in commits])
 
     def _read_spool(self, paths: list[Path], done: _Tally) -> list[Spooled]:
         """The commits that can be read, in the order in which they were made."""
@@ -292,196 +358,36 @@ class History:
                 done.troubles.append(f"{trouble} (left)")
         return sorted(commits, key=lambda commit: (commit.spooled_at_ns, commit.name))
 
-    @contextmanager
-    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file, open for writing and up to date. Call it under the lock."""
-        if not self._file.exists():
-            self._create()
-        # Closing any handle of the file frees DuckDB's lock on it. So a copy is made from a handle
-        # that is opened once the file is ours, and closed only after the connection.
-        with ExitStack() as afterwards, self._connected(self._file, "READ_WRITE") as connection:
-            version = self._version(connection)
-            if 0 < version < self._latest:
-                connection.execute("CHECKPOINT")
-                raw = afterwards.enter_context(self._file.open("rb"))
-                self._keep_copy(raw, before=version + 1)
-            self._migrate(connection, version)
-            self._renew_predictions(connection)
-            yield connection
+    def _make_up_for(self, duck: Duck, loss: Loss, done: _Tally) -> None:
+        """Fold again what the spool still has of a loss, and tell of it, in one transaction.
 
-    def _create(self) -> None:
-        """Make the file aside, so that nobody ever finds half of one."""
-        aside = self._file.with_name(f".{self._file.name}.new")
-        aside.unlink(missing_ok=True)
-        aside.with_name(f"{aside.name}.wal").unlink(missing_ok=True)
-        with self._connected(aside, "READ_WRITE") as connection:
-            self._migrate(connection, 0)
-            connection.execute("CHECKPOINT")
-        aside.replace(self._file)
-        durable.sync_folder(self._file.parent)
-
-    def _migrate(self, connection: duckdb.DuckDBPyConnection, version: int) -> None:
-        steps = migrations.pending(self._steps, version)
-        if not steps:
-            return
-        connection.execute("BEGIN")
-        for step in steps:
-            for statement in step.statements:
-                connection.execute(statement)
-            connection.execute(
-                "INSERT INTO migrations VALUES (?, ?, now())", [step.number, step.name]
-            )
-        connection.execute("COMMIT")
-
-    def _keep_copy(self, raw: BinaryIO, before: int) -> None:
-        """Copy the file beside itself, as it is before step `before`."""
-        copy = self._file.with_name(f"{self._file.stem}.before-{before}{self._file.suffix}")
-        aside = copy.with_name(f".{copy.name}.new")
-        with aside.open("wb") as target:
-            shutil.copyfileobj(raw, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
-        aside.replace(copy)
-        durable.sync_folder(copy.parent)
-
-    def _version(self, connection: duckdb.DuckDBPyConnection) -> int:
-        """The last step that the file has had; 0 for an empty file."""
-        tables = {name for (name,) in connection.execute(_TABLES).fetchall()}
-        if "migrations" not in tables:
-            if tables:
-                raise HistoryDamaged(
-                    f"{self._file} holds other tables and no history: move it away, "
-                    f"or set another home"
-                )
-            return 0
-        found = connection.execute("SELECT max(number) FROM migrations").fetchone()
-        version = int(found[0]) if found and found[0] is not None else 0
-        if version > self._latest:
-            raise HistoryTooNew(
-                f"{self._file} is of version {version} and this thermodrift knows up to "
-                f"{self._latest}: use the newer thermodrift, or set another home"
-            )
-        return version
-
-    def _renew_predictions(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make the stored view fit the files, for those who open the history by themselves."""
-        query = self._predictions_query(connection)
-        if query == _stored_query(connection):
-            return
-        connection.execute("BEGIN")
-        connection.execute(f"CREATE OR REPLACE VIEW predictions AS {query}")
-        connection.execute(f"COMMENT ON VIEW predictions IS {migrations.quoted(query)}")
-        connection.execute("COMMIT")
-
-    def _predictions_query(self, connection: duckdb.DuckDBPyConnection) -> str:
-        folders = sorted(self._places.pipelines.glob("*/predictions"))
-        samples = [path for folder in folders if (path := _any_parquet(folder))]
-        pattern = f"{glob.escape(str(self._places.pipelines))}/*/predictions/*.parquet"
-        kinds = [kind for path in samples for kind in _label_kinds(connection, path)]
-        return migrations.predictions_query(pattern if samples else None, migrations.widest(kinds))
-
-    @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file, open to read and up to date. Call it under the lock."""
-        if self._spool.waiting() or not self._file.exists():
-            self._fold()
-        with ExitStack() as stack:
-            connection = stack.enter_context(self._connected(self._file, "READ_ONLY"))
-            if self._version(connection) < self._latest:
-                stack.close()
-                self._fold()
-                connection = stack.enter_context(self._connected(self._file, "READ_ONLY"))
-            query = self._predictions_query(connection)
-            if query != _stored_query(connection):
-                connection.execute(f"CREATE TEMP VIEW predictions AS {query}")
-            yield connection
-
-    @contextmanager
-    def _connected(
-        self, path: Path, mode: Literal["READ_ONLY", "READ_WRITE"]
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that is closed on every way out; DuckDB's errors become our own."""
-        try:
-            connection = duckdb.connect(str(path), config={**_CONFIG, "access_mode": mode})
-            try:
-                connection.execute("SET TimeZone = 'UTC'")
-                yield connection
-            finally:
-                connection.close()
-        except duckdb.Error as cause:
-            raise self._named(cause) from cause
-
-    def _named(self, error: duckdb.Error) -> ThermodriftError:
-        """Our error for one of DuckDB's."""
-        text = _short(error)
-        if "Could not set lock" in text:
-            found = re.search(r"lock is held in (.*?) ?\(PID (\d+)\)", text)
-            return HistoryBusy(
-                self._held_by(found[2], found[1]) if found else self._held_by("", "")
-            )
-        if "different configuration than existing" in text:
-            return HistoryBusy(self._held_by(str(os.getpid()), "this very process"))
-        if _DISK_REFUSES.search(text):
-            return HistoryUnwritable(
-                f"the disk refused {self._file}: {text}; make space or give permission, then run "
-                f"again: what was committed is safe"
-            )
-        return HistoryDamaged(
-            f"{self._file} cannot be used: {text}; move it aside or bring a copy back: "
-            f"the rows in {self._spool.folder} are whole and will be folded in"
-        )
-
-    def _held_by(self, pid: str, program: str) -> str:
-        who = f"process {pid}" if pid else "another process"
-        what = f" ({program})" if program else ""
-        waiting = _counted(len(self._spool.waiting()), "spooled commit")
-        return (
-            f"{self._file} is open in {who}{what}: close it there, then try again; "
-            f"nothing is lost, {waiting} in {self._spool.folder}"
-        )
-
-    def _fence(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Leave a question nothing to reach but the history and the pipelines' files.
-
-        Without external access it does not see the variables of the program that asks, either.
+        The commits that were folded last may still wait: they are of the loss, all others are new.
         """
-        pipelines = str(self._places.pipelines)
-        allowed = ", ".join(
-            migrations.quoted(f"{folder}/")
-            for folder in dict.fromkeys([pipelines, glob.escape(pipelines)])
+        waiting = [path for path in self._spool.waiting() if path.stem in loss.latest]
+        fresh = _fresh(duck, self._read_spool([*self._spool.kept(), *waiting], done))
+        lost = max(0, loss.count - len(fresh))
+        done.loss = (
+            f"{loss.because}; {len(fresh)} of the {loss.count} missing were folded in again "
+            f"from kept spool files, {lost} are lost"
         )
-        connection.execute(f"SET allowed_directories = [{allowed}]")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-
-    def _answer(
-        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]
-    ) -> pa.Table:
-        try:
-            _check_is_question(connection, sql)
-            return connection.execute(sql, list(parameters)).to_arrow_table()
-        except duckdb.Error as cause:
-            if "Corrupt database file" in str(cause) or isinstance(
-                cause, (duckdb.FatalException, duckdb.InternalException)
-            ):
-                raise
-            raise BadQuestion(_short(cause)) from cause
-
-    def _export_view(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        view: str,
-        folder: Path,
-        format: ExportFormat,  # noqa: A002 - as in export
-    ) -> Path:
-        path = folder / f"{view}.{format}"
-        aside = folder / f".{path.name}.aside"
-        options = "FORMAT parquet" if format == "parquet" else "FORMAT csv, HEADER"
-        connection.execute(
-            f"COPY (SELECT * FROM {view}) TO {migrations.quoted(str(aside))} ({options})"
+        facts = {"missing": loss.count, "refolded": len(fresh), "lost": lost}
+        told = Decision(question="history", yes=False, because=done.loss, facts=facts)
+        now_ns = self._now_ns()
+        row = DecisionRecord.of(
+            told,
+            decided_at=datetime.fromtimestamp(now_ns / 1e9, UTC),
+            pipeline="",
+            run_id="",
+            position=0,
         )
-        aside.replace(path)
-        return path
+        path = self._spool.write([row], f"history.loss.{loss.number}", now_ns)
+        fresh.append(self._spool.read(path))
+        with duck.transaction():
+            _insert(duck, fresh)
+            self._ledger.recover(duck)
+            faults.point("history.inside_fold")
+        self._put_away(duck, fresh)
+        done.took(fresh)
 
 
 class _Tally:
@@ -490,109 +396,60 @@ class _Tally:
     def __init__(self) -> None:
         self.files = 0
         self.rows = 0
-        self.paths: list[Path] = []
+        self.loss = ""
         self.torn: list[str] = []
         self.troubles: list[str] = []
 
+    def took(self, commits: Sequence[Spooled]) -> None:
+        self.files += len(commits)
+        self.rows += sum(commit.count for commit in commits)
+
     def folded(self, left: int) -> Folded:
         done = f"folded {_counted(self.files, 'commit')} of {_counted(self.rows, 'row')}"
-        because = "; ".join([done, *self.troubles])
-        return Folded(self.files, self.rows, left, because, tuple(self.torn))
+        because = "; ".join([done, *filter(None, [self.loss]), *self.troubles])
+        return Folded(self.files, self.rows, left, because, tuple(self.torn), self.loss)
 
 
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-_TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
-
-
-def _known(connection: duckdb.DuckDBPyConnection, names: list[str]) -> set[str]:
-    """Those of `names` that are folded already."""
-    found = connection.execute(
-        "SELECT name FROM folded WHERE name IN (SELECT unnest(?::VARCHAR[]))", [names]
+def _fresh(duck: Duck, commits: Sequence[Spooled]) -> list[Spooled]:
+    """Those of `commits` that are not folded yet."""
+    found = duck.execute(
+        "SELECT name FROM folded WHERE name IN (SELECT unnest(?::VARCHAR[]))",
+        [[commit.name for commit in commits]],
     )
-    return {name for (name,) in found.fetchall()}
+    known = {name for (name,) in found}
+    return [commit for commit in commits if commit.name not in known]
 
 
-def _remember(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
-    connection.execute("INSERT INTO folded SELECT unnest(?::VARCHAR[]), now()", [names])
+def _insert(duck: Duck, commits: Sequence[Spooled]) -> None:
+    """Insert the rows of `commits`, and their names, by which they are known ever after."""
+    for table in dict.fromkeys(table for commit in commits for table in commit.tables):
+        duck.append(table, [row for each in commits for row in each.tables.get(table, ())])
+    names = [commit.name for commit in commits]
+    duck.execute("INSERT INTO folded SELECT unnest(?::VARCHAR[]), now()", [names])
 
 
-def _append(
-    connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Mapping[str, Cell]]
-) -> None:
-    """Insert `rows` in bulk; a column that none of them has is NULL."""
-    import pyarrow as pa
-
-    names = dict.fromkeys(name for row in rows for name in row)
-    incoming = pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
-    connection.register("incoming", incoming)
-    connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming')
-    connection.unregister("incoming")
-
-
-def _stored_query(connection: duckdb.DuckDBPyConnection) -> str | None:
-    """The query that the stored view `predictions` was made from: it is the view's comment."""
-    found = connection.execute(
-        "SELECT comment FROM duckdb_views() WHERE view_name = 'predictions' AND NOT temporary"
-    ).fetchone()
-    return found[0] if found else None
-
-
-def _any_parquet(folder: Path) -> Path | None:
-    """One Parquet file of `folder`, without listing thousands."""
-    try:
-        with os.scandir(folder) as entries:
-            return next((Path(e.path) for e in entries if e.name.endswith(".parquet")), None)
-    except OSError:  # a pipeline that is being removed
-        return None
-
-
-def _label_kinds(connection: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
-    """DuckDB's types of the labels and predictions in one file; text for one it cannot read."""
-    try:
-        described = connection.execute(
-            "DESCRIBE SELECT * FROM read_parquet(?)", [glob.escape(str(path))]
-        ).fetchall()
-    except duckdb.Error:  # a question of the predictions will say so; others need not suffer
-        return ["VARCHAR"]
-    return [row[1] for row in described if row[0] in migrations.LABEL_COLUMNS]
-
-
-def _shape(connection: duckdb.DuckDBPyConnection, view: str) -> ViewShape:
-    columns = connection.execute(f"DESCRIBE {view}").fetchall()
-    counted = connection.execute(f"SELECT count(*) FROM {view}").fetchone()
+def _shape(duck: Duck, view: str) -> ViewShape:
+    columns = duck.execute(f"DESCRIBE {view}")
     return ViewShape(
         name=view,
         columns={column[0]: column[1] for column in columns},
-        rows=int(counted[0]) if counted else 0,
+        rows=int(duck.one(f"SELECT count(*) FROM {view}")),
     )
 
 
-def _check_is_question(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise BadQuestion unless `sql` is one statement that only reads."""
-    # PIVOT is parsed into a helper without a text of its own and the question.
-    statements = [each for each in connection.extract_statements(sql) if each.query.strip()]
-    asked = statements or connection.extract_statements(sql)[-1:]
-    if len(asked) != 1:
-        raise BadQuestion(f"ask one question at a time; came: {len(asked)} statements")
-    if asked[0].type not in _ASKING:
-        raise BadQuestion(
-            f"the history is only ever appended to, by thermodrift: ask with SELECT; "
-            f"came: {asked[0].type.name}"
-        )
-
-
-def _short(error: duckdb.Error) -> str:
-    """DuckDB's text on one line, without its drawing of the place."""
-    text = str(error).split("\n\nLINE ")[0].split(". See also https")[0]
-    return " ".join(text.split())[:500]
-
-
-def _pid_in(lock: Path) -> str:
-    """The process that wrote its id into the lock's file, or nothing."""
-    try:
-        return lock.read_text().strip()
-    except OSError:
-        return ""
+def _export_view(
+    duck: Duck,
+    view: str,
+    folder: Path,
+    format: ExportFormat,  # noqa: A002 - as in export
+) -> Path:
+    path = folder / f"{view}.{format}"
+    aside = folder / f".{path.name}.aside"
+    options = "FORMAT parquet" if format == "parquet" else "FORMAT csv, HEADER"
+    duck.execute(f"COPY (SELECT * FROM {view}) TO {migrations.quoted(str(aside))} ({options})")
+    aside.replace(path)
+    return path

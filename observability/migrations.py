@@ -171,9 +171,10 @@ _COSTS = (
     """INSERT INTO fold_marks SELECT count(*), now() FROM folded""",
 )
 
-# One run of a pipeline goes at a time, so a run without an end was killed if another came after.
+# One run of a pipeline goes at a time, so a run without an end was killed if another began later.
+# A sum of joules of which some are unknown would pass for the whole: it is unknown.
 # What waiting cost is told by the comparison that ended it: on the same newest rows, the model that
-# waited against the one that served meanwhile.
+# waited against the one that served meanwhile. A model that was kept would not have served sooner.
 _COST_VIEWS = (
     """CREATE OR REPLACE VIEW costs AS
        SELECT "at" AS began_at, pipeline, run_id, request_id, "position", work, version, seconds,
@@ -181,11 +182,12 @@ _COST_VIEWS = (
        FROM cost_rows""",
     """CREATE OR REPLACE VIEW runs AS
        WITH ordered AS (
-           SELECT *, row_number() OVER (PARTITION BY pipeline, run_id ORDER BY "at", rowid) AS nth
+           SELECT *, row_number() OVER (PARTITION BY pipeline ORDER BY "at", rowid) AS nth
            FROM run_rows),
        told AS (
            SELECT pipeline, run_id,
                min("at") FILTER (event = 'started') AS started_at,
+               max(nth) FILTER (event = 'started') AS last_start,
                max("at") FILTER (event = 'ended') AS last_end,
                arg_max(event, nth) = 'ended' AS ended,
                arg_max(coalesce(outcome, 'ended'), nth) AS outcome,
@@ -200,16 +202,16 @@ _COST_VIEWS = (
                arg_max(host, nth) AS host
            FROM ordered GROUP BY pipeline, run_id),
        heavy AS (
-           SELECT pipeline, run_id, sum(seconds) AS fit_s, sum(joules) AS fit_joules
+           SELECT pipeline, run_id, sum(seconds) AS fit_s,
+               CASE WHEN count(joules) = count(*) THEN sum(joules) END AS fit_joules
            FROM cost_rows GROUP BY pipeline, run_id),
        followed AS (
-           SELECT *, lead(started_at) OVER (
-               PARTITION BY pipeline ORDER BY started_at, run_id) AS next_started_at
+           SELECT *, last_start < max(last_start) OVER (PARTITION BY pipeline) AS outlived
            FROM told)
        SELECT f.pipeline, f.run_id, f.started_at,
            CASE WHEN f.ended THEN f.last_end END AS ended_at,
            CASE WHEN f.ended THEN f.outcome
-                WHEN f.next_started_at IS NOT NULL THEN 'killed' ELSE 'running' END AS outcome,
+                WHEN f.outlived THEN 'killed' ELSE 'running' END AS outcome,
            f.because, f.position_from, f.position_to, f.records, f.learned, f.rejected,
            f.seconds, f.cpu_s, h.fit_s, h.fit_joules, f.host
        FROM followed f
@@ -220,45 +222,68 @@ _COST_VIEWS = (
            energy_j
        FROM gpu_reading_rows""",
     """CREATE OR REPLACE VIEW deferrals AS
-       WITH waits AS (
-           SELECT pipeline, request_id, asked_at, settled_at, state, deferrals,
-               waited_s AS deferred_s, position_asked, position_settled,
-               position_settled - position_asked AS records_deferred, because
-           FROM requests WHERE deferrals > 0),
+       WITH ordered AS (
+           SELECT *, row_number() OVER (
+               PARTITION BY pipeline, request_id ORDER BY "at", rowid) AS nth
+           FROM request_rows),
+       latest AS (
+           SELECT pipeline, request_id, max("position") AS position_to,
+               arg_max(run_id, nth) AS run_id,
+               coalesce(arg_max(waited_s, nth) FILTER (event = 'started'),
+                   arg_max(waited_s, nth)) AS deferred_s
+           FROM ordered GROUP BY pipeline, request_id),
+       waits AS (
+           SELECT r.pipeline, r.request_id, l.run_id, r.asked_at, r.settled_at, r.state,
+               r.deferrals, l.deferred_s, r.position_asked, l.position_to,
+               l.position_to - r.position_asked AS records_deferred, r.because
+           FROM requests r JOIN latest l
+               ON l.pipeline = r.pipeline AND l.request_id = r.request_id
+           WHERE r.deferrals > 0),
+       ranges AS (
+           SELECT *, position_to - position_from AS n FROM score_rows
+           WHERE member = 'served' AND metric IN ('accuracy', 'mae') AND "value" IS NOT NULL),
        served AS (
            SELECT w.pipeline, w.request_id, s.metric,
-               avg(s."value") FILTER (s.position_to <= w.position_asked) AS served_before,
-               avg(s."value") FILTER (
-                   s.position_from >= w.position_asked
-                   AND s.position_to <= w.position_settled) AS served_during,
-               avg(s."value") FILTER (s.position_from >= w.position_settled) AS served_after
-           FROM waits w JOIN score_rows s ON s.pipeline = w.pipeline AND s.member = 'served'
-               AND s.metric IN ('accuracy', 'mae')
+               sum(s."value" * s.n) FILTER (s.position_to <= w.position_asked)
+                   / sum(s.n) FILTER (s.position_to <= w.position_asked) AS served_before,
+               sum(s."value" * s.n) FILTER (
+                   s.position_from >= w.position_asked AND s.position_to <= w.position_to)
+                   / sum(s.n) FILTER (
+                   s.position_from >= w.position_asked AND s.position_to <= w.position_to)
+                   AS served_during,
+               sum(s."value" * s.n) FILTER (
+                   s.position_from >= w.position_to AND w.settled_at IS NOT NULL)
+                   / sum(s.n) FILTER (
+                   s.position_from >= w.position_to AND w.settled_at IS NOT NULL) AS served_after
+           FROM waits w JOIN ranges s ON s.pipeline = w.pipeline
                AND s.position_to > w.position_asked - w.records_deferred
-               AND s.position_from < w.position_settled + w.records_deferred
+               AND s.position_from < w.position_to + w.records_deferred
            GROUP BY w.pipeline, w.request_id, s.metric),
        compared AS (
            SELECT w.pipeline, w.request_id, s.metric,
                any_value(s."value") FILTER (s.member = 'holdout:champion') AS champion_score,
                any_value(s."value") FILTER (s.member = 'holdout:challenger') AS challenger_score
            FROM waits w JOIN score_rows s
-               ON s.pipeline = w.pipeline AND s.position_to = w.position_settled
-               AND s.metric IN ('accuracy', 'mae')
-           GROUP BY w.pipeline, w.request_id, s.metric)
+               ON s.pipeline = w.pipeline AND s.run_id = w.run_id
+               AND s.position_to = w.position_to AND s.metric IN ('accuracy', 'mae')
+               AND s.member IN ('holdout:champion', 'holdout:challenger')
+           WHERE w.state IN ('promoted', 'kept')
+           GROUP BY w.pipeline, w.request_id, s.metric),
+       gained AS (
+           SELECT *, CASE metric WHEN 'accuracy' THEN challenger_score - champion_score
+               WHEN 'mae' THEN champion_score - challenger_score END AS lost_per_record
+           FROM compared)
        SELECT w.pipeline, w.request_id, w.asked_at, w.settled_at, w.state, w.deferrals,
-           w.deferred_s, w.records_deferred, coalesce(c.metric, s.metric) AS metric,
+           w.deferred_s, w.records_deferred, coalesce(g.metric, s.metric) AS metric,
            s.served_before, s.served_during, s.served_after,
-           c.champion_score, c.challenger_score,
-           CASE c.metric WHEN 'accuracy' THEN c.challenger_score - c.champion_score
-                WHEN 'mae' THEN c.champion_score - c.challenger_score END AS lost_per_record,
-           CASE c.metric WHEN 'accuracy' THEN c.challenger_score - c.champion_score
-                WHEN 'mae' THEN c.champion_score - c.challenger_score
-                END * w.records_deferred AS lost,
+           g.champion_score, g.challenger_score, g.lost_per_record,
+           CASE w.state WHEN 'promoted' THEN g.lost_per_record * w.records_deferred
+               WHEN 'kept' THEN 0.0 END AS lost,
            w.because
        FROM waits w
        LEFT JOIN served s ON s.pipeline = w.pipeline AND s.request_id = w.request_id
-       LEFT JOIN compared c ON c.pipeline = w.pipeline AND c.request_id = w.request_id
-           AND c.metric = coalesce(s.metric, c.metric)""",
+       LEFT JOIN gained g ON g.pipeline = w.pipeline AND g.request_id = w.request_id
+           AND g.metric = coalesce(s.metric, g.metric)""",
 )
 
 MIGRATIONS = (
@@ -308,8 +333,10 @@ LABEL_COLUMNS = ("label", "online", "batch", "baseline", "served")
 _PROBABILITY_COLUMNS = ("online_probability", "batch_probability", "served_probability")
 
 
-def predictions_query(pattern: str | None, kind: LabelType) -> str:
+def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[str] = ()) -> str:
     """The query of the view `predictions` over the Parquet files that match `pattern`.
+
+    Files in `replaced` are left out: others hold their rows.
 
     Not a step, because DuckDB freezes a view's types, and these follow the files: `kind` is the
     type of labels. The types are named here, so that DuckDB need not open every file to find them,
@@ -327,9 +354,11 @@ def predictions_query(pattern: str | None, kind: LabelType) -> str:
         for name, each in kinds.items()
     )
     columns = ", ".join(f'"{name}"' for name in kinds)
+    left_out = ", ".join(quoted(path) for path in replaced)
     return (
         f"SELECT parse_path(filename)[-3] AS pipeline, {columns} FROM read_parquet("
         f"{quoted(pattern)}, schema = MAP {{{schema}}}, hive_partitioning = false)"
+        + (f" WHERE filename NOT IN ({left_out})" if replaced else "")
     )
 
 

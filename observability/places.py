@@ -2,7 +2,9 @@
 
 HOME/
   key                          32 random bytes that sign models and checkpoints
+  thermodrift.toml             what belongs to the whole installation; need not be there
   history.duckdb               the one spine, with history.spool/ beside it
+  history.mark                 how far the file had come, to notice what it loses
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
@@ -63,8 +65,16 @@ class Places:
         return self.home / "key"
 
     @property
+    def settings(self) -> Path:
+        return self.home / "thermodrift.toml"
+
+    @property
     def history(self) -> Path:
         return self.home / "history.duckdb"
+
+    @property
+    def mark(self) -> Path:
+        return self.home / "history.mark"
 
     @property
     def spool(self) -> Path:

@@ -27,6 +27,11 @@ Rows = Mapping[str, Sequence[Mapping[str, Cell]]]
 """Rows in order, by the name of their table."""
 
 NAME = re.compile(r"[a-z0-9._-]{1,200}")
+KEPT_FILES = 1000
+KEPT_BYTES = 64 << 20
+KEPT_DAYS = 7
+"""How much is kept of what was folded; a commit's name is known for longer (see `keeping`)."""
+_NS_PER_DAY = 86_400 * 10**9
 _ASIDE_IS_STALE_S = 3600.0
 _BEYOND_64_BITS = 2**63
 
@@ -68,9 +73,12 @@ class Spool:
     folder: Path
     version: int
 
-    def write(self, records: Sequence[Record], name: str, now_ns: int) -> None:
-        """Write one commit, durably. Raises ValueError for a bad name or a number that cannot be
-        kept, OSError where the disk refuses."""
+    def write(self, records: Sequence[Record], name: str, now_ns: int) -> Path:
+        """Write one commit, durably; its file.
+
+        Raises ValueError for a bad name or a number that cannot be kept, OSError where the disk
+        refuses.
+        """
         if not NAME.fullmatch(name):
             raise ValueError(
                 f"a commit's name is 1 to 200 of a-z, 0-9, '.', '_' and '-'; came: {name!r}"
@@ -79,15 +87,13 @@ class Spool:
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True)
             durable.sync_folder(self.folder.parent)
-        durable.write(self.folder / f"{name}.json", content)
+        path = self.folder / f"{name}.json"
+        durable.write(path, content)
+        return path
 
     def waiting(self) -> list[Path]:
         """The files that wait, oldest first."""
-        aged = []
-        for path in self.folder.glob("*.json"):
-            with suppress(FileNotFoundError):  # another process folded it just now
-                aged.append((path.stat().st_mtime_ns, path))
-        return [path for _, path in sorted(aged)]
+        return _aged(self.folder)
 
     def read(self, path: Path) -> Spooled:
         """The commit in `path`. Raises SpoolTorn, SpoolTooNew, or OSError."""
@@ -111,10 +117,30 @@ class Spool:
         path.replace(torn)
         return torn
 
-    def remove(self, paths: Iterable[Path]) -> None:
-        """Remove files whose rows the history holds; one that is gone already is no matter."""
+    @property
+    def kept_folder(self) -> Path:
+        """Where files are kept after their rows are in the history, should that lose some."""
+        return self.folder / "kept"
+
+    def kept(self) -> list[Path]:
+        """The files whose rows the history holds, oldest first."""
+        return _aged(self.kept_folder)
+
+    def keep(self, paths: Iterable[Path]) -> None:
+        """Put files away whose rows the history holds; one that is gone already is no matter."""
+        self.kept_folder.mkdir(exist_ok=True)
         for path in paths:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                path.replace(self.kept_folder / path.name)
+
+    def prune(self) -> None:
+        """Remove kept files beyond the newest: so many, so old, so large together."""
+        oldest_ns, size = time.time_ns() - KEPT_DAYS * _NS_PER_DAY, 0
+        for count, path in enumerate(reversed(self.kept())):
+            stat = path.stat()
+            size += stat.st_size
+            if count >= KEPT_FILES or size > KEPT_BYTES or stat.st_mtime_ns < oldest_ns:
+                path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what killed writers left aside an hour ago or more.
@@ -125,6 +151,15 @@ class Spool:
             with suppress(FileNotFoundError):  # its writer renamed it meanwhile
                 if time.time() - aside.stat().st_mtime > _ASIDE_IS_STALE_S:
                     aside.unlink()
+
+
+def _aged(folder: Path) -> list[Path]:
+    """The spool files in `folder`, oldest first."""
+    aged = []
+    for path in folder.glob("*.json"):
+        with suppress(FileNotFoundError):  # another process folded it just now
+            aged.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(aged)]
 
 
 def _document(records: Sequence[Record], version: int, now_ns: int) -> bytes:

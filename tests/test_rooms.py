@@ -26,17 +26,17 @@ ROOMS = ("observability", "power", "models", "flows")
 HOUSE: dict[str, dict[str, str]] = {
     "ground": {
         # Open to every file: of the whole house in observability, else of its own room.
-        "observability": "decision errors log_names records",
+        "observability": "decision errors history_errors log_names records",
         "models": "example factory pickling",
     },
     "sill": {
         # Open to doors and desks, in the same way: what they share, such as disk and console.
-        "observability": "durable faults places console",
+        "observability": "console durable faults places toml",
         "power": "twin",
         "models": "seal",
     },
     "pure": {
-        "observability": "drift worth migrations",
+        "observability": "drift keeping migrations worth",
         "power": "energy gate forecast",
         "models": "cells columns formats intake promotion survey",
     },
@@ -45,9 +45,9 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
-        "observability": "spool",
+        "observability": "duck home_file ledger_file prediction_view spool",
         "power": "child",
-        "models": "parquet text text_file",
+        "models": "compaction log_files parquet text text_file",
     },
     "door": {
         "observability": "history reports",
@@ -61,8 +61,8 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
-        "flows": "beginning configuration cycle desk doctor drift_view embedded learn pipeline"
-        " power_source progress retrain session settings state status stopping summary template"
+        "flows": "beginning configuration cycle desk doctor drift_view embedded learn metering"
+        " pipeline power_source progress retrain session settings state status stopping summary template"
         " watch",
     },
 }
@@ -76,8 +76,14 @@ KINDS = {
 }
 
 PART_OF = {
+    "observability.duck": "observability.history",
+    "observability.home_file": "observability.history",
+    "observability.ledger_file": "observability.history",
+    "observability.prediction_view": "observability.history",
     "observability.spool": "observability.history",
     "power.child": "power.nvml",
+    "models.compaction": "models.predictions",
+    "models.log_files": "models.predictions",
     "models.parquet": "models.stream",
     "models.text": "models.stream",
     "models.text_file": "models.stream",

@@ -45,8 +45,8 @@ def count(history: History, view: str = "scores") -> int:
 
 
 def spooled(home: Path) -> list[str]:
-    """Names of what lies in the spool."""
-    return sorted(path.name for path in (home / "history.spool").glob("*"))
+    """Names of what waits in the spool, or was set aside there."""
+    return sorted(path.name for path in (home / "history.spool").iterdir() if path.is_file())
 
 
 def test_a_committed_row_is_answered(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from observability.duck import Duck
 from observability.history import History, HistoryBusy
+from observability.ledger_file import LedgerFile
 from observability.migrations import MIGRATIONS, Migration
 from tests.observability.history_makers import make_score, python, rows_of
 
@@ -91,7 +92,7 @@ def test_processes_that_commit_and_fold_at_once_lose_and_double_nothing(tmp_path
     assert [""] * 4 == [writer.communicate()[1] for writer in writers]
     expected = sorted(2 * [writer * 1000 + i for writer in range(4) for i in range(40)])
     assert expected == positions(tmp_path)
-    assert [] == list((tmp_path / "history.spool").iterdir())
+    assert [] == list((tmp_path / "history.spool").glob("*.json"))
 
 
 def test_an_analysts_open_session_stops_nobody(tmp_path: Path) -> None:
@@ -137,6 +138,8 @@ KILLS = [
     ("history.before_fold=kill", 3, False),
     ("history.inside_fold=kill", 3, False),
     ("history.inside_fold=kill", 3, True),
+    ("history.before_checkpoint=kill", 3, False),
+    ("history.before_checkpoint=kill", 3, True),
     ("history.after_fold=kill", 3, False),
     ("history.after_fold=kill", 3, True),
 ]
@@ -169,14 +172,14 @@ def test_a_copy_for_an_upgrade_does_not_let_others_in(
     History(tmp_path).ask("SELECT 1")
     number = len(MIGRATIONS) + 1
     steps = (*MIGRATIONS, Migration(number, "later", ("CREATE TABLE later (x BIGINT)",)))
-    migrate, errors = History._migrate, []
+    migrate, errors = LedgerFile._migrate, []
 
-    def migrate_while_another_tries(self: History, connection: Any, version: int) -> None:
+    def migrate_while_another_tries(self: LedgerFile, duck: Duck, version: int) -> None:
         assert (tmp_path / f"history.before-{number}.duckdb").exists()
         errors.append(python(ANALYST, tmp_path / "history.duckdb", "writes").communicate("\n")[1])
-        migrate(self, connection, version)
+        migrate(self, duck, version)
 
-    monkeypatch.setattr(History, "_migrate", migrate_while_another_tries)
+    monkeypatch.setattr(LedgerFile, "_migrate", migrate_while_another_tries)
     assert 0 == History(tmp_path, steps=steps).ask("FROM later").num_rows
     assert ["Could not set lock" in error for error in errors] == [True]
 

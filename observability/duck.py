@@ -1,0 +1,142 @@
+"""DuckDB itself: the one file that imports it. Connections that close, errors in our own words.
+
+A part of the door `history`. It knows no table of ours: it runs SQL, inserts rows in bulk, and
+answers a question so that the question can neither write nor reach out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import duckdb
+
+from observability.errors import ThermodriftError
+from observability.history_errors import BadQuestion
+from observability.migrations import quoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Mode = Literal["READ_ONLY", "READ_WRITE"]
+Telling = Callable[[str], ThermodriftError]
+"""Makes our error of DuckDB's text."""
+
+_CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+}
+_ASKING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+class Duck:
+    """One open connection. Errors leave it as DuckDB's own; `opened` turns them into ours."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement; its rows."""
+        return self._connection.execute(sql, list(parameters)).fetchall()
+
+    def one(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        """The first cell of the first row; None where there is no row."""
+        found = self._connection.execute(sql, list(parameters)).fetchone()
+        return None if found is None else found[0]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of what is run inside, or nothing of it."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(duckdb.Error):  # what failed has often ended the transaction by itself
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Insert `rows` in bulk; a column that none of them has is NULL."""
+        import pyarrow as pa
+
+        names = dict.fromkeys(name for row in rows for name in row)
+        incoming = pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+        self._connection.register("incoming", incoming)
+        self._connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM incoming')
+        self._connection.unregister("incoming")
+
+    def parquet_columns(self, pattern: str) -> Mapping[str, str] | None:
+        """DuckDB's type of each column of a Parquet file; None where it cannot be read."""
+        try:
+            described = self.execute("DESCRIBE SELECT * FROM read_parquet(?)", [pattern])
+        except duckdb.Error:
+            return None
+        return {row[0]: row[1] for row in described}
+
+    def fence(self, folders: Sequence[str]) -> None:
+        """Leave what follows nothing to reach but this database and what lies in `folders`.
+
+        Without external access it does not see the variables of the program that asks, either.
+        """
+        allowed = ", ".join(quoted(folder) for folder in dict.fromkeys(folders))
+        self._connection.execute(f"SET allowed_directories = [{allowed}]")
+        self._connection.execute("SET enable_external_access = false")
+        self._connection.execute("SET lock_configuration = true")
+
+    def answer(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
+        """The answer to one question. Raises BadQuestion where there is none."""
+        try:
+            self._check_is_question(sql)
+            return self._connection.execute(sql, list(parameters)).to_arrow_table()
+        except duckdb.Error as cause:
+            if _is_our_trouble(cause):
+                raise
+            raise BadQuestion(_short(cause)) from cause
+
+    def _check_is_question(self, sql: str) -> None:
+        """Raise BadQuestion unless `sql` is one statement that only reads."""
+        found = self._connection.extract_statements(sql)
+        # PIVOT is parsed into a helper without a text of its own and the question.
+        asked = [each for each in found if each.query.strip()] or found[-1:]
+        if len(asked) != 1:
+            raise BadQuestion(f"ask one question at a time; came: {len(asked)} statements")
+        if asked[0].type not in _ASKING:
+            raise BadQuestion(
+                f"the history is only ever appended to, by thermodrift: ask with SELECT; "
+                f"came: {asked[0].type.name}"
+            )
+
+
+@contextmanager
+def opened(database: Path | None, mode: Mode, tell: Telling) -> Iterator[Duck]:
+    """A connection to the file `database`, or in memory; closed on every way out.
+
+    What DuckDB raises inside the block is raised as `tell` makes it of its text.
+    """
+    name = ":memory:" if database is None else str(database)
+    try:
+        connection = duckdb.connect(name, config={**_CONFIG, "access_mode": mode})
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield Duck(connection)
+        finally:
+            connection.close()
+    except duckdb.Error as cause:
+        raise tell(_short(cause)) from cause
+
+
+def _is_our_trouble(error: duckdb.Error) -> bool:
+    """Whether it is the database that is ill, and not the question."""
+    return isinstance(error, (duckdb.FatalException, duckdb.InternalException)) or (
+        "Corrupt database file" in str(error)
+    )
+
+
+def _short(error: duckdb.Error) -> str:
+    """DuckDB's text on one line, without its drawing of the place."""
+    text = str(error).split("\n\nLINE ")[0].split(". See also https")[0]
+    return " ".join(text.split())[:500]

@@ -1,0 +1,310 @@
+"""The DuckDB file under a home: taken, opened, brought up to date, and watched for loss.
+
+A part of the door `history`. Only one process at a time may have a DuckDB file open, so a lock of
+our own keeps thermodrift's processes apart, and an analyst's session is named, never waited for.
+DuckDB opens a file whose write-ahead log was emptied, cut or changed without a word, and without
+the rows in it; so a mark beside the file says how many commits it has had.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+from observability import durable, faults, migrations, prediction_view
+from observability.duck import Duck, Mode, opened
+from observability.errors import ThermodriftError
+from observability.history_errors import (
+    HistoryBusy,
+    HistoryDamaged,
+    HistoryTooNew,
+    HistoryUnwritable,
+)
+from observability.places import Places
+
+_TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
+_NUMBER = "SELECT coalesce(max(number), 0) FROM fold_marks"
+_DISK_REFUSES = re.compile(
+    r"No space left|Permission denied|Read-only file system|Cannot open file|Could not write|"
+    r"Disk quota|Input/output error",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Commits that the file has had and has no more."""
+
+    number: int
+    """How many commits it has had, which names this loss."""
+    count: int
+    latest: frozenset[str]
+    """Names of those that were folded last: they may still wait in the spool as well."""
+    because: str
+
+
+@dataclass(frozen=True)
+class _Log:
+    """A write-ahead log that was left: a copy of it, as it was before the file was opened."""
+
+    copy: Path
+    is_readable: bool
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """How far the file had come."""
+
+    number: int = 0
+    latest: tuple[str, ...] = ()
+
+
+class LedgerFile:
+    """The file, by its places. Every method but `locked` wants the lock held.
+
+    `waiting` counts what is in the spool, so that whoever is told to wait knows what waits.
+    """
+
+    def __init__(
+        self, places: Places, steps: Sequence[migrations.Migration], waiting: Callable[[], int]
+    ) -> None:
+        self._places = places
+        self._file = places.history
+        self._steps = steps
+        self._latest = steps[-1].number
+        self._waiting = waiting
+
+    # Without this lock, processes that took turns at one file lost committed rows with some
+    # releases of DuckDB.
+    @contextmanager
+    def locked(self, wait_s: float) -> Iterator[None]:
+        """Hold the file among thermodrift's processes. Raises HistoryBusy, HistoryUnwritable."""
+        lock = self._file.with_name(f"{self._file.name}.lock")
+        with ExitStack() as stack:
+            try:
+                self._places.home.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(lock, timeout=wait_s))
+                lock.write_text(str(os.getpid()))
+            except Timeout as cause:
+                raise HistoryBusy(self._held_by(_pid_in(lock), "")) from cause
+            except OSError as cause:
+                raise HistoryUnwritable(
+                    f"{lock} cannot be locked: {cause}; give write permission to the home"
+                ) from cause
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Duck, Loss | None]]:
+        """The file, open to write and up to date, and what it has lost since it was last here."""
+        is_new = not self._file.exists()
+        if is_new:
+            self._create()
+        # Closing any handle of the file frees DuckDB's lock on it. So a copy is made from a handle
+        # that is opened once the file is ours, and closed only after the connection.
+        with (
+            self._log_copied() as log,
+            ExitStack() as afterwards,
+            self._opened("READ_WRITE") as duck,
+        ):
+            version = self._version(duck)
+            if 0 < version < self._latest:
+                duck.execute("CHECKPOINT")
+                raw = afterwards.enter_context(self._file.open("rb"))
+                self._keep_copy(raw, before=version + 1)
+            self._migrate(duck, version)
+            prediction_view.renew(duck, self._places.pipelines)
+            yield duck, self._loss(duck, log, is_new=is_new)
+
+    @contextmanager
+    def reading(self) -> Iterator[Duck | None]:
+        """The file, open to read; None where it is absent, old or at a loss: write it first."""
+        if not self._file.exists():
+            yield None
+            return
+        with self._opened("READ_ONLY") as duck:
+            if self._version(duck) < self._latest or duck.one(_NUMBER) < self._mark().number:
+                yield None
+                return
+            prediction_view.overlay(duck, self._places.pipelines)
+            yield duck
+
+    def fence(self, duck: Duck) -> None:
+        """Leave a question nothing to reach but the history and the pipelines' files."""
+        pipelines = str(self._places.pipelines)
+        duck.fence([f"{pipelines}/", f"{glob.escape(pipelines)}/"])
+
+    def count(self, duck: Duck, commits: int) -> None:
+        """Count `commits` more, in the transaction that has their rows."""
+        duck.execute(
+            "INSERT INTO fold_marks SELECT coalesce(max(number), 0) + ?, now() FROM fold_marks",
+            [commits],
+        )
+
+    def settle(self, duck: Duck, names: Sequence[str]) -> None:
+        """Make what was folded last independent of the write-ahead log.
+
+        The mark goes first: until the checkpoint is done, what it counts is in that log alone.
+        """
+        mark = {"number": duck.one(_NUMBER), "latest": list(names)}
+        durable.write(self._places.mark, json.dumps(mark).encode())
+        faults.point("history.before_checkpoint")
+        duck.execute("CHECKPOINT")
+
+    def recover(self, duck: Duck) -> None:
+        """Count what was lost as counted, and the commit that tells of it as one more."""
+        duck.execute("INSERT INTO fold_marks VALUES (?, now())", [self._mark().number + 1])
+
+    @contextmanager
+    def _log_copied(self) -> Iterator[_Log | None]:
+        """A copy of the write-ahead log, if one was left: to open the file uses it up.
+
+        It is kept, under the name that the loss tells, only where something was lost. One that
+        DuckDB cannot get past is moved out of its way.
+        """
+        log = self._file.with_name(f"{self._file.name}.wal")
+        if not log.exists():
+            yield None
+            return
+        copy = self._file.with_name(f".{log.name}.copy")
+        is_readable = self._opens()
+        if is_readable:
+            shutil.copyfile(log, copy)
+        else:
+            log.replace(copy)
+        try:
+            yield _Log(copy, is_readable)
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _opens(self) -> bool:
+        """Whether DuckDB gets past the write-ahead log. Raises HistoryBusy."""
+        try:
+            with self._opened("READ_ONLY"):
+                return True
+        except HistoryDamaged:
+            return False
+
+    def _loss(self, duck: Duck, log: _Log | None, *, is_new: bool) -> Loss | None:
+        mark, number = self._mark(), duck.one(_NUMBER)
+        if number >= mark.number and (log is None or log.is_readable):
+            return None
+        why = "the file was gone" if is_new else "it is an older copy, or its log was lost"
+        if log is not None:
+            aside = self._file.with_name(f"{self._file.name}.wal.damaged-{mark.number}")
+            log.copy.replace(aside)
+            why = f"its write-ahead log was damaged or emptied, and is kept as {aside.name}"
+        because = f"{self._file} had {mark.number} commits and has {number} of them: {why}"
+        return Loss(mark.number, max(0, mark.number - number), frozenset(mark.latest), because)
+
+    def _mark(self) -> _Mark:
+        try:
+            known = json.loads(self._places.mark.read_bytes())
+            return _Mark(int(known["number"]), tuple(map(str, known["latest"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            return _Mark()  # a first fold, or a home that was copied without it
+
+    def _create(self) -> None:
+        """Make the file aside, so that nobody ever finds half of one."""
+        aside = self._file.with_name(f".{self._file.name}.new")
+        aside.unlink(missing_ok=True)
+        aside.with_name(f"{aside.name}.wal").unlink(missing_ok=True)
+        # A log without its file belongs to nothing, and would be taken for the new file's.
+        self._file.with_name(f"{self._file.name}.wal").unlink(missing_ok=True)
+        with opened(aside, "READ_WRITE", self._told) as duck:
+            self._migrate(duck, 0)
+            duck.execute("CHECKPOINT")
+        aside.replace(self._file)
+        durable.sync_folder(self._file.parent)
+
+    def _migrate(self, duck: Duck, version: int) -> None:
+        steps = migrations.pending(self._steps, version)
+        if not steps:
+            return
+        with duck.transaction():
+            for step in steps:
+                for statement in step.statements:
+                    duck.execute(statement)
+                duck.execute(
+                    "INSERT INTO migrations VALUES (?, ?, now())", [step.number, step.name]
+                )
+
+    def _keep_copy(self, raw: BinaryIO, before: int) -> None:
+        """Copy the file beside itself, as it is before step `before`."""
+        copy = self._file.with_name(f"{self._file.stem}.before-{before}{self._file.suffix}")
+        aside = copy.with_name(f".{copy.name}.new")
+        with aside.open("wb") as target:
+            shutil.copyfileobj(raw, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+        aside.replace(copy)
+        durable.sync_folder(copy.parent)
+
+    def _version(self, duck: Duck) -> int:
+        """The last step that the file has had; 0 for an empty file."""
+        tables = {name for (name,) in duck.execute(_TABLES)}
+        if "migrations" not in tables:
+            if tables:
+                raise HistoryDamaged(
+                    f"{self._file} holds other tables and no history: move it away, "
+                    f"or set another home"
+                )
+            return 0
+        version = int(duck.one("SELECT max(number) FROM migrations") or 0)
+        if version > self._latest:
+            raise HistoryTooNew(
+                f"{self._file} is of version {version} and this thermodrift knows up to "
+                f"{self._latest}: use the newer thermodrift, or set another home"
+            )
+        return version
+
+    @contextmanager
+    def _opened(self, mode: Mode) -> Iterator[Duck]:
+        with opened(self._file, mode, self._told) as duck:
+            yield duck
+
+    def _told(self, text: str) -> ThermodriftError:
+        """Our error for one of DuckDB's."""
+        if "Could not set lock" in text:
+            found = re.search(r"lock is held in (.*?) ?\(PID (\d+)\)", text)
+            return HistoryBusy(
+                self._held_by(found[2], found[1]) if found else self._held_by("", "")
+            )
+        if "different configuration than existing" in text:
+            return HistoryBusy(self._held_by(str(os.getpid()), "this very process"))
+        if _DISK_REFUSES.search(text):
+            return HistoryUnwritable(
+                f"the disk refused {self._file}: {text}; make space or give permission, then run "
+                f"again: what was committed is safe"
+            )
+        return HistoryDamaged(
+            f"{self._file} cannot be used: {text}; move it aside or bring a copy back: "
+            f"the rows in {self._places.spool} are whole and will be folded in"
+        )
+
+    def _held_by(self, pid: str, program: str) -> str:
+        who = f"process {pid}" if pid else "another process"
+        what = f" ({program})" if program else ""
+        count = self._waiting()
+        waiting = f"{count} spooled commit" if count == 1 else f"{count} spooled commits"
+        return (
+            f"{self._file} is open in {who}{what}: close it there, then try again; "
+            f"nothing is lost, {waiting} in {self._places.spool}"
+        )
+
+
+def _pid_in(lock: Path) -> str:
+    """The process that wrote its id into the lock's file, or nothing."""
+    try:
+        return lock.read_text().strip()
+    except OSError:
+        return ""
