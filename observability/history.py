@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from observability import faults, keeping, migrations
+from observability import faults, home_file, keeping, migrations
 from observability.decision import Decision
 from observability.duck import Duck
 from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
@@ -133,6 +133,7 @@ class History:
                 f"the home must not have a question mark in its path, DuckDB cannot write there; "
                 f"came: {self._places.home}; set another home"
             )
+        self.upkeep = home_file.read(self._places).upkeep
         self._patience_s = patience_s
         self._now_ns = now_ns
         self._spool = Spool(self._places.spool, steps[-1].number)
@@ -263,6 +264,7 @@ class History:
                         each.table: int(duck.one(each.sql, [each.before]) or 0)
                         for each in keeping.removals(rules, now)
                     }
+                    self._ledger.tidy(duck)
                 self._ledger.settle(duck, [])
         return {table: rows for table, rows in removed.items() if rows}
 

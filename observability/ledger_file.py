@@ -150,6 +150,10 @@ class LedgerFile:
             [commits],
         )
 
+    def tidy(self, duck: Duck) -> None:
+        """Forget counts that later ones have overtaken."""
+        duck.execute("DELETE FROM fold_marks WHERE number < ?", [duck.one(_NUMBER)])
+
     def settle(self, duck: Duck, names: Sequence[str]) -> None:
         """Make what was folded last independent of the write-ahead log.
 

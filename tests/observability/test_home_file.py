@@ -1,0 +1,62 @@
+"""HOME/thermodrift.toml: nothing of it is needed; a mistake in it is told with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from observability import home_file
+from observability.errors import BadConfiguration
+from observability.history import History
+from observability.home_file import HomeFile
+from observability.places import Places
+
+
+def read(home: Path, text: str) -> HomeFile:
+    """What a home's file of this text says."""
+    (home / "thermodrift.toml").write_text(text, encoding="utf-8")
+    return home_file.read(Places(home))
+
+
+def test_a_home_needs_no_file(tmp_path: Path) -> None:
+    """Without one everything is kept, in a DuckDB file."""
+    assert HomeFile() == home_file.read(Places(tmp_path))
+    assert HomeFile() == read(tmp_path, "")
+    assert (None, None) == (HomeFile().history.url, HomeFile().upkeep.keep_days)
+
+
+def test_what_a_person_wrote_is_what_counts(tmp_path: Path) -> None:
+    """Every table of the file reaches the door that uses it."""
+    text = "[upkeep]\nkeep_days = 90\nreadings_keep_days = 7\npredictions_keep = 500_000\n"
+    rules = read(tmp_path, text).upkeep
+    assert (90, 7, 500_000) == (rules.keep_days, rules.readings_keep_days, rules.predictions_keep)
+    assert rules == History(tmp_path).upkeep
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[upkeep]\nkeep_day = 90", "upkeep.keep_day: there is no such key; allowed here: keep_d"),
+        ("[upkeep]\nkeep_days = 0", "upkeep.keep_days: Input should be greater.*came: 0"),
+        ("[histroy]\n", "histroy: there is no such key; allowed here: history, upkeep"),
+        ("[history]\nurl = 'mysql://h/d'\ndata = 'd'", "history.url: String should match"),
+        ("[history]\ndata = 'd'", "history: url and data go together"),
+        ("[history]\nurl = 'postgresql://h/d'", "history: url and data go together"),
+        ("upkeep", "not TOML"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, says: str) -> None:
+    """File, key, what was allowed and what came; the exit code is that of bad configuration."""
+    with pytest.raises(BadConfiguration, match=says) as error:
+        read(tmp_path, text)
+    assert "thermodrift.toml" in str(error.value)
+    with pytest.raises(BadConfiguration):
+        History(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Bytes that are no text are a mistake like any other."""
+    (tmp_path / "thermodrift.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadConfiguration, match="the home's file cannot be read"):
+        home_file.read(Places(tmp_path))
