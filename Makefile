@@ -38,9 +38,9 @@ lint: $(READY) ## Check style, types, the walls between the rooms, and the lock
 		exit 1; fi
 
 lock: $(READY) ## Resolve requirements.lock anew; ARGS=--upgrade takes the newest versions
-	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--quiet --output-file requirements.lock $(ARGS)
+	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra lake --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## Remove the environment, the demo's home and every cache
 	rm -rf $(VENV) .thermodrift-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -78,13 +78,13 @@ def pins_in(there: dict[str, str]) -> dict[str, list[Version]]:
 
 
 def asked_for() -> list[Requirement]:
-    """What pyproject.toml asks for: to run, to develop and to build."""
+    """What pyproject.toml asks for: to run, with each extra, and to build."""
     project = PROJECT["project"]
     return [
         Requirement(line)
         for line in (
             *project["dependencies"],
-            *project["optional-dependencies"]["dev"],
+            *(line for extra in project["optional-dependencies"].values() for line in extra),
             *PROJECT["build-system"]["requires"],
         )
     ]
