@@ -15,6 +15,7 @@ import typer
 
 from flows.desk import register as register_flows
 from models.desk import models_app
+from observability import durable
 from observability.console import Surroundings
 from observability.desk import history_app
 from observability.errors import ThermodriftError
@@ -73,8 +74,8 @@ def main() -> None:
         if debug:
             raise
         _say(
-            f"{error}. What was acknowledged is on disk; once this is put right, the same command "
-            "goes on from there (--debug shows where it happened)"
+            f"{error}: {durable.remedy(error)}, then run again. What was acknowledged is on disk, "
+            "and the same command goes on from it (--debug shows where it happened)"
         )
         raise SystemExit(1) from error
     except Exception as error:

@@ -1,12 +1,14 @@
 """The state of a pipeline, found or begun, and whether it still fits its file.
 
 Whatever a person must correct is found here, before anything is learned: a stream that is not
-there, a recipe that cannot be built, knobs that are not those the models have learned by.
+there, a recipe that cannot be built, knobs that are not those the models have learned by, a disk
+that is full.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flows.pipeline import PipelineFile
@@ -15,8 +17,16 @@ from models import batch, checkpoint, factory, learner, online
 from models.example import Schema
 from models.seal import Seal
 from models.stream import Cursor, Stream
-from observability.errors import BadConfiguration
+from observability import durable
+from observability.errors import BadConfiguration, ThermodriftError
 from observability.places import PipelinePlaces
+
+ROOM_BYTES = 16_000_000
+"""What a run may write before its first record: Prefect's database alone takes six million."""
+
+
+class NoRoom(ThermodriftError, OSError):
+    """The home cannot be written, or its disk is as good as full."""
 
 
 def state_and_stream(
@@ -72,6 +82,19 @@ def look_ahead(file: PipelineFile, places: PipelinePlaces) -> None:
         )
     if not places.checkpoint.exists():
         _ = open_stream(file).schema
+
+
+def look_for_room(home: Path) -> None:
+    """Refuse at once a home that cannot be written, or has no room for a run. Raises NoRoom."""
+    try:
+        # Rejects hold raw data: a home that we make is its user's alone.
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.ensure_room(home, ROOM_BYTES)
+    except OSError as error:
+        raise NoRoom(
+            f"the home cannot take the {ROOM_BYTES / 1e6:.0f} MB that a run needs to begin: "
+            f"{error}: {durable.remedy(error)}, then run again; this run has changed nothing"
+        ) from error
 
 
 def open_stream(file: PipelineFile, schema: Schema | None = None) -> Stream:

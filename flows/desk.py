@@ -26,6 +26,7 @@ def register(front_desk: typer.Typer) -> None:
     """Put this room's commands on the front desk."""
     front_desk.command()(init)
     front_desk.command()(run)
+    front_desk.command()(upkeep)
     front_desk.command()(status)
     front_desk.command()(doctor)
     front_desk.command()(schema)
@@ -79,14 +80,15 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
     """Run the flow on a Prefect API of our own; a signal before it begins ends before it begins."""
     from flows import embedded, settings, summary
     from flows import pipeline as pipelines
-    from flows.beginning import look_ahead
+    from flows.beginning import look_ahead, look_for_room
     from flows.stopping import StopRequested
     from observability.places import Places
 
     file = pipelines.read(pipeline)
     # Prefect takes seconds to start: what a person must correct is said before that.
-    look_ahead(file, Places(home).pipeline(file.name))
     places = Places(home)
+    look_ahead(file, places.pipeline(file.name))
+    look_for_room(home)
     settings.prepare_prefect(places.prefect)
     # Both take seconds; neither needs the other.
     threading.Thread(target=_import_flows, daemon=True).start()
@@ -94,13 +96,52 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
         try:
             with stop.breakable():
                 api = stack.enter_context(embedded.prefect_api(places.prefect / f"{file.name}.db"))
-            return embedded.call_cycle(api, file.path, home, limit)
+            with embedded.speaking_to(api):
+                from flows.cycle import cycle
+
+                return cycle(file.path, home, limit)
         except StopRequested:
             return summary.unbegun(file, places)
 
 
 def _import_flows() -> None:
     import flows.cycle  # noqa: F401 - imported for the time it takes
+
+
+def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Merge the prediction logs, and remove what the home's [upkeep] no longer keeps."""
+    from flows.stopping import Stop, StopRequested
+    from observability.errors import TryAgainLater
+
+    home = console.surroundings(context).home.resolve()
+    stop = Stop()
+    try:
+        with stop.listening(), stop.breakable(), console.answer_alone():
+            document = _upkeep(home)
+    except StopRequested as error:
+        raise TryAgainLater("stopped before all was done; what was begun is whole") from error
+    if as_json:
+        console.print_json(document)
+    else:
+        from flows import upkeep as story
+
+        story.tell(document)
+    if document["state"] != "done":
+        raise typer.Exit(TryAgainLater.exit_code if document["state"] == "later" else 1)
+
+
+def _upkeep(home: Path) -> dict[str, Any]:
+    """Run the flow on a Prefect API of our own, so that it is never in another one's way."""
+    from flows import embedded, settings
+    from observability.places import Places
+
+    places = Places(home)
+    settings.prepare_prefect(places.prefect)
+    threading.Thread(target=_import_flows, daemon=True).start()
+    with embedded.prefect_api(places.prefect / "upkeep.db") as api, embedded.speaking_to(api):
+        from flows.upkeep import upkeep as flow
+
+        return flow(home)
 
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:

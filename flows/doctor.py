@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows import settings
+from flows.beginning import ROOM_BYTES
 from models.seal import Seal
 from observability import console, durable
 from observability.errors import ThermodriftError, TryAgainLater
@@ -46,8 +48,10 @@ def _finding(what: str, look: Callable[[Path], tuple[State, str]], home: Path) -
         state, told = look(home)
     except TryAgainLater as error:
         return Finding(what, "note", str(error))
-    except (ThermodriftError, OSError) as error:
+    except ThermodriftError as error:
         return Finding(what, "broken", str(error))
+    except OSError as error:
+        return Finding(what, "broken", f"{error}: {durable.remedy(error)}")
     return Finding(what, state, told)
 
 
@@ -77,10 +81,9 @@ def _libraries(home: Path) -> tuple[State, str]:
 def _home(home: Path) -> tuple[State, str]:
     if not home.exists():
         return "note", f"{home.resolve()} is not there yet; the first run makes it"
-    trial = home / "doctor"
-    durable.write(trial, b"")
-    trial.unlink()
-    return "well", f"{home.resolve()} can be written"
+    durable.ensure_room(home, ROOM_BYTES)
+    free = shutil.disk_usage(home).free
+    return "well", f"{home.resolve()} can be written; {free / 1e9:.1f} GB are free"
 
 
 def _key(home: Path) -> tuple[State, str]:

@@ -45,7 +45,12 @@ def write(folder: Path) -> list[Path]:
             )
     folder.mkdir(parents=True, exist_ok=True)
     durable.write(targets[1], sample().encode())
-    durable.write(targets[0], commented().encode())
+    try:
+        durable.write(targets[0], commented().encode())
+    except OSError:
+        # Half of an init would stand in the way of the next one.
+        targets[1].unlink(missing_ok=True)
+        raise
     return targets
 
 

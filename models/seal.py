@@ -49,7 +49,7 @@ class Seal:
         except OSError as error:
             raise KeyUnusable(
                 f"the key {key_file} cannot be read or made: {error}; models and checkpoints "
-                f"cannot be trusted without it: give this user access to it"
+                f"cannot be trusted without it: {durable.remedy(error)}, then run again"
             ) from error
         _refuse_unfit(key_file, key, mode)
         return cls(key)

@@ -387,8 +387,8 @@ class Store:
             raise
         except OSError as error:
             raise StoreUnusable(
-                f"{self._folder} cannot be written: {error}; every file in it is whole: make "
-                f"room or give this user rights, and run it again"
+                f"{self._folder} cannot be written: {error}; every file in it is whole: "
+                f"{durable.remedy(error)}, and run it again"
             ) from error
 
 
