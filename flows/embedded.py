@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flows import settings
 from flows.stopping import StopRequested
+from observability import durable
 from observability.errors import ThermodriftError, TryAgainLater
 
 
@@ -45,6 +45,8 @@ class Api:
 
     url: str
     password: str
+    folder: Path | None = None
+    """Where it keeps its database."""
 
 
 @contextmanager
@@ -74,7 +76,7 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
     try:
         url = _url_of(child, start_within_s, database)
         threading.Thread(target=_mourn, args=(child, over), daemon=True).start()
-        yield Api(url, password)
+        yield Api(url, password, database.parent)
     finally:
         over.set()
         _stop(child)
@@ -105,22 +107,51 @@ def _mourn(child: subprocess.Popen[str], over: threading.Event) -> None:
     os._exit(TryAgainLater.exit_code)
 
 
-def call_cycle(api: Api, pipeline_file: Path, home: Path, limit: int | None) -> dict[str, Any]:
-    """Run the flow against `api`; returns its summary.
+@contextmanager
+def speaking_to(api: Api) -> Iterator[None]:
+    """Run flows against `api` inside the block.
 
-    Raises StopRequested where a SIGTERM came in the moment in which Prefect opens or closes the
-    run: it hears that signal then, not we, and nothing is half done.
+    Raises StopRequested where a SIGTERM came in the moment in which Prefect opens or closes a
+    run: it hears that signal then, not we, and nothing is half done. Raises PrefectUnavailable
+    where the API failed, unless the run had failed before it.
     """
-    from prefect.exceptions import TerminationSignal
+    from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-
-    from flows.cycle import cycle
 
     try:
         with temporary_settings({PREFECT_API_URL: api.url, PREFECT_API_AUTH_STRING: api.password}):
-            return cycle(pipeline_file, home, limit)
+            yield
     except TerminationSignal as error:
         raise StopRequested from error
+    except PrefectHTTPStatusError as error:
+        ours = _behind(error)
+        if ours is not None:
+            raise ours from ours.__cause__
+        why = _disk(api.folder) or str(error).splitlines()[0]
+        raise PrefectUnavailable(
+            f"Prefect's embedded API failed: {why}. What was learned is on disk: put that right "
+            "and run again"
+        ) from error
+
+
+def _behind(error: BaseException) -> BaseException | None:
+    """What had ended the run already when Prefect could not tell its API of that."""
+    link = error.__context__
+    while link is not None and type(link).__module__.partition(".")[0] in {"prefect", "httpx"}:
+        link = link.__context__
+    return link
+
+
+def _disk(folder: Path | None) -> str:
+    """Why Prefect cannot keep its runs in `folder`; nothing where the disk is not the reason."""
+    from flows.beginning import ROOM_BYTES
+
+    try:
+        if folder is not None:
+            durable.ensure_room(folder, ROOM_BYTES)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path) -> str:
@@ -139,8 +170,9 @@ def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path)
     if code is not None:
         late = code == -signal.SIGKILL
         how = f"did not start within {start_within_s:g} s" if late else f"ended with code {code}"
+        why = _disk(database.parent) or _last_words(database.with_suffix(".log"))
         raise PrefectUnavailable(
-            f"Prefect's embedded API {how}: {_last_words(database.with_suffix('.log'))}. Nothing "
+            f"Prefect's embedded API {how}: {why}. Nothing "
             f"was learned or lost: put that right (the rest of its log is beside {database}, which "
             "may be removed: no truth of ours is in it) and run again"
         )
