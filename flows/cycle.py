@@ -6,6 +6,7 @@ checkpoint and the stream, so a run that was killed goes on as if it had not bee
 
 from __future__ import annotations
 
+import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ def _run_record(
         learned=totals.learned - before.learned if ended else None,
         rejected=totals.rejected - before.rejected if ended else None,
         seconds=time.monotonic() - session.started_monotonic_s if ended else None,
+        cpu_s=session.cpu_s if ended else None,
+        host=socket.gethostname(),
     )
 
 

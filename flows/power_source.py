@@ -16,7 +16,8 @@ from typing import Self
 from flows import settings
 from flows.pipeline import PipelineFile
 from observability.errors import BadConfiguration
-from power import gate
+from power import energy, gate
+from power.energy import Energy
 from power.gate import GateLimits, Survey
 from power.nvml import NvmlDoor
 from power.replay import Trace, TraceUnreadable
@@ -65,6 +66,16 @@ class PowerSource:
         if self._door is not None:
             return self._door.survey(now_s)
         return gate.Survey(readings=(), driver="absent", because="the gate is off")
+
+    def energy(self, before: Survey, seconds: float) -> Energy:
+        """What the watched devices used in the `seconds` since `before` was told.
+
+        Unknown with a recorded trace, whose clock stands still while a job runs.
+        """
+        if self._trace is not None:
+            return Energy(None, None, "a recorded trace does not tell of a job that runs today")
+        now_s = time.monotonic()
+        return energy.used(before, self.survey(now_s, now_s), seconds, uuid=self.limits.uuid)
 
 
 def _trace(file: PipelineFile, path: str) -> Trace:

@@ -15,15 +15,24 @@ from typing import Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.metering import Meter
 from flows.session import Session
 from flows.state import OpenRequest
+from flows.stopping import StopRequested
 from models import batch, example, promotion
 from models.batch import BatchAnswersNothing, BatchCannotLearn, Challenge, TooLittleToLearn
 from models.pickling import CannotLoad, CannotPickle
 from models.store import Manifest
 from observability import faults
 from observability.decision import Decision
-from observability.records import GpuReadingRecord, ModelRecord, Record, RequestRecord, ScoreRecord
+from observability.records import (
+    CostRecord,
+    GpuReadingRecord,
+    ModelRecord,
+    Record,
+    RequestRecord,
+    ScoreRecord,
+)
 from power import gate
 from power.gate import Survey
 
@@ -94,7 +103,7 @@ def retrain(session: Session) -> Ending | None:
     elif request.deferrals:
         told = f"after {request.deferrals} deferrals: {admitted.because}"
         session.display.happened(session.state.position, "admitted", told, "green")
-    return _fit_and_judge(session, request, rows)
+    return _fit_and_judge(session, request, survey, rows)
 
 
 def _ask_gate(session: Session) -> tuple[Survey, Decision]:
@@ -124,22 +133,33 @@ def _defer(
     return Ending("Deferred", admitted)
 
 
-def _fit_and_judge(session: Session, request: OpenRequest, rows: list[Record]) -> Ending | None:
+def _fit_and_judge(
+    session: Session, request: OpenRequest, survey: Survey, rows: list[Record]
+) -> Ending | None:
     started = session.now()
+    # Made before the fit: how long a request waited is not how long it was worked on.
+    began = _became(session, request, "started", request.because, started)
+    meter = Meter(session.power, survey)
     faults.point("retrain.before_fit")
     try:
         with session.display.doing("retraining"), session.stop.breakable():
-            fought = _challenge(session)
+            fought = _challenge(session, meter)
         version = f"v{session.state.position:09d}"
         manifest = _store(session, version, fought, started)
+    except StopRequested:
+        # It is owed and comes again, and what it took until now was spent all the same.
+        session.asides.extend(_cost(session, request, meter))
+        raise
     except _NOTHING_CAME as error:
         refused = Decision(question="retrain", yes=False, because=str(error))
+        if not isinstance(error, TooLittleToLearn):
+            rows.extend([began, *_cost(session, request, meter)])
         rows.append(session.decided(refused))
         return _settle(session, request, Ending("Refused", refused), rows)
     challenge = fought.challenge
     faults.point("retrain.after_store")
     promoted = promotion.judge(challenge.contest, session.file.pipeline.promotion)
-    rows.append(_became(session, request, "started", request.because, started))
+    rows.extend([began, *_cost(session, request, meter, version)])
     rows.extend(_scores(session, manifest, fought.older))
     rows.append(session.decided(promoted))
     rows.extend(_model_rows(session, manifest, promoted))
@@ -165,7 +185,7 @@ class Fought:
     """From and to (exclusive) of the older window; empty where there is none."""
 
 
-def _challenge(session: Session) -> Fought:
+def _challenge(session: Session, meter: Meter) -> Fought:
     """Fit on the newest window, and compare on its hold-out and on an older window."""
     state, recipe = session.state, session.file.pipeline.batch
     first = max(0, state.position - recipe.window)
@@ -173,17 +193,18 @@ def _challenge(session: Session) -> Fought:
     _refuse_seen_holdout(session, window.positions)
     older_from, older_to = _older(session, first)
     older = session.stream.between(older_from, older_to, state.marks)
-    challenge = batch.challenge(
-        example.frame(window.rows, state.schema),
-        window.labels,
-        recipe=recipe,
-        schema=state.schema,
-        clock=time.perf_counter,
-        champion=session.champion(),
-        older=(example.frame(older.rows, state.schema), older.labels) if older.rows else None,
-        beside=session.file.folder,
-        reference_rows=session.file.pipeline.drift.reference_rows,
-    )
+    with meter.running():
+        challenge = batch.challenge(
+            example.frame(window.rows, state.schema),
+            window.labels,
+            recipe=recipe,
+            schema=state.schema,
+            clock=time.perf_counter,
+            champion=session.champion(),
+            older=(example.frame(older.rows, state.schema), older.labels) if older.rows else None,
+            beside=session.file.folder,
+            reference_rows=session.file.pipeline.drift.reference_rows,
+        )
     return Fought(challenge, window.positions, (older_from, older_to))
 
 
@@ -273,6 +294,30 @@ def _became(
         deadline_s=session.file.pipeline.gate.deadline_s,
         waited_s=_waited_s(session, request),
     )
+
+
+def _cost(
+    session: Session, request: OpenRequest, meter: Meter, version: str | None = None
+) -> list[Record]:
+    """What the fit took, whatever came of it; no row where none ran."""
+    cost = meter.cost
+    if cost is None:
+        return []
+    session.costs.append(cost)
+    return [
+        session.row(
+            CostRecord,
+            at=cost.at,
+            request_id=request.request_id,
+            position=session.state.position,
+            work="fit",
+            version=version,
+            seconds=cost.seconds,
+            cpu_s=cost.cpu_s,
+            joules=cost.energy.joules,
+            energy_source=cost.energy.source,
+        )
+    ]
 
 
 def _scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list[Record]:

@@ -22,6 +22,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from flows import beginning
+from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.power_source import PowerSource
 from flows.progress import Display
@@ -80,6 +81,9 @@ class Session:
         self.started_position = state.position
         self.totals_before = replace(state.totals)
         self.started_monotonic_s = time.monotonic()
+        self.started_cpu_s = time.process_time()
+        self.costs: list[Cost] = []
+        """Of the heavy work that this run did."""
         self.learning_s = 0.0
         """Seconds spent in learning batches, checks and retrains apart."""
         self.refused_in_a_row = 0
@@ -103,6 +107,11 @@ class Session:
     def records(self) -> int:
         """Records that this run went through."""
         return self.state.position - self.started_position
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of this process since the run began, all threads, in seconds."""
+        return time.process_time() - self.started_cpu_s
 
     def now(self) -> datetime:
         """The time for records."""

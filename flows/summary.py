@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.session import Session
 from flows.settings import DEFAULT_HOME
@@ -29,7 +30,9 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
 
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
     that never answered. `scored` says over how many records: a member that came late has fewer.
-    `run` holds what this run alone did.
+    `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
+    `fits` took in seconds and joules. Joules are null where those of any fit are unknown; `energy`
+    says what they were read from, or why they were not.
     """
     state = session.state
     request = state.request
@@ -54,6 +57,8 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
             "records_per_second": (
                 session.records / session.learning_s if session.learning_s else None
             ),
+            "cpu_s": session.cpu_s,
+            **_fits(session.costs),
         },
     }
 
@@ -78,7 +83,27 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "unfinished_bytes": 0,
         "history": str(home.history),
         "history_trouble": None,
-        "run": {"run_id": None, "records": 0, "seconds": 0.0, "records_per_second": None},
+        "run": {
+            "run_id": None,
+            "records": 0,
+            "seconds": 0.0,
+            "records_per_second": None,
+            "cpu_s": None,
+            **_fits([]),
+        },
+    }
+
+
+def _fits(costs: Sequence[Cost]) -> dict[str, Any]:
+    """What all fits of a run cost. A part of the joules would pass for all of them."""
+    energies = [cost.energy for cost in costs]
+    unknown = [energy.because for energy in energies if energy.joules is None]
+    sources = sorted({energy.source for energy in energies if energy.source is not None})
+    return {
+        "fits": len(costs),
+        "fit_s": sum((cost.seconds for cost in costs), 0.0),
+        "fit_joules": None if unknown else sum((each.joules or 0.0 for each in energies), 0.0),
+        "energy": unknown[0] if unknown else ", ".join(sources) or None,
     }
 
 
@@ -96,6 +121,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         + (f", {rate:,.0f}/s while learning" if rate else "")
         + f"; {summary['learned']:,} learned and {summary['rejected']:,} rejected in all"
     )
+    _tell_cost(run)
     metric = summary["metric"]
     ranked = sorted(
         ((who, score) for who, score in summary["scores"].items() if score is not None),
@@ -135,6 +161,18 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
             "record yet[/]; they wait for the rest of their line"
         )
     _where_next(summary, file)
+
+
+def _tell_cost(run: Mapping[str, Any]) -> None:
+    if run["cpu_s"] is None:
+        return
+    told = f"{run['cpu_s']:.1f} s of processor time"
+    if run["fits"]:
+        joules = run["fit_joules"]
+        energy = "an unknown amount of energy" if joules is None else f"{joules:,.0f} J"
+        count = f"{run['fits']} fit{'' if run['fits'] == 1 else 's'}"
+        told += f"; {count} took {run['fit_s']:.1f} s and {energy}"
+    console.stdout().print(told)
 
 
 def _where_next(summary: Mapping[str, Any], file: str) -> None:

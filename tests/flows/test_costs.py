@@ -1,0 +1,259 @@
+"""What a fit cost is in history: seconds, processor time, joules; one that brought nothing too."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import cycle, learn, power_source, retrain, summary, watch
+from flows.metering import Meter
+from flows.power_source import PowerSource
+from observability.history import History
+from power.energy import Energy
+from power.gate import GateLimits, Survey
+from power.nvml import NvmlDoor
+from power.twin import StandIn
+from tests.flows.makers import make_pipeline
+from tests.power.makers import make_gpu, make_reading, make_survey, make_twin, write_trace
+
+FAILING = """
+from sklearn.dummy import DummyClassifier
+
+class Failing(DummyClassifier):
+    def fit(self, X, y):
+        {act}
+        return super().fit(X, y)
+"""
+
+
+@pytest.fixture(autouse=True)
+def without_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop needs no server."""
+    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
+        monkeypatch.setattr(room, name, getattr(room, name).fn)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
+    """Put a stand-in for NVIDIA's library into this machine."""
+
+    def put(twin: StandIn) -> None:
+        monkeypatch.setattr(power_source, "NvmlDoor", partial(NvmlDoor, twin=twin))
+
+    return put
+
+
+def ask(folder: Path, sql: str) -> list[dict[str, Any]]:
+    """The answer of the history of `folder`."""
+    rows: list[dict[str, Any]] = History(folder / "home").ask(sql).to_pylist()
+    return rows
+
+
+def run(folder: Path, records: int = 1_000, **tables: Any) -> dict[str, Any]:
+    """The summary of a small pipeline that was run to its end."""
+    told: dict[str, Any] = cycle.cycle.fn(make_pipeline(folder, records, **tables), folder / "home")
+    return told
+
+
+def test_every_fit_has_a_cost_and_the_model_that_came_of_it(tmp_path: Path) -> None:
+    """Promoted or kept: one row each, around the time of the fit alone, in the request's name."""
+    told = run(tmp_path)
+    fits = ask(
+        tmp_path,
+        "SELECT c.*, m.fit_s, m.state, r.state AS settled FROM costs c"
+        " JOIN models m ON m.version = c.version AND m.run_id = c.run_id"
+        " JOIN requests r ON r.request_id = c.request_id ORDER BY c.position",
+    )
+    assert {"promoted", "kept"} == {fit["state"] for fit in fits}
+    assert told["retrains"] == len(fits) == len(ask(tmp_path, "FROM costs"))
+    for fit in fits:
+        assert fit["state"] == fit["settled"]
+        assert 0 < fit["fit_s"] <= fit["seconds"]
+        assert fit["cpu_s"] > 0
+        assert ("fit", f"v{fit['position']:09d}") == (fit["work"], fit["version"])
+
+
+def test_a_run_tells_its_processor_time_its_machine_and_its_fits(tmp_path: Path) -> None:
+    """History and summary say the same of one run."""
+    told = run(tmp_path)["run"]
+    (row,) = ask(tmp_path, "FROM runs")
+    assert socket.gethostname() == row["host"]
+    assert 0 < row["cpu_s"] <= told["cpu_s"]
+    assert pytest.approx(row["fit_s"]) == told["fit_s"]
+    assert (3, None, None) == (told["fits"], told["fit_joules"], row["fit_joules"])
+    assert "the gate is off" in told["energy"]
+    again = run(tmp_path)["run"]
+    assert (0, 0.0, 0.0, None) == tuple(
+        again[key] for key in ("fits", "fit_s", "fit_joules", "energy")
+    )
+    assert again["cpu_s"] < told["cpu_s"]
+
+
+def test_a_live_device_tells_the_joules(tmp_path: Path, machine: Callable[[StandIn], None]) -> None:
+    """120 W for as long as it took, whichever way they are read; the counter is in the readings."""
+    machine(make_twin())
+    told = run(tmp_path, gate={"source": "nvml"})["run"]
+    fits = ask(tmp_path, "FROM costs")
+    for fit in fits:
+        assert pytest.approx(120 * fit["seconds"], rel=0.02) == fit["joules"]
+        assert fit["energy_source"] in {"counter", "power"}
+    assert pytest.approx(sum(fit["joules"] for fit in fits)) == told["fit_joules"]
+    assert set(told["energy"].split(", ")) == {fit["energy_source"] for fit in fits}
+    readings = ask(tmp_path, "SELECT energy_j FROM gpu_readings")
+    assert readings
+    assert all(row["energy_j"] >= 5_000_000 for row in readings)
+
+
+def test_a_device_without_power_and_counter_leaves_the_joules_unknown(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """Unknown is NULL, with the reason in the summary, and not zero."""
+    machine(make_twin(make_gpu(power_mw=None, energy_mj=None)))
+    told = run(tmp_path, 300, gate={"source": "nvml"})["run"]
+    (fit,) = ask(tmp_path, "FROM costs")
+    assert (None, None, None) == tuple(
+        fit[name] for name in ("joules", "energy_source", "mean_power_w")
+    )
+    assert (None, "GPU-a tells neither energy nor power") == (told["fit_joules"], told["energy"])
+
+
+def test_a_recorded_trace_tells_no_energy(tmp_path: Path) -> None:
+    """Its clock stands still during a fit, whatever power and energy were recorded."""
+    write_trace(tmp_path / "trace.csv", *({"elapsed_s": 10 * i} for i in range(200)))
+    told = run(tmp_path, 300, gate={"source": "trace", "trace": "trace.csv"})["run"]
+    (fit,) = ask(tmp_path, "FROM costs")
+    assert (None, None) == (fit["joules"], fit["energy_source"])
+    assert fit["seconds"] > 0
+    assert "recorded trace" in told["energy"]
+
+
+def test_a_fit_that_brought_nothing_cost_what_it_cost(tmp_path: Path) -> None:
+    """It ran and failed: a row without a version, and the request says that it was started."""
+    (tmp_path / "own_failing.py").write_text(FAILING.format(act="raise ValueError('no')"))
+    run(tmp_path, 400, batch={"recipe": "own_failing:Failing"})
+    fits = ask(
+        tmp_path,
+        "SELECT c.*, r.started_at, r.state FROM costs c JOIN requests r USING (request_id)",
+    )
+    assert fits
+    for fit in fits:
+        assert (None, "refused") == (fit["version"], fit["state"])
+        assert fit["seconds"] > 0
+        assert fit["started_at"] <= fit["began_at"]
+
+
+def test_what_is_refused_before_it_is_fitted_cost_nothing(tmp_path: Path) -> None:
+    """No fit ran, so there is no row, and the request was never started."""
+    run(tmp_path, 400, batch={"min_rows": 5_000})
+    (request,) = ask(tmp_path, "SELECT DISTINCT state, started_at FROM requests")
+    assert {"state": "refused", "started_at": None} == request
+    assert [] == ask(tmp_path, "FROM costs")
+
+
+def test_a_fit_that_a_signal_broke_off_is_paid_for_and_comes_again(tmp_path: Path) -> None:
+    """Its cost is told without a model; the next run's fit, for the same request, has its own."""
+    act = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    (tmp_path / "own_broken.py").write_text(FAILING.format(act=act))
+    knobs = {"batch": {"recipe": "own_broken:Failing"}}
+    told = run(tmp_path, 400, **knobs)
+    assert ("stopped", 1) == (told["outcome"], told["run"]["fits"])
+    (broken,) = ask(tmp_path, "FROM costs")
+    assert (None, told["owed"]["request_id"]) == (broken["version"], broken["request_id"])
+    (tmp_path / "own_whole.py").write_text(FAILING.format(act="pass"))
+    run(tmp_path, 400, batch={"recipe": "own_whole:Failing"})
+    versions = ask(tmp_path, "SELECT request_id, version FROM costs ORDER BY began_at")
+    assert broken["request_id"] == versions[1]["request_id"]
+    assert [None, "v000000200"] == [row["version"] for row in versions][:2]
+
+
+class Looks:
+    """A door that has one survey to show."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+
+    def survey(self, now_s: float) -> Survey:
+        """The same, whenever it is asked."""
+        return self._survey
+
+
+def source(after: Survey, **knobs: Any) -> PowerSource:
+    """A source of live readings whose next look is `after`."""
+    door: Any = Looks(after)
+    return PowerSource(GateLimits(**knobs), None, door)
+
+
+def test_the_energy_is_that_of_the_devices_that_count() -> None:
+    """All, or the one that the gate was told to go by."""
+    before = make_survey(*(make_reading(uuid=name, energy_j=0.0) for name in ("GPU-a", "GPU-b")))
+    after = make_survey(
+        make_reading(read_at_s=10.0, energy_j=1_000.0),
+        make_reading(uuid="GPU-b", read_at_s=10.0, energy_j=3_000.0),
+    )
+    assert (4_000.0, "counter") == source(after).energy(before, 10.0)[:2]
+    assert (3_000.0, "counter") == source(after, uuid="GPU-b").energy(before, 10.0)[:2]
+
+
+def test_a_meter_tells_no_cost_of_what_did_not_run_and_all_of_what_raised() -> None:
+    """Unstarted it has none; an error passes through a meter, and is metered."""
+    meter = Meter(source(make_survey()), make_survey())
+    assert meter.cost is None
+    with pytest.raises(ValueError, match="no"), meter.running():
+        raise ValueError("no")
+    assert meter.cost is not None
+    assert meter.cost.seconds > 0
+    assert meter.cost.energy.joules is None
+
+
+def test_one_fit_of_unknown_energy_leaves_the_sum_of_the_run_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of the joules would pass for all of them, in history and in the summary."""
+    energies = iter(
+        [Energy(5.0, "power", ""), Energy(None, None, "lost"), Energy(7.0, "power", "")]
+    )
+    monkeypatch.setattr(PowerSource, "energy", lambda *_: next(energies))
+    told = run(tmp_path)["run"]
+    assert (3, None, "lost") == (told["fits"], told["fit_joules"], told["energy"])
+    (row,) = ask(tmp_path, "SELECT fit_joules FROM runs")
+    assert row["fit_joules"] is None
+    assert [5.0, None, 7.0] == [row["joules"] for row in ask(tmp_path, "FROM costs")]
+
+
+@pytest.mark.parametrize(
+    ("fits", "joules", "told"),
+    [
+        (0, 0.0, "7.0 s of processor time\n"),
+        (1, 1_200.0, "7.0 s of processor time; 1 fit took 2.0 s and 1,200 J\n"),
+        (2, None, "7.0 s of processor time; 2 fits took 2.0 s and an unknown amount of energy\n"),
+    ],
+)
+def test_the_story_of_a_run_says_in_a_line_what_it_cost(
+    fits: int, joules: float | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Processor time always, fits where there were any, joules where they are known."""
+    run = {"records": 1, "seconds": 8.0, "records_per_second": None, "cpu_s": 7.0}
+    counts = dict.fromkeys(("learned", "rejected", "alarms", "retrains", "promotions"), 0)
+    summary.tell(
+        {
+            "run": {**run, "fits": fits, "fit_s": 2.0, "fit_joules": joules},
+            "pipeline": "small",
+            "outcome": "finished",
+            "because": "of this test",
+            **counts,
+            "deferrals": 0,
+            "metric": "accuracy",
+            "scores": {},
+            "owed": None,
+            "history_trouble": None,
+            "unfinished_bytes": 0,
+            "history": str(Path("home", "history.duckdb")),
+        },
+        "small.toml",
+    )
+    assert told in capsys.readouterr().out
