@@ -15,6 +15,7 @@ from typing import Any
 from observability.history import History
 from observability.places import Places
 from observability.records import (
+    CostRecord,
     DecisionRecord,
     GpuReadingRecord,
     ModelRecord,
@@ -72,6 +73,24 @@ def make_request(**changed: Any) -> RequestRecord:
         "because": "drift",
     }
     return RequestRecord(**(fields | changed))
+
+
+def make_cost(**changed: Any) -> CostRecord:
+    """A fit that took two seconds and 300 joules."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "request_id": "retrain-1",
+        "position": 1000,
+        "work": "fit",
+        "version": "v1",
+        "seconds": 2.0,
+        "cpu_s": 3.5,
+        "joules": 300.0,
+        "energy_source": "counter",
+    }
+    return CostRecord(**(fields | changed))
 
 
 def make_model(**changed: Any) -> ModelRecord:

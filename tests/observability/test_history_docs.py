@@ -10,6 +10,7 @@ from observability.history import History
 from tests.observability.history_makers import (
     ROOT,
     at,
+    make_cost,
     make_decision,
     make_gpu_row,
     make_model,
@@ -43,6 +44,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     history.commit(
         [
             make_run(),
+            make_run(at=at(-60), run_id="run-0"),
             make_run(event="ended", position=900, outcome="finished", records=900, seconds=3.0),
             make_decision(),
             make_decision(question="gate", because="3 C short", facts={"margin_c": 7.0}),
@@ -53,8 +55,15 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
             make_model(rows=1000, fit_s=2.0, size_bytes=10_000),
             make_model(event="promoted", position=1100),
             *(make_score(member=member) for member in ("served", "online", "batch", "baseline")),
+            make_score(position_from=1000, position_to=1500),
+            make_score(position_from=1400, position_to=1500, member="holdout:champion"),
+            make_score(
+                position_from=1400, position_to=1500, member="holdout:challenger", value=0.9
+            ),
+            make_cost(),
             make_reject(),
-            make_gpu_row(),
+            make_gpu_row(energy_j=5_000.0),
+            make_gpu_row(at=at(10), energy_j=8_000.0),
         ],
         "all",
     )

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from observability.history import History
 from observability.records import Record
 from tests.observability.history_makers import (
     NOON,
     at,
+    make_cost,
     make_decision,
     make_gpu_row,
     make_model,
@@ -42,6 +45,8 @@ def test_a_run_that_ended_is_one_row(tmp_path: Path) -> None:
         learned=890,
         rejected=10,
         seconds=59.5,
+        cpu_s=70.5,
+        host="quiet",
     )
     expected = {
         "pipeline": "elec2",
@@ -56,19 +61,95 @@ def test_a_run_that_ended_is_one_row(tmp_path: Path) -> None:
         "learned": 890,
         "rejected": 10,
         "seconds": 59.5,
+        "cpu_s": 70.5,
+        "fit_s": None,
+        "fit_joules": None,
+        "host": "quiet",
     }
-    assert [expected] == answered(tmp_path, [make_run(), end], "FROM runs")
+    assert [expected] == answered(tmp_path, [make_run(host="quiet"), end], "FROM runs")
 
 
 def test_a_run_without_an_end_is_running(tmp_path: Path) -> None:
-    """Killed or at work: history cannot tell, and does not guess an end."""
-    row = answered(tmp_path, [make_run(position=5)], "FROM runs")[0]
-    assert ("running", None, None, 5) == (
+    """Killed or at work: while it is the newest, history cannot tell, and does not guess an end."""
+    row = answered(tmp_path, [make_run(position=5, host="quiet")], "FROM runs")[0]
+    assert ("running", None, None, 5, "quiet") == (
         row["outcome"],
         row["ended_at"],
         row["position_to"],
         row["position_from"],
+        row["host"],
     )
+
+
+def outcomes(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """How each run ended, by its id."""
+    return {f"{row['pipeline']} {row['run_id']}": row["outcome"] for row in rows}
+
+
+def test_a_run_without_an_end_was_killed_once_another_has_begun(tmp_path: Path) -> None:
+    """Runs of a pipeline go one at a time; one of another pipeline proves nothing."""
+    events = [
+        make_run(),
+        make_run(run_id="run-2", at=at(10)),
+        make_run(run_id="run-3", at=at(20)),
+        make_run(run_id="run-3", at=at(30), event="ended", outcome="limit"),
+        make_run(pipeline="bikes"),
+    ]
+    found = outcomes(answered(tmp_path, events, "FROM runs"))
+    expected = {"elec2 run-1": "killed", "elec2 run-2": "killed", "elec2 run-3": "limit"}
+    assert expected | {"bikes run-1": "running"} == found
+    killed = rows_of(History(tmp_path), "FROM runs WHERE outcome = 'killed'")
+    assert [(None, None), (None, None)] == [(r["ended_at"], r["position_to"]) for r in killed]
+
+
+def test_runs_that_began_in_one_moment_are_told_apart_by_their_commits(tmp_path: Path) -> None:
+    """Whatever their ids: the one that was committed later is the newer."""
+    events = [make_run(run_id="z"), make_run(run_id="a")]
+    found = outcomes(answered(tmp_path, events, "FROM runs"))
+    assert {"elec2 z": "killed", "elec2 a": "running"} == found
+
+
+def test_a_run_that_was_taken_up_after_another_is_not_killed_by_it(tmp_path: Path) -> None:
+    """What counts is when it last began."""
+    events = [
+        make_run(),
+        make_run(at=at(1), event="ended", outcome="stopped"),
+        make_run(run_id="run-2", at=at(2)),
+        make_run(run_id="run-2", at=at(3), event="ended", outcome="finished"),
+        make_run(at=at(4)),
+    ]
+    found = outcomes(answered(tmp_path, events, "FROM runs"))
+    assert {"elec2 run-1": "running", "elec2 run-2": "finished"} == found
+
+
+def test_a_run_adds_up_what_its_fits_cost(tmp_path: Path) -> None:
+    """Seconds add up; joules too, unless those of one fit are unknown: a part is no sum."""
+    records = [
+        make_run(),
+        make_cost(),
+        make_cost(version=None, seconds=1.0, joules=50.0),
+        make_run(run_id="run-2"),
+        make_cost(run_id="run-2"),
+        make_cost(run_id="run-2", joules=None, energy_source=None),
+        make_cost(pipeline="bikes"),
+    ]
+    rows = answered(tmp_path, records, "SELECT fit_s, fit_joules FROM runs ORDER BY run_id")
+    assert [(3.0, 350.0), (4.0, None)] == [tuple(row.values()) for row in rows]
+
+
+def test_costs_tell_the_mean_power_where_the_energy_is_known(tmp_path: Path) -> None:
+    """Joules over seconds; unknown joules, or no seconds, are no watts and never zero."""
+    records = [
+        make_cost(),
+        make_cost(at=at(1), joules=None, energy_source=None, version=None),
+        make_cost(at=at(2), seconds=0.0),
+    ]
+    rows = answered(tmp_path, records, "FROM costs ORDER BY began_at")
+    first = dict(records[0])
+    assert first.pop("at") == rows[0]["began_at"]
+    assert {**first, "began_at": NOON, "mean_power_w": 150.0} == rows[0]
+    assert [150.0, None, None] == [row["mean_power_w"] for row in rows]
+    assert (None, None, None) == tuple(rows[1][k] for k in ("joules", "energy_source", "version"))
 
 
 def test_a_run_that_was_taken_up_again_adds_up(tmp_path: Path) -> None:
@@ -128,6 +209,157 @@ def test_requests_of_two_pipelines_are_apart(tmp_path: Path) -> None:
     events = [make_request(), make_request(pipeline="bikes", event="refused")]
     rows = answered(tmp_path, events, "FROM requests ORDER BY pipeline")
     assert [("bikes", "refused"), ("elec2", "asked")] == [(r["pipeline"], r["state"]) for r in rows]
+
+
+def make_wait(*, settled: str | None, **changed: Any) -> list[Record]:
+    """Asked for at 1000, deferred there and at 1200, settled at 1500, as `settled` says."""
+    asked = make_request(**changed)
+    rows: list[Record] = [
+        asked,
+        make_request(at=at(1), event="deferred", waited_s=0.0, because="3 C short", **changed),
+        make_request(at=at(2), event="deferred", waited_s=20.0, position=1200, **changed),
+    ]
+    if settled in {"promoted", "kept"}:
+        rows.append(
+            make_request(at=at(3), event="started", waited_s=50.0, position=1500, **changed)
+        )
+    if settled is not None:
+        rows.append(make_request(at=at(4), event=settled, waited_s=57.0, position=1500, **changed))
+    return rows
+
+
+def make_ranges(metric: str = "accuracy") -> list[Record]:
+    """Served 0.9 before the wait, 0.6 over its first 400 records, 0.7 over 100, 0.8 after it."""
+    spans = [(0, 400, 0.2), (400, 1000, 0.9), (1000, 1400, 0.6), (1400, 1500, 0.7)]
+    spans += [(1500, 2000, 0.8), (2000, 2600, 0.1)]
+    return [
+        make_score(position_from=first, position_to=end, metric=metric, value=value)
+        for first, end, value in spans
+    ]
+
+
+def make_comparison(metric: str = "accuracy", **scores: float) -> list[Record]:
+    """What champion and challenger scored on the hold-out that ends at 1500."""
+    return [
+        make_score(
+            position_from=1400,
+            position_to=1500,
+            member=f"holdout:{who}",
+            metric=metric,
+            value=value,
+        )
+        for who, value in scores.items()
+    ]
+
+
+COST_OF_WAITING = ("champion_score", "challenger_score", "lost_per_record", "lost")
+
+
+def test_a_deferral_tells_how_long_it_was_and_what_was_served_meanwhile(tmp_path: Path) -> None:
+    """Until the fit began, not through it; means weigh ranges by their records, as many records
+    before and after as the wait was long."""
+    records = [*make_wait(settled="promoted"), *make_ranges()]
+    records += make_comparison(champion=0.6, challenger=0.75, baseline=0.5)
+    (row,) = answered(tmp_path, records, "FROM deferrals")
+    expected = {
+        "pipeline": "elec2",
+        "request_id": "retrain-1",
+        "asked_at": NOON,
+        "settled_at": at(4),
+        "state": "promoted",
+        "deferrals": 2,
+        "deferred_s": 50.0,
+        "records_deferred": 500,
+        "metric": "accuracy",
+        "served_before": 0.9,
+        "served_during": 0.62,
+        "served_after": 0.8,
+        "champion_score": 0.6,
+        "challenger_score": 0.75,
+        "lost_per_record": 0.15,
+        "lost": 75.0,
+        "because": "drift",
+    }
+    assert list(expected) == list(row)
+    assert expected == {
+        name: round(cell, 9) if isinstance(cell, float) else cell for name, cell in row.items()
+    }
+
+
+def test_the_error_of_a_regression_is_lost_the_other_way_round(tmp_path: Path) -> None:
+    """A smaller mean absolute error is the better one; other metrics say nothing here."""
+    records = [*make_wait(settled="promoted"), *make_ranges("mae"), *make_ranges("rmse")]
+    records += make_comparison("mae", champion=3.0, challenger=2.5)
+    records += make_comparison("rmse", champion=9.0, challenger=1.0)
+    (row,) = answered(tmp_path, records, "FROM deferrals")
+    assert ("mae", 0.5, 250.0) == (row["metric"], row["lost_per_record"], row["lost"])
+    assert pytest.approx(0.62) == row["served_during"]
+
+
+def test_a_model_that_was_kept_lost_nothing_by_waiting(tmp_path: Path) -> None:
+    """It would not have served: the comparison is told, and the loss is none."""
+    records = [*make_wait(settled="kept"), *make_ranges()]
+    records += make_comparison(champion=0.75, challenger=0.5)
+    (row,) = answered(tmp_path, records, "FROM deferrals")
+    assert (0.75, 0.5, -0.25, 0.0) == tuple(row[name] for name in COST_OF_WAITING)
+
+
+@pytest.mark.parametrize("settled", ["skipped", "refused"])
+def test_a_retrain_that_never_came_to_a_comparison_lost_nobody_knows_what(
+    settled: str, tmp_path: Path
+) -> None:
+    """Unknown, not zero; how long it waited and what was served is known all the same."""
+    (row,) = answered(tmp_path, [*make_wait(settled=settled), *make_ranges()], "FROM deferrals")
+    assert (None, None, None, None) == tuple(row[name] for name in COST_OF_WAITING)
+    assert (settled, 57.0, 500, "accuracy") == tuple(
+        row[name] for name in ("state", "deferred_s", "records_deferred", "metric")
+    )
+    assert pytest.approx(0.8) == row["served_after"]
+
+
+def test_the_first_champion_waited_without_anything_to_compare_with(tmp_path: Path) -> None:
+    """No champion served meanwhile, so what the wait cost is unknown."""
+    records = [*make_wait(settled="promoted"), *make_ranges(), *make_comparison(challenger=0.75)]
+    (row,) = answered(tmp_path, records, "FROM deferrals")
+    assert (None, 0.75, None, None) == tuple(row[name] for name in COST_OF_WAITING)
+
+
+def test_a_retrain_that_still_waits_is_counted_up_to_its_last_deferral(tmp_path: Path) -> None:
+    """Open: as long as is known, no end, and nothing after it."""
+    (row,) = answered(tmp_path, [*make_wait(settled=None), *make_ranges()], "FROM deferrals")
+    assert ("deferred", None, 20.0, 200, None, None) == tuple(
+        row[name]
+        for name in (
+            "state",
+            "settled_at",
+            "deferred_s",
+            "records_deferred",
+            "served_after",
+            "lost",
+        )
+    )
+
+
+def test_a_wait_is_compared_by_the_run_that_ended_it(tmp_path: Path) -> None:
+    """Another learning of the same stream, under the same name, passed the same positions."""
+    earlier = [
+        make_score(run_id="run-0", position_to=1500, member=f"holdout:{who}", value=value)
+        for who, value in (("champion", 0.1), ("challenger", 0.2))
+    ]
+    records = [*earlier, *make_wait(settled="promoted")]
+    records += make_comparison(champion=0.5, challenger=0.75)
+    (row,) = answered(tmp_path, records, "FROM deferrals")
+    assert (0.5, 0.75, 0.25, 125.0) == tuple(row[name] for name in COST_OF_WAITING)
+    assert "accuracy" == row["metric"]
+
+
+def test_a_request_that_was_never_deferred_is_no_deferral(tmp_path: Path) -> None:
+    """And those of two pipelines with one id are apart, with their own scores."""
+    at_once = [make_request(), make_request(at=at(1), event="promoted", position=1000)]
+    assert [] == answered(tmp_path / "a", [*at_once, *make_ranges()], "FROM deferrals")
+    both = [*make_wait(settled="kept"), *make_wait(settled="skipped", pipeline="bikes")]
+    rows = answered(tmp_path / "b", [*both, *make_ranges()], "FROM deferrals ORDER BY pipeline")
+    assert [("bikes", None), ("elec2", "accuracy")] == [(r["pipeline"], r["metric"]) for r in rows]
 
 
 def served(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
