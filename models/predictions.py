@@ -1,30 +1,37 @@
 """Door to the prediction log: Parquet, one file per batch, named by its positions.
 
 Touches pyarrow's Parquet alone. A batch that is gone through again after a crash overwrites its own
-file; what lies beyond the checkpoint is swept before a run goes on. So there is never a gap and
-never a double.
+file; what lies beyond the checkpoint is swept before a run goes on; files that are merged are left
+out from the moment that the larger one has its name. So there is never a gap and never a double.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models import compaction, log_files
+from models.compaction import Compacted, Forgotten, compact, forget
 from models.example import LabelKind
 from models.learner import Log
-from observability import durable
-from observability.errors import ThermodriftError
+from models.log_files import LogDamaged
+from observability import durable, log_names
+from observability.log_names import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NAME = re.compile(r"(\d{12})-(\d{12})\.parquet")
-
-
-class LogDamaged(ThermodriftError, OSError):
-    """A file of the log is not what was written."""
+__all__ = [
+    "Compacted",
+    "Forgotten",
+    "LogDamaged",
+    "compact",
+    "forget",
+    "read",
+    "sweep",
+    "write",
+]
 
 
 def write(
@@ -58,7 +65,7 @@ def write(
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.table(columns), sink, compression="zstd", write_page_checksum=True)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{span[0]:012d}-{span[1]:012d}.parquet"
+    path = folder / log_names.name(Span(*span))
     durable.write(path, sink.getvalue().to_pybytes())
     return path
 
@@ -70,47 +77,36 @@ def read(folder: Path, first: int, last: int) -> pa.Table:
     model_version. Raises FileNotFoundError where nothing of that range is logged, and LogDamaged.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    parts = [_table(path) for path, (begin, end) in _files(folder) if begin < last and end > first]
-    if not parts:
-        raise FileNotFoundError(f"{folder} logs no prediction from position {first} to {last}")
-    table = pa.concat_tables(parts)
-    place = table["position"]
-    return table.filter(pc.and_(pc.greater_equal(place, first), pc.less(place, last)))
-
-
-def _table(path: Path) -> pa.Table:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        return parquet.read_table(path, partitioning=None, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise LogDamaged(
-            f"{path} cannot be read ({error}): it is damaged, or this user may not read it. "
-            "Restore it from a backup, or move it away: its positions are then missing from the log"
-        ) from error
+    missed = None
+    while (files := log_files.holding(folder, first, last)) != missed:
+        if not files:
+            raise FileNotFoundError(f"{folder} logs no prediction from position {first} to {last}")
+        try:
+            return pa.concat_tables(
+                table for path, _ in files for table in log_files.between(path, first, last)
+            )
+        except FileNotFoundError:
+            # Merged with its neighbours meanwhile: the next look finds the file that replaces it.
+            missed = files
+    raise LogDamaged(
+        f"{folder} names files from position {first} to {last} that are not there when they are "
+        "opened: a link leads nowhere, or the disk fails. Restore the folder from a backup"
+    )
 
 
 def sweep(folder: Path, beyond: int) -> None:
     """Remove what was logged at or after position `beyond`, where the checkpoint stands.
 
-    It was written by a run that was killed before its checkpoint; the records come again.
+    It was written by a run that was killed before its checkpoint; the records come again. What is
+    superseded goes as well. Raises LogDamaged where a file that reaches beyond cannot be cut.
     """
     if not folder.is_dir():
         return
     durable.sweep_asides(folder)
-    for path, (begin, _) in _files(folder):
-        if begin >= beyond:
+    for path, span in log_files.listed(folder, lambda span: span.last > beyond):
+        if span.first >= beyond:
             path.unlink()
-    durable.sync_folder(folder)
-
-
-def _files(folder: Path) -> list[tuple[Path, tuple[int, int]]]:
-    found = []
-    for path in sorted(folder.glob("*.parquet")):
-        named = _NAME.fullmatch(path.name)
-        if named is not None:
-            found.append((path, (int(named[1]), int(named[2]))))
-    return found
+        else:
+            compaction.cut(path, span, beyond)
+    log_files.remove(folder, [path for path, _ in log_files.replaced(folder)])

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from models import predictions
 from models.example import Label, LabelKind
-from models.learner import MEMBERS, Log
+from models.learner import MEMBERS
 from observability import faults
+from tests.models.log_makers import make_log, names, places, put, python
 
-ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = [
     *("pipeline", "position", "label", "online", "batch", "baseline", "served"),
     *("online_probability", "batch_probability", "served_probability", "model_version"),
@@ -28,39 +26,6 @@ def disarm() -> Iterator[None]:
     """No fault point stays armed."""
     yield
     faults.disarm()
-
-
-def make_log(labels: Sequence[Label], champion: bool = True) -> Log:
-    """A log in which everybody was right, and the champion is there or not."""
-    log = Log()
-    for label in labels:
-        log.labels.append(label)
-        for member in (*MEMBERS, "served"):
-            there = champion or member != "batch"
-            log.predicted[member].append(label if there else None)
-            log.probabilities[member].append(0.75 if there else None)
-    return log
-
-
-def put(
-    folder: Path,
-    first: int,
-    last: int,
-    label: Label = "up",
-    rejected: Sequence[int] = (),
-    kind: LabelKind = "str",
-    version: str | None = "v1",
-) -> Path:
-    """Log the positions from `first` to `last` (exclusive), without the rejected ones."""
-    positions = [place for place in range(first, last) if place not in rejected]
-    log = make_log([label] * len(positions), champion=version is not None)
-    return predictions.write(folder, "elec2", positions, (first, last), log, kind, version)
-
-
-def places(folder: Path, first: int, last: int) -> list[int]:
-    """The positions that are logged in a range."""
-    found: list[int] = predictions.read(folder, first, last)["position"].to_pylist()
-    return found
 
 
 @pytest.mark.parametrize("kind", ["int", "str", "float"])
@@ -156,6 +121,63 @@ def test_sweeping_removes_what_a_killed_writer_left_aside(tmp_path: Path) -> Non
     assert list(range(10)) == places(tmp_path, 0, 1_000)
 
 
+def test_what_is_superseded_is_neither_read_nor_kept(tmp_path: Path) -> None:
+    """A merge that was cut short leaves the merged file and its parts: each row is read once."""
+    put(tmp_path, 0, 10, label="whole")
+    put(tmp_path, 0, 5, label="part")
+    put(tmp_path, 5, 10, label="part")
+    put(tmp_path, 10, 15, label="later")
+    expected = ["whole"] * 10 + ["later"] * 5
+    assert expected == predictions.read(tmp_path, 0, 15)["label"].to_pylist()
+    assert ["whole"] * 4 == predictions.read(tmp_path, 4, 8)["label"].to_pylist()
+    predictions.sweep(tmp_path, 15)
+    assert ["0-10", "10-15"] == names(tmp_path)
+
+
+def test_sweeping_cuts_a_file_that_reaches_beyond_the_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint from a backup may stand in the midst of what was merged after it was made.
+
+    What lies before it stays; were the rest to stay as well, it would supersede what comes again.
+    """
+    put(tmp_path, 0, 10)
+    put(tmp_path, 10, 30, label="merged", rejected=[12])
+    predictions.sweep(tmp_path, 15)
+    assert ["0-10", "10-15"] == names(tmp_path)
+    put(tmp_path, 15, 20, label="again")
+    log = predictions.read(tmp_path, 10, 30)
+    assert [10, 11, 13, 14, *range(15, 20)] == log["position"].to_pylist()
+    assert ["merged"] * 4 + ["again"] * 5 == log["label"].to_pylist()
+
+
+def test_a_cut_that_was_cut_short_is_finished(tmp_path: Path) -> None:
+    """The shorter file has its name, the longer one is still there: the next sweep removes it."""
+    put(tmp_path, 0, 30)
+    before = put(tmp_path, 0, 10).stat().st_mtime_ns
+    assert list(range(30)) == places(tmp_path)
+    predictions.sweep(tmp_path, 10)
+    assert ["0-10"] == names(tmp_path)
+    assert before == next(tmp_path.iterdir()).stat().st_mtime_ns
+    assert list(range(10)) == places(tmp_path)
+
+
+def test_a_damaged_file_that_must_be_cut_is_told(tmp_path: Path) -> None:
+    """It is left where it is: what it still holds may be worth something."""
+    path = put(tmp_path, 0, 30)
+    path.write_bytes(b"torn")
+    with pytest.raises(predictions.LogDamaged, match="Restore it from a backup"):
+        predictions.sweep(tmp_path, 10)
+    assert ["0-30"] == names(tmp_path)
+
+
+def test_a_file_that_is_named_and_not_there_is_told(tmp_path: Path) -> None:
+    """A link that leads nowhere is looked for twice and no more."""
+    put(tmp_path, 0, 10)
+    (tmp_path / "000000000010-000000000020.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(predictions.LogDamaged, match="leads nowhere"):
+        predictions.read(tmp_path, 0, 20)
+    assert list(range(10)) == places(tmp_path, 0, 10)
+
+
 def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
     """Arrow would read `pipeline=other` in a path as a column of its own."""
     folder = tmp_path / "pipeline=other" / "day=1"
@@ -186,7 +208,7 @@ VICTIM = """
 import sys
 from pathlib import Path
 from observability import faults
-from tests.models.test_predictions import put
+from tests.models.log_makers import put
 faults.arm(sys.argv[2], "kill")
 put(Path(sys.argv[1]), 0, 3, label="down")
 """
@@ -203,10 +225,9 @@ put(Path(sys.argv[1]), 0, 3, label="down")
 def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path, point: str, label: str) -> None:
     """A batch is logged as it was or as it is now, and a sweep cleans up after the killed."""
     path = put(tmp_path, 0, 3, label="up")
-    killed = subprocess.run(
-        [sys.executable, "-c", VICTIM, str(tmp_path), point], cwd=ROOT, capture_output=True
-    )
-    assert -signal.SIGKILL == killed.returncode
+    victim = python(VICTIM, tmp_path, point)
+    assert ("", "") == victim.communicate()
+    assert -signal.SIGKILL == victim.returncode
     assert [label] * 3 == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
     predictions.sweep(tmp_path, 3)
     assert [path] == list(tmp_path.iterdir())
