@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from observability import durable, faults, migrations, prediction_view
 from observability.duck import Duck, Mode, opened
 from observability.errors import ThermodriftError
@@ -30,6 +28,7 @@ from observability.history_errors import (
     HistoryTooNew,
     HistoryUnwritable,
 )
+from observability.home_lock import held
 from observability.places import Places
 
 _TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
@@ -90,17 +89,7 @@ class LedgerFile:
     def locked(self, wait_s: float) -> Iterator[None]:
         """Hold the file among thermodrift's processes. Raises HistoryBusy, HistoryUnwritable."""
         lock = self._file.with_name(f"{self._file.name}.lock")
-        with ExitStack() as stack:
-            try:
-                self._places.home.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(lock, timeout=wait_s))
-                lock.write_text(str(os.getpid()))
-            except Timeout as cause:
-                raise HistoryBusy(self._held_by(_pid_in(lock), "")) from cause
-            except OSError as cause:
-                raise HistoryUnwritable(
-                    f"{lock} cannot be locked: {cause}; give write permission to the home"
-                ) from cause
+        with held(lock, wait_s, lambda pid: HistoryBusy(self._held_by(pid, ""))):
             yield
 
     @contextmanager
@@ -304,11 +293,3 @@ class LedgerFile:
             f"{self._file} is open in {who}{what}: close it there, then try again; "
             f"nothing is lost, {waiting} in {self._places.spool}"
         )
-
-
-def _pid_in(lock: Path) -> str:
-    """The process that wrote its id into the lock's file, or nothing."""
-    try:
-        return lock.read_text().strip()
-    except OSError:
-        return ""

@@ -45,7 +45,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
-        "observability": "duck home_file ledger_file prediction_view spool",
+        "observability": "duck home_file home_lock ledger_file ledger_lake prediction_view spool",
         "power": "child",
         "models": "compaction log_files parquet text text_file",
     },
@@ -63,7 +63,7 @@ HOUSE: dict[str, dict[str, str]] = {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
         "flows": "beginning configuration cycle desk doctor drift_view embedded learn metering"
         " pipeline power_source progress retrain session settings state status stopping summary template"
-        " watch",
+        " upkeep watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""
@@ -78,7 +78,9 @@ KINDS = {
 PART_OF = {
     "observability.duck": "observability.history",
     "observability.home_file": "observability.history",
+    "observability.home_lock": "observability.history",
     "observability.ledger_file": "observability.history",
+    "observability.ledger_lake": "observability.history",
     "observability.prediction_view": "observability.history",
     "observability.spool": "observability.history",
     "power.child": "power.nvml",

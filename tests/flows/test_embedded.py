@@ -145,7 +145,9 @@ pipeline.read = interrupted
 with Stop().listening():
     try:
         api = embedded.Api(sys.argv[1], sys.argv[4])
-        embedded.call_cycle(api, Path(sys.argv[2]), Path(sys.argv[3]), None)
+        with embedded.speaking_to(api):
+            from flows.cycle import cycle
+            cycle(Path(sys.argv[2]), Path(sys.argv[3]), None)
     except StopRequested:
         print("stopped")
 """
