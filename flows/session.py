@@ -90,6 +90,8 @@ class Session:
         """Records on which the online model raised, since it last learned one."""
         self.history_trouble = ""
         """Why the history could not take in what was committed; it waits beside it."""
+        self.history_damage: list[str] = []
+        """What this run found lost or torn in the history, and what was brought back: told once."""
         self.unfinished_bytes = 0
         """Bytes at the end of the stream's file that are no whole record yet."""
         self.asides: list[Record] = []
@@ -205,11 +207,17 @@ class Session:
         self._writing = self._writer.submit(self._fold)
 
     def _fold(self) -> None:
+        self.history_trouble = ""
         try:
             folded = self.history.fold()
-            self.history_trouble = folded.because if folded.left or folded.torn else ""
         except ThermodriftError as error:
             self.history_trouble = str(error)
+            return
+        # The next fold knows nothing of a loss that this one has made up for.
+        if folded.loss or folded.torn:
+            self.history_damage.append(folded.because)
+        elif folded.left:
+            self.history_trouble = folded.because
 
     def close(self) -> None:
         """Let the writer finish; the last commit of a run has waited for it already."""

@@ -32,7 +32,8 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
     that never answered. `scored` says over how many records: a member that came late has fewer.
     `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
     `fits` took in seconds and joules. Joules are null where those of any fit are unknown; `energy`
-    says what they were read from, or why they were not.
+    says what they were read from, or why they were not. `history_trouble` says what the run found
+    lost or torn in the history, and why that could not take in all rows; null where all is well.
     """
     state = session.state
     request = state.request
@@ -49,7 +50,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
         "history": str(session.home.history),
-        "history_trouble": session.history_trouble or None,
+        "history_trouble": _trouble(session),
         "run": {
             "run_id": session.run_id,
             "records": session.records,
@@ -92,6 +93,12 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
             **_fits([]),
         },
     }
+
+
+def _trouble(session: Session) -> str | None:
+    """What this run found damaged in the history, and why that is behind, if it still is."""
+    told = [*session.history_damage, session.history_trouble]
+    return "; ".join(filter(None, told)) or None
 
 
 def _fits(costs: Sequence[Cost]) -> dict[str, Any]:
@@ -151,8 +158,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         )
     if summary["history_trouble"]:
         out.print(
-            f"[yellow]The history is behind[/], nothing of it is lost: "
-            f"{escape(summary['history_trouble'])}",
+            f"[yellow]Trouble with the history[/]: {escape(summary['history_trouble'])}",
             soft_wrap=True,
         )
     if summary["unfinished_bytes"]:
