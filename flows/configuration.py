@@ -1,4 +1,4 @@
-"""What can be set in a pipeline file, as docs/configuration.md: written from the models themselves.
+"""What can be set, in a pipeline file and in a home's, as docs/configuration.md: from the models.
 
 `thermodrift schema --markdown` prints that page, so it can never disagree with the knobs. Only what
 no single knob can say of itself stands here in words: how knobs go together, and when they are
@@ -8,7 +8,7 @@ read. It reads no pipeline file and touches no disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from flows.pipeline import Pipeline
 from observability import drift
+from observability.home_file import HomeFile
 
 _HEAD = """\
 # The pipeline file
@@ -42,7 +43,25 @@ target = "price"
   anew beside the old one. All other knobs count from the next run on.
 - **Editors** that check TOML against a JSON schema get it from `thermodrift schema`.
 
+What belongs to a whole home, and not to one pipeline, has [a file of its own](#the-homes-file).
 This page is printed by `thermodrift schema --markdown`.
+"""
+
+_HOME_HEAD = """\
+# The home's file
+
+`thermodrift.toml`, at the top of [the home](operations.md#the-home), says where the history's rows
+are and what `thermodrift upkeep` keeps. Without it the history is a file in the home that keeps
+everything.
+
+```toml
+[upkeep]
+keep_days = 365
+readings_keep_days = 30
+```
+
+Every command that opens the history reads it, and a mistake in it is refused with exit code 78, as
+in a pipeline file.
 """
 
 _TOGETHER: Mapping[str, str] = {
@@ -55,6 +74,11 @@ _TOGETHER: Mapping[str, str] = {
     " returns a model with scikit-learn's `fit` and `predict`, on which `params` are then set.",
     "drift": "`min_rows` must not be above the smaller of `window` and `reference_rows`: no check"
     " could ever tell anything.",
+    "history": "`url` and `data` go together.",
+    "upkeep": "Nothing is removed unless a knob here says so and `thermodrift upkeep` is run. These"
+    " stay whatever it says: every model and its reigns, the newest run of each pipeline, and every"
+    " request that is not settled. `predictions_keep` must be larger than the `drift.window` of"
+    " every pipeline in the home: a look for drift compares only predictions that are still there.",
     "gate": '`resume_margin_c` must be at or above `pause_margin_c`, and `source = "trace"` needs'
     " a `trace`.",
 }
@@ -79,14 +103,17 @@ _COLUMNS = "| knob | allowed | default | meaning |\n|---|---|---|---|"
 
 def markdown() -> str:
     """The whole of docs/configuration.md, with a line end at its end."""
-    shapes = Pipeline.model_json_schema()["$defs"]
-    sections = []
-    for table, field in Pipeline.model_fields.items():
+    return "\n".join([_HEAD, *_sections(Pipeline), _HOME_HEAD, *_sections(HomeFile)])
+
+
+def _sections(file: type[BaseModel]) -> Iterator[str]:
+    """Every table of a file."""
+    shapes = file.model_json_schema()["$defs"]
+    for table, field in file.model_fields.items():
         model = field.annotation
         assert isinstance(model, type)
         assert issubclass(model, BaseModel)
-        sections.append(_section(table, model, shapes[model.__name__]))
-    return "\n".join([_HEAD, *sections])
+        yield _section(table, model, shapes[model.__name__])
 
 
 def _section(table: str, model: type[BaseModel], shape: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ from flows import configuration, pipeline
 from models import batch, example, learner, online
 from models.stream import Cursor, Stream
 from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
+from observability.home_file import HomeFile
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/configuration.md", "docs/operations.md", "docs/history.md")
@@ -279,10 +280,13 @@ def test_the_demo_is_what_the_makefile_runs() -> None:
     ids=lambda block: f"{block.page}:{block.line}",
 )
 def test_toml_on_a_page_is_a_pipeline_or_a_part_of_one(block: Block, tmp_path: Path) -> None:
-    """A table that is copied from a page is taken by the pipeline file."""
+    """A table that is copied from a page is taken by the pipeline's file, or by the home's."""
     if block.kind != "toml":
         return
     given = tomllib.loads(block.text)
+    if set(given) <= set(HomeFile.model_fields):
+        HomeFile.model_validate(given)
+        return
     path = tmp_path / "page.toml"
     path.write_text(block.text if "pipeline" in given else f"{FILES['prices.toml']}\n{block.text}")
     assert "prices" == pipeline.read(path).name
@@ -356,6 +360,9 @@ def test_the_command_prints_the_page_of_the_knobs(capsys: pytest.CaptureFixture[
         ("page", "`true`, `false`", "`true`"),
         ("params", "table", "`{}`"),
         ("ignore", "list of texts", "`[]`"),
+        ("url", "text", "left out"),
+        ("keep_days", "whole number, at least 1, at most 36,500", "left out"),
+        ("predictions_file_rows", "whole number, at least 10,000, at most 10,000,000", "`1000000`"),
     ],
 )
 def test_a_knob_is_told_with_what_it_takes(knob: str, allowed: str, default: str) -> None:

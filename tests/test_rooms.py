@@ -62,8 +62,8 @@ HOUSE: dict[str, dict[str, str]] = {
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
         "flows": "beginning configuration cycle desk doctor drift_view embedded learn metering"
-        " pipeline power_source progress retrain session settings state status stopping summary template"
-        " upkeep watch",
+        " pipeline power_source progress retrain session settings state status stopping summary"
+        " template upkeep watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""
@@ -91,6 +91,9 @@ PART_OF = {
     "models.text_file": "models.stream",
 }
 """A part is imported by its door, and by that door's other parts."""
+
+PRINTS_KNOBS = "flows.configuration"
+"""Prints the knobs of every file that people write, those of parts too: it opens nothing."""
 
 OPENS_TO = {
     "ground": {"ground"},
@@ -272,7 +275,7 @@ def test_a_file_imports_only_the_kinds_that_are_open_to_its_kind(module: str) ->
 @pytest.mark.parametrize(("part", "door"), PART_OF.items())
 def test_a_part_of_a_door_is_imported_behind_that_door_alone(part: str, door: str) -> None:
     """What is split off a door for length is still behind it."""
-    importers = {module for module in FILES if part in imports_of(parse(module))}
+    importers = {module for module in FILES if part in imports_of(parse(module))} - {PRINTS_KNOBS}
     assert importers <= {door, *(each for each, its in PART_OF.items() if its == door)}
 
 
