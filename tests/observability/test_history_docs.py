@@ -1,73 +1,133 @@
-"""docs/history.md says what is: every view, every column, and SQL that runs."""
+"""docs/history.md says what is: each view, each column, and SQL that answers on a lived history."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import typer
+from pyarrow import parquet
 
+import thermodrift
+from flows import cycle, learn, power_source, retrain, upkeep, watch
 from observability.history import History
-from tests.observability.history_makers import (
-    ROOT,
-    at,
-    make_cost,
-    make_decision,
-    make_gpu_row,
-    make_model,
-    make_reject,
-    make_request,
-    make_run,
-    make_score,
-    write_predictions,
-)
+from observability.places import Places
+from power.nvml import NvmlDoor
+from tests.flows.makers import make_pipeline
+from tests.flows.test_run import make_example
+from tests.observability.history_makers import ROOT, python
+from tests.power.makers import HOT_C, make_twin, write_trace
 
 PAGE = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
 QUESTIONS = re.findall(r"^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COOKBOOK = PAGE.partition("\n## Cookbook\n")[2].partition("\n## ")[0]
+
+KNOBS = """
+trace_s_per_record = 0.5
+
+[batch]
+recipe = "linear"
+window = 1000
+older_rows = 500
+
+[drift]
+every = 500
+window = 500
+page = false
+
+[worth]
+min_rows = 400
+cooldown_records = 500
+"""
+"""The example in small steps: its device is hot at first, and once more when a champion serves."""
+
+KILLED = """
+import sys
+from pathlib import Path
+from flows import cycle, learn, retrain, watch
+from observability import faults
+learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
+faults.arm("cycle.after_checkpoint", "kill", after=3)
+cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> History:
-    """A small history in which every kind of thing has happened."""
-    home = tmp_path_factory.mktemp("home")
-    write_predictions(
-        home,
-        position=[1000, 1001, 1600],
-        label=[1, 0, 1],
-        online=[0, 0, 1],
-        batch=[None, 1, 0],
-        baseline=[0, 0, 0],
-        served=[1, 0, 0],
-        served_probability=[0.9, 0.6, 0.7],
-        model_version=["v1", "v1", "v2"],
-    )
-    history = History(home)
-    history.commit(
-        [
-            make_run(),
-            make_run(at=at(-60), run_id="run-0"),
-            make_run(event="ended", position=900, outcome="finished", records=900, seconds=3.0),
-            make_decision(),
-            make_decision(question="gate", because="3 C short", facts={"margin_c": 7.0}),
-            make_request(deadline_s=60.0),
-            make_request(at=at(5), event="deferred", waited_s=5.0),
-            make_request(at=at(9), event="promoted", position=1500, waited_s=9.0),
-            make_request(request_id="retrain-2"),
-            make_model(rows=1000, fit_s=2.0, size_bytes=10_000),
-            make_model(event="promoted", position=1100),
-            *(make_score(member=member) for member in ("served", "online", "batch", "baseline")),
-            make_score(position_from=1000, position_to=1500),
-            make_score(position_from=1400, position_to=1500, member="holdout:champion"),
-            make_score(
-                position_from=1400, position_to=1500, member="holdout:challenger", value=0.9
-            ),
-            make_cost(),
-            make_reject(),
-            make_gpu_row(energy_j=5_000.0),
-            make_gpu_row(at=at(10), energy_j=8_000.0),
-        ],
-        "all",
-    )
-    return history
+def without_prefect() -> Iterator[pytest.MonkeyPatch]:
+    """The loop needs no server; a stand-in for NVIDIA's library is this machine's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
+            patch.setattr(room, name, getattr(room, name).fn)
+        patch.setattr(power_source, "NvmlDoor", partial(NvmlDoor, twin=make_twin()))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def history(
+    tmp_path_factory: pytest.TempPathFactory, without_prefect: pytest.MonkeyPatch
+) -> History:
+    """What real runs left in one home: in them has happened whatever the page asks about."""
+    folder = tmp_path_factory.mktemp("lived")
+    home, pipeline = folder / "home", make_market(folder)
+    killed = python(KILLED, pipeline, home)
+    killed.communicate()
+    assert -signal.SIGKILL == killed.returncode
+    cycle.cycle.fn(pipeline, home, 2_500)
+    backup = shutil.copyfile(Places(home).history, folder / "backup")
+    roll_back(home)
+    cycle.cycle.fn(pipeline, home)
+    # Somebody brings back an old copy of the file: the history makes up for it, and says so.
+    backup.replace(Places(home).history)
+    cycle.cycle.fn(make_load(folder), home)
+    cycle.cycle.fn(make_oven(folder), home)
+    (home / "thermodrift.toml").write_text("[upkeep]\nkeep_days = 365\n")
+    assert "done" == upkeep.upkeep.fn(home)["state"]
+    return History(home)
+
+
+def make_market(folder: Path) -> Path:
+    """The example's first 5,500 records, of which three are damaged."""
+    path = make_example(folder, 5_500, KNOBS)
+    path.write_text(path.read_text().replace('target = "class"', 'target = "class"\nbatch = 250'))
+    table = parquet.read_table(folder / "elec2.parquet")
+    for column, position, cell in (
+        ("nswprice", 1_234, float("inf")),
+        ("nswprice", 2_345, float("inf")),
+        ("class", 3_456, None),
+    ):
+        cells = table[column].to_pylist()
+        cells[position] = cell
+        place = table.column_names.index(column)
+        table = table.set_column(place, column, pa.array(cells, table[column].type))
+    parquet.write_table(table, folder / "elec2.parquet", row_group_size=2_000)
+    return path
+
+
+def make_load(folder: Path) -> Path:
+    """A regression whose device tells its energy: a stand-in for NVIDIA's library is read."""
+    room = folder / "load"
+    room.mkdir()
+    return make_pipeline(room, 800, "regression", "load", gate={"source": "nvml"})
+
+
+def make_oven(folder: Path) -> Path:
+    """A pipeline whose device never cools: its request is open at the end."""
+    room = folder / "oven"
+    room.mkdir()
+    write_trace(room / "hot.csv", *({"elapsed_s": 10 * i, "margin_c": HOT_C} for i in range(9)))
+    return make_pipeline(room, 400, name="oven", gate={"source": "trace", "trace": "hot.csv"})
+
+
+def roll_back(home: Path) -> None:
+    """What a person does who trusts the last champion less than the one before it."""
+    command = typer.main.get_command(thermodrift.app)
+    command.main(["--home", str(home), "models", "rollback", "elec2"], standalone_mode=False)
 
 
 def documented() -> dict[str, dict[str, str]]:
@@ -111,3 +171,9 @@ def test_every_view_has_a_question(history: History) -> None:
     asked = " ".join(QUESTIONS)
     for shape in history.views():
         assert re.search(rf"(FROM|JOIN) {shape.name}\b", asked), shape.name
+
+
+def test_the_cookbook_has_at_least_fifteen_questions() -> None:
+    """Each in words that a user would use, and then in SQL."""
+    asked = re.findall(r"^(?:[^`|\n].*\n)+\n```sql$", COOKBOOK, re.MULTILINE)
+    assert len(asked) == COOKBOOK.count("```sql") >= 15
