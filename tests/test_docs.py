@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ import thermodrift
 from flows import configuration, pipeline
 from models import batch, example, learner, online
 from models.stream import Cursor, Stream
+from observability import faults
 from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
 from observability.home_file import HomeFile
 
@@ -472,3 +474,20 @@ def test_every_promise_names_a_test() -> None:
         if not NAMED_TEST.search(section)
     ]
     assert [] == without
+
+
+def test_every_fault_point_is_tried_by_a_test_that_is_named() -> None:
+    """A new point that no row of the table covers is a moment that nobody has tried."""
+    text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+)$", text.partition("\n## Fault points\n")[2], re.M)
+    covered = [
+        pattern
+        for row in rows
+        for pattern in re.findall(r"`([\w.*]+)`", row.partition(" | ")[0])
+        if NAMED_TEST.search(row)
+    ]
+    untried = [
+        point for point in faults.POINTS if not any(fnmatch(point, each) for each in covered)
+    ]
+    assert [] == untried
+    assert all(any(fnmatch(point, each) for point in faults.POINTS) for each in covered)

@@ -439,7 +439,13 @@ def test_a_commit_on_a_full_disk_is_an_error_and_may_be_repeated(
 
 
 @pytest.mark.parametrize(
-    "point", ["history.before_fold", "history.inside_fold", "history.after_fold"]
+    "point",
+    [
+        "history.before_fold",
+        "history.inside_fold",
+        "history.before_checkpoint",
+        "history.after_fold",
+    ],
 )
 def test_a_fold_on_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, point: str) -> None:
     """The spool keeps the rows until they are in the file; they are folded once."""
