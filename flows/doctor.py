@@ -18,6 +18,9 @@ from observability.errors import ThermodriftError, TryAgainLater
 from observability.history import History
 from observability.places import Places
 
+MOST_NAMED = 3
+"""Damaged files that are named; all are counted."""
+
 State = Literal["well", "note", "broken"]
 
 
@@ -38,6 +41,7 @@ def examine(home: Path) -> list[Finding]:
         ("home", _home),
         ("key", _key),
         ("history", _history),
+        ("spool", _spool),
         ("GPU", _gpu),
     ]
     return [_finding(what, look, home) for what, look in looks]
@@ -98,6 +102,24 @@ def _history(home: Path) -> tuple[State, str]:
         return "note", "not there yet; the first run makes it"
     rows = History(home).ask("SELECT count(*) AS decisions FROM decisions").to_pylist()
     return "well", f"{rows[0]['decisions']} decisions"
+
+
+def _spool(home: Path) -> tuple[State, str]:
+    """What waits still, after the history was asked, and what was found damaged."""
+    places = Places(home)
+    waiting = len(list(places.spool.glob("*.json")))
+    damaged = [
+        *sorted(places.spool.glob("*.torn")),
+        *sorted(home.glob(f"{places.history.name}.wal.damaged-*")),
+    ]
+    told = f"{waiting} waiting to be folded into the history"
+    if damaged:
+        names = ", ".join(str(path.relative_to(home)) for path in damaged[:MOST_NAMED])
+        told += (
+            f"; set aside as damaged, keep them until you know where the disk failed: "
+            f"{len(damaged)} ({names})"
+        )
+    return "note" if waiting or damaged else "well", told
 
 
 def _gpu(home: Path) -> tuple[State, str]:

@@ -3,12 +3,13 @@
 HOME/
   key                          32 random bytes that sign models and checkpoints
   thermodrift.toml             what belongs to the whole installation; need not be there
-  history.duckdb               the one spine, with history.spool/ beside it
+  history.duckdb               the one spine; what was damaged or older lies beside it, named so
   history.mark                 how far the file had come, to notice what it loses
+  history.spool/               commits that wait, a file each; in kept/ the newest that were folded
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
-    predictions/               the prediction log: Parquet, one file per batch of positions
+    predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline

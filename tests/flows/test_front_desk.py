@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import thermodrift as desk
+from flows import doctor
 from flows.session import locked
 from models import checkpoint
 from models.seal import Seal
@@ -197,7 +198,7 @@ def test_a_damaged_checkpoint_does_not_hide_the_other_pipelines(tmp_path: Path) 
 def test_the_doctor_finds_this_installation_well(tmp_path: Path) -> None:
     """Every look has its finding: what, how it is, and what was seen."""
     found = answer(thermodrift("--home", tmp_path, "doctor", "--json"))
-    assert ["Python", "libraries", "home", "key", "history", "GPU"] == [
+    assert ["Python", "libraries", "home", "key", "history", "spool", "GPU"] == [
         each["what"] for each in found
     ]
     assert all(each["state"] in {"well", "note"} and each["told"] for each in found)
@@ -212,6 +213,19 @@ def test_the_doctor_finds_what_is_broken(tmp_path: Path) -> None:
     assert 1 == done.returncode
     assert "chmod 600" in done.stdout
     assert "✗" in done.stdout
+
+
+def test_the_doctor_names_what_the_history_set_aside(tmp_path: Path) -> None:
+    """A commit that waits and files that were damaged are worth a note, and break nothing."""
+    spool = tmp_path / "history.spool"
+    spool.mkdir()
+    for aside in (spool / "a.json.torn", tmp_path / "history.duckdb.wal.damaged-7"):
+        aside.write_bytes(b"")
+    (spool / "b.json").write_text("{}")
+    (found,) = [each for each in doctor.examine(tmp_path) if each.what == "spool"]
+    assert "note" == found.state
+    assert "1 waiting" in found.told
+    assert "2 (history.spool/a.json.torn, history.duckdb.wal.damaged-7)" in found.told
 
 
 def test_the_schema_is_that_of_a_pipeline_file() -> None:
