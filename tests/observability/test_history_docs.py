@@ -134,7 +134,8 @@ def documented() -> dict[str, dict[str, str]]:
     """Columns with their types, by view, as the page has them."""
     found: dict[str, dict[str, str]] = {}
     for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
-        columns = re.findall(r"^\| `(\w+)` \| (.+?) \|", section, re.MULTILINE)
+        table = section.partition("| column | type |")[2].partition("\n\n")[0]
+        columns = re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.MULTILINE)
         if columns:
             found[section.split("\n", 1)[0]] = dict(columns)
     return found
@@ -177,3 +178,15 @@ def test_the_cookbook_has_at_least_fifteen_questions() -> None:
     """Each in words that a user would use, and then in SQL."""
     asked = re.findall(r"^(?:[^`|\n].*\n)+\n```sql$", COOKBOOK, re.MULTILINE)
     assert len(asked) == COOKBOOK.count("```sql") >= 15
+
+
+def test_every_kind_of_decision_is_documented() -> None:
+    """The page lists the questions that the code asks, and no other."""
+    asked = {
+        question
+        for room in ("flows", "models", "power", "observability")
+        for path in (ROOT / room).glob("*.py")
+        for question in re.findall(r'(?:question=|QUESTION = )"(\w+)"', path.read_text("utf-8"))
+    }
+    table = PAGE.partition("| question | asks |\n")[2].partition("\n\n")[0]
+    assert asked == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
