@@ -21,6 +21,9 @@ from observability.places import Places
 MOST_NAMED = 3
 """Damaged files that are named; all are counted."""
 
+_DECISIONS = """
+SELECT count(*) AS "all", count(*) FILTER (question = 'history') AS losses FROM decisions"""
+
 State = Literal["well", "note", "broken"]
 
 
@@ -98,10 +101,15 @@ def _key(home: Path) -> tuple[State, str]:
 
 
 def _history(home: Path) -> tuple[State, str]:
-    if not Places(home).history.exists():
+    places = Places(home)
+    # A file that is gone, or rows that lie elsewhere, are not "not there yet".
+    if not (places.history.exists() or places.mark.exists() or places.spool.exists()):
         return "note", "not there yet; the first run makes it"
-    rows = History(home).ask("SELECT count(*) AS decisions FROM decisions").to_pylist()
-    return "well", f"{rows[0]['decisions']} decisions"
+    (counts,) = History(home).ask(_DECISIONS).to_pylist()
+    told = f"{counts['all']} decisions"
+    if counts["losses"]:
+        told += f"; rows were missing {counts['losses']} times: ask for question = 'history'"
+    return "well", told
 
 
 def _spool(home: Path) -> tuple[State, str]:

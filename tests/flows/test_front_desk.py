@@ -17,8 +17,11 @@ from flows.session import locked
 from models import checkpoint
 from models.seal import Seal
 from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
+from observability.history import History
 from observability.places import Places
+from observability.spool import Spool
 from tests.flows.makers import ROOT, environment_of, make_pipeline, thermodrift
+from tests.observability.history_makers import make_score
 
 COMMANDS = (
     *("init", "run", "status", "doctor", "schema"),
@@ -216,16 +219,27 @@ def test_the_doctor_finds_what_is_broken(tmp_path: Path) -> None:
 
 
 def test_the_doctor_names_what_the_history_set_aside(tmp_path: Path) -> None:
-    """A commit that waits and files that were damaged are worth a note, and break nothing."""
-    spool = tmp_path / "history.spool"
-    spool.mkdir()
+    """A commit that must wait and files that were damaged are worth a note, and break nothing."""
+    spool = Places(tmp_path).spool
+    Spool(spool, version=999).write([make_score()], "newer", now_ns=0)
     for aside in (spool / "a.json.torn", tmp_path / "history.duckdb.wal.damaged-7"):
         aside.write_bytes(b"")
-    (spool / "b.json").write_text("{}")
-    (found,) = [each for each in doctor.examine(tmp_path) if each.what == "spool"]
-    assert "note" == found.state
-    assert "1 waiting" in found.told
-    assert "2 (history.spool/a.json.torn, history.duckdb.wal.damaged-7)" in found.told
+    found = {each.what: each for each in doctor.examine(tmp_path)}
+    assert "well" == found["history"].state
+    assert "note" == found["spool"].state
+    assert "1 waiting" in found["spool"].told
+    assert "2 (history.spool/a.json.torn, history.duckdb.wal.damaged-7)" in found["spool"].told
+
+
+def test_the_doctor_looks_for_a_history_that_is_gone(tmp_path: Path) -> None:
+    """It was there once, so to call it not there yet would hide a loss."""
+    history = History(tmp_path)
+    history.commit([make_score()], "a")
+    history.fold()
+    Places(tmp_path).history.unlink()
+    (found,) = [each for each in doctor.examine(tmp_path) if each.what == "history"]
+    assert "well" == found.state
+    assert "rows were missing 1 times" in found.told
 
 
 def test_the_schema_is_that_of_a_pipeline_file() -> None:
