@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--commits", type=int, default=200, help="of each writer")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--straight", type=int, default=25, help="commits to compare ways with")
-    parser.add_argument("--sitting-s", type=float, default=1.0)
+    parser.add_argument("--sitting-s", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
