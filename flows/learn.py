@@ -175,7 +175,7 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
         *_intake(session, batch),
         *_revived(session),
     ]
-    session.commit(rows, log=write_log, wait=False)
+    session.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)
 
 
 def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:

@@ -36,7 +36,7 @@ from models.stream import Stream
 from observability import durable, faults
 from observability.decision import Decision
 from observability.errors import ThermodriftError, TryAgainLater
-from observability.history import History
+from observability.history import History, Logged
 from observability.places import PipelinePlaces, Places
 from observability.records import DecisionRecord, Record
 
@@ -148,19 +148,24 @@ class Session:
         records: Sequence[Record],
         crown: str | None = None,
         log: Callable[[], object] | None = None,
+        logged: tuple[int, int] | None = None,
         *,
         wait: bool = True,
     ) -> None:
         """Make the state durable, then do what it owes: `crown` a version, add rows to history.
 
-        `log` writes what must be on disk before the checkpoint that counts on it. With `wait` false
+        `log` writes what must be on disk before the checkpoint that counts on it: the predictions
+        of the positions `logged`, which a history elsewhere must be brought. With `wait` false
         all this goes on while the next batch is learned; the next commit waits for it. What a
         kill finds unwritten is learned again from the checkpoint before it.
         """
         self.settle()
         state = self.state
         owed = Owed(
-            f"{self.name}.{state.lineage}.{state.commits:08d}", (*self.asides, *records), crown
+            f"{self.name}.{state.lineage}.{state.commits:08d}",
+            (*self.asides, *records),
+            crown,
+            logged,
         )
         state.commits += 1
         state.owed = (owed,)
@@ -184,7 +189,8 @@ class Session:
         """What was done before is not done again: each deed has a name."""
         if owed.crown is not None:
             self.store.crown(owed.crown, owed.name)
-        self.history.commit(owed.records, owed.name)
+        logged = None if owed.logged is None else Logged(self.name, *owed.logged)
+        self.history.commit(owed.records, owed.name, logged)
 
     def settle(self) -> None:
         """Wait until the last commit is on disk; raises what stood in its way."""
@@ -210,14 +216,14 @@ class Session:
         self.history_trouble = ""
         try:
             folded = self.history.fold()
-        except ThermodriftError as error:
+        except (ThermodriftError, OSError) as error:
             self.history_trouble = str(error)
             return
         # The next fold knows nothing of a loss that this one has made up for.
         if folded.loss or folded.torn:
             self.history_damage.append(folded.because)
-        elif folded.left:
-            self.history_trouble = folded.because
+        else:
+            self.history_trouble = folded.trouble
 
     def close(self) -> None:
         """Let the writer finish; the last commit of a run has waited for it already."""

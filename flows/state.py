@@ -54,6 +54,8 @@ class Owed:
     name: str
     records: tuple[Record, ...]
     crown: str | None = None
+    logged: tuple[int, int] | None = None
+    """The positions whose predictions belong to the rows; the end is exclusive."""
 
 
 @dataclass

@@ -118,10 +118,14 @@ def _merged(places: PipelinePlaces, history: History, before: int) -> Deed:
 def _rows(history: History, now: datetime) -> Deed:
     """What becomes of the history's own rows."""
     removed = history.forget(history.upkeep, now)
-    if not removed:
-        return Deed("", "done", "no row of the history is older than its rules keep")
     told = ", ".join(f"{rows} of {table}" for table, rows in removed.items())
-    return Deed("", "done", f"removed rows that the rules no longer keep: {told}", removed)
+    because = (
+        f"removed rows that the rules no longer keep: {told}"
+        if removed
+        else "no row of the history is older than its rules keep"
+    )
+    maintained = history.maintain()
+    return Deed("", "done", "; ".join(filter(None, [because, maintained])), removed)
 
 
 def _tried(pipeline: str, work: Callable[[], Deed]) -> Deed:

@@ -6,14 +6,16 @@ answers a question so that the question can neither write nor reach out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 
-from observability.errors import ThermodriftError
+from observability.errors import BadConfiguration, ThermodriftError
 from observability.history_errors import BadQuestion
 from observability.migrations import quoted
 
@@ -29,6 +31,8 @@ _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
 }
+_FUNCTIONS = "SELECT DISTINCT lower(function_name) FROM duckdb_functions()"
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([\w$]+)')
 _ASKING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
 
@@ -37,6 +41,7 @@ class Duck:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._dangerous: frozenset[str] = frozenset()
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one statement; its rows."""
@@ -77,6 +82,16 @@ class Duck:
             return None
         return {row[0]: row[1] for row in described}
 
+    def load(self, extension: str) -> None:
+        """Load an extension from the distribution that brings it; nothing is downloaded.
+
+        Raises BadConfiguration where it is not installed for this DuckDB.
+        """
+        known = self._functions()
+        self._connection.execute(f"LOAD {quoted(str(_extension(extension)))}")
+        # They reach other servers, and write, from within a SELECT and a read-only database.
+        self._dangerous |= self._functions() - known | {"query", "query_table"}
+
     def fence(self, folders: Sequence[str]) -> None:
         """Leave what follows nothing to reach but this database and what lies in `folders`.
 
@@ -97,8 +112,27 @@ class Duck:
                 raise
             raise BadQuestion(_short(cause)) from cause
 
+    def _functions(self) -> frozenset[str]:
+        return frozenset(name for (name,) in self.execute(_FUNCTIONS))
+
+    def _check_names(self, sql: str) -> None:
+        """Raise BadQuestion where `sql` names what an extension brought, or its catalogue."""
+        if not self._dangerous:
+            return
+        for start, kind in duckdb.tokenize(sql):
+            if kind in (duckdb.token_type.string_const, duckdb.token_type.comment):
+                continue
+            found = _NAME.match(sql, start)
+            name = (found[1] or found[2]).replace('""', '"').lower() if found else ""
+            if name in self._dangerous or name.startswith("__ducklake_metadata"):
+                raise BadQuestion(
+                    f"a question may not use {name}, which reaches beyond the history; "
+                    "ask the views that `thermodrift history tables` lists"
+                )
+
     def _check_is_question(self, sql: str) -> None:
         """Raise BadQuestion unless `sql` is one statement that only reads."""
+        self._check_names(sql)
         found = self._connection.extract_statements(sql)
         # PIVOT is parsed into a helper without a text of its own and the question.
         asked = [each for each in found if each.query.strip()] or found[-1:]
@@ -127,6 +161,25 @@ def opened(database: Path | None, mode: Mode, tell: Telling) -> Iterator[Duck]:
             connection.close()
     except duckdb.Error as cause:
         raise tell(_short(cause)) from cause
+
+
+def _extension(name: str) -> Path:
+    """The file of an extension, made for exactly this release of DuckDB."""
+    package = f"duckdb_extension_{name}"
+    try:
+        root = Path(str(resources.files(package)))
+    except ModuleNotFoundError as cause:
+        raise BadConfiguration(
+            f"a history in a DuckLake needs {package.replace('_', '-')}, which is not installed: "
+            "install thermodrift with its extra 'lake'"
+        ) from cause
+    file = root / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+    if not file.is_file():
+        raise BadConfiguration(
+            f"{package.replace('_', '-')} is not made for DuckDB {duckdb.__version__}, which is "
+            "installed: install thermodrift with its extra 'lake', or from requirements.lock"
+        )
+    return file
 
 
 def _is_our_trouble(error: duckdb.Error) -> bool:

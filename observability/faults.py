@@ -29,6 +29,7 @@ POINTS: dict[str, str] = {
     "retrain.after_store": "the challenger is stored, nobody has judged it yet",
     "store.before_crown": "the checkpoint names the new champion, the pointer still the old one",
     "upkeep.before_swap": "files of the log are merged aside, their names are still their own",
+    "upkeep.inside_forget": "old rows are removed, the transaction is still open",
     "upkeep.inside_swap": "the merged file has its name, its parts are still there",
 }
 

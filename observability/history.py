@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from observability import faults, home_file, keeping, migrations
+from observability import durable, faults, home_file, keeping, migrations
 from observability.decision import Decision
 from observability.duck import Duck
 from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
@@ -38,10 +38,12 @@ from observability.history_errors import (
     HistoryUnreachable,
     HistoryUnwritable,
 )
+from observability.home_file import HistoryPlace
 from observability.ledger_file import LedgerFile, Loss
+from observability.ledger_lake import LedgerLake
 from observability.places import Places
 from observability.records import DecisionRecord, Record
-from observability.spool import Spool, Spooled, SpoolTooNew, SpoolTorn
+from observability.spool import Logged, Spool, Spooled, SpoolTooNew, SpoolTorn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +59,7 @@ __all__ = [
     "HistoryTooNew",
     "HistoryUnreachable",
     "HistoryUnwritable",
+    "Logged",
     "ViewShape",
     "open",
 ]
@@ -83,6 +86,8 @@ class Folded:
     """Spool files that cannot be read and were set aside under these names."""
     loss: str = ""
     """What the history had lost when it was opened, and how much of that was brought back."""
+    trouble: str = ""
+    """What stood in the way of all being folded; what came meanwhile does not."""
 
 
 @dataclass(frozen=True)
@@ -133,32 +138,34 @@ class History:
                 f"the home must not have a question mark in its path, DuckDB cannot write there; "
                 f"came: {self._places.home}; set another home"
             )
-        self.upkeep = home_file.read(self._places).upkeep
+        settings = home_file.read(self._places)
+        self.upkeep = settings.upkeep
         self._patience_s = patience_s
         self._now_ns = now_ns
         self._spool = Spool(self._places.spool, steps[-1].number)
-        self._ledger = LedgerFile(self._places, steps, lambda: len(self._spool.waiting()))
+        self._ledger = _ledger(self._places, settings.history, steps, self._spool)
         self._pid = os.getpid()
 
-    def commit(self, records: Sequence[Record], name: str) -> None:
+    def commit(self, records: Sequence[Record], name: str, logged: Logged | None = None) -> None:
         """Keep `records`: durable when this returns, whoever has the DuckDB file open.
 
         `name` is an idempotency key, 1 to 200 of a-z, 0-9, ``.``, ``_`` and ``-``: a commit that
         is repeated under its name, before or after a fold, lands once. Two writers must not share
-        one. Nothing is written for no records.
+        one. `logged` names the predictions that belong to it, for a history that does not lie
+        beside their log. Nothing is written for nothing.
 
         Raises HistoryUnwritable where the disk refuses, ValueError for a bad name.
         """
         self._stay_home()
-        if not records:
+        if not records and logged is None:
             return
         try:
             faults.point("history.before_spool")
-            self._spool.write(records, name, self._now_ns())
+            self._spool.write(records, name, self._now_ns(), logged)
         except OSError as cause:
             raise HistoryUnwritable(
                 f"the rows of {name} could not be kept in {self._spool.folder}: {cause}; "
-                f"make space or give write permission, then run again: nothing committed is lost"
+                f"{durable.remedy(cause)}, then run again: nothing committed is lost"
             ) from cause
 
     def fold(self) -> Folded:
@@ -174,7 +181,8 @@ class History:
             with self._ledger.locked(wait_s=0):
                 return self._fold()
         except TryAgainLater as later:
-            return Folded(files=0, rows=0, left=len(self._spool.waiting()), because=str(later))
+            left, why = len(self._spool.waiting()), str(later)
+            return Folded(files=0, rows=0, left=left, because=why, trouble=why)
 
     def ask(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """The answer to one question in SQL, over all that was committed.
@@ -258,15 +266,27 @@ class History:
         self._stay_home()
         with self._ledger.locked(self._patience_s):
             self._fold()
-            with self._disk(), self._ledger.writing() as (duck, _):
-                with duck.transaction():
-                    removed = {
-                        each.table: int(duck.one(each.sql, [each.before]) or 0)
-                        for each in keeping.removals(rules, now)
-                    }
-                    self._ledger.tidy(duck)
-                self._ledger.settle(duck, [])
+            with self._disk(), self._ledger.writing() as (duck, _), duck.transaction():
+                removed = {
+                    each.table: int(duck.one(each.sql, [each.before]) or 0)
+                    for each in keeping.removals(rules, now)
+                }
+                removed["prediction_rows"] = self._ledger.tidy(duck, rules)
+                faults.point("upkeep.inside_forget")
         return {table: rows for table, rows in removed.items() if rows}
+
+    def maintain(self) -> str:
+        """Tidy up where the rows are; what was done, in a sentence, empty where nothing was.
+
+        Raises as `forget` does.
+        """
+        self._stay_home()
+        with (
+            self._ledger.locked(self._patience_s),
+            self._disk(),
+            self._ledger.writing() as (duck, _),
+        ):
+            return self._ledger.maintain(duck)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -295,8 +315,8 @@ class History:
         except OSError as cause:
             raise HistoryUnwritable(
                 f"the disk refused while the history in {self._places.home} was at work: {cause}; "
-                f"make space, then run again: what was committed is safe in {self._spool.folder} "
-                f"or in the history"
+                f"{durable.remedy(cause)}, then run again: what was committed is safe in "
+                f"{self._spool.folder} or in the history"
             ) from cause
 
     @contextmanager
@@ -334,12 +354,19 @@ class History:
                     if fresh:
                         with duck.transaction():
                             _insert(duck, fresh)
+                            self._publish(duck, fresh, done)
                             self._ledger.count(duck, len(fresh))
                             faults.point("history.inside_fold")
                     self._put_away(duck, commits)
                     done.took(fresh)
             self._spool.prune()
             return done.folded(left=len(self._spool.waiting()))
+
+    def _publish(self, duck: Duck, commits: Sequence[Spooled], done: _Tally) -> None:
+        for commit in commits:
+            if commit.logged is not None:
+                missing = self._ledger.publish(duck, commit.logged)
+                done.troubles += filter(None, [missing])
 
     def _put_away(self, duck: Duck, commits: Sequence[Spooled]) -> None:
         """Make sure of what was folded, and only then take its files out of the spool."""
@@ -392,6 +419,22 @@ class History:
         done.took(fresh)
 
 
+def _ledger(
+    places: Places,
+    place: HistoryPlace,
+    steps: Sequence[migrations.Migration],
+    spool: Spool,
+) -> LedgerFile | LedgerLake:
+    """Where the rows are: in the lake that the home's file names, or else in a file."""
+
+    def waiting() -> int:
+        return len(spool.waiting())
+
+    if place.url is None:
+        return LedgerFile(places, steps, waiting)
+    return LedgerLake(places, place, steps, waiting)
+
+
 class _Tally:
     """What a fold has done so far."""
 
@@ -409,7 +452,8 @@ class _Tally:
     def folded(self, left: int) -> Folded:
         done = f"folded {_counted(self.files, 'commit')} of {_counted(self.rows, 'row')}"
         because = "; ".join([done, *filter(None, [self.loss]), *self.troubles])
-        return Folded(self.files, self.rows, left, because, tuple(self.torn), self.loss)
+        trouble = "; ".join(self.troubles)
+        return Folded(self.files, self.rows, left, because, tuple(self.torn), self.loss, trouble)
 
 
 def _counted(number: int, word: str) -> str:

@@ -5,6 +5,7 @@ No such file is needed: without it the history is a DuckDB file in the home that
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -34,6 +35,8 @@ class HistoryPlace(BaseModel):
     def _both_or_none(self) -> Self:
         if (self.url is None) != (self.data is None):
             raise ValueError("url and data go together: a lake needs both, a file needs neither")
+        if self.data is not None and not PurePosixPath(self.data).is_absolute():
+            raise ValueError(f"data is an absolute path, the same on every host; came: {self.data}")
         return self
 
 

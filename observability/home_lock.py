@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from observability import durable
 from observability.history_errors import HistoryBusy, HistoryUnwritable
 
 
@@ -27,12 +28,13 @@ def held(lock: Path, wait_s: float, busy: Callable[[str], HistoryBusy]) -> Itera
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(lock, timeout=wait_s))
-            lock.write_text(str(os.getpid()))
+            with suppress(OSError):  # a full disk holds a lock, if not the name of its holder
+                lock.write_text(str(os.getpid()))
         except Timeout as cause:
             raise busy(_pid_in(lock)) from cause
         except OSError as cause:
             raise HistoryUnwritable(
-                f"{lock} cannot be locked: {cause}; give write permission to the home"
+                f"{lock} cannot be locked: {cause}; {durable.remedy(cause)}"
             ) from cause
         yield
 

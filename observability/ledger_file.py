@@ -29,7 +29,9 @@ from observability.history_errors import (
     HistoryUnwritable,
 )
 from observability.home_lock import held
+from observability.keeping import UpkeepRules
 from observability.places import Places
+from observability.spool import Logged
 
 _TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
 _NUMBER = "SELECT coalesce(max(number), 0) FROM fold_marks"
@@ -139,9 +141,19 @@ class LedgerFile:
             [commits],
         )
 
-    def tidy(self, duck: Duck) -> None:
-        """Forget counts that later ones have overtaken."""
+    def publish(self, duck: Duck, logged: Logged) -> str:
+        """The view `predictions` reads the log itself: nothing is to be brought."""
+        return ""
+
+    def tidy(self, duck: Duck, rules: UpkeepRules) -> int:
+        """Forget counts that later ones have overtaken; the log is not the file's to remove."""
         duck.execute("DELETE FROM fold_marks WHERE number < ?", [duck.one(_NUMBER)])
+        return 0
+
+    def maintain(self, duck: Duck) -> str:
+        """Give the space of removed rows back to those to come."""
+        duck.execute("CHECKPOINT")
+        return ""
 
     def settle(self, duck: Duck, names: Sequence[str]) -> None:
         """Make what was folded last independent of the write-ahead log.

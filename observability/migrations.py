@@ -331,6 +331,8 @@ _FRACTIONS = frozenset({"FLOAT", "DOUBLE"})
 
 LABEL_COLUMNS = ("label", "online", "batch", "baseline", "served")
 _PROBABILITY_COLUMNS = ("online_probability", "batch_probability", "served_probability")
+LOGGED_COLUMNS = ("position", *LABEL_COLUMNS, *_PROBABILITY_COLUMNS, "model_version")
+"""What the prediction log says of a record, in order."""
 
 
 def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[str] = ()) -> str:
@@ -360,6 +362,15 @@ def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[s
         f"{quoted(pattern)}, schema = MAP {{{schema}}}, hive_partitioning = false)"
         + (f" WHERE filename NOT IN ({left_out})" if replaced else "")
     )
+
+
+def lake_predictions_query(kind: LabelType) -> str:
+    """The query of the view `predictions` in a lake, where it has rows, and labels as text."""
+    columns = ", ".join(
+        f'CAST("{name}" AS {kind}) AS "{name}"' if name in LABEL_COLUMNS else f'"{name}"'
+        for name in LOGGED_COLUMNS
+    )
+    return f"SELECT pipeline, {columns} FROM prediction_rows"
 
 
 def quoted(text: str) -> str:

@@ -45,12 +45,23 @@ class SpoolTooNew(ValueError):
 
 
 @dataclass(frozen=True)
+class Logged:
+    """Predictions that belong to a commit: a pipeline's log from position to position."""
+
+    pipeline: str
+    first: int
+    last: int
+    """The position after the last one."""
+
+
+@dataclass(frozen=True)
 class Spooled:
     """A commit read back."""
 
     path: Path
     spooled_at_ns: int
     tables: Rows
+    logged: Logged | None = None
 
     @property
     def name(self) -> str:
@@ -73,7 +84,9 @@ class Spool:
     folder: Path
     version: int
 
-    def write(self, records: Sequence[Record], name: str, now_ns: int) -> Path:
+    def write(
+        self, records: Sequence[Record], name: str, now_ns: int, logged: Logged | None = None
+    ) -> Path:
         """Write one commit, durably; its file.
 
         Raises ValueError for a bad name or a number that cannot be kept, OSError where the disk
@@ -83,7 +96,7 @@ class Spool:
             raise ValueError(
                 f"a commit's name is 1 to 200 of a-z, 0-9, '.', '_' and '-'; came: {name!r}"
             )
-        content = _document(records, self.version, now_ns)
+        content = _document(records, self.version, now_ns, logged)
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True)
             durable.sync_folder(self.folder.parent)
@@ -101,7 +114,8 @@ class Spool:
         try:
             document = json.loads(content)
             version, tables = int(document["version"]), document["tables"]
-            whole = document["sha256"] == _digest(tables)
+            logged = document.get("logged")
+            whole = document["sha256"] == _digest(tables, logged)
             spooled_at_ns = int(document["spooled_at_ns"])
         except (ValueError, KeyError, TypeError, RecursionError) as cause:
             raise SpoolTorn(f"{path.name} is cut or is no spool file") from cause
@@ -109,7 +123,7 @@ class Spool:
             raise SpoolTorn(f"{path.name} was changed after it was written")
         if version > self.version:
             raise SpoolTooNew(f"{path.name} was written by a newer thermodrift (rows {version})")
-        return Spooled(path, spooled_at_ns, tables)
+        return Spooled(path, spooled_at_ns, tables, None if logged is None else Logged(**logged))
 
     def set_aside(self, path: Path) -> Path:
         """Rename a file that cannot be read to ``*.torn``, so that it is seen but blocks nobody."""
@@ -162,22 +176,25 @@ def _aged(folder: Path) -> list[Path]:
     return [path for _, path in sorted(aged)]
 
 
-def _document(records: Sequence[Record], version: int, now_ns: int) -> bytes:
+def _document(records: Sequence[Record], version: int, now_ns: int, logged: Logged | None) -> bytes:
     tables: dict[str, list[dict[str, Cell]]] = {}
     for record in records:
         row = {name: _cell(name, value) for name, value in record}
         tables.setdefault(record.table, []).append(row)
+    log = None if logged is None else vars(logged)
     document = {
         "version": version,
         "spooled_at_ns": now_ns,
-        "sha256": _digest(tables),
+        "sha256": _digest(tables, log),
         "tables": tables,
+        "logged": log,
     }
     return json.dumps(document).encode()
 
 
-def _digest(tables: object) -> str:
-    return hashlib.sha256(json.dumps(tables).encode()).hexdigest()
+def _digest(tables: object, logged: object) -> str:
+    told = tables if logged is None else [tables, logged]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _cell(name: str, value: object) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.observability.history_makers import (
     make_request,
     make_run,
     make_score,
+    python,
     rows_of,
 )
 
@@ -124,3 +126,30 @@ def test_what_waits_is_folded_before_anything_is_removed(tmp_path: Path) -> None
     history.commit([make_score(at=days_ago(40)), make_score(at=days_ago(1))], "late")
     assert {"score_rows": 1} == history.forget(UpkeepRules(keep_days=30), NOW)
     assert 1 == history.scores().num_rows
+
+
+FORGETTER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from observability import faults
+from observability.history import History
+from observability.keeping import UpkeepRules
+faults.arm("upkeep.inside_forget", sys.argv[2])
+History(Path(sys.argv[1])).forget(UpkeepRules(keep_days=30), datetime(2026, 6, 1, tzinfo=UTC))
+"""
+
+
+def test_killed_amid_a_removal_all_is_as_it_was(tmp_path: Path) -> None:
+    """All of it goes or nothing; a disk that refuses is told, and the next time it goes."""
+    records = [make_score(at=days_ago(days)) for days in (40, 5)]
+    history = history_of(tmp_path, *records, make_decision(decided_at=days_ago(40)))
+    killed = python(FORGETTER, tmp_path, "kill")
+    assert ("", "") == killed.communicate()
+    assert -signal.SIGKILL == killed.returncode
+    assert (2, 1) == (history.scores().num_rows, history.decisions().num_rows)
+    refused = python(FORGETTER, tmp_path, "raise")
+    assert "HistoryUnwritable" in refused.communicate()[1]
+    assert (2, 1) == (history.scores().num_rows, history.decisions().num_rows)
+    assert {"decision_rows": 1, "score_rows": 1} == history.forget(UpkeepRules(keep_days=30), NOW)
+    assert (1, 0) == (history.scores().num_rows, history.decisions().num_rows)

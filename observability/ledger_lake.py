@@ -1,0 +1,382 @@
+"""A DuckLake of several hosts: Parquet in a folder that they share, its catalogue in PostgreSQL.
+
+A part of the door `history`, and the same to it as `ledger_file`: taken, opened, brought up to
+date. The lake itself keeps hosts apart, each commit of it is all or nothing, so there is no file to
+hold and no mark to keep. The prediction log stays where it was made; what a question sees of it is
+brought along with the commit that belongs to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from observability import duck as ducks
+from observability import durable, log_names, migrations
+from observability.duck import Duck, Mode
+from observability.errors import BadConfiguration, ThermodriftError
+from observability.history_errors import (
+    HistoryBusy,
+    HistoryDamaged,
+    HistoryTooNew,
+    HistoryUnreachable,
+    HistoryUnwritable,
+)
+from observability.home_file import HistoryPlace
+from observability.home_lock import held
+from observability.keeping import UpkeepRules
+from observability.ledger_file import Loss
+from observability.places import Places
+from observability.spool import Logged
+
+SNAPSHOTS_KEPT_DAYS = 7
+"""How far back the lake itself can be asked as it was; older files of it are removed."""
+INLINED_ROWS = 500
+"""Rows of one insert that go into the catalogue, to be written as Parquet by upkeep, in bulk."""
+RETRIES = 100
+"""How often the lake itself tries a commit again that met another host's."""
+ATTEMPTS = 5
+"""How often a host tries to make or upgrade a lake that others are at as well."""
+SILENCE_S = 30.0
+"""After a failure to reach it the lake is left in peace for so long: no fold may stall a loop."""
+
+_EXTENSIONS = ("ducklake", "postgres_scanner")
+_CONNECTION = (
+    "connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 "
+    "tcp_user_timeout=20000 application_name=thermodrift"
+)
+_CONFLICT = re.compile(
+    r"[Tt]ransaction conflict|could not serialize|Exceeded the maximum retry count|"
+    r"Failed to initialize DuckLake: .*(duplicate key|already exists|concurrently)"
+)
+_NO_LAKE = re.compile(r"creating a new DuckLake is explicitly disabled")
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|(database|role) \S+ does not exist|pg_hba\.conf|"
+    r"permission denied for|must be owner"
+)
+_GONE = re.compile(
+    r"Unable to connect|could not connect|[Cc]onnection (refused|reset|timed out)|"
+    r"server closed the connection|terminating connection|no connection to the server|"
+    r"starting up|shutting down|could not translate host name|too many clients|"
+    r"could not receive data|could not send data|SSL (SYSCALL|connection)|"
+    # What is left of a transaction whose connection was cut.
+    r'Failed to commit: Failed to execute query "ROLLBACK"|Current transaction is aborted'
+)
+_DISK_REFUSES = re.compile(
+    r"No space left|Permission denied|Read-only file system|Could not (create|write)|Disk quota|"
+    r"Input/output error|Failed to create directory",
+    re.IGNORECASE,
+)
+_TABLES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND NOT internal"
+_PREDICTIONS = (
+    """CREATE TABLE prediction_kinds (pipeline VARCHAR, kind VARCHAR)""",
+    """CREATE TABLE prediction_rows (
+        pipeline VARCHAR, "position" BIGINT, label VARCHAR, online VARCHAR, batch VARCHAR,
+        baseline VARCHAR, served VARCHAR, online_probability DOUBLE, batch_probability DOUBLE,
+        served_probability DOUBLE, model_version VARCHAR)""",
+)
+"""The file's history reads the log's Parquet files; a lake, whose hosts do not share them, rows."""
+
+
+class LedgerLake:
+    """The lake that `place` names, as one home sees it. Call all but `locked` under the lock."""
+
+    def __init__(
+        self,
+        places: Places,
+        place: HistoryPlace,
+        steps: Sequence[migrations.Migration],
+        waiting: Callable[[], int],
+    ) -> None:
+        assert place.url is not None
+        assert place.data is not None
+        self._places = places
+        self._url = urlsplit(place.url)
+        self._data = place.data.rstrip("/") + "/"
+        self._steps = steps
+        self._latest = steps[-1].number
+        self._waiting = waiting
+        self._silent_until_s = 0.0
+        self._is_current = False
+
+    @contextmanager
+    def locked(self, wait_s: float) -> Iterator[None]:
+        """Hold this home's spool among its processes; other hosts have spools of their own."""
+        lock = self._places.home / "history.lock"
+        with held(lock, wait_s, self._busy):
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Duck, Loss | None]]:
+        """The lake, open to write and up to date; it is never at a loss."""
+        if not self._is_current:
+            self._bring_up_to_date()
+            self._is_current = True
+        with self._opened("READ_WRITE") as duck:
+            self._version(duck)  # another host may have upgraded it since
+            yield duck, None
+
+    @contextmanager
+    def reading(self) -> Iterator[Duck | None]:
+        """The lake, open to read; None where it is not there or old, and must be written first."""
+        try:
+            with self._opened("READ_ONLY") as duck:
+                is_old = self._version(duck) < self._latest
+                yield None if is_old else duck
+        except _NoLake:
+            yield None
+
+    def fence(self, duck: Duck) -> None:
+        """Leave a question nothing to reach but the lake."""
+        duck.fence([self._data])
+
+    def count(self, duck: Duck, commits: int) -> None:
+        """A lake keeps no count: PostgreSQL answers for what it has acknowledged."""
+
+    def settle(self, duck: Duck, names: Sequence[str]) -> None:
+        """Nothing is left to do: a commit of a lake is durable when it returns."""
+
+    def recover(self, duck: Duck) -> None:
+        """A lake is never at a loss that a home could make up for."""
+
+    def publish(self, duck: Duck, logged: Logged) -> str:
+        """Bring predictions into the lake, in the transaction of the commit that they belong to.
+
+        Returns what is missing of them, in a sentence; empty where nothing is.
+        """
+        folder = self._places.pipeline(logged.pipeline).predictions
+        files = [str(path) for path in _holding(folder, logged.first, logged.last)]
+        if not files:
+            return f"the predictions {logged.first} to {logged.last} are not in {folder}"
+        columns = ", ".join(f'"{name}"' for name in migrations.LOGGED_COLUMNS)
+        duck.execute(
+            f"INSERT INTO prediction_rows BY NAME SELECT ? AS pipeline, {columns} "
+            'FROM read_parquet(?, union_by_name = true) WHERE "position" >= ? AND "position" < ?',
+            [logged.pipeline, files, logged.first, logged.last],
+        )
+        self._note_kinds(duck, logged.pipeline, files[0])
+        return ""
+
+    def tidy(self, duck: Duck, rules: UpkeepRules) -> int:
+        """Remove predictions that `rules` no longer keep; how many."""
+        if rules.predictions_keep is None:
+            return 0
+        return int(
+            duck.one(
+                """DELETE FROM prediction_rows USING (
+                       SELECT pipeline, max("position") - ? AS horizon
+                       FROM prediction_rows GROUP BY pipeline) AS ends
+                   WHERE prediction_rows.pipeline = ends.pipeline
+                       AND prediction_rows."position" <= ends.horizon""",
+                [rules.predictions_keep],
+            )
+            or 0
+        )
+
+    def maintain(self, duck: Duck) -> str:
+        """Write inlined rows as Parquet, merge small files, remove what is of no use any more."""
+        flushed = duck.execute("CALL ducklake_flush_inlined_data('lake')")
+        merged = duck.execute("CALL ducklake_merge_adjacent_files('lake')")
+        before = f"now() - INTERVAL {SNAPSHOTS_KEPT_DAYS} DAY"
+        duck.execute(f"CALL ducklake_expire_snapshots('lake', older_than => {before})")
+        cleaned = duck.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => {before})")
+        rows = sum(int(each[-1]) for each in flushed)
+        files = sum(int(each[-2]) for each in merged)
+        return (
+            f"the lake: {rows} rows written as Parquet, {files} files merged, "
+            f"{len(cleaned)} old ones removed"
+        )
+
+    def _bring_up_to_date(self) -> None:
+        """Make the lake or its missing steps; of several hosts that try at once, one does."""
+        self._make_room()
+        for _ in range(ATTEMPTS):
+            try:
+                with self._opened("READ_WRITE") as duck:
+                    version = self._version(duck)
+                    if version < self._latest:
+                        self._migrate(duck, version)
+                    return
+            except HistoryBusy as conflict:
+                met = conflict
+        raise met
+
+    def _make_room(self) -> None:
+        """Make the folder of the data; where that cannot be, DuckDB's own words mislead."""
+        data = Path(self._data)
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+        except OSError as cause:
+            raise HistoryUnwritable(
+                f"the lake's data cannot be kept in {data}: {cause}; {durable.remedy(cause)}; "
+                f"{self._safe()}"
+            ) from cause
+        if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
+            raise HistoryUnwritable(
+                f"the lake's data cannot be kept in {data}: this user may not write there; give "
+                f"permission; {self._safe()}"
+            )
+
+    def _migrate(self, duck: Duck, version: int) -> None:
+        with duck.transaction():
+            for step in migrations.pending(self._steps, version):
+                for statement in step.statements:
+                    duck.execute(statement)
+                duck.execute(
+                    "INSERT INTO migrations VALUES (?, ?, now())", [step.number, step.name]
+                )
+            if version == 0:
+                for statement in _PREDICTIONS:
+                    duck.execute(statement)
+                _renew_view(duck)
+
+    def _note_kinds(self, duck: Duck, pipeline: str, file: str) -> None:
+        """Widen the view's type where this pipeline's labels are of a kind that is new to it."""
+        known = {kind for (kind,) in duck.execute("SELECT kind FROM prediction_kinds")}
+        columns = duck.parquet_columns(file) or {}
+        kinds = {columns[name] for name in migrations.LABEL_COLUMNS if name in columns}
+        for kind in sorted(kinds - known):
+            duck.execute("INSERT INTO prediction_kinds VALUES (?, ?)", [pipeline, kind])
+        if kinds - known:
+            _renew_view(duck)
+
+    def _version(self, duck: Duck) -> int:
+        """The last step that the lake has had; 0 for an empty one."""
+        tables = {name for (name,) in duck.execute(_TABLES)}
+        if "migrations" not in tables:
+            if tables:
+                raise HistoryDamaged(
+                    f"{self._shown()} holds other tables and no history: name another database"
+                )
+            return 0
+        version = int(duck.one("SELECT max(number) FROM migrations") or 0)
+        if version > self._latest:
+            raise HistoryTooNew(
+                f"{self._shown()} is of version {version} and this thermodrift knows up to "
+                f"{self._latest}: use the newer thermodrift on this host too"
+            )
+        return version
+
+    @contextmanager
+    def _opened(self, mode: Mode) -> Iterator[Duck]:
+        wait_s = self._silent_until_s - time.monotonic()
+        if wait_s > 0:
+            raise HistoryUnreachable(
+                f"{self._shown()} did not answer a moment ago and is asked again in {wait_s:.0f} s;"
+                f" {self._safe()}"
+            )
+        with ducks.opened(None, "READ_WRITE", self._told) as duck:
+            for name in _EXTENSIONS:
+                duck.load(name)
+            duck.execute(f"SET ducklake_max_retry_count = {RETRIES}")
+            self._attach(duck, mode)
+            yield duck
+
+    def _attach(self, duck: Duck, mode: Mode) -> None:
+        duck.execute(_secret(self._url))
+        options = "READ_ONLY, " if mode == "READ_ONLY" else ""
+        words = " ".join(filter(None, [_CONNECTION, self._url.query.replace("&", " ")]))
+        duck.execute(
+            f"ATTACH {migrations.quoted(f'ducklake:postgres:{words}')} AS lake "
+            f"({options}DATA_PATH {migrations.quoted(self._data)}, META_SECRET 'lake_catalogue', "
+            f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS})"
+        )
+        duck.execute("USE lake")
+
+    def _told(self, text: str) -> ThermodriftError:
+        """Our error for one of DuckDB's, without the password that DuckDB may repeat."""
+        if self._url.password:
+            text = text.replace(unquote(self._url.password), "***")
+        if _NO_LAKE.search(text):
+            return _NoLake(text)
+        if _CONFLICT.search(text):
+            return HistoryBusy(
+                f"another host changed {self._shown()} at the same moment ({text}): try again; "
+                f"{self._safe()}"
+            )
+        if _REFUSED.search(text):
+            return BadConfiguration(
+                f"{self._places.settings}: history.url: PostgreSQL refuses {self._shown()}: "
+                f"{text}; correct the URL, or give the password in ~/.pgpass; {self._safe()}"
+            )
+        if "catalog version mismatch" in text:
+            return HistoryTooNew(
+                f"{self._shown()} was made by another release of DuckLake: {text}; use the same "
+                f"thermodrift on every host; {self._safe()}"
+            )
+        if "does not match existing data path" in text:
+            return BadConfiguration(
+                f"{self._places.settings}: history.data: {text.split('You can')[0].strip()} Every "
+                f"host names the same folder; {self._safe()}"
+            )
+        if _GONE.search(text):
+            self._silent_until_s = time.monotonic() + SILENCE_S
+            return HistoryUnreachable(f"{self._shown()} does not answer: {text}; {self._safe()}")
+        if _DISK_REFUSES.search(text):
+            return HistoryUnwritable(
+                f"the lake's data in {self._data} cannot be written or read: {text}; make space "
+                f"or give permission, then run again; {self._safe()}"
+            )
+        return HistoryDamaged(f"{self._shown()} cannot be used: {text}; {self._safe()}")
+
+    def _busy(self, pid: str) -> HistoryBusy:
+        who = f"process {pid}" if pid else "another process"
+        return HistoryBusy(
+            f"{who} of this home folds into {self._shown()}: try again; {self._safe()}"
+        )
+
+    def _shown(self) -> str:
+        """The lake's address as it may be printed: without a password."""
+        user = f"{self._url.username}@" if self._url.username else ""
+        port = f":{self._url.port}" if self._url.port else ""
+        return f"{self._url.scheme}://{user}{self._url.hostname or ''}{port}{self._url.path}"
+
+    def _safe(self) -> str:
+        count = self._waiting()
+        waiting = f"{count} spooled commit" if count == 1 else f"{count} spooled commits"
+        return f"nothing is lost, {waiting} in {self._places.spool}"
+
+
+class _NoLake(ThermodriftError):
+    """The database is there and holds no lake yet."""
+
+
+def _secret(url: SplitResult) -> str:
+    """The SQL that tells DuckDB where PostgreSQL is, kept in memory and never shown by it.
+
+    What the URL leaves out libpq finds as it always does: in PGPASSWORD, ~/.pgpass, PGUSER.
+    """
+    parts = {
+        "HOST": url.hostname,
+        "PORT": url.port,
+        "USER": url.username and unquote(url.username),
+        "PASSWORD": url.password and unquote(url.password),
+        "DATABASE": unquote(url.path.lstrip("/")) or None,
+    }
+    told = ", ".join(
+        f"{name} {migrations.quoted(str(value))}" for name, value in parts.items() if value
+    )
+    return f"CREATE TEMPORARY SECRET lake_catalogue (TYPE postgres{', ' if told else ''}{told})"
+
+
+def _holding(folder: Path, first: int, last: int) -> list[Path]:
+    """The files of a log that hold positions from `first` to `last`; none that is replaced."""
+    names = sorted(path.name for path in folder.glob("*.parquet"))
+    replaced = set(log_names.superseded(names))
+    spans = {name: log_names.parse(name) for name in names if name not in replaced}
+    return [
+        folder / name
+        for name, span in spans.items()
+        if span is not None and span.first < last and span.last > first
+    ]
+
+
+def _renew_view(duck: Duck) -> None:
+    kinds = [kind for (kind,) in duck.execute("SELECT kind FROM prediction_kinds")]
+    query = migrations.lake_predictions_query(migrations.widest(kinds))
+    duck.execute(f"CREATE OR REPLACE VIEW predictions AS {query}")

@@ -1,0 +1,463 @@
+"""The history past one machine: a DuckLake with a real PostgreSQL that the tests start.
+
+Each home here stands for a host: it has a spool of its own, and shares nothing with the others but
+the database and the folder of the lake.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from observability import history, ledger_lake
+from observability.errors import BadConfiguration
+from observability.history import (
+    BadQuestion,
+    History,
+    HistoryDamaged,
+    HistoryTooNew,
+    HistoryUnreachable,
+    Logged,
+)
+from observability.keeping import UpkeepRules
+from observability.migrations import MIGRATIONS, PUBLIC_VIEWS, Migration
+from tests.observability.history_makers import (
+    at,
+    make_decision,
+    make_gpu_row,
+    make_model,
+    make_reject,
+    make_request,
+    make_run,
+    make_score,
+    python,
+    rows_of,
+    write_predictions,
+)
+from tests.postgres import Database, Server
+
+NEWER = (
+    *MIGRATIONS,
+    Migration(len(MIGRATIONS) + 1, "later", ("CREATE TABLE later (x BIGINT)",)),
+)
+
+WRITER = """
+import sys
+from pathlib import Path
+from observability.history import History
+from tests.observability.history_makers import make_score
+home, writer, commits = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+history = History(home)
+for i in range(commits):
+    history.commit([make_score(position_from=writer * 1000 + i)] * 2, f"writer-{writer}.{i}")
+    if i % 3 == 0:
+        history.fold()
+left = 1
+while left:
+    left = history.fold().left
+"""
+
+VICTIM = """
+import sys
+from pathlib import Path
+from observability import faults
+from observability.history import History
+history = History(Path(sys.argv[1]))
+faults.arm_from(sys.argv[2])
+history.fold()
+"""
+
+
+@dataclass
+class Lake:
+    """A lake of one test's own."""
+
+    server: Server
+    database: Database
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        """Where its Parquet files are."""
+        return self.folder / "data"
+
+    def host(self, name: str, url: str = "", data: str = "") -> Path:
+        """The home of a host that keeps its history in the lake."""
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        (home / "thermodrift.toml").write_text(
+            f"[history]\nurl = '{url or self.database.address}'\ndata = '{data or self.data}'\n"
+        )
+        return home
+
+
+@pytest.fixture
+def lake(postgres_server: Server, tmp_path: Path) -> Iterator[Lake]:
+    """An empty lake, on a server that answers before and after."""
+    yield Lake(postgres_server, postgres_server.database("lake"), tmp_path)
+    if postgres_server.pid is None:
+        postgres_server.start()
+
+
+def positions(home: Path) -> list[int]:
+    """First positions of all scores, in order."""
+    answer = rows_of(History(home), "SELECT position_from AS p FROM scores ORDER BY p")
+    return [row["p"] for row in answer]
+
+
+def everything() -> list[Any]:
+    """A row of every kind, such that every view of them has one."""
+    return [
+        make_run(),
+        make_run(at=at(60), event="ended", position=900, outcome="finished", seconds=60.0),
+        make_decision(),
+        make_request(),
+        make_request(at=at(1), event="deferred", waited_s=1.0),
+        make_request(at=at(2), event="promoted", position=1500, waited_s=2.0),
+        make_model(rows=1000, fit_s=2.0),
+        make_model(at=at(3), event="promoted", position=1500),
+        make_score(),
+        make_score(member="holdout:champion", position_to=1500, value=0.8),
+        make_score(member="holdout:challenger", position_to=1500, value=0.9),
+        make_reject(),
+        make_gpu_row(),
+    ]
+
+
+def test_a_lake_has_the_views_of_a_file_and_answers_the_same(lake: Lake) -> None:
+    """The same names, columns and types, and of the same rows the same answers."""
+    file, there = History(lake.folder / "file"), History(lake.host("host"))
+    for each in (file, there):
+        each.commit(everything(), "all")
+        assert 1 == each.fold().files
+    assert [(v.name, v.columns) for v in file.views()] == [
+        (v.name, v.columns) for v in there.views()
+    ]
+    for view in set(PUBLIC_VIEWS) - {"predictions"}:
+        assert rows_of(file, f"FROM {view} ORDER BY ALL") == rows_of(
+            there, f"FROM {view} ORDER BY ALL"
+        ), view
+
+
+def test_a_name_lands_once_whoever_repeats_it(lake: Lake) -> None:
+    """Before a fold, after it, and from another host that took the pipeline over."""
+    one, other = History(lake.host("one")), History(lake.host("other"))
+    for _ in range(2):
+        one.commit([make_score()], "a")
+        one.fold()
+    other.commit([make_score()], "a")
+    assert 0 == other.fold().files
+    assert [0] == positions(lake.host("one"))
+
+
+def test_hosts_that_begin_and_write_at_once_lose_and_double_nothing(lake: Lake) -> None:
+    """Four hosts find no lake, make it together, and commit: each commit is there once."""
+    homes = [lake.host(f"host-{n}") for n in range(4)]
+    writers = [python(WRITER, home, n, 12) for n, home in enumerate(homes)]
+    assert [""] * 4 == [writer.communicate()[1] for writer in writers]
+    expected = sorted(2 * [writer * 1000 + i for writer in range(4) for i in range(12)])
+    assert expected == positions(homes[0])
+    assert [] == [path for home in homes for path in (home / "history.spool").glob("*.json")]
+    steps = rows_of(History(homes[0]), "SELECT number FROM migrations ORDER BY number")
+    assert [step.number for step in MIGRATIONS] == [row["number"] for row in steps]
+
+
+@pytest.mark.parametrize("point", ["before_fold", "inside_fold", "after_fold"])
+def test_a_kill_loses_and_doubles_nothing(lake: Lake, point: str) -> None:
+    """Killed around the lake's own commit: the next fold finds out whether it happened."""
+    home = lake.host("host")
+    for i in range(3):
+        History(home).commit([make_score(position_from=i)], f"a.{i}")
+    killed = python(VICTIM, home, f"history.{point}=kill")
+    assert ("", "") == killed.communicate()
+    assert -signal.SIGKILL == killed.returncode
+    assert [0, 1, 2] == positions(home)
+
+
+def test_a_server_that_is_gone_costs_nothing_but_the_answer(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits go on, a fold says why it cannot, a question is to try again; then all is there."""
+    home = lake.host("host")
+    past = History(home)
+    past.commit([make_score(position_from=0)], "a.0")
+    past.fold()
+    lake.server.stop()
+    past.commit([make_score(position_from=1)], "a.1")
+    folded = past.fold()
+    assert (0, 1) == (folded.files, folded.left)
+    assert "does not answer" in folded.because
+    assert "nothing is lost, 1 spooled commit" in folded.because
+    with pytest.raises(HistoryUnreachable, match=r"is asked again in \d+ s") as error:
+        past.ask("FROM scores")
+    assert 75 == error.value.exit_code
+    lake.server.start()
+    monkeypatch.setattr(ledger_lake, "SILENCE_S", 0.0)
+    assert [0, 1] == positions(home)
+
+
+def test_a_server_that_is_restarted_amid_a_run_is_found_again(lake: Lake) -> None:
+    """No connection outlives a call, so that a restart between two is not noticed at all."""
+    past = History(lake.host("host"))
+    past.commit([make_score(position_from=0)], "a.0")
+    past.fold()
+    lake.server.stop()
+    lake.server.start()
+    past.commit([make_score(position_from=1)], "a.1")
+    assert 1 == past.fold().files
+    assert [0, 1] == positions(lake.host("host"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"password": "wrong"}, "password authentication failed"),
+        ({"name": "nowhere"}, 'database "nowhere" does not exist'),
+    ],
+)
+def test_what_the_server_refuses_is_a_mistake_in_the_homes_file(
+    lake: Lake, change: dict[str, str], says: str
+) -> None:
+    """Named with its key, without the password, and exit code 78; the rows are safe."""
+    wrong = Database(**{**vars(lake.database), **change})
+    past = History(lake.host("host", url=wrong.address))
+    past.commit([make_score()], "a")
+    with pytest.raises(BadConfiguration, match=says) as error:
+        past.ask("FROM scores")
+    assert "thermodrift.toml: history.url" in str(error.value)
+    assert wrong.password not in str(error.value)
+    assert [0] == positions(lake.host("host"))
+
+
+def test_the_password_may_come_from_libpqs_own_file(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no file of ours has to hold one."""
+    there = lake.database
+    passwords = lake.folder / "pgpass"
+    passwords.write_text(f"{there.host}:{there.port}:*:{there.user}:{there.password}\n")
+    passwords.chmod(0o600)
+    home = lake.host("host", url=there.address.replace(f":{there.password}", ""))
+    History(home).commit([make_score()], "a")
+    with pytest.raises(BadConfiguration, match="no password supplied"):
+        History(home).ask("FROM scores")
+    monkeypatch.setenv("PGPASSFILE", str(passwords))
+    assert [0] == positions(home)
+
+
+def test_another_folder_for_the_data_is_refused(lake: Lake) -> None:
+    """Half of the rows where nobody else finds them would be worse than none."""
+    History(lake.host("one")).ask("SELECT 1")
+    with pytest.raises(BadConfiguration, match=r"history\.data: .*does not match"):
+        History(lake.host("other", data=str(lake.folder / "elsewhere"))).ask("SELECT 1")
+
+
+def test_predictions_of_every_host_are_in_the_lake(lake: Lake) -> None:
+    """Each commit brings its own; they are seen from everywhere, in the widest type of all."""
+    one, other = lake.host("one"), lake.host("other")
+    written(one, "elec2", 0, [0, 1, 1])
+    History(one).fold()
+    assert [0, 1, 1] == history.open(other).predictions()["label"].to_pylist()
+    written(other, "words", 0, ["a", "b"])
+    History(other).fold()
+    seen = history.open(one).predictions()
+    assert [("elec2", 0, "0"), ("elec2", 1, "1"), ("elec2", 2, "1"), ("words", 0, "a")] == [
+        (row["pipeline"], row["position"], row["label"]) for row in seen.to_pylist()
+    ][:4]
+    assert [0.5] * 3 == history.open(other).predictions("elec2")["served_probability"].to_pylist()
+
+
+def logged_file(home: Path, pipeline: str, first: int, labels: list[Any]) -> Path:
+    """A file of the log, with every column that the loop writes."""
+    last, share = first + len(labels), [0.5] * len(labels)
+    path = write_predictions(
+        home,
+        pipeline,
+        position=list(range(first, last)),
+        label=labels,
+        online=labels,
+        batch=labels,
+        baseline=labels,
+        served=labels,
+        online_probability=share,
+        batch_probability=share,
+        served_probability=share,
+        model_version=["v1"] * len(labels),
+    )
+    return path.rename(path.with_name(f"{first:012d}-{last:012d}.parquet"))
+
+
+def written(home: Path, pipeline: str, first: int, labels: list[Any]) -> None:
+    """Log predictions and commit them, as the loop does."""
+    last = first + len(labels)
+    logged_file(home, pipeline, first, labels)
+    History(home).commit(
+        [make_score(pipeline=pipeline, position_from=first, position_to=last)],
+        f"{pipeline}.x.{first}",
+        Logged(pipeline, first, last),
+    )
+
+
+def test_predictions_are_brought_once_though_the_log_was_merged_meanwhile(lake: Lake) -> None:
+    """A fold that comes late finds its positions in the file that replaced the parts."""
+    home = lake.host("host")
+    written(home, "elec2", 0, [0, 1])
+    written(home, "elec2", 2, [1, 1])
+    folder = home / "pipelines" / "elec2" / "predictions"
+    merged = logged_file(lake.folder / "aside", "elec2", 0, [0, 1, 1, 1])
+    shutil.copyfile(merged, folder / "000000000000-000000000004.parquet")
+    History(home).commit([make_score()], "elec2.x.0", Logged("elec2", 0, 2))
+    assert [0, 1, 2, 3] == history.open(home).predictions()["position"].to_pylist()
+
+
+def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
+    """The rows are folded, and the fold says what is missing."""
+    home = lake.host("host")
+    written(home, "elec2", 0, [0, 1])
+    shutil.rmtree(home / "pipelines")
+    folded = History(home).fold()
+    assert (1, 0) == (folded.files, folded.left)
+    assert "the predictions 0 to 2 are not in" in folded.because
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO folded VALUES ('x', now())",
+        "FROM read_csv('/etc/passwd')",
+        "FROM postgres_execute('__ducklake_metadata_lake', 'CREATE TABLE hack (i int)')",
+        "FROM postgres_execute('__ducklake_metadata_lake', 'COMMIT; CREATE TABLE hack (i int)')",
+        "FROM postgres_scan('host=127.0.0.1', 'public', 'x')",
+        "FROM system.main.\"Postgres_Query\"('x', 'SELECT 1')",
+        "FROM POSTGRES_QUERY('__ducklake_metadata_lake', 'SELECT pg_read_file(''/etc/hostname'')')",
+        "WITH a AS (SELECT * FROM/**/postgres_query('x', 'y')) FROM a",
+        "FROM query('FROM postgres' || '_query(''x'', ''SELECT 1'')')",
+        "FROM query_table('folded')",
+        "FROM ducklake_cleanup_old_files('lake', cleanup_all => true)",
+        "SELECT ducklake_set_option('lake', 'x', 'y')",
+        "FROM __ducklake_metadata_lake.ducklake_table",
+        'FROM "__ducklake_metadata_lake".main.ducklake_table',
+        "EXPLAIN ANALYZE FROM postgres_query('x', 'y')",
+        "PIVOT (FROM postgres_query('x', 'y')) ON a",
+        "DESCRIBE FROM postgres_query('x', 'y')",
+    ],
+)
+def test_a_question_can_neither_write_nor_reach_out(lake: Lake, sql: str) -> None:
+    """The lake is attached to read, and the fence is up."""
+    with pytest.raises(BadQuestion):
+        History(lake.host("host")).ask(sql)
+    assert "0" == lake.server.ask("SELECT count(*) FROM pg_tables WHERE tablename = 'hack'", "lake")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 'postgres_query' AS query_of_mine, count(*) FROM runs -- query(",
+        "SELECT * FROM decisions WHERE question = 'query'",
+        "PIVOT scores ON member USING avg(value) GROUP BY position_from",
+        "DESCRIBE runs",
+        "SUMMARIZE scores",
+        "EXPLAIN FROM deferrals",
+    ],
+)
+def test_an_honest_question_is_answered(lake: Lake, sql: str) -> None:
+    """The fence is about names that reach out, not about words in a text or a comment."""
+    past = History(lake.host("host"))
+    past.commit(everything(), "all")
+    assert past.ask(sql).num_columns > 0
+
+
+def test_upkeep_writes_parquet_and_keeps_every_row(lake: Lake) -> None:
+    """What was inlined in the catalogue lies in a few files afterwards; rows keep their order."""
+    home = lake.host("host")
+    past = History(home)
+    for i in range(6):
+        past.commit([make_score(position_from=i, member=f"m{n}") for n in range(3)], f"a.{i}")
+        past.fold()
+    before = rows_of(past, "SELECT position_from, member FROM score_rows ORDER BY rowid")
+    assert [] == list(lake.data.rglob("score_rows/*.parquet"))
+    said = past.maintain()
+    assert "rows written as Parquet" in said
+    assert 1 == len(list(lake.data.rglob("score_rows/*.parquet")))
+    past.commit([make_score(position_from=6, member="m0")], "a.6")
+    after = rows_of(past, "SELECT position_from, member FROM score_rows ORDER BY rowid")
+    assert [*before, {"position_from": 6, "member": "m0"}] == after
+    past.maintain()
+    assert after == rows_of(past, "SELECT position_from, member FROM score_rows ORDER BY rowid")
+
+
+def test_rows_that_are_too_old_go_from_a_lake_too(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same rules, and the predictions that lie in it as well."""
+    home = lake.host("host")
+    past = History(home)
+    past.commit([make_score(), make_score(at=at(86_400 * 9))], "a")
+    written(home, "elec2", 0, [0, 1, 1])
+    removed = past.forget(
+        UpkeepRules.model_construct(
+            keep_days=5,
+            readings_keep_days=None,
+            predictions_keep=1,
+            predictions_file_rows=1_000_000,
+        ),
+        at(86_400 * 10),
+    )
+    assert {"score_rows": 2, "prediction_rows": 2} == removed
+    assert [2] == past.predictions()["position"].to_pylist()
+    assert 1 == past.scores().num_rows
+
+
+def test_a_lake_of_a_newer_version_is_refused(lake: Lake) -> None:
+    """One host was upgraded: the others say so, and keep their rows until they are."""
+    home = lake.host("host")
+    History(home, steps=NEWER).ask("FROM later")
+    History(home).commit([make_score()], "a")
+    with pytest.raises(HistoryTooNew, match=f"version {len(NEWER)}"):
+        History(home).ask("FROM scores")
+    assert ["a.json"] == [path.name for path in (home / "history.spool").glob("*.json")]
+
+
+def test_an_older_lake_is_brought_up_to_date(lake: Lake) -> None:
+    """On first use by a newer thermodrift, with its rows in it."""
+    home = lake.host("host")
+    History(home).commit([make_score()], "a")
+    History(home).fold()
+    assert 0 == History(home, steps=NEWER).ask("FROM later").num_rows
+    assert 1 == History(home, steps=NEWER).scores().num_rows
+
+
+def test_a_database_of_something_else_is_refused(lake: Lake) -> None:
+    """A lake with other tables is not ours to write into."""
+    home = lake.host("host")
+    past = History(home)
+    past.commit([make_score()], "a")
+    past.fold()
+    with past._ledger.writing() as (duck, _):
+        duck.execute("DROP TABLE migrations")
+    with pytest.raises(HistoryDamaged, match="other tables and no history"):
+        History(home).ask("SELECT 1")
+
+
+def test_without_the_extra_it_says_what_to_install(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is downloaded: what is not installed is named."""
+    past = History(lake.host("host"))
+
+    def missing(package: str) -> Path:
+        raise ModuleNotFoundError(package)
+
+    monkeypatch.setattr(resources, "files", missing)
+    with pytest.raises(BadConfiguration, match=r"duckdb-extension-ducklake.*extra 'lake'"):
+        past.ask("SELECT 1")
+    monkeypatch.setattr(resources, "files", lambda package: lake.folder)
+    with pytest.raises(BadConfiguration, match="is not made for DuckDB"):
+        past.ask("SELECT 1")
