@@ -49,7 +49,7 @@ def test_lost_and_double_rows_are_seen(tmp_path: Path) -> None:
     assert expected == storm._counted(tmp_path, writers=1, commits=2)
 
 
-def test_kills_come_from_the_seed(tmp_path: Path) -> None:
+def test_kills_come_from_the_seed() -> None:
     """The same seed kills after the same numbers of commits, before the end."""
     moments = [storm._moments(5, 1600, random.Random(seed)) for seed in (0, 0, 1)]
     assert moments[0] == moments[1] != moments[2]
