@@ -15,6 +15,7 @@ from flows.state import Totals
 from models import checkpoint, scoring
 from models.learner import MEMBERS
 from observability import console
+from observability.history import History
 from observability.places import Places
 
 _TOLD = {
@@ -49,7 +50,8 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "champion": state.champion,
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
-        "history": str(session.home.history),
+        "home": str(session.home.home),
+        "history": session.history.where,
         "history_trouble": _trouble(session),
         "run": {
             "run_id": session.run_id,
@@ -82,7 +84,8 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "champion": known.get("champion"),
         "owed": known.get("request"),
         "unfinished_bytes": 0,
-        "history": str(home.history),
+        "home": str(home.home),
+        "history": History(home.home).where,
         "history_trouble": None,
         "run": {
             "run_id": None,
@@ -187,7 +190,7 @@ def _where_next(summary: Mapping[str, Any], file: str) -> None:
         "SELECT position, question, yes, because FROM decisions WHERE question <> 'drift' "
         f"AND pipeline = '{summary['pipeline']}' ORDER BY decided_at"
     )
-    home = Path(summary["history"]).parent
+    home = Path(summary["home"])
     here = "thermodrift" if home == DEFAULT_HOME.resolve() else f"thermodrift --home {home}"
     out.print("\nWhere to look next:", style="bold")
     for command, told in (

@@ -146,6 +146,11 @@ class History:
         self._ledger = _ledger(self._places, settings.history, steps, self._spool)
         self._pid = os.getpid()
 
+    @property
+    def where(self) -> str:
+        """Where the rows are: the file's path, or the lake's address without a password."""
+        return self._ledger.where
+
     def commit(self, records: Sequence[Record], name: str, logged: Logged | None = None) -> None:
         """Keep `records`: durable when this returns, whoever has the DuckDB file open.
 

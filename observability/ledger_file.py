@@ -25,15 +25,14 @@ from observability.errors import ThermodriftError
 from observability.history_errors import (
     HistoryBusy,
     HistoryDamaged,
-    HistoryTooNew,
     HistoryUnwritable,
 )
 from observability.home_lock import held
 from observability.keeping import UpkeepRules
+from observability.ledger_steps import Steps
 from observability.places import Places
 from observability.spool import Logged
 
-_TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
 _NUMBER = "SELECT coalesce(max(number), 0) FROM fold_marks"
 _DISK_REFUSES = re.compile(
     r"No space left|Permission denied|Read-only file system|Cannot open file|Could not write|"
@@ -81,9 +80,13 @@ class LedgerFile:
     ) -> None:
         self._places = places
         self._file = places.history
-        self._steps = steps
-        self._latest = steps[-1].number
+        self._steps = Steps(steps)
         self._waiting = waiting
+
+    @property
+    def where(self) -> str:
+        """The file's path."""
+        return str(self._file)
 
     # Without this lock, processes that took turns at one file lost committed rows with some
     # releases of DuckDB.
@@ -107,8 +110,8 @@ class LedgerFile:
             ExitStack() as afterwards,
             self._opened("READ_WRITE") as duck,
         ):
-            version = self._version(duck)
-            if 0 < version < self._latest:
+            version = self._steps.version(duck, self.where)
+            if 0 < version < self._steps.latest:
                 duck.execute("CHECKPOINT")
                 raw = afterwards.enter_context(self._file.open("rb"))
                 self._keep_copy(raw, before=version + 1)
@@ -123,7 +126,8 @@ class LedgerFile:
             yield None
             return
         with self._opened("READ_ONLY") as duck:
-            if self._version(duck) < self._latest or duck.one(_NUMBER) < self._mark().number:
+            version = self._steps.version(duck, self.where)
+            if version < self._steps.latest or duck.one(_NUMBER) < self._mark().number:
                 yield None
                 return
             prediction_view.overlay(duck, self._places.pipelines)
@@ -232,16 +236,9 @@ class LedgerFile:
         durable.sync_folder(self._file.parent)
 
     def _migrate(self, duck: Duck, version: int) -> None:
-        steps = migrations.pending(self._steps, version)
-        if not steps:
-            return
-        with duck.transaction():
-            for step in steps:
-                for statement in step.statements:
-                    duck.execute(statement)
-                duck.execute(
-                    "INSERT INTO migrations VALUES (?, ?, now())", [step.number, step.name]
-                )
+        if version < self._steps.latest:
+            with duck.transaction():
+                self._steps.take(duck, version)
 
     def _keep_copy(self, raw: BinaryIO, before: int) -> None:
         """Copy the file beside itself, as it is before step `before`."""
@@ -253,24 +250,6 @@ class LedgerFile:
             os.fsync(target.fileno())
         aside.replace(copy)
         durable.sync_folder(copy.parent)
-
-    def _version(self, duck: Duck) -> int:
-        """The last step that the file has had; 0 for an empty file."""
-        tables = {name for (name,) in duck.execute(_TABLES)}
-        if "migrations" not in tables:
-            if tables:
-                raise HistoryDamaged(
-                    f"{self._file} holds other tables and no history: move it away, "
-                    f"or set another home"
-                )
-            return 0
-        version = int(duck.one("SELECT max(number) FROM migrations") or 0)
-        if version > self._latest:
-            raise HistoryTooNew(
-                f"{self._file} is of version {version} and this thermodrift knows up to "
-                f"{self._latest}: use the newer thermodrift, or set another home"
-            )
-        return version
 
     @contextmanager
     def _opened(self, mode: Mode) -> Iterator[Duck]:

@@ -31,6 +31,7 @@ from observability.home_file import HistoryPlace
 from observability.home_lock import held
 from observability.keeping import UpkeepRules
 from observability.ledger_file import Loss
+from observability.ledger_steps import Steps
 from observability.places import Places
 from observability.spool import Logged
 
@@ -72,7 +73,6 @@ _DISK_REFUSES = re.compile(
     r"Input/output error|Failed to create directory",
     re.IGNORECASE,
 )
-_TABLES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND NOT internal"
 _PREDICTIONS = (
     """CREATE TABLE prediction_kinds (pipeline VARCHAR, kind VARCHAR)""",
     """CREATE TABLE prediction_rows (
@@ -98,11 +98,17 @@ class LedgerLake:
         self._places = places
         self._url = urlsplit(place.url)
         self._data = place.data.rstrip("/") + "/"
-        self._steps = steps
-        self._latest = steps[-1].number
+        self._steps = Steps(steps)
         self._waiting = waiting
         self._silent_until_s = 0.0
         self._is_current = False
+
+    @property
+    def where(self) -> str:
+        """The lake's address as it may be printed: without a password."""
+        user = f"{self._url.username}@" if self._url.username else ""
+        port = f":{self._url.port}" if self._url.port else ""
+        return f"{self._url.scheme}://{user}{self._url.hostname or ''}{port}{self._url.path}"
 
     @contextmanager
     def locked(self, wait_s: float) -> Iterator[None]:
@@ -118,7 +124,7 @@ class LedgerLake:
             self._bring_up_to_date()
             self._is_current = True
         with self._opened("READ_WRITE") as duck:
-            self._version(duck)  # another host may have upgraded it since
+            self._steps.version(duck, self.where)  # another host may have upgraded it since
             yield duck, None
 
     @contextmanager
@@ -126,7 +132,7 @@ class LedgerLake:
         """The lake, open to read; None where it is not there or old, and must be written first."""
         try:
             with self._opened("READ_ONLY") as duck:
-                is_old = self._version(duck) < self._latest
+                is_old = self._steps.version(duck, self.where) < self._steps.latest
                 yield None if is_old else duck
         except _NoLake:
             yield None
@@ -198,8 +204,8 @@ class LedgerLake:
         for _ in range(ATTEMPTS):
             try:
                 with self._opened("READ_WRITE") as duck:
-                    version = self._version(duck)
-                    if version < self._latest:
+                    version = self._steps.version(duck, self.where)
+                    if version < self._steps.latest:
                         self._migrate(duck, version)
                     return
             except HistoryBusy as conflict:
@@ -224,12 +230,7 @@ class LedgerLake:
 
     def _migrate(self, duck: Duck, version: int) -> None:
         with duck.transaction():
-            for step in migrations.pending(self._steps, version):
-                for statement in step.statements:
-                    duck.execute(statement)
-                duck.execute(
-                    "INSERT INTO migrations VALUES (?, ?, now())", [step.number, step.name]
-                )
+            self._steps.take(duck, version)
             if version == 0:
                 for statement in _PREDICTIONS:
                     duck.execute(statement)
@@ -245,29 +246,12 @@ class LedgerLake:
         if kinds - known:
             _renew_view(duck)
 
-    def _version(self, duck: Duck) -> int:
-        """The last step that the lake has had; 0 for an empty one."""
-        tables = {name for (name,) in duck.execute(_TABLES)}
-        if "migrations" not in tables:
-            if tables:
-                raise HistoryDamaged(
-                    f"{self._shown()} holds other tables and no history: name another database"
-                )
-            return 0
-        version = int(duck.one("SELECT max(number) FROM migrations") or 0)
-        if version > self._latest:
-            raise HistoryTooNew(
-                f"{self._shown()} is of version {version} and this thermodrift knows up to "
-                f"{self._latest}: use the newer thermodrift on this host too"
-            )
-        return version
-
     @contextmanager
     def _opened(self, mode: Mode) -> Iterator[Duck]:
         wait_s = self._silent_until_s - time.monotonic()
         if wait_s > 0:
             raise HistoryUnreachable(
-                f"{self._shown()} did not answer a moment ago and is asked again in {wait_s:.0f} s;"
+                f"{self.where} did not answer a moment ago and is asked again in {wait_s:.0f} s;"
                 f" {self._safe()}"
             )
         with ducks.opened(None, "READ_WRITE", self._told) as duck:
@@ -296,17 +280,17 @@ class LedgerLake:
             return _NoLake(text)
         if _CONFLICT.search(text):
             return HistoryBusy(
-                f"another host changed {self._shown()} at the same moment ({text}): try again; "
+                f"another host changed {self.where} at the same moment ({text}): try again; "
                 f"{self._safe()}"
             )
         if _REFUSED.search(text):
             return BadConfiguration(
-                f"{self._places.settings}: history.url: PostgreSQL refuses {self._shown()}: "
+                f"{self._places.settings}: history.url: PostgreSQL refuses {self.where}: "
                 f"{text}; correct the URL, or give the password in ~/.pgpass; {self._safe()}"
             )
         if "catalog version mismatch" in text:
             return HistoryTooNew(
-                f"{self._shown()} was made by another release of DuckLake: {text}; use the same "
+                f"{self.where} was made by another release of DuckLake: {text}; use the same "
                 f"thermodrift on every host; {self._safe()}"
             )
         if "does not match existing data path" in text:
@@ -316,25 +300,17 @@ class LedgerLake:
             )
         if _GONE.search(text):
             self._silent_until_s = time.monotonic() + SILENCE_S
-            return HistoryUnreachable(f"{self._shown()} does not answer: {text}; {self._safe()}")
+            return HistoryUnreachable(f"{self.where} does not answer: {text}; {self._safe()}")
         if _DISK_REFUSES.search(text):
             return HistoryUnwritable(
                 f"the lake's data in {self._data} cannot be written or read: {text}; make space "
                 f"or give permission, then run again; {self._safe()}"
             )
-        return HistoryDamaged(f"{self._shown()} cannot be used: {text}; {self._safe()}")
+        return HistoryDamaged(f"{self.where} cannot be used: {text}; {self._safe()}")
 
     def _busy(self, pid: str) -> HistoryBusy:
         who = f"process {pid}" if pid else "another process"
-        return HistoryBusy(
-            f"{who} of this home folds into {self._shown()}: try again; {self._safe()}"
-        )
-
-    def _shown(self) -> str:
-        """The lake's address as it may be printed: without a password."""
-        user = f"{self._url.username}@" if self._url.username else ""
-        port = f":{self._url.port}" if self._url.port else ""
-        return f"{self._url.scheme}://{user}{self._url.hostname or ''}{port}{self._url.path}"
+        return HistoryBusy(f"{who} of this home folds into {self.where}: try again; {self._safe()}")
 
     def _safe(self) -> str:
         count = self._waiting()

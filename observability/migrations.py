@@ -358,7 +358,8 @@ def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[s
     columns = ", ".join(f'"{name}"' for name in kinds)
     left_out = ", ".join(quoted(path) for path in replaced)
     return (
-        f"SELECT parse_path(filename)[-3] AS pipeline, {columns} FROM read_parquet("
+        f"SELECT regexp_extract(filename, '([^/]+)/predictions/[^/]+$', 1) AS pipeline, "
+        f"{columns} FROM read_parquet("
         f"{quoted(pattern)}, schema = MAP {{{schema}}}, hive_partitioning = false)"
         + (f" WHERE filename NOT IN ({left_out})" if replaced else "")
     )

@@ -45,7 +45,8 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
-        "observability": "duck home_file home_lock ledger_file ledger_lake prediction_view spool",
+        "observability": "duck home_file home_lock ledger_file ledger_lake ledger_steps"
+        " prediction_view spool",
         "power": "child",
         "models": "compaction log_files parquet text text_file",
     },
@@ -81,6 +82,7 @@ PART_OF = {
     "observability.home_lock": "observability.history",
     "observability.ledger_file": "observability.history",
     "observability.ledger_lake": "observability.history",
+    "observability.ledger_steps": "observability.history",
     "observability.prediction_view": "observability.history",
     "observability.spool": "observability.history",
     "power.child": "power.nvml",
