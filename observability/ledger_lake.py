@@ -51,6 +51,7 @@ _CONNECTION = (
     "connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 "
     "tcp_user_timeout=20000 application_name=thermodrift"
 )
+_PREAMBLE = re.compile(r'IO Error: Failed to attach .*?Unable to connect to Postgres at "[^"]*": ')
 _CONFLICT = re.compile(
     r"[Tt]ransaction conflict|could not serialize|Exceeded the maximum retry count|"
     r"Failed to initialize DuckLake: .*(duplicate key|already exists|concurrently)"
@@ -273,7 +274,8 @@ class LedgerLake:
         duck.execute("USE lake")
 
     def _told(self, text: str) -> ThermodriftError:
-        """Our error for one of DuckDB's, without the password that DuckDB may repeat."""
+        """Our error for one of DuckDB's, without its preamble, or a password that it may repeat."""
+        text = _PREAMBLE.sub("", text)
         if self._url.password:
             text = text.replace(unquote(self._url.password), "***")
         if _NO_LAKE.search(text):
