@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from benchmarks import crew, history_home, history_scale, history_versus, lake
 from benchmarks import history as storm
-from benchmarks import history_home, history_scale, history_versus
 from models import predictions
 from observability.history import History
 from observability.places import Places
+from tests import postgres
 from tests.observability.history_makers import rows_of
 from tests.observability.test_history_docs import QUESTIONS
+from tests.postgres import Server
 
 
 def test_a_storm_with_a_kill_loses_and_doubles_nothing(tmp_path: Path) -> None:
@@ -40,18 +43,18 @@ def test_lost_and_double_rows_are_seen(tmp_path: Path) -> None:
     """A row that is taken away counts as lost, one that is there again as twice."""
     history = History(tmp_path)
     for number in range(2):
-        history.commit(storm.rows("writer-0", number), f"writer-0.{number}")
+        history.commit(crew.rows("writer-0", number), f"writer-0.{number}")
     history.fold()
     with duckdb.connect(str(Places(tmp_path).history)) as session:
         session.execute("DELETE FROM score_rows WHERE member = 'served' AND position_to = 1000")
         session.execute("INSERT INTO decision_rows FROM decision_rows LIMIT 1")
     expected = {"rows": 10, "rows_lost": 1, "rows_twice": 1}
-    assert expected == storm._counted(tmp_path, writers=1, commits=2)
+    assert expected == crew.counted(tmp_path, writers=1, commits=2)
 
 
 def test_kills_come_from_the_seed() -> None:
     """The same seed kills after the same numbers of commits, before the end."""
-    moments = [storm._moments(5, 1600, random.Random(seed)) for seed in (0, 0, 1)]
+    moments = [crew.moments(5, 1600, random.Random(seed)) for seed in (0, 0, 1)]
     assert moments[0] == moments[1] != moments[2]
     assert sorted(moments[0]) == moments[0]
     assert all(0 < each <= 1440 for each in moments[0])
@@ -115,3 +118,31 @@ def test_metric_rows_go_through_each_way_and_come_back(tmp_path: Path) -> None:
     assert 6 == ours["read_rows"] == theirs["read_rows"]
     assert found["mlflow_version"] is None
     assert "--mlflow-python" in str(found["mlflow_is_null_because"])
+
+
+def test_hosts_of_one_lake_with_a_kill_lose_and_double_nothing(
+    tmp_path: Path, postgres_server: Server
+) -> None:
+    """Every row of every host once, with a kill and without, and as many in the file."""
+    found = lake.measure(tmp_path, postgres_server, hosts=2, commits=4, kills=1, seed=1)
+    assert (8, 1, 40, 0, 0) == tuple(
+        found[name] for name in ("commits", "kills", "rows", "rows_lost", "rows_twice")
+    )
+    figures = found["undisturbed"]
+    assert isinstance(figures, dict)
+    assert [(0, 40, 0, 0)] * 4 == [
+        (way["kills"], way["rows"], way["rows_lost"], way["rows_twice"])
+        for figure in figures.values()
+        for way in figure.values()
+    ]
+
+
+def test_without_postgresql_it_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever reads the lines sees that this one is no figure, and why."""
+    monkeypatch.setattr("tests.postgres.found", lambda: None)
+    monkeypatch.setattr("sys.argv", ["lake"])
+    lake.main()
+    line = json.loads(capsys.readouterr().out)
+    assert {"benchmark": "lake", "skipped": postgres.MISSING} == line
