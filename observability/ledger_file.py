@@ -184,16 +184,23 @@ class LedgerFile:
         if not log.exists():
             yield None
             return
+        if not self._opens():
+            aside = self._aside_of(log)
+            log.replace(aside)
+            yield _Log(aside, is_readable=False)
+            return
         copy = self._file.with_name(f".{log.name}.copy")
-        is_readable = self._opens()
-        if is_readable:
-            shutil.copyfile(log, copy)
-        else:
-            log.replace(copy)
+        shutil.copyfile(log, copy)
         try:
-            yield _Log(copy, is_readable)
+            yield _Log(copy, is_readable=True)
         finally:
             copy.unlink(missing_ok=True)
+
+    def _aside_of(self, log: Path) -> Path:
+        """A name for a damaged log that no earlier one has."""
+        name = f"{log.name}.damaged-{self._mark().number}"
+        taken = len(list(log.parent.glob(f"{glob.escape(name)}*")))
+        return log.with_name(f"{name}.{taken + 1}" if taken else name)
 
     def _opens(self) -> bool:
         """Whether DuckDB gets past the write-ahead log. Raises HistoryBusy."""
@@ -209,8 +216,10 @@ class LedgerFile:
             return None
         why = "the file was gone" if is_new else "it is an older copy, or its log was lost"
         if log is not None:
-            aside = self._file.with_name(f"{self._file.name}.wal.damaged-{mark.number}")
-            log.copy.replace(aside)
+            aside = log.copy
+            if log.is_readable:
+                aside = self._aside_of(self._file.with_name(f"{self._file.name}.wal"))
+                log.copy.replace(aside)
             why = f"its write-ahead log was damaged or emptied, and is kept as {aside.name}"
         because = f"{self._file} had {mark.number} commits and has {number} of them: {why}"
         return Loss(mark.number, max(0, mark.number - number), frozenset(mark.latest), because)
