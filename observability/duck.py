@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Mode = Literal["READ_ONLY", "READ_WRITE"]
 Telling = Callable[[str], ThermodriftError]
 """Makes our error of DuckDB's text."""
+_HALF = 1000
+"""Characters of a long error that are kept of either end."""
 
 _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -190,6 +192,10 @@ def _is_our_trouble(error: duckdb.Error) -> bool:
 
 
 def _short(error: duckdb.Error) -> str:
-    """DuckDB's text on one line, without its drawing of the place."""
-    text = str(error).split("\n\nLINE ")[0].split(". See also https")[0]
-    return " ".join(text.split())[:500]
+    """DuckDB's text on one line, without its drawing of the place.
+
+    Of a long one the middle goes: what was tried stands at its beginning, and why not at its end.
+    """
+    text = str(error).split("\n\nLINE ")[0].split("\n\nStack Trace:")[0]
+    text = " ".join(text.split(". See also https")[0].split())
+    return text if len(text) <= 2 * _HALF else f"{text[:_HALF]} … {text[-_HALF:]}"

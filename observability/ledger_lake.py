@@ -52,6 +52,8 @@ _CONNECTION = (
     "tcp_user_timeout=20000 application_name=thermodrift"
 )
 _PREAMBLE = re.compile(r'IO Error: Failed to attach .*?Unable to connect to Postgres at "[^"]*": ')
+# Rows stand in the query that failed, and must not be taken for what was said of it.
+_QUERY = re.compile(r'Failed to execute query ".*":\s*(?=ERROR:)', re.DOTALL)
 _CONFLICT = re.compile(
     r"[Tt]ransaction conflict|could not serialize|Exceeded the maximum retry count|"
     r"Failed to initialize DuckLake: .*(duplicate key|already exists|concurrently)"
@@ -59,10 +61,12 @@ _CONFLICT = re.compile(
 _NO_LAKE = re.compile(r"creating a new DuckLake is explicitly disabled")
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|(database|role) \S+ does not exist|pg_hba\.conf|"
-    r"permission denied for|must be owner"
+    r"permission denied for|must be owner|"
+    r"invalid (connection option|\S+ value)|does not support SSL|certificate|private key"
 )
 _GONE = re.compile(
-    r"Unable to connect|could not connect|[Cc]onnection (refused|reset|timed out)|"
+    r"Unable to connect|could not connect|connection to server at|"
+    r"[Cc]onnection (refused|reset|timed out)|"
     r"server closed the connection|terminating connection|no connection to the server|"
     r"starting up|shutting down|could not translate host name|too many clients|"
     r"could not receive data|could not send data|SSL (SYSCALL|connection)|"
@@ -265,7 +269,7 @@ class LedgerLake:
     def _attach(self, duck: Duck, mode: Mode) -> None:
         duck.execute(_secret(self._url))
         options = "READ_ONLY, " if mode == "READ_ONLY" else ""
-        words = " ".join(filter(None, [_CONNECTION, self._url.query.replace("&", " ")]))
+        words = " ".join([_CONNECTION, *_options(self._url.query)])
         duck.execute(
             f"ATTACH {migrations.quoted(f'ducklake:postgres:{words}')} AS lake "
             f"({options}DATA_PATH {migrations.quoted(self._data)}, META_SECRET 'lake_catalogue', "
@@ -274,41 +278,42 @@ class LedgerLake:
         duck.execute("USE lake")
 
     def _told(self, text: str) -> ThermodriftError:
-        """Our error for one of DuckDB's, without its preamble, or a password that it may repeat."""
-        text = _PREAMBLE.sub("", text)
-        if self._url.password:
-            text = text.replace(unquote(self._url.password), "***")
+        """Our error for one of DuckDB's, without the rows and the password that it repeats."""
+        text = _QUERY.sub("", _PREAMBLE.sub("", text))
+        password = unquote(self._url.password or "")
+        said = text.replace(password, "***") if password else text
         if _NO_LAKE.search(text):
-            return _NoLake(text)
+            return _NoLake(said)
         if _CONFLICT.search(text):
             return HistoryBusy(
-                f"another host changed {self.where} at the same moment ({text}): try again; "
+                f"another host changed {self.where} at the same moment ({said}): try again; "
                 f"{self._safe()}"
             )
         if _REFUSED.search(text):
             return BadConfiguration(
                 f"{self._places.settings}: history.url: PostgreSQL refuses {self.where}: "
-                f"{text}; correct the URL, or give the password in ~/.pgpass; {self._safe()}"
+                f"{said}; correct the URL, the password in ~/.pgpass, or what that role may do; "
+                f"{self._safe()}"
             )
         if "catalog version mismatch" in text:
             return HistoryTooNew(
-                f"{self.where} was made by another release of DuckLake: {text}; use the same "
+                f"{self.where} was made by another release of DuckLake: {said}; use the same "
                 f"thermodrift on every host; {self._safe()}"
             )
         if "does not match existing data path" in text:
             return BadConfiguration(
-                f"{self._places.settings}: history.data: {text.split('You can')[0].strip()} Every "
+                f"{self._places.settings}: history.data: {said.split('You can')[0].strip()} Every "
                 f"host names the same folder; {self._safe()}"
             )
         if _GONE.search(text):
             self._silent_until_s = time.monotonic() + SILENCE_S
-            return HistoryUnreachable(f"{self.where} does not answer: {text}; {self._safe()}")
+            return HistoryUnreachable(f"{self.where} does not answer: {said}; {self._safe()}")
         if _DISK_REFUSES.search(text):
             return HistoryUnwritable(
-                f"the lake's data in {self._data} cannot be written or read: {text}; make space "
+                f"the lake's data in {self._data} cannot be written or read: {said}; make space "
                 f"or give permission, then run again; {self._safe()}"
             )
-        return HistoryDamaged(f"{self.where} cannot be used: {text}; {self._safe()}")
+        return HistoryDamaged(f"{self.where} cannot be used: {said}; {self._safe()}")
 
     def _busy(self, pid: str) -> HistoryBusy:
         who = f"process {pid}" if pid else "another process"
@@ -340,6 +345,13 @@ def _secret(url: SplitResult) -> str:
         f"{name} {migrations.quoted(str(value))}" for name, value in parts.items() if value
     )
     return f"CREATE TEMPORARY SECRET lake_catalogue (TYPE postgres{', ' if told else ''}{told})"
+
+
+def _options(query: str) -> list[str]:
+    """What stands in a URL after its question mark, as libpq reads it from a list of words."""
+    pairs = [each.partition("=") for each in query.split("&") if each]
+    escapes = str.maketrans({"\\": "\\\\", "'": "\\'"})
+    return [f"{name}='{unquote(value).translate(escapes)}'" for name, _, value in pairs]
 
 
 def _holding(folder: Path, first: int, last: int) -> list[Path]:

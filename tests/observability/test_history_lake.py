@@ -6,6 +6,7 @@ the database and the folder of the lake.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -250,6 +251,61 @@ def test_the_password_may_come_from_libpqs_own_file(
         History(home).ask("FROM scores")
     monkeypatch.setenv("PGPASSFILE", str(passwords))
     assert [0] == positions(home)
+
+
+def test_what_the_url_adds_is_handed_to_libpq(lake: Lake) -> None:
+    """In libpq's own words: spaces and quotes too, and the later of two wins."""
+    told = "?application_name=it%27s%20%5Cmine&connect_timeout=3&sslmode=disable"
+    past = History(lake.host("host", url=lake.database.address + told))
+    with past._ledger.writing():
+        names = lake.server.ask("SELECT application_name FROM pg_stat_activity", "lake")
+    assert "it's \\mine" in names.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ("sslmode=verify-full", "does not support SSL"),
+        ("sslmode=some", 'invalid sslmode value: "some"'),
+        ("sslmod=require", 'invalid connection option "sslmod"'),
+    ],
+)
+def test_a_connection_that_cannot_be_as_it_is_wanted_is_a_mistake(
+    lake: Lake, told: str, says: str
+) -> None:
+    """To try again would not help; and what was meant to be encrypted never goes in the clear."""
+    past = History(lake.host("host", url=f"{lake.database.address}?{told}"))
+    with pytest.raises(BadConfiguration, match=re.escape(says)) as error:
+        past.ask("FROM scores")
+    assert "thermodrift.toml: history.url" in str(error.value)
+
+
+def test_a_role_that_may_only_read_asks_and_adds_nothing(lake: Lake) -> None:
+    """As docs/operations.md makes one; what stands in the rows does not change the error."""
+    server, there = lake.server, lake.database
+    rows = History(lake.host("writer"))
+    rows.commit([make_score()], "a")
+    rows.fold()
+    for each in (
+        "DROP ROLE IF EXISTS reader",
+        "CREATE ROLE reader LOGIN PASSWORD 'reads-only'",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO reader",
+    ):
+        server.ask(each, there.name)
+    reader = Database(**{**vars(there), "user": "reader", "password": "reads-only"})
+    home = lake.host("reader", url=reader.address)
+    rows.commit([make_score(position_from=1)], "b")
+    rows.maintain()
+    assert [0] == positions(home)
+    rows.fold()
+    assert [0, 1] == positions(home)
+    History(home).commit([make_reject(reason="Connection refused")], "c")
+    with pytest.raises(BadConfiguration, match="permission denied for") as error:
+        History(home).fold()
+    assert "INSERT" not in str(error.value)
+    assert [0, 1] == positions(lake.host("writer"))
+    server.ask("DROP OWNED BY reader; DROP ROLE reader", there.name)
 
 
 def test_another_folder_for_the_data_is_refused(lake: Lake) -> None:
