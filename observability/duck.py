@@ -34,8 +34,11 @@ _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
     "allow_community_extensions": "false",
 }
 _FUNCTIONS = "SELECT DISTINCT lower(function_name) FROM duckdb_functions()"
-_NAME = re.compile(r'"((?:[^"]|"")*)"|([\w$]+)')
-_ASKING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+_RUNS_TEXT = frozenset({"query", "query_table", "json_execute_serialized_sql"})
+"""Functions that run SQL which they are given as data."""
+_NAME = re.compile(rb'"((?:[^"]|"")*)"|([\w$\x80-\xff]+)')
+_ODD_SPACE = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
+"""What DuckDB takes for a space once it parses, and for a part of a name before."""
 
 
 class Duck:
@@ -92,7 +95,7 @@ class Duck:
         known = self._functions()
         self._connection.execute(f"LOAD {quoted(str(_extension(extension)))}")
         # They reach other servers, and write, from within a SELECT and a read-only database.
-        self._dangerous |= self._functions() - known | {"query", "query_table"}
+        self._dangerous |= self._functions() - known | _RUNS_TEXT
 
     def fence(self, folders: Sequence[str]) -> None:
         """Leave what follows nothing to reach but this database and what lies in `folders`.
@@ -121,11 +124,18 @@ class Duck:
         """Raise BadQuestion where `sql` names what an extension brought, or its catalogue."""
         if not self._dangerous:
             return
+        if odd := _ODD_SPACE.search(sql):
+            raise BadQuestion(
+                f"a question of a lake is written with plain spaces; came: U+{ord(odd[0]):04X} "
+                f"at character {odd.start() + 1}; type a space there"
+            )
+        text = sql.encode()  # the tokens' places are counted in bytes
         for start, kind in duckdb.tokenize(sql):
             if kind in (duckdb.token_type.string_const, duckdb.token_type.comment):
                 continue
-            found = _NAME.match(sql, start)
-            name = (found[1] or found[2]).replace('""', '"').lower() if found else ""
+            found = _NAME.match(text, start)
+            spelt = (found[1] or found[2]) if found else b""
+            name = spelt.decode().replace('""', '"').lower()
             if name in self._dangerous or name.startswith("__ducklake_metadata"):
                 raise BadQuestion(
                     f"a question may not use {name}, which reaches beyond the history; "
@@ -134,17 +144,38 @@ class Duck:
 
     def _check_is_question(self, sql: str) -> None:
         """Raise BadQuestion unless `sql` is one statement that only reads."""
+        try:
+            sql.encode()
+        except UnicodeEncodeError as cause:
+            raise BadQuestion(
+                "a question is text in Unicode; this one holds other bytes"
+            ) from cause
         self._check_names(sql)
+        kind = self._kind(sql)
+        if kind == duckdb.StatementType.EXPLAIN:
+            # It may carry out what it explains, and that may be a COPY over a pipeline's files.
+            kind = self._explained(sql)
+        if kind != duckdb.StatementType.SELECT:
+            raise BadQuestion(
+                f"the history is only ever appended to, by thermodrift: ask with SELECT; "
+                f"came: {kind.name}"
+            )
+
+    def _kind(self, sql: str) -> duckdb.StatementType:
         found = self._connection.extract_statements(sql)
         # PIVOT is parsed into a helper without a text of its own and the question.
         asked = [each for each in found if each.query.strip()] or found[-1:]
         if len(asked) != 1:
             raise BadQuestion(f"ask one question at a time; came: {len(asked)} statements")
-        if asked[0].type not in _ASKING:
-            raise BadQuestion(
-                f"the history is only ever appended to, by thermodrift: ask with SELECT; "
-                f"came: {asked[0].type.name}"
-            )
+        return asked[0].type
+
+    def _explained(self, sql: str) -> duckdb.StatementType:
+        """The kind of what is explained: the first rest of `sql` that is a statement by itself."""
+        text = sql.encode()
+        for start, _ in duckdb.tokenize(sql)[1:]:
+            with suppress(duckdb.ParserException, UnicodeDecodeError):
+                return self._kind(text[start:].decode())
+        raise BadQuestion("what is to be explained cannot be read; write EXPLAIN and a SELECT")
 
 
 @contextmanager

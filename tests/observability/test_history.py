@@ -199,6 +199,25 @@ def test_the_history_cannot_be_changed_by_asking(tmp_path: Path, sql: str) -> No
 
 
 @pytest.mark.parametrize(
+    "explain",
+    [
+        "EXPLAIN ANALYZE",
+        "EXPLAIN (ANALYZE, FORMAT json)",
+        "/* é */ EXPLAIN /* SELECT 1 */ analyze -- é\n",
+        "EXPLAIN\u00a0ANALYZE\u00a0",
+    ],
+)
+def test_to_explain_is_not_to_carry_out(tmp_path: Path, explain: str) -> None:
+    """EXPLAIN ANALYZE runs what it explains: a COPY would go over a pipeline's checkpoint."""
+    checkpoint = tmp_path / "pipelines" / "elec2" / "checkpoint"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"all that was learned")
+    with pytest.raises(BadQuestion):
+        History(tmp_path).ask(f"{explain} COPY (SELECT 1) TO '{checkpoint}' (FORMAT csv)")
+    assert b"all that was learned" == checkpoint.read_bytes()
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "FROM read_text('/etc/hostname')",
@@ -227,6 +246,7 @@ def test_a_question_reaches_no_other_file_and_no_network(tmp_path: Path, sql: st
         ("SELECT 1; SELECT 2", "2 statements"),
         ("SELECT ?", "parameters"),
         ("SELECT 'a'::INT", "Could not convert"),
+        ("SELECT '\udce9'", "Unicode"),
     ],
 )
 def test_a_bad_question_is_answered_with_the_reason(tmp_path: Path, sql: str, says: str) -> None:
@@ -243,6 +263,8 @@ def test_a_bad_question_is_answered_with_the_reason(tmp_path: Path, sql: str, sa
         "SUMMARIZE scores",
         "SHOW TABLES",
         "EXPLAIN SELECT 1",
+        "EXPLAIN (ANALYZE, FORMAT json) FROM runs -- é",
+        "explain analyze with x as (select 'é') from x",
         "WITH x AS (SELECT 1) FROM x; -- done",
         "PIVOT scores ON member USING avg(value) GROUP BY metric",
     ],

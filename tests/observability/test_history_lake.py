@@ -403,12 +403,17 @@ def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
         "EXPLAIN ANALYZE FROM postgres_query('x', 'y')",
         "PIVOT (FROM postgres_query('x', 'y')) ON a",
         "DESCRIBE FROM postgres_query('x', 'y')",
+        "SELECT 'éééééééé', * FROM postgres_query('__ducklake_metadata_lake', 'SELECT 1')",
+        "SELECT 'éééééééé', * FROM __ducklake_metadata_lake.ducklake_table",
+        "FROM\u00a0__ducklake_metadata_lake.ducklake_table",
+        "FROM json_execute_serialized_sql(json_serialize_sql('FROM folded'))",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{data}/mine.csv'",
     ],
 )
 def test_a_question_can_neither_write_nor_reach_out(lake: Lake, sql: str) -> None:
     """The lake is attached to read, and the fence is up."""
     with pytest.raises(BadQuestion):
-        History(lake.host("host")).ask(sql)
+        History(lake.host("host")).ask(sql.replace("{data}", str(lake.data)))
     assert "0" == lake.server.ask("SELECT count(*) FROM pg_tables WHERE tablename = 'hack'", "lake")
 
 
@@ -421,6 +426,7 @@ def test_a_question_can_neither_write_nor_reach_out(lake: Lake, sql: str) -> Non
         "DESCRIBE runs",
         "SUMMARIZE scores",
         "EXPLAIN FROM deferrals",
+        "SELECT 'é', pipeline AS \"größe\" FROM runs",
     ],
 )
 def test_an_honest_question_is_answered(lake: Lake, sql: str) -> None:
