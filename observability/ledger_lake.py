@@ -356,7 +356,7 @@ def _options(query: str) -> list[str]:
 
 def _holding(folder: Path, first: int, last: int) -> list[Path]:
     """The files of a log that hold positions from `first` to `last`; none that is replaced."""
-    names = sorted(path.name for path in folder.glob("*.parquet"))
+    names = sorted(path.name for path in folder.glob(log_names.PATTERN))
     replaced = set(log_names.superseded(names))
     spans = {name: log_names.parse(name) for name in names if name not in replaced}
     return [

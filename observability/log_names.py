@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 _NAME = re.compile(r"([0-9]{12})-([0-9]{12})\.parquet")
 _END = 10**12
+PATTERN = f"{'[0-9]' * 12}-{'[0-9]' * 12}.parquet"
+"""What a shell, or DuckDB, matches them by: nothing else that lies there is a file of the log."""
 
 
 class Span(NamedTuple):

@@ -38,7 +38,7 @@ def query(duck: Duck, pipelines: Path) -> str:
     logs = list(_logs(pipelines))
     if not logs:
         return migrations.predictions_query(None, "BIGINT")
-    pattern = f"{glob.escape(str(pipelines))}/*/predictions/*.parquet"
+    pattern = f"{glob.escape(str(pipelines))}/*/predictions/{log_names.PATTERN}"
     kinds = [kind for folder, names in logs for kind in _label_kinds(duck, folder / names[0])]
     replaced = [
         str(folder / name) for folder, names in logs for name in log_names.superseded(names)
@@ -50,7 +50,7 @@ def _logs(pipelines: Path) -> Iterator[tuple[Path, list[str]]]:
     """Every folder of a log that has files, with their names in order."""
     for folder in sorted(pipelines.glob("*/predictions")):
         try:
-            names = sorted(path.name for path in folder.iterdir() if path.suffix == ".parquet")
+            names = sorted(path.name for path in folder.iterdir() if log_names.parse(path.name))
         except OSError:  # a pipeline that is being removed
             continue
         if names:

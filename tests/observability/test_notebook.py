@@ -69,6 +69,14 @@ def test_a_typing_error_makes_no_new_home(tmp_path: Path) -> None:
     assert not (tmp_path / "typo").exists()
 
 
+def test_a_file_of_somebody_else_is_no_prediction(tmp_path: Path) -> None:
+    """What lies among the log's files under another name is not read, whatever is in it."""
+    path = write_predictions(tmp_path, position=[0, 1], label=[0, 1])
+    for name in ("notes.parquet", "copy of 000000000000-000000000001.parquet", "1-2.parquet"):
+        (path.parent / name).write_bytes(b"not Parquet at all")
+    assert [0, 1] == history.open(tmp_path).predictions()["label"].to_pylist()
+
+
 def test_a_merge_that_was_cut_short_shows_no_row_twice(tmp_path: Path) -> None:
     """While a merged file and its parts lie side by side, each record is seen once."""
     parts = [write_predictions(tmp_path, position=[n, n + 1], label=[0, 1]) for n in (0, 2)]
