@@ -74,7 +74,8 @@ _TOGETHER: Mapping[str, str] = {
     " returns a model with scikit-learn's `fit` and `predict`, on which `params` are then set.",
     "drift": "`min_rows` must not be above the smaller of `window` and `reference_rows`: no check"
     " could ever tell anything.",
-    "history": "`url` and `data` go together.",
+    "history": "`url` and `data` go together, and `data` is an absolute path: every host names the"
+    " same one. [How to set a lake up](operations.md#several-hosts-one-history).",
     "upkeep": "Nothing is removed unless a knob here says so and `thermodrift upkeep` is run. These"
     " stay whatever it says: every model and its reigns, the newest run of each pipeline, and every"
     " request that is not settled. `predictions_keep` must be larger than the `drift.window` of"
