@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 from observability.errors import BadConfiguration
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
 
 
 def read(path: Path, model: type[Model], what: str, remedy: str) -> Model:
@@ -36,7 +39,7 @@ def read(path: Path, model: type[Model], what: str, remedy: str) -> Model:
 def _mistakes(path: Path, model: type[BaseModel], error: ValidationError) -> list[str]:
     return [
         f"{path}: {_key(each['loc'])}: {_allowed(model, each)}"
-        + ("" if each["type"] == "missing" else f"; came: {each['input']!r}")
+        + ("" if each["type"] == "missing" else f"; came: {_shown(each['input'])}")
         for each in error.errors(include_url=False)
     ]
 
@@ -52,6 +55,11 @@ def _allowed(model: type[BaseModel], mistake: Any) -> str:
     if mistake["type"] == "extra_forbidden":
         return f"there is no such key; allowed here: {', '.join(_siblings(model, place))}"
     return str(mistake["msg"]).removeprefix("Value error, ")
+
+
+def _shown(came: object) -> str:
+    """What stood there, as it may be printed: a URL without its password."""
+    return _PASSWORD.sub(r"\1:***@", repr(came))
 
 
 def _siblings(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

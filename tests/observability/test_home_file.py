@@ -55,6 +55,14 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, says: str) -> None:
         History(tmp_path)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_mistake_beside_a_password_does_not_tell_it(tmp_path: Path, scheme: str) -> None:
+    """A message ends in logs and in mails to others."""
+    with pytest.raises(BadConfiguration, match=r"came: .*://me:\*\*\*@host/history") as error:
+        read(tmp_path, f"[history]\nurl = '{scheme}://me:secret@host/history'\n")
+    assert "secret" not in str(error.value)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Bytes that are no text are a mistake like any other."""
     (tmp_path / "thermodrift.toml").write_bytes(b"\xff\xfe\x00")
