@@ -202,7 +202,7 @@ def _cell(name: str, value: object) -> Cell:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return _text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int):
@@ -212,9 +212,15 @@ def _cell(name: str, value: object) -> Cell:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return json.dumps({str(key): _fact(each) for key, each in value.items()})
+        return json.dumps({_text(str(key)): _fact(each) for key, each in value.items()})
     raise TypeError(f"{name} cannot be kept in the history: {type(value).__name__}")
 
 
 def _fact(value: object) -> object:
+    if isinstance(value, str):
+        return _text(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
