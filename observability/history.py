@@ -132,12 +132,7 @@ class History:
         steps: Sequence[migrations.Migration] = migrations.MIGRATIONS,
     ) -> None:
         self._places = Places(home.absolute())
-        if "?" in str(self._places.home):
-            # DuckDB takes what follows for options, and misplaces its write-ahead log.
-            raise BadConfiguration(
-                f"the home must not have a question mark in its path, DuckDB cannot write there; "
-                f"came: {self._places.home}; set another home"
-            )
+        _check_path(self._places.home)
         settings = home_file.read(self._places)
         self.upkeep = settings.upkeep
         self._patience_s = patience_s
@@ -422,6 +417,23 @@ class History:
             faults.point("history.inside_fold")
         self._put_away(duck, fresh)
         done.took(fresh)
+
+
+def _check_path(home: Path) -> None:
+    """Raise BadConfiguration where DuckDB would not find its way under `home`."""
+    path = str(home)
+    wrong = None
+    if "?" in path:
+        wrong = "a question mark"  # what follows is options to it: it misplaces its log
+    elif "\\" in path:
+        wrong = "a backslash"  # to its patterns it is no letter: they find no predictions
+    elif os.fsencode(path) != path.encode(errors="replace"):
+        wrong = "a letter that is no UTF-8"
+    if wrong:
+        raise BadConfiguration(
+            f"the home must not have {wrong} in its path, DuckDB cannot work there; "
+            f"came: {path!r}; set another home"
+        )
 
 
 def _ledger(

@@ -143,6 +143,16 @@ def test_odd_cells_survive(tmp_path: Path) -> None:
     assert [{"c": 4.5, "name": "ä"}] == rows_of(history, asked)
 
 
+def test_facts_of_odd_text_hold_no_fold_up(tmp_path: Path) -> None:
+    """Half of a surrogate pair, which JSON lines may bring, is escaped: no JSON may hold it."""
+    history = History(tmp_path)
+    history.commit([make_decision(facts={"col\ud800": "a\udce9"})], "a")
+    assert 1 == history.fold().files
+    assert ['{"col\\\\ud800": "a\\\\udce9"}'] == [
+        row["facts"] for row in rows_of(history, "FROM decisions")
+    ]
+
+
 def test_ten_thousand_rows_are_folded_well_within_a_second(tmp_path: Path) -> None:
     """Rows are inserted in bulk: one by one they would take tens of seconds."""
     history = History(tmp_path)
@@ -532,10 +542,16 @@ def test_predictions_are_found_under_an_odd_home(tmp_path: Path, name: str) -> N
     assert 2 == count(History(home), "predictions")
 
 
-def test_a_home_that_duckdb_cannot_log_in_is_refused_at_once(tmp_path: Path) -> None:
-    """DuckDB misplaces its write-ahead log under a folder with a question mark."""
-    with pytest.raises(BadConfiguration, match="question mark"):
-        History(tmp_path / "what?")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("what?", "question mark"), ("a\\b", "backslash"), ("caf\udce9", "UTF-8")],
+)
+def test_a_home_that_duckdb_cannot_work_in_is_refused_at_once(
+    tmp_path: Path, name: str, says: str
+) -> None:
+    """It misplaces its log, finds no predictions, or cannot even be told the name."""
+    with pytest.raises(BadConfiguration, match=says):
+        History(tmp_path / name)
 
 
 def test_an_analyst_with_plain_duckdb_sees_the_predictions(tmp_path: Path) -> None:
