@@ -34,6 +34,8 @@ from observability.places import Places
 from observability.spool import Logged
 
 _NUMBER = "SELECT coalesce(max(number), 0) FROM fold_marks"
+_NO_COUNT = 2**62
+"""What is no count of commits: a mark that says so is damaged itself."""
 _DISK_REFUSES = re.compile(
     r"No space left|Permission denied|Read-only file system|Cannot open file|Could not write|"
     r"Disk quota|Input/output error",
@@ -227,9 +229,10 @@ class LedgerFile:
     def _mark(self) -> _Mark:
         try:
             known = json.loads(self._places.mark.read_bytes())
-            return _Mark(int(known["number"]), tuple(map(str, known["latest"])))
-        except (OSError, ValueError, KeyError, TypeError):
+            number, latest = int(known["number"]), tuple(map(str, known["latest"]))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return _Mark()  # a first fold, or a home that was copied without it
+        return _Mark(number, latest) if number < _NO_COUNT else _Mark()
 
     def _create(self) -> None:
         """Make the file aside, so that nobody ever finds half of one."""

@@ -185,6 +185,19 @@ def test_a_home_without_its_mark_tells_nothing(tmp_path: Path) -> None:
     assert '"number": 3' in (tmp_path / "history.mark").read_text()
 
 
+@pytest.mark.parametrize(
+    "number", ["9223372036854775807", "99999999999999999999999", "1e400", "[" * 100_000]
+)
+def test_a_mark_that_is_damaged_itself_holds_nothing_up(tmp_path: Path, number: str) -> None:
+    """It counts nothing then, as one that is gone: the next fold writes it anew."""
+    folded(tmp_path, 0, 2)
+    (tmp_path / "history.mark").write_text(f'{{"number": {number}, "latest": []}}')
+    folded(tmp_path, 2, 3)
+    assert [0, 1, 2] == positions(tmp_path)
+    assert [] == told(tmp_path)
+    assert '"number": 3' in (tmp_path / "history.mark").read_text()
+
+
 def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> None:
     """The refold is a fold like any other: killed in it, the next one goes on."""
     folded(tmp_path, 0, 5)
