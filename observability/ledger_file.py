@@ -277,6 +277,11 @@ class LedgerFile:
             )
         if "different configuration than existing" in text:
             return HistoryBusy(self._held_by(str(os.getpid()), "this very process"))
+        if f"{self._places.pipelines}{os.sep}" in text:
+            return HistoryDamaged(
+                f"a prediction log cannot be read: {text}; restore that file from a backup, or "
+                f"move it away: its positions are then missing. The history's own rows are whole"
+            )
         if _DISK_REFUSES.search(text):
             return HistoryUnwritable(
                 f"the disk refused {self._file}: {text}; make space or give permission, then run "

@@ -574,3 +574,15 @@ def test_a_damaged_prediction_file_spoils_only_questions_about_predictions(tmp_p
     assert 1 == count(history)
     with pytest.raises(BadQuestion, match="parquet"):
         count(history, "predictions")
+
+
+def test_a_damaged_prediction_file_is_no_reason_to_move_the_history_away(tmp_path: Path) -> None:
+    """Whoever lists or exports the views is told of the file that is damaged, and what to do."""
+    torn = write_predictions(tmp_path, label=[1, 0])
+    torn.write_bytes(b"torn")
+    history = History(tmp_path)
+    for asked in (history.views, lambda: history.export(tmp_path / "out")):
+        with pytest.raises(HistoryDamaged, match="a prediction log cannot be read") as damaged:
+            asked()
+        assert torn.name in str(damaged.value)
+        assert "history.duckdb" not in str(damaged.value)
