@@ -111,9 +111,12 @@ def _import_flows() -> None:
 def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
     """Merge the prediction logs, and remove what the home's [upkeep] no longer keeps."""
     from flows.stopping import Stop, StopRequested
-    from observability.errors import TryAgainLater
+    from observability.errors import BadConfiguration, TryAgainLater
 
     home = console.surroundings(context).home.resolve()
+    if not home.is_dir():
+        # A timer with a typing error would else keep an empty home in order for years.
+        raise BadConfiguration(f"there is no home at {home}; name one where pipelines have run")
     stop = Stop()
     try:
         with stop.listening(), stop.breakable(), console.answer_alone():

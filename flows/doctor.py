@@ -101,11 +101,12 @@ def _key(home: Path) -> tuple[State, str]:
 
 
 def _history(home: Path) -> tuple[State, str]:
-    places = Places(home)
+    places, history = Places(home), History(home)
     # A file that is gone, or rows that lie elsewhere, are not "not there yet".
-    if not (places.history.exists() or places.mark.exists() or places.spool.exists()):
+    known = (places.history, places.mark, places.spool)
+    if history.where == str(places.history) and not any(each.exists() for each in known):
         return "note", "not there yet; the first run makes it"
-    (counts,) = History(home).ask(_DECISIONS).to_pylist()
+    (counts,) = history.ask(_DECISIONS).to_pylist()
     told = f"{counts['all']} decisions"
     if counts["losses"]:
         told += f"; rows were missing {counts['losses']} times: ask for question = 'history'"

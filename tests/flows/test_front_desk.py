@@ -231,6 +231,16 @@ def test_the_doctor_names_what_the_history_set_aside(tmp_path: Path) -> None:
     assert "2 (history.spool/a.json.torn, history.duckdb.wal.damaged-7)" in found["spool"].told
 
 
+def test_the_doctor_asks_a_lake_before_anything_ran(tmp_path: Path) -> None:
+    """A wrong address is found before the first run is, not by it."""
+    (tmp_path / "thermodrift.toml").write_text(
+        f"[history]\nurl = 'postgresql://me@127.0.0.1:1/no'\ndata = '{tmp_path / 'data'}'\n"
+    )
+    (found,) = [each for each in doctor.examine(tmp_path) if each.what == "history"]
+    assert "note" == found.state
+    assert "postgresql://me@127.0.0.1:1/no does not answer" in found.told
+
+
 def test_the_doctor_looks_for_a_history_that_is_gone(tmp_path: Path) -> None:
     """It was there once, so to call it not there yet would hide a loss."""
     history = History(tmp_path)

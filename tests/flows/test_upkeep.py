@@ -251,3 +251,11 @@ def test_a_home_in_which_nothing_began_needs_nothing(tmp_path: Path) -> None:
     History(tmp_path).fold()
     document = upkeep.fn(tmp_path)
     assert ("done", [""]) == (document["state"], [deed["pipeline"] for deed in document["deeds"]])
+
+
+def test_a_home_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A typing error in a timer is told, and keeps no empty home in order."""
+    done = thermodrift("--home", tmp_path / "hmoe", "upkeep")
+    assert (78, "") == (done.returncode, done.stdout)
+    assert "there is no home at" in done.stderr
+    assert [] == list(tmp_path.iterdir())
