@@ -113,7 +113,10 @@ class Duck:
             self._check_is_question(sql)
             return self._connection.execute(sql, list(parameters)).to_arrow_table()
         except duckdb.Error as cause:
-            if _is_our_trouble(cause):
+            # A question of a lake can name no file: what cannot be opened there is the lake's.
+            if _is_our_trouble(cause) or (
+                self._dangerous and isinstance(cause, duckdb.IOException)
+            ):
                 raise
             raise BadQuestion(_short(cause)) from cause
 

@@ -48,7 +48,7 @@ SILENCE_S = 30.0
 
 _EXTENSIONS = ("ducklake", "postgres_scanner")
 _CONNECTION = (
-    "connect_timeout=10 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 "
+    "connect_timeout=5 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 "
     "tcp_user_timeout=20000 application_name=thermodrift"
 )
 _PREAMBLE = re.compile(r'IO Error: Failed to attach .*?Unable to connect to Postgres at "[^"]*": ')

@@ -436,6 +436,17 @@ def test_an_honest_question_is_answered(lake: Lake, sql: str) -> None:
     assert past.ask(sql).num_columns > 0
 
 
+def test_a_lake_without_its_files_is_not_the_questions_fault(lake: Lake) -> None:
+    """A folder that is not mounted, say: not exit code 2, and the file is named."""
+    past = History(lake.host("host"))
+    past.commit([make_score(position_from=i) for i in range(2 * ledger_lake.INLINED_ROWS)], "a")
+    past.fold()
+    (file,) = lake.data.rglob("score_rows/*.parquet")
+    file.unlink()
+    with pytest.raises(HistoryDamaged, match=file.name):
+        past.ask("SELECT avg(value) FROM scores")
+
+
 def test_upkeep_writes_parquet_and_keeps_every_row(lake: Lake) -> None:
     """What was inlined in the catalogue lies in a few files afterwards; rows keep their order."""
     home = lake.host("host")
