@@ -94,7 +94,16 @@ def _drop(aside: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable, as fsync of a file does not."""
-    handle = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Make durable what somebody else wrote into a file, and has closed."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -46,6 +46,9 @@ ATTEMPTS = 5
 SILENCE_S = 30.0
 """After a failure to reach it the lake is left in peace for so long: no fold may stall a loop."""
 
+CLOCK_SLACK_MS = 60_000
+"""A clock may be set back by so much between two readings."""
+
 _EXTENSIONS = ("ducklake", "postgres_scanner")
 _CONNECTION = (
     "connect_timeout=5 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 "
@@ -73,6 +76,7 @@ _GONE = re.compile(
     # What is left of a transaction whose connection was cut.
     r'Failed to commit: Failed to execute query "ROLLBACK"|Current transaction is aborted'
 )
+_UUID = re.compile(r"ducklake-([0-9a-f]{8})-([0-9a-f]{4})-7")
 _DISK_REFUSES = re.compile(
     r"No space left|Permission denied|Read-only file system|Could not (create|write)|Disk quota|"
     r"Input/output error|Failed to create directory",
@@ -86,6 +90,13 @@ _PREDICTIONS = (
         served_probability DOUBLE, model_version VARCHAR)""",
 )
 """The file's history reads the log's Parquet files; a lake, whose hosts do not share them, rows."""
+
+
+_OLD_PREDICTIONS = """
+DELETE FROM prediction_rows USING (
+    SELECT pipeline, max("position") - ? AS horizon
+    FROM prediction_rows GROUP BY pipeline) AS ends
+WHERE prediction_rows.pipeline = ends.pipeline AND prediction_rows."position" <= ends.horizon"""
 
 
 class LedgerLake:
@@ -107,6 +118,7 @@ class LedgerLake:
         self._waiting = waiting
         self._silent_until_s = 0.0
         self._is_current = False
+        self._began_ms = 0
 
     @property
     def where(self) -> str:
@@ -128,6 +140,7 @@ class LedgerLake:
         if not self._is_current:
             self._bring_up_to_date()
             self._is_current = True
+        self._began_ms = time.time_ns() // 1_000_000
         with self._opened("READ_WRITE") as duck:
             self._steps.version(duck, self.where)  # another host may have upgraded it since
             yield duck, None
@@ -147,7 +160,11 @@ class LedgerLake:
         duck.fence([self._data])
 
     def count(self, duck: Duck, commits: int) -> None:
-        """A lake keeps no count: PostgreSQL answers for what it has acknowledged."""
+        """A lake keeps no count: PostgreSQL answers for what it has acknowledged.
+
+        For the files that its rows name this host does, before they are named.
+        """
+        self._sync_files()
 
     def settle(self, duck: Duck, names: Sequence[str]) -> None:
         """Nothing is left to do: a commit of a lake is durable when it returns."""
@@ -175,24 +192,20 @@ class LedgerLake:
 
     def tidy(self, duck: Duck, rules: UpkeepRules) -> int:
         """Remove predictions that `rules` no longer keep; how many."""
-        if rules.predictions_keep is None:
-            return 0
-        return int(
-            duck.one(
-                """DELETE FROM prediction_rows USING (
-                       SELECT pipeline, max("position") - ? AS horizon
-                       FROM prediction_rows GROUP BY pipeline) AS ends
-                   WHERE prediction_rows.pipeline = ends.pipeline
-                       AND prediction_rows."position" <= ends.horizon""",
-                [rules.predictions_keep],
-            )
-            or 0
-        )
+        removed = 0
+        if rules.predictions_keep is not None:
+            removed = int(duck.one(_OLD_PREDICTIONS, [rules.predictions_keep]) or 0)
+        self._sync_files()  # what was removed of a file stands in another
+        return removed
 
     def maintain(self, duck: Duck) -> str:
         """Write inlined rows as Parquet, merge small files, remove what is of no use any more."""
-        flushed = duck.execute("CALL ducklake_flush_inlined_data('lake')")
-        merged = duck.execute("CALL ducklake_merge_adjacent_files('lake')")
+        with duck.transaction():
+            flushed = duck.execute("CALL ducklake_flush_inlined_data('lake')")
+            self._sync_files()
+        with duck.transaction():
+            merged = duck.execute("CALL ducklake_merge_adjacent_files('lake')")
+            self._sync_files()
         before = f"now() - INTERVAL {SNAPSHOTS_KEPT_DAYS} DAY"
         duck.execute(f"CALL ducklake_expire_snapshots('lake', older_than => {before})")
         cleaned = duck.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => {before})")
@@ -202,6 +215,21 @@ class LedgerLake:
             f"the lake: {rows} rows written as Parquet, {files} files merged, "
             f"{len(cleaned)} old ones removed"
         )
+
+    def _sync_files(self) -> None:
+        """Make durable what was written since the lake was opened. Call it before the commit.
+
+        DuckDB leaves it to the system when a Parquet file reaches the disk. After a loss of power
+        the catalogue would name a file that is empty, and no question of its table be answered.
+        """
+        folders = {Path(self._data)}
+        for path in Path(self._data).rglob("ducklake-*.parquet"):
+            if _written_ms(path.name) >= self._began_ms - CLOCK_SLACK_MS:
+                with suppress(FileNotFoundError):  # another host's, which took it back
+                    durable.sync_file(path)
+                folders |= {path.parent, path.parent.parent}
+        for folder in folders:
+            durable.sync_folder(folder)
 
     def _bring_up_to_date(self) -> None:
         """Make the lake or its missing steps; of several hosts that try at once, one does."""
@@ -345,6 +373,15 @@ def _secret(url: SplitResult) -> str:
         f"{name} {migrations.quoted(str(value))}" for name, value in parts.items() if value
     )
     return f"CREATE TEMPORARY SECRET lake_catalogue (TYPE postgres{', ' if told else ''}{told})"
+
+
+def _written_ms(name: str) -> int:
+    """When a file of the lake was named, in ms since 1970: its UUID (version 7) begins with that.
+
+    What is named otherwise was written now, as far as anybody can tell.
+    """
+    found = _UUID.match(name)
+    return int(found[1] + found[2], 16) if found else time.time_ns() // 1_000_000
 
 
 def _options(query: str) -> list[str]:

@@ -6,6 +6,7 @@ the database and the folder of the lake.
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from observability import history, ledger_lake
+from observability import durable, history, ledger_lake
 from observability.errors import BadConfiguration
 from observability.history import (
     BadQuestion,
@@ -25,6 +26,7 @@ from observability.history import (
     HistoryDamaged,
     HistoryTooNew,
     HistoryUnreachable,
+    HistoryUnwritable,
     Logged,
 )
 from observability.keeping import UpkeepRules
@@ -464,6 +466,43 @@ def test_upkeep_writes_parquet_and_keeps_every_row(lake: Lake) -> None:
     assert [*before, {"position_from": 6, "member": "m0"}] == after
     past.maintain()
     assert after == rows_of(past, "SELECT position_from, member FROM score_rows ORDER BY rowid")
+
+
+def test_no_file_is_named_before_it_is_on_the_disk(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a fold, of upkeep and of a removal: a loss of power after them loses nothing of them."""
+    past = History(lake.host("host"))
+    synced: set[Path] = set()
+    monkeypatch.setattr(durable, "sync_file", synced.add)
+    past.commit([make_score(position_from=i) for i in range(2 * ledger_lake.INLINED_ROWS)], "a")
+    past.fold()
+    assert 1 == len(synced) == len(list(lake.data.rglob("*.parquet")))
+    past.commit([make_score(at=at(86_400 * 9), position_from=0)], "b")
+    past.maintain()
+    past.forget(UpkeepRules(keep_days=5), at(86_400 * 10))
+    assert 1 == past.scores().num_rows
+    assert sorted(lake.data.rglob("*.parquet")) == sorted(synced)
+
+
+def test_a_disk_that_does_not_keep_a_file_keeps_the_commit_waiting(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalogue names nothing that is not there for good; the next fold brings it."""
+    home = lake.host("host")
+    past = History(home)
+    past.ask("SELECT 1")
+    past.commit([make_score(position_from=i) for i in range(2 * ledger_lake.INLINED_ROWS)], "a")
+
+    def refused(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(durable, "sync_file", refused)
+        with pytest.raises(HistoryUnwritable, match="Input/output error"):
+            past.fold()
+    assert ["a.json"] == [path.name for path in (home / "history.spool").glob("*.json")]
+    assert 2 * ledger_lake.INLINED_ROWS == len(positions(home))
 
 
 def test_rows_that_are_too_old_go_from_a_lake_too(
