@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -51,7 +53,8 @@ def sql(
     answer = History(surroundings(context).home).ask(question)
     names, rows = answer.column_names, _rows(answer)
     if as_json:
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        keys = _keys(names)
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
         print_table(names, rows)
 
@@ -76,8 +79,28 @@ def export(
             stdout().print(path, soft_wrap=True, highlight=False, markup=False)
 
 
+def _keys(names: Sequence[str]) -> list[str]:
+    """The names of columns, each once: of two that are joined, one would hide the other."""
+    keys: list[str] = []
+    for name in names:
+        spelt = (name if n == 0 else f"{name}_{n}" for n in count())
+        keys.append(
+            next(key for key in spelt if key not in keys and (key == name or key not in names))
+        )
+    return keys
+
+
 def _rows(answer: pa.Table) -> list[tuple[object, ...]]:
-    columns = [[_number(cell) for cell in column.to_pylist()] for column in answer.columns]
+    """The answer as Python's values. Raises BadQuestion for one that Python cannot hold."""
+    from observability.history import BadQuestion
+
+    try:
+        columns = [[_number(cell) for cell in column.to_pylist()] for column in answer.columns]
+    except (ValueError, OverflowError) as cause:
+        raise BadQuestion(
+            f"the answer holds what cannot be shown here ({cause}); ask for it as text: "
+            "CAST(... AS VARCHAR)"
+        ) from cause
     return list(zip(*columns, strict=True))
 
 

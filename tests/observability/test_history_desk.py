@@ -59,6 +59,19 @@ def test_sql_answers_machines_with_plain_objects(home: Path) -> None:
     assert [expected] == answered(home, "sql", question)
 
 
+def test_columns_of_one_name_are_all_answered(home: Path) -> None:
+    """A join has some twice: the second gets a number, and hides no other column."""
+    question = "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a"
+    assert [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}] == answered(home, "sql", question)
+
+
+@pytest.mark.parametrize("what", ["TIMESTAMP 'infinity'", "DATE '-4000-01-01'", "(1, 2)"])
+def test_a_value_that_cannot_be_shown_is_a_bad_question(home: Path, what: str) -> None:
+    """Python has no such time, and no mapping without names: it says what to ask instead."""
+    with pytest.raises(BadQuestion, match="VARCHAR"):
+        said(home, "sql", f"SELECT {what}")
+
+
 def test_sql_without_rows_is_an_empty_list(home: Path) -> None:
     """Nothing found is an answer."""
     assert [] == answered(home, "sql", "FROM rejects")
