@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +37,8 @@ _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
 _FUNCTIONS = "SELECT DISTINCT lower(function_name) FROM duckdb_functions()"
 _RUNS_TEXT = frozenset({"query", "query_table", "json_execute_serialized_sql"})
 """Functions that run SQL which they are given as data."""
+_WRITES_OF_A_LAKE = frozenset({"merge_adjacent_files", "set_option"})
+"""What a lake answers to by its own name: files are written before it is refused as read-only."""
 _NAME = re.compile(rb'"((?:[^"]|"")*)"|([\w$\x80-\xff]+)')
 _ODD_SPACE = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
 """What DuckDB takes for a space once it parses, and for a part of a name before."""
@@ -46,6 +49,7 @@ class Duck:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        self._is_extended = False
         self._dangerous: frozenset[str] = frozenset()
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -92,16 +96,18 @@ class Duck:
 
         Raises BadConfiguration where it is not installed for this DuckDB.
         """
-        known = self._functions()
         self._connection.execute(f"LOAD {quoted(str(_extension(extension)))}")
-        # They reach other servers, and write, from within a SELECT and a read-only database.
-        self._dangerous |= self._functions() - known | _RUNS_TEXT
+        self._is_extended = True
 
     def fence(self, folders: Sequence[str]) -> None:
         """Leave what follows nothing to reach but this database and what lies in `folders`.
 
         Without external access it does not see the variables of the program that asks, either.
         """
+        if self._is_extended:
+            # They reach other servers, and write, from within a SELECT and a read-only database.
+            here = frozenset(name for (name,) in self.execute(_FUNCTIONS))
+            self._dangerous = here - _builtin() | _RUNS_TEXT
         allowed = ", ".join(quoted(folder) for folder in dict.fromkeys(folders))
         self._connection.execute(f"SET allowed_directories = [{allowed}]")
         self._connection.execute("SET enable_external_access = false")
@@ -119,9 +125,6 @@ class Duck:
             ):
                 raise
             raise BadQuestion(_short(cause)) from cause
-
-    def _functions(self) -> frozenset[str]:
-        return frozenset(name for (name,) in self.execute(_FUNCTIONS))
 
     def _check_names(self, sql: str) -> None:
         """Raise BadQuestion where `sql` names what an extension brought, or its catalogue."""
@@ -197,6 +200,13 @@ def opened(database: Path | None, mode: Mode, tell: Telling) -> Iterator[Duck]:
             connection.close()
     except duckdb.Error as cause:
         raise tell(_short(cause)) from cause
+
+
+@cache
+def _builtin() -> frozenset[str]:
+    """The functions of a DuckDB without extensions; to list them takes as long as a small fold."""
+    with duckdb.connect(":memory:", config=dict(_CONFIG)) as bare:
+        return frozenset(name for (name,) in bare.execute(_FUNCTIONS).fetchall())
 
 
 def _extension(name: str) -> Path:
