@@ -107,7 +107,7 @@ class Duck:
         if self._is_extended:
             # They reach other servers, and write, from within a SELECT and a read-only database.
             here = frozenset(name for (name,) in self.execute(_FUNCTIONS))
-            self._dangerous = here - _builtin() | _RUNS_TEXT
+            self._dangerous = here - _builtin() | _RUNS_TEXT | _WRITES_OF_A_LAKE
         allowed = ", ".join(quoted(folder) for folder in dict.fromkeys(folders))
         self._connection.execute(f"SET allowed_directories = [{allowed}]")
         self._connection.execute("SET enable_external_access = false")

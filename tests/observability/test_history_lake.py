@@ -410,6 +410,8 @@ def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
         "FROM\u00a0__ducklake_metadata_lake.ducklake_table",
         "FROM json_execute_serialized_sql(json_serialize_sql('FROM folded'))",
         "EXPLAIN ANALYZE COPY (SELECT 1) TO '{data}/mine.csv'",
+        "FROM lake.merge_adjacent_files()",
+        "FROM lake.main.set_option('data_inlining_row_limit', 0)",
     ],
 )
 def test_a_question_can_neither_write_nor_reach_out(lake: Lake, sql: str) -> None:
