@@ -143,6 +143,7 @@ class LedgerLake:
         self._began_ms = time.time_ns() // 1_000_000
         with self._opened("READ_WRITE") as duck:
             self._steps.version(duck, self.where)  # another host may have upgraded it since
+            self._check_data(duck)
             yield duck, None
 
     @contextmanager
@@ -259,6 +260,22 @@ class LedgerLake:
             raise HistoryUnwritable(
                 f"the lake's data cannot be kept in {data}: this user may not write there; give "
                 f"permission; {self._safe()}"
+            )
+
+    def _check_data(self, duck: Duck) -> None:
+        """Raise HistoryUnwritable where the folder is empty, and the lake has files in it.
+
+        It is then a share that is not mounted, most likely: what is written into the empty folder
+        is hidden, and so lost to the lake, as soon as it is.
+        """
+        data = Path(self._data)
+        if next(data.glob("*"), None) is not None:
+            return
+        files = int(duck.one("SELECT sum(file_count) FROM ducklake_table_info('lake')") or 0)
+        if files:
+            raise HistoryUnwritable(
+                f"{data} is empty or gone, and the lake has {files} files in it: mount it, or bring"
+                f" it back; {self._safe()}"
             )
 
     def _migrate(self, duck: Duck, version: int) -> None:

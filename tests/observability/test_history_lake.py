@@ -451,6 +451,24 @@ def test_a_lake_without_its_files_is_not_the_questions_fault(lake: Lake) -> None
         past.ask("SELECT avg(value) FROM scores")
 
 
+def test_nothing_is_written_where_the_data_is_not_mounted(lake: Lake) -> None:
+    """What went into the empty folder would be hidden by the mount: it waits in the spool."""
+    home = lake.host("host")
+    past = History(home)
+    past.commit([make_score(position_from=i) for i in range(600)], "many")
+    past.fold()
+    lake.data.rename(lake.folder / "unmounted")
+    lake.data.mkdir()
+    past.commit([make_score(position_from=600)], "one")
+    for written in (past.fold, past.maintain):
+        with pytest.raises(HistoryUnwritable, match="mount it"):
+            written()
+        assert [] == list(lake.data.iterdir())
+    lake.data.rmdir()
+    (lake.folder / "unmounted").rename(lake.data)
+    assert list(range(601)) == positions(home)
+
+
 def test_upkeep_writes_parquet_and_keeps_every_row(lake: Lake) -> None:
     """What was inlined in the catalogue lies in a few files afterwards; rows keep their order."""
     home = lake.host("host")
