@@ -140,7 +140,6 @@ def _upkeep(home: Path) -> dict[str, Any]:
 
     places = Places(home)
     settings.prepare_prefect(places.prefect)
-    threading.Thread(target=_import_flows, daemon=True).start()
     with embedded.prefect_api(places.prefect / "upkeep.db") as api, embedded.speaking_to(api):
         from flows.upkeep import upkeep as flow
 

@@ -39,6 +39,10 @@ LARGEST_DATABASE_BYTES = 64 * 2**20
 """Prefect prunes nothing; beyond this its database begins anew, as nothing of ours is in it."""
 
 
+_PREFECTS_OWN = frozenset({"anyio", "asyncio", "h2", "httpcore", "httpx", "prefect", "ssl"})
+"""Whose exceptions say that the API failed, and not that the run did."""
+
+
 @dataclass(frozen=True)
 class Api:
     """A Prefect API of our own: where it is, and the password that it answers to."""
@@ -137,7 +141,7 @@ def speaking_to(api: Api) -> Iterator[None]:
 def _behind(error: BaseException) -> BaseException | None:
     """What had ended the run already when Prefect could not tell its API of that."""
     link = error.__context__
-    while link is not None and type(link).__module__.partition(".")[0] in {"prefect", "httpx"}:
+    while link is not None and type(link).__module__.partition(".")[0] in _PREFECTS_OWN:
         link = link.__context__
     return link
 

@@ -54,17 +54,26 @@ def upkeep(home: Path) -> dict[str, Any]:
     Returns how it went, deed by deed. Raises BadConfiguration for a home whose file is wrong.
     """
     history = History(home)
-    deeds = [deed for places in _pipelines(home) for deed in _log(places, history)]
+    # What waits may be about predictions that are to be removed: it goes first.
+    behind = _folded(history)
+    deeds = [deed for places in _pipelines(home) for deed in _log(places, history, behind)]
     now = datetime.now(UTC)
     deeds.append(_tried("", lambda: _rows(history, now)))
     run_id = secrets.token_hex(6)
-    history.commit([_row(deed, now, run_id) for deed in deeds], f"upkeep.{run_id}")
-    folded = history.fold()
+    history.commit([_row(deed, now, run_id) for deed in deeds], f"upkeep.{run_id}.0")
     return {
         "state": _worst(deeds),
         "deeds": [vars(deed) for deed in deeds],
-        "history": folded.because,
+        "history_trouble": _folded(history) or None,
     }
+
+
+def _folded(history: History) -> str:
+    """Fold what waits; why some of it still does, empty where nothing is in the way."""
+    try:
+        return history.fold().trouble
+    except (ThermodriftError, OSError) as error:
+        return str(error)
 
 
 def _pipelines(home: Path) -> Iterator[PipelinePlaces]:
@@ -74,8 +83,8 @@ def _pipelines(home: Path) -> Iterator[PipelinePlaces]:
             yield Places(home).pipeline(each.name)
 
 
-def _log(places: PipelinePlaces, history: History) -> Iterator[Deed]:
-    """What becomes of one pipeline's prediction log."""
+def _log(places: PipelinePlaces, history: History, behind: str) -> Iterator[Deed]:
+    """What becomes of one pipeline's prediction log; `behind` says why the history is, if it is."""
     try:
         before = int(checkpoint.brief(places.checkpoint)["position"])
     except FileNotFoundError:
@@ -84,7 +93,9 @@ def _log(places: PipelinePlaces, history: History) -> Iterator[Deed]:
         yield Deed(places.name, "failed", f"its log is left alone: {error}")
         return
     keep = history.upkeep.predictions_keep
-    if keep is not None:
+    if keep is not None and behind:
+        yield Deed(places.name, "later", f"no prediction is removed while rows wait: {behind}")
+    elif keep is not None:
         yield _tried(places.name, lambda: _forgotten(places, history, before, keep))
     yield _tried(places.name, lambda: _merged(places, history, before))
 

@@ -393,7 +393,11 @@ class History:
         The commits that were folded last may still wait: they are of the loss, all others are new.
         """
         waiting = [path for path in self._spool.waiting() if path.stem in loss.latest]
-        fresh = _fresh(duck, self._read_spool([*self._spool.kept(), *waiting], done))
+        # A resumed run may have committed again, under its name, what is kept as well.
+        again = {
+            each.name: each for each in self._read_spool([*self._spool.kept(), *waiting], done)
+        }
+        fresh = _fresh(duck, list(again.values()))
         lost = max(0, loss.count - len(fresh))
         done.loss = (
             f"{loss.because}; {len(fresh)} of the {loss.count} missing were folded in again "

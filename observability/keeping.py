@@ -2,8 +2,8 @@
 
 Yields SQL as text and executes none; `history` does. Nothing is removed that a person did not ask
 to have removed, and whatever their knobs say these stay: every model and its reigns, the newest run
-of each pipeline, every request that is not settled, and each pipeline's last commit by name, which
-a resumed run may repeat.
+of each pipeline, every request that is not settled, and of each writer the last commit by name,
+which a resumed run may repeat.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from observability.spool import Logged
 _NUMBER = "SELECT coalesce(max(number), 0) FROM fold_marks"
 _NO_COUNT = 2**62
 """What is no count of commits: a mark that says so is damaged itself."""
+_LOG_IS_ILL = re.compile(r"\bWAL\b|write-ahead log|[Rr]eplay")
 _DISK_REFUSES = re.compile(
     r"No space left|Permission denied|Read-only file system|Cannot open file|Could not write|"
     r"Disk quota|Input/output error",
@@ -205,11 +206,14 @@ class LedgerFile:
         return log.with_name(f"{name}.{taken + 1}" if taken else name)
 
     def _opens(self) -> bool:
-        """Whether DuckDB gets past the write-ahead log. Raises HistoryBusy."""
+        """Whether DuckDB gets past the write-ahead log. Raises HistoryBusy, HistoryDamaged."""
         try:
             with self._opened("READ_ONLY"):
                 return True
-        except HistoryDamaged:
+        except HistoryDamaged as damaged:
+            # A file that is damaged itself, or too little memory, is not the log's fault.
+            if _LOG_IS_ILL.search(str(damaged)) is None:
+                raise
             return False
 
     def _loss(self, duck: Duck, log: _Log | None, *, is_new: bool) -> Loss | None:

@@ -52,7 +52,7 @@ CLOCK_SLACK_MS = 60_000
 _EXTENSIONS = ("ducklake", "postgres_scanner")
 _CONNECTION = (
     "connect_timeout=5 keepalives_idle=10 keepalives_interval=5 keepalives_count=3 "
-    "tcp_user_timeout=20000 application_name=thermodrift"
+    "tcp_user_timeout=8000 application_name=thermodrift"
 )
 _PREAMBLE = re.compile(r'IO Error: Failed to attach .*?Unable to connect to Postgres at "[^"]*": ')
 # Rows stand in the query that failed, and must not be taken for what was said of it.
@@ -142,7 +142,12 @@ class LedgerLake:
             self._is_current = True
         self._began_ms = time.time_ns() // 1_000_000
         with self._opened("READ_WRITE") as duck:
-            self._steps.version(duck, self.where)  # another host may have upgraded it since
+            # Another host may have upgraded it since, or a person brought an older one back.
+            if self._steps.version(duck, self.where) < self._steps.latest:
+                self._is_current = False
+                raise HistoryBusy(
+                    f"{self.where} is older than it was a moment ago: try again; {self._safe()}"
+                )
             self._check_data(duck)
             yield duck, None
 

@@ -12,8 +12,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -111,19 +111,20 @@ class Spool:
     def read(self, path: Path) -> Spooled:
         """The commit in `path`. Raises SpoolTorn, SpoolTooNew, or OSError."""
         content = path.read_bytes()
-        try:
+        with _torn(path):
             document = json.loads(content)
-            version, tables = int(document["version"]), document["tables"]
-            logged = document.get("logged")
-            whole = document["sha256"] == _digest(tables, logged)
-            spooled_at_ns = int(document["spooled_at_ns"])
-        except (ValueError, KeyError, TypeError, RecursionError) as cause:
-            raise SpoolTorn(f"{path.name} is cut or is no spool file") from cause
-        if not whole:
-            raise SpoolTorn(f"{path.name} was changed after it was written")
+            version = int(document["version"])
+        # First, because a newer digest may be over more than is known here.
         if version > self.version:
             raise SpoolTooNew(f"{path.name} was written by a newer thermodrift (rows {version})")
-        return Spooled(path, spooled_at_ns, tables, None if logged is None else Logged(**logged))
+        with _torn(path):
+            tables, logged = document["tables"], document.get("logged")
+            whole = document["sha256"] == _digest(tables, logged)
+            spooled_at_ns = int(document["spooled_at_ns"])
+            belonging = None if logged is None else Logged(**logged)
+        if not whole:
+            raise SpoolTorn(f"{path.name} was changed after it was written")
+        return Spooled(path, spooled_at_ns, tables, belonging)
 
     def set_aside(self, path: Path) -> Path:
         """Rename a file that cannot be read to ``*.torn``, so that it is seen but blocks nobody."""
@@ -165,6 +166,15 @@ class Spool:
             with suppress(FileNotFoundError):  # its writer renamed it meanwhile
                 if time.time() - aside.stat().st_mtime > _ASIDE_IS_STALE_S:
                     aside.unlink()
+
+
+@contextmanager
+def _torn(path: Path) -> Iterator[None]:
+    """What is not there, or of another kind, is missing from a whole file."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RecursionError) as cause:
+        raise SpoolTorn(f"{path.name} is cut or is no spool file") from cause
 
 
 def _aged(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from observability.history import History
+from observability.history import History, HistoryDamaged
 from tests.observability.history_makers import make_score, python, rows_of
 
 FOLDER = """
@@ -125,6 +125,23 @@ def test_a_log_that_duckdb_refuses_is_moved_out_of_its_way(
     assert content == aside.read_bytes()
 
 
+def test_a_log_that_is_not_to_blame_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An analyst's rows may be in it: where DuckDB fails for another reason, nothing is moved."""
+    log = left_by_a_kill(tmp_path)
+    content = log.read_bytes()
+
+    def fails(name: str, **options: Any) -> Any:
+        raise duckdb.OutOfMemoryException("could not allocate block of size 256 KiB")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb, "connect", fails)
+        with pytest.raises(HistoryDamaged, match="could not allocate"):
+            History(tmp_path).ask("SELECT 1")
+    assert content == log.read_bytes()
+    assert list(range(7)) == positions(tmp_path)
+    assert [] == told(tmp_path)
+
+
 def folded(home: Path, first: int, last: int) -> None:
     """Commit and fold one row for each number."""
     history = History(home)
@@ -145,6 +162,19 @@ def test_an_old_copy_is_brought_up_to_date_from_what_the_spool_kept(tmp_path: Pa
     (loss,) = told(tmp_path)
     assert ("5", "5", "0") == (loss["missing"], loss["refolded"], loss["lost"])
     assert "an older copy" in loss["because"]
+
+
+def test_what_is_kept_and_committed_again_is_made_up_for_once(tmp_path: Path) -> None:
+    """A run that was killed repeats its last commit; that it is kept too doubles nothing."""
+    folded(tmp_path, 0, 1)
+    copy = tmp_path / "copy"
+    shutil.copyfile(tmp_path / "history.duckdb", copy)
+    folded(tmp_path, 1, 2)
+    copy.replace(tmp_path / "history.duckdb")
+    History(tmp_path).commit([make_score(position_from=1)], "a.1")
+    assert [0, 1] == positions(tmp_path)
+    (loss,) = told(tmp_path)
+    assert ("1", "1", "0") == (loss["missing"], loss["refolded"], loss["lost"])
 
 
 def test_what_cannot_be_brought_back_is_counted(tmp_path: Path) -> None:

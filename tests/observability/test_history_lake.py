@@ -566,6 +566,20 @@ def test_an_older_lake_is_brought_up_to_date(lake: Lake) -> None:
     assert 1 == History(home, steps=NEWER).scores().num_rows
 
 
+def test_an_older_lake_that_is_brought_back_is_upgraded_again(lake: Lake) -> None:
+    """Under a process that had seen it upgraded: one fold is put off, the next one goes on."""
+    past = History(lake.host("host"), steps=NEWER)
+    past.commit([make_score(position_from=0)], "a.0")
+    past.fold()
+    with past._ledger.writing() as (duck, _):
+        duck.execute(f"DELETE FROM migrations WHERE number = {len(NEWER)}")
+        duck.execute("DROP TABLE later")
+    past.commit([make_score(position_from=1)], "a.1")
+    assert "older than it was" in past.fold().trouble
+    assert 1 == past.fold().files
+    assert 0 == past.ask("FROM later").num_rows
+
+
 def test_a_database_of_something_else_is_refused(lake: Lake) -> None:
     """A lake with other tables is not ours to write into."""
     home = lake.host("host")
