@@ -252,7 +252,7 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
             "owed": None,
             "history_trouble": None,
             "unfinished_bytes": 0,
-            "history": str(Path("home", "history.duckdb")),
+            "home": "home",
         },
         "small.toml",
     )
