@@ -21,17 +21,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 import typer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from observability import console
+from observability import console, durable
 from observability.console import JsonOption
 from observability.errors import BadConfiguration
 from power import gate
 from power.gate import GateLimits, GateState, GpuReading, Survey
+from power.plant import Preset
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from observability.decision import Decision
     from power.device import Device, Door
+    from power.plant import PlantKind
+    from power.policies import Outcome
     from power.replay import Trace
 
 gate_app = typer.Typer(
@@ -151,7 +154,24 @@ def watch(
 
 @gate_app.command()
 def simulate(
-    trace: Annotated[Path, typer.Option("--trace", help="The recorded GPU trace (CSV).")],
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="Replay this recorded GPU trace (CSV).")
+    ] = None,
+    plant: Annotated[
+        Preset | None,
+        typer.Option("--plant", help="Run jobs on a simulated device, cooled like this."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Draws the simulated device and its jobs.")
+    ] = 0,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", min=1, max=1000, help="How many jobs the simulated device gets."),
+    ] = 12,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Draw the simulated temperatures into this file (SVG)."),
+    ] = None,
     pause_margin_c: PauseOption = _DEFAULTS.pause_margin_c,
     resume_margin_c: ResumeOption = _DEFAULTS.resume_margin_c,
     good_readings: GoodOption = _DEFAULTS.good_readings,
@@ -159,22 +179,108 @@ def simulate(
     max_temperature_c: MaximumOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Replay a recorded trace through the gate: what would it have said, reading by reading?"""
-    from power.replay import Trace
-
+    """Try the gate: on a recorded trace, reading by reading, or with jobs on a simulated device."""
+    if (trace is None) == (plant is None):
+        raise typer.BadParameter("name one of --trace FILE and --plant KIND")
     limits = _limits(
-        trace=str(trace),
+        trace=None if trace is None else str(trace),
         pause_margin_c=pause_margin_c,
         resume_margin_c=resume_margin_c,
         good_readings=good_readings,
         max_age_s=max_age_s,
         max_temperature_c=max_temperature_c,
     )
+    if plant is not None:
+        _simulate_plant(plant, seed, jobs, limits, picture, json)
+    elif trace is not None:
+        if picture is not None:
+            raise typer.BadParameter("--picture draws what --plant simulates")
+        _simulate_trace(trace, limits, json)
+
+
+def _simulate_trace(trace: Path, limits: GateLimits, json: bool) -> None:
+    from power.replay import Trace
+
     verdicts = list(verdicts_over(Trace.load(trace), limits))
     if json:
         console.print_json([verdict._asdict() for verdict in verdicts])
     else:
         _print_transitions(verdicts)
+
+
+def _simulate_plant(
+    preset: Preset, seed: int, jobs: int, limits: GateLimits, picture: Path | None, json: bool
+) -> None:
+    import numpy as np
+    from rich.progress import Progress
+
+    from power import policies
+    from power.plant import PRESETS, varied
+
+    generator = np.random.default_rng(seed)
+    kind = varied(PRESETS[preset], generator)
+    mix = policies.draw_jobs(kind, jobs, generator)
+    errors = console.stderr()
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task("simulating", total=jobs * policies.POLICIES)
+        outcomes = policies.compare(
+            kind,
+            mix,
+            # Every policy meets the same noise.
+            lambda: np.random.default_rng([seed, 1]),
+            policies.SimulationRules(gate=limits),
+            on_done=lambda: progress.advance(bar),
+        )
+    if picture is not None:
+        durable.write(picture, _drawn(kind, seed, outcomes, limits).encode())
+    if json:
+        console.print_json(
+            {
+                "plant": preset,
+                "seed": seed,
+                "device": kind.model_dump(),
+                "jobs": [each._asdict() for each in mix],
+                "policies": [each.summary() for each in outcomes],
+            }
+        )
+    else:
+        _print_outcomes(outcomes)
+        if picture is not None:
+            console.stdout().print(f"picture: {picture}", markup=False, soft_wrap=True)
+
+
+def _drawn(kind: PlantKind, seed: int, outcomes: tuple[Outcome, ...], limits: GateLimits) -> str:
+    from power.picture import Limit, Panel, svg
+
+    lines = (
+        Limit("slowdown", kind.slowdown_c, "#c62828"),
+        Limit("pause margin", kind.slowdown_c - limits.pause_margin_c, "#ef6c00"),
+        Limit("resume margin", kind.slowdown_c - limits.resume_margin_c, "#2e7d32"),
+    )
+    panels = [
+        Panel(f"{each.policy}: throttled {each.throttled_s:.0f} s", each.course)
+        for each in outcomes
+    ]
+    return svg(f"Temperature of the die, plant {kind.name}, seed {seed}", panels, lines)
+
+
+def _print_outcomes(outcomes: tuple[Outcome, ...]) -> None:
+    heads = ["policy", "throttled s", "makespan s", "mean delay s", "max delay s", "kWh", "peak °C"]
+    rows = []
+    for each in outcomes:
+        told = each.summary()
+        rows.append(
+            (
+                told["policy"],
+                *(f"{told[name]:.0f}" for name in _IN_SECONDS),
+                f"{each.energy_j / 3.6e6:.2f}",
+                f"{each.peak_c:.1f}",
+            )
+        )
+    console.print_table(heads, rows)
+
+
+_IN_SECONDS = ("throttled_s", "makespan_s", "mean_delay_s", "max_delay_s")
 
 
 @gpu_app.callback()
