@@ -518,13 +518,19 @@ def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) 
         return _nothing_known(survey, state, limits)
     opened = sum(each.open for each in counted)
     chosen = max(counted, key=lambda each: (each.open, _rank(each, limits)))
-    because = f"{chosen.uuid} is {'open' if chosen.open else 'closed'}: {chosen.why}"
+    because = f"{_named(chosen, limits)} is {'open' if chosen.open else 'closed'}: {chosen.why}"
     if not chosen.open:
         because += f"; {_what_opens(limits)}"
     if len(counted) > 1:
         because += f" ({opened} of {len(counted)} devices open)"
     facts = _facts(chosen, limits, now_s) | {"devices": len(counted), "devices_open": opened}
     return _answer(chosen.open, because, facts)
+
+
+def _named(device: DeviceState, limits: GateLimits) -> str:
+    if limits.uuid in (None, device.uuid):
+        return device.uuid
+    return f"{device.uuid}, whose heat is that of the MIG instance {limits.uuid},"
 
 
 def _nothing_known(survey: Survey, state: GateState, limits: GateLimits) -> Decision:

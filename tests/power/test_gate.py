@@ -218,7 +218,9 @@ def test_a_number_is_plausible_or_it_is_counted_and_closes(
 def test_a_mig_instance_stands_for_its_whole_device() -> None:
     """It has no sensors: named in [gate] uuid, it is its device that counts."""
     reading = make_reading(mig=("MIG-1", "MIG-2"))
-    assert judge_one(reading, uuid="MIG-2").decision.yes
+    decision = judge_one(reading, uuid="MIG-2").decision
+    assert decision.yes
+    assert "GPU-a, whose heat is that of the MIG instance MIG-2, is open" in decision.because
     assert not judge_one(reading, uuid="MIG-3").decision.yes
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from power import gate, reader
 from power.device import Device
@@ -30,6 +32,12 @@ HANDLE = "nvmlDeviceGetHandleByIndex_v2"
 POWER = "nvmlDeviceGetPowerUsage"
 LIMITS = "nvmlDeviceGetPowerManagementLimitConstraints"
 MEMORY = "nvmlDeviceGetMemoryInfo"
+NUMBERS = {
+    *("temperature_c", "memory_temperature_c", "margin_c", "power_w", "power_limit_w"),
+    *("power_limit_min_w", "power_limit_max_w", "utilization", "clock_mhz", "memory_clock_mhz"),
+    *("memory_used_bytes", "memory_total_bytes", "throttle_reasons", "energy_j"),
+}
+"""What a device tells, or says why it does not."""
 MEMORY_NAMES = ("memory_used_bytes", "memory_total_bytes")
 
 
@@ -232,6 +240,36 @@ def test_a_blank_is_unknown_and_an_absurdity_is_handed_on(read: Any) -> None:
     absurd = read(faults={"nvmlDeviceGetTemperatureV": "absurd"})
     assert 644_245_923.0 == absurd.temperature_c
     assert not judged(Survey(driver="present", because="", readings=(absurd.reading(0.0),)))
+
+
+ANY_INT = st.integers(-(2**31), 2**32 - 1)
+
+
+@given(
+    temperature_c=ANY_INT,
+    tlimit_c=st.none() | ANY_INT,
+    slowdown_tlimit_c=st.none() | ANY_INT,
+    slowdown_c=st.none() | ANY_INT,
+    architecture=st.sampled_from([7, 9]),
+    power_mw=ANY_INT,
+    clock_mhz=ANY_INT,
+    power_limit_max_mw=ANY_INT,
+)
+def test_whatever_a_driver_answers_an_open_gate_has_plausible_numbers(**told: Any) -> None:
+    """Any 32 bits anywhere: each number is unknown, or the gate judges it, and never lets it go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pynvml.nvmlLib", StandInNvml(make_twin(make_gpu(**told))))
+        patch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
+        device = next(devices_in(reader.reports(0, Asking(BOUND_S))))
+    assert device.clock_mhz is None or 0 <= device.clock_mhz <= 100_000
+    assert device.power_limit_max_w is None or 0 <= device.power_limit_max_w <= 20_000
+    assert device.threshold_c is None or 20 <= device.threshold_c <= 150
+    reading = device.reading(0.0)
+    if judged(Survey(driver="present", because="", readings=(reading,))):
+        assert reading.margin_c is not None
+        for name, (least, most) in gate.PLAUSIBLE.items():
+            value = getattr(reading, name)
+            assert value is None or least <= value <= most
 
 
 def test_all_bits_set_is_a_blank_too(read: Any) -> None:
@@ -483,6 +521,22 @@ def test_contract_a_survey_tells_each_device_once_and_plausibly(
         for name, (least, most) in gate.PLAUSIBLE.items():
             value = getattr(reading, name)
             assert value is None or least <= value <= most
+
+
+def test_contract_what_a_device_tells_fits_together(door: NvmlDoor, clock: Clock) -> None:
+    """A rung with its margin, a limit within its range, memory within what there is."""
+    door.survey(clock())
+    for device in door.devices():
+        assert (device.margin_c is None) == (device.rung == "unknown")
+        assert (device.rung == "threshold") <= (device.threshold_c is not None)
+        least_w, most_w = device.power_limit_min_w, device.power_limit_max_w
+        if least_w is not None and most_w is not None:
+            assert 0 < least_w <= most_w
+        if device.memory_used_bytes is not None and device.memory_total_bytes is not None:
+            assert 0 <= device.memory_used_bytes <= device.memory_total_bytes
+        told = {name for name, value in device if value is not None}
+        lacks = {name for each in device.missing for name in each.what.split(", ")}
+        assert NUMBERS <= told | lacks
 
 
 def test_contract_news_are_newer_and_repetitions_are_the_same(door: NvmlDoor, clock: Clock) -> None:
