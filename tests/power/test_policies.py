@@ -184,6 +184,12 @@ def test_the_oracle_begins_at_the_first_moment_from_which_nothing_slows_down() -
     assert earlier.throttled_s > 0
 
 
+def test_the_oracle_does_not_mind_a_hot_past() -> None:
+    """A device that was too hot once and is cool now may begin at once."""
+    one = make_plant(hottest_c=200.0)
+    assert policies.Oracle(one).ask(make_job(), 0.0) is not None
+
+
 HEAVY = SimulatedJob("fit", 0.0, 200.0, 1.0)
 
 
@@ -238,6 +244,20 @@ def test_with_caps_it_begins_capped_where_that_ends_sooner(
     assert capped.started_s < free.started_s
     assert capped.ended_s < free.ended_s
     assert 0 == capped.slowed_s
+
+
+def test_where_a_short_wait_ends_sooner_it_waits_and_caps_nothing() -> None:
+    """Half the power takes up to twice as long: rather a minute's wait."""
+    policy = policies.Forecasting(RULES, (0.5 * AIR.full_w,))
+    jobs = [HEAVY._replace(arrives_s=at_s) for at_s in (200.0, 1_500.0, 2_800.0)]
+    jobs += [
+        HEAVY._replace(kind="lighter", arrives_s=at_s, work_s=120.0) for at_s in (4_000.0, 5_200.0)
+    ]
+    jobs.append(HEAVY._replace(arrives_s=5_320.0))
+    last = policies.run(make_plant(), jobs, policy, RULES).jobs[-1]
+    assert last.start.cap_w is None
+    assert 10 < last.started_s - last.job.arrives_s < 200
+    assert 0 == last.slowed_s
 
 
 def test_what_a_cap_costs_is_learned_from_the_runs(

@@ -60,7 +60,9 @@ def margins(
     return [float(each) for each in seen.margin_c]
 
 
-def standard_errors(model: ThermalModel, job_w: float, spread_w: float, wait_s: float) -> float:
+def standard_errors(
+    model: ThermalModel, job_w: float, spread_w: float, wait_s: float, **rules: Any
+) -> float:
     """The standard error after 300 s of a job."""
     seen = thermal.outlook(
         model,
@@ -69,7 +71,7 @@ def standard_errors(model: ThermalModel, job_w: float, spread_w: float, wait_s: 
         spread_w,
         np.array([wait_s]),
         np.array([300.0]),
-        RULES,
+        ThermalRules(**rules),
     )
     return float(seen.standard_error_c[0])
 
@@ -159,10 +161,40 @@ def test_gains_below_zero_are_held_at_zero_and_the_rest_follows() -> None:
         assert before_c == pytest.approx(after_c, abs=2.0)
 
 
+def test_all_gains_below_zero_are_held_at_zero() -> None:
+    """Not the lowest alone."""
+    values = np.array(NOISY[-1].values)
+    values[1:4] = (-1.0, -3.0, -2.0)
+    model = NOISY[-1].model_copy(
+        update={
+            "values": tuple(values.tolist()),
+            "covariance": tuple(np.eye(len(values)).ravel().tolist()),
+        }
+    )
+    assert [0.0, 0.0, 0.0] == thermal.guess(model).values[1:4].tolist()
+
+
+def test_a_room_that_warms_slowly_is_followed() -> None:
+    """Three degrees in an hour are drift; where none is allowed, the model lags behind."""
+    readings = [
+        each.model_copy(update={"margin_c": (each.margin_c or 0) - 3 * each.read_at_s / 3_600})
+        for each in lived(7_200)
+    ]
+    last_c, last_w = readings[-1].margin_c, readings[-1].power_w
+    assert last_c is not None
+    assert last_w is not None
+    off_c = [
+        abs(margins(after(*readings, ambient_drift_c=drift_c), last_w, 1)[0] - last_c)
+        for drift_c in (5.0, 0.0)
+    ]
+    assert off_c[0] < off_c[1]
+
+
 def test_it_is_less_sure_of_what_is_further_off_or_less_known() -> None:
     """Later, with an uncertain power, and after fewer readings the standard error is larger."""
     model, young = after(*lived(3_000)), after(*lived(300))
     sure_c = standard_errors(model, 400, 0, 0)
+    assert sure_c < standard_errors(model, 400, 0, 0, unmodelled_c=2.0)
     assert sure_c < 2
     assert sure_c < standard_errors(model, 400, 0, 3_000)
     assert sure_c < standard_errors(model, 400, 50, 0)
