@@ -37,7 +37,7 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Look at Python, the libraries, the home, its key, the history and the GPU."""
+    """Look at Python, the libraries, the home, its key, the history, the GPU and the CPU."""
     looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
         ("Python", _python),
         ("libraries", _libraries),
@@ -46,6 +46,7 @@ def examine(home: Path) -> list[Finding]:
         ("history", _history),
         ("spool", _spool),
         ("GPU", _gpu),
+        ("CPU", _cpu),
     ]
     return [_finding(what, look, home) for what, look in looks]
 
@@ -140,6 +141,19 @@ def _gpu(home: Path) -> tuple[State, str]:
         survey = door.survey(time.monotonic())
     state: State = "note" if survey.driver == "unreadable" else "well"
     return state, survey.because
+
+
+def _cpu(home: Path) -> tuple[State, str]:
+    import time
+
+    from power.sensors import SensorDoor
+
+    with SensorDoor() as door:
+        survey = door.survey(time.monotonic())
+    state: State = "note" if survey.driver == "unreadable" else "well"
+    temperatures = [each.temperature_c for each in survey.readings if each.temperature_c]
+    told = f", at most {max(temperatures):.0f} °C" if temperatures else ""
+    return state, f"{survey.because}{told}"
 
 
 def tell(findings: Sequence[Finding]) -> None:

@@ -17,16 +17,18 @@ from flows import settings
 from flows.pipeline import PipelineFile
 from observability.errors import BadConfiguration
 from power import energy, gate
+from power.device import Door
 from power.energy import Energy
 from power.gate import GateLimits, Survey
 from power.nvml import NvmlDoor
 from power.replay import Trace, TraceUnreadable
+from power.sensors import SensorDoor
 
 
 class PowerSource:
     """Readings since the last question, and the time on both clocks."""
 
-    def __init__(self, limits: GateLimits, trace: Trace | None, door: NvmlDoor | None) -> None:
+    def __init__(self, limits: GateLimits, trace: Trace | None, door: Door | None) -> None:
         self.limits = limits
         self._trace = trace
         self._door = door
@@ -41,7 +43,7 @@ class PowerSource:
         elif limits.reads_from == "trace" and limits.trace is not None:
             yield cls(limits, _trace(file, limits.trace), None)
         else:
-            with NvmlDoor(visible=settings.visible_devices()) as door:
+            with _door(limits.reads_from) as door:
                 yield cls(limits, None, door)
 
     @property
@@ -76,6 +78,10 @@ class PowerSource:
             return Energy(None, None, "a recorded trace does not tell of a job that runs today")
         now_s = time.monotonic()
         return energy.used(before, self.survey(now_s, now_s), seconds, uuid=self.limits.uuid)
+
+
+def _door(source: str) -> Door:
+    return SensorDoor() if source == "cpu" else NvmlDoor(visible=settings.visible_devices())
 
 
 def _trace(file: PipelineFile, path: str) -> Trace:

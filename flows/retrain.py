@@ -34,7 +34,7 @@ from observability.records import (
     ScoreRecord,
 )
 from power import gate
-from power.gate import Survey
+from power.gate import GpuReading, Survey
 
 Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
 _EVENT: dict[Name, str] = {
@@ -359,9 +359,11 @@ def _readings(session: Session, survey: Survey) -> list[Record]:
     return [
         session.row(
             GpuReadingRecord,
-            source=gate_knobs.trace or "nvml",
+            source=gate_knobs.trace or gate_knobs.reads_from,
             elapsed_s=reading.read_at_s,
-            **reading.model_dump(exclude={"read_at_s"}),
+            **gate.standing(reading, gate_knobs).model_dump(
+                include=GpuReading.model_fields.keys() & GpuReadingRecord.model_fields.keys()
+            ),
         )
         for reading in survey.readings
     ]

@@ -286,11 +286,28 @@ _COST_VIEWS = (
            AND g.metric = coalesce(s.metric, g.metric)""",
 )
 
+_RUNGS = (
+    """ALTER TABLE gpu_reading_rows ADD COLUMN rung VARCHAR""",
+    """ALTER TABLE gpu_reading_rows ADD COLUMN clock_mhz DOUBLE""",
+    """ALTER TABLE gpu_reading_rows ADD COLUMN memory_clock_mhz DOUBLE""",
+    """ALTER TABLE gpu_reading_rows ADD COLUMN memory_used_bytes BIGINT""",
+    """ALTER TABLE gpu_reading_rows ADD COLUMN memory_total_bytes BIGINT""",
+    """ALTER TABLE gpu_reading_rows ADD COLUMN discarded BIGINT""",
+    """ALTER TABLE gpu_reading_rows ADD COLUMN unreadable VARCHAR""",
+    """CREATE OR REPLACE VIEW gpu_readings AS
+       SELECT "at" AS read_at, pipeline, run_id, source, uuid, elapsed_s, temperature_c,
+           memory_temperature_c, margin_c, power_w, power_limit_w, utilization, throttle_reasons,
+           energy_j, rung, clock_mhz, memory_clock_mhz, memory_used_bytes, memory_total_bytes,
+           discarded, unreadable
+       FROM gpu_reading_rows""",
+)
+
 MIGRATIONS = (
     Migration(1, "rows of each kind, appended only", _ROWS),
     Migration(2, "public views over the rows", _VIEWS),
     Migration(3, "what runs and fits cost, and how many commits were folded", _COSTS),
     Migration(4, "costs, killed runs, and what waiting cost, as views", _COST_VIEWS),
+    Migration(5, "what a margin rests on, clocks, memory, and what could not be read", _RUNGS),
 )
 
 PUBLIC_VIEWS = (

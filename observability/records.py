@@ -168,7 +168,7 @@ class GpuReadingRecord(Record):
     at: AwareDatetime
     pipeline: str
     run_id: str
-    source: str = Field(description="nvml, or the name of a recorded trace.")
+    source: str = Field(description="nvml, cpu, or the name of a recorded trace.")
     uuid: str
     elapsed_s: float | None = None
     temperature_c: float | None = None
@@ -180,4 +180,17 @@ class GpuReadingRecord(Record):
     throttle_reasons: str | None = None
     energy_j: float | None = Field(
         default=None, description="Joules used since the driver was loaded."
+    )
+    rung: str | None = Field(
+        default=None, description="What the margin rests on: margin, threshold, maximum, unknown."
+    )
+    clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    discarded: int | None = Field(
+        default=None, description="Values of this reading that could not be, and are unknown."
+    )
+    unreadable: str | None = Field(
+        default=None, description="Why nothing could be read of it; None where something was."
     )

@@ -57,10 +57,14 @@ class Child:
         """End it the hard way, without waiting: a process stuck in a driver may take its time."""
         self._process.kill()
 
-    def stop(self, patience_s: float) -> None:
-        """Ask it to end, then kill it; wait at most `patience_s` for each."""
+    def dismiss(self) -> None:
+        """Ask it to end, without waiting."""
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def stop(self, patience_s: float) -> None:
+        """Ask it to end, then kill it; wait at most `patience_s` for each."""
+        self.dismiss()
         self._listener.join(patience_s)
         if self._listener.is_alive():
             self.kill()
@@ -93,8 +97,9 @@ class Watched(Generic[Message]):
     """A process that is kept going, and the last message that it said.
 
     `read` turns a line into a message, or None for what is none; `is_well` says of a message that
-    all is right. One that says nothing for `hang_s` (`start_s` before its first message) is killed,
+    all is right. One that says nothing for `hang_s` (`start_s` until a message was well) is killed,
     and started again once it is gone; seconds are of `clock`, of which `now_s` must be read too.
+    `news` is what to wake when something was said: one for all, where several are waited for.
     """
 
     def __init__(
@@ -106,12 +111,13 @@ class Watched(Generic[Message]):
         clock: Callable[[], float],
         hang_s: float,
         start_s: float,
+        news: threading.Condition | None = None,
     ) -> None:
         self._command, self._read, self._is_well = command, read, is_well
         self._clock, self._hang_s, self._start_s = clock, hang_s, start_s
-        self._news = threading.Condition()
+        self._news = threading.Condition() if news is None else news
         self._child: Child | None = None
-        self._closed = self._answered = self._killed = False
+        self._closed = self._answered = self._was_well = self._killed = False
         self._start_at_s, self._pause_s = -math.inf, _FIRST_PAUSE_S
         self._started_at_s = 0.0
         self._heard: Heard[Message] = Heard(None, 0.0, None)
@@ -129,7 +135,7 @@ class Watched(Generic[Message]):
             # One that was killed but is stuck in a driver is still there: no second one then.
             if self._closed or self._child is not None or now_s < self._start_at_s:
                 return
-            self._answered = self._killed = False
+            self._answered = self._was_well = self._killed = False
             self._started_at_s = now_s
             if self._heard.message is None:
                 self._heard = Heard(None, now_s, self._heard.failure)
@@ -150,7 +156,14 @@ class Watched(Generic[Message]):
     def wait_for_news(self, timeout_s: float) -> bool:
         """Wait for something that no look has shown; False after `timeout_s`."""
         with self._news:
-            return self._news.wait_for(self._has_news, timeout_s)
+            return self._news.wait_for(self.has_news, timeout_s)
+
+    def dismiss(self) -> None:
+        """Ask the process to end, and start none again, without waiting."""
+        with self._news:
+            self._closed = True
+            if self._child is not None:
+                self._child.dismiss()
 
     def close(self, patience_s: float) -> None:
         """End the process, and start none again. Waits at most twice `patience_s`."""
@@ -160,7 +173,8 @@ class Watched(Generic[Message]):
         if child is not None:
             child.stop(patience_s)
 
-    def _has_news(self) -> bool:
+    def has_news(self) -> bool:
+        """Whether something was said that no look has shown."""
         now, shown = self._heard, self._shown
         return now.message is not shown.message or now.failure != shown.failure
 
@@ -179,6 +193,7 @@ class Watched(Generic[Message]):
             self._heard = Heard(message, self._clock(), None)
             self._answered = True
             if self._is_well(message):
+                self._was_well = True
                 self._pause_s = _FIRST_PAUSE_S
             self._news.notify_all()
         return True
@@ -195,7 +210,7 @@ class Watched(Generic[Message]):
 
     def _stop_if_silent(self, now_s: float) -> None:
         silent_s = now_s - max(self._started_at_s, self._heard.at_s)
-        patience_s = self._hang_s if self._answered else self._start_s
+        patience_s = self._hang_s if self._was_well else self._start_s
         if self._child is None or self._killed or silent_s <= patience_s:
             return
         self._killed = True

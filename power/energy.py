@@ -35,7 +35,8 @@ def used(before: Survey, after: Survey, seconds: float, *, uuid: str | None = No
     a long job is hardly touched by this, and a short one is not billed for a whole second. Where
     the counter says nothing (it is missing, went backwards because the driver was loaded again, or
     was not read anew), the mean of both power readings stands in. One device that tells neither
-    leaves the sum unknown. `uuid` names the one device that counts; None counts them all.
+    leaves the sum unknown. `uuid` names the one device that counts, a whole one even where it names
+    a MIG instance, which has no counter; None counts them all.
     """
     for survey, when in ((before, "before"), (after, "after")):
         if survey.driver != "present":
@@ -77,7 +78,9 @@ def _pairs(before: Survey, after: Survey, uuid: str | None) -> list[tuple[GpuRea
     """Each device's last reading before the job and its last reading after it."""
     first = {reading.uuid: reading for reading in before.readings}
     last = {reading.uuid: reading for reading in after.readings}
-    wanted = first.keys() & last.keys() & (first.keys() if uuid is None else {uuid})
+    wanted = [
+        name for name in first.keys() & last.keys() if uuid is None or last[name].answers_to(uuid)
+    ]
     return [(first[name], last[name]) for name in sorted(wanted)]
 
 

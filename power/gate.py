@@ -14,14 +14,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from observability.decision import Decision, Fact
 
 Driver = Literal["present", "absent", "unreadable"]
-Source = Literal["nvml", "trace", "off"]
+Source = Literal["nvml", "cpu", "trace", "off"]
+Rung = Literal["margin", "threshold", "maximum", "unknown"]
+"""What a margin rests on: the device's own margin, its temperature against the device's own
+slowdown threshold, against the configured maximum, or nothing."""
 
 PLAUSIBLE: Final[Mapping[str, tuple[float, float]]] = {
     # 644245923 degrees and minus 2 watts have been reported by real drivers. Beyond these bounds a
@@ -52,31 +55,102 @@ THROTTLE_BITS: Final[Mapping[int, str]] = {
 _CLOSING_REASON = re.compile(r"therm|slowdown|brake")
 """Heat, or the hardware defending itself. A power cap or an idle clock is no reason to wait."""
 
+_TOLD: Final = {
+    *("temperature_c", "memory_temperature_c", "power_w", "power_limit_w", "utilization"),
+    *("clock_mhz", "throttle_reasons", "unreadable"),
+}
+"""What of a reading is told among a decision's facts, beside its margin and its age."""
+
 Centigrade = float
 """A difference of temperatures in degrees."""
 
 
-class GpuReading(BaseModel):
-    """What one device said at one moment. None is unknown, never zero."""
+class Kept(BaseModel):
+    """A value that checkpoints keep: one that an earlier version wrote lacks newer fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    uuid: str = Field(min_length=1, description="The device's own name, stable across reboots.")
-    read_at_s: float = Field(description="Seconds on the gate's clock when it was read.")
-    temperature_c: float | None = Field(default=None, description="GPU core, degrees Celsius.")
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Take what was kept; what it does not know yet has its default."""
+        known = state["__dict__"]
+        newer = {
+            name: field.get_default(call_default_factory=True, validated_data=known)
+            for name, field in type(self).model_fields.items()
+            if name not in known
+        }
+        super().__setstate__(state | {"__dict__": known | newer})
+
+
+def _rung_of(told: Mapping[str, Any]) -> Rung:
+    return "unknown" if told.get("margin_c") is None else "margin"
+
+
+class Telling(Kept):
+    """What a device can tell of itself. None is unknown, never zero."""
+
+    temperature_c: float | None = Field(
+        default=None, description="Core of the GPU or CPU, degrees Celsius."
+    )
     memory_temperature_c: float | None = Field(default=None, description="Memory, degrees Celsius.")
     margin_c: float | None = Field(
         default=None, description="Degrees left until the hardware slows down; negative beyond."
     )
+    rung: Rung = Field(
+        default_factory=_rung_of,
+        description="What the margin rests on: margin (told by the device), threshold (its own "
+        "slowdown temperature minus its temperature), maximum (the configured one), or unknown.",
+    )
+    slowdown_offset_c: float | None = Field(
+        default=None, description="T.Limit at which this model slows down, degrees."
+    )
+    threshold_c: float | None = Field(
+        default=None, description="Temperature at which the device slows down, where that is told."
+    )
     power_w: float | None = Field(default=None, description="Draw, watts.")
     power_limit_w: float | None = Field(default=None, description="Enforced limit, watts.")
+    power_limit_min_w: float | None = Field(
+        default=None, description="Lowest limit that the device takes, watts."
+    )
+    power_limit_max_w: float | None = Field(
+        default=None, description="Highest limit that the device takes, watts."
+    )
     utilization: float | None = Field(default=None, description="Busy share of time, percent.")
+    clock_mhz: float | None = Field(default=None, description="Clock of the cores, megahertz.")
+    memory_clock_mhz: float | None = Field(
+        default=None, description="Clock of the memory, megahertz."
+    )
+    memory_used_bytes: int | None = Field(default=None, description="Memory in use, bytes.")
+    memory_total_bytes: int | None = Field(default=None, description="Memory that it has, bytes.")
     throttle_reasons: str | None = Field(
         default=None, description="Reasons for lower clocks: names joined by '|', or NVML's mask."
     )
     energy_j: float | None = Field(
-        default=None, description="Joules used since the driver was loaded. No word on heat."
+        default=None, description="Joules used since its counter began. No word on heat."
     )
+    discarded: int = Field(
+        default=0,
+        ge=0,
+        description="Values of this reading that could not be (blank sentinels, nonsense): each "
+        "is unknown.",
+    )
+    unreadable: str | None = Field(
+        default=None, description="Why nothing could be read of it; None where something was."
+    )
+    mig: tuple[str, ...] = Field(
+        default=(),
+        description="Its MIG instances, which have no sensors: their heat is the whole device's.",
+    )
+
+
+class GpuReading(Telling):
+    """What one device said at one moment."""
+
+    uuid: str = Field(min_length=1, description="The device's own name, stable across reboots.")
+    read_at_s: float = Field(description="Seconds on the gate's clock when it was read.")
+
+    def answers_to(self, uuid: str) -> bool:
+        """Whether `uuid` names this device, or a MIG instance on it."""
+        return uuid == self.uuid or uuid in self.mig
 
 
 class Survey(BaseModel):
@@ -96,7 +170,7 @@ class GateLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    source: Literal["auto", "nvml", "trace", "off"] = Field(
+    source: Literal["auto", "nvml", "cpu", "trace", "off"] = Field(
         default="auto",
         description="Where readings come from; auto is the trace if one is named, else nvml.",
     )
@@ -120,7 +194,7 @@ class GateLimits(BaseModel):
         default=None,
         ge=20,
         le=120,
-        description="Where a device tells no margin, count it from this temperature.",
+        description="Where a device tells neither margin nor threshold, count from this one.",
     )
     max_age_s: float = Field(
         default=60.0, gt=0, le=86_400, description="A reading older than this counts for nothing."
@@ -137,10 +211,10 @@ class GateLimits(BaseModel):
         default=1, ge=1, le=10_000, description="Readings in a row that open a closed device."
     )
     no_driver: Literal["go", "wait"] = Field(
-        default="go", description="What a machine without a GPU driver does."
+        default="go", description="What a machine does that has no driver, or no sensor."
     )
     unreadable: Literal["wait", "go"] = Field(
-        default="wait", description="What a machine does whose driver does not answer."
+        default="wait", description="What a machine does whose driver or sensors do not answer."
     )
     deadline_s: float = Field(
         default=3600.0, ge=0, le=31_536_000, description="How long a deferred retrain may wait."
@@ -168,10 +242,8 @@ class GateLimits(BaseModel):
         return self.source
 
 
-class DeviceState(BaseModel):
+class DeviceState(Kept):
     """What the gate remembers of one device."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     uuid: str
     open: bool = False
@@ -181,12 +253,21 @@ class DeviceState(BaseModel):
         default=None, description="The last plausible one: what jumps are measured from."
     )
     why: str = Field(default="it has not been read yet", description="Why it is open or closed.")
+    discarded: int = Field(
+        default=0,
+        ge=0,
+        description="Values so far that could not be: sentinels, absurdities, impossible jumps.",
+    )
+
+    def answers_to(self, uuid: str | None) -> bool:
+        """Whether it is the device that counts, or a MIG instance on it; None: any is."""
+        if uuid is None or uuid == self.uuid:
+            return True
+        return self.latest is not None and self.latest.answers_to(uuid)
 
 
-class GateState(BaseModel):
+class GateState(Kept):
     """The gate's memory between two judgements. A fresh one knows no device: it is closed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     devices: tuple[DeviceState, ...] = ()
 
@@ -244,16 +325,23 @@ def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
     return Decision(question="deadline", yes=over, because=because, facts=facts)
 
 
-def margin(reading: GpuReading, limits: GateLimits) -> tuple[Centigrade | None, str]:
-    """The margin to go by in degrees, and the rung it stands on.
+def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Rung]:
+    """The margin to go by in degrees, and the rung it rests on.
 
-    The device's own margin comes first, then the configured maximum temperature, then nothing.
+    The device's own margin comes first, then its temperature against its own threshold (both are
+    the door's to tell), then the configured maximum temperature, then nothing.
     """
     if reading.margin_c is not None:
-        return reading.margin_c, "device"
+        return reading.margin_c, "margin" if reading.rung == "unknown" else reading.rung
     if limits.max_temperature_c is not None and reading.temperature_c is not None:
-        return limits.max_temperature_c - reading.temperature_c, "configured maximum"
+        return limits.max_temperature_c - reading.temperature_c, "maximum"
     return None, "unknown"
+
+
+def standing(reading: GpuReading, limits: GateLimits) -> GpuReading:
+    """The reading with the margin that the gate goes by, and the rung which that rests on."""
+    margin_c, rung = margin(reading, limits)
+    return reading.model_copy(update={"margin_c": margin_c, "rung": rung})
 
 
 def closing_reasons(throttle_reasons: str | None) -> tuple[str, ...]:
@@ -287,13 +375,16 @@ def _after(
     problem = _out_of_order(reading, before)
     if problem:
         return _closed(before, problem).model_copy(update={"latest": reading, "trusted": None})
-    current = _unless_stale(before, limits, reading.read_at_s)
-    problem = _implausible(reading) or _jump(reading, current, limits)
-    if problem:
-        return _closed(current, problem).model_copy(update={"latest": reading})
-    return _thermostat(current, reading, limits).model_copy(
-        update={"latest": reading, "trusted": reading}
+    current = _unless_stale(before, limits, reading.read_at_s).model_copy(
+        update={"latest": reading, "discarded": before.discarded + reading.discarded}
     )
+    if reading.unreadable is not None:
+        return _closed(current, _silent(reading.unreadable, current))
+    odd = _implausible(reading) or _jumps(reading, current, limits)
+    if odd:
+        seen = current.discarded + len(odd)
+        return _closed(current, "; ".join(odd)).model_copy(update={"discarded": seen})
+    return _thermostat(current, reading, limits).model_copy(update={"trusted": reading})
 
 
 def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) -> DeviceState:
@@ -304,9 +395,7 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
     margin_c, rung = margin(reading, limits)
     if margin_c is None:
         return _closed(device, "it tells no margin and no max_temperature_c is set in [gate]")
-    measured = f"its margin is {margin_c:.1f} °C" + (
-        "" if rung == "device" else f" to max_temperature_c = {limits.max_temperature_c:g}"
-    )
+    measured = f"its margin is {margin_c:.1f} °C{_against(reading, rung, limits)}"
     if margin_c <= limits.pause_margin_c:
         return _closed(
             device, f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
@@ -322,6 +411,23 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
         why += f" ({good} of {limits.good_readings} readings in a row)"
     opened = device.open or good >= limits.good_readings
     return device.model_copy(update={"open": opened, "good_readings": good, "why": why})
+
+
+def _against(reading: GpuReading, rung: Rung, limits: GateLimits) -> str:
+    if rung == "maximum":
+        return f" to max_temperature_c = {limits.max_temperature_c:g}"
+    if rung == "threshold" and reading.threshold_c is not None:
+        return f" to its own threshold of {reading.threshold_c:g} °C"
+    return ""
+
+
+def _silent(why: str, device: DeviceState) -> str:
+    """That nothing was read, and how long ago something was."""
+    told = f"it cannot be read ({why})"
+    if device.trusted is None or device.latest is None:
+        return f"{told}; no good reading of it is known"
+    age_s = device.latest.read_at_s - device.trusted.read_at_s
+    return f"{told}; its last good reading was {age_s:.1f} s old then"
 
 
 def _closed(device: DeviceState, why: str) -> DeviceState:
@@ -346,31 +452,37 @@ def _out_of_order(reading: GpuReading, before: DeviceState) -> str | None:
     return f"its readings went back in time by {back_s:.1f} s: the clock started again"
 
 
-def _implausible(reading: GpuReading) -> str | None:
-    for name, (least, most) in PLAUSIBLE.items():
-        value = getattr(reading, name)
-        if value is not None and not least <= value <= most:
-            return f"its {name} of {value:.10g} is impossible (plausible: {least:g} to {most:g})"
-    return None
+def _implausible(reading: GpuReading) -> list[str]:
+    told = ((name, getattr(reading, name), *bounds) for name, bounds in PLAUSIBLE.items())
+    return [
+        f"its {name} of {value:.10g} is impossible (plausible: {least:g} to {most:g})"
+        for name, value, least, most in told
+        if value is not None and not least <= value <= most
+    ]
 
 
-def _jump(reading: GpuReading, device: DeviceState, limits: GateLimits) -> str | None:
+def _jumps(reading: GpuReading, device: DeviceState, limits: GateLimits) -> list[str]:
     if device.trusted is None:
-        return None
+        return []
     # Sensors answer in whole degrees: over less than a second one degree would look like a leap.
     over_s = max(reading.read_at_s - device.trusted.read_at_s, 1.0)
-    for name in ("temperature_c", "margin_c"):
-        now, then = getattr(reading, name), getattr(device.trusted, name)
-        if now is None or then is None:
-            continue
-        if abs(now - then) > limits.max_jump_c_per_s * over_s:
-            return f"its {name} jumped from {then:g} to {now:g} within {over_s:.1f} s"
-    return None
+    pairs = (
+        (name, getattr(reading, name), getattr(device.trusted, name))
+        for name in ("temperature_c", "margin_c")
+    )
+    return [
+        f"its {name} jumped from {then:g} to {now:g} within {over_s:.1f} s"
+        for name, now, then in pairs
+        if now is not None
+        and then is not None
+        and abs(now - then) > limits.max_jump_c_per_s * over_s
+    ]
 
 
 def _unless_stale(device: DeviceState, limits: GateLimits, now_s: float) -> DeviceState:
     """The device as it is at `now_s`, with no newer reading: closed where the last one is old."""
-    if device.latest is None:
+    if device.latest is None or device.latest.unreadable is not None:
+        # What could not be read has closed it already, and says more than an age does.
         return device
     age_s = now_s - device.latest.read_at_s
     if 0 <= age_s <= limits.max_age_s:
@@ -383,10 +495,13 @@ def _unless_stale(device: DeviceState, limits: GateLimits, now_s: float) -> Devi
 
 
 def _without_readings(survey: Survey, state: GateState, limits: GateLimits) -> Judged:
+    on_cpu = limits.reads_from == "cpu"
     if survey.driver == "absent":
-        knob, choice, what = "no_driver", limits.no_driver, "no GPU driver"
+        what = "no CPU sensor" if on_cpu else "no GPU driver"
+        knob, choice = "no_driver", limits.no_driver
     else:
-        knob, choice, what = "unreadable", limits.unreadable, "the GPU driver is unreadable"
+        what = f"the {'CPU sensor' if on_cpu else 'GPU driver'} is unreadable"
+        knob, choice = "unreadable", limits.unreadable
     yes = choice == "go"
     because = f'{what} ({survey.because}), and {knob} = "{choice}" in [gate]'
     if not yes:
@@ -398,18 +513,24 @@ def _without_readings(survey: Survey, state: GateState, limits: GateLimits) -> J
 
 
 def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Decision:
-    counted = [each for each in state.devices if limits.uuid in (None, each.uuid)]
+    counted = [each for each in state.devices if each.answers_to(limits.uuid)]
     if not counted:
         return _nothing_known(survey, state, limits)
     opened = sum(each.open for each in counted)
     chosen = max(counted, key=lambda each: (each.open, _rank(each, limits)))
-    because = f"{chosen.uuid} is {'open' if chosen.open else 'closed'}: {chosen.why}"
+    because = f"{_named(chosen, limits)} is {'open' if chosen.open else 'closed'}: {chosen.why}"
     if not chosen.open:
         because += f"; {_what_opens(limits)}"
     if len(counted) > 1:
         because += f" ({opened} of {len(counted)} devices open)"
     facts = _facts(chosen, limits, now_s) | {"devices": len(counted), "devices_open": opened}
     return _answer(chosen.open, because, facts)
+
+
+def _named(device: DeviceState, limits: GateLimits) -> str:
+    if limits.uuid in (None, device.uuid):
+        return device.uuid
+    return f"{device.uuid}, whose heat is that of the MIG instance {limits.uuid},"
 
 
 def _nothing_known(survey: Survey, state: GateState, limits: GateLimits) -> Decision:
@@ -445,21 +566,19 @@ def _facts(device: DeviceState, limits: GateLimits, now_s: float) -> dict[str, F
         "max_age_s": limits.max_age_s,
         "good_readings": device.good_readings,
         "good_readings_needed": limits.good_readings,
+        "discarded": device.discarded,
     }
     reading = device.latest
     if reading is None:
         return facts
     margin_c, rung = margin(reading, limits)
+    good = device.trusted
     return facts | {
         "margin_c": margin_c,
-        "margin_from": rung,
+        "rung": rung,
         "age_s": now_s - reading.read_at_s,
-        "temperature_c": reading.temperature_c,
-        "memory_temperature_c": reading.memory_temperature_c,
-        "power_w": reading.power_w,
-        "power_limit_w": reading.power_limit_w,
-        "utilization": reading.utilization,
-        "throttle_reasons": reading.throttle_reasons,
+        "good_age_s": None if good is None else now_s - good.read_at_s,
+        **reading.model_dump(include=_TOLD),
     }
 
 

@@ -1,123 +1,57 @@
-"""Door to NVIDIA's management library (NVML), the only file that imports pynvml.
+"""Door to NVIDIA's management library (NVML): readings of all GPUs, however badly one behaves.
 
-NVML calls can hang for ever or take their process down. So a process of its own reads the devices
-and says what it read; `NvmlDoor` on our side hands out the last it heard, and stops and restarts a
-reader that falls silent. Nothing here blocks for longer than a short bound, and nothing is decided:
-what cannot be read is None, with a note of what was missing and what to do about it.
+NVML calls can hang for ever or take their process down. So each device is read by a process of its
+own (`reader`), which ends itself when a call does not return; the door on our side hands out the
+last that each said, and starts again what ended. A device whose process hangs or dies is unreadable
+alone, with the reason. Nothing here blocks for longer than a short bound, and nothing is decided.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, NamedTuple, Self
 
-import pynvml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from power import energy
 from power.child import Watched
-from power.gate import THROTTLE_BITS, Driver, GpuReading, Survey
-from power.twin import StandIn, StandInNvml
+from power.device import Device, unanswered
+from power.gate import Driver, GpuReading, Survey
+from power.reader import ASK_NVIDIA_SMI, Errand, Report
+from power.twin import StandIn
 
-Rung = Literal["margin", "threshold"]
-
-_ABSENT: Final = frozenset(
-    {pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED}
+_PROGRAM: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from power import reader; reader.serve(sys.argv[2])"
 )
-_NOT_OFFERED: Final = frozenset(
-    {pynvml.NVML_ERROR_FUNCTION_NOT_FOUND, pynvml.NVML_ERROR_NOT_SUPPORTED}
-)
-_REMEDIES: Final[Mapping[int, str]] = {
-    pynvml.NVML_ERROR_NOT_SUPPORTED: "this device does not tell it",
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: "install a newer NVIDIA driver",
-    pynvml.NVML_ERROR_NO_PERMISSION: "let this user read the device (/dev/nvidia*)",
-    pynvml.NVML_ERROR_GPU_IS_LOST: "reset the device, or reboot the machine",
-    pynvml.NVML_ERROR_RESET_REQUIRED: "reset the device, or reboot the machine",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "reload the driver or reboot: it was updated",
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "install the NVIDIA driver, if this machine has a GPU",
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "load the NVIDIA driver, if this machine has a GPU",
-}
-_ASK_NVIDIA_SMI: Final = "see whether nvidia-smi can read it"
-_SET_MAXIMUM: Final = "or set max_temperature_c in [gate]"
-_UNSIGNED_BLANKS: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
-_FIRST_BLANK, _LAST_BLANK = 0x7FFFFFF0, 0x7FFFFFFF
-"""NVIDIA's tools write these, and all bits set, where there is no value."""
-_READER: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from power import nvml; nvml.serve(sys.argv[2])"
-)
+_LATER_S: Final = 2.0
+"""The reader's own watchdog comes first: it can say which call it was."""
 
 
-class Missing(BaseModel):
-    """Something that a device did not tell."""
+class Listed(NamedTuple):
+    """What is known of one device that the driver lists; its name is None until it is told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    what: str
-    why: str
-    remedy: str
+    uuid: str | None
+    mig: tuple[str, ...] = ()
 
 
-class Device(BaseModel):
-    """One device as it was read. None is unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    uuid: str
-    name: str | None = None
-    read_s_ago: float = Field(default=0.0, ge=0, description="Seconds before it was told.")
-    rung: Rung | None = Field(
-        default=None, description="margin: T.Limit; threshold: slowdown minus temperature."
-    )
-    temperature_c: float | None = None
-    memory_temperature_c: float | None = None
-    margin_c: float | None = None
-    power_w: float | None = None
-    power_limit_w: float | None = None
-    utilization: float | None = Field(default=None, description="Percent.")
-    throttle_reasons: str | None = None
-    energy_j: float | None = Field(default=None, description="Used since the driver was loaded.")
-    missing: tuple[Missing, ...] = ()
-
-    def reading(self, read_at_s: float) -> GpuReading:
-        """What the gate needs of it, stamped with a moment of the gate's clock."""
-        facts = self.model_dump(include=GpuReading.model_fields.keys() - {"read_at_s"})
-        return GpuReading(read_at_s=read_at_s, **facts)
-
-
-class Sweep(BaseModel):
-    """What one round over all devices found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    driver: Driver
-    because: str
-    devices: tuple[Device, ...] = ()
-
-
-class Errand(BaseModel):
-    """What the reading process is started with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Bounds(NamedTuple):
     poll_s: float
-    visible: str | None = None
-    twin: StandIn | None = None
+    hang_s: float
+    start_s: float
 
 
 class NvmlDoor:
-    """Readings of all devices, from a process of its own. A context manager, or call `close`.
+    """Readings of all devices, each from a process of its own. A context manager, or call `close`.
 
     `visible` is the value of CUDA_VISIBLE_DEVICES, where the job is bound by it. `twin` is a
     stand-in library, for tests and demonstrations. `clock` is the clock that `now_s` is read from.
-    `first_answer_s` bounds the one wait, on the first survey; a reader that says nothing for
-    `hang_s` (`start_s` while it starts) is stopped, and started again once it is gone.
+    `first_answer_s` bounds the one wait, on the first survey. A call that takes longer than
+    `hang_s` (`start_s` until the first reading) ends its process, which is started again.
     """
 
     def __init__(
@@ -131,384 +65,297 @@ class NvmlDoor:
         hang_s: float = 10.0,
         start_s: float = 30.0,
     ) -> None:
-        errand = Errand(poll_s=poll_s, visible=visible, twin=twin)
-        root = str(Path(__file__).resolve().parents[1])
-        self._reader = Watched(
-            [sys.executable, "-P", "-c", _READER, root, errand.model_dump_json()],
-            _sweep_of,
-            lambda sweep: sweep.driver == "present",
-            clock=clock,
-            hang_s=hang_s,
-            start_s=start_s,
-        )
-        self._clock, self._first_answer_s = clock, first_answer_s
+        self._visible, self._twin, self._clock = visible, twin, clock
+        self._bounds = _Bounds(poll_s, hang_s, start_s)
+        self._first_answer_s = first_answer_s
+        self._news = threading.Condition()
+        self._readers: list[_Reader] = []
+        self._seen: dict[str, _Seen] = {}
+        self._devices: tuple[Device, ...] = ()
         self._waited = self._closed = False
-        self._shown: Sweep | None = None
-        self._readings: tuple[GpuReading, ...] = ()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     @property
-    def pid(self) -> int | None:
-        """The process that reads, while there is one."""
-        return self._reader.pid
+    def pids(self) -> tuple[int, ...]:
+        """The processes that read, in the order of their devices."""
+        return tuple(pid for each in self._readers if (pid := each.watched.pid) is not None)
 
     def start(self) -> None:
         """Start reading, without waiting for an answer. A survey starts it too."""
-        self._reader.start(self._clock())
+        if not _shows_none(self._visible):
+            self._look(self._clock())
 
     def survey(self, now_s: float) -> Survey:
         """The last readings, and what is known of the driver. Waits only the first time."""
         if self._closed:
             return Survey(driver="unreadable", because="this door is closed")
+        if _shows_none(self._visible):
+            because = f"CUDA_VISIBLE_DEVICES = {self._visible!r} shows this process no device"
+            return Survey(driver="absent", because=because)
+        self._look(now_s)
         if not self._waited:
             self._waited = True
-            self._reader.start(now_s)
-            self._reader.wait_for_news(self._first_answer_s)
-        heard = self._reader.look(now_s)
-        sweep = heard.message
-        if sweep is not None and sweep is not self._shown:
-            # Stamped once, so that a reading that is told again is the same reading.
-            self._readings = self._stamped(sweep, heard.at_s, now_s)
-        self._shown = sweep
-        if heard.failure is not None:
-            because = f"the process that reads the GPUs: {heard.failure}; {_ASK_NVIDIA_SMI}"
-            return Survey(driver="unreadable", because=because, readings=self._readings)
-        if sweep is None:
-            because = f"the GPUs have not answered yet, after {now_s - heard.at_s:.1f} s"
-            return Survey(driver="unreadable", because=because)
-        return Survey(driver=sweep.driver, because=sweep.because, readings=self._readings)
+            self._await_all(now_s)
+        return self._told(now_s)
 
     def devices(self) -> tuple[Device, ...]:
-        """The devices of the round that the last survey showed, with what they did not tell."""
-        return self._shown.devices if self._shown else ()
+        """The devices that the last survey showed, with what they did not tell."""
+        return self._devices
 
     def wait_for_news(self, timeout_s: float) -> bool:
         """Wait until something was said that no survey has shown; False after `timeout_s`."""
-        return self._reader.wait_for_news(timeout_s)
+        with self._news:
+            return self._news.wait_for(self._has_news, timeout_s)
 
     def close(self, patience_s: float = 2.0) -> None:
-        """End the reading process. Waits at most twice `patience_s`."""
+        """End the reading processes. Waits at most twice `patience_s` for each that is stuck."""
         self._closed = True
-        self._reader.close(patience_s)
+        for each in self._readers:
+            each.watched.dismiss()
+        for each in self._readers:
+            each.watched.close(patience_s)
 
-    def _stamped(self, sweep: Sweep, heard_at_s: float, now_s: float) -> tuple[GpuReading, ...]:
-        """The round's readings on our clock.
+    def _has_news(self) -> bool:
+        return any(each.watched.has_news() for each in self._readers if not each.hidden)
+
+    def _look(self, now_s: float) -> None:
+        """Take in what each process said; start those that are missing."""
+        for each in self._readers:
+            if not each.hidden:
+                each.look(now_s)
+        count = max((each.count for each in self._readers), default=1)
+        for index in range(len(self._readers), count):
+            self._readers.append(self._reader(index))
+            self._readers[index].look(now_s)
+        self._leave_out_hidden()
+
+    def _reader(self, index: int) -> _Reader:
+        bounds = self._bounds
+        errand = Errand(index=index, twin=self._twin, **bounds._asdict())
+        root = str(Path(__file__).resolve().parents[1])
+        return _Reader(
+            Watched(
+                [sys.executable, "-P", "-c", _PROGRAM, root, errand.model_dump_json()],
+                _report_of,
+                lambda report: report.is_well,
+                clock=self._clock,
+                hang_s=bounds.hang_s + _LATER_S,
+                start_s=bounds.start_s + _LATER_S,
+                news=self._news,
+            )
+        )
+
+    def _leave_out_hidden(self) -> None:
+        """What CUDA_VISIBLE_DEVICES hides is not read; that is known once all have their names."""
+        listed = [each.listed for each in self._readers]
+        shown = shown_devices(listed, self._visible)
+        all_named = all(each.uuid is not None for each in listed)
+        for index, each in enumerate(self._readers):
+            each.shown = index in shown
+            # The first one is kept until it has said how many there are.
+            if all_named and not each.shown and len(self._readers) == each.count:
+                each.hidden = True
+                each.watched.dismiss()
+                self._seen.pop(each.listed.uuid or "", None)
+
+    def _await_all(self, now_s: float) -> None:
+        ends_s = time.monotonic() + self._first_answer_s
+        while not all(each.has_answered for each in self._readers):
+            left_s = ends_s - time.monotonic()
+            if left_s <= 0 or not self.wait_for_news(left_s):
+                return
+            self._look(now_s)
+
+    def _told(self, now_s: float) -> Survey:
+        shown = [each for each in self._readers if each.shown and not each.hidden]
+        well = {each.device.uuid: each for each in shown if each.device is not None}
+        for uuid, each in well.items():
+            self._see(uuid, each, now_s)
+        troubles = self._troubles(shown, well)
+        for uuid in self._seen.keys() - well.keys():
+            self._miss(uuid, troubles.get(uuid, "the driver no longer lists it"), now_s)
+        for uuid, why in troubles.items():
+            if uuid in {each.listed.uuid for each in shown} and uuid not in self._seen:
+                self._miss(uuid, why, now_s)
+        numbers = {each.listed.uuid: number for number, each in enumerate(self._readers)}
+        last = len(numbers)
+        self._seen = dict(sorted(self._seen.items(), key=lambda kept: numbers.get(kept[0], last)))
+        self._devices = tuple(seen.device for seen in self._seen.values())
+        return Survey(
+            driver=self._driver(bool(well)),
+            because=self._because(len(well), troubles, now_s),
+            readings=tuple(seen.reading for seen in self._seen.values()),
+        )
+
+    def _troubles(self, shown: Sequence[_Reader], well: dict[str, _Reader]) -> dict[str, str]:
+        """By device what keeps it from being read: by its name, or by its number before that."""
+        return {
+            each.listed.uuid or f"device {self._readers.index(each)}": each.trouble
+            for each in shown
+            if each.device is None and each.listed.uuid not in well and each.trouble is not None
+        }
+
+    def _see(self, uuid: str, reader: _Reader, now_s: float) -> None:
+        """Keep the newest reading of a device, stamped once: what is told again is the same.
 
         Never later than now, since the first survey waits for readings younger than its `now_s`;
         and never earlier than those shown before, however late each was heard.
         """
-        told_at_s = min(heard_at_s, now_s)
-        shown = {reading.uuid: reading.read_at_s for reading in self._readings}
-        return tuple(
-            device.reading(
-                max(
-                    told_at_s - device.read_s_ago,
-                    math.nextafter(shown.get(device.uuid, -math.inf), math.inf),
-                )
-            )
-            for device in sweep.devices
-        )
+        before, device = self._seen.get(uuid), reader.device
+        if device is None or (before is not None and before.told_by is reader.report):
+            return
+        at_s = min(reader.heard_at_s, now_s) - device.read_s_ago
+        reading = device.reading(_after(before, at_s))
+        self._seen[uuid] = _Seen(reader.report, None, device, reading)
+
+    def _miss(self, uuid: str, why: str, now_s: float) -> None:
+        """Tell a device as unknown, so that it closes at once; told again, it is the same."""
+        before = self._seen.get(uuid)
+        if before is not None and before.trouble == why:
+            return
+        device = unanswered(uuid, None if before is None else before.device.name, why)
+        self._seen[uuid] = _Seen(None, why, device, device.reading(_after(before, now_s)))
+
+    def _driver(self, any_well: bool) -> Driver:
+        if any_well:
+            return "present"
+        # A driver that went away from devices that were there is no machine without any.
+        gone = all(each.says_absent for each in self._readers) and not self._seen
+        return "absent" if gone else "unreadable"
+
+    def _because(self, well: int, troubles: dict[str, str], now_s: float) -> str:
+        if not self._readers[0].count and not self._seen:
+            return self._readers[0].trouble_now(now_s)
+        said = [f"{name} cannot be read: {why}" for name, why in troubles.items()]
+        if well:
+            parts = sum(len(seen.device.mig) for seen in self._seen.values())
+            mig = f" with {parts} MIG instances, whose heat is the whole device's" if parts else ""
+            return "; ".join([f"NVML, {well} device{'' if well == 1 else 's'}{mig}", *said])
+        if said:
+            return "; ".join(said)
+        hidden = [each.listed.uuid for each in self._readers if not each.shown]
+        if any(hidden):
+            names = ", ".join(uuid for uuid in hidden if uuid)
+            return f"CUDA_VISIBLE_DEVICES = {self._visible!r} names none of {names}; correct it"
+        return self._readers[0].trouble_now(now_s)
 
 
-def _sweep_of(line: str) -> Sweep | None:
+class _Seen(NamedTuple):
+    """The last that was shown of a device: by which report, or with which trouble."""
+
+    told_by: Report | None
+    trouble: str | None
+    device: Device
+    reading: GpuReading
+
+
+class _Reader:
+    """One reading process, and what its last words come to."""
+
+    def __init__(self, watched: Watched[Report]) -> None:
+        self.watched = watched
+        self.report: Report | None = None
+        self.listed = Listed(None)
+        self.count = 0
+        self.heard_at_s = 0.0
+        self.trouble: str | None = None
+        self.shown, self.hidden = True, False
+        self._failure: str | None = None
+
+    def look(self, now_s: float) -> None:
+        """Take in the last that the process said. Starts and stops it; never waits."""
+        heard = self.watched.look(now_s)
+        self.report, self.heard_at_s, self._failure = heard.message, heard.at_s, heard.failure
+        report = heard.message
+        if report is not None:
+            self.count = self.count if report.count is None else report.count
+            if report.uuid is not None:
+                self.listed = Listed(report.uuid, report.mig)
+        if heard.failure is not None:
+            self.trouble = f"the process that reads it: {heard.failure}; {ASK_NVIDIA_SMI}"
+        elif report is not None and (report.trouble is not None or report.is_well):
+            self.trouble = report.trouble
+        elif self.trouble is None:
+            self.trouble = f"it has not answered yet; {ASK_NVIDIA_SMI}"
+
+    @property
+    def device(self) -> Device | None:
+        """The device as it was read last, while that goes well."""
+        if self._failure is not None or self.report is None or not self.report.is_well:
+            return None
+        return self.report.device
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether there is nothing to wait for: it was read, or cannot be."""
+        said = self.report is not None and (self.report.is_well or self.report.trouble is not None)
+        return self.hidden or said or self._failure is not None
+
+    @property
+    def says_absent(self) -> bool:
+        """Whether the machine has no driver, by its last words."""
+        return self._failure is None and self.report is not None and self.report.driver == "absent"
+
+    def trouble_now(self, now_s: float) -> str:
+        """In a sentence why there is no device at all."""
+        if self.has_answered and self.trouble is not None:
+            return self.trouble
+        return f"the GPUs have not answered yet, after {now_s - self.heard_at_s:.1f} s"
+
+
+def shown_devices(listed: Sequence[Listed], visible: str | None) -> frozenset[int]:
+    """The numbers of the devices that CUDA_VISIBLE_DEVICES = `visible` shows; None shows all.
+
+    As CUDA does, entries are numbers, or beginnings of names of devices or of MIG instances, and
+    the first that fits nothing ends the list. Numbers count in PCI order, as they do for CUDA with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID. A MIG instance shows its device. While a device has not told its
+    name, a name that fits nothing may be its own, so it ends no list.
+    """
+    if visible is None:
+        return frozenset(range(len(listed)))
+    shown: set[int] = set()
+    nameless = any(each.uuid is None for each in listed)
+    for entry in (part.strip() for part in visible.split(",")):
+        fits = _fitting(entry, listed)
+        may_be_nameless = nameless and entry.startswith(("GPU-", "MIG-"))
+        if len(fits) != 1 and not (may_be_nameless and not fits):
+            break
+        shown.update(fits)
+    return frozenset(shown)
+
+
+def _fitting(entry: str, listed: Sequence[Listed]) -> set[int]:
+    if entry.isdecimal():
+        return {int(entry)} & set(range(len(listed)))
+    if entry.startswith("GPU-"):
+        return {n for n, each in enumerate(listed) if each.uuid and each.uuid.startswith(entry)}
+    if entry.startswith("MIG-GPU-"):
+        # The older way to write an instance: MIG-<device>/<GPU instance>/<compute instance>.
+        device = entry.removeprefix("MIG-").partition("/")[0]
+        return {n for n, each in enumerate(listed) if each.uuid == device}
+    if entry.startswith("MIG-"):
+        return {n for n, each in enumerate(listed) if any(m.startswith(entry) for m in each.mig)}
+    return set()
+
+
+def _shows_none(visible: str | None) -> bool:
+    return visible is not None and visible.strip() in {"", "-1"}
+
+
+def _after(before: _Seen | None, at_s: float) -> float:
+    shown_s = -math.inf if before is None else before.reading.read_at_s
+    return max(at_s, math.nextafter(shown_s, math.inf))
+
+
+def _report_of(line: str) -> Report | None:
     try:
-        return Sweep.model_validate_json(line)
+        return Report.model_validate_json(line)
     except ValidationError:
         # What a library printed by itself is not for us.
         return None
-
-
-def serve(errand_json: str) -> None:
-    """Be the reading process: say one round per line until our parent is gone."""
-    # In a thread, since a hanging call of the driver must not keep an orphan alive.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    errand = Errand.model_validate_json(errand_json)
-    if errand.twin is not None:
-        pynvml.nvmlLib = StandInNvml(errand.twin)
-    pause = threading.Event()
-    for sweep in sweeps(errand.visible):
-        # The line begins afresh, whatever a library may have printed without ending its own.
-        sys.stdout.write(f"\n{sweep.model_dump_json()}\n")
-        sys.stdout.flush()
-        pause.wait(errand.poll_s)
-
-
-def _end_with_parent() -> None:  # pragma: no cover - runs in the reading process
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
-
-
-def sweeps(visible: str | None = None) -> Iterator[Sweep]:
-    """Rounds over all devices; ends after the first that could read none."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        driver: Driver = "absent" if error.value in _ABSENT else "unreadable"
-        yield Sweep(driver=driver, because=f"NVML cannot start: {_why(error)}; {_remedy(error)}")
-        return
-    known: dict[str, str | None] = {}
-    while True:
-        sweep = _sweep(visible, known)
-        yield sweep
-        if sweep.driver != "present":
-            return
-        known |= {device.uuid: device.name for device in sweep.devices}
-
-
-def _sweep(visible: str | None, known: Mapping[str, str | None]) -> Sweep:
-    try:
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError as error:
-        because = f"the devices cannot be counted: {_why(error)}; {_remedy(error)}"
-        return Sweep(driver="unreadable", because=because)
-    found: dict[str, Device] = {}
-    hidden: list[str] = []
-    lost: list[str] = []
-    asked_at_s: dict[str, float] = {}
-    for index in range(count):
-        began_s = time.monotonic()
-        try:
-            device = _read(index)
-        except pynvml.NVMLError as error:
-            lost.append(f"device {index} does not answer: {_why(error)}; {_remedy(error)}")
-            continue
-        if not is_visible(index, device.uuid, visible):
-            hidden.append(device.uuid)
-            continue
-        found[device.uuid], asked_at_s[device.uuid] = device, began_s
-    # A device that answered before and is silent now is told as unknown, so that it closes at once.
-    for uuid in known.keys() - found.keys():
-        found[uuid] = _unanswered(uuid, known[uuid], "; ".join(lost) or "it is no longer listed")
-    told_at_s = time.monotonic()
-    devices = tuple(
-        device.model_copy(update={"read_s_ago": told_at_s - asked_at_s.get(uuid, told_at_s)})
-        for uuid, device in found.items()
-    )
-    return _told(devices, visible, hidden, lost)
-
-
-def _told(
-    devices: tuple[Device, ...], visible: str | None, hidden: Sequence[str], lost: Sequence[str]
-) -> Sweep:
-    """The round in words. A process that is shown no device on purpose has none to keep cool."""
-    if devices:
-        count = f"{len(devices)} device{'' if len(devices) == 1 else 's'}"
-        return Sweep(
-            driver="present", because="; ".join([f"NVML, {count}", *lost]), devices=devices
-        )
-    if lost:
-        return Sweep(driver="unreadable", because="; ".join(lost))
-    if visible is not None and visible.strip() in {"", "-1"}:
-        because = f"CUDA_VISIBLE_DEVICES = {visible!r} shows this process no device"
-        return Sweep(driver="absent", because=because)
-    if hidden:
-        because = (
-            f"CUDA_VISIBLE_DEVICES = {visible!r} names none of {', '.join(hidden)}; correct it"
-        )
-        return Sweep(driver="unreadable", because=because)
-    because = f"the driver answers and sees no device; {_ASK_NVIDIA_SMI}"
-    return Sweep(driver="unreadable", because=because)
-
-
-def is_visible(index: int, uuid: str, visible: str | None) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES = `visible` shows a device; None shows all.
-
-    As CUDA does, entries are numbers or beginnings of names, and the first invalid one ends the
-    list. Numbers count in PCI order, as they do for CUDA with CUDA_DEVICE_ORDER=PCI_BUS_ID.
-    """
-    if visible is None:
-        return True
-    for entry in (part.strip() for part in visible.split(",")):
-        if entry.isdecimal():
-            if int(entry) == index:
-                return True
-        elif not entry.startswith("GPU-"):
-            return False
-        elif uuid.startswith(entry):
-            return True
-    return False
-
-
-def _read(index: int) -> Device:
-    """One device. Raises NVMLError where not even its name can be had."""
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    uuid = pynvml.nvmlDeviceGetUUID(handle)
-    try:
-        return _Interview(handle).device(uuid)
-    except pynvml.NVMLError as error:
-        return _unanswered(uuid, None, _why(error))
-
-
-def _unanswered(uuid: str, name: str | None, why: str) -> Device:
-    remedy = _REMEDIES[pynvml.NVML_ERROR_GPU_IS_LOST]
-    return Device(uuid=uuid, name=name, missing=(Missing(what="device", why=why, remedy=remedy),))
-
-
-class _Interview:
-    """Questions to one device: what it does not tell is None, and noted.
-
-    A device that is lost is no missing answer: that error passes through every question.
-    """
-
-    def __init__(self, handle: object) -> None:
-        self._handle = handle
-        self._missing: list[Missing] = []
-
-    def device(self, uuid: str) -> Device:
-        temperature_c = self._number("temperature_c", *_TEMPERATURE)
-        memory_temperature_c, slowdown_c = self._fields()
-        margin_c, rung = self._margin(temperature_c, slowdown_c)
-        power_mw = self._number("power_w", pynvml.nvmlDeviceGetPowerUsage)
-        limit_mw = self._number("power_limit_w", pynvml.nvmlDeviceGetEnforcedPowerLimit)
-        return Device(
-            uuid=uuid,
-            name=self._ask("name", pynvml.nvmlDeviceGetName),
-            rung=rung,
-            temperature_c=temperature_c,
-            memory_temperature_c=memory_temperature_c,
-            margin_c=margin_c,
-            power_w=None if power_mw is None else power_mw / 1000,
-            power_limit_w=None if limit_mw is None else limit_mw / 1000,
-            utilization=self._number("utilization", _busy_percent),
-            throttle_reasons=self._throttle_reasons(),
-            energy_j=self._energy_j(),
-            missing=tuple(self._missing),
-        )
-
-    def _energy_j(self) -> float | None:
-        """The counter in joules. Devices from Volta on have one; it counts millijoules."""
-        answer = self._number("energy_j", pynvml.nvmlDeviceGetTotalEnergyConsumption)
-        energy_j = energy.plausible_j(None if answer is None else answer / 1000)
-        if answer is not None and energy_j is None:
-            self._note("energy_j", f"it answers {answer:.0f} mJ: impossible", _ASK_NVIDIA_SMI)
-        return energy_j
-
-    def _ask(self, what: str, *questions: Callable[[Any], Any]) -> Any:
-        """The answer to the first question that this driver and device offer, or None."""
-        refusal: Any = None
-        for question in questions:
-            try:
-                return question(self._handle)
-            except pynvml.NVMLError as error:
-                if error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
-                    raise
-                refusal = error
-                if error.value not in _NOT_OFFERED:
-                    break
-        self._note(what, _why(refusal), _remedy(refusal))
-        return None
-
-    def _number(self, what: str, *questions: Callable[[Any], Any]) -> float | None:
-        return self._unless_blank(what, self._ask(what, *questions))
-
-    def _unless_blank(self, what: str, value: Any) -> float | None:
-        if value is None:
-            return None
-        if value in _UNSIGNED_BLANKS or _FIRST_BLANK <= value <= _LAST_BLANK:
-            self._note(what, f"it answers {value}, which stands for no value", _ASK_NVIDIA_SMI)
-            return None
-        return float(value)
-
-    def _note(self, what: str, why: str, remedy: str) -> None:
-        self._missing.append(Missing(what=what, why=why, remedy=remedy))
-
-    def _fields(self) -> tuple[float | None, float | None]:
-        """Memory temperature, and the T.Limit at which the hardware slows down; both degrees."""
-        names = ("memory_temperature_c", "slowdown_tlimit_c")
-        answers = self._ask("memory_temperature_c, slowdown_tlimit_c", _fields_of)
-        if answers is None:
-            return None, None
-        memory, slowdown = (
-            self._field(what, field) for what, field in zip(names, answers, strict=True)
-        )
-        return memory, slowdown
-
-    def _field(self, what: str, field: Any) -> float | None:
-        if field.nvmlReturn != pynvml.NVML_SUCCESS:
-            error = pynvml.NVMLError(field.nvmlReturn)
-            self._note(what, _why(error), _remedy(error))
-            return None
-        # Temperatures are 32 bits wide, and signed whatever the type of the field says.
-        is_double = field.valueType == pynvml.NVML_VALUE_TYPE_DOUBLE
-        return self._unless_blank(what, field.value.dVal if is_double else field.value.siVal)
-
-    def _margin(
-        self, temperature_c: float | None, slowdown_tlimit_c: float | None
-    ) -> tuple[float | None, Rung | None]:
-        """Degrees to where the hardware slows down, and the rung that they stand on.
-
-        T.Limit counts down to 0 and below; the hardware slows down at an offset that differs by
-        model. Where the offset is not told, T.Limit itself is the margin: the offsets known are
-        negative, so that is the smaller number, and the safer one.
-        """
-        tlimit_c = self._number("tlimit_c", pynvml.nvmlDeviceGetMarginTemperature)
-        if tlimit_c is not None:
-            return tlimit_c - (slowdown_tlimit_c or 0.0), "margin"
-        if temperature_c is None or not self._trusts_threshold():
-            self._note("margin_c", "neither T.Limit nor a threshold to trust", _SET_MAXIMUM)
-            return None, None
-        threshold_c = self._number("slowdown_c", _slowdown_threshold_c)
-        if threshold_c is None:
-            self._note("margin_c", "neither T.Limit nor a slowdown threshold", _SET_MAXIMUM)
-            return None, None
-        return threshold_c - temperature_c, "threshold"
-
-    def _trusts_threshold(self) -> bool:
-        """NVIDIA withdrew the older threshold call from Ada on; an unknown model is not trusted."""
-        architecture = self._number("architecture", pynvml.nvmlDeviceGetArchitecture)
-        return architecture is not None and architecture < pynvml.NVML_DEVICE_ARCH_ADA
-
-    def _throttle_reasons(self) -> str | None:
-        mask = self._ask(
-            "throttle_reasons",
-            pynvml.nvmlDeviceGetCurrentClocksEventReasons,
-            pynvml.nvmlDeviceGetCurrentClocksThrottleReasons,
-        )
-        if mask is None:
-            return None
-        return "|".join(name for bit, name in THROTTLE_BITS.items() if mask & bit) or "none"
-
-
-def _core_c(handle: Any) -> int:
-    return int(pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU))
-
-
-def _core_before_cuda_13_c(handle: Any) -> int:
-    return int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-
-
-def _busy_percent(handle: Any) -> int:
-    return int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-
-
-def _slowdown_threshold_c(handle: Any) -> int:
-    kind = pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
-    return int(pynvml.nvmlDeviceGetTemperatureThreshold(handle, kind))
-
-
-def _fields_of(handle: Any) -> Any:
-    fields = [pynvml.NVML_FI_DEV_MEMORY_TEMP, pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT]
-    return pynvml.nvmlDeviceGetFieldValues(handle, fields)
-
-
-_TEMPERATURE: Final = (_core_c, _core_before_cuda_13_c)
-
-
-def _why(error: Any) -> str:
-    return f"{error} (NVML {error.value})"
-
-
-def _remedy(error: Any) -> str:
-    return _REMEDIES.get(error.value, _ASK_NVIDIA_SMI)

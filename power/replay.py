@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from observability.errors import ThermodriftError
 from power.gate import GpuReading, Survey
 
@@ -28,9 +30,19 @@ COLUMNS = (
     "utilization",
     "throttle_reasons",
 )
-ENERGY = "energy_j"
-"""The column that a trace may have as its last: joules since the driver was loaded."""
-_NO_NUMBERS = frozenset({"elapsed_s", "uuid", "throttle_reasons"})
+OPTIONAL = (
+    "energy_j",
+    "rung",
+    "threshold_c",
+    "clock_mhz",
+    "memory_clock_mhz",
+    "memory_used_bytes",
+    "memory_total_bytes",
+    "power_limit_min_w",
+    "power_limit_max_w",
+)
+"""Columns that a trace may have after those, each once, in any order."""
+_WORDS = frozenset({"uuid", "throttle_reasons", "rung"})
 
 
 class TraceUnreadable(ThermodriftError, OSError):
@@ -83,10 +95,11 @@ class Trace:
 def _readings(path: Path, rows: Iterator[list[str]]) -> Iterator[GpuReading]:
     header = next(rows, None)
     columns = tuple(header or ())
-    if columns not in (COLUMNS, (*COLUMNS, ENERGY)):
+    required, others = columns[: len(COLUMNS)], columns[len(COLUMNS) :]
+    if required != COLUMNS or set(others) - set(OPTIONAL) or len(set(others)) < len(others):
         raise TraceUnreadable(
-            f"the trace {path} must begin with the header {','.join(COLUMNS)}, after which "
-            f"{ENERGY} may follow; came: {','.join(columns) or 'nothing'}"
+            f"the trace {path} must begin with the header {','.join(COLUMNS)}, after which any of "
+            f"{','.join(OPTIONAL)} may follow, each once; came: {','.join(columns) or 'nothing'}"
         )
     for number, cells in enumerate(rows, start=2):
         # Editors like to end a file with an empty line; it says nothing.
@@ -100,14 +113,23 @@ def _reading(where: str, columns: Sequence[str], cells: Sequence[str]) -> GpuRea
             f"{where}: has {len(cells)} cells, must have {len(columns)} ({','.join(columns)})"
         )
     row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
-    numbers = {name: _number(where, name, row[name]) for name in columns if name not in _NO_NUMBERS}
-    elapsed_s = _number(where, "elapsed_s", row["elapsed_s"])
+    elapsed_s = _number(where, "elapsed_s", row.pop("elapsed_s"))
     if elapsed_s is None or not math.isfinite(elapsed_s):
-        raise _bad(where, "elapsed_s", "a finite number of seconds", row["elapsed_s"])
-    if not row["uuid"]:
-        raise _bad(where, "uuid", "the device's name", row["uuid"])
-    reasons = row["throttle_reasons"] or None
-    return GpuReading(uuid=row["uuid"], read_at_s=elapsed_s, throttle_reasons=reasons, **numbers)
+        raise _bad(where, "elapsed_s", "a finite number of seconds", cells[0])
+    told = {
+        name: (cell or None) if name in _WORDS else _number(where, name, cell)
+        for name, cell in row.items()
+    }
+    if told["uuid"] is None:
+        raise _bad(where, "uuid", "the device's name", "")
+    # A blank rung follows from the margin, as in traces that have no such column.
+    if told.get("rung") is None:
+        told.pop("rung", None)
+    try:
+        return GpuReading.model_validate({"read_at_s": elapsed_s, **told})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _bad(where, str(first["loc"][0]), first["msg"], str(first["input"])) from error
 
 
 def _number(where: str, column: str, cell: str) -> float | None:

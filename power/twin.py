@@ -38,6 +38,10 @@ BLANK = 0x7FFFFFF0
 """What NVIDIA's tools write where there is no value."""
 _FIELD_MEMORY_TEMPERATURE, _FIELD_SLOWDOWN = 82, 194
 _SIGNED_INT = 5
+_MEMORY_CLOCK = 2
+_MIG_STEP = 1_000
+"""Between the handles of two devices, where those of their MIG instances lie."""
+_NOT_FOUND = 6
 
 
 class Fault(BaseModel):
@@ -67,7 +71,17 @@ class StandInGpu(BaseModel):
     power_mw: int | None = 120_000
     power_limit_mw: int | None = 700_000
     utilization: int | None = 30
+    power_limit_min_mw: int | None = 200_000
+    power_limit_max_mw: int | None = 700_000
+    clock_mhz: int | None = 1_980
+    memory_clock_mhz: int | None = 2_619
+    memory_used_bytes: int | None = 1_000_000_000
+    memory_total_bytes: int | None = 85_000_000_000
     throttle_mask: int | None = 0
+    mig: tuple[str | None, ...] | None = Field(
+        default=None,
+        description="Names of its MIG instances, None for an empty slot; None: cannot be divided.",
+    )
     energy_mj: int | None = Field(
         default=5_000_000_000, description="The energy counter when the library is loaded."
     )
@@ -112,7 +126,12 @@ class StandInNvml:
             return 0
         if name == "nvmlDeviceGetHandleByIndex_v2":
             return self._hand_out(arguments[0].value, arguments[1])
-        gpu = self._spec.gpus[_index(arguments[0])]
+        index, slot = _index(arguments[0])
+        gpu = self._spec.gpus[index]
+        if slot is not None:
+            return self._answer_instance(gpu, name, arguments[1:], slot)
+        if name == "nvmlDeviceGetMigDeviceHandleByIndex":
+            return self._hand_out_instance(gpu, index, arguments[1].value, arguments[2])
         fault = gpu.faults.get(name, gpu.faults.get("*"))
         return self._answer(gpu, name, arguments[1:], fault)
 
@@ -121,10 +140,20 @@ class StandInNvml:
         code = self._strike(gpu.uuid, gpu.faults.get("nvmlDeviceGetHandleByIndex_v2"), "handle")
         if code is not None:
             return code
-        # A handle is a pointer that nobody looks behind: its address is the index, from 1 on.
-        address = ctypes.c_void_p(index + 1)
-        ctypes.memmove(target, ctypes.byref(address), ctypes.sizeof(address))
-        return 0
+        return _give_handle(target, (index + 1) * _MIG_STEP)
+
+    def _hand_out_instance(self, gpu: StandInGpu, index: int, slot: int, target: Any) -> int:
+        if gpu.mig is None or gpu.mig[slot] is None:
+            return _NOT_FOUND
+        return _give_handle(target, (index + 1) * _MIG_STEP + slot + 1)
+
+    def _answer_instance(
+        self, gpu: StandInGpu, name: str, arguments: tuple[Any, ...], slot: int
+    ) -> int:
+        """An instance has a name; what is measured belongs to its device."""
+        if gpu.mig is None or name != "nvmlDeviceGetUUID":
+            return RETURN_CODES["not_supported"]
+        return _give_text(arguments[0], str(gpu.mig[slot]))
 
     def _answer(
         self, gpu: StandInGpu, name: str, arguments: tuple[Any, ...], fault: Fault | None
@@ -164,8 +193,17 @@ def _out(reference: Any) -> Any:
     return reference._obj
 
 
-def _index(handle: Any) -> int:
-    return (ctypes.cast(handle, ctypes.c_void_p).value or 0) - 1
+def _index(handle: Any) -> tuple[int, int | None]:
+    """The device that a handle stands for, and the slot of its MIG instance."""
+    device, slot = divmod(ctypes.cast(handle, ctypes.c_void_p).value or 0, _MIG_STEP)
+    return device - 1, slot - 1 if slot else None
+
+
+def _give_handle(target: Any, number: int) -> int:
+    """Write a handle: a pointer that nobody looks behind, so a number will do."""
+    address = ctypes.c_void_p(number)
+    ctypes.memmove(target, ctypes.byref(address), ctypes.sizeof(address))
+    return 0
 
 
 def _give(target: Any, attribute: str, value: int | None, odd: int | None) -> int:
@@ -190,6 +228,48 @@ def _give_fields(gpu: StandInGpu, values: Any, odd: int | None) -> int:
         field.valueType = _SIGNED_INT
         field.nvmlReturn = _give(field.value, "siVal", value, odd)
     return 0
+
+
+def _give_pair(
+    targets: tuple[tuple[Any, str], tuple[Any, str]],
+    values: tuple[int | None, int | None],
+    odd: int | None,
+) -> int:
+    codes = [
+        _give(target, attribute, value, odd)
+        for (target, attribute), value in zip(targets, values, strict=True)
+    ]
+    return max(codes)
+
+
+def _give_limits(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
+    return _give_pair(
+        ((_out(to[0]), "value"), (_out(to[1]), "value")),
+        (gpu.power_limit_min_mw, gpu.power_limit_max_mw),
+        odd,
+    )
+
+
+def _give_memory(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
+    memory = _out(to[0])
+    return _give_pair(
+        ((memory, "used"), (memory, "total")),
+        (gpu.memory_used_bytes, gpu.memory_total_bytes),
+        # In 64 bits, what is absurd for a temperature is a common count of bytes.
+        ABSURD**2 if odd == ABSURD else odd,
+    )
+
+
+def _give_clock(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
+    clock = gpu.memory_clock_mhz if to[0].value == _MEMORY_CLOCK else gpu.clock_mhz
+    return _give(_out(to[1]), "value", clock, odd)
+
+
+def _give_mig_mode(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
+    if gpu.mig is None:
+        return RETURN_CODES["not_supported"]
+    enabled = int(bool(gpu.mig))
+    return _give_pair(((_out(to[0]), "value"), (_out(to[1]), "value")), (enabled, enabled), odd)
 
 
 _FILLS: Mapping[str, Callable[[StandInGpu, tuple[Any, ...], int | None], int]] = {
@@ -223,6 +303,13 @@ _FILLS: Mapping[str, Callable[[StandInGpu, tuple[Any, ...], int | None], int]] =
     ),
     "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu, to, odd: _give(
         _out(to[0]), "value", gpu.throttle_mask, odd
+    ),
+    "nvmlDeviceGetPowerManagementLimitConstraints": _give_limits,
+    "nvmlDeviceGetMemoryInfo": _give_memory,
+    "nvmlDeviceGetClockInfo": _give_clock,
+    "nvmlDeviceGetMigMode": _give_mig_mode,
+    "nvmlDeviceGetMaxMigDeviceCount": lambda gpu, to, odd: _give(
+        _out(to[0]), "value", None if gpu.mig is None else len(gpu.mig), odd
     ),
     # In its 64 bits, what is absurd for a temperature is a common count of millijoules.
     "nvmlDeviceGetTotalEnergyConsumption": lambda gpu, to, odd: _give(

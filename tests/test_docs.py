@@ -38,7 +38,10 @@ from observability.errors import BadConfiguration, ThermodriftError, TryAgainLat
 from observability.home_file import HomeFile
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/configuration.md", "docs/operations.md", "docs/history.md")
+PAGES = (
+    *("README.md", "docs/configuration.md", "docs/operations.md", "docs/history.md"),
+    "docs/gate.md",
+)
 MARKDOWN = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
 )

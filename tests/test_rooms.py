@@ -37,7 +37,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "pure": {
         "observability": "drift keeping migrations worth",
-        "power": "energy gate forecast",
+        "power": "device energy forecast gate picture plant policies thermal",
         "models": "cells columns formats intake promotion survey",
     },
     "maths": {
@@ -47,12 +47,12 @@ HOUSE: dict[str, dict[str, str]] = {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
         "observability": "duck home_file home_lock ledger_file ledger_lake ledger_steps"
         " prediction_view spool",
-        "power": "child",
+        "power": "child reader",
         "models": "compaction log_files parquet text text_file",
     },
     "door": {
         "observability": "history reports",
-        "power": "nvml replay",
+        "power": "nvml replay sensors",
         "models": "checkpoint predictions store stream",
     },
     "desk": {
@@ -86,6 +86,7 @@ PART_OF = {
     "observability.prediction_view": "observability.history",
     "observability.spool": "observability.history",
     "power.child": "power.nvml",
+    "power.reader": "power.nvml",
     "models.compaction": "models.predictions",
     "models.log_files": "models.predictions",
     "models.parquet": "models.stream",

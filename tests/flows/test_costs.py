@@ -17,9 +17,18 @@ from observability.history import History
 from power.energy import Energy
 from power.gate import GateLimits, Survey
 from power.nvml import NvmlDoor
+from power.sensors import SensorDoor
 from power.twin import StandIn
 from tests.flows.makers import make_pipeline
-from tests.power.makers import make_gpu, make_reading, make_survey, make_twin, write_trace
+from tests.power.makers import (
+    StandInPsutil,
+    make_gpu,
+    make_reading,
+    make_survey,
+    make_temperature,
+    make_twin,
+    write_trace,
+)
 
 FAILING = """
 from sklearn.dummy import DummyClassifier
@@ -104,9 +113,38 @@ def test_a_live_device_tells_the_joules(tmp_path: Path, machine: Callable[[Stand
         assert fit["energy_source"] in {"counter", "power"}
     assert pytest.approx(sum(fit["joules"] for fit in fits)) == told["fit_joules"]
     assert set(told["energy"].split(", ")) == {fit["energy_source"] for fit in fits}
-    readings = ask(tmp_path, "SELECT energy_j FROM gpu_readings")
+    readings = ask(tmp_path, "SELECT energy_j, rung, source FROM gpu_readings")
     assert readings
     assert all(row["energy_j"] >= 5_000_000 for row in readings)
+    assert {("margin", "nvml")} == {(row["rung"], row["source"]) for row in readings}
+
+
+def test_a_heavy_fit_is_gated_by_the_cpu_where_the_pipeline_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same readings of the CPU, on the rung of its threshold; too hot, nothing is fitted."""
+    for name in ("cool", "hot"):
+        (tmp_path / name).mkdir()
+    sensors = StandInPsutil({"coretemp": [make_temperature(current=45.0)]})
+    monkeypatch.setattr(power_source, "SensorDoor", partial(SensorDoor, tool=sensors))
+    assert run(tmp_path / "cool", gate={"source": "cpu"})["retrains"]
+    readings = ask(tmp_path / "cool", "FROM gpu_readings")
+    assert {("cpu-0", "cpu", "threshold", 55.0)} == {
+        (row["uuid"], row["source"], row["rung"], row["margin_c"]) for row in readings
+    }
+    sensors.chips = {"coretemp": [make_temperature(current=99.0)]}
+    hot = run(tmp_path / "hot", gate={"source": "cpu"})
+    assert (0, True) == (hot["retrains"], hot["deferrals"] > 0)
+
+
+def test_the_history_tells_the_margin_that_the_gate_went_by(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """A device that tells a temperature alone is counted from the configured maximum."""
+    machine(make_twin(make_gpu(tlimit_c=None)))
+    run(tmp_path, gate={"source": "nvml", "max_temperature_c": 85.0})
+    readings = ask(tmp_path, "SELECT DISTINCT rung, margin_c FROM gpu_readings")
+    assert [{"rung": "maximum", "margin_c": 40.0}] == readings
 
 
 def test_a_device_without_power_and_counter_leaves_the_joules_unknown(

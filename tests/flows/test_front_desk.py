@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_does_not_hide_the_other_pipelines(tmp_path: Path) 
 def test_the_doctor_finds_this_installation_well(tmp_path: Path) -> None:
     """Every look has its finding: what, how it is, and what was seen."""
     found = answer(thermodrift("--home", tmp_path, "doctor", "--json"))
-    assert ["Python", "libraries", "home", "key", "history", "spool", "GPU"] == [
+    assert ["Python", "libraries", "home", "key", "history", "spool", "GPU", "CPU"] == [
         each["what"] for each in found
     ]
     assert all(each["state"] in {"well", "note"} and each["told"] for each in found)

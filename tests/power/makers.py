@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from power.gate import GateLimits, GateState, GpuReading, Judged, Survey, judge
@@ -80,3 +81,57 @@ def write_trace(path: Path, *rows: Mapping[str, object], header: str = ",".join(
         lines.append(",".join(str(cell) for cell in (cells | dict(row)).values()))
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def make_temperature(
+    label: str = "Package id 0",
+    current: float = 45.0,
+    high: float | None = 100.0,
+    critical: float | None = None,
+) -> SimpleNamespace:
+    """One sensor as psutil tells it; it tells each threshold as the other where one is missing."""
+    return SimpleNamespace(
+        label=label,
+        current=current,
+        high=critical if high is None else high,
+        critical=high if critical is None else critical,
+    )
+
+
+class StandInPsutil:
+    """What the sensors' door asks of psutil; an exception in place of an answer is raised."""
+
+    def __init__(
+        self,
+        chips: Mapping[str, Sequence[Any]] | Exception,
+        *,
+        busy_percent: float | Exception = 30.0,
+        clock_mhz: float | Exception | None = 2_600.0,
+        memory: tuple[int, int] | Exception = (64_000, 48_000),
+    ) -> None:
+        self.chips = chips
+        self._busy_percent, self._clock_mhz, self._memory = busy_percent, clock_mhz, memory
+
+    def sensors_temperatures(self) -> Any:
+        """By chip its sensors."""
+        return _answer(self.chips)
+
+    def cpu_percent(self, interval: None) -> Any:
+        """Busy share since the last call."""
+        return _answer(self._busy_percent)
+
+    def cpu_freq(self) -> Any:
+        """The clock, or None where it is not told."""
+        clock_mhz = _answer(self._clock_mhz)
+        return None if clock_mhz is None else SimpleNamespace(current=clock_mhz)
+
+    def virtual_memory(self) -> Any:
+        """What there is, and what is free."""
+        total, available = _answer(self._memory)
+        return SimpleNamespace(total=total, available=available)
+
+
+def _answer(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -40,15 +40,15 @@ def clock() -> Clock:
 
 
 @contextmanager
-def watched(program: str, clock: Clock, **bounds: float) -> Iterator[Watched[str]]:
+def watched(program: str, clock: Clock) -> Iterator[Watched[str]]:
     """A watched Python program that says 'hello' when it is well."""
-    bounds = {"hang_s": 10.0, "start_s": 30.0} | bounds
     one = Watched(
         [sys.executable, "-c", program],
         lambda line: line if line in {"hello", "poorly"} else None,
         lambda message: message == "hello",
         clock=clock,
-        **bounds,
+        hang_s=10.0,
+        start_s=30.0,
     )
     try:
         yield one

@@ -18,8 +18,17 @@ from power import desk
 from power.gate import GateLimits, Survey
 from power.nvml import NvmlDoor
 from power.replay import Trace, TraceUnreadable
+from power.sensors import SensorDoor
 from power.twin import StandIn
-from tests.power.makers import make_gpu, make_reading, make_survey, make_twin, write_trace
+from tests.power.makers import (
+    StandInPsutil,
+    make_gpu,
+    make_reading,
+    make_survey,
+    make_temperature,
+    make_twin,
+    write_trace,
+)
 
 
 def run(app: Any, *arguments: object) -> Result:
@@ -45,11 +54,25 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
     """Put a stand-in into this machine."""
 
     def be(twin: StandIn) -> None:
-        def door(visible: str | None, first_answer_s: float = 10.0) -> NvmlDoor:
-            return NvmlDoor(visible=visible, twin=twin, poll_s=0.02, first_answer_s=first_answer_s)
+        def door(visible: str | None) -> NvmlDoor:
+            return NvmlDoor(visible=visible, twin=twin, poll_s=0.02, first_answer_s=10.0)
 
         monkeypatch.setattr("power.nvml.NvmlDoor", door)
 
+    return be
+
+
+@pytest.fixture(autouse=True)
+def cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put stand-in sensors into this machine; at first it has none."""
+
+    def be(**chips: list[Any]) -> None:
+        def door() -> SensorDoor:
+            return SensorDoor(tool=StandInPsutil(chips), powercap=Path("nowhere"), poll_s=0.02)
+
+        monkeypatch.setattr("power.sensors.SensorDoor", door)
+
+    be()
     return be
 
 
@@ -221,7 +244,7 @@ def test_ctrl_c_ends_watching_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt is how one stops watching: no error, and the door is closed."""
     closed = []
 
-    def looks(visible: str | None) -> Generator[tuple[Survey, float]]:
+    def looks(source: str, visible: str | None) -> Generator[tuple[Survey, float]]:
         try:
             yield make_survey(make_reading()), 0.0
             raise KeyboardInterrupt
@@ -248,13 +271,61 @@ def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[StandIn], N
     result = run(desk.gpu_app, "probe", "--json")
     answer = json.loads(result.stdout)
     assert (0, "present") == (result.exit_code, answer["driver"])
-    assert ["margin", "threshold", "configured maximum", "unknown"] == [
+    assert ["margin", "threshold", "maximum", "unknown"] == [
         device["stands_on"] for device in answer["devices"]
     ]
     assert {"what", "why", "remedy"} == set(answer["devices"][2]["missing"][0])
     for_people = run(desk.gpu_app, "probe").stdout
-    assert "configured maximum" in for_people
+    for told in (
+        "margin: 42 °C to where it slows down, at its own T.Limit of -2 °C",
+        "threshold: 47 °C to where it slows down, at its own 92 °C",
+        "maximum, once max_temperature_c is set in [gate]",
+        "stands on  unknown",
+        "core 45 °C, memory 50 °C, 120.0 W, limit 700 W, busy 30 %, 1980 MHz",
+    ):
+        assert told in for_people
     assert "what to do" in for_people
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({}, "power limit 200 to 700 W, not by this process: run it as root"),
+        ({"power_limit_min_mw": None}, "nothing: it tells no range of power limits"),
+    ],
+)
+def test_probe_tells_what_may_be_controlled(
+    machine: Callable[[StandIn], None],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: dict[str, Any],
+    told: str,
+) -> None:
+    """The range that the device takes, and whether this process has the privilege."""
+    machine(make_twin(make_gpu(mig=("MIG-1",), **overrides)))
+    (device,) = json.loads(run(desk.gpu_app, "probe", "--json").stdout)["devices"]
+    if device["may_set_limit"]:
+        told = told.partition(",")[0]
+    assert device["control"].startswith(told)
+    for_people = run(desk.gpu_app, "probe").stdout
+    assert f"controls   {told}" in for_people
+    assert "MIG-1; their heat is the whole device's" in for_people
+
+
+def test_probe_counts_what_could_not_be(machine: Callable[[StandIn], None]) -> None:
+    """Sentinels are unknown, with the number of them."""
+    machine(make_twin(make_gpu(faults={"nvmlDeviceGetPowerUsage": "blank"})))
+    (device,) = json.loads(run(desk.gpu_app, "probe", "--json").stdout)["devices"]
+    assert (1, None) == (device["discarded"], device["power_w"])
+    assert "discarded  1 values that could not be" in run(desk.gpu_app, "probe").stdout
+
+
+def test_probe_tells_of_a_device_that_cannot_be_read(machine: Callable[[StandIn], None]) -> None:
+    """It stands beside the others, with the reason and the remedy."""
+    machine(make_twin(make_gpu("GPU-a", faults={"nvmlDeviceGetPowerUsage": "lost"}), make_gpu("B")))
+    lost, well = json.loads(run(desk.gpu_app, "probe", "--json").stdout)["devices"]
+    assert ("unknown", "margin") == (lost["stands_on"], well["stands_on"])
+    assert "GPU is lost" in lost["unreadable"]
+    assert "reset the device, or reboot the machine" in run(desk.gpu_app, "probe").stdout
 
 
 def test_probe_of_a_healthy_machine_lists_nothing_missing(
@@ -273,10 +344,112 @@ def test_probe_without_a_driver_says_so_plainly(machine: Callable[[StandIn], Non
     """No GPU is an answer and no failure, and says how the gate takes it."""
     machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
     result = run(desk.gpu_app, "probe")
-    assert (0, True) == (result.exit_code, "driver absent" in result.stdout)
+    assert (0, True) == (result.exit_code, "GPU driver absent" in result.stdout)
+    assert "CPU driver absent: psutil shows no sensor" in result.stdout
     assert "no_driver in [gate]" in result.stdout
     answer = json.loads(run(desk.gpu_app, "probe", "--json").stdout)
     assert ("absent", []) == (answer["driver"], answer["devices"])
+    assert ("absent", []) == (answer["cpu"]["driver"], answer["cpu"]["devices"])
+
+
+def test_the_cpu_is_probed_shown_and_watched(
+    machine: Callable[[StandIn], None], cpu: Callable[..., None]
+) -> None:
+    """The same commands over the CPU's own sensors, against the chip's own threshold."""
+    machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
+    cpu(coretemp=[make_temperature("Package id 0", 45.0, 100.0)])
+    (device,) = json.loads(run(desk.gpu_app, "probe", "--json").stdout)["cpu"]["devices"]
+    assert ("cpu-0", "threshold", 55.0) == (
+        device["uuid"],
+        device["stands_on"],
+        device["margin_c"],
+    )
+    shown = run(desk.gate_app, "show", "--source", "cpu", "--good-readings", 2)
+    assert 0 == shown.exit_code
+    assert "its margin is 55.0 °C to its own threshold of 100 °C" in shown.stdout
+    watched = run(desk.gate_app, "watch", "--source", "cpu", "--count", 1)
+    assert "cpu-0 is open" in watched.stdout
+    cpu(coretemp=[make_temperature("Package id 0", 91.0, 100.0)])
+    assert 75 == run(desk.gate_app, "show", "--source", "cpu").exit_code
+
+
+def test_a_cpu_without_sensors_follows_the_knob() -> None:
+    """Nothing to read is said, and no_driver decides."""
+    assert "no CPU sensor" in run(desk.gate_app, "show", "--source", "cpu").stdout
+    waits = run(desk.gate_app, "show", "--source", "cpu", "--no-driver", "wait")
+    assert 75 == waits.exit_code
+
+
+def test_a_gate_that_is_off_is_open() -> None:
+    """And there is one look to be had at it."""
+    assert 0 == run(desk.gate_app, "show", "--source", "off").exit_code
+    assert "the gate is off" in run(desk.gate_app, "watch", "--source", "off").stdout
+
+
+def test_show_waits_for_enough_readings_of_each_device(machine: Callable[[StandIn], None]) -> None:
+    """With several devices each look may tell of one alone; a lost one is not waited for."""
+    hot = {"tlimit_c": 1}
+    machine(
+        make_twin(
+            make_gpu("GPU-a", **hot),
+            make_gpu("GPU-b", **hot),
+            make_gpu("GPU-c", faults={"nvmlDeviceGetPowerUsage": "lost"}),
+            make_gpu("GPU-d"),
+        )
+    )
+    assert 0 == run(desk.gate_app, "show", "--good-readings", 4).exit_code
+    assert 75 == run(desk.gate_app, "show", "--good-readings", 2, "--uuid", "GPU-a").exit_code
+
+
+def lines_of(result: Result) -> list[dict[str, Any]]:
+    """The JSON documents that a command printed, one per line."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_watch_prints_one_json_document_per_reading(trace: Path) -> None:
+    """Each on its line, with what the gate says of the device, why, and the reading."""
+    watched = run(desk.gate_app, "watch", "--trace", trace, "--every-s", 0, "--json")
+    lines = lines_of(watched)
+    assert [True, True, False, False, True] == [line["open"] for line in lines]
+    assert [30.0, 15.0, 5.0, 15.0, 25.0] == [line["reading"]["margin_c"] for line in lines]
+    assert {"margin"} == {line["reading"]["rung"] for line in lines}
+    assert all(line["gate_open"] is line["open"] and line["because"] for line in lines)
+
+
+def test_watch_says_each_reading_once(machine: Callable[[StandIn], None]) -> None:
+    """However many devices there are, and however often it looks."""
+    machine(make_twin(make_gpu("GPU-a"), make_gpu("GPU-b")))
+    lines = lines_of(run(desk.gate_app, "watch", "--json", "--count", 6))
+    moments = [(line["uuid"], line["reading"]["read_at_s"]) for line in lines]
+    assert sorted(set(moments)) == sorted(moments)
+    assert {"GPU-a", "GPU-b"} == {uuid for uuid, _ in moments}
+
+
+def test_watch_says_once_that_there_is_nothing_to_read(
+    machine: Callable[[StandIn], None],
+) -> None:
+    """A line without a reading, and no second one that says the same."""
+    machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
+    (line,) = lines_of(run(desk.gate_app, "watch", "--json", "--count", 2))
+    assert (True, None, None) == (line["gate_open"], line["uuid"], line["reading"])
+    assert "no GPU driver" in line["because"]
+
+
+def test_watch_ends_after_its_time(machine: Callable[[StandIn], None]) -> None:
+    """--for ends it with the look that comes after so many seconds."""
+    machine(make_twin())
+    result = run(desk.gate_app, "watch", "--for", 0.0, "--json")
+    assert (0, 1) == (result.exit_code, len(lines_of(result)))
+
+
+def test_the_options_are_the_knobs_of_the_gate() -> None:
+    """What they mean is said once, in GateLimits."""
+    for command in ("show", "watch"):
+        told = " ".join(run(desk.gate_app, command, "--help").stdout.split())
+        for name in ("--source", "--pause-margin-c", "--max-temperature-c", "--uuid"):
+            assert name in told
+    bad = CliRunner().invoke(desk.gate_app, ["show", "--source", "moon"])
+    assert (2, True) == (bad.exit_code, "'moon' is not one of" in bad.stderr)
 
 
 def test_the_desk_loads_no_slow_library() -> None:

@@ -49,6 +49,13 @@ def test_devices_add_up_and_a_new_one_does_not_count() -> None:
     assert (500.0, "counter") == energy.used(two, three, 10.0, uuid="GPU-b")[:2]
 
 
+def test_a_mig_instance_is_billed_its_whole_device() -> None:
+    """It has no counter of its own."""
+    told = {"mig": ("MIG-1",)}
+    assert 3_000.0 == energy.used(before(**told), after(**told), 10.0, uuid="MIG-1").joules
+    assert energy.used(before(**told), after(**told), 10.0, uuid="MIG-2").joules is None
+
+
 def test_the_last_reading_of_a_device_is_the_one_that_counts() -> None:
     """A survey may hold several of one device, in the order they were taken."""
     twice = make_survey(*before(energy_j=1.0).readings, *before(read_at_s=2.0).readings)

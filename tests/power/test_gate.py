@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from power import gate
-from power.gate import DeviceState, GateLimits, GateState
+from power.gate import DeviceState, GateLimits, GateState, GpuReading
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, judge_one, make_reading, make_survey
 
 OPEN = judge_one(make_reading(read_at_s=-1.0)).state
@@ -115,20 +115,130 @@ def test_an_unknown_margin_closes() -> None:
     assert decision.facts["margin_c"] is None
 
 
-def test_a_configured_maximum_stands_in_for_an_unknown_margin_only() -> None:
-    """The device's own margin comes first; then the maximum minus the temperature."""
+@pytest.mark.parametrize(
+    ("reading", "margin_c", "rung", "told"),
+    [
+        ({"margin_c": 30, "temperature_c": 79}, 30.0, "margin", "its margin is 30.0 °C,"),
+        (
+            {"margin_c": 30, "rung": "threshold", "threshold_c": 92},
+            30.0,
+            "threshold",
+            "its margin is 30.0 °C to its own threshold of 92 °C,",
+        ),
+        ({"margin_c": 30, "rung": "threshold"}, 30.0, "threshold", "its margin is 30.0 °C,"),
+        (
+            {"margin_c": None, "temperature_c": 60},
+            20.0,
+            "maximum",
+            "its margin is 20.0 °C to max_temperature_c = 80,",
+        ),
+        ({"margin_c": None, "temperature_c": None}, None, "unknown", "it tells no margin"),
+    ],
+)
+def test_each_rung_of_the_ladder_is_told(
+    reading: dict[str, Any], margin_c: float | None, rung: str, told: str
+) -> None:
+    """The highest rung that the device offers is gone by, and stands in facts and reason."""
+    read = make_reading(**reading)
+    decision = judge_one(read, max_temperature_c=80.0).decision
+    assert (rung, margin_c) == (decision.facts["rung"], decision.facts["margin_c"])
+    assert (margin_c is not None, True) == (decision.yes, told in decision.because)
+    standing = gate.standing(read, GateLimits(max_temperature_c=80.0))
+    assert (rung, margin_c) == (standing.rung, standing.margin_c)
+
+
+def test_a_reading_without_a_word_on_its_rung_stands_on_its_margin() -> None:
+    """What older traces and checkpoints say: the margin they tell is the device's own."""
+    assert "margin" == make_reading().rung
+    assert "unknown" == make_reading(margin_c=None).rung
+    assert "margin" == gate.margin(make_reading(rung="unknown"), GateLimits())[1]
+
+
+def test_a_configured_maximum_never_overrules_the_device() -> None:
+    """79 of at most 80 degrees, and a margin of its own: the margin counts."""
     knobs: dict[str, Any] = {"max_temperature_c": 80.0}
-    told = judge_one(make_reading(margin_c=COOL_C, temperature_c=79), **knobs).decision
-    untold = judge_one(make_reading(margin_c=None, temperature_c=75), **knobs).decision
-    cool = judge_one(make_reading(margin_c=None, temperature_c=60), **knobs).decision
-    nothing = judge_one(make_reading(margin_c=None, temperature_c=None), **knobs).decision
-    assert (True, False, True, False) == (told.yes, untold.yes, cool.yes, nothing.yes)
-    assert ("device", "configured maximum") == (
-        told.facts["margin_from"],
-        untold.facts["margin_from"],
+    assert judge_one(make_reading(margin_c=COOL_C, temperature_c=79), **knobs).decision.yes
+    assert not judge_one(make_reading(margin_c=None, temperature_c=75), **knobs).decision.yes
+
+
+def test_a_device_that_cannot_be_read_is_closed_at_once_and_alone() -> None:
+    """Its reason and the age of its last good reading are told; the neighbour stays open."""
+    both = make_survey(make_reading(), make_reading(uuid="GPU-b"))
+    state = gate.judge(both, GateState(), GateLimits(), 0.0).state
+    silent = {"uuid": "GPU-b", "read_at_s": 5.0, "margin_c": None, "unreadable": "it hung"}
+    blank = GpuReading.model_validate(silent)
+    told = make_survey(make_reading(read_at_s=5.0), blank)
+    judged = gate.judge(told, state, GateLimits(), 5.0)
+    assert judged.decision.yes
+    lost = judged.state.device("GPU-b")
+    assert not lost.open
+    expected = "it cannot be read (it hung); its last good reading was 5.0 s old then"
+    assert expected == lost.why
+    # However long it lasts, the reason is told and not only an age.
+    alone = gate.judge(make_survey(), judged.state, GateLimits(uuid="GPU-b"), 500.0).decision
+    assert expected in alone.because
+    assert ("it hung", 500.0) == (alone.facts["unreadable"], alone.facts["good_age_s"])
+
+
+def test_a_device_that_never_could_be_read_says_so() -> None:
+    """There is no good reading to be old."""
+    silent = GpuReading(uuid="GPU-a", read_at_s=0.0, unreadable="it hung")
+    assert "no good reading of it is known" in judge_one(silent).decision.because
+
+
+def test_what_cannot_be_is_counted_per_device() -> None:
+    """Sentinels that the door met, absurdities and jumps add up; the same reading counts once."""
+    state = GateState()
+    odd = (
+        make_reading(read_at_s=0.0, discarded=2),
+        make_reading(read_at_s=1.0, temperature_c=644_245_923.0, power_w=-2.0),
+        make_reading(read_at_s=2.0, margin_c=-90.0),
+        make_reading(read_at_s=3.0, margin_c=190.0),
     )
-    assert 5.0 == untold.facts["margin_c"]
-    assert "to max_temperature_c = 80" in untold.because
+    counts = []
+    for reading in (*odd, odd[-1]):
+        decision, state = judge_one(reading, state, max_jump_c_per_s=20.0)
+        counts.append(decision.facts["discarded"])
+    assert [2, 4, 5, 6, 6] == counts
+    assert 0 == state.device("GPU-b").discarded
+
+
+@given(st.integers(0, 5), st.sampled_from(sorted(gate.PLAUSIBLE)), st.floats())
+def test_a_number_is_plausible_or_it_is_counted_and_closes(
+    discarded: int, name: str, value: float
+) -> None:
+    """For every number a device may tell: never open on what cannot be, and never uncounted."""
+    least, most = gate.PLAUSIBLE[name]
+    decision = judge_one(make_reading(discarded=discarded, **{name: value})).decision
+    possible = least <= value <= most
+    assert discarded + (not possible) == decision.facts["discarded"]
+    assert possible or not decision.yes
+
+
+def test_a_mig_instance_stands_for_its_whole_device() -> None:
+    """It has no sensors: named in [gate] uuid, it is its device that counts."""
+    reading = make_reading(mig=("MIG-1", "MIG-2"))
+    decision = judge_one(reading, uuid="MIG-2").decision
+    assert decision.yes
+    assert "GPU-a, whose heat is that of the MIG instance MIG-2, is open" in decision.because
+    assert not judge_one(reading, uuid="MIG-3").decision.yes
+
+
+def test_a_memory_from_an_earlier_version_is_taken_as_it_is() -> None:
+    """A checkpoint that lacks newer fields has their defaults, and is judged."""
+    state = judge_one(make_reading()).state
+    (device,) = state.devices
+    latest = device.latest
+    assert latest is not None
+    for value, newer in ((device, "discarded"), (latest, "rung"), (latest, "clock_mhz")):
+        del value.__dict__[newer]
+    restored = pickle.loads(pickle.dumps(state))
+    assert ("margin", None, 0) == (
+        restored.devices[0].latest.rung,
+        restored.devices[0].latest.clock_mhz,
+        restored.devices[0].discarded,
+    )
+    assert judge_one(make_reading(read_at_s=1.0), restored).decision.yes
 
 
 @pytest.mark.parametrize(

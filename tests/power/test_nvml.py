@@ -6,14 +6,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from power import gate, nvml
+from power import gate, reader
+from power.device import Device
 from power.gate import GateLimits, GateState, Survey
-from power.nvml import Device, NvmlDoor, Sweep, is_visible
+from power.nvml import Listed, NvmlDoor, shown_devices
+from power.reader import Asking, Report
 from power.twin import Fault, FaultKind, StandIn, StandInNvml
 from tests.power.makers import make_fault, make_gpu, make_twin
 
@@ -23,28 +28,42 @@ TLIMIT = "nvmlDeviceGetMarginTemperature"
 FIELDS = "nvmlDeviceGetFieldValues"
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 COUNT = "nvmlDeviceGetCount_v2"
+HANDLE = "nvmlDeviceGetHandleByIndex_v2"
+POWER = "nvmlDeviceGetPowerUsage"
+LIMITS = "nvmlDeviceGetPowerManagementLimitConstraints"
+MEMORY = "nvmlDeviceGetMemoryInfo"
+NUMBERS = {
+    *("temperature_c", "memory_temperature_c", "margin_c", "power_w", "power_limit_w"),
+    *("power_limit_min_w", "power_limit_max_w", "utilization", "clock_mhz", "memory_clock_mhz"),
+    *("memory_used_bytes", "memory_total_bytes", "throttle_reasons", "energy_j"),
+}
+"""What a device tells, or says why it does not."""
+MEMORY_NAMES = ("memory_used_bytes", "memory_total_bytes")
 
 
 @pytest.fixture
-def sweeps(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Rounds over a stand-in library, through the real binding, in this process."""
+def reports(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What is said of a stand-in library's device, through the real binding, in this process."""
 
-    def over(twin: StandIn, visible: str | None = None) -> Iterator[Sweep]:
+    def over(twin: StandIn, index: int = 0) -> Iterator[Report]:
         monkeypatch.setattr("pynvml.nvmlLib", StandInNvml(twin))
         monkeypatch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
-        return nvml.sweeps(visible)
+        return reader.reports(index, Asking(BOUND_S))
 
     return over
 
 
+def devices_in(rounds: Iterator[Report]) -> Iterator[Device]:
+    """The device as each round read it."""
+    return (report.device for report in rounds if report.device is not None)
+
+
 @pytest.fixture
-def read(sweeps: Any) -> Any:
+def read(reports: Any) -> Any:
     """The one device of a stand-in library with that device."""
 
     def device(**overrides: Any) -> Device:
-        (found,) = next(sweeps(make_twin(make_gpu(**overrides)))).devices
-        assert isinstance(found, Device)
-        return found
+        return next(devices_in(reports(make_twin(make_gpu(**overrides)))))
 
     return device
 
@@ -64,13 +83,24 @@ def test_a_healthy_device_tells_everything(read: Any) -> None:
         "temperature_c": 45.0,
         "memory_temperature_c": 50.0,
         "margin_c": 42.0,
+        "slowdown_offset_c": -2.0,
+        "threshold_c": None,
         "power_w": 120.0,
         "power_limit_w": 700.0,
+        "power_limit_min_w": 200.0,
+        "power_limit_max_w": 700.0,
         "utilization": 30.0,
+        "clock_mhz": 1980.0,
+        "memory_clock_mhz": 2619.0,
+        "memory_used_bytes": 1_000_000_000,
+        "memory_total_bytes": 85_000_000_000,
         "throttle_reasons": "sw_power_cap|sw_thermal_slowdown",
+        "discarded": 0,
+        "unreadable": None,
+        "mig": (),
         "missing": (),
     }
-    assert expected == device.model_dump(exclude={"read_s_ago", "energy_j"})
+    assert expected == device.model_dump(exclude={"read_s_ago", "energy_j", "may_set_limit"})
     assert 0 <= device.read_s_ago < BOUND_S
     # The counter goes on while the test does.
     assert device.energy_j is not None
@@ -95,7 +125,7 @@ def test_a_margin_may_be_negative(read: Any) -> None:
 def test_an_older_device_stands_on_its_slowdown_threshold(read: Any) -> None:
     """Without T.Limit (A100), the threshold minus the temperature is the margin."""
     device = read(tlimit_c=None, slowdown_tlimit_c=None, slowdown_c=92, architecture=7)
-    assert ("threshold", 47.0) == (device.rung, device.margin_c)
+    assert ("threshold", 47.0, 92.0) == (device.rung, device.margin_c, device.threshold_c)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +136,7 @@ def test_an_older_device_stands_on_its_slowdown_threshold(read: Any) -> None:
         {"architecture": 7, "slowdown_c": 92, "temperature_c": None},
         {"slowdown_c": 92, "faults": {"nvmlDeviceGetArchitecture": "unknown"}},
         {"architecture": 0xFFFFFFFF, "slowdown_c": 92},
+        {"architecture": 7, "slowdown_c": 644_245_923},
     ],
 )
 def test_a_threshold_that_cannot_be_trusted_leaves_the_margin_unknown(
@@ -113,7 +144,7 @@ def test_a_threshold_that_cannot_be_trusted_leaves_the_margin_unknown(
 ) -> None:
     """From Ada on, on an unknown model, or without a temperature, there is no margin."""
     device = read(tlimit_c=None, **overrides)
-    assert (None, None) == (device.rung, device.margin_c)
+    assert ("unknown", None) == (device.rung, device.margin_c)
     assert "max_temperature_c" in missing_of(device)["margin_c"]
 
 
@@ -127,6 +158,7 @@ def test_a_threshold_that_cannot_be_trusted_leaves_the_margin_unknown(
         ("nvmlDeviceGetCurrentClocksEventReasons", "throttle_reasons"),
         (ENERGY, "energy_j"),
         ("nvmlDeviceGetName", "name"),
+        ("nvmlDeviceGetClockInfo", "clock_mhz"),
     ],
 )
 def test_one_refused_answer_is_unknown_and_the_others_stand(
@@ -139,11 +171,42 @@ def test_one_refused_answer_is_unknown_and_the_others_stand(
     assert 42.0 == device.margin_c
 
 
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [(LIMITS, ("power_limit_min_w", "power_limit_max_w")), (MEMORY, MEMORY_NAMES)],
+)
+@pytest.mark.parametrize("fault", ["no_permission", "blank", "absurd"])
+def test_a_pair_that_is_refused_or_cannot_be_is_unknown(
+    read: Any, function: str, names: tuple[str, str], fault: FaultKind
+) -> None:
+    """Two numbers of one answer: both None; what could not be is counted, a refusal is not."""
+    device = read(faults={function: fault})
+    assert {None} == {getattr(device, name) for name in names}
+    assert (0 if fault == "no_permission" else 2) == device.discarded
+    assert set(names) <= set(", ".join(missing_of(device)).split(", "))
+    # None of this says anything of heat.
+    assert judged(Survey(driver="present", because="", readings=(device.reading(0.0),)))
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [("nvmlDeviceGetClockInfo", "clock_mhz"), (FIELDS, "slowdown_offset_c")],
+)
+def test_an_absurd_clock_or_offset_is_unknown_and_counted(
+    read: Any, function: str, what: str
+) -> None:
+    """What the gate does not judge is judged where it is read."""
+    device = read(faults={function: "absurd"})
+    assert getattr(device, what) is None
+    assert "see whether nvidia-smi can read it" == missing_of(device)[what]
+    assert 0 < device.discarded
+
+
 def test_refused_fields_are_unknown(read: Any) -> None:
     """Both temperatures that come as fields are unknown, and T.Limit itself is the margin."""
     device = read(faults={FIELDS: "unknown"})
     assert (None, 40.0) == (device.memory_temperature_c, device.margin_c)
-    assert "memory_temperature_c, slowdown_tlimit_c" in missing_of(device)
+    assert "memory_temperature_c, slowdown_offset_c" in missing_of(device)
 
 
 def test_a_device_without_memory_temperature_says_so(read: Any) -> None:
@@ -161,21 +224,52 @@ def test_a_device_without_memory_temperature_says_so(read: Any) -> None:
     ],
 )
 def test_an_older_driver_is_asked_the_older_way(
-    sweeps: Any, newer: str, what: str, value: object
+    reports: Any, newer: str, what: str, value: object
 ) -> None:
     """Where the newer function is missing, the older one answers."""
-    (device,) = next(sweeps(make_twin(**{newer: make_fault("missing")}))).devices
+    device = next(devices_in(reports(make_twin(**{newer: make_fault("missing")}))))
     assert value == getattr(device, what)
 
 
 def test_a_blank_is_unknown_and_an_absurdity_is_handed_on(read: Any) -> None:
-    """A sentinel stands for no value; nonsense is for the gate to judge."""
+    """A sentinel stands for no value and is counted; nonsense is for the gate to judge."""
     blank = read(faults={TLIMIT: "blank", "nvmlDeviceGetPowerUsage": "blank"})
     assert (None, None) == (blank.margin_c, blank.power_w)
     assert {"tlimit_c", "power_w", "margin_c"} == set(missing_of(blank))
+    assert 2 == blank.discarded
     absurd = read(faults={"nvmlDeviceGetTemperatureV": "absurd"})
     assert 644_245_923.0 == absurd.temperature_c
     assert not judged(Survey(driver="present", because="", readings=(absurd.reading(0.0),)))
+
+
+ANY_INT = st.integers(-(2**31), 2**32 - 1)
+
+
+@given(
+    temperature_c=ANY_INT,
+    tlimit_c=st.none() | ANY_INT,
+    slowdown_tlimit_c=st.none() | ANY_INT,
+    slowdown_c=st.none() | ANY_INT,
+    architecture=st.sampled_from([7, 9]),
+    power_mw=ANY_INT,
+    clock_mhz=ANY_INT,
+    power_limit_max_mw=ANY_INT,
+)
+def test_whatever_a_driver_answers_an_open_gate_has_plausible_numbers(**told: Any) -> None:
+    """Any 32 bits anywhere: each number is unknown, or the gate judges it, and never lets it go."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pynvml.nvmlLib", StandInNvml(make_twin(make_gpu(**told))))
+        patch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
+        device = next(devices_in(reader.reports(0, Asking(BOUND_S))))
+    assert device.clock_mhz is None or 0 <= device.clock_mhz <= 100_000
+    assert device.power_limit_max_w is None or 0 <= device.power_limit_max_w <= 20_000
+    assert device.threshold_c is None or 20 <= device.threshold_c <= 150
+    reading = device.reading(0.0)
+    if judged(Survey(driver="present", because="", readings=(reading,))):
+        assert reading.margin_c is not None
+        for name, (least, most) in gate.PLAUSIBLE.items():
+            value = getattr(reading, name)
+            assert value is None or least <= value <= most
 
 
 def test_all_bits_set_is_a_blank_too(read: Any) -> None:
@@ -184,14 +278,14 @@ def test_all_bits_set_is_a_blank_too(read: Any) -> None:
 
 
 def test_the_energy_counter_grows_by_power_and_time(
-    sweeps: Any, monkeypatch: pytest.MonkeyPatch
+    reports: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Millijoules become joules: at 120 W, ten seconds add 1,200 of them."""
-    rounds, now_s = sweeps(make_twin()), 0.0
+    rounds, now_s = devices_in(reports(make_twin())), 0.0
     monkeypatch.setattr("pynvml.nvmlLib", StandInNvml(make_twin(), clock=lambda: now_s))
-    (before,) = next(rounds).devices
+    before = next(rounds)
     now_s = 10.0
-    (after,) = next(rounds).devices
+    after = next(rounds)
     assert (5_000_000.0, 5_001_200.0) == (before.energy_j, after.energy_j)
     assert 5_001_200.0 == after.reading(0.0).energy_j
 
@@ -217,47 +311,53 @@ def test_an_energy_that_is_not_told_is_unknown_and_keeps_no_job_waiting(
     assert judged(Survey(driver="present", because="", readings=(device.reading(0.0),)))
 
 
-def judged(survey: Survey, now_s: float = 0.0) -> bool:
+def judged(survey: Survey, now_s: float = 0.0, uuid: str | None = None) -> bool:
     """What a fresh gate says."""
-    return gate.judge(survey, GateState(), GateLimits(), now_s).decision.yes
+    return gate.judge(survey, GateState(), GateLimits(uuid=uuid), now_s).decision.yes
 
 
-def test_a_lost_device_does_not_hide_the_others(sweeps: Any) -> None:
-    """One GPU off the bus: it is told as unknown, its neighbour as healthy."""
-    twin = make_twin(
-        make_gpu("GPU-a", faults={"nvmlDeviceGetHandleByIndex_v2": "lost"}),
-        make_gpu("GPU-b", faults={"nvmlDeviceGetPowerUsage": "lost"}),
-        make_gpu("GPU-c"),
-    )
-    sweep = next(sweeps(twin))
-    assert "present" == sweep.driver
-    assert "device 0 does not answer: GPU is lost" in sweep.because
-    assert {"GPU-b": None, "GPU-c": 42.0} == {each.uuid: each.margin_c for each in sweep.devices}
-    assert ["device"] == [each.what for each in sweep.devices[0].missing]
+def test_what_is_found_is_told_as_soon_as_it_is_known(reports: Any) -> None:
+    """How many, then its name, then its numbers: one that hangs is missed by its name."""
+    rounds = reports(make_twin(make_gpu("GPU-a"), make_gpu("GPU-b", mig=("MIG-1",))), 1)
+    first, second, third = next(rounds), next(rounds), next(rounds)
+    assert (2, None, None) == (first.count, first.uuid, first.device)
+    assert ("GPU-b", ("MIG-1",), None) == (second.uuid, second.mig, second.device)
+    assert (True, "GPU-b") == (third.is_well, third.device.uuid)
 
 
-def test_a_device_that_is_lost_later_is_told_as_unknown(sweeps: Any) -> None:
-    """It closes at the next round, long before its last reading would be too old."""
-    lost_later = Fault(kind="lost", after=1)
-    twin = make_twin(
-        make_gpu("GPU-a", faults={"nvmlDeviceGetHandleByIndex_v2": lost_later}), make_gpu("GPU-b")
-    )
-    rounds = sweeps(twin)
-    before, after = next(rounds), next(rounds)
-    assert [42.0, 42.0] == [each.margin_c for each in before.devices]
-    assert {"GPU-a": None, "GPU-b": 42.0} == {each.uuid: each.margin_c for each in after.devices}
+@pytest.mark.parametrize(
+    ("mig", "expected"),
+    [(None, ()), ((), ()), (("MIG-1", None, "MIG-2"), ("MIG-1", "MIG-2"))],
+)
+def test_mig_instances_are_told_with_their_device(
+    read: Any, mig: tuple[str | None, ...] | None, expected: tuple[str, ...]
+) -> None:
+    """They have no sensors: the readings are the whole device's, and name what lies on it."""
+    device = read(mig=mig)
+    assert (expected, 42.0) == (device.mig, device.margin_c)
+    assert expected == device.reading(0.0).mig
 
 
-def test_when_every_device_is_lost_the_driver_is_unreadable(sweeps: Any) -> None:
-    """Nothing that answers is not the same as nothing there."""
-    twin = make_twin(make_gpu(faults={"nvmlDeviceGetHandleByIndex_v2": "lost"}))
-    assert "unreadable" == next(sweeps(twin)).driver
+def test_a_driver_that_does_not_tell_of_mig_hides_no_device(read: Any) -> None:
+    """Its instances are then unknown, its heat is not."""
+    device = read(mig=("MIG-1",), faults={"nvmlDeviceGetMigMode": "no_permission"})
+    assert ((), 42.0) == (device.mig, device.margin_c)
 
 
-def test_a_driver_that_sees_no_device_is_unreadable(sweeps: Any) -> None:
-    """A GPU that fell off the bus may leave the driver with none."""
-    sweep = next(sweeps(StandIn()))
-    assert ("unreadable", True) == (sweep.driver, "sees no device" in sweep.because)
+@pytest.mark.parametrize(
+    ("faults", "uuid"),
+    [
+        ({"nvmlDeviceGetHandleByIndex_v2": "lost"}, None),
+        ({"nvmlDeviceGetPowerUsage": "lost"}, "GPU-a"),
+    ],
+)
+def test_a_lost_device_is_told_with_its_remedy_and_asked_anew(
+    reports: Any, faults: dict[str, FaultKind], uuid: str | None
+) -> None:
+    """The rounds end, since only a driver that is started anew may find it again."""
+    *_, last = reports(make_twin(make_gpu(faults=faults)))
+    assert (uuid, False, "present") == (last.uuid, last.is_well, last.driver)
+    assert "GPU is lost (NVML 15); reset the device, or reboot the machine" in last.trouble
 
 
 @pytest.mark.parametrize(
@@ -271,12 +371,24 @@ def test_a_driver_that_sees_no_device_is_unreadable(sweeps: Any) -> None:
     ],
 )
 def test_a_driver_that_does_not_start_is_told_with_a_remedy(
-    sweeps: Any, function: str, fault: FaultKind, driver: str, told: str
+    reports: Any, function: str, fault: FaultKind, driver: str, told: str
 ) -> None:
     """No driver is absent; a driver that fails is unreadable; then there is nothing more to say."""
-    rounds = list(sweeps(make_twin(**{function: fault})))
-    assert [driver] == [sweep.driver for sweep in rounds]
-    assert told in rounds[0].because
+    rounds = list(reports(make_twin(**{function: fault})))
+    assert [driver] == [report.driver for report in rounds]
+    assert told in rounds[0].trouble
+
+
+@pytest.mark.parametrize(
+    ("twin", "index", "told"),
+    [(StandIn(), 0, "sees no device"), (make_twin(), 1, "lists 1 devices and not number 1")],
+)
+def test_a_device_that_is_not_listed_is_told(
+    reports: Any, twin: StandIn, index: int, told: str
+) -> None:
+    """A GPU that fell off the bus may leave the driver with fewer, or with none."""
+    (report,) = reports(twin, index)
+    assert (len(twin.gpus), True) == (report.count, told in report.trouble)
 
 
 def test_a_machine_without_the_library_has_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,45 +400,79 @@ def test_a_machine_without_the_library_has_no_driver(monkeypatch: pytest.MonkeyP
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr("pynvml.CDLL", refuse)
-    (sweep,) = nvml.sweeps()
-    assert ("absent", True) == (sweep.driver, "install the NVIDIA driver" in sweep.because)
+    (report,) = reader.reports(0, Asking(BOUND_S))
+    assert ("absent", True) == (report.driver, "install the NVIDIA driver" in str(report.trouble))
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("Name:\tx\nCapEff:\t000001ffffffffff\n", True), ("CapEff:\t00000000a80425fb\n", False)],
+)
+def test_root_in_a_container_has_not_the_privilege(
+    tmp_path: Path, status: str, expected: bool
+) -> None:
+    """What counts is the capability, and not the user's number."""
+    (tmp_path / "status").write_text(status)
+    assert expected is reader.may_set_limit(tmp_path / "status")
+
+
+def test_without_capabilities_to_read_the_users_number_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere than on Linux, root may and others may not."""
+    for number, expected in ((0, True), (1000, False)):
+        monkeypatch.setattr("os.geteuid", lambda number=number: number)
+        assert expected is reader.may_set_limit(tmp_path / "none")
+
+
+def test_a_call_that_does_not_return_is_named() -> None:
+    """Within its patience nothing is stuck, and at rest nothing is either."""
+    asking = Asking(patience_s=60.0)
+    asking("power_w")
+    assert asking.stuck() is None
+    asking.patience_s = -1.0
+    assert "the driver has not returned from power_w for 0.0 s" == asking.stuck()
+    asking(None)
+    assert asking.stuck() is None
+
+
+A, B, M = Listed("GPU-a0"), Listed("GPU-a1"), Listed("GPU-b1", ("MIG-7a", "MIG-7b"))
 
 
 @pytest.mark.parametrize(
     ("visible", "shown"),
     [
-        (None, ["GPU-a0", "GPU-b1"]),
-        ("0", ["GPU-a0"]),
-        ("1, 0", ["GPU-a0", "GPU-b1"]),
-        ("GPU-b", ["GPU-b1"]),
-        ("7,1", ["GPU-b1"]),
-        ("-1,1", []),
-        ("MIG-GPU-a0,1", []),
-        ("", []),
+        (None, {0, 1, 2}),
+        ("0", {0}),
+        ("1, 0", {0, 1}),
+        ("GPU-b", {2}),
+        ("GPU-b1,GPU-a1", {1, 2}),
+        # What fits nothing, or two devices, ends the list.
+        ("7,1", set()),
+        ("1,GPU-z,0", {1}),
+        ("GPU-a,1", set()),
+        ("-1,1", set()),
+        ("0,-1,1", {0}),
+        ("all", set()),
+        ("", set()),
+        # A MIG instance shows the device that it lies on.
+        ("MIG-7b", {2}),
+        ("MIG-7", {2}),
+        ("MIG-8,0", set()),
+        ("MIG-GPU-a0/1/0,1", {0, 1}),
+        ("MIG-GPU-z/1/0,1", set()),
     ],
 )
-def test_cuda_visible_devices_hides_the_others(visible: str | None, shown: list[str]) -> None:
-    """Numbers, beginnings of names, and an invalid entry that ends the list."""
-    uuids = ["GPU-a0", "GPU-b1"]
-    assert shown == [uuid for at, uuid in enumerate(uuids) if is_visible(at, uuid, visible)]
+def test_cuda_visible_devices_hides_the_others(visible: str | None, shown: set[int]) -> None:
+    """Numbers, beginnings of names, MIG instances, and an invalid entry that ends the list."""
+    assert shown == shown_devices([A, B, M], visible)
 
 
-@pytest.mark.parametrize(
-    ("visible", "driver"), [("", "absent"), ("-1", "absent"), ("GPU-z", "unreadable")]
-)
-def test_being_shown_no_device_on_purpose_is_not_a_misspelt_one(
-    sweeps: Any, visible: str, driver: str
-) -> None:
-    """A job that uses no GPU need not wait for one; a wrong name must not let it go."""
-    sweep = next(sweeps(make_twin(), visible))
-    assert (driver, ()) == (sweep.driver, sweep.devices)
-
-
-def test_a_hidden_device_that_was_never_shown_is_not_missed(sweeps: Any) -> None:
-    """The round after the first tells the visible device alone."""
-    rounds = sweeps(make_twin(make_gpu("GPU-a"), make_gpu("GPU-b")), "1")
-    next(rounds)
-    assert ["GPU-b"] == [device.uuid for device in next(rounds).devices]
+def test_a_name_that_fits_nothing_may_be_of_a_device_that_has_not_told_its_own() -> None:
+    """One lost GPU, named first, hides no other."""
+    assert {1} == shown_devices([Listed(None), B], "GPU-a0,GPU-a1")
+    assert {1} == shown_devices([Listed(None), B], "MIG-7a,1")
+    assert set() == shown_devices([Listed(None), B], "7,1")
 
 
 class Clock:
@@ -345,10 +491,10 @@ def clock() -> Clock:
     return Clock()
 
 
-def door_over(twin: StandIn | None, clock: Clock, **bounds: float) -> NvmlDoor:
+def door_over(twin: StandIn | None, clock: Clock, **bounds: float | str) -> NvmlDoor:
     """A door that reads often, so that no test waits long."""
     settings = {"poll_s": 0.02, "first_answer_s": BOUND_S} | bounds
-    return NvmlDoor(twin=twin, clock=clock, **settings)  # type: ignore[arg-type]  # floats by name
+    return NvmlDoor(twin=twin, clock=clock, **settings)  # type: ignore[arg-type]  # by their names
 
 
 @pytest.fixture(params=["stand-in", "this machine"])
@@ -377,6 +523,22 @@ def test_contract_a_survey_tells_each_device_once_and_plausibly(
             assert value is None or least <= value <= most
 
 
+def test_contract_what_a_device_tells_fits_together(door: NvmlDoor, clock: Clock) -> None:
+    """A rung with its margin, a limit within its range, memory within what there is."""
+    door.survey(clock())
+    for device in door.devices():
+        assert (device.margin_c is None) == (device.rung == "unknown")
+        assert (device.rung == "threshold") <= (device.threshold_c is not None)
+        least_w, most_w = device.power_limit_min_w, device.power_limit_max_w
+        if least_w is not None and most_w is not None:
+            assert 0 < least_w <= most_w
+        if device.memory_used_bytes is not None and device.memory_total_bytes is not None:
+            assert 0 <= device.memory_used_bytes <= device.memory_total_bytes
+        told = {name for name, value in device if value is not None}
+        lacks = {name for each in device.missing for name in each.what.split(", ")}
+        assert NUMBERS <= told | lacks
+
+
 def test_contract_news_are_newer_and_repetitions_are_the_same(door: NvmlDoor, clock: Clock) -> None:
     """Each device's moments only go forward, and a reading told again is equal."""
     seen: dict[str, Any] = {}
@@ -400,10 +562,10 @@ def test_contract_closing_ends_the_process_and_what_follows_is_unreadable(
     door: NvmlDoor, clock: Clock
 ) -> None:
     """Nothing is left behind, and a closed door opens no gate."""
-    assert door.pid is not None
-    process = psutil.Process(door.pid)
+    assert len(door.devices()) == len(door.pids)
+    processes = [psutil.Process(pid) for pid in door.pids]
     door.close()
-    assert not process.is_running()
+    assert not any(process.is_running() for process in processes)
     assert ("unreadable", ()) == (door.survey(clock()).driver, door.survey(clock()).readings)
 
 
@@ -425,55 +587,148 @@ def test_a_hang_at_the_start_blocks_nobody(clock: Clock) -> None:
         assert not judged(survey)
 
 
-def test_a_call_that_hangs_later_is_stopped_and_read_again(clock: Clock) -> None:
-    """The gate closes, the stuck process is gone, and a new one reads."""
-    hangs = make_fault(Fault(kind="hang", after=1))
-    with door_over(make_twin(**{COUNT: hangs}), clock) as door:
-        assert "present" == door.survey(clock()).driver
-        assert door.pid is not None
-        stuck = psutil.Process(door.pid)
-        clock.leap_s += 11.0
-        survey = door.survey(clock())
-        assert ("unreadable", 1) == (survey.driver, len(survey.readings))
-        assert "said nothing for 11 s" in survey.because
-        assert ([stuck], []) == psutil.wait_procs([stuck], BOUND_S)
-        survey = until_driver(door, clock, "present")
-        assert judged(survey, clock())
+def readings_of(survey: Survey) -> dict[str, float | None]:
+    """Each device's margin; None: it could not be read."""
+    return {reading.uuid: reading.margin_c for reading in survey.readings}
 
 
-def until_driver(door: NvmlDoor, clock: Clock, driver: str) -> Survey:
-    """Survey after survey, until the driver is as awaited; pauses are leapt over."""
-    deadline_s = time.monotonic() + BOUND_S
-    while (survey := door.survey(clock())).driver != driver:
-        assert time.monotonic() < deadline_s, survey
-        if door.pid is None:
+def until(door: NvmlDoor, clock: Clock, margins: dict[str, float | None]) -> Survey:
+    """Survey after survey until the margins are as awaited; pauses are leapt over."""
+    ends_s = time.monotonic() + BOUND_S
+    while readings_of(survey := door.survey(clock())) != margins:
+        assert time.monotonic() < ends_s, survey
+        if not door.wait_for_news(0.5):
             clock.leap_s += 1.0
-        else:
-            door.wait_for_news(0.5)
     return survey
 
 
-def test_a_call_that_crashes_takes_its_process_and_nothing_else(clock: Clock) -> None:
-    """A segmentation fault in the library is a closed gate with a reason."""
-    crashes = Fault(kind="crash", after=1)
-    with door_over(make_twin(**{COUNT: crashes}), clock) as door:
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault(kind="hang", after=1), "has not returned from power_w for 0."),
+        (Fault(kind="crash", after=1), "died (exit code -11)"),
+        (Fault(kind="lost", after=1), "GPU is lost"),
+    ],
+)
+def test_a_device_that_hangs_crashes_or_is_lost_is_unreadable_alone(
+    clock: Clock, fault: Fault, told: str
+) -> None:
+    """Its reason is told, it is closed at once, and its neighbours are read as before."""
+    twin = make_twin(make_gpu("GPU-a"), make_gpu("GPU-b", faults={POWER: fault}), make_gpu("GPU-c"))
+    with door_over(twin, clock, poll_s=0.3, hang_s=0.3) as door:
+        assert {"GPU-a": 42.0, "GPU-b": 42.0, "GPU-c": 42.0} == readings_of(door.survey(clock()))
+        survey = until(door, clock, {"GPU-a": 42.0, "GPU-b": None, "GPU-c": 42.0})
+        assert "present" == survey.driver
+        (lost,) = (each for each in survey.readings if each.uuid == "GPU-b")
+        assert told in str(lost.unreadable)
+        assert "GPU-b cannot be read" in survey.because
+        assert ["device"] == [each.what for each in door.devices()[1].missing]
+        assert not judged(survey, clock(), uuid="GPU-b")
+        assert judged(survey, clock(), uuid="GPU-c")
+        # Told again, it is the same reading; and when it answers again, it is read again.
+        again = next(each for each in door.survey(clock()).readings if each.uuid == "GPU-b")
+        assert again == lost or again.unreadable is None
+        until(door, clock, {"GPU-a": 42.0, "GPU-b": 42.0, "GPU-c": 42.0})
+
+
+@pytest.mark.parametrize("fault", ["hang", "crash"])
+def test_a_device_that_never_answers_hides_no_other(clock: Clock, fault: FaultKind) -> None:
+    """Not even the first one, whose process is the one that counts them."""
+    twin = make_twin(make_gpu("GPU-a", faults={HANDLE: fault}), make_gpu("GPU-b"))
+    with door_over(twin, clock, first_answer_s=0.5, start_s=60.0) as door:
         door.survey(clock())
-        survey = until_driver(door, clock, "unreadable")
-        assert "died (exit code -11)" in survey.because
+        survey = until(door, clock, {"GPU-b": 42.0})
+        assert "device 0 cannot be read" in survey.because
+        assert judged(survey, clock())
+
+
+def test_a_device_that_hangs_before_its_first_number_is_missed_by_its_name(clock: Clock) -> None:
+    """Its name was told first, so that the gate knows which one it is."""
+    gpu = make_gpu("GPU-a", faults={"nvmlDeviceGetTemperatureV": "hang"})
+    with door_over(make_twin(gpu), clock, first_answer_s=0.5, start_s=0.2) as door:
+        survey = until(door, clock, {"GPU-a": None})
+        assert "unreadable" == survey.driver
         assert not judged(survey, clock())
-        until_driver(door, clock, "present")
+
+
+def test_a_reader_that_says_nothing_is_stopped_from_outside_too(clock: Clock) -> None:
+    """A process that cannot even watch over itself is killed by whoever looks."""
+    with door_over(make_twin(), clock, poll_s=600.0) as door:
+        door.survey(clock())
+        (pid,) = door.pids
+        stuck = psutil.Process(pid)
+        clock.leap_s += 13.0
+        survey = door.survey(clock())
+        assert ("unreadable", None) == (survey.driver, survey.readings[0].margin_c)
+        assert "said nothing for 13 s" in survey.because
+        assert ([stuck], []) == psutil.wait_procs([stuck], BOUND_S)
+        until(door, clock, {"GPU-a": 42.0})
 
 
 def test_a_machine_without_a_driver_is_asked_again_later(clock: Clock) -> None:
     """The answer stands while nobody reads, and a new process asks after the pause."""
     with door_over(make_twin(nvmlInitWithFlags="driver_not_loaded"), clock) as door:
         assert "absent" == door.survey(clock()).driver
-        while door.pid is not None:
+        while door.pids:
             door.wait_for_news(0.01)
         assert "absent" == door.survey(clock()).driver
         clock.leap_s += 1.0
         door.survey(clock())
-        assert door.pid is not None
+        assert 1 == len(door.pids)
+
+
+def test_a_driver_that_goes_away_from_its_devices_is_not_absent(clock: Clock) -> None:
+    """A machine whose driver is being replaced has GPUs, and they are unknown."""
+    with door_over(make_twin(), clock, poll_s=600.0) as door:
+        assert judged(door.survey(clock()), clock())
+        # What a process says that is started now.
+        (reading,) = door._readers
+        gone = Report(driver="absent", trouble="the driver is not loaded")
+        assert reading.watched._hear(gone.model_dump_json())
+        survey = door.survey(clock())
+        assert ("unreadable", {"GPU-a": None}) == (survey.driver, readings_of(survey))
+        assert "the driver is not loaded" in survey.because
+        assert not judged(survey, clock())
+
+
+@pytest.mark.parametrize(
+    ("visible", "driver", "told"),
+    [
+        ("", "absent", "shows this process no device"),
+        (" -1", "absent", "shows this process no device"),
+        ("GPU-z", "unreadable", "names none of GPU-a; correct it"),
+    ],
+)
+def test_being_shown_no_device_on_purpose_is_not_a_misspelt_one(
+    clock: Clock, visible: str, driver: str, told: str
+) -> None:
+    """A job that uses no GPU need not wait for one; a wrong name must not let it go."""
+    with door_over(make_twin(), clock, visible=visible) as door:
+        survey = door.survey(clock())
+        assert (driver, ()) == (survey.driver, survey.readings)
+        assert told in survey.because
+
+
+def test_a_hidden_device_is_not_read(clock: Clock) -> None:
+    """Its process ends, and nothing is said of it, whatever it does."""
+    twin = make_twin(make_gpu("GPU-a"), make_gpu("GPU-b"), make_gpu("GPU-c"))
+    with door_over(twin, clock, visible="1,MIG-GPU-c/1/0") as door:
+        survey = door.survey(clock())
+        assert {"GPU-b": 42.0, "GPU-c": 42.0} == readings_of(survey)
+        assert "NVML, 2 devices" == survey.because
+        while len(door.pids) > 2:
+            door.wait_for_news(0.01)
+        assert {"GPU-b": 42.0, "GPU-c": 42.0} == readings_of(door.survey(clock()))
+
+
+def test_mig_is_reported_as_what_it_is(clock: Clock) -> None:
+    """An instance shows its device, whose heat it is."""
+    twin = make_twin(make_gpu("GPU-a", mig=("MIG-1", "MIG-2")), make_gpu("GPU-b"))
+    with door_over(twin, clock, visible="MIG-2") as door:
+        survey = door.survey(clock())
+        assert {"GPU-a": 42.0} == readings_of(survey)
+        assert "with 2 MIG instances, whose heat is the whole device's" in survey.because
+        assert judged(survey, clock(), uuid="MIG-2")
 
 
 def test_surveying_after_the_first_time_never_waits(clock: Clock) -> None:
@@ -520,7 +775,7 @@ def test_a_hanging_reader_does_not_outlive_its_killed_parent() -> None:
         "from tests.power.makers import make_twin\n"
         "door = NvmlDoor(twin=make_twin(nvmlDeviceGetCount_v2='hang'), first_answer_s=0.2)\n"
         "door.survey(time.monotonic())\n"
-        "print(door.pid, flush=True)\n"
+        "print(door.pids[0], flush=True)\n"
         "time.sleep(60)\n"
     )
     with subprocess.Popen(

@@ -10,7 +10,7 @@ import pytest
 from observability.errors import ThermodriftError
 from power import gate
 from power.gate import GateLimits, GateState
-from power.replay import COLUMNS, ENERGY, Trace, TraceUnreadable
+from power.replay import COLUMNS, OPTIONAL, Trace, TraceUnreadable
 from tests.power.makers import make_reading, write_trace
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "elec2-gpu.csv"
@@ -36,10 +36,10 @@ def test_a_blank_cell_is_unknown_and_never_zero(path: Path) -> None:
     assert {None} == {getattr(reading, name) for name in COLUMNS[2:]}
 
 
-def test_a_trace_may_have_the_energy_counter_as_its_last_column(path: Path) -> None:
+def test_a_trace_may_have_the_energy_counter_as_well(path: Path) -> None:
     """Newer recordings have it, older ones need none; a blank cell is unknown here too."""
-    header = ",".join((*COLUMNS, ENERGY))
-    rows: list[dict[str, object]] = [{ENERGY: 12.5}, {ENERGY: ""}]
+    header = ",".join((*COLUMNS, "energy_j"))
+    rows: list[dict[str, object]] = [{"energy_j": 12.5}, {"energy_j": ""}]
     readings = Trace.load(write_trace(path, *rows, header=header)).readings
     assert [12.5, None] == [reading.energy_j for reading in readings]
     path.write_text(path.read_text() + "\n9,GPU-a,,,,,,,\n")
@@ -114,13 +114,48 @@ def test_a_bad_row_is_told_by_file_row_and_column(
     assert str(path) in str(caught.value)
 
 
+def test_a_trace_may_tell_what_else_a_device_told(path: Path) -> None:
+    """Optional columns in any order; a blank rung follows from the margin, as without it."""
+    header = ",".join((*COLUMNS, *reversed(OPTIONAL)))
+    told: dict[str, object] = {
+        "power_limit_max_w": 700,
+        "power_limit_min_w": 200,
+        "memory_total_bytes": 80_000_000_000,
+        "memory_used_bytes": 1024,
+        "memory_clock_mhz": 2619,
+        "clock_mhz": 1980,
+        "threshold_c": 92,
+        "rung": "threshold",
+        "energy_j": 12.5,
+    }
+    blank: dict[str, object] = dict.fromkeys(told, "")
+    trace = write_trace(path, told, blank, blank | {"margin_c": ""}, header=header)
+    readings = Trace.load(trace).readings
+    assert told == {name: getattr(readings[0], name) for name in told}
+    assert ["threshold", "margin", "unknown"] == [each.rung for each in readings]
+    assert {None} == {getattr(readings[1], name) for name in told if name != "rung"}
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [("rung", "ladder"), ("memory_used_bytes", 1.5), ("memory_used_bytes", "nan")],
+)
+def test_an_optional_cell_that_cannot_be_is_refused(path: Path, column: str, cell: object) -> None:
+    """The file, the row and the column are named."""
+    trace = write_trace(path, {column: cell}, header=",".join((*COLUMNS, column)))
+    with pytest.raises(TraceUnreadable, match=rf"row 2, column {column}: .*came: "):
+        Trace.load(trace)
+
+
 @pytest.mark.parametrize(
     "header",
     [
         "",
         "elapsed_s,uuid",
         ",".join(reversed(COLUMNS)),
-        ",".join((ENERGY, *COLUMNS)),
+        ",".join(("energy_j", *COLUMNS)),
+        ",".join((*COLUMNS, "energy_j", "energy_j")),
+        ",".join((*COLUMNS, "colour")),
         ",".join((*COLUMNS, "joules")),
     ],
 )
