@@ -355,7 +355,7 @@ class History:
                         with duck.transaction():
                             _insert(duck, fresh)
                             self._publish(duck, fresh, done)
-                            self._ledger.count(duck, len(fresh))
+                            self._ledger.finish(duck, len(fresh))
                             faults.point("history.inside_fold")
                     self._put_away(duck, commits)
                     done.took(fresh)
@@ -448,12 +448,9 @@ def _ledger(
 ) -> LedgerFile | LedgerLake:
     """Where the rows are: in the lake that the home's file names, or else in a file."""
 
-    def waiting() -> int:
-        return len(spool.waiting())
-
     if place.url is None:
-        return LedgerFile(places, steps, waiting)
-    return LedgerLake(places, place, steps, waiting)
+        return LedgerFile(places, steps, spool.told)
+    return LedgerLake(places, place, steps, spool.told)
 
 
 class _Tally:

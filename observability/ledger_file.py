@@ -75,16 +75,16 @@ class _Mark:
 class LedgerFile:
     """The file, by its places. Every method but `locked` wants the lock held.
 
-    `waiting` counts what is in the spool, so that whoever is told to wait knows what waits.
+    `spooled` says what is in the spool, so that whoever is told to wait knows what waits.
     """
 
     def __init__(
-        self, places: Places, steps: Sequence[migrations.Migration], waiting: Callable[[], int]
+        self, places: Places, steps: Sequence[migrations.Migration], spooled: Callable[[], str]
     ) -> None:
         self._places = places
         self._file = places.history
         self._steps = Steps(steps)
-        self._waiting = waiting
+        self._spooled = spooled
 
     @property
     def where(self) -> str:
@@ -141,8 +141,8 @@ class LedgerFile:
         pipelines = str(self._places.pipelines)
         duck.fence([f"{pipelines}/", f"{glob.escape(pipelines)}/"])
 
-    def count(self, duck: Duck, commits: int) -> None:
-        """Count `commits` more, in the transaction that has their rows."""
+    def finish(self, duck: Duck, commits: int) -> None:
+        """Count `commits` more: the last thing in the transaction that has their rows."""
         duck.execute(
             "INSERT INTO fold_marks SELECT coalesce(max(number), 0) + ?, now() FROM fold_marks",
             [commits],
@@ -299,9 +299,7 @@ class LedgerFile:
     def _held_by(self, pid: str, program: str) -> str:
         who = f"process {pid}" if pid else "another process"
         what = f" ({program})" if program else ""
-        count = self._waiting()
-        waiting = f"{count} spooled commit" if count == 1 else f"{count} spooled commits"
         return (
             f"{self._file} is open in {who}{what}: close it there, then try again; "
-            f"nothing is lost, {waiting} in {self._places.spool}"
+            f"{self._spooled()}"
         )

@@ -107,7 +107,7 @@ class LedgerLake:
         places: Places,
         place: HistoryPlace,
         steps: Sequence[migrations.Migration],
-        waiting: Callable[[], int],
+        spooled: Callable[[], str],
     ) -> None:
         assert place.url is not None
         assert place.data is not None
@@ -115,7 +115,7 @@ class LedgerLake:
         self._url = urlsplit(place.url)
         self._data = place.data.rstrip("/") + "/"
         self._steps = Steps(steps)
-        self._waiting = waiting
+        self._spooled = spooled
         self._silent_until_s = 0.0
         self._is_current = False
         self._began_ms = 0
@@ -146,7 +146,7 @@ class LedgerLake:
             if self._steps.version(duck, self.where) < self._steps.latest:
                 self._is_current = False
                 raise HistoryBusy(
-                    f"{self.where} is older than it was a moment ago: try again; {self._safe()}"
+                    f"{self.where} is older than it was a moment ago: try again; {self._spooled()}"
                 )
             self._check_data(duck)
             yield duck, None
@@ -165,11 +165,8 @@ class LedgerLake:
         """Leave a question nothing to reach but the lake."""
         duck.fence([self._data])
 
-    def count(self, duck: Duck, commits: int) -> None:
-        """A lake keeps no count: PostgreSQL answers for what it has acknowledged.
-
-        For the files that its rows name this host does, before they are named.
-        """
+    def finish(self, duck: Duck, commits: int) -> None:
+        """Make the files durable that the rows of this transaction name: the last thing in it."""
         self._sync_files()
 
     def settle(self, duck: Duck, names: Sequence[str]) -> None:
@@ -259,12 +256,12 @@ class LedgerLake:
         except OSError as cause:
             raise HistoryUnwritable(
                 f"the lake's data cannot be kept in {data}: {cause}; {durable.remedy(cause)}; "
-                f"{self._safe()}"
+                f"{self._spooled()}"
             ) from cause
         if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
             raise HistoryUnwritable(
                 f"the lake's data cannot be kept in {data}: this user may not write there; give "
-                f"permission; {self._safe()}"
+                f"permission; {self._spooled()}"
             )
 
     def _check_data(self, duck: Duck) -> None:
@@ -280,7 +277,7 @@ class LedgerLake:
         if files:
             raise HistoryUnwritable(
                 f"{data} is empty or gone, and the lake has {files} files in it: mount it, or bring"
-                f" it back; {self._safe()}"
+                f" it back; {self._spooled()}"
             )
 
     def _migrate(self, duck: Duck, version: int) -> None:
@@ -307,7 +304,7 @@ class LedgerLake:
         if wait_s > 0:
             raise HistoryUnreachable(
                 f"{self.where} did not answer a moment ago and is asked again in {wait_s:.0f} s;"
-                f" {self._safe()}"
+                f" {self._spooled()}"
             )
         with ducks.opened(None, "READ_WRITE", self._told) as duck:
             for name in _EXTENSIONS:
@@ -337,42 +334,39 @@ class LedgerLake:
         if _CONFLICT.search(text):
             return HistoryBusy(
                 f"another host changed {self.where} at the same moment ({said}): try again; "
-                f"{self._safe()}"
+                f"{self._spooled()}"
             )
         if _REFUSED.search(text):
             return BadConfiguration(
                 f"{self._places.settings}: history.url: PostgreSQL refuses {self.where}: "
                 f"{said}; correct the URL, the password in ~/.pgpass, or what that role may do; "
-                f"{self._safe()}"
+                f"{self._spooled()}"
             )
         if "catalog version mismatch" in text:
             return HistoryTooNew(
                 f"{self.where} was made by another release of DuckLake: {said}; use the same "
-                f"thermodrift on every host; {self._safe()}"
+                f"thermodrift on every host; {self._spooled()}"
             )
         if "does not match existing data path" in text:
             return BadConfiguration(
                 f"{self._places.settings}: history.data: {said.split('You can')[0].strip()} Every "
-                f"host names the same folder; {self._safe()}"
+                f"host names the same folder; {self._spooled()}"
             )
         if _GONE.search(text):
             self._silent_until_s = time.monotonic() + SILENCE_S
-            return HistoryUnreachable(f"{self.where} does not answer: {said}; {self._safe()}")
+            return HistoryUnreachable(f"{self.where} does not answer: {said}; {self._spooled()}")
         if _DISK_REFUSES.search(text):
             return HistoryUnwritable(
                 f"the lake's data in {self._data} cannot be written or read: {said}; make space "
-                f"or give permission, then run again; {self._safe()}"
+                f"or give permission, then run again; {self._spooled()}"
             )
-        return HistoryDamaged(f"{self.where} cannot be used: {said}; {self._safe()}")
+        return HistoryDamaged(f"{self.where} cannot be used: {said}; {self._spooled()}")
 
     def _busy(self, pid: str) -> HistoryBusy:
         who = f"process {pid}" if pid else "another process"
-        return HistoryBusy(f"{who} of this home folds into {self.where}: try again; {self._safe()}")
-
-    def _safe(self) -> str:
-        count = self._waiting()
-        waiting = f"{count} spooled commit" if count == 1 else f"{count} spooled commits"
-        return f"nothing is lost, {waiting} in {self._places.spool}"
+        return HistoryBusy(
+            f"{who} of this home folds into {self.where}: try again; {self._spooled()}"
+        )
 
 
 class _NoLake(ThermodriftError):

@@ -108,6 +108,12 @@ class Spool:
         """The files that wait, oldest first."""
         return _aged(self.folder)
 
+    def told(self) -> str:
+        """What waits and where, for whoever is told that the history cannot be had now."""
+        count = len(self.waiting())
+        commits = "1 spooled commit" if count == 1 else f"{count} spooled commits"
+        return f"nothing is lost, {commits} in {self.folder}"
+
     def read(self, path: Path) -> Spooled:
         """The commit in `path`. Raises SpoolTorn, SpoolTooNew, or OSError."""
         content = path.read_bytes()
