@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.pipeline import Pipeline
-from observability import drift
+from observability import drift, toml
 from observability.home_file import HomeFile
 
 _HEAD = """\
@@ -90,7 +90,6 @@ _KINDS = {
     "integer": "whole number",
     "number": "number",
     "string": "text",
-    "array": "list of texts",
     "object": "table",
 }
 _BOUNDS = {
@@ -110,16 +109,13 @@ def markdown() -> str:
 def _sections(file: type[BaseModel]) -> Iterator[str]:
     """Every table of a file."""
     shapes = file.model_json_schema()["$defs"]
-    for table, field in file.model_fields.items():
-        model = field.annotation
-        assert isinstance(model, type)
-        assert issubclass(model, BaseModel)
+    for table, model in toml.tables(file):
         yield _section(table, model, shapes[model.__name__])
 
 
 def _section(table: str, model: type[BaseModel], shape: Mapping[str, Any]) -> str:
     rows = (
-        _row(name, field, shape["properties"][name]) for name, field in model.model_fields.items()
+        _row(name, field, shape["properties"][name]) for name, field in toml.knobs(model).items()
     )
     parts = [f"## [{table}]\n", f"{shape['description']}\n", _COLUMNS, *rows]
     if table in _TOGETHER:
@@ -144,6 +140,8 @@ def _allowed(shape: Mapping[str, Any]) -> str:
         return next(_allowed(each) for each in shape["anyOf"] if each["type"] != "null")
     if "enum" in shape:
         return ", ".join(f"`{json.dumps(each)}`" for each in shape["enum"])
+    if shape["type"] == "array":
+        return f"list of {_allowed(shape['items'])}s"
     kind = _KINDS[shape["type"]]
     bounds = [f"{word} {_number(shape[key])}" for key, word in _BOUNDS.items() if key in shape]
     return ", ".join([kind, *bounds])

@@ -6,6 +6,8 @@ HOME/
   history.duckdb               the one spine; what was damaged or older lies beside it, named so
   history.mark                 how far the file had come, to notice what it loses
   history.spool/               commits that wait, a file each; in kept/ the newest that were folded
+  devices/                     what is known of each device, its lease, what was set on it
+  gate-override.json           a person's word in place of the gate's; there while one was given
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
@@ -22,6 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def device_file(folder: Path, uuid: str, ending: str) -> Path:
+    """The file of a device in `folder`. Its name is a driver's word: nothing in it leads out."""
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', uuid).lstrip('.') or '_'}{ending}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,14 @@ class Places:
     @property
     def prefect(self) -> Path:
         return self.home / "prefect"
+
+    @property
+    def devices(self) -> Path:
+        return self.home / "devices"
+
+    @property
+    def override(self) -> Path:
+        return self.home / "gate-override.json"
 
     @property
     def pipelines(self) -> Path:

@@ -54,6 +54,9 @@ ResumeOption = Annotated[
 GoodOption = Annotated[
     int, typer.Option("--good-readings", help="Readings in a row that open a closed device.")
 ]
+DwellOption = Annotated[
+    float, typer.Option("--dwell-s", help="A device that closed stays closed for this long.")
+]
 AgeOption = Annotated[
     float, typer.Option("--max-age-s", help="A reading older than this counts for nothing.")
 ]
@@ -62,7 +65,7 @@ MaximumOption = Annotated[
     typer.Option("--max-temperature-c", help="Count a margin from here where none is told."),
 ]
 _OPTIONS = (
-    *("source", "trace", "uuid", "pause_margin_c", "resume_margin_c", "good_readings"),
+    *("source", "trace", "uuid", "pause_margin_c", "resume_margin_c", "good_readings", "dwell_s"),
     *("max_age_s", "max_temperature_c", "no_driver", "unreadable"),
 )
 """The knobs of [gate] that a look at this machine has as options, too."""
@@ -175,6 +178,7 @@ def simulate(
     pause_margin_c: PauseOption = _DEFAULTS.pause_margin_c,
     resume_margin_c: ResumeOption = _DEFAULTS.resume_margin_c,
     good_readings: GoodOption = _DEFAULTS.good_readings,
+    dwell_s: DwellOption = _DEFAULTS.dwell_s,
     max_age_s: AgeOption = _DEFAULTS.max_age_s,
     max_temperature_c: MaximumOption = None,
     json: JsonOption = False,
@@ -187,6 +191,7 @@ def simulate(
         pause_margin_c=pause_margin_c,
         resume_margin_c=resume_margin_c,
         good_readings=good_readings,
+        dwell_s=dwell_s,
         max_age_s=max_age_s,
         max_temperature_c=max_temperature_c,
     )
