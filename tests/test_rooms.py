@@ -37,7 +37,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "pure": {
         "observability": "drift keeping migrations worth",
-        "power": "device energy forecast gate picture plant policies thermal",
+        "power": "cap device energy forecast gate picture plant policies thermal",
         "models": "cells columns formats intake promotion survey",
     },
     "maths": {
