@@ -7,6 +7,7 @@ HOME/
   history.mark                 how far the file had come, to notice what it loses
   history.spool/               commits that wait, a file each; in kept/ the newest that were folded
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
+  devices/                     power limits to be put back, a file per device whose limit is lowered
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
@@ -84,6 +85,10 @@ class Places:
     @property
     def prefect(self) -> Path:
         return self.home / "prefect"
+
+    @property
+    def devices(self) -> Path:
+        return self.home / "devices"
 
     @property
     def pipelines(self) -> Path:

@@ -52,7 +52,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "door": {
         "observability": "history reports",
-        "power": "nvml replay sensors",
+        "power": "limits nvml replay sensors",
         "models": "checkpoint predictions store stream",
     },
     "desk": {
