@@ -101,7 +101,7 @@ class CapPoint(Kept):
 class CapRun(NamedTuple):
     """What one run took. `work` is its size in any unit that runs can be compared by: rows, say.
 
-    `cap_w` is the cap that was in force in the whole of it; None: none.
+    `cap_w` is the cap that was in force in the whole of it (`limits.Capping.held`); None: none.
     """
 
     uuid: str

@@ -26,7 +26,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from observability import durable, faults
 from observability.decision import Decision, Fact
-from power.device import LimitChange, LimitRefused, LimitSetter
+from power.device import SAME_LIMIT_W, LimitChange, LimitRefused, LimitSetter
 
 _KEPT_AS: Final = ".limit.json"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -60,6 +60,14 @@ class Capping:
         """The cap that is in force in the block, watts; None: the limit is as it was found."""
         cap_w = self.begun.facts.get("cap_w")
         return float(cap_w) if self.begun and cap_w is not None else None
+
+    @property
+    def held(self) -> bool:
+        """After the block, whether `cap_w` was still in force: only then it was measured by it."""
+        if self.cap_w is None:
+            return True
+        found_w = None if self.ended is None else self.ended.facts.get("found_w")
+        return found_w is not None and abs(float(found_w) - self.cap_w) <= SAME_LIMIT_W
 
 
 @contextmanager

@@ -122,6 +122,7 @@ def test_a_limit_is_lowered_in_the_block_and_put_back_after_it(machine: Machine)
         kept = json.loads((machine.devices / "GPU-a.limit.json").read_text())
         assert ("GPU-a", 600.0, CAP_W) == (kept["uuid"], kept["limit_w"], kept["cap_w"])
     assert told.ended
+    assert told.held
     assert "is put back to 600 W" in told.ended.because
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
@@ -184,7 +185,7 @@ def test_a_cap_that_is_none_or_out_of_range_sets_nothing(
         assert (600.0, []) == (machine.limit_w, machine.remembered)
         assert (False, None) == (capping.begun.yes, capping.cap_w)
         assert told in capping.begun.because
-    assert capping.ended is None
+    assert (None, True) == (capping.ended, capping.held)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,7 @@ def test_what_an_administrator_set_meanwhile_stays(machine: Machine) -> None:
     with machine.capped() as told:
         keep_limits(machine.limits_kept_in, {"GPU-a": 300_000})
     assert told.ended is not None
+    assert not told.held
     assert "somebody changed it since, so it is left as it is" in told.ended.because
     assert (False, 300.0, []) == (told.ended.yes, machine.limit_w, machine.remembered)
 
@@ -285,6 +287,7 @@ def test_a_limit_that_cannot_be_put_back_stays_remembered(machine: Machine) -> N
     with limits.capped("GPU-a", CAP_W, machine.devices, setter := machine.setter()) as told:
         setter.twin = machine.twin({SET: "no_permission"})
     assert told.ended is not None
+    assert not told.held
     assert not told.ended
     assert "by hand: nvidia-smi -i GPU-a -pl 600 as root, then remove" in told.ended.because
     (answer,) = limits.restore_left_over(machine.devices, setter)
