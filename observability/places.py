@@ -6,7 +6,7 @@ HOME/
   history.duckdb               the one spine; what was damaged or older lies beside it, named so
   history.mark                 how far the file had come, to notice what it loses
   history.spool/               commits that wait, a file each; in kept/ the newest that were folded
-  devices/                     what is known of each device, its lease, what was set on it
+  devices/                     what is known of each device, its lease, a power limit to be put back
   gate-override.json           a person's word in place of the gate's; there while one was given
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
   pipelines/NAME/

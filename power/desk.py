@@ -25,6 +25,7 @@ from observability import console, durable
 from observability.console import JsonOption
 from observability.errors import BadConfiguration
 from power import gate
+from power.device import PRIVILEGE
 from power.gate import GateLimits, GateState, GpuReading, Survey
 from power.plant import Preset
 
@@ -508,7 +509,7 @@ def _control(device: Device) -> str:
     range_w = f"power limit {'up to' if least_w is None else f'{least_w:g} to'} {most_w:g} W"
     if device.may_set_limit:
         return range_w
-    return f"{range_w}, not by this process: run it as root, with CAP_SYS_ADMIN in a container"
+    return f"{range_w}, not by this process: {PRIVILEGE}"
 
 
 def _probe_document(survey: Survey, devices: tuple[Device, ...]) -> dict[str, Any]:

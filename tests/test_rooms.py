@@ -37,7 +37,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "pure": {
         "observability": "drift keeping migrations worth",
-        "power": "admission device energy forecast gate picture plant policies thermal",
+        "power": "admission cap device energy forecast gate picture plant policies thermal",
         "models": "cells columns formats intake promotion survey",
     },
     "maths": {
@@ -52,7 +52,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "door": {
         "observability": "history reports",
-        "power": "leases memory nvml override replay sensors",
+        "power": "leases limits memory nvml override replay sensors",
         "models": "checkpoint predictions store stream",
     },
     "desk": {
