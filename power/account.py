@@ -36,9 +36,7 @@ class Account(BaseModel):
     readings: int = Field(default=0, description="Moments at which it was read, or should be.")
     began_s: float | None = Field(default=None, description="The first of them, seconds.")
     read_at_s: float | None = Field(default=None, description="The last of them, seconds.")
-    peak_power_w: Watts | None = Field(
-        default=None, description="Most that was told, or that the counter gives as a mean."
-    )
+    highest_w: Watts | None = Field(default=None, description="Most power that was told.")
     peak_temperature_c: Centigrade | None = Field(default=None, description="Hottest that it was.")
     lowest_margin_c: Centigrade | None = Field(
         default=None, description="Least margin, counted as the gate counts it."
@@ -93,10 +91,18 @@ class Account(BaseModel):
     def mean_power_w(self) -> Watts | None:
         """Mean over the time whose power is known; None where none is."""
         known_s = self.counted_s + self.summed_s + self.since_s
-        if known_s <= 0 or self.peak_power_w is None:
+        if known_s <= 0:
             return None
-        # Rounding must not lift a mean above what it is the mean of.
-        return min((self.counted_j + self.summed_j + self.since_j) / known_s, self.peak_power_w)
+        return (self.counted_j + self.summed_j + self.since_j) / known_s
+
+    @property
+    def peak_power_w(self) -> Watts | None:
+        """Most that was told, and no less than the mean; None where power was never told.
+
+        Not the counter's mean between two readings: a counter moves some ten times a second, so
+        over a second that is a tenth off, and the highest of many such would be all error.
+        """
+        return None if self.highest_w is None else _most(self.highest_w, self.mean_power_w)
 
     @property
     def source(self) -> Source | None:
@@ -121,7 +127,7 @@ class Account(BaseModel):
         return self.model_copy(
             update={
                 "uuid": uuid,
-                "peak_power_w": _most(self.peak_power_w, told.power_w),
+                "highest_w": _most(self.highest_w, told.power_w),
                 "peak_temperature_c": _most(self.peak_temperature_c, told.temperature_c),
                 "lowest_margin_c": _least(self.lowest_margin_c, told.margin_c),
             }
@@ -169,7 +175,6 @@ class Account(BaseModel):
             fresh |= {
                 "counted_j": self.counted_j + counted_w * counted_s,
                 "counted_s": self.counted_s + counted_s,
-                "peak_power_w": _most(self.peak_power_w, counted_w),
             }
         return self.model_copy(update=fresh)
 
