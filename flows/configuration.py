@@ -51,13 +51,17 @@ _HOME_HEAD = """\
 # The home's file
 
 `thermodrift.toml`, at the top of [the home](operations.md#the-home), says where the history's rows
-are and what `thermodrift upkeep` keeps. Without it the history is a file in the home that keeps
-everything.
+are, what `thermodrift upkeep` keeps, and what energy costs. Without it the history is a file in the
+home that keeps everything, and tells joules alone.
 
 ```toml
 [upkeep]
 keep_days = 365
 readings_keep_days = 30
+[energy]
+price_per_kwh = 0.28
+carbon_g_per_kwh = 380
+pue = 1.4
 ```
 
 Every command that opens the history reads it, and a mistake in it is refused with exit code 78, as
@@ -80,6 +84,9 @@ _TOGETHER: Mapping[str, str] = {
     " stay whatever it says: every model and its reigns, the newest run of each pipeline, and every"
     " request that is not settled. `predictions_keep` must be larger than the `drift.window` of"
     " every pipeline in the home: a look for drift compares only predictions that are still there.",
+    "energy": "Price and grams of a fit are those of the joules that its devices used, times `pue`."
+    " They are written into the history when it ends, so another rate counts from the next run on;"
+    " joules are written without `pue`. What is left out is unknown there, and not zero.",
     "gate": '`resume_margin_c` must be at or above `pause_margin_c`, and `source = "trace"` needs'
     " a `trace`.",
 }

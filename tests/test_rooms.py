@@ -36,8 +36,8 @@ HOUSE: dict[str, dict[str, str]] = {
         "models": "seal",
     },
     "pure": {
-        "observability": "drift keeping migrations worth",
-        "power": "admission cap device energy forecast gate picture plant policies thermal",
+        "observability": "bill drift keeping migrations worth",
+        "power": "account admission cap device energy forecast gate picture plant policies thermal",
         "models": "cells columns formats intake promotion survey",
     },
     "maths": {
