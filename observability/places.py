@@ -11,6 +11,7 @@ HOME/
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
+    partial                    what was fitted of a retrain that gave the device back
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
@@ -44,6 +45,10 @@ class PipelinePlaces:
     @property
     def checkpoint(self) -> Path:
         return self.root / "checkpoint"
+
+    @property
+    def partial(self) -> Path:
+        return self.root / "partial"
 
     @property
     def predictions(self) -> Path:
