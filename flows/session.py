@@ -119,7 +119,7 @@ class Session:
         """The time for records."""
         return datetime.now(UTC)
 
-    def row(self, kind: type[Row], **fields: object) -> Row:
+    def row(self, kind: type[Row], /, **fields: object) -> Row:
         """A row of history, made here and now by this run of this pipeline."""
         here = {"at": self.now(), "pipeline": self.name, "run_id": self.run_id}
         return kind.model_validate({**here, **fields})
@@ -252,10 +252,16 @@ class Session:
 
 @contextmanager
 def opened(
-    file: PipelineFile, home: Path, stop: Stop, display: Display, limit: int | None = None
+    file: PipelineFile,
+    home: Path,
+    stop: Stop,
+    display: Display,
+    limit: int | None = None,
+    power: PowerSource | None = None,
 ) -> Iterator[Session]:
     """Open a pipeline for one run: lock it, load or begin its state, pay what an earlier run owed.
 
+    `power` is a source that outlives this session; None: the session opens one of its own.
     Raises AlreadyRunning, BadConfiguration, StreamChanged, CheckpointUnusable and what the store
     and the seal raise.
     """
@@ -263,7 +269,7 @@ def opened(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
-    with locked(places), PowerSource.opened(file) as power:
+    with locked(places), _power(file, home, power) as power:
         state, stream = beginning.state_and_stream(file, places, Seal.open(Places(home).key))
         for folder in (places.root, places.reports):
             durable.sweep_asides(folder)
@@ -271,9 +277,20 @@ def opened(
         session = Session(file, home, stream, state, power, stop, display, limit)
         try:
             session.pay()
+            session.asides.extend(session.decided(each) for each in power.restored)
+            power.restored = []
             yield session
         finally:
             session.close()
+
+
+@contextmanager
+def _power(file: PipelineFile, home: Path, given: PowerSource | None) -> Iterator[PowerSource]:
+    if given is not None:
+        yield given
+        return
+    with PowerSource.opened(file, Places(home)) as power:
+        yield power
 
 
 @contextmanager

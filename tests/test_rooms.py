@@ -62,9 +62,9 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
-        "flows": "beginning configuration cycle desk doctor drift_view embedded learn metering"
-        " pipeline power_source progress retrain session settings state status stopping summary"
-        " template upkeep watch",
+        "flows": "admit beginning configuration cycle desk doctor drift_view embedded fitting"
+        " follower learn metering pipeline power_source progress retrain retrain_rows session"
+        " settings settling state status stopping summary template upkeep vigil watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""
