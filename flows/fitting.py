@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows import settings
+from flows import settings, settling
 from flows.admit import Admitted
 from flows.metering import Cost, Meter
 from flows.power_source import PowerSource
@@ -36,6 +35,7 @@ from models.batch import (
 from models.example import Label, Schema
 from models.guard import GiveBack
 from models.partials import Work
+from observability.records import RequestRecord
 from power.limits import Capping
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from flows.follower import Look
 
-_NOTHING_CAME = (TooLittleToLearn, BatchCannotLearn, BatchAnswersNothing)
+_NOTHING_CAME = (BatchCannotLearn, BatchAnswersNothing)
 """A fit that brings no model is an answer: the request is settled, the others carry on."""
 
 
@@ -67,7 +67,8 @@ class Prepared:
     reference_rows: int
     new_rows: int
     """Records learned between the fit before and `position`."""
-    started_at: datetime
+    started: RequestRecord
+    """Made before the fit: how long a request waited is not how long it was worked on."""
     work: Work
     """What this fit is of, for what is kept of it where it is given back."""
     partial: PartialChallenge | None
@@ -129,7 +130,7 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
         beside=session.file.folder,
         reference_rows=session.file.pipeline.drift.reference_rows,
         new_rows=until.new_rows,
-        started_at=session.now(),
+        started=settling.became(session, admitted.request, "started", admitted.request.because),
         work=work,
         partial=partials.find(
             session.places.partial, work, session.seal, session.file.folder
@@ -162,6 +163,9 @@ def fit(
         raise BrokenOff(_fitted(outcome, meter, vigil)) from stopped
     except GiveBack as stopped:
         outcome.given_back = stopped
+    except TooLittleToLearn as error:
+        # Found out before anything was fitted: nothing was begun, and nothing spent.
+        return Fitted(failure=str(error), capping=outcome.capping)
     except _NOTHING_CAME as error:
         outcome.failure = str(error)
     return _fitted(outcome, meter, vigil)

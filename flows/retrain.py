@@ -8,6 +8,9 @@ where a server runs them apart.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import NamedTuple
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -20,13 +23,11 @@ from flows.state import Begun
 from flows.stopping import StopRequested
 from models import partials, promotion
 from models.batch import Challenge, PartialChallenge, TooLittleToLearn
+from models.guard import GiveBack
 from models.pickling import CannotLoad, CannotPickle
 from models.store import Manifest
 from observability import faults
 from observability.decision import Decision
-from observability.records import (
-    Record,
-)
 from power import cap, forecast
 from power.cap import CapRun
 
@@ -86,9 +87,6 @@ def prepare(session: Session, admitted: Admitted) -> Prepared | Ending:
     except TooLittleToLearn as error:
         admitted.give_back()
         return _refuse(session, admitted, str(error))
-    # Made before the fit: how long a request waited is not how long it was worked on.
-    started = settling.became(session, admitted.request, "started", admitted.request.because)
-    admitted.rows.append(started)
     faults.point("retrain.before_fit")
     return prepared
 
@@ -96,24 +94,44 @@ def prepare(session: Session, admitted: Admitted) -> Prepared | Ending:
 def conclude(session: Session, admitted: Admitted, prepared: Prepared, fitted: Fitted) -> Ending:
     """Keep what the fit brought, judge it, and settle the request, or put it off again."""
     admitted.give_back()
+    stored, failure = _stored(session, prepared, fitted)
+    version = None if stored is None else stored.manifest.version
+    admitted.rows.extend(retrain_rows.spent(session, admitted, prepared, fitted, version))
     if fitted.given_back is not None:
-        return _put_off(session, admitted, prepared, fitted)
-    if fitted.failure is not None:
-        return _refuse(
-            session, admitted, fitted.failure, retrain_rows.cost(session, admitted, fitted)
-        )
-    challenge = fitted.challenge
-    assert challenge is not None
+        return _put_off(session, admitted, prepared, fitted.given_back)
+    if stored is None:
+        return _refuse(session, admitted, failure)
+    return _judge(session, admitted, prepared, fitted, stored)
+
+
+class Stored(NamedTuple):
+    """A challenge whose model is in the store."""
+
+    challenge: Challenge
+    manifest: Manifest
+
+
+def _stored(session: Session, prepared: Prepared, fitted: Fitted) -> tuple[Stored | None, str]:
+    """The challenger in the store, or why there is none."""
+    if fitted.challenge is None:
+        return None, fitted.failure or "the device was given back"
     try:
-        manifest = _store(session, prepared, challenge)
+        stored = Stored(fitted.challenge, _store(session, prepared, fitted.challenge))
     except (CannotPickle, CannotLoad) as error:
         # What cannot be kept would end every run at this place.
-        return _refuse(session, admitted, str(error), retrain_rows.cost(session, admitted, fitted))
+        return None, str(error)
     faults.point("retrain.after_store")
-    promoted = _judged(session, prepared, challenge)
+    return stored, ""
+
+
+def _judge(
+    session: Session, admitted: Admitted, prepared: Prepared, fitted: Fitted, stored: Stored
+) -> Ending:
+    """Promote the challenger or keep it out; either way the request is settled."""
+    challenge, manifest = stored
+    promoted = _promotion(session, prepared, challenge)
     rows = [
         *admitted.rows,
-        *retrain_rows.cost(session, admitted, fitted, manifest.version),
         *retrain_rows.scores(session, manifest, prepared.older_span),
         session.decided(promoted),
         *retrain_rows.model(session, manifest, promoted),
@@ -128,7 +146,7 @@ def conclude(session: Session, admitted: Admitted, prepared: Prepared, fitted: F
     return settling.settle(session, admitted.request, ending, rows, crown)
 
 
-def _judged(session: Session, prepared: Prepared, challenge: Challenge) -> Decision:
+def _promotion(session: Session, prepared: Prepared, challenge: Challenge) -> Decision:
     if session.state.champion != prepared.champion_version:
         because = (
             f"the champion was {prepared.champion_version} when the fit began and is "
@@ -156,29 +174,23 @@ def _learn_from(session: Session, prepared: Prepared, fitted: Fitted, challenge:
         state.caps = cap.learn(state.caps, run, pipeline.cap)
 
 
-def _refuse(
-    session: Session, admitted: Admitted, why: str, costs: list[Record] | None = None
-) -> Ending:
+def _refuse(session: Session, admitted: Admitted, why: str) -> Ending:
     """A fit that brings no model is an answer: the request is settled, the others carry on."""
     refused = Decision(question="retrain", yes=False, because=why)
-    rows = [*admitted.rows, *(costs or []), session.decided(refused)]
+    rows = [*admitted.rows, session.decided(refused)]
     return settling.settle(session, admitted.request, Ending("Refused", refused), rows)
 
 
-def _put_off(session: Session, admitted: Admitted, prepared: Prepared, fitted: Fitted) -> Ending:
+def _put_off(session: Session, admitted: Admitted, prepared: Prepared, stopped: GiveBack) -> Ending:
     """The device grew too warm for too long amid the fit: asked again, and gone on from there."""
-    stopped = fitted.given_back
-    assert stopped is not None
     admitted.request.begun = None
     if isinstance(stopped.partial, PartialChallenge):
-        partials.put(session.places.partial, stopped.partial, prepared.work, session.seal)
-        admitted.request.begun = Begun(prepared.position, prepared.new_rows)
+        # What cannot be kept is fitted again.
+        with suppress(CannotPickle):
+            partials.put(session.places.partial, stopped.partial, prepared.work, session.seal)
+            admitted.request.begun = Begun(prepared.position, prepared.new_rows)
     decision = Decision(question="guard", yes=False, because=stopped.because)
-    rows = [
-        *admitted.rows,
-        *retrain_rows.cost(session, admitted, fitted),
-        session.decided(decision),
-    ]
+    rows = [*admitted.rows, session.decided(decision)]
     return settling.defer(session, admitted.request, decision, rows)
 
 
@@ -201,5 +213,5 @@ def _store(session: Session, prepared: Prepared, challenge: Challenge) -> Manife
         rows=challenge.rows,
         fit_s=challenge.fit_s,
         scores=challenge.scores,
-        created_at=prepared.started_at,
+        created_at=prepared.started.at,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flows import settling
 from flows.admit import Admitted
-from flows.fitting import Fitted
+from flows.fitting import Fitted, Prepared
 from flows.metering import Cost
 from flows.session import Session
 from flows.state import OpenRequest
@@ -25,23 +25,23 @@ from observability.records import (
 def cost(
     session: Session, admitted: Admitted, fitted: Fitted, version: str | None = None
 ) -> list[Record]:
-    """What the fit took, whatever came of it; nothing where none ran."""
+    """What a fit took, whatever came of it; nothing where none ran."""
     if fitted.cost is None:
         return []
-    spent = fitted.cost.billed(session.history.rates)
-    session.costs.append(spent)
-    figures, price = spent.figures, spent.bill
+    billed = fitted.cost.billed(session.history.rates)
+    session.costs.append(billed)
+    figures, price = billed.figures, billed.bill
     row = session.row(
         CostRecord,
-        at=spent.at,
+        at=billed.at,
         request_id=admitted.request.request_id,
         position=admitted.position,
         work="fit",
         version=version,
-        seconds=spent.seconds,
-        cpu_s=spent.cpu_s,
-        joules=spent.energy.joules,
-        energy_source=spent.energy.source,
+        seconds=billed.seconds,
+        cpu_s=billed.cpu_s,
+        joules=billed.energy.joules,
+        energy_source=billed.energy.source,
         uuid=figures.uuid,
         mean_power_w=figures.mean_power_w,
         peak_power_w=figures.peak_power_w,
@@ -49,7 +49,7 @@ def cost(
         lowest_margin_c=figures.lowest_margin_c,
         throttled_s=figures.throttled_s,
         unread_s=figures.unread_s,
-        deferred_s=_deferred_s(session, admitted.request, spent),
+        deferred_s=_deferred_s(session, admitted.request, billed),
         paused_s=fitted.paused_s,
         cap_w=fitted.cap_w,
         guarded=fitted.guarded,
@@ -59,7 +59,19 @@ def cost(
         carbon_g=price.carbon_g,
         pue=price.pue,
     )
-    return [row, *_foretold(session, admitted, spent), *_limit_rows(session, fitted)]
+    return [row, *_foretold(session, admitted, billed), *_limit_rows(session, fitted)]
+
+
+def spent(
+    session: Session,
+    admitted: Admitted,
+    prepared: Prepared,
+    fitted: Fitted,
+    version: str | None = None,
+) -> list[Record]:
+    """That a fit began, and what it took; nothing where none ran."""
+    rows = cost(session, admitted, fitted, version)
+    return [prepared.started, *rows] if rows else []
 
 
 def _deferred_s(session: Session, request: OpenRequest, cost: Cost) -> float:
