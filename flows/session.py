@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -325,5 +325,5 @@ def brief(session: Session) -> dict[str, object]:
         "totals": vars(state.totals),
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
-        "request": None if request is None else vars(request),
+        "request": None if request is None else asdict(request),
     }
