@@ -386,7 +386,7 @@ def overridden(decision: Decision, override: Override | None, now: datetime) -> 
 def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
     """Decide whether a deferred request has come to its end; yes says what becomes of it.
 
-    `waited_s` is seconds since the request was deferred. A wait that is not a number is no proof
+    `waited_s` is seconds since the request was asked for. A wait that is not a number is no proof
     that the time is over: the request keeps waiting.
     """
     over = waited_s >= limits.deadline_s
