@@ -39,6 +39,8 @@ class Admitted:
     """None where there is no device to speak of, or it is only a recorded one."""
     cap_w: float | None = None
     """The power limit that the device shall have meanwhile, watts; None: as it is."""
+    only_capped: bool = False
+    """The device is too warm for it without that limit."""
     against_the_gate: bool = False
     """Somebody wants it whatever the gate says: an override, or the end of the deadline."""
     rows: list[Record] = field(default_factory=list)
@@ -191,6 +193,7 @@ def _may_begin_late(session: Session, admitted: Admitted, late: Decision) -> boo
     lowest = cap.lowest(device, session.file.pipeline.cap)
     admitted.rows.append(session.decided(lowest))
     admitted.cap_w = cap.watts(lowest)
+    admitted.only_capped = True
     return lowest.yes
 
 

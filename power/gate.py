@@ -425,6 +425,11 @@ def opened(state: GateState, uuid: str) -> GateState:
     return GateState(devices=(*others, device))
 
 
+def dwells(device: DeviceState, limits: GateLimits, now_s: float) -> bool:
+    """Whether a device closed so lately that it must stay closed (`dwell_s`)."""
+    return not device.open and _dwell_left_s(device, limits, now_s) > 0
+
+
 def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision:
     """What the gate says of one device alone, as it was judged last."""
     because = f"{_named(device, limits)} is {'open' if device.open else 'closed'}: {device.why}"

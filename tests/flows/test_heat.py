@@ -333,6 +333,22 @@ def test_at_its_deadline_a_request_is_skipped_run_or_run_under_a_limit(
     assert not list(Places(tmp_path / "home").devices.glob("*.limit.json"))
 
 
+def test_a_device_that_is_too_warm_and_cannot_be_capped_takes_no_job(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """The driver says yes and changes nothing: the request is refused, and nothing is fitted."""
+    faults: dict[str, Any] = {"nvmlDeviceSetPowerManagementLimit": "absurd"}
+    hot = make_gpu(tlimit_c=int(HOT_C), faults=faults)
+    twin = make_twin(hot)
+    limits = str(tmp_path / "limits.json")
+    machine(twin.model_copy(update={"limits_kept_in": limits, "may_set_limit": True}))
+    told = run(tmp_path, 200, gate={"deadline_s": 0, "at_deadline": "capped"})
+    assert 0 == told["run"]["fits"]
+    (request,) = ask(tmp_path, "SELECT state, because FROM requests")
+    assert "refused" == request["state"]
+    assert "its limit could not be lowered" in request["because"]
+
+
 def test_caps_are_measured_one_a_run_and_what_each_took_is_known(
     tmp_path: Path, machine: Callable[[StandIn], None]
 ) -> None:
