@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 
 from observability import console
 from observability.console import JsonOption
@@ -48,7 +47,7 @@ def override_set(
             until=now + timedelta(seconds=for_s),
             because=because,
         )
-    except (ValidationError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise BadConfiguration(
             f"an override lasts {gate.LONGEST_OVERRIDE.days} days at most, and has a reason of 1 "
             f"to 500 characters; came: --for-s {for_s:g} --because {because!r}"
