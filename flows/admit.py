@@ -62,6 +62,8 @@ def ask(session: Session, request: OpenRequest) -> Admitted | Ending:
 
     Raises LeaseFolderUnusable, and BadConfiguration for an override that cannot be read.
     """
+    # First: one that cannot be read ends the run, and must not leave a device taken.
+    told = override.read(session.home.override)
     limits = _urgent(session, request)
     look = _look(session, limits)
     request.asked_gate_at = session.state.position
@@ -74,7 +76,6 @@ def ask(session: Session, request: OpenRequest) -> Admitted | Ending:
     admitted.rows[:0] = rows
     if look.survey.driver == "present":
         admitted.rows.append(session.decided(admitted.decision))
-    told = override.read(session.home.override)
     overridden = gate.overridden(admitted.decision, told, datetime.now(UTC))
     if overridden is not admitted.decision:
         return _by_hand(session, admitted, overridden)

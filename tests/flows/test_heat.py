@@ -20,6 +20,7 @@ import pytest
 
 from flows import cycle, learn, power_source, retrain, watch
 from flows.progress import Display
+from observability.errors import BadConfiguration
 from observability.history import History
 from observability.places import Places
 from power import gate, memory, override
@@ -403,6 +404,19 @@ def test_a_persons_override_decides_and_is_in_the_history(
     assert opens is not bool(told["deferrals"])
     rows = ask(tmp_path, "SELECT yes FROM decisions WHERE facts->>'override' IS NOT NULL")
     assert {opens} == {row["yes"] for row in rows}
+
+
+def test_a_damaged_override_ends_the_run_and_leaves_no_device_taken(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """It is read before anything is taken: the error holds its frames, and whatever they hold."""
+    path = Places(tmp_path / "home").override
+    path.parent.mkdir()
+    path.write_text("{")
+    machine(make_twin())
+    with pytest.raises(BadConfiguration, match="gate override clear"):
+        run(tmp_path, 200)
+    assert not list(Places(tmp_path / "home").devices.glob("*.holder"))
 
 
 def test_an_urgent_request_is_let_in_at_a_lower_margin(

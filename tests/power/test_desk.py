@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from observability.console import Surroundings
 from observability.errors import BadConfiguration
-from power import desk
+from power import desk, simulate_desk
 from power.gate import GateLimits, Survey
 from power.nvml import NvmlDoor
 from power.replay import Trace, TraceUnreadable
@@ -219,7 +219,7 @@ def test_simulate_refuses_what_is_no_trace(tmp_path: Path) -> None:
 
 def test_verdicts_are_the_judges_own(trace: Path) -> None:
     """The simulation adds nothing to what the gate says."""
-    verdicts = list(desk.verdicts_over(Trace.load(trace), GateLimits()))
+    verdicts = list(simulate_desk.verdicts_over(Trace.load(trace), GateLimits()))
     assert "its margin is 5.0 °C, at or below the pause margin" in verdicts[2].because
 
 
