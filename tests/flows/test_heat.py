@@ -504,3 +504,55 @@ def test_a_signal_while_the_limit_is_put_back_does_not_leave_it_lowered(
     assert 700_000 == kept_limits(limits)["GPU-a"]
     (row,) = ask(tmp_path, "FROM costs WHERE cap_w IS NOT NULL")
     assert row["seconds"] > 0
+
+
+@pytest.fixture
+def given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
+    """Run to position 200, where the fit gives its device back because that grew hot."""
+    door = Scripted(a=COOL_C)
+    monkeypatch.setattr(power_source, "NvmlDoor", door)
+
+    def first() -> dict[str, Any]:
+        monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))
+        try:
+            return run(tmp_path, 200, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
+        finally:
+            door.set("a", COOL_C)
+
+    return first
+
+
+IMPATIENT: Mapping[str, Any] = {"dwell_s": 0, "max_pause_s": 0}
+
+
+def test_a_disk_that_takes_no_partial_costs_the_fit_anew_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_back: Callable[[], dict[str, Any]]
+) -> None:
+    """What is half fitted may be the one thing that is too large: the request is put off."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(partials, "put", full)
+    first = given_back()
+    assert (1, 0) == (first["deferrals"], first["retrains"])
+    again = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
+    assert 1 == again["retrains"]
+    fits = ask(tmp_path, "SELECT version FROM costs ORDER BY began_at")
+    assert [None, "v000000200"] == [row["version"] for row in fits]
+    assert not Places(tmp_path / "home").pipeline("small").partial.exists()
+
+
+def test_a_partial_whose_run_failed_before_it_was_told_is_used_and_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_back: Callable[[], dict[str, Any]]
+) -> None:
+    """It is on disk before the checkpoint: what comes next goes on from it, and leaves nothing."""
+    with monkeypatch.context() as patched:
+        patched.setattr(settling, "defer", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            given_back()
+    kept = Places(tmp_path / "home").pipeline("small").partial
+    assert kept.exists()
+    told = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
+    assert 1 == told["retrains"]
+    assert not kept.exists()
