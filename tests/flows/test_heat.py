@@ -556,3 +556,41 @@ def test_a_partial_whose_run_failed_before_it_was_told_is_used_and_dropped(
     told = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
     assert 1 == told["retrains"]
     assert not kept.exists()
+
+
+def test_an_override_that_is_damaged_amid_a_run_ends_it_and_costs_nothing(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """Nobody can tell which way it pointed: the run says so, holds no device, and goes on later."""
+    machine(make_twin())
+    path = Places(tmp_path / "home").override
+    run(tmp_path, 100)
+    path.write_text("{")
+    with pytest.raises(BadConfiguration, match="override clear"):
+        run(tmp_path, 200)
+    assert not list(Places(tmp_path / "home").devices.glob("*.holder"))
+    override.clear(path)
+    told = run(tmp_path, 100)
+    assert 1 == told["retrains"]
+
+
+@pytest.mark.parametrize("why", ["run", "capped", "override"])
+def test_whoever_begins_however_warm_it_is_takes_a_device_that_is_free(
+    tmp_path: Path, machine: Callable[[StandIn], None], why: str
+) -> None:
+    """At the deadline, or by a person's word, the best device may be another job's."""
+    limits, home = tmp_path / "limits.json", Places(tmp_path / "home")
+    twin = make_twin(make_gpu("GPU-a", tlimit_c=3), make_gpu("GPU-b", tlimit_c=4))
+    machine(twin.model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True}))
+    knobs: dict[str, Any] = {"deadline_s": 0, "at_deadline": why}
+    if why == "override":
+        now, knobs = datetime.now(UTC), {}
+        until = now + timedelta(hours=1)
+        override.write(home.override, Override(open=True, set_at=now, until=until, because="test"))
+    with Leases(home.devices).held("GPU-b", "prices") as held:
+        assert held is not None
+        told = run(tmp_path, 200, gate=knobs)
+    assert (0, 1) == (told["deferrals"], told["retrains"])
+    (cost,) = ask(tmp_path, "FROM costs")
+    assert "GPU-a" == cost["uuid"]
+    assert (350.0 if why == "capped" else None) == cost["cap_w"]
