@@ -146,6 +146,8 @@ def fit(
 
     Raises BrokenOff where a signal asked for the end.
     """
+    if stop():
+        raise BrokenOff(Fitted())
     meter = Meter(power, admitted.look.survey, admitted.uuid)
     vigil = _vigil(admitted, display)
     outcome = _Outcome()
@@ -153,11 +155,12 @@ def fit(
     try:
         with (
             display.doing("retraining"),
-            stop.breakable(),
             power.capped(uuid, admitted.cap_w) as outcome.capping,
             power.heard_by(_listener(meter, vigil)),
             settings.job_sees(uuid),
             meter.running(),
+            # Innermost: a signal breaks off the fit, and nothing that makes up for one.
+            stop.breakable(),
         ):
             _refuse_uncapped(admitted, outcome.capping)
             outcome.challenge = _challenge(prepared, vigil, uuid)
