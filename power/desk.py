@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from observability import console
 from observability.console import JsonOption
 from observability.decision import Decision
+from observability.places import Places
 from power import gate, override_desk, simulate_desk
 from power.device import PRIVILEGE
 from power.gate import GateLimits, GateState, GpuReading, Survey
@@ -51,7 +52,11 @@ def show(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say whether the gate is open now, and why. Exit code 0: open, 75: closed."""
+    """Say whether the gate is open now, and why, and how good its forecasts were.
+
+    Exit code 0: open, 75: closed.
+    """
+    proven: list[Proven] = []
     if limits.reads_from == "trace" and limits.trace is not None:
         decision = _judge_trace(Path(limits.trace), at_s, limits)
     else:
@@ -60,10 +65,13 @@ def show(
         decision = _judge_machine(limits, console.surroundings(context).visible_devices)
         word = override.read(override_desk.file_of(context))
         decision = gate.overridden(decision, word, datetime.now(UTC))
+        proven = _proven(Places(console.surroundings(context).home))
     if json:
-        console.print_json(decision.model_dump())
+        told = [each._asdict() for each in proven]
+        console.print_json({**decision.model_dump(), "forecasts": told})
     else:
         _print_decision(decision)
+        _print_proven(proven)
     if not decision:
         raise typer.Exit(_CLOSED_EXIT_CODE)
 
@@ -309,6 +317,38 @@ def _print_decision(decision: Decision) -> None:
     word = "[green]open[/]" if decision else "[red]closed[/]"
     out.print(f"gate: {word}")
     out.print(decision.because, markup=False, highlight=False, soft_wrap=True)
+
+
+class Proven(NamedTuple):
+    """How good the forecasts of a device were, as far as this home has checked them."""
+
+    uuid: str
+    horizon_s: float
+    checks: int
+    rmse_c: float | None
+
+
+def _proven(places: Places) -> list[Proven]:
+    from power import memory
+
+    return [
+        Proven(uuid, each.horizon_s, each.checks, each.rmse_c)
+        for uuid, known in memory.load(places.devices).items()
+        for each in known.errors
+    ]
+
+
+def _print_proven(proven: Sequence[Proven]) -> None:
+    """One line per device whose forecasts were held against what came."""
+    for uuid, found in itertools.groupby(proven, key=lambda each: each.uuid):
+        told = [
+            f"{each.rmse_c:.1f} °C over {each.horizon_s:g} s ({each.checks} checks)"
+            for each in found
+            if each.rmse_c is not None
+        ]
+        if told:
+            text = f"forecasts of {uuid} were off by {', '.join(told)}"
+            console.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _picture(look: Look) -> RenderableType:

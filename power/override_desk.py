@@ -14,7 +14,7 @@ import typer
 
 from observability import console
 from observability.console import JsonOption
-from observability.decision import Decision
+from observability.decision import Decision, Fact
 from observability.errors import BadConfiguration
 from observability.places import Places
 from observability.records import DecisionRecord
@@ -54,7 +54,12 @@ def override_set(
         ) from error
     override.write(file_of(context), word)
     told = f"the gate is {answer} until {word.until.isoformat(timespec='seconds')}: {because}"
-    _log_override(context, Decision(question="override", yes=word.open, because=told))
+    facts: dict[str, Fact] = {
+        "override": answer,
+        "override_until": word.until.isoformat(),
+        "given_because": because,
+    }
+    _log_override(context, Decision(question="override", yes=word.open, because=told, facts=facts))
     _tell_override(word, now, json)
 
 
@@ -65,7 +70,8 @@ def override_clear(context: typer.Context, json: JsonOption = False) -> None:
 
     if override.clear(file_of(context)):
         told = "the override was taken back: the gate answers by itself"
-        _log_override(context, Decision(question="override", yes=False, because=told))
+        facts: dict[str, Fact] = {"override": "cleared"}
+        _log_override(context, Decision(question="override", yes=False, because=told, facts=facts))
     _tell_override(None, datetime.now(UTC), json)
 
 
