@@ -22,16 +22,15 @@ from flows.session import Session
 from flows.state import Begun
 from flows.stopping import Stop, StopRequested
 from flows.vigil import Vigil
-from models import batch, example, partials
+from models import batch, challenge, example, partials
 from models.batch import (
     BatchAnswersNothing,
     BatchCannotLearn,
     BatchModel,
     BatchRecipe,
-    Challenge,
-    PartialChallenge,
     TooLittleToLearn,
 )
+from models.challenge import Challenge, PartialChallenge
 from models.example import Label, Schema
 from models.guard import GiveBack
 from models.partials import Work
@@ -244,7 +243,7 @@ def _listener(meter: Meter, vigil: Vigil | None) -> Callable[[Look], None]:
 
 
 def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Challenge:
-    return batch.challenge(
+    return challenge.fight(
         prepared.frame,
         prepared.labels,
         recipe=prepared.recipe,

@@ -22,7 +22,8 @@ from flows.settling import Ending
 from flows.state import Begun
 from flows.stopping import StopRequested
 from models import partials, promotion
-from models.batch import Challenge, PartialChallenge, TooLittleToLearn
+from models.batch import TooLittleToLearn
+from models.challenge import Challenge, PartialChallenge
 from models.guard import GiveBack
 from models.pickling import CannotLoad, CannotPickle
 from models.store import Manifest

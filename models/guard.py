@@ -30,7 +30,7 @@ class GiveBack(BaseException):
 
     A BaseException, so that no library takes it for a failed fit: a search would go on with its
     next candidate. `partial` is filled in on the way out: a Partial by `guarded.fit` and
-    `batch.fit`, a PartialChallenge by `batch.challenge`, and None where nothing can be kept.
+    `batch.fit`, a PartialChallenge by `challenge.fight`, and None where nothing can be kept.
     """
 
     def __init__(self, because: str) -> None:

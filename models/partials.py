@@ -16,7 +16,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from models import factory, pickling
-from models.batch import BatchRecipe, PartialChallenge
+from models.batch import BatchRecipe
+from models.challenge import PartialChallenge
 from models.example import Schema
 from models.seal import Seal, Tampered
 from observability import durable

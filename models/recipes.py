@@ -198,19 +198,17 @@ def _made_by(recipe: str, offered: Mapping[str, Any], beside: Path | None) -> An
 
 
 def _accepted(make: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those keywords of `offered` that `make` takes."""
+    """Those keywords of `offered` that `make` takes; one that it must name is not forced on it."""
     try:
         parameters = inspect.signature(make).parameters
     except ValueError:
         return {}
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return dict(offered)
     by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-    return {
-        name: value
-        for name, value in offered.items()
-        if name in parameters and parameters[name].kind in by_name
-    }
+    named = {name for name, each in parameters.items() if each.kind in by_name}
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        # What takes anything may hand it on to a model that knows no devices.
+        named |= offered.keys() - {"device"}
+    return {name: value for name, value in offered.items() if name in named}
 
 
 def _with_native_categories(estimator: Any, schema: Schema) -> Build:

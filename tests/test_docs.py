@@ -31,7 +31,7 @@ import typer
 
 import thermodrift
 from flows import configuration, pipeline
-from models import batch, example, learner, online
+from models import challenge, example, learner, online
 from models.stream import Cursor, Stream
 from observability import faults
 from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
@@ -312,7 +312,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     assert 600 == len(records.rows)
     assert "BaggingRegressor" in set(member.model.steps)
     assert 0 == member.silent
-    challenge = batch.challenge(
+    fought = challenge.fight(
         example.frame(records.rows, stream.schema),
         records.labels,
         recipe=file.pipeline.batch,
@@ -320,9 +320,9 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
         clock=lambda: 0.0,
         beside=file.folder,
     )
-    assert "ExtraTreesRegressor" == type(challenge.model.estimator).__name__
-    assert 5 == challenge.model.estimator.min_samples_leaf
-    assert challenge.contest.challenger_loss < challenge.contest.baseline_loss / 2
+    assert "ExtraTreesRegressor" == type(fought.model.estimator).__name__
+    assert 5 == fought.model.estimator.min_samples_leaf
+    assert fought.contest.challenger_loss < fought.contest.baseline_loss / 2
 
 
 @pytest.mark.parametrize(

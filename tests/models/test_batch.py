@@ -19,6 +19,7 @@ from sklearn import metrics
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
 from models import batch, example, pickling, recipes
+from models import challenge as challenges
 from models.batch import (
     BatchAnswersNothing,
     BatchCannotLearn,
@@ -89,6 +90,7 @@ class CannotFit(Own):
 def takes_both(task, seed): return Own(task=task, seed=seed)
 def takes_seed(*, seed): return Own(seed=seed)
 def takes_anything(**keywords): return Own(**keywords)
+def takes_device(seed, device): return Own(seed=seed, device=device)
 def takes_nothing(): return Own()
 def makes_nothing(): return object()
 def fails(): raise ValueError("no licence")
@@ -128,7 +130,7 @@ def make_ticks(*times_s: float) -> Any:
     return iter(times_s).__next__
 
 
-def challenge(count: int = 300, **changes: Any) -> batch.Challenge:
+def challenge(count: int = 300, **changes: Any) -> challenges.Challenge:
     """A challenge on the default window by the quickest recipe."""
     frame, labels = make_window(count)
     given: dict[str, Any] = {
@@ -136,7 +138,7 @@ def challenge(count: int = 300, **changes: Any) -> batch.Challenge:
         "schema": make_schema(),
         "clock": make_ticks(10.0, 12.5),
     }
-    return batch.challenge(frame, labels, **(given | changes))
+    return challenges.fight(frame, labels, **(given | changes))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -395,6 +397,7 @@ def test_an_unfinished_fit_is_no_warning() -> None:
         ("takes_both", {"task": "classification", "seed": 5}),
         ("takes_seed", {"seed": 5}),
         ("takes_anything", {"task": "classification", "seed": 5}),
+        ("takes_device", {"seed": 5, "device": None}),
         ("takes_nothing", {}),
         ("Own", {"task": "classification", "seed": 5}),
     ],
@@ -402,7 +405,7 @@ def test_an_unfinished_fit_is_no_warning() -> None:
 def test_a_factory_gets_what_it_takes(
     beside: Path, factory: str, expected: dict[str, object]
 ) -> None:
-    """task and seed go to a factory that has them, and nothing to one that has not."""
+    """Each goes to a factory that has it; the device, none here, to one that names it alone."""
     model = make_model(f"own_models:{factory}", beside, seed=5)
     assert expected == model.estimator.given
 
@@ -653,7 +656,7 @@ def test_after_an_abrupt_change_the_newest_rows_alone_make_the_challenger() -> N
     frame, labels = make_window(1_000)
     turned = ["low" if each == "high" else "high" for each in labels[:400]] + labels[400:]
     found = {
-        share: batch.challenge(
+        share: challenges.fight(
             frame,
             turned,
             recipe=BatchRecipe(recipe="linear", recent_share=share),
@@ -673,7 +676,7 @@ def test_the_challenger_never_saw_the_held_out_rows() -> None:
     """Other labels there change its scores, and not the model."""
     frame, labels = make_window(300)
     turned = labels[:240] + ["low" if each == "high" else "high" for each in labels[240:]]
-    found = batch.challenge(
+    found = challenges.fight(
         frame,
         turned,
         recipe=BatchRecipe(recipe="linear"),
@@ -771,9 +774,9 @@ def test_a_reference_is_the_window_with_its_held_out_answers(kind: LabelKind) ->
 
 def challenge_of(
     frame: pd.DataFrame, labels: list[Label], schema: Schema, **changes: Any
-) -> batch.Challenge:
+) -> challenges.Challenge:
     """A challenge by the quickest recipe."""
     recipe = BatchRecipe(recipe="linear")
-    return batch.challenge(
+    return challenges.fight(
         frame, labels, recipe=recipe, schema=schema, clock=make_ticks(0, 1), **changes
     )

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from models import batch, partials, pickling
-from models.batch import BatchModel, BatchRecipe, Challenge, PartialChallenge
+from models import challenge, partials, pickling
+from models.batch import BatchModel, BatchRecipe
+from models.challenge import Challenge, PartialChallenge
 from models.guard import GiveBack, Guard, Partial
 from models.partials import Work
 from models.seal import Seal
@@ -58,7 +59,7 @@ def fight(recipe: BatchRecipe = FOREST, seed: int = 0, **given: Any) -> Challeng
     """A challenge on a window of 300 rows."""
     frame, labels = make_window(300, seed=seed)
     knobs: dict[str, Any] = {"clock": lambda: 0.0, "schema": make_schema()} | given
-    return batch.challenge(frame, labels, recipe=recipe, **knobs)
+    return challenge.fight(frame, labels, recipe=recipe, **knobs)
 
 
 def given_back(at: int, **given: Any) -> PartialChallenge | None:

@@ -1,0 +1,334 @@
+"""A challenger against the champion and the dummy: fitted on a window, compared on its newest rows.
+
+Maths: reads no disk and no clock but the one it is given, and decides nothing: that is for
+`models.promotion`. A challenge may be given back half done, and gone on with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models import batch
+from models.batch import BatchAnswersNothing, BatchModel, BatchRecipe, TooLittleToLearn
+from models.example import Label, Schema
+from models.guard import GiveBack, Guard, Partial
+from models.promotion import Contest
+from observability.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from models.guarded import Asked
+
+FEWEST_HELD_OUT = 10
+"""Rows below which a comparison of models says nothing."""
+NO_GUARD = "nobody watched"
+"""How a challenge without a guard was watched."""
+
+
+@dataclass(frozen=True, eq=False)
+class PartialChallenge:
+    """What is fitted of a challenge that was given back, which pickles: nothing of it is lost."""
+
+    work: str
+    """Names the rows, labels, knobs and schema that it is about; of other work it is not used."""
+    whole: BatchModel | None = None
+    """The model of all training rows, once it is fitted."""
+    part: Partial | None = None
+    """The fit in progress: of all training rows, or of the newest where `whole` is there."""
+    fit_s: float = 0.0
+    """Seconds spent on it so far, pauses not among them."""
+    done: float = 0.0
+    """Share of the work, from 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Challenge:
+    """A challenger, what it was compared with, and the rows it stands for.
+
+    `scores` holds `score`'s metrics under holdout:challenger, holdout:champion, holdout:baseline,
+    older:challenger, older:champion and older:baseline; a champion or an older window that there
+    is not has no entry.
+    """
+
+    model: BatchModel
+    reference: pd.DataFrame
+    scores: dict[str, dict[str, float]]
+    fit_s: float
+    rows: int
+    first_row: int
+    """Place in the window of the first row that the challenger was trained on."""
+    holdout_rows: int
+    guarded: str = NO_GUARD
+    """How the fits were watched, and why so."""
+
+    @property
+    def contest(self) -> Contest:
+        """The losses of this challenge, as `promotion.judge` wants them."""
+        losses = {who: batch.loss(scores, self.model.task) for who, scores in self.scores.items()}
+        return Contest(
+            holdout_rows=self.holdout_rows,
+            challenger_loss=losses["holdout:challenger"],
+            baseline_loss=losses["holdout:baseline"],
+            champion_loss=losses.get("holdout:champion"),
+            older_challenger_loss=losses.get("older:challenger"),
+            older_champion_loss=losses.get("older:champion"),
+        )
+
+
+def fight(
+    frame: pd.DataFrame,
+    labels: Sequence[Label],
+    *,
+    recipe: BatchRecipe,
+    schema: Schema,
+    clock: Callable[[], float],
+    champion: BatchModel | None = None,
+    older: tuple[pd.DataFrame, Sequence[Label]] | None = None,
+    beside: Path | None = None,
+    reference_rows: int = 5000,
+    guard: Guard | None = None,
+    partial: PartialChallenge | None = None,
+    device: str | None = None,
+) -> Challenge:
+    """Fit on the older part of a window, and score all contestants on its newest rows.
+
+    Two models are fitted, on all training rows and on the newest of them; the better one is the
+    challenger. That choice is made on the hold-out too, which flatters the challenger a little.
+
+    `frame` and `labels` are the window in time order, cut to its newest `recipe.window` rows;
+    `older` is a window from before it, of which the newest `recipe.older_rows` are scored. `clock`
+    counts seconds. A champion that cannot answer scores NaN. Raises what `fit` raises, and
+    TooLittleToLearn where fewer than 10 rows would be held out.
+
+    `guard` is asked all through the fits, and changes nothing of the outcome; the time that it
+    takes is not in `fit_s`. A GiveBack of its comes out with a PartialChallenge, or with None where
+    nothing was fitted yet that can be kept. Given as `partial` with the same rows and knobs, the
+    work goes on from there; with others it begins anew.
+    """
+    if batch.PREDICTION in {*schema.names, schema.target}:
+        raise BadConfiguration(
+            f"a column of the stream is called {batch.PREDICTION!r}, which a reference needs for "
+            f"the model's answers; rename that column in the data"
+        )
+    frame, labels = _newest(frame, labels, recipe.window)
+    train, held_out = _parts(len(frame), recipe)
+    window = _Window(frame, labels, train, held_out, recipe, schema, beside, device)
+    model, train, fit_s = _fought(window, clock, guard, partial)
+    contestants = {"challenger": model, "baseline": batch.baseline(labels[train], schema.task)}
+    if champion is not None:
+        contestants["champion"] = champion
+    answered = model.predict(frame.iloc[held_out])
+    scores = _compare("holdout", contestants, frame.iloc[held_out], labels[held_out])
+    if older is not None and recipe.older_rows and len(older[0]):
+        scores |= _compare("older", contestants, *_newest(*older, recipe.older_rows))
+    reference = _reference(frame, labels, answered.values, schema).tail(reference_rows)
+    return Challenge(
+        model,
+        reference.reset_index(drop=True),
+        scores,
+        fit_s,
+        rows=train.stop - train.start,
+        first_row=train.start,
+        holdout_rows=len(answered.values),
+        guarded=NO_GUARD if guard is None else _way(model),
+    )
+
+
+def _way(model: BatchModel) -> str:
+    from models import guarded
+
+    return str(guarded.way(model.estimator))
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """The rows of a challenge, and how models are made of them."""
+
+    frame: pd.DataFrame
+    labels: Sequence[Label]
+    train: slice
+    held_out: slice
+    recipe: BatchRecipe
+    schema: Schema
+    beside: Path | None
+    device: str | None
+
+    @property
+    def recent(self) -> slice | None:
+        """The newest training rows, which a second model is fitted on; None where it is not."""
+        stop = self.train.stop
+        recent = slice(stop - int(stop * self.recipe.recent_share), stop)
+        if recent.start == 0 or stop - recent.start < self.recipe.min_rows:
+            return None
+        return recent
+
+    @property
+    def work(self) -> str:
+        """A name that other rows, labels, knobs or columns do not have."""
+        import pandas as pd
+
+        told = hashlib.sha256()
+        told.update(self.recipe.model_dump_json().encode())
+        told.update(self.schema.model_dump_json().encode())
+        hashes = pd.util.hash_pandas_object(batch.tamed(self.frame, self.schema), index=False)
+        told.update(hashes.to_numpy().tobytes())
+        told.update(repr(list(self.labels)).encode())
+        return told.hexdigest()
+
+    def fit(self, rows: slice, watch: _Fits, share: tuple[float, float]) -> BatchModel:
+        """The model of these rows; `share` is where its work begins and ends in all of it."""
+        return batch.fit(
+            self.frame.iloc[rows],
+            self.labels[rows],
+            self.recipe,
+            self.schema,
+            self.beside,
+            guard=watch.between(*share),
+            clock=watch.clock,
+            partial=watch.part,
+            device=self.device,
+        )
+
+    def loss(self, model: BatchModel) -> float:
+        """What `model` loses on the rows held out."""
+        truth, answers = self.labels[self.held_out], model.predict(self.frame.iloc[self.held_out])
+        return batch.loss(batch.score(truth, answers, self.schema.task), self.schema.task)
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """How the fits of a challenge are watched, and what the next of them goes on from."""
+
+    asked: Asked | None
+    clock: Callable[[], float]
+    part: Partial | None
+
+    def between(self, begin: float, end: float) -> Guard | None:
+        """The guard of one fit, whose shares lie between these of the whole."""
+        asked = self.asked
+        if asked is None:
+            return None
+        return lambda done: asked(begin + (end - begin) * done)
+
+
+def _fought(
+    window: _Window,
+    clock: Callable[[], float],
+    guard: Guard | None,
+    partial: PartialChallenge | None,
+) -> tuple[BatchModel, slice, float]:
+    """The better model, the rows it was made of, and the seconds that both took, pauses aside."""
+    kept = partial if partial is not None and partial.work == window.work else PartialChallenge("")
+    asked = None if guard is None else _asked(guard, clock)
+    started = clock()
+
+    def spent_s() -> float:
+        return kept.fit_s + clock() - started - (asked.waited_s if asked else 0.0)
+
+    try:
+        model, rows = _better(window, kept, _Fits(asked, clock, kept.part))
+    except GiveBack as stopped:
+        begun = stopped.partial
+        if isinstance(begun, PartialChallenge):
+            done = asked.done if asked else 0.0
+            stopped.partial = replace(begun, work=window.work, fit_s=spent_s(), done=done)
+        raise
+    return model, rows, spent_s()
+
+
+def _asked(guard: Guard, clock: Callable[[], float]) -> Asked:
+    from models import guarded
+
+    return guarded.Asked(guard, clock)
+
+
+def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[BatchModel, slice]:
+    """The model of all training rows, or that of the newest alone where it is the better one.
+
+    After an abrupt change the older rows tell of a world that is gone.
+    """
+    everything, recent = slice(0, window.train.stop), window.recent
+    rows = everything.stop + (recent.stop - recent.start if recent else 0)
+    first = everything.stop / rows
+    model = kept.whole
+    if model is None:
+        try:
+            model = window.fit(everything, watch, (0.0, first))
+        except GiveBack as stopped:
+            stopped.partial = _begun(None, stopped.partial)
+            raise
+        watch = replace(watch, part=None)
+    if recent is None:
+        return model, everything
+    try:
+        fresh = window.fit(recent, watch, (first, 1.0))
+    except TooLittleToLearn:
+        return model, everything
+    except GiveBack as stopped:
+        stopped.partial = _begun(model, stopped.partial)
+        raise
+    return (fresh, recent) if window.loss(fresh) < window.loss(model) else (model, everything)
+
+
+def _begun(whole: BatchModel | None, part: object) -> PartialChallenge | None:
+    part = part if isinstance(part, Partial) else None
+    return PartialChallenge("", whole, part) if whole or part else None
+
+
+def _newest(
+    frame: pd.DataFrame, labels: Sequence[Label], rows: int
+) -> tuple[pd.DataFrame, Sequence[Label]]:
+    return frame.iloc[-rows:], labels[-rows:]
+
+
+def _parts(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
+    if rows < recipe.min_rows:
+        raise TooLittleToLearn(
+            f"a window of {rows} rows is too short for a retrain: batch.min_rows is "
+            f"{recipe.min_rows}; wait for more labelled rows, or lower it"
+        )
+    train, held_out = batch.split(rows, recipe)
+    if rows - train.stop < FEWEST_HELD_OUT:
+        raise TooLittleToLearn(
+            f"{rows - train.stop} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
+            f"needed to compare models; raise batch.holdout or window"
+        )
+    return train, held_out
+
+
+def _compare(
+    window: str, contestants: dict[str, BatchModel], frame: pd.DataFrame, labels: Sequence[Label]
+) -> dict[str, dict[str, float]]:
+    return {
+        f"{window}:{who}": _scores_of(who, model, frame, labels)
+        for who, model in contestants.items()
+    }
+
+
+def _scores_of(
+    who: str, model: BatchModel, frame: pd.DataFrame, labels: Sequence[Label]
+) -> dict[str, float]:
+    try:
+        return batch.score(labels, model.predict(frame), model.task)
+    except BatchAnswersNothing:
+        if who != "champion":
+            raise
+        return dict.fromkeys(batch.score([], model.predict(frame.iloc[:0]), model.task), math.nan)
+
+
+def _reference(
+    frame: pd.DataFrame, labels: Sequence[Label], answers: list[Label], schema: Schema
+) -> pd.DataFrame:
+    import pandas as pd
+
+    unanswered = [None] * (len(frame) - len(answers))
+    made = batch.tamed(frame, schema)
+    made[schema.target] = pd.Series(list(labels), dtype=object)
+    made[batch.PREDICTION] = pd.Series([*unanswered, *answers], dtype=object)
+    return batch.typed_reference(made, schema)
