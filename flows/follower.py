@@ -7,6 +7,7 @@ of the devices is kept in the home. It decides nothing: gate and forecast do.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +61,8 @@ class Follower:
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._listeners: list[Callable[[Look], None]] = []
         self._known = {} if folder is None else memory.load(folder)
-        self._state: GateState | None = None
+        self._state = GateState()
+        self._asked = False
         self._seen: dict[str, GpuReading] = {}
         self._counts: dict[str, int] = {}
         self._trials: list[Trial] = []
@@ -83,7 +85,8 @@ class Follower:
         """
         with self._lock:
             self._limits = limits
-            self._state = before if self._state is None else self._state
+            if not self._asked:
+                self._remember(before)
         look = self.look()
         ends_s = look.now_s + 3 * limits.good_readings * _PATIENCE_S
         while self._has_yet_to_say(look, limits) and time.monotonic() < ends_s:
@@ -98,7 +101,7 @@ class Follower:
         with self._lock:
             now_s = time.monotonic()
             survey = self._door.survey(now_s)
-            judged = gate.judge(survey, self._state or GateState(), self._limits, now_s)
+            judged = gate.judge(survey, self._state, self._limits, now_s)
             self._state = judged.state
             for reading in survey.readings:
                 self._learn(reading)
@@ -141,6 +144,25 @@ class Follower:
         self._known[reading.uuid] = learned.known
         self._trials.extend(Trial(reading.uuid, each) for each in learned.checked)
         del self._trials[:-MOST_CHECKS]
+
+    def _remember(self, before: GateState) -> None:
+        """Go on from `before`, which was not known yet when this began to look.
+
+        Only for devices that are here, and as far as the clock is the one that they were read by:
+        after a reboot it began anew.
+        """
+        self._asked = True
+        self.look()
+        read_s = {uuid: reading.read_at_s for uuid, reading in self._seen.items()}
+        kept = {
+            each.uuid: each
+            for each in before.devices
+            if each.latest is not None and each.latest.read_at_s < read_s.get(each.uuid, -math.inf)
+        }
+        others = (each for each in self._state.devices if each.uuid not in kept)
+        self._state = GateState(devices=(*kept.values(), *others))
+        # Of these the last reading is judged again, and the ones before it are not.
+        self._counts |= dict.fromkeys(kept, 1)
 
     def _has_yet_to_say(self, look: Look, limits: GateLimits) -> bool:
         """Whether a closed device was looked at less often than it takes to open."""
