@@ -623,3 +623,17 @@ def test_whoever_begins_however_warm_it_is_takes_a_device_that_is_free(
     (cost,) = ask(tmp_path, "FROM costs")
     assert "GPU-a" == cost["uuid"]
     assert (350.0 if why == "capped" else None) == cost["cap_w"]
+
+
+def test_what_the_gate_remembers_outlives_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that one run saw close stays closed for its dwell in the next one."""
+    knobs = {"gate": {"dwell_s": 1_000}, "worth": {"max_age_records": 1}}
+    with scripted(monkeypatch, a=COOL_C) as door:
+        assert 1 == run(tmp_path, 200, **knobs)["retrains"]
+        door.set("a", HOT_C)
+        run(tmp_path, 200, **knobs)
+        door.set("a", COOL_C)
+        told = run(tmp_path, 100, **knobs)
+    assert "stays closed for 1000 s (dwell_s)" in told["owed"]["why_deferred"]
