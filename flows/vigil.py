@@ -31,13 +31,14 @@ class Vigil:
         state: GateState,
         limits: GateLimits,
         paused: Callable[[str], None] = lambda because: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """`state` is the gate's when the job was admitted; `paused` is told why a pause begins.
 
-        `clock` is the one of the looks, in seconds.
+        `clock` is the one of the looks, in seconds; None: the machine's monotonic one.
         """
-        self._uuid, self._limits, self._told, self._clock = uuid, limits, paused, clock
+        self._uuid, self._limits, self._told = uuid, limits, paused
+        self._clock = clock or time.monotonic
         # It was let in, by the thermostat or between its margins: what closes it now is news.
         self._state = gate.opened(state, uuid)
         self._unread: Decision | None = None
