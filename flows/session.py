@@ -252,18 +252,23 @@ class Session:
 
 @contextmanager
 def opened(
-    file: PipelineFile, home: Path, stop: Stop, display: Display, limit: int | None = None
+    file: PipelineFile,
+    home: Path,
+    stop: Stop,
+    display: Display,
+    limit: int | None = None,
+    wait_s: float = 1.0,
 ) -> Iterator[Session]:
     """Open a pipeline for one run: lock it, load or begin its state, pay what an earlier run owed.
 
-    Raises AlreadyRunning, BadConfiguration, StreamChanged, CheckpointUnusable and what the store
-    and the seal raise.
+    Waits up to `wait_s` seconds for a run that has it. Raises AlreadyRunning, BadConfiguration,
+    StreamChanged, CheckpointUnusable and what the store and the seal raise.
     """
     # Rejects hold raw data: a home that we make is its user's alone.
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
-    with locked(places), PowerSource.opened(file) as power:
+    with locked(places, wait_s), PowerSource.opened(file) as power:
         state, stream = beginning.state_and_stream(file, places, Seal.open(Places(home).key))
         for folder in (places.root, places.reports):
             durable.sweep_asides(folder)
