@@ -117,7 +117,7 @@ def _clock(in_s: float) -> str:
 
 
 def _put_off(job: Job, wait_s: float, because: str) -> State:
-    """Give process and slot up, and come back. A server that does not hear leaves that to others."""
+    """Give process and slot up, and come back. Unheard, others see to it."""
     assert job.lease is not None
     back_at = server.in_seconds(wait_s)
     try:

@@ -1,6 +1,6 @@
 """Prefect's server as a deployed run sees it: told of what happened, asked about other runs.
 
-Briefly: each word to it is tried once and for seconds, because a run must not hang on a server that
+Briefly: each word to it is tried for seconds, because a run must not hang on a server that
 is dead, slow or refusing. Nothing here is needed for what is learned or recorded: events are hints,
 and what is not heard is made up for by the next look.
 """
@@ -41,7 +41,9 @@ class Unheard(TryAgainLater, ConnectionError):
 
 
 PATIENCE_S = 5.0
-"""Seconds that one word to the server may take."""
+"""Seconds that one word to the server may take, each time that it is said."""
+RETRIES = 2
+"""Times that it is said again, after 2 s and 4 s: SQLite is locked now and then."""
 RUN_PREFIX = "thermodrift.pipeline."
 """What a pipeline is called among the resources of Prefect's events."""
 _COMING = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
@@ -124,13 +126,13 @@ def in_seconds(seconds: float) -> datetime:
 
 @contextmanager
 def _client() -> Iterator[SyncPrefectClient]:
-    brief = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: PATIENCE_S}
+    brief = {PREFECT_CLIENT_MAX_RETRIES: RETRIES, PREFECT_API_REQUEST_TIMEOUT: PATIENCE_S}
     try:
         with temporary_settings(brief), get_client(sync_client=True) as client:
             yield client
     except httpx.HTTPError as error:
         raise Unheard(
-            f"Prefect's server did not answer within {PATIENCE_S:g} s, or refused: {error}; look "
+            f"Prefect's server did not answer within seconds, or refused: {error}; look "
             "after it. What was learned and recorded needs no server"
         ) from error
 

@@ -63,9 +63,9 @@ HOUSE: dict[str, dict[str, str]] = {
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
         "flows": "attempts beginning coming_back configuration cycle deployed desk doctor"
-        " drift_view embedded goodbye jobs learn leases looks metering overrides pipeline power_source"
-        " progress reconcile retrain server session settings shifts state status stopping summary"
-        " template tethered turns upkeep watch",
+        " drift_view embedded goodbye jobs learn leases looks metering overrides pipeline"
+        " power_source progress reconcile retrain server session settings shifts state status"
+        " stopping summary template tethered turns upkeep watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""

@@ -95,9 +95,18 @@ class PrefectServer:
         request = Request(f"{self.url}{path}", data=content, method=method)
         request.add_header("Authorization", f"Basic {word}")
         request.add_header("Content-Type", "application/json")
-        with urlopen(request, timeout=timeout_s) as answer:
-            told = answer.read()
-        return json.loads(told) if told else None
+
+        def told() -> bytes | None:
+            try:
+                with urlopen(request, timeout=timeout_s) as answer:
+                    return bytes(answer.read()) or b"null"
+            except HTTPError as error:
+                # SQLite is locked now and then; Prefect's own client asks again, too.
+                if error.code == 503:
+                    return None
+                raise
+
+        return json.loads(until(told, path))
 
     def environment(self, home: Path, **changes: str) -> dict[str, str]:
         """The environment of a client of it."""
@@ -285,3 +294,26 @@ def refused(server: PrefectServer, password: str) -> bool:
             return False
     except HTTPError as error:
         return error.code == 401
+
+
+POOLS = ("thermodrift-light", "thermodrift-heavy")
+
+
+def deployed(server: PrefectServer, home: Path) -> None:
+    """Make the pools, and deploy `prefect.yaml`, as its head says; its schedules rest."""
+    for pool in POOLS:
+        made = server.prefect("work-pool", "create", pool, "--type", "process", home=home)
+        assert 0 == made.returncode, made.stderr
+    redeployed(server, home)
+
+
+def redeployed(server: PrefectServer, home: Path) -> None:
+    """Deploy it (again)."""
+    done = server.prefect("deploy", "--all", home=home)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    for each in server.ask("POST", "/deployments/filter", {}):
+        # Else the example would be learned meanwhile, every minute.
+        for schedule in each["schedules"]:
+            server.ask(
+                "PATCH", f"/deployments/{each['id']}/schedules/{schedule['id']}", {"active": False}
+            )
