@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -58,31 +59,57 @@ def main(grace_s: float, words: Sequence[str]) -> int:
     child = subprocess.Popen(
         [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, start_new_session=True
     )
-    threading.Thread(target=_end_with_parent, args=(child, grace_s), daemon=True).start()
+    end = _End(child, grace_s)
+    threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
     # A second way to let go of the tether: the same as closing stdin.
-    signal.signal(signal.SIGTERM, lambda *_: _end(child, grace_s))
+    signal.signal(signal.SIGTERM, lambda *_: end.begin())
     code = child.wait()
-    _kill_all(child)
+    end.over()
     return code if code >= 0 else 128 - code
 
 
-def _end_with_parent(child: subprocess.Popen[bytes], grace_s: float) -> None:
+def _end_with_parent(end: _End) -> None:
     sys.stdin.buffer.read()
-    _end(child, grace_s)
+    end.begin()
 
 
-def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
-    child.send_signal(signal.SIGTERM)
+class _End:
+    """The end of a program and of all that it started: asked for first, then made."""
+
+    def __init__(self, child: subprocess.Popen[bytes], grace_s: float) -> None:
+        self._child = child
+        self._grace_s = grace_s
+        self._asking: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Ask, in a thread of its own: a handler of a signal must not wait."""
+        if self._asking is None:
+            self._asking = threading.Thread(target=self._ask)
+            self._asking.start()
+
+    def over(self) -> None:
+        """The program has ended; what it started has the rest of the grace, if any."""
+        if self._asking is not None:
+            self._asking.join()
+        _signal_all(self._child, signal.SIGKILL)
+
+    def _ask(self) -> None:
+        over_s = time.monotonic() + self._grace_s
+        there = _signal_all(self._child, signal.SIGTERM)
+        pause = threading.Event()
+        while there and time.monotonic() < over_s:
+            pause.wait(0.05)
+            there = _signal_all(self._child, 0)
+        _signal_all(self._child, signal.SIGKILL)
+
+
+def _signal_all(child: subprocess.Popen[bytes], number: int) -> bool:
+    """Whether anybody was there to be signalled."""
     try:
-        child.wait(timeout=grace_s)
-    except subprocess.TimeoutExpired:
-        _kill_all(child)
-
-
-def _kill_all(child: subprocess.Popen[bytes]) -> None:
-    """The program, and what it started and left: they share a group that is named for it."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(child.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
-        "flows": "attempts beginning coming_back configuration cycle deployed desk doctor"
-        " drift_view embedded goodbye jobs learn leases looks metering overrides pipeline"
-        " power_source progress reconcile retrain server session settings shifts state status"
+        "flows": "attempts beginning board box coming_back configuration cycle deployed"
+        " deployments desk doctor drift_view embedded goodbye jobs learn leases looks metering"
+        " overrides pipeline power_source progress reconcile retrain server session settings shifts state status"
         " stopping summary template tethered turns upkeep watch",
     },
 }

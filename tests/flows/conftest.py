@@ -1,4 +1,4 @@
-"""One Prefect server with the shipped deployments, and workers for them, for all tests of a file."""
+"""One Prefect server with the shipped deployments, and workers for them, for all tests here."""
 
 from __future__ import annotations
 

@@ -12,23 +12,12 @@ import yaml  # type: ignore[import-untyped]  # it publishes no types
 
 from observability.history import History
 from tests.flows.makers import ROOT, make_pipeline
-from tests.flows.prefect_server import PrefectServer, refused, until
+from tests.flows.prefect_server import PrefectServer, redeployed, refused, until
 
-GATED = """
-from pathlib import Path
-from time import sleep
-from sklearn.tree import DecisionTreeClassifier
-
-class Gated(DecisionTreeClassifier):
-    "A model whose fit ends when somebody says so."
-    def fit(self, X, y, *rest, **more):
-        here = Path(__file__).parent
-        (here / "fitting").touch()
-        while not (here / "go").exists():
-            sleep(0.05)
-        return super().fit(X, y, *rest, **more)
-"""
-TRACE = "elapsed_s,uuid,temperature_c,memory_temperature_c,margin_c,power_w,power_limit_w,utilization,throttle_reasons"
+TRACE = (
+    "elapsed_s,uuid,temperature_c,memory_temperature_c,margin_c,power_w,power_limit_w,"
+    "utilization,throttle_reasons"
+)
 
 
 def begin(server: PrefectServer, flow: str, path: Path, **parameters: object) -> str:
@@ -48,6 +37,15 @@ def asked(server: PrefectServer, path: Path, records: int = 400) -> None:
     assert "Learned" == learned["state_name"], learned["state"]
     looked = run(server, "watch", path)
     assert "Wanted" == looked["state_name"], looked["state"]
+
+
+def warm_until(folder: Path, position: int) -> Path:
+    """A pipeline whose recorded GPU is too warm up to a position of the stream."""
+    margins = (5 if at < position else 40 for at in range(1200))
+    lines = [TRACE, *(f"{at},GPU-1,60,,{each},100,300,0.5," for at, each in enumerate(margins))]
+    (folder / "gpu.csv").write_text("\n".join(lines) + "\n")
+    gate = {"source": "trace", "trace": "gpu.csv", "trace_s_per_record": 1.0}
+    return make_pipeline(folder, 1_000, gate=gate)
 
 
 def rows(path: Path, sql: str) -> list[dict[str, Any]]:
@@ -92,12 +90,8 @@ def test_what_was_learned_is_not_learned_again(prefect_box: PrefectServer, tmp_p
 def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
     prefect_box: PrefectServer, tmp_path: Path
 ) -> None:
-    """It waits by name, says why and until when, holds no slot, survives a redeploy, and returns."""
-    trace = [TRACE, *(f"{at},GPU-1,60,,{5 if at < 600 else 40},100,300,0.5," for at in range(1200))]
-    (tmp_path / "gpu.csv").write_text("\n".join(trace) + "\n")
-    path = make_pipeline(
-        tmp_path, 1_000, gate={"source": "trace", "trace": "gpu.csv", "trace_s_per_record": 1.0}
-    )
+    """It waits by name, says why and until when, holds no slot, survives a redeploy, returns."""
+    path = warm_until(tmp_path, 600)
     asked(prefect_box, path)
     waiting = begin(prefect_box, "retrain", path, patience={"first_s": 20.0, "most_s": 20.0})
     told = prefect_box.named(waiting, "AwaitingHeadroom")
@@ -108,8 +102,7 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
     assert "deadline" in because
     # The worker has one slot: a second run could not end while the first one held it.
     assert "Calm" == run(prefect_box, "retrain", path)["state_name"]
-    again = prefect_box.prefect("deploy", "--all", home=tmp_path / "home")
-    assert 0 == again.returncode, again.stdout + again.stderr
+    redeployed(prefect_box, tmp_path / "home")
     run(prefect_box, "learn", path, to_look=False)
     done = prefect_box.ended(waiting)
     assert done["state_name"] in ("Promoted", "Kept"), done["state"]
@@ -149,7 +142,7 @@ def test_learning_makes_room_for_whoever_waits(prefect_box: PrefectServer, tmp_p
 def test_a_person_sees_the_drift_table_and_the_scores(
     prefect_box: PrefectServer, tmp_path: Path
 ) -> None:
-    """Beside a look stands its table, with evidently's page; beside a retrain who won by how much."""
+    """Beside a look stands its table, with evidently's page; beside a retrain all the scores."""
     path = make_pipeline(tmp_path, 1_000, drift={"page": True})
     asked(prefect_box, path)
     settled = run(prefect_box, "retrain", path)
