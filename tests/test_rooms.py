@@ -64,8 +64,8 @@ HOUSE: dict[str, dict[str, str]] = {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
         "flows": "attempts beginning board box coming_back configuration cycle deployed"
         " deployments desk doctor drift_view embedded goodbye jobs learn leases looks metering"
-        " overrides pipeline power_source progress reconcile retrain server session settings shifts state status"
-        " stopping summary template tethered turns upkeep watch",
+        " overrides pipeline power_source progress reconcile retrain server session settings"
+        " shifts state status stopping summary template tethered turns upkeep watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""
