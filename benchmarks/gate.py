@@ -139,7 +139,7 @@ def lived(seed: int, rules: ForecastRules, readings: int) -> tuple[Plant, Known]
         if number % 24 == 0:
             load = float(generator.choice([0.0, 0.0, 0.4, 0.7, 1.0]))
         reading = device.advance(EVERY_S, load=load)
-        known = forecast.learn(known, reading, GateLimits(), rules)
+        known = forecast.learn(known, reading, GateLimits(), rules).known
     return device, known
 
 
@@ -152,7 +152,7 @@ def times() -> dict[str, float]:
     for _ in range(300):
         reading = device.advance(EVERY_S, load=0.5)
         began_s = time.perf_counter()
-        known = forecast.learn(known, reading, limits, rules)
+        known = forecast.learn(known, reading, limits, rules).known
         learned_s = time.perf_counter()
         forecast.judge(known, job, limits, rules, reading.read_at_s)
         learning.append(learned_s - began_s)

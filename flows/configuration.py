@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.pipeline import Pipeline
-from observability import drift
+from observability import drift, toml
 from observability.home_file import HomeFile
 
 _HEAD = """\
@@ -51,13 +51,17 @@ _HOME_HEAD = """\
 # The home's file
 
 `thermodrift.toml`, at the top of [the home](operations.md#the-home), says where the history's rows
-are and what `thermodrift upkeep` keeps. Without it the history is a file in the home that keeps
-everything.
+are, what `thermodrift upkeep` keeps, and what energy costs. Without it the history is a file in the
+home that keeps everything, and tells joules alone.
 
 ```toml
 [upkeep]
 keep_days = 365
 readings_keep_days = 30
+[energy]
+price_per_kwh = 0.28
+carbon_g_per_kwh = 380
+pue = 1.4
 ```
 
 Every command that opens the history reads it, and a mistake in it is refused with exit code 78, as
@@ -80,6 +84,9 @@ _TOGETHER: Mapping[str, str] = {
     " stay whatever it says: every model and its reigns, the newest run of each pipeline, and every"
     " request that is not settled. `predictions_keep` must be larger than the `drift.window` of"
     " every pipeline in the home: a look for drift compares only predictions that are still there.",
+    "energy": "Price and grams of a fit are those of the joules that its devices used, times `pue`."
+    " They are written into the history when it ends, so another rate counts from the next run on;"
+    " joules are written without `pue`. What is left out is unknown there, and not zero.",
     "gate": '`resume_margin_c` must be at or above `pause_margin_c`, and `source = "trace"` needs'
     " a `trace`.",
 }
@@ -90,7 +97,6 @@ _KINDS = {
     "integer": "whole number",
     "number": "number",
     "string": "text",
-    "array": "list of texts",
     "object": "table",
 }
 _BOUNDS = {
@@ -110,16 +116,13 @@ def markdown() -> str:
 def _sections(file: type[BaseModel]) -> Iterator[str]:
     """Every table of a file."""
     shapes = file.model_json_schema()["$defs"]
-    for table, field in file.model_fields.items():
-        model = field.annotation
-        assert isinstance(model, type)
-        assert issubclass(model, BaseModel)
+    for table, model in toml.tables(file):
         yield _section(table, model, shapes[model.__name__])
 
 
 def _section(table: str, model: type[BaseModel], shape: Mapping[str, Any]) -> str:
     rows = (
-        _row(name, field, shape["properties"][name]) for name, field in model.model_fields.items()
+        _row(name, field, shape["properties"][name]) for name, field in toml.knobs(model).items()
     )
     parts = [f"## [{table}]\n", f"{shape['description']}\n", _COLUMNS, *rows]
     if table in _TOGETHER:
@@ -144,6 +147,8 @@ def _allowed(shape: Mapping[str, Any]) -> str:
         return next(_allowed(each) for each in shape["anyOf"] if each["type"] != "null")
     if "enum" in shape:
         return ", ".join(f"`{json.dumps(each)}`" for each in shape["enum"])
+    if shape["type"] == "array":
+        return f"list of {_allowed(shape['items'])}s"
     kind = _KINDS[shape["type"]]
     bounds = [f"{word} {_number(shape[key])}" for key, word in _BOUNDS.items() if key in shape]
     return ", ".join([kind, *bounds])

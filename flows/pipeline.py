@@ -27,6 +27,7 @@ from observability import toml
 from observability.drift import DriftTolerance
 from observability.places import PIPELINE_NAME
 from observability.worth import WorthPolicy
+from power.forecast import ForecastRules
 from power.gate import GateLimits
 
 
@@ -59,6 +60,7 @@ class Pipeline(BaseModel):
     drift: DriftTolerance = DriftTolerance()
     worth: WorthPolicy = WorthPolicy()
     gate: GateLimits = GateLimits()
+    forecast: ForecastRules = ForecastRules()
     promotion: PromotionRules = PromotionRules()
 
 

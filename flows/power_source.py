@@ -69,15 +69,22 @@ class PowerSource:
             return self._door.survey(now_s)
         return gate.Survey(readings=(), driver="absent", because="the gate is off")
 
-    def energy(self, before: Survey, seconds: float) -> Energy:
+    def latest(self) -> Survey:
+        """What live devices tell now, on the monotonic clock; of a recorded trace nothing."""
+        if self._trace is not None:
+            return gate.Survey(driver="absent", because="a recorded trace tells nothing of today")
+        now_s = time.monotonic()
+        return self.survey(now_s, now_s)
+
+    def energy(self, before: Survey, seconds: float, uuid: str | None = None) -> Energy:
         """What the watched devices used in the `seconds` since `before` was told.
 
-        Unknown with a recorded trace, whose clock stands still while a job runs.
+        `uuid` is the one device that counts; None: the one that the gate goes by, or all. Unknown
+        with a recorded trace, whose clock stands still while a job runs.
         """
         if self._trace is not None:
             return Energy(None, None, "a recorded trace does not tell of a job that runs today")
-        now_s = time.monotonic()
-        return energy.used(before, self.survey(now_s, now_s), seconds, uuid=self.limits.uuid)
+        return energy.used(before, self.latest(), seconds, uuid=uuid or self.limits.uuid)
 
 
 def _door(source: str) -> Door:

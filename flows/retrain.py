@@ -15,7 +15,7 @@ from typing import Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.metering import Meter
+from flows.metering import Cost, Meter
 from flows.session import Session
 from flows.state import OpenRequest
 from flows.stopping import StopRequested
@@ -303,7 +303,9 @@ def _cost(
     cost = meter.cost
     if cost is None:
         return []
+    cost = cost.billed(session.history.rates)
     session.costs.append(cost)
+    figures, price = cost.figures, cost.bill
     return [
         session.row(
             CostRecord,
@@ -316,8 +318,29 @@ def _cost(
             cpu_s=cost.cpu_s,
             joules=cost.energy.joules,
             energy_source=cost.energy.source,
+            uuid=figures.uuid,
+            mean_power_w=figures.mean_power_w,
+            peak_power_w=figures.peak_power_w,
+            peak_temperature_c=figures.peak_temperature_c,
+            lowest_margin_c=figures.lowest_margin_c,
+            throttled_s=figures.throttled_s,
+            unread_s=figures.unread_s,
+            deferred_s=_deferred_s(session, request, cost),
+            price=price.price,
+            currency=price.currency,
+            carbon_g=price.carbon_g,
+            pue=price.pue,
         )
     ]
+
+
+def _deferred_s(session: Session, request: OpenRequest, cost: Cost) -> float:
+    """Seconds from asking until the fit began, on the request's clock; 0 if it was let in."""
+    if not request.deferrals:
+        return 0.0
+    if session.power.replayed:
+        return _waited_s(session, request)
+    return max(0.0, cost.at.timestamp() - request.asked_s)
 
 
 def _scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list[Record]:

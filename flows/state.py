@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from models.example import Schema
 from models.learner import Learner
 from models.stream import Cursor
 from observability.records import Record
+from power.forecast import JobProfile, Known
 from power.gate import GateState
 
 
@@ -32,6 +33,8 @@ class OpenRequest:
     why_deferred: str = "the gate was not asked yet"
     asked_gate_at: int = -1
     """Position at which the gate was asked last."""
+    severity: float = 0.0
+    """How bad the drift was that asked for it, 0 to 1."""
 
 
 @dataclass
@@ -84,8 +87,19 @@ class State:
     gate_s: float = -1.0
     """The trace's clock when the gate was asked last."""
     last_fit_s: float | None = None
+    job: JobProfile = field(default_factory=JobProfile)
+    """What a retrain of this pipeline asks of a device, from its past ones."""
+    known: dict[str, Known] = field(default_factory=dict)
+    """What is known of the devices of a recorded trace; of real ones the home knows it."""
     totals: Totals = field(default_factory=Totals)
     owed: tuple[Owed, ...] = ()
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Take what a checkpoint kept; what an earlier version did not know has its default."""
+        for each in fields(self):
+            if each.name not in kept and each.default_factory is not MISSING:
+                kept[each.name] = each.default_factory()
+        self.__dict__.update(kept)
 
     @property
     def position(self) -> int:

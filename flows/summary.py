@@ -32,8 +32,9 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
     that never answered. `scored` says over how many records: a member that came late has fewer.
     `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
-    `fits` took in seconds and joules. Joules are null where those of any fit are unknown; `energy`
-    says what they were read from, or why they were not. `history_trouble` says what the run found
+    `fits` took in seconds and joules, and at the rates of the home's file, PUE included, in money
+    and in grams of carbon dioxide. Each sum is null where the part of any fit is unknown; `energy`
+    says what joules were read from, or why they were not. `history_trouble` says what the run found
     lost or torn in the history, and why that could not take in all rows; null where all is well.
     """
     state = session.state
@@ -107,14 +108,25 @@ def _trouble(session: Session) -> str | None:
 def _fits(costs: Sequence[Cost]) -> dict[str, Any]:
     """What all fits of a run cost. A part of the joules would pass for all of them."""
     energies = [cost.energy for cost in costs]
+    currencies = {cost.bill.currency for cost in costs}
     unknown = [energy.because for energy in energies if energy.joules is None]
     sources = sorted({energy.source for energy in energies if energy.source is not None})
     return {
         "fits": len(costs),
         "fit_s": sum((cost.seconds for cost in costs), 0.0),
-        "fit_joules": None if unknown else sum((each.joules or 0.0 for each in energies), 0.0),
+        "fit_joules": _sum([each.joules for each in energies]),
         "energy": unknown[0] if unknown else ", ".join(sources) or None,
+        "fit_price": _sum([cost.bill.price for cost in costs]),
+        # A run reads its rates once, so its prices are in one currency.
+        "currency": currencies.pop() if len(currencies) == 1 else None,
+        "fit_carbon_g": _sum([cost.bill.carbon_g for cost in costs]),
     }
+
+
+def _sum(amounts: Sequence[float | None]) -> float | None:
+    """Their sum; unknown where any is."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known, 0.0) if len(known) == len(amounts) else None
 
 
 def tell(summary: Mapping[str, Any], file: str) -> None:
@@ -180,8 +192,23 @@ def _tell_cost(run: Mapping[str, Any]) -> None:
         joules = run["fit_joules"]
         energy = "an unknown amount of energy" if joules is None else f"{joules:,.0f} J"
         count = f"{run['fits']} fit{'' if run['fits'] == 1 else 's'}"
-        told += f"; {count} took {run['fit_s']:.1f} s and {energy}"
-    console.stdout().print(told)
+        told += f"; {count} took {run['fit_s']:.1f} s and {energy}{_in_money(run)}"
+    console.stdout().print(told, soft_wrap=True)
+
+
+def _in_money(run: Mapping[str, Any]) -> str:
+    """What the energy came to, in what is known of it; empty where nothing is."""
+    price, carbon_g = run["fit_price"], run["fit_carbon_g"]
+    told = [
+        *([f"{_amount(price)} {run['currency']}"] if price is not None else []),
+        *([f"{_amount(carbon_g)} g of CO2"] if carbon_g is not None else []),
+    ]
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _amount(value: float) -> str:
+    """Two decimals; an amount that they would round away is told as small, not as none."""
+    return "under 0.01" if 0 < value < 0.01 else f"{value:,.2f}"
 
 
 def _where_next(summary: Mapping[str, Any], file: str) -> None:

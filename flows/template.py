@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from flows.pipeline import Pipeline
-from observability import durable
+from observability import durable, toml
 from observability.errors import BadConfiguration
 
 _HEAD = """\
@@ -57,9 +57,8 @@ def write(folder: Path) -> list[Path]:
 def commented() -> str:
     """The pipeline file as text."""
     parts = [_HEAD.format(name="pipeline.toml").rstrip()]
-    for table, field in Pipeline.model_fields.items():
-        model = field.annotation
-        if table == "pipeline" or not isinstance(model, type) or not issubclass(model, BaseModel):
+    for table, model in toml.tables(Pipeline):
+        if table == "pipeline":
             continue
         lines = [*_knobs(model, _GIVEN if table == "stream" else set())]
         parts.append("\n".join(lines if table == "stream" else ["", f"# [{table}]", *lines]))
@@ -68,7 +67,7 @@ def commented() -> str:
 
 def _knobs(model: type[BaseModel], given: set[str]) -> list[str]:
     lines: list[str] = []
-    for name, field in model.model_fields.items():
+    for name, field in toml.knobs(model).items():
         if name in given:
             continue
         default = field.get_default(call_default_factory=True)

@@ -6,9 +6,10 @@ Maths: reads no disk and no clock but the one it is given, and decides nothing: 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.example import Label, Schema, Task
+from models.guard import GiveBack, Guard, Partial
 from models.promotion import Contest
 from observability.errors import BadConfiguration, ThermodriftError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from models.guarded import Asked
 
 FEWEST_HELD_OUT = 10
 """Rows below which a comparison of models says nothing."""
@@ -31,6 +35,8 @@ TINY = 1e-15
 """Least probability that the log loss believes, as in scikit-learn's."""
 PREDICTION = "prediction"
 """The column of a reference that holds what the model answered on its hold-out rows."""
+NO_GUARD = "nobody watched"
+"""How a challenge without a guard was watched."""
 
 
 class TooLittleToLearn(ThermodriftError, ValueError):
@@ -183,8 +189,17 @@ def fit(
     recipe: BatchRecipe,
     schema: Schema,
     beside: Path | None = None,
+    *,
+    guard: Guard | None = None,
+    clock: Callable[[], float] | None = None,
+    partial: Partial | None = None,
 ) -> BatchModel:
     """A model of `recipe` learned from all rows of `frame`, the same for the same seed.
+
+    A `guard` is asked before, amid and after the estimator's fit (`models.guarded` says how), and
+    changes nothing of the model; what it raises comes out as it is. `clock` counts seconds, for the
+    size of the rounds. `partial` is what an earlier GiveBack of the same fit carried, on the same
+    rows.
 
     Raises TooLittleToLearn (fewer rows than the training part of `min_rows`, or one class only),
     BadConfiguration (an unknown recipe or parameter) and BatchCannotLearn.
@@ -202,7 +217,39 @@ def fit(
     from models import recipes
 
     made = recipes.build(recipe.recipe, recipe.params, schema.task, recipe.seed, schema, beside)
-    return _fitted(made, frame, targets, classes, schema, recipe.recipe)
+    watch = None if guard is None and partial is None else _watch(guard or _go_on, clock, partial)
+    return _fitted(made, frame, targets, classes, schema, recipe.recipe, watch)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """How one fit is watched, and what it goes on from."""
+
+    asked: Asked
+    clock: Callable[[], float] | None
+    partial: Partial | None
+
+    def fit(self, estimator: Any, matrix: Any, targets: NDArray[Any]) -> Any:
+        """The estimator, fitted; or another one that came of the partial."""
+        from models import guarded
+
+        return guarded.fit(
+            estimator, matrix, targets, self.asked, clock=self.clock, partial=self.partial
+        )
+
+
+def _watch(guard: Guard, clock: Callable[[], float] | None, partial: Partial | None) -> _Watch:
+    return _Watch(_asked(guard, clock), clock, partial)
+
+
+def _asked(guard: Guard, clock: Callable[[], float] | None) -> Asked:
+    from models import guarded
+
+    return guarded.Asked(guard, clock)
+
+
+def _go_on(done: float, /) -> None:
+    """The guard of whoever has none."""
 
 
 def _filled(frame: pd.DataFrame, schema: Schema) -> Schema:
@@ -223,6 +270,7 @@ def _fitted(
     classes: tuple[Label, ...],
     schema: Schema,
     name: str,
+    watch: _Watch | None,
 ) -> BatchModel:
     from sklearn.utils._param_validation import InvalidParameterError
 
@@ -231,15 +279,21 @@ def _fitted(
     try:
         with recipes.working(frame.size):
             matrix = made.preparation.fit_transform(_tamed(frame, schema))
-            made.estimator.fit(matrix, targets)
+            estimator = made.estimator
+            if watch is None:
+                estimator.fit(matrix, targets)
+            else:
+                estimator = watch.fit(estimator, matrix, targets)
     except InvalidParameterError as error:
         raise BadConfiguration(f"[batch.params] does not suit {name!r}: {error}") from error
     except (Exception, SystemExit) as error:
+        if watch is not None and error is watch.asked.failure:
+            raise
         raise BatchCannotLearn(
             f"fitting {name!r} on {len(frame)} rows failed with {type(error).__name__}: {error}; "
             f"change batch.recipe or batch.params"
         ) from error
-    return BatchModel(schema.task, classes, schema, made.preparation, made.estimator)
+    return BatchModel(schema.task, classes, schema, made.preparation, estimator)
 
 
 def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], NDArray[Any]]:
@@ -391,6 +445,22 @@ def loss(scores: dict[str, float], task: Task) -> float:
 
 
 @dataclass(frozen=True, eq=False)
+class PartialChallenge:
+    """What is fitted of a challenge that was given back, which pickles: nothing of it is lost."""
+
+    work: str
+    """Names the rows, labels, knobs and schema that it is about; of other work it is not used."""
+    whole: BatchModel | None = None
+    """The model of all training rows, once it is fitted."""
+    part: Partial | None = None
+    """The fit in progress: of all training rows, or of the newest where `whole` is there."""
+    fit_s: float = 0.0
+    """Seconds spent on it so far, pauses not among them."""
+    done: float = 0.0
+    """Share of the work, from 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
 class Challenge:
     """A challenger, what it was compared with, and the rows it stands for.
 
@@ -407,6 +477,8 @@ class Challenge:
     first_row: int
     """Place in the window of the first row that the challenger was trained on."""
     holdout_rows: int
+    guarded: str = NO_GUARD
+    """How the fits were watched, and why so."""
 
     @property
     def contest(self) -> Contest:
@@ -433,6 +505,8 @@ def challenge(
     older: tuple[pd.DataFrame, Sequence[Label]] | None = None,
     beside: Path | None = None,
     reference_rows: int = 5000,
+    guard: Guard | None = None,
+    partial: PartialChallenge | None = None,
 ) -> Challenge:
     """Fit on the older part of a window, and score all contestants on its newest rows.
 
@@ -443,6 +517,11 @@ def challenge(
     `older` is a window from before it, of which the newest `recipe.older_rows` are scored. `clock`
     counts seconds. A champion that cannot answer scores NaN. Raises what `fit` raises, and
     TooLittleToLearn where fewer than 10 rows would be held out.
+
+    `guard` is asked all through the fits, and changes nothing of the outcome; the time that it
+    takes is not in `fit_s`. A GiveBack of its comes out with a PartialChallenge, or with None where
+    nothing was fitted yet that can be kept. Given as `partial` with the same rows and knobs, the
+    work goes on from there; with others it begins anew.
     """
     if PREDICTION in {*schema.names, schema.target}:
         raise BadConfiguration(
@@ -451,9 +530,8 @@ def challenge(
         )
     frame, labels = _newest(frame, labels, recipe.window)
     train, held_out = _parts(len(frame), recipe)
-    started = clock()
-    model, train = _better(frame, labels, train, held_out, recipe, schema, beside)
-    fit_s = clock() - started
+    window = _Window(frame, labels, train, held_out, recipe, schema, beside)
+    model, train, fit_s = _fought(window, clock, guard, partial)
     contestants = {"challenger": model, "baseline": baseline(labels[train], schema.task)}
     if champion is not None:
         contestants["champion"] = champion
@@ -470,36 +548,141 @@ def challenge(
         rows=train.stop - train.start,
         first_row=train.start,
         holdout_rows=len(answered.values),
+        guarded=NO_GUARD if guard is None else _way(model),
     )
 
 
-def _better(
-    frame: pd.DataFrame,
-    labels: Sequence[Label],
-    train: slice,
-    held_out: slice,
-    recipe: BatchRecipe,
-    schema: Schema,
-    beside: Path | None,
-) -> tuple[BatchModel, slice]:
+def _way(model: BatchModel) -> str:
+    from models import guarded
+
+    return str(guarded.way(model.estimator))
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """The rows of a challenge, and how models are made of them."""
+
+    frame: pd.DataFrame
+    labels: Sequence[Label]
+    train: slice
+    held_out: slice
+    recipe: BatchRecipe
+    schema: Schema
+    beside: Path | None
+
+    @property
+    def recent(self) -> slice | None:
+        """The newest training rows, which a second model is fitted on; None where it is not."""
+        stop = self.train.stop
+        recent = slice(stop - int(stop * self.recipe.recent_share), stop)
+        if recent.start == 0 or stop - recent.start < self.recipe.min_rows:
+            return None
+        return recent
+
+    @property
+    def work(self) -> str:
+        """A name that other rows, labels, knobs or columns do not have."""
+        import pandas as pd
+
+        told = hashlib.sha256()
+        told.update(self.recipe.model_dump_json().encode())
+        told.update(self.schema.model_dump_json().encode())
+        hashes = pd.util.hash_pandas_object(_tamed(self.frame, self.schema), index=False)
+        told.update(hashes.to_numpy().tobytes())
+        told.update(repr(list(self.labels)).encode())
+        return told.hexdigest()
+
+    def fit(self, rows: slice, watch: _Fits, share: tuple[float, float]) -> BatchModel:
+        """The model of these rows; `share` is where its work begins and ends in all of it."""
+        return fit(
+            self.frame.iloc[rows],
+            self.labels[rows],
+            self.recipe,
+            self.schema,
+            self.beside,
+            guard=watch.between(*share),
+            clock=watch.clock,
+            partial=watch.part,
+        )
+
+    def loss(self, model: BatchModel) -> float:
+        """What `model` loses on the rows held out."""
+        truth, answers = self.labels[self.held_out], model.predict(self.frame.iloc[self.held_out])
+        return loss(score(truth, answers, self.schema.task), self.schema.task)
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """How the fits of a challenge are watched, and what the next of them goes on from."""
+
+    asked: Asked | None
+    clock: Callable[[], float]
+    part: Partial | None
+
+    def between(self, begin: float, end: float) -> Guard | None:
+        """The guard of one fit, whose shares lie between these of the whole."""
+        asked = self.asked
+        if asked is None:
+            return None
+        return lambda done: asked(begin + (end - begin) * done)
+
+
+def _fought(
+    window: _Window,
+    clock: Callable[[], float],
+    guard: Guard | None,
+    partial: PartialChallenge | None,
+) -> tuple[BatchModel, slice, float]:
+    """The better model, the rows it was made of, and the seconds that both took, pauses aside."""
+    kept = partial if partial is not None and partial.work == window.work else PartialChallenge("")
+    asked = None if guard is None else _asked(guard, clock)
+    started = clock()
+
+    def spent_s() -> float:
+        return kept.fit_s + clock() - started - (asked.waited_s if asked else 0.0)
+
+    try:
+        model, rows = _better(window, kept, _Fits(asked, clock, kept.part))
+    except GiveBack as stopped:
+        begun = stopped.partial
+        if isinstance(begun, PartialChallenge):
+            done = asked.done if asked else 0.0
+            stopped.partial = replace(begun, work=window.work, fit_s=spent_s(), done=done)
+        raise
+    return model, rows, spent_s()
+
+
+def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[BatchModel, slice]:
     """The model of all training rows, or that of the newest alone where it is the better one.
 
     After an abrupt change the older rows tell of a world that is gone.
     """
-    model = fit(frame.iloc[train], labels[train], recipe, schema, beside)
-    recent = slice(train.stop - int(train.stop * recipe.recent_share), train.stop)
-    if recent.start == 0 or recent.stop - recent.start < recipe.min_rows:
-        return model, slice(0, train.stop)
+    everything, recent = slice(0, window.train.stop), window.recent
+    rows = everything.stop + (recent.stop - recent.start if recent else 0)
+    first = everything.stop / rows
+    model = kept.whole
+    if model is None:
+        try:
+            model = window.fit(everything, watch, (0.0, first))
+        except GiveBack as stopped:
+            stopped.partial = _begun(None, stopped.partial)
+            raise
+        watch = replace(watch, part=None)
+    if recent is None:
+        return model, everything
     try:
-        fresh = fit(frame.iloc[recent], labels[recent], recipe, schema, beside)
+        fresh = window.fit(recent, watch, (first, 1.0))
     except TooLittleToLearn:
-        return model, slice(0, train.stop)
-    truth = labels[held_out]
-    all_loss, recent_loss = (
-        loss(score(truth, each.predict(frame.iloc[held_out]), schema.task), schema.task)
-        for each in (model, fresh)
-    )
-    return (fresh, recent) if recent_loss < all_loss else (model, slice(0, train.stop))
+        return model, everything
+    except GiveBack as stopped:
+        stopped.partial = _begun(model, stopped.partial)
+        raise
+    return (fresh, recent) if window.loss(fresh) < window.loss(model) else (model, everything)
+
+
+def _begun(whole: BatchModel | None, part: object) -> PartialChallenge | None:
+    part = part if isinstance(part, Partial) else None
+    return PartialChallenge("", whole, part) if whole or part else None
 
 
 def _newest(

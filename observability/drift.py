@@ -287,6 +287,25 @@ def judge(reading: DriftReading, tolerance: DriftTolerance) -> Decision:
     return _answer("calm", "; ".join(vote.because for vote in votes), reading, tolerance)
 
 
+def severity(decision: Decision) -> float:
+    """How bad the drift of an answer is, from 0 (none known) to 1: what makes a retrain urgent.
+
+    The share of the features that drifted, or the loss of performance against twice the drop that
+    is allowed, whichever is worse.
+    """
+    facts = decision.facts
+    drifted_share = _share(facts.get("features_drifted"), facts.get("features"))
+    loss_share = _share(facts.get("performance_loss"), facts.get("performance_drop_allowed")) / 2
+    return min(max(drifted_share, loss_share, 0.0), 1.0)
+
+
+def _share(part: Fact, whole: Fact) -> float:
+    """Part of a whole; 0 where either is unknown or there is no whole."""
+    if not isinstance(part, int | float) or not isinstance(whole, int | float) or whole <= 0:
+        return 0.0
+    return part / whole
+
+
 class _Vote(NamedTuple):
     alarm: bool | None
     because: str

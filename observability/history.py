@@ -135,6 +135,7 @@ class History:
         _check_path(self._places.home)
         settings = home_file.read(self._places)
         self.upkeep = settings.upkeep
+        self.rates = settings.energy
         self._patience_s = patience_s
         self._now_ns = now_ns
         self._spool = Spool(self._places.spool, steps[-1].number)

@@ -1,6 +1,7 @@
 """HOME/thermodrift.toml: what belongs to a whole installation, and not to one pipeline.
 
-No such file is needed: without it the history is a DuckDB file in the home that keeps everything.
+No such file is needed: without it the history is a DuckDB file in the home that keeps everything,
+and what energy costs is unknown.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from observability import toml
+from observability.bill import Rates
 from observability.keeping import UpkeepRules
 from observability.places import Places
 
@@ -46,6 +48,7 @@ class HomeFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="thermodrift home")
     history: HistoryPlace = HistoryPlace()
     upkeep: UpkeepRules = UpkeepRules()
+    energy: Rates = Rates()
 
 
 def read(places: Places) -> HomeFile:

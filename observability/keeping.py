@@ -26,8 +26,8 @@ class UpkeepRules(BaseModel):
         default=None,
         ge=1,
         le=36_500,
-        description="Days that decisions, scores, rejects, readings, costs, ended runs and settled"
-        " requests are kept; left out: for ever. Models and reigns always are.",
+        description="Days that decisions, scores, rejects, readings, costs, forecasts, ended runs"
+        " and settled requests are kept; left out: for ever. Models and reigns always are.",
     )
     readings_keep_days: int | None = Field(
         default=None,
@@ -67,7 +67,7 @@ def removals(rules: UpkeepRules, now: datetime) -> Iterator[Removal]:
         return
     before = now - timedelta(days=rules.keep_days)
     yield _older("decision_rows", "decided_at", before)
-    for table in ("score_rows", "reject_rows", "cost_rows"):
+    for table in ("score_rows", "reject_rows", "cost_rows", "forecast_rows"):
         yield _older(table, '"at"', before)
     yield Removal("run_rows", _RUNS, before)
     yield Removal("request_rows", _REQUESTS, before)

@@ -302,12 +302,89 @@ _RUNGS = (
        FROM gpu_reading_rows""",
 )
 
+# A price in two currencies is no sum. What energy costs is written with the row: rates change.
+_BILLS = (
+    """ALTER TABLE cost_rows ADD COLUMN uuid VARCHAR""",
+    """ALTER TABLE cost_rows ADD COLUMN mean_power_w DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN peak_power_w DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN peak_temperature_c DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN lowest_margin_c DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN throttled_s DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN unread_s DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN deferred_s DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN paused_s DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN cap_w DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN guarded VARCHAR""",
+    """ALTER TABLE cost_rows ADD COLUMN work_rows BIGINT""",
+    """ALTER TABLE cost_rows ADD COLUMN price DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN currency VARCHAR""",
+    """ALTER TABLE cost_rows ADD COLUMN carbon_g DOUBLE""",
+    """ALTER TABLE cost_rows ADD COLUMN pue DOUBLE""",
+    """CREATE TABLE forecast_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, "position" BIGINT, uuid VARCHAR,
+        kind VARCHAR, horizon_s DOUBLE, foretold_c DOUBLE, standard_error_c DOUBLE,
+        came_c DOUBLE)""",
+    """CREATE OR REPLACE VIEW costs AS
+       SELECT "at" AS began_at, pipeline, run_id, request_id, "position", work, version, seconds,
+           cpu_s, joules, coalesce(mean_power_w, joules / nullif(seconds, 0)) AS mean_power_w,
+           energy_source, uuid, peak_power_w, peak_temperature_c, lowest_margin_c, throttled_s,
+           unread_s, deferred_s, paused_s, cap_w, guarded, work_rows, price, currency, carbon_g, pue
+       FROM cost_rows""",
+    """CREATE VIEW forecasts AS
+       SELECT "at" AS checked_at, pipeline, run_id, "position", uuid, kind, horizon_s, foretold_c,
+           standard_error_c, came_c, foretold_c - came_c AS error_c
+       FROM forecast_rows""",
+    """CREATE OR REPLACE VIEW runs AS
+       WITH ordered AS (
+           SELECT *, row_number() OVER (PARTITION BY pipeline ORDER BY "at", rowid) AS nth
+           FROM run_rows),
+       told AS (
+           SELECT pipeline, run_id,
+               min("at") FILTER (event = 'started') AS started_at,
+               max(nth) FILTER (event = 'started') AS last_start,
+               max("at") FILTER (event = 'ended') AS last_end,
+               arg_max(event, nth) = 'ended' AS ended,
+               arg_max(coalesce(outcome, 'ended'), nth) AS outcome,
+               arg_max(because, nth) AS because,
+               arg_min("position", nth) FILTER (event = 'started') AS position_from,
+               arg_max("position", nth) FILTER (event = 'ended') AS position_to,
+               sum(records)::BIGINT AS records,
+               sum(learned)::BIGINT AS learned,
+               sum(rejected)::BIGINT AS rejected,
+               sum(seconds) AS seconds,
+               sum(cpu_s) AS cpu_s,
+               arg_max(host, nth) AS host
+           FROM ordered GROUP BY pipeline, run_id),
+       heavy AS (
+           SELECT pipeline, run_id, sum(seconds) AS fit_s,
+               CASE WHEN count(joules) = count(*) THEN sum(joules) END AS fit_joules,
+               CASE WHEN count(price) = count(*) AND count(DISTINCT currency) = 1
+                    THEN sum(price) END AS fit_price,
+               CASE WHEN count(price) = count(*) AND count(DISTINCT currency) = 1
+                    THEN min(currency) END AS currency,
+               CASE WHEN count(carbon_g) = count(*) THEN sum(carbon_g) END AS fit_carbon_g
+           FROM cost_rows GROUP BY pipeline, run_id),
+       followed AS (
+           SELECT *, last_start < max(last_start) OVER (PARTITION BY pipeline) AS outlived
+           FROM told)
+       SELECT f.pipeline, f.run_id, f.started_at,
+           CASE WHEN f.ended THEN f.last_end END AS ended_at,
+           CASE WHEN f.ended THEN f.outcome
+                WHEN f.outlived THEN 'killed' ELSE 'running' END AS outcome,
+           f.because, f.position_from, f.position_to, f.records, f.learned, f.rejected,
+           f.seconds, f.cpu_s, h.fit_s, h.fit_joules, f.host,
+           h.fit_price, h.currency, h.fit_carbon_g
+       FROM followed f
+       LEFT JOIN heavy h ON h.pipeline = f.pipeline AND h.run_id = f.run_id""",
+)
+
 MIGRATIONS = (
     Migration(1, "rows of each kind, appended only", _ROWS),
     Migration(2, "public views over the rows", _VIEWS),
     Migration(3, "what runs and fits cost, and how many commits were folded", _COSTS),
     Migration(4, "costs, killed runs, and what waiting cost, as views", _COST_VIEWS),
     Migration(5, "what a margin rests on, clocks, memory, and what could not be read", _RUNGS),
+    Migration(6, "power, heat, money and grams of each job, and what forecasts came to", _BILLS),
 )
 
 PUBLIC_VIEWS = (
@@ -322,6 +399,7 @@ PUBLIC_VIEWS = (
     "gpu_readings",
     "costs",
     "deferrals",
+    "forecasts",
 )
 """What users may build on; docs/history.md describes every column."""
 

@@ -6,9 +6,12 @@ HOME/
   history.duckdb               the one spine; what was damaged or older lies beside it, named so
   history.mark                 how far the file had come, to notice what it loses
   history.spool/               commits that wait, a file each; in kept/ the newest that were folded
+  devices/                     what is known of each device, its lease, a power limit to be put back
+  gate-override.json           a person's word in place of the gate's; there while one was given
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
+    partial                    what was fitted of a retrain that gave the device back
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
@@ -26,6 +29,11 @@ from pathlib import Path
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
+def device_file(folder: Path, uuid: str, ending: str) -> Path:
+    """The file of a device in `folder`. Its name is a driver's word: nothing in it leads out."""
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', uuid).lstrip('.') or '_'}{ending}"
+
+
 @dataclass(frozen=True)
 class PipelinePlaces:
     """The folder of one pipeline."""
@@ -39,6 +47,10 @@ class PipelinePlaces:
     @property
     def checkpoint(self) -> Path:
         return self.root / "checkpoint"
+
+    @property
+    def partial(self) -> Path:
+        return self.root / "partial"
 
     @property
     def predictions(self) -> Path:
@@ -94,6 +106,14 @@ class Places:
     @property
     def prefect(self) -> Path:
         return self.home / "prefect"
+
+    @property
+    def devices(self) -> Path:
+        return self.home / "devices"
+
+    @property
+    def override(self) -> Path:
+        return self.home / "gate-override.json"
 
     @property
     def pipelines(self) -> Path:

@@ -92,6 +92,62 @@ class CostRecord(Record):
         default=None, description="Energy of the devices that the gate watches, meanwhile."
     )
     energy_source: str | None = Field(default=None, description="What the energy was read from.")
+    uuid: str | None = Field(
+        default=None, description="The device; None where there was none, or more than one."
+    )
+    mean_power_w: float | None = Field(default=None, description="Of all devices together.")
+    peak_power_w: float | None = Field(
+        default=None, description="The sum of each device's highest power."
+    )
+    peak_temperature_c: float | None = Field(default=None, description="Of the hottest device.")
+    lowest_margin_c: float | None = Field(
+        default=None, description="Of the device that had the least, as the gate counts it."
+    )
+    throttled_s: float | None = Field(
+        default=None, description="Seconds that a device slowed down for heat."
+    )
+    unread_s: float | None = Field(
+        default=None, description="Seconds of which nobody knows how warm the devices were."
+    )
+    deferred_s: float | None = Field(
+        default=None, description="Seconds that its request had waited for the gate."
+    )
+    paused_s: float | None = Field(
+        default=None, description="Of its seconds, those in which it stood still to cool."
+    )
+    cap_w: float | None = Field(
+        default=None, description="Power limit that was set for it, watts; None: none was."
+    )
+    guarded: str | None = Field(default=None, description="How its heat was watched meanwhile.")
+    work_rows: int | None = Field(default=None, description="Rows that it was fitted on.")
+    price: float | None = Field(
+        default=None, description="In `currency`, the facility's PUE in it."
+    )
+    currency: str | None = None
+    carbon_g: float | None = Field(default=None, description="Grams, the facility's PUE in it.")
+    pue: float | None = Field(
+        default=None, description="What energy was multiplied by for price and grams."
+    )
+
+
+class ForecastRecord(Record):
+    """A forecast of a device's margin whose moment has come, and what came."""
+
+    table: ClassVar[str] = "forecast_rows"
+    at: AwareDatetime = Field(description="When it was held against what came.")
+    pipeline: str
+    run_id: str
+    position: int = Field(description="Next position of the stream at that moment.")
+    uuid: str
+    kind: Literal["margin at horizon", "lowest margin of a job"]
+    horizon_s: float = Field(
+        description="How far ahead it was made, seconds; for a job, how long that took."
+    )
+    foretold_c: float = Field(description="The margin that was foretold, degrees.")
+    standard_error_c: float | None = Field(
+        default=None, description="How sure it said to be, degrees."
+    )
+    came_c: float = Field(description="The margin that came, degrees.")
 
 
 class RequestRecord(Record):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from observability.errors import BadConfiguration
 
@@ -34,6 +36,25 @@ def read(path: Path, model: type[Model], what: str, remedy: str) -> Model:
         return model.model_validate(tables)
     except ValidationError as error:
         raise BadConfiguration("\n".join(_mistakes(path, model, error))) from error
+
+
+def tables(file: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every table of a file by its dotted name, those inside others after them."""
+    for name, field in file.model_fields.items():
+        model = field.annotation
+        if _is_table(model):
+            yield name, model
+            yield from ((f"{name}.{inner}", each) for inner, each in tables(model))
+
+
+def knobs(table: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a table that are no tables themselves."""
+    fields = table.model_fields.items()
+    return {name: field for name, field in fields if not _is_table(field.annotation)}
+
+
+def _is_table(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _mistakes(path: Path, model: type[BaseModel], error: ValidationError) -> list[str]:
@@ -65,7 +86,7 @@ def _shown(came: object) -> str:
 def _siblings(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     for part in place[:-1]:
         annotation = model.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if not _is_table(annotation):
             break
         model = annotation
     return sorted(model.model_fields)

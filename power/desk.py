@@ -25,6 +25,7 @@ from observability import console, durable
 from observability.console import JsonOption
 from observability.errors import BadConfiguration
 from power import gate
+from power.device import PRIVILEGE
 from power.gate import GateLimits, GateState, GpuReading, Survey
 from power.plant import Preset
 
@@ -54,6 +55,9 @@ ResumeOption = Annotated[
 GoodOption = Annotated[
     int, typer.Option("--good-readings", help="Readings in a row that open a closed device.")
 ]
+DwellOption = Annotated[
+    float, typer.Option("--dwell-s", help="A device that closed stays closed for this long.")
+]
 AgeOption = Annotated[
     float, typer.Option("--max-age-s", help="A reading older than this counts for nothing.")
 ]
@@ -62,7 +66,7 @@ MaximumOption = Annotated[
     typer.Option("--max-temperature-c", help="Count a margin from here where none is told."),
 ]
 _OPTIONS = (
-    *("source", "trace", "uuid", "pause_margin_c", "resume_margin_c", "good_readings"),
+    *("source", "trace", "uuid", "pause_margin_c", "resume_margin_c", "good_readings", "dwell_s"),
     *("max_age_s", "max_temperature_c", "no_driver", "unreadable"),
 )
 """The knobs of [gate] that a look at this machine has as options, too."""
@@ -175,6 +179,7 @@ def simulate(
     pause_margin_c: PauseOption = _DEFAULTS.pause_margin_c,
     resume_margin_c: ResumeOption = _DEFAULTS.resume_margin_c,
     good_readings: GoodOption = _DEFAULTS.good_readings,
+    dwell_s: DwellOption = _DEFAULTS.dwell_s,
     max_age_s: AgeOption = _DEFAULTS.max_age_s,
     max_temperature_c: MaximumOption = None,
     json: JsonOption = False,
@@ -187,6 +192,7 @@ def simulate(
         pause_margin_c=pause_margin_c,
         resume_margin_c=resume_margin_c,
         good_readings=good_readings,
+        dwell_s=dwell_s,
         max_age_s=max_age_s,
         max_temperature_c=max_temperature_c,
     )
@@ -503,7 +509,7 @@ def _control(device: Device) -> str:
     range_w = f"power limit {'up to' if least_w is None else f'{least_w:g} to'} {most_w:g} W"
     if device.may_set_limit:
         return range_w
-    return f"{range_w}, not by this process: run it as root, with CAP_SYS_ADMIN in a container"
+    return f"{range_w}, not by this process: {PRIVILEGE}"
 
 
 def _probe_document(survey: Survey, devices: tuple[Device, ...]) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """What a door tells of one device: its numbers, what it did not tell, and what to do about it.
 
-Pure: a shape that every door fills, so that `gpu probe` shows all devices alike, and the protocol
-that a door keeps, so that another maker's devices are one more file.
+Pure: a shape that every door fills, so that `gpu probe` shows all devices alike, and the protocols
+that doors keep, so that another maker's devices are one more file.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from power.gate import GpuReading, Survey, Telling
+from observability.errors import ThermodriftError
+from power.gate import PLAUSIBLE, GpuReading, Survey, Telling
+
+_MOST_W: Final = PLAUSIBLE["power_limit_w"][1]
 
 
 class Missing(BaseModel):
@@ -66,6 +69,51 @@ class Door(Protocol):
         ...
 
 
+class PowerLimit(BaseModel):
+    """The power limit that a device is set to, watts, and the range that it takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    limit_w: float = Field(
+        gt=0, le=_MOST_W, description="What it is set to; a lower one may be enforced."
+    )
+    least_w: float = Field(gt=0, le=_MOST_W, description="The lowest that the device takes.")
+    most_w: float = Field(gt=0, le=_MOST_W, description="The highest that the device takes.")
+
+    def is_at(self, limit_w: float) -> bool:
+        """Whether it is set to `limit_w`: within a watt, since drivers may round."""
+        return abs(self.limit_w - limit_w) <= SAME_LIMIT_W
+
+
+class LimitChange(NamedTuple):
+    """A device's limit before somebody wanted it changed, and after it."""
+
+    before: PowerLimit
+    after: PowerLimit
+
+
+class LimitRefused(ThermodriftError, OSError):
+    """A power limit could not be read or set: says of which device, why, and what to do."""
+
+
+class LimitSetter(Protocol):
+    """What sets the power limits of one maker's devices. Both raise LimitRefused, in bounded time.
+
+    A device's limit outlives the process that set it, and there is no way back to what it was but
+    to know it.
+    """
+
+    def read(self, uuid: str) -> PowerLimit:
+        """What the device `uuid` is set to."""
+        ...
+
+    def change(self, uuid: str, from_w: float, to_w: float) -> LimitChange:
+        """Set it to `to_w`, if it is at `from_w`; else leave it as somebody else set it."""
+        ...
+
+
+SAME_LIMIT_W: Final = 1.0
+PRIVILEGE: Final = "run it as root, with CAP_SYS_ADMIN in a container"
 RESET: Final = "reset the device, or reboot the machine"
 
 

@@ -37,8 +37,15 @@ class ForecastRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    enabled: bool = Field(
+        default=True, description="false: the gate's two thresholds decide alone."
+    )
     keep_margin_c: float = Field(
-        default=0.0, ge=-50, le=100, description="Margin to be left at a job's hottest moment."
+        default=0.0,
+        ge=-50,
+        le=100,
+        description="Margin to be left at a job's hottest moment; in a run, where a fit pauses at "
+        "it, at least the gate's pause_margin_c.",
     )
     standard_errors: float = Field(
         default=1.0, ge=0, le=10, description="How many standard errors it stays clear of that."
@@ -181,6 +188,29 @@ class Known(BaseModel):
     noted_s: float | None = Field(default=None, description="When a forecast was last noted.")
 
 
+class Checked(NamedTuple):
+    """A forecast whose moment has come."""
+
+    horizon_s: float
+    """How far ahead it was made, seconds."""
+    foretold_c: float
+    """The margin that it gave for now, by the power drawn meanwhile, degrees."""
+    came_c: float
+    """The margin that was read."""
+
+    @property
+    def error_c(self) -> float:
+        """Foretold minus came, degrees."""
+        return self.foretold_c - self.came_c
+
+
+class Learned(NamedTuple):
+    """What is known after one more reading, and the forecasts that it was the test of."""
+
+    known: Known
+    checked: tuple[Checked, ...] = ()
+
+
 class Forecast(NamedTuple):
     """What a job would do to a device's margin."""
 
@@ -196,7 +226,7 @@ class Forecast(NamedTuple):
     because: str
 
 
-def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: ForecastRules) -> Known:
+def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: ForecastRules) -> Learned:
     """What is known of a device after one more reading of it; forecasts that are due are checked.
 
     A forecast is checked given the power that was drawn meanwhile: it is the device's model that is
@@ -205,10 +235,10 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
     before = known.model
     model = thermal.learn(before, reading, limits, rules.thermal)
     if model is before:
-        return known
+        return Learned(known)
     if model.read_at_s == before.read_at_s:
-        return known.model_copy(update={"model": model})
-    errors, noted_s = known.errors, known.noted_s
+        return Learned(known.model_copy(update={"model": model}))
+    errors, noted_s, checked = known.errors, known.noted_s, list[Checked]()
     if model.began_s != before.began_s or model.rung != before.rung:
         # What was in the device is unknown again: nothing that was foreseen can be held against it.
         errors = tuple(each.model_copy(update={"noted": ()}) for each in errors)
@@ -216,11 +246,13 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
     margin_c = thermal.plausible(gate.margin(reading, limits)[0], "margin_c")
     # A reading that fits nothing is a spike of the sensor, unless the next ones say it again.
     if margin_c is not None and not 0 < model.misfits < _JUST_A_SPIKE:
-        errors = tuple(_checked(each, model, margin_c, rules) for each in errors)
+        tried = [_checked(each, model, margin_c, rules) for each in errors]
+        errors = tuple(each for each, _ in tried)
+        checked = [each for _, found in tried for each in found]
     if model.in_a_row >= rules.settled_readings and _is_time(noted_s, reading.read_at_s, rules):
         noted_s = reading.read_at_s
         errors = _with_notes(errors, model, rules)
-    return Known(model=model, errors=errors, noted_s=noted_s)
+    return Learned(Known(model=model, errors=errors, noted_s=noted_s), tuple(checked))
 
 
 def learn_job(
@@ -295,7 +327,8 @@ def trusted(
     """Whether the forecast of `job` is good enough to be gone by; a no says what is missing."""
     age_s = math.inf if known.model.read_at_s is None else now_s - known.model.read_at_s
     problem = (
-        _not_read(known.model, age_s, limits, rules)
+        (None if rules.enabled else "it is switched off (enabled = false in [forecast])")
+        or _not_read(known.model, age_s, limits, rules)
         or ("no run of this job has been measured yet" if job is None else None)
         or _not_proven(known, job, rules)
     )
@@ -378,7 +411,7 @@ def admit(gated: Judged, thermal_says: Decision, limits: GateLimits) -> Decision
     uuid = gate_says.facts.get("uuid")
     if not isinstance(uuid, str) or thermal_says.facts.get("trusted") is not True:
         yes = gate_says.yes
-        because = f"the gate alone decides ({thermal_says.because}): {gate_says.because}"
+        because = f"{gate_says.because} ({thermal_says.because})"
     elif not gate_says.yes and not _only_warm(gated, uuid, limits):
         yes, because = False, gate_says.because
     else:
@@ -537,23 +570,29 @@ def _with_notes(
     )
 
 
-def _checked(errors: Errors, model: ThermalModel, margin_c: float, rules: ForecastRules) -> Errors:
+def _checked(
+    errors: Errors, model: ThermalModel, margin_c: float, rules: ForecastRules
+) -> tuple[Errors, list[Checked]]:
     """The running error once the forecasts that are due were held against `margin_c`, read now."""
     now_s = model.read_at_s or 0.0
     due = [each for each in errors.noted if now_s - each.made_s >= errors.horizon_s]
     if not due:
-        return errors
+        return errors, []
+    found = list[Checked]()
     checks, mean_square_c2 = errors.checks, errors.mean_square_c2
     for each in due:
         over_s = now_s - each.made_s
         # Where nothing could be read for long, it would be a forecast over another time.
         if over_s <= 2 * errors.horizon_s:
-            off_c = thermal.margin_since(model, each.values, over_s) - margin_c
+            foretold_c = thermal.margin_since(model, each.values, over_s)
+            found.append(Checked(errors.horizon_s, foretold_c, margin_c))
             checks += 1
-            mean_square_c2 += (off_c**2 - mean_square_c2) / min(checks, rules.remember_checks)
-    return Errors(
+            off_c2 = found[-1].error_c ** 2
+            mean_square_c2 += (off_c2 - mean_square_c2) / min(checks, rules.remember_checks)
+    after = Errors(
         horizon_s=errors.horizon_s,
         checks=checks,
         mean_square_c2=mean_square_c2,
         noted=errors.noted[len(due) :],
     )
+    return after, found

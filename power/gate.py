@@ -6,7 +6,8 @@ It fails closed: what is hot, stale, unknown or impossible is a "no" that says i
 
 The thermostat has two thresholds, so that it does not flutter: a device closes at once at or below
 the pause margin, and opens again only at the resume margin. Pausing at 10 and resuming at 20
-degrees are the habits of NVIDIA's own profiler guard, which however opens without a sensor.
+degrees are the habits of NVIDIA's own profiler guard, which however opens without a sensor. Once
+closed it stays closed for a while, and urgency moves the resume margin towards the pause margin.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from observability.decision import Decision, Fact
 
@@ -60,6 +62,9 @@ _TOLD: Final = {
     *("clock_mhz", "throttle_reasons", "unreadable"),
 }
 """What of a reading is told among a decision's facts, beside its margin and its age."""
+
+LONGEST_OVERRIDE: Final = timedelta(days=7)
+"""A person who forgets an override must not have switched the gate off for good."""
 
 Centigrade = float
 """A difference of temperatures in degrees."""
@@ -210,6 +215,12 @@ class GateLimits(BaseModel):
     good_readings: int = Field(
         default=1, ge=1, le=10_000, description="Readings in a row that open a closed device."
     )
+    dwell_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=86_400,
+        description="A device that closed stays closed for at least this long.",
+    )
     no_driver: Literal["go", "wait"] = Field(
         default="go", description="What a machine does that has no driver, or no sensor."
     )
@@ -219,8 +230,26 @@ class GateLimits(BaseModel):
     deadline_s: float = Field(
         default=3600.0, ge=0, le=31_536_000, description="How long a deferred retrain may wait."
     )
-    at_deadline: Literal["skip", "run"] = Field(
-        default="skip", description="What becomes of a retrain that waited until its deadline."
+    at_deadline: Literal["skip", "capped", "run"] = Field(
+        default="skip",
+        description="What becomes of a retrain that waited until its deadline; capped: it runs "
+        "under the lowest power limit of [cap], and is skipped where none can be set.",
+    )
+    urgency_of_waiting: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="How far waiting until the deadline moves the resume margin towards the pause "
+        "margin: 0 not at all, 1 all the way. It grows with the wait.",
+    )
+    urgency_of_drift: float = Field(
+        default=0.25, ge=0, le=1, description="The same for the worst drift, from the beginning."
+    )
+    max_pause_s: float = Field(
+        default=120.0,
+        ge=0,
+        le=86_400,
+        description="How long a fit pauses while its device is closed, before it gives it back.",
     )
 
     @model_validator(mode="after")
@@ -234,12 +263,42 @@ class GateLimits(BaseModel):
             raise ValueError('source = "trace" needs a trace: name the CSV in [gate] trace')
         return self
 
+    def at_urgency(self, urgency: float) -> Self:
+        """The same limits with the resume margin moved by `urgency` (0 to 1), never past pause.
+
+        What is not a number urges nothing.
+        """
+        share = min(max(urgency, 0.0), 1.0) if math.isfinite(urgency) else 0.0
+        band_c = self.resume_margin_c - self.pause_margin_c
+        resume_c = max(self.resume_margin_c - share * band_c, self.pause_margin_c)
+        return self.model_copy(update={"resume_margin_c": resume_c})
+
     @property
     def reads_from(self) -> Source:
         """The source to open, with "auto" resolved."""
         if self.source == "auto":
             return "nvml" if self.trace is None else "trace"
         return self.source
+
+
+class Override(BaseModel):
+    """A person's word that stands in place of the gate's answer, for a time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    open: bool = Field(description="What the gate shall answer.")
+    set_at: AwareDatetime
+    until: AwareDatetime = Field(description="When it expires, a week after it was set at most.")
+    because: str = Field(min_length=1, max_length=500, description="Why, in the person's words.")
+
+    @model_validator(mode="after")
+    def _expires(self) -> Self:
+        if not self.set_at < self.until <= self.set_at + LONGEST_OVERRIDE:
+            raise ValueError(
+                f"until must be after set_at and at most {LONGEST_OVERRIDE.days} days later; came "
+                f"{self.until.isoformat()} for one set at {self.set_at.isoformat()}"
+            )
+        return self
 
 
 class DeviceState(Kept):
@@ -253,6 +312,9 @@ class DeviceState(Kept):
         default=None, description="The last plausible one: what jumps are measured from."
     )
     why: str = Field(default="it has not been read yet", description="Why it is open or closed.")
+    closed_at_s: float | None = Field(
+        default=None, description="When it was last closed after it had been open."
+    )
     discarded: int = Field(
         default=0,
         ge=0,
@@ -292,7 +354,7 @@ def judge(survey: Survey, state: GateState, limits: GateLimits, now_s: float) ->
     if limits.source == "off":
         return Judged(_answer(True, 'the gate is off: source = "off" in [gate]', {}), state)
     if survey.driver != "present":
-        return _without_readings(survey, state, limits)
+        return _without_readings(survey, state, limits, now_s)
     remembered = {device.uuid: device for device in state.devices}
     for reading in survey.readings:
         before = remembered.get(reading.uuid, DeviceState(uuid=reading.uuid))
@@ -301,6 +363,24 @@ def judge(survey: Survey, state: GateState, limits: GateLimits, now_s: float) ->
         devices=tuple(_unless_stale(device, limits, now_s) for device in remembered.values())
     )
     return Judged(_decide(survey, after, limits, now_s), after)
+
+
+def overridden(decision: Decision, override: Override | None, now: datetime) -> Decision:
+    """The gate's answer, or a person's where an override of `now` stands in its place."""
+    if override is None or not override.set_at <= now < override.until:
+        return decision
+    said = "open" if override.open else "closed"
+    because = (
+        f"a person keeps the gate {said} until {override.until.isoformat(timespec='seconds')} "
+        f"({override.because}); by itself it would say: {decision.because}"
+    )
+    facts: dict[str, Fact] = {
+        **decision.facts,
+        "override": said,
+        "override_until": override.until.isoformat(),
+        "gate_without_override": decision.yes,
+    }
+    return decision.model_copy(update={"yes": override.open, "because": because, "facts": facts})
 
 
 def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
@@ -320,9 +400,37 @@ def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
         because = f"{waited}: it keeps waiting, then at_deadline = {limits.at_deadline!r} applies"
     elif limits.at_deadline == "run":
         because = f"{waited}: it runs, warm as it is (at_deadline = 'run')"
+    elif limits.at_deadline == "capped":
+        because = f"{waited}: it runs under a power limit (at_deadline = 'capped')"
     else:
         because = f"{waited}: it is skipped (at_deadline = 'skip')"
     return Decision(question="deadline", yes=over, because=because, facts=facts)
+
+
+def urgency(waited_s: float, severity: float, limits: GateLimits) -> float:
+    """How urgent a request is, 0 to 1: by how long it waits, and by how bad the drift is (0 to 1).
+
+    What is not a number urges nothing.
+    """
+    waits = waited_s / limits.deadline_s if limits.deadline_s > 0 else 1.0
+    parts = ((limits.urgency_of_waiting, waits), (limits.urgency_of_drift, severity))
+    told = sum(weight * min(max(share, 0.0), 1.0) for weight, share in parts if share == share)
+    return min(told, 1.0)
+
+
+def opened(state: GateState, uuid: str) -> GateState:
+    """The memory with `uuid` open, because a job was let in on it: what closes it now is news."""
+    device = state.device(uuid).model_copy(update={"open": True, "why": "a job was let in"})
+    others = tuple(each for each in state.devices if each.uuid != uuid)
+    return GateState(devices=(*others, device))
+
+
+def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision:
+    """What the gate says of one device alone, as it was judged last."""
+    because = f"{_named(device, limits)} is {'open' if device.open else 'closed'}: {device.why}"
+    if not device.open:
+        because += f"; {_what_opens(limits)}"
+    return _answer(device.open, because, _facts(device, limits, now_s))
 
 
 def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Rung]:
@@ -371,35 +479,38 @@ def _after(
     problem = _not_of_now(reading, now_s)
     if problem:
         # A moment that cannot be is not taken as the moment to measure the next reading from.
-        return _closed(before, problem)
+        return _closed(before, problem, now_s)
+    at_s = reading.read_at_s
     problem = _out_of_order(reading, before)
     if problem:
-        return _closed(before, problem).model_copy(update={"latest": reading, "trusted": None})
+        return _closed(before, problem, at_s).model_copy(
+            update={"latest": reading, "trusted": None}
+        )
     current = _unless_stale(before, limits, reading.read_at_s).model_copy(
         update={"latest": reading, "discarded": before.discarded + reading.discarded}
     )
     if reading.unreadable is not None:
-        return _closed(current, _silent(reading.unreadable, current))
+        return _closed(current, _silent(reading.unreadable, current), at_s)
     odd = _implausible(reading) or _jumps(reading, current, limits)
     if odd:
         seen = current.discarded + len(odd)
-        return _closed(current, "; ".join(odd)).model_copy(update={"discarded": seen})
+        return _closed(current, "; ".join(odd), at_s).model_copy(update={"discarded": seen})
     return _thermostat(current, reading, limits).model_copy(update={"trusted": reading})
 
 
 def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) -> DeviceState:
     """Two thresholds over a plausible reading; between them the device stays as it is."""
+    at_s = reading.read_at_s
     reasons = closing_reasons(reading.throttle_reasons)
     if reasons:
-        return _closed(device, f"the hardware is slowing down ({', '.join(reasons)})")
+        return _closed(device, f"the hardware is slowing down ({', '.join(reasons)})", at_s)
     margin_c, rung = margin(reading, limits)
     if margin_c is None:
-        return _closed(device, "it tells no margin and no max_temperature_c is set in [gate]")
+        return _closed(device, "it tells no margin and no max_temperature_c is set in [gate]", at_s)
     measured = f"its margin is {margin_c:.1f} °C{_against(reading, rung, limits)}"
     if margin_c <= limits.pause_margin_c:
-        return _closed(
-            device, f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
-        )
+        why = f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
+        return _closed(device, why, at_s)
     if margin_c < limits.resume_margin_c:
         kept = "stays open" if device.open else "stays closed"
         why = f"{measured}, between pause and resume margin: it {kept}"
@@ -410,6 +521,11 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
     if limits.good_readings > 1:
         why += f" ({good} of {limits.good_readings} readings in a row)"
     opened = device.open or good >= limits.good_readings
+    left_s = 0.0 if device.open else _dwell_left_s(device, limits, at_s)
+    if opened and left_s > 0:
+        opened = False
+        why += f", but it closed {limits.dwell_s - left_s:.0f} s ago and stays closed for "
+        why += f"{limits.dwell_s:g} s (dwell_s)"
     return device.model_copy(update={"open": opened, "good_readings": good, "why": why})
 
 
@@ -430,8 +546,18 @@ def _silent(why: str, device: DeviceState) -> str:
     return f"{told}; its last good reading was {age_s:.1f} s old then"
 
 
-def _closed(device: DeviceState, why: str) -> DeviceState:
-    return device.model_copy(update={"open": False, "good_readings": 0, "why": why})
+def _closed(device: DeviceState, why: str, at_s: float) -> DeviceState:
+    told: dict[str, object] = {"open": False, "good_readings": 0, "why": why}
+    if device.open:
+        told["closed_at_s"] = at_s if math.isfinite(at_s) else None
+    return device.model_copy(update=told)
+
+
+def _dwell_left_s(device: DeviceState, limits: GateLimits, at_s: float) -> float:
+    """Seconds that a device must still stay closed. A clock that began anew counts for nothing."""
+    if device.closed_at_s is None or at_s < device.closed_at_s:
+        return 0.0
+    return max(device.closed_at_s + limits.dwell_s - at_s, 0.0)
 
 
 def _not_of_now(reading: GpuReading, now_s: float) -> str | None:
@@ -491,10 +617,11 @@ def _unless_stale(device: DeviceState, limits: GateLimits, now_s: float) -> Devi
         why = f"its last reading is from {-age_s:.1f} s in the future: the clocks disagree"
     else:
         why = f"its last reading is {age_s:.1f} s old, older than max_age_s = {limits.max_age_s:g}"
-    return _closed(device, why)
+    # It closed when it became too old, whenever somebody looked.
+    return _closed(device, why, device.latest.read_at_s + limits.max_age_s)
 
 
-def _without_readings(survey: Survey, state: GateState, limits: GateLimits) -> Judged:
+def _without_readings(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Judged:
     on_cpu = limits.reads_from == "cpu"
     if survey.driver == "absent":
         what = "no CPU sensor" if on_cpu else "no GPU driver"
@@ -508,7 +635,7 @@ def _without_readings(survey: Survey, state: GateState, limits: GateLimits) -> J
         because += f'; it opens when devices can be read, or with {knob} = "go"'
     facts: dict[str, Fact] = {"driver": survey.driver, knob: choice}
     # Nothing is known of a device that cannot be read: after this it must earn its opening again.
-    after = GateState(devices=tuple(_closed(device, what) for device in state.devices))
+    after = GateState(devices=tuple(_closed(device, what, now_s) for device in state.devices))
     return Judged(_answer(yes, because, facts), after)
 
 
@@ -518,12 +645,11 @@ def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) 
         return _nothing_known(survey, state, limits)
     opened = sum(each.open for each in counted)
     chosen = max(counted, key=lambda each: (each.open, _rank(each, limits)))
-    because = f"{_named(chosen, limits)} is {'open' if chosen.open else 'closed'}: {chosen.why}"
-    if not chosen.open:
-        because += f"; {_what_opens(limits)}"
+    alone = answer_of(chosen, limits, now_s)
+    because = alone.because
     if len(counted) > 1:
         because += f" ({opened} of {len(counted)} devices open)"
-    facts = _facts(chosen, limits, now_s) | {"devices": len(counted), "devices_open": opened}
+    facts = {**alone.facts, "devices": len(counted), "devices_open": opened}
     return _answer(chosen.open, because, facts)
 
 

@@ -3,7 +3,8 @@
 NVML calls can hang for ever or take their process down. So each device is read by a process of its
 own (`reader`), which ends itself when a call does not return; the door on our side hands out the
 last that each said, and starts again what ended. A device whose process hangs or dies is unreadable
-alone, with the reason. Nothing here blocks for longer than a short bound, and nothing is decided.
+alone, with the reason. `NvmlSetter` sets power limits, each change in a process of its own. Nothing
+here blocks for longer than a short bound, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from typing import Final, NamedTuple, Self
 
 from pydantic import ValidationError
 
-from power.child import Watched
-from power.device import Device, unanswered
+from power.child import Child, Watched
+from power.device import Device, LimitChange, LimitRefused, PowerLimit, unanswered
 from power.gate import Driver, GpuReading, Survey
-from power.reader import ASK_NVIDIA_SMI, Errand, Report
+from power.reader import ASK_NVIDIA_SMI, Errand, LimitErrand, LimitReport, Report
 from power.twin import StandIn
 
 _PROGRAM: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from power import reader; reader.serve(sys.argv[2])"
+    "from power import reader; getattr(reader, sys.argv[2])(sys.argv[3])"
 )
+_ROOT: Final = str(Path(__file__).resolve().parents[1])
 _LATER_S: Final = 2.0
 """The reader's own watchdog comes first: it can say which call it was."""
 
@@ -138,10 +140,9 @@ class NvmlDoor:
     def _reader(self, index: int) -> _Reader:
         bounds = self._bounds
         errand = Errand(index=index, twin=self._twin, **bounds._asdict())
-        root = str(Path(__file__).resolve().parents[1])
         return _Reader(
             Watched(
-                [sys.executable, "-P", "-c", _PROGRAM, root, errand.model_dump_json()],
+                _command("serve", errand),
                 _report_of,
                 lambda report: report.is_well,
                 clock=self._clock,
@@ -244,6 +245,69 @@ class NvmlDoor:
             names = ", ".join(uuid for uuid in hidden if uuid)
             return f"CUDA_VISIBLE_DEVICES = {self._visible!r} names none of {names}; correct it"
         return self._readers[0].trouble_now(now_s)
+
+
+class NvmlSetter:
+    """Reads and sets power limits, as `power.device.LimitSetter` has it.
+
+    A call that takes longer than `hang_s` ends its process; waits at most `hang_s` for each, and
+    some seconds for processes to begin and end. `twin` is a stand-in library.
+    """
+
+    def __init__(self, *, twin: StandIn | None = None, hang_s: float = 5.0) -> None:
+        self._twin, self._hang_s = twin, hang_s
+
+    def read(self, uuid: str) -> PowerLimit:
+        """What the device is set to. Raises LimitRefused."""
+        return self._run(LimitErrand(uuid=uuid, hang_s=self._hang_s, twin=self._twin)).after
+
+    def change(self, uuid: str, from_w: float, to_w: float) -> LimitChange:
+        """Set it to `to_w`, if it is at `from_w`; both watts. Raises LimitRefused."""
+        errand = LimitErrand(
+            uuid=uuid, from_w=from_w, to_w=to_w, hang_s=self._hang_s, twin=self._twin
+        )
+        return self._run(errand)
+
+    def _run(self, errand: LimitErrand) -> LimitChange:
+        said: list[LimitReport] = []
+        ends: list[str] = []
+        over = threading.Event()
+
+        def heard(line: str) -> bool:
+            report = _limit_report_of(line)
+            said.extend([] if report is None else [report])
+            return report is not None
+
+        def ended(code: int, last_words: str) -> None:
+            ends.append(last_words or f"the process that asks it died (exit code {code})")
+            over.set()
+
+        try:
+            child = Child(_command("limit", errand), heard, ended)
+        except OSError as error:
+            raise _refused(errand, f"no process can be started to ask it ({error})") from error
+        in_time = False
+        try:
+            in_time = over.wait(self._hang_s + _LATER_S)
+        finally:
+            # Whatever ends our waiting, a signal too: one that still runs might set it later.
+            child.stop(_LATER_S)
+        report = said[-1] if said else LimitReport()
+        if report.change is not None:
+            return report.change
+        silent = f"it said nothing for {self._hang_s + _LATER_S:.1f} s and was stopped"
+        why = report.trouble or f"{ends[-1] if in_time else silent}; {ASK_NVIDIA_SMI}"
+        raise _refused(errand, why)
+
+
+def _refused(errand: LimitErrand, why: str) -> LimitRefused:
+    done = "read" if errand.to_w is None else f"set to {errand.to_w:g} W"
+    return LimitRefused(f"the power limit of {errand.uuid} cannot be {done}: {why}")
+
+
+def _command(function: str, errand: Errand | LimitErrand) -> list[str]:
+    """A process that does `function` of `reader`."""
+    return [sys.executable, "-P", "-c", _PROGRAM, _ROOT, function, errand.model_dump_json()]
 
 
 class _Seen(NamedTuple):
@@ -358,4 +422,11 @@ def _report_of(line: str) -> Report | None:
         return Report.model_validate_json(line)
     except ValidationError:
         # What a library printed by itself is not for us.
+        return None
+
+
+def _limit_report_of(line: str) -> LimitReport | None:
+    try:
+        return LimitReport.model_validate_json(line)
+    except ValidationError:
         return None

@@ -209,7 +209,8 @@ class Forecasting(Hysteresis):
         """Let the gate judge, and the forecast learn."""
         super().see(survey, now_s)
         for reading in survey.readings:
-            self.known = forecast.learn(self.known, reading, self._rules.gate, self._rules.forecast)
+            rules = self._rules
+            self.known = forecast.learn(self.known, reading, rules.gate, rules.forecast).known
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
         """Now, or under the mildest cap with which it ends sooner than by waiting.

@@ -1,9 +1,10 @@
-"""The process that reads one GPU through NVIDIA's library: the one file that imports pynvml.
+"""The processes that talk to one GPU through NVIDIA's library: the one file that imports pynvml.
 
 NVML calls can hang for ever or take their process down, and one GPU that does so must not hide the
 others: so each device has a process of its own, which says what it read, line by line, and ends
-itself when a call does not return. Nothing is decided: what cannot be read is None, with a note of
-what was missing and what to do about it.
+itself when a call does not return. A power limit is set in the same way, by a process for that
+alone. Nothing is decided: what cannot be read is None, with a note of what was missing and what to
+do about it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pynvml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from power import energy
-from power.device import RESET, Device, Missing, unanswered
+from power.device import PRIVILEGE, RESET, Device, LimitChange, Missing, PowerLimit, unanswered
 from power.gate import THROTTLE_BITS, Driver, Rung
 from power.twin import StandIn, StandInNvml
 
@@ -43,6 +44,12 @@ _REMEDIES: Final[Mapping[int, str]] = {
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "reload the driver or reboot: it was updated",
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "install the NVIDIA driver, if this machine has a GPU",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "load the NVIDIA driver, if this machine has a GPU",
+}
+_REMEDIES_OF_LIMITS: Final[Mapping[int, str]] = {
+    pynvml.NVML_ERROR_NOT_SUPPORTED: "this device takes no power limit",
+    pynvml.NVML_ERROR_NO_PERMISSION: PRIVILEGE,
+    pynvml.NVML_ERROR_NOT_FOUND: "nvidia-smi -L lists the devices that are here",
+    pynvml.NVML_ERROR_INVALID_ARGUMENT: "thermodrift gpu probe tells the range that it takes",
 }
 _SET_MAXIMUM: Final = "or set max_temperature_c in [gate]"
 _UNSIGNED_BLANKS: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
@@ -93,6 +100,27 @@ class Report(BaseModel):
         return self.device is not None and self.device.unreadable is None
 
 
+class LimitErrand(BaseModel):
+    """What a process is started with that reads one device's limit, or sets it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uuid: str
+    from_w: float | None = Field(default=None, description="Set it only where it is at this one.")
+    to_w: float | None = Field(default=None, description="What to set it to; None: only read it.")
+    hang_s: float
+    twin: StandIn | None = None
+
+
+class LimitReport(BaseModel):
+    """The limit that was found, and the one that is there afterwards; or why not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    change: LimitChange | None = None
+    trouble: str | None = Field(default=None, description="What went wrong, with its remedy.")
+
+
 class Asking:
     """What the library was asked last and when, for whoever watches over it."""
 
@@ -116,21 +144,44 @@ class Asking:
 def serve(errand_json: str) -> None:
     """Be the reading process: say one report per line until our parent is gone."""
     errand = Errand.model_validate_json(errand_json)
-    asking = Asking(errand.start_s)
-    # In threads, since a hanging call of the driver must not keep an orphan alive, nor hang on.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    threading.Thread(target=_end_if_stuck, args=(asking, errand.hang_s), daemon=True).start()
-    if errand.twin is not None:
-        pynvml.nvmlLib = StandInNvml(errand.twin)
+    asking = _begin(errand.start_s, errand.hang_s, errand.twin)
     pause = threading.Event()
     for report in reports(errand.index, asking):
-        # The line begins afresh, whatever a library may have printed without ending its own.
-        sys.stdout.write(f"\n{report.model_dump_json()}\n")
-        sys.stdout.flush()
+        _say(_as_privileged(report, errand.twin))
         if report.device is not None:
             asking(None)
             asking.patience_s = errand.hang_s
             pause.wait(errand.poll_s)
+
+
+def limit(errand_json: str) -> None:
+    """Be the process that reads or sets one limit: say one report, and end."""
+    errand = LimitErrand.model_validate_json(errand_json)
+    _say(limit_report(errand, _begin(errand.hang_s, errand.hang_s, errand.twin)))
+
+
+def _begin(start_s: float, hang_s: float, twin: StandIn | None) -> Asking:
+    """Be watched over, and end with our parent."""
+    asking = Asking(start_s)
+    # In threads, since a hanging call of the driver must not keep an orphan alive, nor hang on.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_if_stuck, args=(asking, hang_s), daemon=True).start()
+    if twin is not None:
+        pynvml.nvmlLib = StandInNvml(twin)
+    return asking
+
+
+def _say(report: BaseModel) -> None:
+    # The line begins afresh, whatever a library may have printed without ending its own.
+    sys.stdout.write(f"\n{report.model_dump_json()}\n")
+    sys.stdout.flush()
+
+
+def _as_privileged(report: Report, twin: StandIn | None) -> Report:
+    if twin is None or twin.may_set_limit is None or report.device is None:
+        return report
+    device = report.device.model_copy(update={"may_set_limit": twin.may_set_limit})
+    return report.model_copy(update={"device": device})
 
 
 def _end_with_parent() -> None:  # pragma: no cover - runs in the reading process
@@ -398,6 +449,37 @@ class _Interview:
         if mask is None:
             return None
         return "|".join(name for bit, name in THROTTLE_BITS.items() if mask & bit) or "none"
+
+
+def limit_report(errand: LimitErrand, asking: Callable[[str | None], None]) -> LimitReport:
+    """Read the device's limit; set it, and read it again, where the errand says so."""
+    try:
+        asking("nvmlInit")
+        pynvml.nvmlInit()
+        asking("nvmlDeviceGetHandleByUUID")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(errand.uuid)
+        before = after = _limit_of(handle, asking)
+        if errand.to_w is not None and errand.from_w is not None and before.is_at(errand.from_w):
+            asking("nvmlDeviceSetPowerManagementLimit")
+            pynvml.nvmlDeviceSetPowerManagementLimit(handle, round(1000 * errand.to_w))
+            after = _limit_of(handle, asking)
+    except pynvml.NVMLError as error:
+        remedy = _REMEDIES_OF_LIMITS.get(error.value) or _remedy(error)
+        return LimitReport(trouble=f"{_why(error)}; {remedy}")
+    except ValidationError as error:
+        # The driver's own numbers: zero, or beyond what any device draws.
+        told = "; ".join(f"{each['loc'][-1]} = {each['input']}" for each in error.errors())
+        return LimitReport(trouble=f"its limits cannot be: {told}; {ASK_NVIDIA_SMI}")
+    return LimitReport(change=LimitChange(before, after))
+
+
+def _limit_of(handle: object, asking: Callable[[str | None], None]) -> PowerLimit:
+    """What the device is set to, which is not always what is enforced, and what it takes."""
+    asking("nvmlDeviceGetPowerManagementLimit")
+    limit_mw = pynvml.nvmlDeviceGetPowerManagementLimit(handle)
+    asking("nvmlDeviceGetPowerManagementLimitConstraints")
+    least_mw, most_mw = pynvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)
+    return PowerLimit(limit_w=limit_mw / 1000, least_w=least_mw / 1000, most_w=most_mw / 1000)
 
 
 def may_set_limit(status: Path = Path("/proc/self/status")) -> bool:

@@ -3,17 +3,20 @@
 `StandInNvml` takes the place of the loaded shared library, so that the real Python binding and the
 whole door run over it. It fills the C structures that it is handed and answers return codes, as the
 library does. It imports no GPU tool and simulates no physics: its devices say the same for ever,
-but for the energy counter, which grows by their power.
+but for the energy counter, which grows by their power, and for power limits that are set. Each
+process has a stand-in of its own; what one sets the others see where a file for that is named.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,7 +44,8 @@ _SIGNED_INT = 5
 _MEMORY_CLOCK = 2
 _MIG_STEP = 1_000
 """Between the handles of two devices, where those of their MIG instances lie."""
-_NOT_FOUND = 6
+_INVALID_ARGUMENT, _NOT_FOUND = 2, 6
+_SET_LIMIT = "nvmlDeviceSetPowerManagementLimit"
 
 
 class Fault(BaseModel):
@@ -69,7 +73,9 @@ class StandInGpu(BaseModel):
     )
     slowdown_c: int | None = Field(default=None, description="The older slowdown threshold.")
     power_mw: int | None = 120_000
-    power_limit_mw: int | None = 700_000
+    power_limit_mw: int | None = Field(
+        default=700_000, description="The limit that it has until one is set."
+    )
     utilization: int | None = 30
     power_limit_min_mw: int | None = 200_000
     power_limit_max_mw: int | None = 700_000
@@ -97,6 +103,14 @@ class StandIn(BaseModel):
 
     gpus: tuple[StandInGpu, ...] = ()
     faults: Mapping[str, Fault] = Field(default_factory=dict)
+    limits_kept_in: str | None = Field(
+        default=None,
+        description="File of the limits that were set, JSON, for the stand-ins of all processes; "
+        "None: a limit is forgotten with the process that set it.",
+    )
+    may_set_limit: bool | None = Field(
+        default=None, description="Whether a process counts as privileged; None: as it is."
+    )
 
 
 class StandInNvml:
@@ -106,6 +120,7 @@ class StandInNvml:
         self._spec = spec
         self._clock, self._loaded_at_s = clock, clock()
         self._calls: dict[tuple[str, str], int] = {}
+        self._limits_mw: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         if not name.startswith("nvml"):
@@ -126,6 +141,8 @@ class StandInNvml:
             return 0
         if name == "nvmlDeviceGetHandleByIndex_v2":
             return self._hand_out(arguments[0].value, arguments[1])
+        if name == "nvmlDeviceGetHandleByUUID":
+            return self._hand_out_named(arguments[0].value.decode(), arguments[1])
         index, slot = _index(arguments[0])
         gpu = self._spec.gpus[index]
         if slot is not None:
@@ -141,6 +158,10 @@ class StandInNvml:
         if code is not None:
             return code
         return _give_handle(target, (index + 1) * _MIG_STEP)
+
+    def _hand_out_named(self, uuid: str, target: Any) -> int:
+        uuids = [gpu.uuid for gpu in self._spec.gpus]
+        return self._hand_out(uuids.index(uuid), target) if uuid in uuids else _NOT_FOUND
 
     def _hand_out_instance(self, gpu: StandInGpu, index: int, slot: int, target: Any) -> int:
         if gpu.mig is None or gpu.mig[slot] is None:
@@ -161,14 +182,32 @@ class StandInNvml:
         code = self._strike(gpu.uuid, fault, name)
         if code is not None and code >= 0:
             return code
+        if name == _SET_LIMIT:
+            # Odd, for one that sets, is to say that all went well, and to do nothing.
+            return 0 if code == -1 else self._set_limit(gpu, arguments[0].value)
         fill = _FILLS.get(name)
         if fill is None:
             return RETURN_CODES["missing"]
         odd = {"absurd": ABSURD, "blank": BLANK}.get(fault.kind) if code == -1 and fault else None
         return fill(self._by_now(gpu), arguments, odd)
 
+    def _set_limit(self, gpu: StandInGpu, limit_mw: int) -> int:
+        least_mw, most_mw = gpu.power_limit_min_mw, gpu.power_limit_max_mw
+        if gpu.power_limit_mw is None or least_mw is None or most_mw is None:
+            return RETURN_CODES["not_supported"]
+        if not least_mw <= limit_mw <= most_mw:
+            return _INVALID_ARGUMENT
+        self._limits_mw[gpu.uuid] = limit_mw
+        if self._spec.limits_kept_in is not None:
+            keep_limits(Path(self._spec.limits_kept_in), {gpu.uuid: limit_mw})
+        return 0
+
     def _by_now(self, gpu: StandInGpu) -> StandInGpu:
-        """The device with the energy that it has used since the library was loaded."""
+        """The device with the limit that it was set to, and the energy that it has used."""
+        kept_in = self._spec.limits_kept_in
+        limits_mw = self._limits_mw if kept_in is None else kept_limits(Path(kept_in))
+        if gpu.uuid in limits_mw:
+            gpu = gpu.model_copy(update={"power_limit_mw": limits_mw[gpu.uuid]})
         if gpu.energy_mj is None:
             return gpu
         grown_mj = (gpu.power_mw or 0) * (self._clock() - self._loaded_at_s)
@@ -186,6 +225,22 @@ class StandInNvml:
         if fault.kind == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         return RETURN_CODES.get(fault.kind, -1)
+
+
+def kept_limits(path: Path) -> dict[str, int]:
+    """By device the limit that it was set to, milliwatts; none where none was."""
+    try:
+        limits_mw: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return limits_mw
+
+
+def keep_limits(path: Path, limits_mw: Mapping[str, int]) -> None:
+    """Set limits for the stand-ins of all processes, milliwatts, as `nvidia-smi -pl` would."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(kept_limits(path) | dict(limits_mw)), encoding="utf-8")
+    aside.replace(path)
 
 
 def _out(reference: Any) -> Any:
@@ -293,6 +348,9 @@ _FILLS: Mapping[str, Callable[[StandInGpu, tuple[Any, ...], int | None], int]] =
     "nvmlDeviceGetFieldValues": lambda gpu, to, odd: _give_fields(gpu, _out(to[1]), odd),
     "nvmlDeviceGetPowerUsage": lambda gpu, to, odd: _give(_out(to[0]), "value", gpu.power_mw, odd),
     "nvmlDeviceGetEnforcedPowerLimit": lambda gpu, to, odd: _give(
+        _out(to[0]), "value", gpu.power_limit_mw, odd
+    ),
+    "nvmlDeviceGetPowerManagementLimit": lambda gpu, to, odd: _give(
         _out(to[0]), "value", gpu.power_limit_mw, odd
     ),
     "nvmlDeviceGetUtilizationRates": lambda gpu, to, odd: _give(

@@ -27,7 +27,7 @@ HOUSE: dict[str, dict[str, str]] = {
     "ground": {
         # Open to every file: of the whole house in observability, else of its own room.
         "observability": "decision errors history_errors log_names records",
-        "models": "example factory pickling",
+        "models": "example factory guard pickling",
     },
     "sill": {
         # Open to doors and desks, in the same way: what they share, such as disk and console.
@@ -36,12 +36,12 @@ HOUSE: dict[str, dict[str, str]] = {
         "models": "seal",
     },
     "pure": {
-        "observability": "drift keeping migrations worth",
-        "power": "device energy forecast gate picture plant policies thermal",
+        "observability": "bill drift keeping migrations worth",
+        "power": "account admission cap device energy forecast gate picture plant policies thermal",
         "models": "cells columns formats intake promotion survey",
     },
     "maths": {
-        "models": "baseline batch blend learner online recipes scoring",
+        "models": "baseline batch blend guarded learner online recipes scoring",
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
@@ -52,8 +52,8 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "door": {
         "observability": "history reports",
-        "power": "nvml replay sensors",
-        "models": "checkpoint predictions store stream",
+        "power": "leases limits memory nvml override replay sensors",
+        "models": "checkpoint partials predictions store stream",
     },
     "desk": {
         "observability": "desk",

@@ -1,18 +1,22 @@
-"""What a fit cost is in history: seconds, processor time, joules; one that brought nothing too."""
+"""What a fit cost is in history: time, joules, heat, money; one that brought nothing too."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from flows import cycle, learn, power_source, retrain, summary, watch
-from flows.metering import Meter
+from flows.metering import Cost, Meter
 from flows.power_source import PowerSource
+from observability import bill
+from observability.bill import Rates
 from observability.history import History
 from power.energy import Energy
 from power.gate import GateLimits, Survey
@@ -21,6 +25,8 @@ from power.sensors import SensorDoor
 from power.twin import StandIn
 from tests.flows.makers import make_pipeline
 from tests.power.makers import (
+    COOL_C,
+    HOT_C,
     StandInPsutil,
     make_gpu,
     make_reading,
@@ -100,6 +106,7 @@ def test_a_run_tells_its_processor_time_its_machine_and_its_fits(tmp_path: Path)
     assert (0, 0.0, 0.0, None) == tuple(
         again[key] for key in ("fits", "fit_s", "fit_joules", "energy")
     )
+    assert (0.0, 0.0) == (again["fit_price"], again["fit_carbon_g"])
     assert again["cpu_s"] < told["cpu_s"]
 
 
@@ -158,6 +165,67 @@ def test_a_device_without_power_and_counter_leaves_the_joules_unknown(
         fit[name] for name in ("joules", "energy_source", "mean_power_w")
     )
     assert (None, "GPU-a tells neither energy nor power") == (told["fit_joules"], told["energy"])
+
+
+RATES = "[energy]\nprice_per_kwh = 0.3\ncarbon_g_per_kwh = 400\npue = 1.5\n"
+
+
+def test_a_live_device_tells_how_warm_a_fit_made_it(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """Power, temperature, margin and slowdowns of the one device; let in at once, it waited 0 s."""
+    machine(make_twin(make_gpu(throttle_mask=0x4)))
+    run(tmp_path, gate={"source": "nvml"})
+    fits = ask(tmp_path, "FROM costs")
+    assert fits
+    for fit in fits:
+        assert ("GPU-a", 45.0, 42.0) == tuple(
+            fit[name] for name in ("uuid", "peak_temperature_c", "lowest_margin_c")
+        )
+        assert pytest.approx(fit["mean_power_w"] * fit["seconds"]) == fit["joules"]
+        assert max(120.0, fit["mean_power_w"]) == pytest.approx(fit["peak_power_w"])
+        assert 0.0 == fit["deferred_s"]
+        # A short fit may end before the device was read anew: then no time was watched.
+        assert {fit["throttled_s"], fit["unread_s"]} in ({0.0}, {None})
+        assert (None, None, None, None) == tuple(
+            fit[name] for name in ("price", "currency", "carbon_g", "pue")
+        )
+
+
+def test_the_home_says_what_the_energy_of_its_fits_costs(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """Money and grams by the rates of its file, in `costs`, in `runs` and in the summary."""
+    machine(make_twin())
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thermodrift.toml").write_text(RATES)
+    told = run(tmp_path, gate={"source": "nvml"})["run"]
+    fits = ask(tmp_path, "FROM costs")
+    for fit in fits:
+        assert pytest.approx(fit["joules"] / 3.6e6 * 1.5 * 0.3) == fit["price"]
+        assert pytest.approx(fit["joules"] / 3.6e6 * 1.5 * 400) == fit["carbon_g"]
+        assert ("EUR", 1.5) == (fit["currency"], fit["pue"])
+    (row,) = ask(tmp_path, "FROM runs")
+    for name, each in (("fit_price", "price"), ("fit_carbon_g", "carbon_g")):
+        assert pytest.approx(sum(fit[each] for fit in fits)) == row[name]
+        assert pytest.approx(row[name]) == told[name]
+    assert "EUR" == row["currency"] == told["currency"]
+
+
+def test_a_fit_that_waited_tells_for_how_long(tmp_path: Path) -> None:
+    """On the clock of the trace: what `deferrals` says of its request, and 0 of the others."""
+    hot = [{"elapsed_s": 10 * i, "margin_c": HOT_C if i < 4 else COOL_C} for i in range(20)]
+    write_trace(tmp_path / "trace.csv", *hot)
+    run(tmp_path, gate={"source": "trace", "trace": "trace.csv", "trace_s_per_record": 0.1})
+    fits = ask(
+        tmp_path,
+        "SELECT c.deferred_s, coalesce(d.deferred_s, 0) AS waited_s, c.uuid, c.lowest_margin_c"
+        " FROM costs c LEFT JOIN deferrals d USING (request_id) ORDER BY c.position",
+    )
+    assert fits[0]["deferred_s"] > 0
+    assert [fit["waited_s"] for fit in fits] == [fit["deferred_s"] for fit in fits]
+    # The trace does not tell of a job that runs today.
+    assert {(None, None)} == {(fit["uuid"], fit["lowest_margin_c"]) for fit in fits}
 
 
 def test_a_recorded_trace_tells_no_energy(tmp_path: Path) -> None:
@@ -248,6 +316,120 @@ def test_a_meter_tells_no_cost_of_what_did_not_run_and_all_of_what_raised() -> N
     assert meter.cost.energy.joules is None
 
 
+def metered(power: PowerSource, before: Survey, *surveys: Survey, uuid: str | None = None) -> Cost:
+    """What a piece of work cost during which `surveys` were handed in."""
+    meter = Meter(power, before, uuid)
+    with meter.running():
+        for survey in surveys:
+            meter.saw(survey)
+    assert meter.cost is not None
+    return meter.cost
+
+
+def test_a_meter_without_anybody_watching_knows_the_two_ends() -> None:
+    """The reading that let the work begin, the last of its survey, and the one at its end."""
+    before = make_survey(
+        make_reading(temperature_c=99.0), make_reading(read_at_s=10.0, power_w=100.0)
+    )
+    after = make_survey(make_reading(read_at_s=20.0, power_w=300.0, temperature_c=70.0))
+    cost = metered(source(after), before)
+    figures = cost.figures
+    assert (2, 200.0, 300.0, 70.0, 0.0) == (
+        figures.readings,
+        figures.mean_power_w,
+        figures.peak_power_w,
+        figures.peak_temperature_c,
+        figures.throttled_s,
+    )
+    assert pytest.approx(200.0 * cost.seconds) == cost.energy.joules
+
+
+def test_a_meter_takes_what_was_seen_meanwhile() -> None:
+    """Its heat and its energy are then of all readings, each of which counts once."""
+    peak = make_survey(
+        make_reading(read_at_s=10.0, power_w=550.0, margin_c=2.0, throttle_reasons="hw_slowdown")
+    )
+    after = make_survey(make_reading(read_at_s=20.0))
+    cost = metered(source(after), make_survey(make_reading()), peak, peak, peak)
+    figures = cost.figures
+    assert (3, 350.0, 550.0, 2.0, 10.0) == (
+        figures.readings,
+        figures.mean_power_w,
+        figures.peak_power_w,
+        figures.lowest_margin_c,
+        figures.throttled_s,
+    )
+    assert pytest.approx(350.0 * cost.seconds) == cost.energy.joules
+    assert "power" == cost.energy.source
+
+
+def test_a_meter_counts_the_device_that_the_work_is_done_on() -> None:
+    """The one it was told, before the one that the gate goes by; else all that are read."""
+    before = make_survey(*(make_reading(uuid=name) for name in ("GPU-a", "GPU-b")))
+    after = make_survey(
+        *(make_reading(uuid=name, read_at_s=10.0, power_w=350.0) for name in ("GPU-a", "GPU-b"))
+    )
+    one = metered(source(after, uuid="GPU-a"), before, uuid="GPU-b")
+    assert ("GPU-b", 1, 250.0) == (
+        one.figures.uuid,
+        one.figures.devices,
+        one.figures.mean_power_w,
+    )
+    assert "GPU-a" == metered(source(after, uuid="GPU-a"), before).figures.uuid
+    both = metered(source(after), before)
+    assert (None, 2, 500.0) == (
+        both.figures.uuid,
+        both.figures.devices,
+        both.figures.mean_power_w,
+    )
+
+
+def test_where_readings_do_not_tell_the_energy_those_at_the_ends_do() -> None:
+    """A work of hours of which nobody read a thing: the mean of both ends, as ever."""
+    after = make_survey(make_reading(read_at_s=7_200.0, power_w=250.0))
+    cost = metered(source(after), make_survey(make_reading()))
+    assert (None, 7_200.0, 1) == (
+        cost.figures.mean_power_w,
+        cost.figures.unread_s,
+        cost.figures.gaps,
+    )
+    assert pytest.approx(200.0 * cost.seconds) == cost.energy.joules
+
+
+def test_a_meter_takes_nothing_after_the_end_and_from_many_threads_everything() -> None:
+    """Whoever watches need not know whether the work still goes on."""
+    meter = Meter(source(make_survey()), make_survey(make_reading(uuid="GPU-z")))
+    together = Barrier(8)
+
+    def watch_one(number: int) -> None:
+        together.wait()
+        for i in range(200):
+            meter.saw(make_survey(make_reading(uuid=f"GPU-{number}", read_at_s=float(i))))
+
+    with meter.running(), ThreadPoolExecutor(8) as pool:
+        list(pool.map(watch_one, range(8)))
+    cost = meter.cost
+    assert cost is not None
+    assert (9, 1, 49.0) == (
+        cost.figures.devices,
+        cost.figures.readings,
+        cost.figures.peak_temperature_c,
+    )
+    meter.saw(make_survey(make_reading(uuid="GPU-z", read_at_s=300.0, temperature_c=99.0)))
+    assert cost is meter.cost
+
+
+def test_a_cost_is_billed_at_the_rates_that_are_known() -> None:
+    """Until then, and without energy, what it cost is unknown."""
+    after = make_survey(make_reading(read_at_s=10.0))
+    cost = metered(source(after), make_survey(make_reading()))
+    rates = Rates(price_per_kwh=3.6e5, pue=2.0)
+    assert bill.UNKNOWN == cost.bill
+    assert pytest.approx(2.0 * 15.0 * cost.seconds) == cost.billed(rates).bill.price
+    silent = metered(source(make_survey()), make_survey())
+    assert bill.UNKNOWN == silent.billed(rates).bill
+
+
 def test_one_fit_of_unknown_energy_leaves_the_sum_of_the_run_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,28 +440,48 @@ def test_one_fit_of_unknown_energy_leaves_the_sum_of_the_run_unknown(
     monkeypatch.setattr(PowerSource, "energy", lambda *_: next(energies))
     told = run(tmp_path)["run"]
     assert (3, None, "lost") == (told["fits"], told["fit_joules"], told["energy"])
+    assert (None, None, None) == tuple(told[k] for k in ("fit_price", "currency", "fit_carbon_g"))
     (row,) = ask(tmp_path, "SELECT fit_joules FROM runs")
     assert row["fit_joules"] is None
     assert [5.0, None, 7.0] == [row["joules"] for row in ask(tmp_path, "FROM costs")]
 
 
 @pytest.mark.parametrize(
-    ("fits", "joules", "told"),
+    ("fits", "joules", "price", "carbon_g", "told"),
     [
-        (0, 0.0, "7.0 s of processor time\n"),
-        (1, 1_200.0, "7.0 s of processor time; 1 fit took 2.0 s and 1,200 J\n"),
-        (2, None, "7.0 s of processor time; 2 fits took 2.0 s and an unknown amount of energy\n"),
+        (0, 0.0, 0.0, 0.0, "7.0 s of processor time\n"),
+        (1, 1_200.0, None, None, "7.0 s of processor time; 1 fit took 2.0 s and 1,200 J\n"),
+        (1, 9.0, None, 0.12, "; 1 fit took 2.0 s and 9 J (0.12 g of CO2)\n"),
+        (1, 9.0, 0.0001, 1_234.5, " and 9 J (under 0.01 CHF, 1,234.50 g of CO2)\n"),
+        (1, 9.0, 0.0, None, " and 9 J (0.00 CHF)\n"),
+        (
+            *(2, None, None, None),
+            "7.0 s of processor time; 2 fits took 2.0 s and an unknown amount of energy\n",
+        ),
     ],
 )
 def test_the_story_of_a_run_says_in_a_line_what_it_cost(
-    fits: int, joules: float | None, told: str, capsys: pytest.CaptureFixture[str]
+    fits: int,
+    joules: float | None,
+    price: float | None,
+    carbon_g: float | None,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Processor time always, fits where there were any, joules where they are known."""
+    """Processor time always, fits where there were any; joules, money and grams where known."""
     run = {"records": 1, "seconds": 8.0, "records_per_second": None, "cpu_s": 7.0}
     counts = dict.fromkeys(("learned", "rejected", "alarms", "retrains", "promotions"), 0)
     summary.tell(
         {
-            "run": {**run, "fits": fits, "fit_s": 2.0, "fit_joules": joules},
+            "run": {
+                **run,
+                "fits": fits,
+                "fit_s": 2.0,
+                "fit_joules": joules,
+                "fit_price": price,
+                "currency": "CHF",
+                "fit_carbon_g": carbon_g,
+            },
             "pipeline": "small",
             "outcome": "finished",
             "because": "of this test",

@@ -53,8 +53,9 @@ faults.arm_from(sys.argv[3])
 print(cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))["history_trouble"])
 """
 
-POINTS = [point for point in faults.POINTS if not point.startswith("upkeep.")]
-"""The points that a run passes; those of upkeep are tried by tests/models/test_compaction.py."""
+POINTS = [point for point in faults.POINTS if not point.startswith(("limits.", "upkeep."))]
+"""The points that a run passes; those of upkeep are tried by tests/models/test_compaction.py, those
+of power limits, which only a run with caps passes, by tests/power/test_limits.py."""
 
 PASSINGS = {"durable": 24, "cycle": 4, "history.before_spool": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""

@@ -12,10 +12,11 @@ import pytest
 from flows import pipeline, template
 from flows.pipeline import Pipeline
 from models.stream import Stream
+from observability import toml
 from observability.errors import BadConfiguration
 from tests.flows.makers import thermodrift
 
-HEADER = re.compile(r"(?:# )?\[(\w+)\]")
+HEADER = re.compile(r"(?:# )?\[([\w.]+)\]")
 KNOB = re.compile(r"# (\w+) = ?(.*)")
 
 
@@ -33,8 +34,8 @@ def commented() -> dict[str, dict[str, str]]:
 
 def test_the_file_is_a_pipeline_of_which_four_keys_are_set(tmp_path: Path) -> None:
     """A person may run it as it is: all else has a default."""
-    toml, _ = template.write(tmp_path)
-    read = pipeline.read(toml).pipeline
+    path, _ = template.write(tmp_path)
+    read = pipeline.read(path).pipeline
     assert read.model_dump(exclude_unset=True) == {
         "pipeline": {"name": "sample", "task": "classification"},
         "stream": {"path": "sample.csv", "target": "busy"},
@@ -46,25 +47,28 @@ def test_every_knob_stands_in_the_file() -> None:
     knobs = {
         table: {
             name
-            for name in field.annotation.model_fields  # type: ignore[union-attr]  # all are models
+            for name in toml.knobs(model)
             if (table, name) not in {("stream", "path"), ("stream", "target")}
         }
-        for table, field in Pipeline.model_fields.items()
+        for table, model in toml.tables(Pipeline)
         if table != "pipeline"
     }
+    assert "forecast.thermal" in knobs
     assert knobs == {table: set(shown) for table, shown in commented().items()}
 
 
 def test_the_commented_knobs_are_the_defaults() -> None:
     """The comment marks taken away, the file means what it meant before."""
     text = template.commented()
-    opened = re.sub(r"^# (\[\w+\]|\w+ = .+)$", r"\1", text, flags=re.MULTILINE)
+    opened = re.sub(r"^# (\[[\w.]+\]|\w+ = .+)$", r"\1", text, flags=re.MULTILINE)
     written, meant = tomllib.loads(opened), Pipeline.model_validate(tomllib.loads(text))
     shown = {
         table: {name for name, value in knobs.items() if value}
         for table, knobs in commented().items()
     }
-    assert {table: set(written[table]) - {"path", "target"} for table in shown} == shown
+    tables = {**written, "forecast.thermal": written["forecast"].pop("thermal")}
+    assert {table: set(tables[table]) - {"path", "target"} for table in shown} == shown
+    written["forecast"]["thermal"] = tables["forecast.thermal"]
     assert meant == Pipeline.model_validate(written)
 
 
@@ -78,8 +82,8 @@ def test_a_knob_without_a_value_is_one_whose_default_is_none() -> None:
     }
     nones = {
         (table, name)
-        for table, field in Pipeline.model_fields.items()
-        for name, knob in field.annotation.model_fields.items()  # type: ignore[union-attr]  # models
+        for table, model in toml.tables(Pipeline)
+        for name, knob in toml.knobs(model).items()
         if not knob.is_required() and knob.get_default(call_default_factory=True) is None
     }
     assert nones == empty

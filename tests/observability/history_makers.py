@@ -17,6 +17,7 @@ from observability.places import Places
 from observability.records import (
     CostRecord,
     DecisionRecord,
+    ForecastRecord,
     GpuReadingRecord,
     ModelRecord,
     RejectRecord,
@@ -91,6 +92,23 @@ def make_cost(**changed: Any) -> CostRecord:
         "energy_source": "counter",
     }
     return CostRecord(**(fields | changed))
+
+
+def make_forecast(**changed: Any) -> ForecastRecord:
+    """A margin that was foretold a minute before, half a degree too high."""
+    fields: dict[str, Any] = {
+        "at": NOON,
+        "pipeline": "elec2",
+        "run_id": "run-1",
+        "position": 1000,
+        "uuid": "GPU-0",
+        "kind": "margin at horizon",
+        "horizon_s": 60.0,
+        "foretold_c": 16.5,
+        "standard_error_c": 0.8,
+        "came_c": 16.0,
+    }
+    return ForecastRecord(**(fields | changed))
 
 
 def make_model(**changed: Any) -> ModelRecord:

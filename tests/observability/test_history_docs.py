@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from observability.places import Places
 from power.nvml import NvmlDoor
 from tests.flows.makers import make_pipeline
 from tests.flows.test_run import make_example
-from tests.observability.history_makers import ROOT, python
+from tests.observability.history_makers import ROOT, make_forecast, python
 from tests.power.makers import HOT_C, make_twin, write_trace
 
 PAGE = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
@@ -46,6 +47,13 @@ min_rows = 400
 cooldown_records = 500
 """
 """The example in small steps: its device is hot at first, and once more when a champion serves."""
+
+RATES = """
+[energy]
+price_per_kwh = 0.28
+carbon_g_per_kwh = 380
+pue = 1.4
+"""
 
 KILLED = """
 import sys
@@ -75,6 +83,8 @@ def history(
     """What real runs left in one home: in them has happened whatever the page asks about."""
     folder = tmp_path_factory.mktemp("lived")
     home, pipeline = folder / "home", make_market(folder)
+    home.mkdir(mode=0o700)
+    (home / "thermodrift.toml").write_text(RATES)
     killed = python(KILLED, pipeline, home)
     killed.communicate()
     assert -signal.SIGKILL == killed.returncode
@@ -86,7 +96,8 @@ def history(
     backup.replace(Places(home).history)
     cycle.cycle.fn(make_load(folder), home)
     cycle.cycle.fn(make_oven(folder), home)
-    (home / "thermodrift.toml").write_text("[upkeep]\nkeep_days = 365\n")
+    History(home).commit([make_forecast(at=datetime.now(UTC))], "forecast")
+    (home / "thermodrift.toml").write_text(f"{RATES}[upkeep]\nkeep_days = 365\n")
     assert "done" == upkeep.upkeep.fn(home)["state"]
     return History(home)
 

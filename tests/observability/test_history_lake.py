@@ -33,7 +33,9 @@ from observability.keeping import UpkeepRules
 from observability.migrations import MIGRATIONS, PUBLIC_VIEWS, Migration
 from tests.observability.history_makers import (
     at,
+    make_cost,
     make_decision,
+    make_forecast,
     make_gpu_row,
     make_model,
     make_reject,
@@ -131,6 +133,8 @@ def everything() -> list[Any]:
         make_score(member="holdout:challenger", position_to=1500, value=0.9),
         make_reject(),
         make_gpu_row(),
+        make_cost(price=0.2, currency="EUR", carbon_g=300.0, pue=1.2, peak_power_w=190.0),
+        make_forecast(),
     ]
 
 

@@ -15,6 +15,7 @@ from tests.observability.history_makers import (
     at,
     make_cost,
     make_decision,
+    make_forecast,
     make_gpu_row,
     make_model,
     make_reject,
@@ -65,6 +66,9 @@ def test_a_run_that_ended_is_one_row(tmp_path: Path) -> None:
         "fit_s": None,
         "fit_joules": None,
         "host": "quiet",
+        "fit_price": None,
+        "currency": None,
+        "fit_carbon_g": None,
     }
     assert [expected] == answered(tmp_path, [make_run(host="quiet"), end], "FROM runs")
 
@@ -150,6 +154,68 @@ def test_costs_tell_the_mean_power_where_the_energy_is_known(tmp_path: Path) -> 
     assert {**first, "began_at": NOON, "mean_power_w": 150.0} == rows[0]
     assert [150.0, None, None] == [row["mean_power_w"] for row in rows]
     assert (None, None, None) == tuple(rows[1][k] for k in ("joules", "energy_source", "version"))
+
+
+def test_costs_tell_what_was_measured_in_the_fit_itself(tmp_path: Path) -> None:
+    """A mean of many readings comes before joules over seconds; every other figure as it came."""
+    figures = {
+        "uuid": "GPU-0",
+        "mean_power_w": 160.0,
+        "peak_power_w": 310.0,
+        "peak_temperature_c": 81.0,
+        "lowest_margin_c": 6.0,
+        "throttled_s": 0.5,
+        "unread_s": 0.0,
+        "deferred_s": 90.0,
+        "paused_s": 1.0,
+        "cap_w": 300.0,
+        "guarded": "read every second",
+        "work_rows": 800,
+        "price": 0.02,
+        "currency": "EUR",
+        "carbon_g": 33.0,
+        "pue": 1.1,
+    }
+    (row,) = answered(tmp_path, [make_cost(**figures)], "FROM costs")
+    assert figures == {name: row[name] for name in figures}
+
+
+def test_a_run_adds_up_money_and_grams_where_all_of_them_are_known(tmp_path: Path) -> None:
+    """A part is no sum, and neither are two currencies; a run without a fit cost nothing known."""
+    paid = {"price": 0.5, "currency": "EUR", "carbon_g": 100.0, "pue": 1.0}
+    records = [
+        make_run(run_id="both"),
+        make_cost(run_id="both", **paid),
+        make_cost(run_id="both", **paid),
+        make_run(run_id="moved"),
+        make_cost(run_id="moved", **paid),
+        make_cost(run_id="moved", **(paid | {"currency": "CHF"})),
+        make_run(run_id="part"),
+        make_cost(run_id="part", **paid),
+        make_cost(run_id="part", carbon_g=1.0, pue=1.0),
+        make_run(run_id="without"),
+    ]
+    rows = answered(
+        tmp_path,
+        records,
+        "SELECT run_id, fit_price, currency, fit_carbon_g FROM runs ORDER BY run_id",
+    )
+    assert [
+        ("both", 1.0, "EUR", 200.0),
+        ("moved", None, None, 200.0),
+        ("part", None, None, 101.0),
+        ("without", None, None, None),
+    ] == [tuple(row.values()) for row in rows]
+
+
+def test_a_forecast_tells_by_how_much_it_was_wrong(tmp_path: Path) -> None:
+    """Foretold less came: above zero where more margin was promised than there was."""
+    record = make_forecast()
+    rows = answered(tmp_path, [record, make_forecast(at=at(1), came_c=20.0)], "FROM forecasts")
+    rows.sort(key=lambda row: row["checked_at"])
+    expected = dict(record)
+    assert {"checked_at": expected.pop("at"), **expected, "error_c": 0.5} == rows[0]
+    assert -3.5 == rows[1]["error_c"]
 
 
 def test_a_run_that_was_taken_up_again_adds_up(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from observability import home_file
+from observability.bill import Rates
 from observability.errors import BadConfiguration
 from observability.history import History
 from observability.home_file import HomeFile
@@ -34,15 +35,33 @@ def test_what_a_person_wrote_is_what_counts(tmp_path: Path) -> None:
     assert rules == History(tmp_path).upkeep
 
 
+def test_what_energy_costs_reaches_whoever_writes_history(tmp_path: Path) -> None:
+    """Prices and grams are rows of it; without the table they are unknown."""
+    assert (None, None, 1.0) == (
+        HomeFile().energy.price_per_kwh,
+        HomeFile().energy.carbon_g_per_kwh,
+        HomeFile().energy.pue,
+    )
+    text = "[energy]\nprice_per_kwh = 0.31\ncurrency = 'CHF'\ncarbon_g_per_kwh = 45\npue = 1.3\n"
+    rates = read(tmp_path, text).energy
+    assert Rates(price_per_kwh=0.31, currency="CHF", carbon_g_per_kwh=45.0, pue=1.3) == rates
+    assert rates == History(tmp_path).rates
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[upkeep]\nkeep_day = 90", "upkeep.keep_day: there is no such key; allowed here: keep_d"),
         ("[upkeep]\nkeep_days = 0", "upkeep.keep_days: Input should be greater.*came: 0"),
-        ("[histroy]\n", "histroy: there is no such key; allowed here: history, upkeep"),
+        ("[histroy]\n", "histroy: there is no such key; allowed here: energy, history, upkeep"),
         ("[history]\nurl = 'mysql://h/d'\ndata = 'd'", "history.url: String should match"),
         ("[history]\ndata = 'd'", "history: url and data go together"),
         ("[history]\nurl = 'postgresql://h/d'", "history: url and data go together"),
+        (
+            "[energy]\npue = 0.9",
+            "energy.pue: Input should be greater than or equal to 1; came: 0.9",
+        ),
+        ("[energy]\ncurrency = 'euro'", "energy.currency: String should match.*came: 'euro'"),
         ("upkeep", "not TOML"),
     ],
 )

@@ -12,7 +12,9 @@ import pytest
 from observability.history import History
 from observability.keeping import UpkeepRules
 from tests.observability.history_makers import (
+    make_cost,
     make_decision,
+    make_forecast,
     make_gpu_row,
     make_model,
     make_reject,
@@ -48,14 +50,14 @@ def test_nothing_goes_that_nobody_asked_to_remove(tmp_path: Path) -> None:
 
 def test_rows_of_every_kind_go_once_they_are_too_old(tmp_path: Path) -> None:
     """The day before stays, the day after goes."""
-    kinds: list[Any] = [make_score, make_reject, make_gpu_row]
+    kinds: list[Any] = [make_score, make_reject, make_gpu_row, make_cost, make_forecast]
     records = [make(at=days_ago(days)) for make in kinds for days in (29, 31)]
     records += [make_decision(decided_at=days_ago(days)) for days in (29, 31)]
     history = history_of(tmp_path, *records)
     removed = history.forget(UpkeepRules(keep_days=30), NOW)
-    tables = ("decision_rows", "score_rows", "reject_rows", "gpu_reading_rows")
+    tables = {kind().table for kind in (*kinds, make_decision)}
     assert dict.fromkeys(tables, 1) == removed
-    for view in ("decisions", "scores", "rejects", "gpu_readings"):
+    for view in ("decisions", "scores", "rejects", "gpu_readings", "costs", "forecasts"):
         assert 1 == len(rows_of(history, f"FROM {view}"))
     assert {} == history.forget(UpkeepRules(keep_days=30), NOW)
 

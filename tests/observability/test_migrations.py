@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,22 @@ def test_the_steps_that_a_file_had_are_recorded(tmp_path: Path) -> None:
         (row["number"], row["name"]) for row in rows
     ]
     assert all(row["applied_at"].utcoffset() is not None for row in rows)
+
+
+def test_what_fits_cost_before_it_was_counted_in_money_is_kept(tmp_path: Path) -> None:
+    """A file of before has its rows as they were, and what it could not know is NULL."""
+    rows_of(History(tmp_path, steps=migrations.MIGRATIONS[:5]), "SELECT 1")
+    with duckdb.connect(str(tmp_path / "history.duckdb")) as connection:
+        connection.execute(
+            "INSERT INTO cost_rows BY NAME SELECT 'elec2' AS pipeline, 'run-1' AS run_id,"
+            " 'fit' AS work, 2.0 AS seconds, 300.0 AS joules"
+        )
+    (row,) = rows_of(History(tmp_path), "FROM costs")
+    assert (2.0, 300.0, 150.0) == (row["seconds"], row["joules"], row["mean_power_w"])
+    newer = list(row)[list(row).index("energy_source") + 1 :]
+    assert 15 == len(newer)
+    assert {None} == {row[name] for name in newer}
+    assert [] == rows_of(History(tmp_path), "FROM forecasts")
 
 
 def test_labels_share_the_narrowest_type_that_holds_them_all() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from power.device import Device
 from power.gate import GateLimits, GateState, GpuReading, Judged, Survey, judge
 from power.replay import COLUMNS
 from power.twin import Fault, FaultKind, StandIn, StandInGpu
@@ -29,6 +30,20 @@ def make_reading(**overrides: Any) -> GpuReading:
         "throttle_reasons": "none",
     }
     return GpuReading(**(facts | overrides))
+
+
+def make_device(**overrides: Any) -> Device:
+    """GPU-a at its highest limit, in a process that may set it."""
+    facts = {
+        "uuid": "GPU-a",
+        "power_w": 150.0,
+        "power_limit_w": 700.0,
+        "power_limit_min_w": 200.0,
+        "power_limit_max_w": 700.0,
+        "energy_j": 5e6,
+        "may_set_limit": True,
+    }
+    return Device(**(facts | overrides))
 
 
 def make_survey(*readings: GpuReading, **overrides: Any) -> Survey:

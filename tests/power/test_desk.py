@@ -87,7 +87,7 @@ def test_show_says_open_or_closed_and_ends_accordingly(trace: Path) -> None:
 
 def test_show_judges_the_end_of_a_trace_by_default(trace: Path) -> None:
     """The last reading is the newest there is."""
-    result = run(desk.gate_app, "show", "--trace", trace, "--json")
+    result = run(desk.gate_app, "show", "--trace", trace, "--dwell-s", 0, "--json")
     answer = json.loads(result.stdout)
     assert (0, True, 25.0) == (result.exit_code, answer["yes"], answer["facts"]["margin_c"])
 
@@ -117,11 +117,13 @@ def test_show_prints_one_json_document_also_when_closed(trace: Path) -> None:
         (["--pause-margin-c", "4", "--resume-margin-c", "15"], 0),
         (["--uuid", "GPU-b"], 75),
         (["--max-age-s", "0.5"], 0),
+        (["--dwell-s", "3"], 75),
     ],
 )
 def test_show_takes_the_limits_as_options(trace: Path, options: list[str], exit_code: int) -> None:
     """Each option is a knob of [gate]."""
-    assert exit_code == run(desk.gate_app, "show", "--trace", trace, *options).exit_code
+    words = ["show", "--trace", trace, "--dwell-s", "0", *options]
+    assert exit_code == run(desk.gate_app, *words).exit_code
 
 
 def test_show_reads_this_machine(machine: Callable[[StandIn], None]) -> None:
@@ -146,7 +148,8 @@ def test_limits_that_contradict_each_other_are_a_bad_configuration(trace: Path) 
 
 def test_simulate_answers_one_object_per_reading(trace: Path) -> None:
     """The list's objects have exactly the promised keys, in the order of the trace."""
-    answers = json.loads(run(desk.gate_app, "simulate", "--trace", trace, "--json").stdout)
+    words = ["simulate", "--trace", trace, "--dwell-s", "0", "--json"]
+    answers = json.loads(run(desk.gate_app, *words).stdout)
     assert [
         (0.0, "GPU-a", True),
         (1.0, "GPU-a", True),
@@ -190,7 +193,7 @@ def test_simulate_closes_over_a_gap_longer_than_the_maximum_age(tmp_path: Path) 
 
 def test_simulate_summarises_for_people(trace: Path) -> None:
     """A table of transitions, then how many and how long it was open."""
-    out = run(desk.gate_app, "simulate", "--trace", trace).stdout
+    out = run(desk.gate_app, "simulate", "--trace", trace, "--dwell-s", 0).stdout
     assert "readings 5, devices 1, transitions 2, open 50.0% of the time" in out
 
 
@@ -229,7 +232,7 @@ def test_watch_stops_after_its_count(trace: Path) -> None:
 
 def test_watch_ends_with_its_trace(trace: Path) -> None:
     """A recording has an end."""
-    result = run(desk.gate_app, "watch", "--trace", trace, "--every-s", 0)
+    result = run(desk.gate_app, "watch", "--trace", trace, "--every-s", 0, "--dwell-s", 0)
     assert "open: GPU-a is open: its margin is 25.0 °C" in result.stdout
 
 
@@ -408,7 +411,8 @@ def lines_of(result: Result) -> list[dict[str, Any]]:
 
 def test_watch_prints_one_json_document_per_reading(trace: Path) -> None:
     """Each on its line, with what the gate says of the device, why, and the reading."""
-    watched = run(desk.gate_app, "watch", "--trace", trace, "--every-s", 0, "--json")
+    words = ["watch", "--trace", trace, "--every-s", "0", "--dwell-s", "0", "--json"]
+    watched = run(desk.gate_app, *words)
     lines = lines_of(watched)
     assert [True, True, False, False, True] == [line["open"] for line in lines]
     assert [30.0, 15.0, 5.0, 15.0, 25.0] == [line["reading"]["margin_c"] for line in lines]

@@ -39,7 +39,7 @@ class ForecastMachine(RuleBasedStateMachine):
         self.reading = reading
         self.judged: Judged = gate.judge(make_survey(reading), self.state, LIMITS, self.now_s)
         self.state = self.judged.state
-        self.known = forecast.learn(self.known, reading, LIMITS, RULES)
+        self.known = forecast.learn(self.known, reading, LIMITS, RULES).known
 
     @rule(load=st.floats(0, 1), times=st.integers(1, 8))
     def it_works(self, load: float, times: int) -> None:

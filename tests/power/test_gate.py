@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from power import gate
-from power.gate import DeviceState, GateLimits, GateState, GpuReading
+from power.gate import DeviceState, GateLimits, GateState, GpuReading, Override
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, judge_one, make_reading, make_survey
 
 OPEN = judge_one(make_reading(read_at_s=-1.0)).state
@@ -295,8 +296,9 @@ def test_a_leap_within_a_fraction_of_a_second_is_measured_over_a_second() -> Non
 
 def test_after_a_wrong_reading_the_next_true_one_is_measured_from_the_last_trusted() -> None:
     """A single absurd value must not make the truth after it look like a leap."""
-    state = judge_one(make_reading(temperature_c=120, read_at_s=1.0), OPEN, max_jump_c_per_s=30)
-    decision = judge_one(make_reading(read_at_s=2.0), state.state, max_jump_c_per_s=30).decision
+    knobs = {"max_jump_c_per_s": 30, "dwell_s": 0}
+    state = judge_one(make_reading(temperature_c=120, read_at_s=1.0), OPEN, **knobs)
+    decision = judge_one(make_reading(read_at_s=2.0), state.state, **knobs).decision
     assert (False, True) == (state.decision.yes, decision.yes)
 
 
@@ -328,7 +330,7 @@ def test_a_reading_from_the_future_closes_and_is_not_measured_from() -> None:
     decision, state = judge_one(make_reading(read_at_s=9.0), OPEN, now_s=1.0)
     assert not decision.yes
     assert "8.0 s in the future" in decision.because
-    assert judge_one(make_reading(read_at_s=2.0), state).decision.yes
+    assert judge_one(make_reading(read_at_s=2.0), state, dwell_s=0).decision.yes
 
 
 @pytest.mark.parametrize("read_at_s", [math.nan, -math.inf])
@@ -352,7 +354,7 @@ def test_readings_that_go_back_in_time_close_and_then_start_afresh() -> None:
     assert "went back in time by 49.0 s" in decision.because
     # What was trusted before the restart is of another clock: no leap is measured from it.
     after = make_reading(read_at_s=-49.0, margin_c=COOL_C + 20)
-    assert judge_one(after, state, max_jump_c_per_s=10).decision.yes
+    assert judge_one(after, state, max_jump_c_per_s=10, dwell_s=0).decision.yes
 
 
 def test_after_a_restart_of_the_clock_a_remembered_reading_is_of_the_future() -> None:
@@ -471,7 +473,10 @@ def test_a_deferred_request_ends_at_its_deadline(waited_s: float, over: bool) ->
     assert ("keeps waiting" in decision.because) is not over
 
 
-@pytest.mark.parametrize(("choice", "words"), [("skip", "is skipped"), ("run", "it runs")])
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [("skip", "is skipped"), ("run", "it runs"), ("capped", "under a power limit")],
+)
 def test_at_the_deadline_the_knob_says_what_becomes_of_it(choice: str, words: str) -> None:
     """at_deadline is told in the reason and in the facts."""
     limits = GateLimits.model_validate({"at_deadline": choice, "deadline_s": 0})
@@ -540,6 +545,101 @@ def test_a_device_never_seen_is_closed() -> None:
     assert DeviceState(uuid="GPU-x", open=False) == GateState().device("GPU-x")
 
 
+def test_a_device_that_closed_stays_closed_for_its_dwell() -> None:
+    """Cool again at once, it opens when the dwell is over and not before; the answer says so."""
+    _, state = judge_one(make_reading(read_at_s=1.0, margin_c=HOT_C), OPEN, dwell_s=30)
+    early, state = judge_one(make_reading(read_at_s=30.9), state, dwell_s=30)
+    late, state = judge_one(make_reading(read_at_s=31.0), state, dwell_s=30)
+    assert (False, True) == (early.yes, late.yes)
+    assert "it closed 30 s ago and stays closed for 30 s (dwell_s)" in early.because
+
+
+def test_a_device_that_never_was_open_dwells_for_nothing() -> None:
+    """A job that comes to a machine that was hot before need not wait for a dwell."""
+    _, state = judge_one(make_reading(margin_c=HOT_C), dwell_s=600)
+    assert judge_one(make_reading(read_at_s=1.0), state, dwell_s=600).decision.yes
+
+
+def test_a_silent_device_closed_when_it_became_too_old_whoever_looked() -> None:
+    """The dwell counts from then, so that how often somebody looks changes nothing."""
+    looked = gate.judge(make_survey(), OPEN, GateLimits(), 500.0).state
+    assert 60.0 - 1.0 <= (looked.device("GPU-a").closed_at_s or 0.0) <= 61.0
+
+
+def test_a_clock_that_began_anew_ends_a_dwell() -> None:
+    """Seconds of another clock cannot keep a device closed for ever."""
+    device = DeviceState(uuid="GPU-a", closed_at_s=9_000.0)
+    state = GateState(devices=(device,))
+    assert judge_one(make_reading(read_at_s=5.0), state, dwell_s=30).decision.yes
+
+
+@given(urgency=st.floats(), pause_c=st.floats(-50, 100), band_c=st.floats(0, 50))
+def test_urgency_moves_the_resume_margin_towards_pause_and_never_past_it(
+    urgency: float, pause_c: float, band_c: float
+) -> None:
+    """Whatever urges, the resume margin stays between what was asked and the pause margin."""
+    resume_c = min(pause_c + band_c, 100.0)
+    limits = GateLimits(pause_margin_c=pause_c, resume_margin_c=resume_c)
+    urged = limits.at_urgency(urgency)
+    assert pause_c <= urged.resume_margin_c <= resume_c
+    assert limits.model_copy(update={"resume_margin_c": urged.resume_margin_c}) == urged
+
+
+def test_an_urgent_request_is_let_in_between_the_margins_and_never_at_the_pause_margin() -> None:
+    """At full urgency a closed device opens above the pause margin, and not at it."""
+    limits = GateLimits().at_urgency(1.0)
+    warm, hot = make_reading(margin_c=10.1), make_reading(margin_c=10.0)
+    assert gate.judge(make_survey(warm), GateState(), limits, 0.0).decision.yes
+    assert not gate.judge(make_survey(hot), GateState(), limits, 0.0).decision.yes
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "severity", "urgency"),
+    [
+        (0.0, 0.0, 0.0),
+        (1800.0, 0.0, 0.25),
+        (3600.0, 1.0, 0.75),
+        (1e9, 7.0, 0.75),
+        (-5.0, -1.0, 0.0),
+        (math.nan, math.nan, 0.0),
+        (math.nan, 1.0, 0.25),
+    ],
+)
+def test_urgency_grows_with_the_wait_and_with_the_drift(
+    waited_s: float, severity: float, urgency: float
+) -> None:
+    """Each by its own knob, neither beyond it; what is not a number urges nothing."""
+    assert urgency == pytest.approx(gate.urgency(waited_s, severity, GateLimits()))
+
+
+def test_without_patience_every_request_is_urgent() -> None:
+    """A deadline of zero is over at once."""
+    assert 0.5 == gate.urgency(0.0, 0.0, GateLimits(deadline_s=0))
+
+
+NOON, HOUR = datetime(2026, 11, 26, 12, tzinfo=UTC), timedelta(hours=1)
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_an_override_answers_in_place_of_the_gate_until_it_expires(opens: bool) -> None:
+    """A person's word stands until its end, says whose word it is, and then counts no more."""
+    override = Override(open=opens, set_at=NOON, until=NOON + HOUR, because="maintenance")
+    gated = judge_one(make_reading(margin_c=HOT_C if opens else COOL_C)).decision
+    overridden = gate.overridden(gated, override, NOON)
+    assert opens is overridden.yes
+    assert "maintenance" in overridden.because
+    assert gated.yes is overridden.facts["gate_without_override"]
+    assert gated == gate.overridden(gated, override, NOON + HOUR)
+    assert gated == gate.overridden(gated, None, NOON)
+
+
+@pytest.mark.parametrize("hours", [0, -1, 24 * 7 + 1])
+def test_an_override_that_never_ends_or_ended_before_it_began_is_refused(hours: int) -> None:
+    """A person who forgets it must not have switched the gate off for good."""
+    with pytest.raises(ValidationError, match="until"):
+        Override(open=True, set_at=NOON, until=NOON + hours * HOUR, because="why not")
+
+
 @given(
     margins=st.lists(st.floats(-20, 60), min_size=1, max_size=30),
     cut=st.integers(0, 30),
@@ -577,7 +677,8 @@ def test_transitions_are_bounded_by_journeys_across_the_band(margins: list[float
     """Two transitions always have a whole crossing of the band between them."""
     state, was_open, changes = GateState(), False, 0
     for at_s, margin_c in enumerate(margins):
-        decision, state = judge_one(make_reading(read_at_s=at_s, margin_c=margin_c), state)
+        reading = make_reading(read_at_s=at_s, margin_c=margin_c)
+        decision, state = judge_one(reading, state, dwell_s=0)
         changes += decision.yes is not was_open
         was_open = decision.yes
     sides = [m >= 20 for m in margins if m <= 10 or m >= 20]

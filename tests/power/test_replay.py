@@ -200,7 +200,8 @@ def test_the_example_trace_tells_the_story_of_its_stream() -> None:
     assert {False} == {yes for at_s, yes in answers.items() if at_s < 300}
     assert {True} == {yes for at_s, yes in answers.items() if 330 <= at_s <= 1900}
     assert {False} == {yes for at_s, yes in answers.items() if 2200 <= at_s <= 2350}
-    assert [1905, 3250, 3940] == [
+    # Each of the three short spells is followed by its dwell.
+    assert [1905, 1910, 3250, 3255, 3940, 3945] == [
         at_s for at_s, yes in answers.items() if not yes and not (at_s < 330 or 2200 <= at_s < 2400)
     ]
     # 45,312 records at 0.1 s each: the trace outlasts the stream that it is replayed with.

@@ -1,0 +1,128 @@
+"""May this job begin on this machine now, on which device, and if not, when?
+
+Pure: joins what the gate remembers of each device with what the forecast says of the job on it, and
+places the job. Of several devices that would take it, the one with the most headroom at the job's
+hottest moment is chosen; one whose forecast is trusted comes before one that only the thermostat
+vouches for. A device that is leased to another job is not counted on, however cool it is: its
+headroom is spoken for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from observability.decision import Decision, Fact
+from power import forecast, gate
+from power.forecast import ForecastRules, Job, Known
+from power.gate import DeviceState, GateLimits, Judged
+
+QUESTION = "admission"
+
+
+class Candidate(NamedTuple):
+    """One device, and what may become of the job on it."""
+
+    uuid: str
+    decision: Decision
+    headroom_c: float
+    """Degrees left at the job's hottest moment where a trusted forecast tells, else now."""
+    foretold: bool
+    ready_in_s: float | None
+    """Seconds until the forecast would let the job in; None where none says so."""
+
+
+def judge(
+    gated: Judged,
+    known: Mapping[str, Known],
+    job: Job | None,
+    limits: GateLimits,
+    rules: ForecastRules,
+    now_s: float,
+    leased: Mapping[str, str],
+) -> Decision:
+    """Answer whether the job may begin at `now_s`; a yes names its device in ``facts["uuid"]``.
+
+    `gated` is the gate's answer with its memory, `known` and `job` what the forecast goes by, and
+    `leased` says by device who holds it. Where the gate could look at no device its answer stands,
+    and ``uuid`` is None. A no has ``again_in_s``, where a forecast tells when it would be a yes.
+    """
+    found = candidates(gated, known, job, limits, rules, now_s)
+    if not found:
+        return _without_devices(gated.decision)
+    free = [each for each in found if each.uuid not in leased]
+    best = max(free or found, key=_rank)
+    because, yes = best.decision.because, best.decision.yes and best.uuid not in leased
+    if best.decision.yes and not yes:
+        because = f"{best.uuid} would take it and is leased to {leased[best.uuid]}"
+    if len(found) > 1:
+        because += f" (the best of {len(found)} devices, {len(found) - len(free)} of them leased)"
+    waits_s = [each.ready_in_s for each in free if each.ready_in_s is not None]
+    facts: dict[str, Fact] = {
+        **best.decision.facts,
+        "uuid": best.uuid,
+        "headroom_c": best.headroom_c,
+        "devices": len(found),
+        "devices_leased": len(found) - len(free),
+        "again_in_s": None if yes else min(waits_s, default=None),
+    }
+    return Decision(question=QUESTION, yes=yes, because=because, facts=facts)
+
+
+def candidates(
+    gated: Judged,
+    known: Mapping[str, Known],
+    job: Job | None,
+    limits: GateLimits,
+    rules: ForecastRules,
+    now_s: float,
+) -> list[Candidate]:
+    """Every device that counts, with its own answer; none where the gate looked at none."""
+    if gated.decision.facts.get("driver") != "present":
+        return []
+    counted = [each for each in gated.state.devices if each.answers_to(limits.uuid)]
+    # A margin in which the guard would pause the job is not one to plan for.
+    kept_c = max(rules.keep_margin_c, limits.pause_margin_c)
+    rules = rules.model_copy(update={"keep_margin_c": kept_c})
+    return [_candidate(each, gated, known, job, limits, rules, now_s) for each in counted]
+
+
+def anyway(decision: Decision, why: Decision) -> Decision:
+    """The same placement with a yes, because `why` says that the job begins all the same."""
+    facts = {**decision.facts, "admission": decision.yes, "again_in_s": None}
+    because = f"{why.because}; by itself it would be a no: {decision.because}"
+    return Decision(question=QUESTION, yes=True, because=because, facts=facts)
+
+
+def _candidate(
+    device: DeviceState,
+    gated: Judged,
+    known: Mapping[str, Known],
+    job: Job | None,
+    limits: GateLimits,
+    rules: ForecastRules,
+    now_s: float,
+) -> Candidate:
+    alone = Judged(gate.answer_of(device, limits, now_s), gated.state)
+    says = forecast.judge(known.get(device.uuid, Known()), job, limits, rules, now_s)
+    decision = forecast.admit(alone, says, limits)
+    foretold = says.facts["trusted"] is True
+    margin_c = says.facts["sure_margin_c"] if foretold else alone.decision.facts.get("margin_c")
+    ready_in_s = says.facts.get("ready_in_s") if foretold else None
+    return Candidate(
+        uuid=device.uuid,
+        decision=decision,
+        headroom_c=float(margin_c) if isinstance(margin_c, int | float) else -math.inf,
+        foretold=foretold,
+        ready_in_s=float(ready_in_s) if isinstance(ready_in_s, int | float) else None,
+    )
+
+
+def _rank(candidate: Candidate) -> tuple[bool, bool, float]:
+    return candidate.decision.yes, candidate.foretold, candidate.headroom_c
+
+
+def _without_devices(decision: Decision) -> Decision:
+    facts: dict[str, Fact] = {**decision.facts, "uuid": None, "devices": 0, "again_in_s": None}
+    return Decision(question=QUESTION, yes=decision.yes, because=decision.because, facts=facts)
