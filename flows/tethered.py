@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+_STDIN = 0
+
 
 def start(
     words: Sequence[str],
@@ -69,7 +71,9 @@ def main(grace_s: float, words: Sequence[str]) -> int:
 
 
 def _end_with_parent(end: _End) -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin: its lock, held in a thread, would abort an interpreter that ends.
+    while os.read(_STDIN, 4096):
+        pass
     end.begin()
 
 
