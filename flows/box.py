@@ -166,6 +166,7 @@ def kept(programs: Sequence[Running], stop: Callable[[], bool], tell: Tell) -> N
             if code is not None and time.monotonic() - each.started_s >= each.pause_s:
                 each.pause_s = min(2 * each.pause_s, LONGEST_PAUSE_S)
                 tell(Part(each.name, "ended", f"exit code {code}; its log: {each.log}"))
+                each.end()
                 each.start()
                 tell(Part(each.name, "running", "started again", each.link))
             elif code is None and time.monotonic() - each.started_s > LONGEST_PAUSE_S:

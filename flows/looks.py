@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 
 from flows import reconcile, server, turns, watch
 from flows.jobs import Job
@@ -12,6 +13,10 @@ from flows.state import OpenRequest
 from flows.watch import Looked
 from observability.drift import DriftReading
 
+_BEGUN = (
+    "SELECT count(DISTINCT request_id) AS begun FROM request_rows "
+    "WHERE pipeline = ? AND event = 'started' AND \"at\" >= ?"
+)
 REQUEST_LABEL = "thermodrift.request"
 """A label of the event's resource: the trigger of `retrain` asks that it is there."""
 
@@ -32,12 +37,21 @@ def taken(job: Job) -> Look:
     with turns.taken(job.file, job.home, job.stop, job.display) as session:
         session.run_id = job.run_id
         session.adopt_champion()
+        if session.file.pipeline.worth.max_retrains_per_day is not None:
+            session.retrains_last_day = _retrains_last_day(session)
         looked = watch.watch(session) if watch.due(session) else None
         if looked is not None:
             session.fold()
             session.settle()
         name, because = _told(session, looked)
         return Look(name, because, looked, session.state.request, session.state.position)
+
+
+def _retrains_last_day(session: Session) -> int:
+    """Raises HistoryBusy while somebody has the history open: then the look waits for the next."""
+    since = session.now() - timedelta(days=1)
+    begun = session.history.ask(_BEGUN, (session.name, since))
+    return int(begun["begun"][0].as_py())
 
 
 def _told(session: Session, looked: Looked | None) -> tuple[str, str]:

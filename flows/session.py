@@ -96,6 +96,8 @@ class Session:
         """Bytes at the end of the stream's file that are no whole record yet."""
         self.asides: list[Record] = []
         """Rows that came up on the way and belong to the next commit."""
+        self.retrains_last_day: int | None = None
+        """Retrains that began in the last 24 hours, where the run counts hours: see `looks`."""
         self._champion: tuple[str, BatchModel] | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._writing: Future[None] | None = None

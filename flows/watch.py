@@ -209,6 +209,7 @@ def _evidence(session: Session, changed: Decision, reading: DriftReading | None)
         ),
         open_request_position=request.asked_position if request is not None else None,
         fit_cost_s=state.last_fit_s,
+        retrains_last_day=session.retrains_last_day,
     )
 
 

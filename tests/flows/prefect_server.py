@@ -78,6 +78,7 @@ class PrefectServer:
         assert self._process is not None
         killed(self._process.pid)
         self._process.wait(timeout=PATIENCE_S)
+        tethered.cut(self._process)
 
     def answers(self) -> bool:
         """Whether it answers."""
@@ -236,6 +237,7 @@ class Worker:
         """End it and what it started, as a power cut would."""
         killed(self.process.pid)
         self.process.wait(timeout=PATIENCE_S)
+        tethered.cut(self.process)
 
 
 def killed(pid: int) -> None:

@@ -107,7 +107,7 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
     done = prefect_box.ended(waiting)
     assert done["state_name"] in ("Promoted", "Kept"), done["state"]
     assert ["asked", "deferred"] == [
-        each["event"] for each in rows(path, "SELECT event FROM request_rows ORDER BY at LIMIT 2")
+        each["event"] for each in rows(path, 'SELECT event FROM request_rows ORDER BY "at" LIMIT 2')
     ]
 
 
@@ -124,6 +124,18 @@ def test_a_storm_of_alarms_makes_one_retrain(prefect_box: PrefectServer, tmp_pat
     )
 
 
+def test_a_budget_of_retrains_a_day_is_kept(prefect_box: PrefectServer, tmp_path: Path) -> None:
+    """An alarm over the budget asks for nothing, and the decision says why."""
+    path = make_pipeline(tmp_path, 1_000)
+    asked(prefect_box, path)
+    assert "Promoted" == run(prefect_box, "retrain", path)["state_name"]
+    run(prefect_box, "learn", path, to_look=False)
+    looked = run(prefect_box, "watch", path, worth={"max_retrains_per_day": 1})
+    assert "Alarmed" == looked["state_name"], looked["state"]
+    assert "1 retrains began within the last 24 hours" in looked["state"]["message"]
+    assert [] == rows(path, "SELECT 1 FROM requests WHERE settled_at IS NULL")
+
+
 def test_learning_makes_room_for_whoever_waits(prefect_box: PrefectServer, tmp_path: Path) -> None:
     """A look gets its turn between two batches, and learning then goes on to the stream's end."""
     path = make_pipeline(tmp_path, 20_000, stream={"batch": 20})
@@ -135,8 +147,8 @@ def test_learning_makes_room_for_whoever_waits(prefect_box: PrefectServer, tmp_p
     done = prefect_box.ended(learning)
     assert "Learned" == done["state_name"]
     assert [{"learned": 20_000}] == rows(path, "SELECT sum(learned)::INT AS learned FROM runs")
-    (look,) = rows(path, "SELECT min(position) AS at FROM decisions WHERE question = 'drift'")
-    assert look["at"] < 20_000
+    (look,) = rows(path, "SELECT min(position) AS first FROM decisions WHERE question = 'drift'")
+    assert look["first"] < 20_000
 
 
 def test_a_person_sees_the_drift_table_and_the_scores(
