@@ -191,8 +191,10 @@ class PrefectServer:
         told: list[dict[str, Any]] = self.ask("POST", "/events/filter", asked)["events"]
         return told
 
-    def emit(self, name: str, pipeline: str, **labels: str) -> None:
-        """Tell it of an event."""
+    def emit(
+        self, name: str, pipeline: str, payload: dict[str, str] | None = None, **labels: str
+    ) -> None:
+        """Tell it of an event; two underscores in a label's name stand for a dot."""
         from datetime import UTC, datetime
         from uuid import uuid4
 
@@ -205,7 +207,7 @@ class PrefectServer:
                 "prefect.resource.name": pipeline,
                 **{key.replace("__", "."): value for key, value in labels.items()},
             },
-            "payload": {},
+            "payload": payload or {},
         }
         self.ask("POST", "/events", [event])
 

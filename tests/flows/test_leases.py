@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]  # it publishes no types
 
-from flows import coming_back, deployments, leases, pipeline, tethered, turns
+from flows import coming_back, deployments, learn, leases, pipeline, shifts, tethered, turns
 from flows.coming_back import Patience
+from flows.learn import Learned
 from flows.overrides import over
 from flows.progress import Display
+from flows.session import Session
 from flows.stopping import Stop
 from observability.drift import DriftTolerance
 from observability.errors import BadConfiguration
@@ -103,17 +105,11 @@ def test_who_waits_for_a_pipeline_is_seen(tmp_path: Path) -> None:
     places = Places(tmp_path / "home").pipeline(file.name)
     with turns.taken(file, tmp_path / "home", Stop(), Display(file.name)):
         assert not turns.wanted(places)
-        waiting = subprocess.Popen(
-            [sys.executable, "-c", WAITER, str(file.path), str(tmp_path / "home")],
-            cwd=ROOT,
-            env=environment_of(),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        waiting = waiter(file.path, tmp_path / "home")
         over_s = time.monotonic() + WITHIN_S
         while not turns.wanted(places):
             assert time.monotonic() < over_s
-    assert "mine\n" == waiting.communicate(timeout=WITHIN_S)[0]
+    assert "0\n" == waiting.communicate(timeout=WITHIN_S)[0]
     assert not turns.wanted(places)
 
 
@@ -124,9 +120,43 @@ from flows import pipeline, turns
 from flows.progress import Display
 from flows.stopping import Stop
 file = pipeline.read(Path(sys.argv[1]))
-with turns.taken(file, Path(sys.argv[2]), Stop(), Display(file.name)):
-    print("mine", flush=True)
+with turns.taken(file, Path(sys.argv[2]), Stop(), Display(file.name)) as session:
+    print(session.state.position, flush=True)
 """
+
+
+def waiter(path: Path, home: Path) -> subprocess.Popen[str]:
+    """Another process that waits for a pipeline, and says at which position it got it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", WAITER, str(path), str(home)],
+        cwd=ROOT,
+        env=environment_of(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_learning_makes_room_for_whoever_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits gets the pipeline between two batches, and learning then goes on to the end."""
+    file = pipeline.read(make_pipeline(tmp_path, 1_000))
+    home = tmp_path / "home"
+    waiting: list[subprocess.Popen[str]] = []
+    plain = learn.learn.fn
+
+    def learned(session: Session) -> Learned:
+        if session.state.position == 300 and not waiting:
+            waiting.append(waiter(file.path, home))
+            over_s = time.monotonic() + WITHIN_S
+            while not turns.wanted(session.places):
+                assert time.monotonic() < over_s
+        return plain(session)
+
+    monkeypatch.setattr(learn, "learn", learned)
+    shift = shifts.learned(file, home, "run", Stop(), Display("small"), None, to_look=False)
+    assert (1_000, 1_000, "finished") == (shift.records, shift.position, shift.outcome)
+    assert "400\n" == waiting[0].communicate(timeout=WITHIN_S)[0]
 
 
 @pytest.mark.parametrize(
