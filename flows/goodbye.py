@@ -17,7 +17,7 @@ from typing import Any
 from flows import settings
 from observability.errors import TryAgainLater
 
-BOUND_S = 60.0
+BOUND_S = 30.0
 """Seconds from the end of a run's work to the end of its process."""
 
 _leaving: list[threading.Timer] = []

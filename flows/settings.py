@@ -34,7 +34,7 @@ A task that is tried again goes on from a half-changed state; ours recovers from
 
 PROMPT = {
     # By default a worker asks for work every 10 s, which is most of the time from alarm to retrain.
-    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     # A run that is fetched before its time holds a slot of its worker until then.
     "PREFECT_WORKER_PREFETCH_SECONDS": "1",
     # Else a run of a flow begins by asking what the server's version is.

@@ -111,7 +111,7 @@ def test_a_server_that_dies_loses_nothing_and_holds_nobody(
     server: PrefectServer, tmp_path: Path
 ) -> None:
     """Learning goes on to the end without it, and the process ends within the stated bound."""
-    path = make_pipeline(tmp_path, 20_000, stream={"batch": 20})
+    path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
     with working(server, [LIGHT], tmp_path / "home"):
         learning = begin(server, "learn", path, to_look=False)
         process = psutil.Process(lease(path, "learn")["pid"])
@@ -127,5 +127,5 @@ def test_a_server_that_dies_loses_nothing_and_holds_nobody(
         server.start()
         again = run(server, "learn", path, to_look=False)
     assert "NothingNew" == again["state_name"]
-    assert 20_000 == asked_sum(path, "SELECT sum(learned)::INT AS value FROM runs")
+    assert 4_000 == asked_sum(path, "SELECT sum(learned)::INT AS value FROM runs")
     assert server.run(learning)["state_type"] in ("CRASHED", "COMPLETED")
