@@ -27,6 +27,8 @@ from models.batch import BatchRecipe
 from models.promotion import PromotionRules
 from observability.drift import DriftTolerance
 from observability.worth import WorthPolicy
+from power.cap import CapRules
+from power.forecast import ForecastRules
 from power.gate import GateLimits
 
 PLAIN: dict[str, Any] = {
@@ -92,14 +94,23 @@ def retrain(
     batch: BatchRecipe | None = None,
     gate: GateLimits | None = None,
     promotion: PromotionRules | None = None,
+    forecast: ForecastRules | None = None,
+    cap: CapRules | None = None,
     patience: Patience | None = None,
 ) -> State:
     """Settle the open request of a pipeline, when the machine may; come back later if it may not.
 
-    `request_id` says which request this run was started for; whichever is open is settled. `batch`,
-    `gate` and `promotion` are knobs over those of the pipeline's file.
+    `request_id` says which request this run was started for; whichever is open is settled. `patience`
+    is for when no forecast says how long to wait, the others are knobs over the pipeline's file.
     """
-    with jobs.begun("retrain", pipeline, home, batch=batch, gate=gate, promotion=promotion) as job:
+    knobs = {
+        "batch": batch,
+        "gate": gate,
+        "promotion": promotion,
+        "forecast": forecast,
+        "cap": cap,
+    }
+    with jobs.begun("retrain", pipeline, home, **knobs) as job:
         return attempts.made(job, request_id, patience or Patience())
     return job.ending
 

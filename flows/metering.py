@@ -54,6 +54,7 @@ class Meter:
         self._uuid = uuid or power.limits.uuid
         self._accounts: dict[str, Account] = {}
         self._lock = threading.Lock()
+        self._over = False
         self.cost: Cost | None = None
         """None until the work has ended, however it ended."""
         # What was read earlier still is about what was before the work.
@@ -69,7 +70,7 @@ class Meter:
         if self._power.replayed or survey.driver != "present":
             return
         with self._lock:
-            if self.cost is None:
+            if not self._over:
                 self._take(survey)
 
     def _take(self, survey: Survey) -> None:
@@ -89,9 +90,11 @@ class Meter:
             seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
             self.saw(self._power.latest())
             with self._lock:
-                figures = account.together(self._accounts.values())
-                energy = self._energy(figures, seconds)
-                self.cost = Cost(at, seconds, cpu_s, energy, figures)
+                self._over = True
+            # Asking the devices once more makes whoever watches hand that in: not under the lock.
+            figures = account.together(self._accounts.values())
+            energy = self._energy(figures, seconds)
+            self.cost = Cost(at, seconds, cpu_s, energy, figures)
 
     def _energy(self, figures: Figures, seconds: float) -> Energy:
         """By all that was read; where that does not tell it, by the two readings at the ends."""

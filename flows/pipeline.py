@@ -27,6 +27,7 @@ from observability import toml
 from observability.drift import DriftTolerance
 from observability.places import PIPELINE_NAME
 from observability.worth import WorthPolicy
+from power.cap import CapRules
 from power.forecast import ForecastRules
 from power.gate import GateLimits
 
@@ -61,6 +62,7 @@ class Pipeline(BaseModel):
     worth: WorthPolicy = WorthPolicy()
     gate: GateLimits = GateLimits()
     forecast: ForecastRules = ForecastRules()
+    cap: CapRules = CapRules()
     promotion: PromotionRules = PromotionRules()
 
 

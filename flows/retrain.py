@@ -1,74 +1,35 @@
-"""Retrain in batch, when the machine may: ask the gate, fit, compare, promote or keep.
+"""Retrain in batch, when the machine may: ask, fit, compare, promote or keep.
 
-Every way out has a name: Promoted, Kept, Deferred, Skipped, Refused. A deferred request stays open
-and is asked again at the next look, while the online member goes on learning.
+Three steps, so that the middle one, which is long, needs no hold on the pipeline: `admit.ask` and
+`prepare` read what is needed, `fit` fits, and `conclude` compares the outcome with the pipeline as
+it is by then. A run on one machine does them in one go; the online member learns on in between
+where a server runs them apart.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from contextlib import suppress
+from typing import NamedTuple
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.metering import Cost, Meter
+from flows import admit, fitting, retrain_rows, settling
+from flows.admit import Admitted
+from flows.fitting import Fitted, Prepared
 from flows.session import Session
-from flows.state import OpenRequest
+from flows.settling import Ending
+from flows.state import Begun
 from flows.stopping import StopRequested
-from models import batch, example, promotion
-from models.batch import BatchAnswersNothing, BatchCannotLearn, Challenge, TooLittleToLearn
+from models import partials, promotion
+from models.batch import Challenge, PartialChallenge, TooLittleToLearn
+from models.guard import GiveBack
 from models.pickling import CannotLoad, CannotPickle
 from models.store import Manifest
 from observability import faults
 from observability.decision import Decision
-from observability.records import (
-    CostRecord,
-    GpuReadingRecord,
-    ModelRecord,
-    Record,
-    RequestRecord,
-    ScoreRecord,
-)
-from power import gate
-from power.gate import GpuReading, Survey
-
-Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
-_EVENT: dict[Name, str] = {
-    "Promoted": "promoted",
-    "Kept": "kept",
-    "Deferred": "deferred",
-    "Skipped": "skipped",
-    "Refused": "refused",
-}
-_STYLE: dict[Name, str] = {
-    "Promoted": "green",
-    "Kept": "blue",
-    "Deferred": "red",
-    "Skipped": "red",
-    "Refused": "red",
-}
-
-_NOTHING_CAME = (
-    TooLittleToLearn,
-    BatchCannotLearn,
-    BatchAnswersNothing,
-    # What cannot be kept would end every run at this place.
-    CannotPickle,
-    CannotLoad,
-)
-"""A fit that brings no model is an answer: the request is settled, the others carry on."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended, and the decision that ended it."""
-
-    name: Name
-    decision: Decision
+from power import cap, forecast
+from power.cap import CapRun
 
 
 def due(session: Session) -> bool:
@@ -85,308 +46,172 @@ def due(session: Session) -> bool:
 
 @task(name="retrain", cache_policy=NO_CACHE, persist_result=False)
 def retrain(session: Session) -> Ending | None:
-    """Try to settle the open request; None where a signal broke the fit off (it is still owed)."""
+    """Try to settle the open request; None where there is none.
+
+    Raises StopRequested where a signal broke the fit off: it is still owed.
+    """
+    admitted = begin(session)
+    if not isinstance(admitted, Admitted):
+        return admitted
+    try:
+        prepared = prepare(session, admitted)
+        if isinstance(prepared, Ending):
+            return prepared
+        fitted = fitting.fit(prepared, admitted, session.power, session.display, session.stop)
+        return conclude(session, admitted, prepared, fitted)
+    except fitting.BrokenOff as broken:
+        # It is owed and comes again, and what it took until now was spent all the same.
+        session.asides.extend(retrain_rows.cost(session, admitted, broken.fitted))
+        raise StopRequested from broken
+    finally:
+        admitted.give_back()
+
+
+def begin(session: Session) -> Admitted | Ending | None:
+    """Ask for the open request: an admission, how it ended without one, or None without one."""
     request = session.state.request
     if request is None:
         return None
     session.adopt_champion()
-    survey, admitted = _ask_gate(session)
-    rows: list[Record] = [*_readings(session, survey), session.decided(admitted)]
-    request.asked_gate_at = session.state.position
-    if not admitted:
-        late = gate.at_deadline(_waited_s(session, request), session.file.pipeline.gate)
-        rows.append(session.decided(late))
-        if not late:
-            return _defer(session, request, admitted, rows)
-        if session.file.pipeline.gate.at_deadline == "skip":
-            return _settle(session, request, Ending("Skipped", late), rows)
-    elif request.deferrals:
-        told = f"after {request.deferrals} deferrals: {admitted.because}"
+    admitted = admit.ask(session, request)
+    if isinstance(admitted, Admitted) and request.deferrals:
+        told = f"after {request.deferrals} deferrals: {admitted.decision.because}"
         session.display.happened(session.state.position, "admitted", told, "green")
-    return _fit_and_judge(session, request, survey, rows)
+    return admitted
 
 
-def _ask_gate(session: Session) -> tuple[Survey, Decision]:
-    state = session.state
-    now_s = session.power.gate_s(state.position)
-    survey = session.power.survey(state.gate_s, now_s)
-    decision, state.gate = gate.judge(survey, state.gate, session.file.pipeline.gate, now_s)
-    state.gate_s = now_s
-    return survey, decision
-
-
-def _waited_s(session: Session, request: OpenRequest) -> float:
-    return session.power.request_s(session.state.position) - request.asked_s
-
-
-def _defer(
-    session: Session, request: OpenRequest, admitted: Decision, rows: list[Record]
-) -> Ending:
-    first = request.deferrals == 0
-    request.deferrals += 1
-    request.why_deferred = admitted.because
-    session.state.totals.deferrals += 1
-    rows.append(_became(session, request, "deferred", admitted.because, session.now()))
-    session.commit(rows)
-    if first:
-        session.display.happened(session.state.position, "deferred", admitted.because, "red")
-    return Ending("Deferred", admitted)
-
-
-def _fit_and_judge(
-    session: Session, request: OpenRequest, survey: Survey, rows: list[Record]
-) -> Ending | None:
-    started = session.now()
-    # Made before the fit: how long a request waited is not how long it was worked on.
-    began = _became(session, request, "started", request.because, started)
-    meter = Meter(session.power, survey)
-    faults.point("retrain.before_fit")
+def prepare(session: Session, admitted: Admitted) -> Prepared | Ending:
+    """Read the rows to fit and to compare on; Refused where they could tell nothing."""
     try:
-        with session.display.doing("retraining"), session.stop.breakable():
-            fought = _challenge(session, meter)
-        version = f"v{session.state.position:09d}"
-        manifest = _store(session, version, fought, started)
-    except StopRequested:
-        # It is owed and comes again, and what it took until now was spent all the same.
-        session.asides.extend(_cost(session, request, meter))
-        raise
-    except _NOTHING_CAME as error:
-        refused = Decision(question="retrain", yes=False, because=str(error))
-        if not isinstance(error, TooLittleToLearn):
-            rows.extend([began, *_cost(session, request, meter)])
-        rows.append(session.decided(refused))
-        return _settle(session, request, Ending("Refused", refused), rows)
-    challenge = fought.challenge
-    faults.point("retrain.after_store")
-    promoted = promotion.judge(challenge.contest, session.file.pipeline.promotion)
-    rows.extend([began, *_cost(session, request, meter, version)])
-    rows.extend(_scores(session, manifest, fought.older))
-    rows.append(session.decided(promoted))
-    rows.extend(_model_rows(session, manifest, promoted))
-    state = session.state
-    state.last_fit_s = challenge.fit_s
-    state.new_rows = 0
-    state.totals.retrains += 1
-    if promoted:
-        state.champion = version
-        state.totals.promotions += 1
-    ending = Ending("Promoted" if promoted else "Kept", promoted)
-    return _settle(session, request, ending, rows, crown=version if promoted else None)
+        prepared = fitting.prepare(session, admitted)
+    except TooLittleToLearn as error:
+        admitted.give_back()
+        return _refuse(session, admitted, str(error))
+    faults.point("retrain.before_fit")
+    return prepared
 
 
-@dataclass(frozen=True)
-class Fought:
-    """A challenge, and the places in the stream that it was about."""
+def conclude(session: Session, admitted: Admitted, prepared: Prepared, fitted: Fitted) -> Ending:
+    """Keep what the fit brought, judge it, and settle the request, or put it off again."""
+    admitted.give_back()
+    stored, failure = _stored(session, prepared, fitted)
+    version = None if stored is None else stored.manifest.version
+    admitted.rows.extend(retrain_rows.spent(session, admitted, prepared, fitted, version))
+    if fitted.given_back is not None:
+        return _put_off(session, admitted, prepared, fitted.given_back)
+    if stored is None:
+        return _refuse(session, admitted, failure)
+    return _judge(session, admitted, prepared, fitted, stored)
+
+
+class Stored(NamedTuple):
+    """A challenge whose model is in the store."""
 
     challenge: Challenge
-    positions: Sequence[int]
-    """Of the window's rows, in order."""
-    older: tuple[int, int]
-    """From and to (exclusive) of the older window; empty where there is none."""
+    manifest: Manifest
 
 
-def _challenge(session: Session, meter: Meter) -> Fought:
-    """Fit on the newest window, and compare on its hold-out and on an older window."""
-    state, recipe = session.state, session.file.pipeline.batch
-    first = max(0, state.position - recipe.window)
-    window = session.stream.between(first, state.position, state.marks)
-    _refuse_seen_holdout(session, window.positions)
-    older_from, older_to = _older(session, first)
-    older = session.stream.between(older_from, older_to, state.marks)
-    with meter.running():
-        challenge = batch.challenge(
-            example.frame(window.rows, state.schema),
-            window.labels,
-            recipe=recipe,
-            schema=state.schema,
-            clock=time.perf_counter,
-            champion=session.champion(),
-            older=(example.frame(older.rows, state.schema), older.labels) if older.rows else None,
-            beside=session.file.folder,
-            reference_rows=session.file.pipeline.drift.reference_rows,
+def _stored(session: Session, prepared: Prepared, fitted: Fitted) -> tuple[Stored | None, str]:
+    """The challenger in the store, or why there is none."""
+    if fitted.challenge is None:
+        return None, fitted.failure or "the device was given back"
+    try:
+        stored = Stored(fitted.challenge, _store(session, prepared, fitted.challenge))
+    except (CannotPickle, CannotLoad) as error:
+        # What cannot be kept would end every run at this place.
+        return None, str(error)
+    faults.point("retrain.after_store")
+    return stored, ""
+
+
+def _judge(
+    session: Session, admitted: Admitted, prepared: Prepared, fitted: Fitted, stored: Stored
+) -> Ending:
+    """Promote the challenger or keep it out; either way the request is settled."""
+    challenge, manifest = stored
+    promoted = _promotion(session, prepared, challenge)
+    rows = [
+        *admitted.rows,
+        *retrain_rows.scores(session, manifest, prepared.older_span),
+        session.decided(promoted),
+        *retrain_rows.model(session, manifest, promoted),
+    ]
+    _learn_from(session, prepared, fitted, challenge)
+    crown = None
+    if promoted:
+        session.state.champion = crown = manifest.version
+        session.state.totals.promotions += 1
+    session.state.totals.retrains += 1
+    ending = Ending("Promoted" if promoted else "Kept", promoted)
+    return settling.settle(session, admitted.request, ending, rows, crown)
+
+
+def _promotion(session: Session, prepared: Prepared, challenge: Challenge) -> Decision:
+    if session.state.champion != prepared.champion_version:
+        because = (
+            f"the champion was {prepared.champion_version} when the fit began and is "
+            f"{session.state.champion} now: they were not compared"
         )
-    return Fought(challenge, window.positions, (older_from, older_to))
+        return Decision(question="promotion", yes=False, because=because)
+    return promotion.judge(challenge.contest, session.file.pipeline.promotion)
 
 
-def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
-    """Rows that the champion was trained on say nothing about who is better.
-
-    With constant knobs a hold-out lies behind all training; a larger one may reach back.
-    """
-    if session.state.champion is None:
+def _learn_from(session: Session, prepared: Prepared, fitted: Fitted, challenge: Challenge) -> None:
+    """What this retrain says of the next one."""
+    state, pipeline, cost = session.state, session.file.pipeline, fitted.cost
+    state.last_fit_s = challenge.fit_s
+    state.new_rows -= prepared.new_rows
+    # What was paused, or gone on with, is not how long such a job takes.
+    whole = cost is not None and not fitted.paused_s and prepared.partial is None
+    if cost is None or not whole or (fitted.capping is not None and not fitted.capping.held):
         return
-    trained_to = session.store.manifest(session.state.champion).train_to
-    train, _ = batch.split(len(positions), session.file.pipeline.batch)
-    if train.stop < len(positions) and positions[train.stop] < trained_to:
-        raise TooLittleToLearn(
-            f"the hold-out would begin at position {positions[train.stop]}, among rows that the "
-            f"champion was trained on (up to {trained_to}); it is fair from position "
-            f"{trained_to + len(positions) - train.stop} on, or with a smaller batch.holdout"
+    learn = forecast.learn_job if fitted.cap_w is None else forecast.learn_capped
+    state.job = learn(state.job, cost.figures.mean_power_w, cost.seconds, pipeline.forecast)
+    if cost.figures.uuid is not None:
+        run = CapRun(
+            cost.figures.uuid, fitted.cap_w, cost.seconds, cost.energy.joules, challenge.rows
         )
+        state.caps = cap.learn(state.caps, run, pipeline.cap)
 
 
-def _older(session: Session, window_first: int) -> tuple[int, int]:
-    """Positions from before both the window and what the champion was trained on.
-
-    Neither has seen them, so what is forgotten is not mistaken for what was learned by heart.
-    """
-    state = session.state
-    end = window_first
-    if state.champion is not None:
-        end = min(end, session.store.manifest(state.champion).train_from)
-    return max(0, end - session.file.pipeline.batch.older_rows), end
+def _refuse(session: Session, admitted: Admitted, why: str) -> Ending:
+    """A fit that brings no model is an answer: the request is settled, the others carry on."""
+    refused = Decision(question="retrain", yes=False, because=why)
+    rows = [*admitted.rows, session.decided(refused)]
+    return settling.settle(session, admitted.request, Ending("Refused", refused), rows)
 
 
-def _store(session: Session, version: str, fought: Fought, at: datetime) -> Manifest:
-    challenge, positions = fought.challenge, fought.positions
+def _put_off(session: Session, admitted: Admitted, prepared: Prepared, stopped: GiveBack) -> Ending:
+    """The device grew too warm for too long amid the fit: asked again, and gone on from there."""
+    admitted.request.begun = None
+    if isinstance(stopped.partial, PartialChallenge):
+        # What cannot be kept is fitted again.
+        with suppress(CannotPickle):
+            partials.put(session.places.partial, stopped.partial, prepared.work, session.seal)
+            admitted.request.begun = Begun(prepared.position, prepared.new_rows)
+    decision = Decision(question="guard", yes=False, because=stopped.because)
+    rows = [*admitted.rows, session.decided(decision)]
+    return settling.defer(session, admitted.request, decision, rows)
+
+
+def _store(session: Session, prepared: Prepared, challenge: Challenge) -> Manifest:
+    positions = prepared.positions
     # Rejected records leave holes, so places in the window are looked up, not counted.
     split = positions[-challenge.holdout_rows]
     return session.store.put(
-        version,
+        f"v{prepared.position:09d}",
         challenge.model,
         challenge.reference,
         pipeline=session.name,
-        recipe=session.file.pipeline.batch.recipe,
-        schema=session.state.schema,
+        recipe=prepared.recipe.recipe,
+        schema=prepared.schema,
         labels=challenge.model.labels,
         train_from=positions[challenge.first_row],
         train_to=split,
         holdout_from=split,
-        holdout_to=session.state.position,
+        holdout_to=prepared.position,
         rows=challenge.rows,
         fit_s=challenge.fit_s,
         scores=challenge.scores,
-        created_at=at,
+        created_at=prepared.started.at,
     )
-
-
-def _settle(
-    session: Session,
-    request: OpenRequest,
-    ending: Ending,
-    rows: list[Record],
-    crown: str | None = None,
-) -> Ending:
-    """Close the request and make its ending durable; a new champion is crowned after that."""
-    state = session.state
-    rows.append(
-        _became(session, request, _EVENT[ending.name], ending.decision.because, session.now())
-    )
-    state.request = None
-    state.settled_at = state.position
-    session.commit(rows, crown)
-    session.display.happened(
-        state.position, ending.name.lower(), ending.decision.because, _STYLE[ending.name]
-    )
-    return ending
-
-
-def _became(
-    session: Session, request: OpenRequest, event: str, because: str, at: datetime
-) -> RequestRecord:
-    return session.row(
-        RequestRecord,
-        at=at,
-        request_id=request.request_id,
-        event=event,
-        position=session.state.position,
-        because=because,
-        deadline_s=session.file.pipeline.gate.deadline_s,
-        waited_s=_waited_s(session, request),
-    )
-
-
-def _cost(
-    session: Session, request: OpenRequest, meter: Meter, version: str | None = None
-) -> list[Record]:
-    """What the fit took, whatever came of it; no row where none ran."""
-    cost = meter.cost
-    if cost is None:
-        return []
-    cost = cost.billed(session.history.rates)
-    session.costs.append(cost)
-    figures, price = cost.figures, cost.bill
-    return [
-        session.row(
-            CostRecord,
-            at=cost.at,
-            request_id=request.request_id,
-            position=session.state.position,
-            work="fit",
-            version=version,
-            seconds=cost.seconds,
-            cpu_s=cost.cpu_s,
-            joules=cost.energy.joules,
-            energy_source=cost.energy.source,
-            uuid=figures.uuid,
-            mean_power_w=figures.mean_power_w,
-            peak_power_w=figures.peak_power_w,
-            peak_temperature_c=figures.peak_temperature_c,
-            lowest_margin_c=figures.lowest_margin_c,
-            throttled_s=figures.throttled_s,
-            unread_s=figures.unread_s,
-            deferred_s=_deferred_s(session, request, cost),
-            price=price.price,
-            currency=price.currency,
-            carbon_g=price.carbon_g,
-            pue=price.pue,
-        )
-    ]
-
-
-def _deferred_s(session: Session, request: OpenRequest, cost: Cost) -> float:
-    """Seconds from asking until the fit began, on the request's clock; 0 if it was let in."""
-    if not request.deferrals:
-        return 0.0
-    if session.power.replayed:
-        return _waited_s(session, request)
-    return max(0.0, cost.at.timestamp() - request.asked_s)
-
-
-def _scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list[Record]:
-    spans = {"holdout": (manifest.holdout_from, manifest.holdout_to), "older": older}
-    return [
-        session.row(
-            ScoreRecord,
-            position_from=spans[who.partition(":")[0]][0],
-            position_to=spans[who.partition(":")[0]][1],
-            member=who,
-            metric=metric,
-            value=value,
-        )
-        for who, scores in manifest.scores.items()
-        for metric, value in scores.items()
-        if value is not None
-    ]
-
-
-def _model_rows(session: Session, manifest: Manifest, promoted: Decision) -> list[Record]:
-    known = {
-        "version": manifest.version,
-        "position": session.state.position,
-        "because": promoted.because,
-        "recipe": manifest.recipe,
-        "rows": manifest.rows,
-        "train_from": manifest.train_from,
-        "train_to": manifest.train_to,
-        "fit_s": manifest.fit_s,
-        "size_bytes": manifest.size_bytes,
-        "sha256": manifest.sha256,
-    }
-    ending = "promoted" if promoted else "kept"
-    return [session.row(ModelRecord, event=event, **known) for event in ("stored", ending)]
-
-
-def _readings(session: Session, survey: Survey) -> list[Record]:
-    gate_knobs = session.file.pipeline.gate
-    return [
-        session.row(
-            GpuReadingRecord,
-            source=gate_knobs.trace or gate_knobs.reads_from,
-            elapsed_s=reading.read_at_s,
-            **gate.standing(reading, gate_knobs).model_dump(
-                include=GpuReading.model_fields.keys() & GpuReadingRecord.model_fields.keys()
-            ),
-        )
-        for reading in survey.readings
-    ]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -121,7 +121,7 @@ class Session:
         """The time for records."""
         return datetime.now(UTC)
 
-    def row(self, kind: type[Row], **fields: object) -> Row:
+    def row(self, kind: type[Row], /, **fields: object) -> Row:
         """A row of history, made here and now by this run of this pipeline."""
         here = {"at": self.now(), "pipeline": self.name, "run_id": self.run_id}
         return kind.model_validate({**here, **fields})
@@ -259,18 +259,20 @@ def opened(
     stop: Stop,
     display: Display,
     limit: int | None = None,
+    power: PowerSource | None = None,
     wait_s: float = 1.0,
 ) -> Iterator[Session]:
     """Open a pipeline for one run: lock it, load or begin its state, pay what an earlier run owed.
 
-    Waits up to `wait_s` seconds for a run that has it. Raises AlreadyRunning, BadConfiguration,
+    `power` is a source that outlives this session; None: the session opens one of its own. Waits up
+    to `wait_s` seconds for a run that has the pipeline. Raises AlreadyRunning, BadConfiguration,
     StreamChanged, CheckpointUnusable and what the store and the seal raise.
     """
     # Rejects hold raw data: a home that we make is its user's alone.
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
-    with locked(places, wait_s), PowerSource.opened(file) as power:
+    with locked(places, wait_s), _power(file, home, power) as power:
         state, stream = beginning.state_and_stream(file, places, Seal.open(Places(home).key))
         for folder in (places.root, places.reports):
             durable.sweep_asides(folder)
@@ -278,9 +280,20 @@ def opened(
         session = Session(file, home, stream, state, power, stop, display, limit)
         try:
             session.pay()
+            session.asides.extend(session.decided(each) for each in power.restored)
+            power.restored = []
             yield session
         finally:
             session.close()
+
+
+@contextmanager
+def _power(file: PipelineFile, home: Path, given: PowerSource | None) -> Iterator[PowerSource]:
+    if given is not None:
+        yield given
+        return
+    with PowerSource.opened(file, Places(home)) as power:
+        yield power
 
 
 @contextmanager
@@ -315,5 +328,5 @@ def brief(session: Session) -> dict[str, object]:
         "totals": vars(state.totals),
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
-        "request": None if request is None else vars(request),
+        "request": None if request is None else asdict(request),
     }

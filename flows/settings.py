@@ -1,12 +1,15 @@
 """Where things live and what the environment says: the only reader of the environment.
 
 THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the working folder)
+THERMODRIFT_LEASES    where devices are leased, for homes that share a machine (default: the home)
 THERMODRIFT_FAULTS    fault points that a test arms, such as durable.before_rename=kill:3
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
@@ -54,6 +57,10 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         default=DEFAULT_HOME, description="Folder that keeps models, checkpoints, history."
+    )
+    leases: Path | None = Field(
+        default=None,
+        description="Folder of the devices' leases, the same for all homes of a machine.",
     )
     faults: str = Field(default="", description="Armed fault points: for tests of recovery.")
 
@@ -154,6 +161,32 @@ def is_a_deployed_run() -> bool:
     return "PREFECT__FLOW_RUN_ID" in os.environ
 
 
+@contextmanager
+def job_sees(uuid: str | None) -> Iterator[None]:
+    """Show the one GPU that a job was given to whatever uses CUDA first inside the block.
+
+    What CUDA has already seen of the machine stays seen: a fit in a process that used a GPU before
+    is told its device by the factory's `device` alone. Of MIG instances the person's choice stands.
+    """
+    before = visible_devices()
+    if uuid is None or not uuid.startswith("GPU-") or "MIG-" in (before or ""):
+        yield
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
 def visible_devices() -> str | None:
     """The devices that this process may use, as CUDA was told; None: all."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def lease_folder() -> Path | None:
+    """Where devices are leased among several homes; None: each home keeps to itself."""
+    return Settings().leases

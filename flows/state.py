@@ -16,8 +16,18 @@ from models.example import Schema
 from models.learner import Learner
 from models.stream import Cursor
 from observability.records import Record
+from power.cap import CapPoint
 from power.forecast import JobProfile, Known
 from power.gate import GateState
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A fit that began and is not done: its window ends where the stream was then."""
+
+    position: int
+    new_rows: int
+    """Records learned between the fit before and that position."""
 
 
 @dataclass
@@ -35,6 +45,8 @@ class OpenRequest:
     """Position at which the gate was asked last."""
     severity: float = 0.0
     """How bad the drift was that asked for it, 0 to 1."""
+    begun: Begun | None = None
+    """The fit that was given back half done, and whose window is kept to."""
 
 
 @dataclass
@@ -89,6 +101,8 @@ class State:
     last_fit_s: float | None = None
     job: JobProfile = field(default_factory=JobProfile)
     """What a retrain of this pipeline asks of a device, from its past ones."""
+    caps: tuple[CapPoint, ...] = ()
+    """What a unit of a retrain's work took under each power limit that was tried."""
     known: dict[str, Known] = field(default_factory=dict)
     """What is known of the devices of a recorded trace; of real ones the home knows it."""
     totals: Totals = field(default_factory=Totals)

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from flows.pipeline import PipelineFile
+from flows.power_source import PowerSource
 from flows.progress import Display
 from flows.session import AlreadyRunning, Session, opened
 from flows.stopping import Stop
@@ -28,18 +29,21 @@ def taken(
     display: Display,
     limit: int | None = None,
     wait_s: float = 60.0,
+    power: PowerSource | None = None,
 ) -> Iterator[Session]:
     """The pipeline, opened, once it is ours.
 
     Waits up to `wait_s` seconds in the queue, and as long again at its head; raises AlreadyRunning
-    after that, and what `session.opened` raises.
+    after that, and what `session.opened` raises. `power` is as there.
     """
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
             with FileLock(places.turn, timeout=wait_s):
-                session = stack.enter_context(opened(file, home, stop, display, limit, wait_s))
+                session = stack.enter_context(
+                    opened(file, home, stop, display, limit, power, wait_s)
+                )
         except Timeout as error:
             raise AlreadyRunning(
                 f"{wait_s:g} s were not enough to get a turn at pipeline {file.name}: others wait "

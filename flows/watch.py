@@ -221,6 +221,7 @@ def _ask(session: Session, wanted: Decision, changed: Decision) -> RequestRecord
         because=wanted.because,
         asked_position=state.position,
         asked_s=asked_s,
+        severity=drift.severity(changed) if changed else 0.0,
     )
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
     session.display.happened(state.position, "wanted", told, "magenta")

@@ -193,6 +193,7 @@ def fit(
     guard: Guard | None = None,
     clock: Callable[[], float] | None = None,
     partial: Partial | None = None,
+    device: str | None = None,
 ) -> BatchModel:
     """A model of `recipe` learned from all rows of `frame`, the same for the same seed.
 
@@ -216,7 +217,9 @@ def fit(
     schema = _filled(frame, schema)
     from models import recipes
 
-    made = recipes.build(recipe.recipe, recipe.params, schema.task, recipe.seed, schema, beside)
+    made = recipes.build(
+        recipe.recipe, recipe.params, schema.task, recipe.seed, schema, beside, device
+    )
     watch = None if guard is None and partial is None else _watch(guard or _go_on, clock, partial)
     return _fitted(made, frame, targets, classes, schema, recipe.recipe, watch)
 
@@ -507,6 +510,7 @@ def challenge(
     reference_rows: int = 5000,
     guard: Guard | None = None,
     partial: PartialChallenge | None = None,
+    device: str | None = None,
 ) -> Challenge:
     """Fit on the older part of a window, and score all contestants on its newest rows.
 
@@ -530,7 +534,7 @@ def challenge(
         )
     frame, labels = _newest(frame, labels, recipe.window)
     train, held_out = _parts(len(frame), recipe)
-    window = _Window(frame, labels, train, held_out, recipe, schema, beside)
+    window = _Window(frame, labels, train, held_out, recipe, schema, beside, device)
     model, train, fit_s = _fought(window, clock, guard, partial)
     contestants = {"challenger": model, "baseline": baseline(labels[train], schema.task)}
     if champion is not None:
@@ -569,6 +573,7 @@ class _Window:
     recipe: BatchRecipe
     schema: Schema
     beside: Path | None
+    device: str | None
 
     @property
     def recent(self) -> slice | None:
@@ -603,6 +608,7 @@ class _Window:
             guard=watch.between(*share),
             clock=watch.clock,
             partial=watch.part,
+            device=self.device,
         )
 
     def loss(self, model: BatchModel) -> float:

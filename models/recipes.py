@@ -74,10 +74,11 @@ def build(
     seed: int,
     schema: Schema,
     beside: Path | None,
+    device: str | None = None,
 ) -> Build:
     """Preparation and estimator of `recipe`, unfitted. Raises BadConfiguration."""
     if ":" in recipe:
-        estimator = _made_by(recipe, task, seed, beside)
+        estimator = _made_by(recipe, {"task": task, "seed": seed, "device": device}, beside)
         _set(estimator, params, recipe)
         return Build(_scaled(schema), estimator)
     if recipe not in NAMED:
@@ -178,14 +179,14 @@ def _set(estimator: Any, params: Mapping[str, Any], recipe: str) -> None:
     estimator.set_params(**params)
 
 
-def _made_by(recipe: str, task: Task, seed: int, beside: Path | None) -> Any:
+def _made_by(recipe: str, offered: Mapping[str, Any], beside: Path | None) -> Any:
     make = factory.find(recipe, beside)
     try:
-        estimator = make(**_accepted(make, {"task": task, "seed": seed}))
+        estimator = make(**_accepted(make, offered))
     except Exception as error:
         raise BadConfiguration(
             f"batch.recipe {recipe!r} failed to make a model: {type(error).__name__}: {error}; "
-            f"it is called with task= and seed= where it takes them, else with nothing"
+            f"it is called with task=, seed= and device= where it takes them, else with nothing"
         ) from error
     missing = [name for name in ("fit", "predict") if not callable(getattr(estimator, name, None))]
     if missing:

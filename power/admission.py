@@ -10,7 +10,7 @@ headroom is spoken for.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from observability.decision import Decision, Fact
@@ -86,6 +86,32 @@ def candidates(
     kept_c = max(rules.keep_margin_c, limits.pause_margin_c)
     rules = rules.model_copy(update={"keep_margin_c": kept_c})
     return [_candidate(each, gated, known, job, limits, rules, now_s) for each in counted]
+
+
+def capped(
+    judged: Callable[[Job], Decision],
+    job: Job,
+    exponent: float,
+    caps_w: Sequence[float],
+    refused: Decision,
+) -> tuple[float, Decision] | None:
+    """The mildest of `caps_w` under which the job may begin now and ends sooner than by waiting.
+
+    `refused` is the no to the job without one, whose forecast says how long that would wait; it is
+    not gone by where that is not trusted. `judged` asks again for a job that is slower by
+    `exponent` (`Job.capped`).
+    """
+    if refused or refused.facts.get("forecast_trusted") is not True:
+        return None
+    again_in_s = refused.facts["again_in_s"]
+    waiting_s = math.inf if again_in_s is None else float(again_in_s) + job.seconds
+    for cap_w in sorted(caps_w, reverse=True):
+        slower = job.capped(cap_w, exponent)
+        if slower.seconds >= waiting_s:
+            return None
+        if decision := judged(slower):
+            return cap_w, decision
+    return None
 
 
 def anyway(decision: Decision, why: Decision) -> Decision:

@@ -173,6 +173,14 @@ def lowest(device: Device, rules: CapRules) -> Decision:
     return _answer(cap_w, f"{_named(cap_w)} is {told}", facts)
 
 
+def allowed(device: Device, rules: CapRules) -> tuple[Watts, ...]:
+    """The caps that may be set on `device` now, the mildest first; none where capping is off."""
+    limits = _limits_or_why_not(device)
+    if not rules.enabled or isinstance(limits, str):
+        return ()
+    return tuple(cap_w for cap_w in _candidates(limits, rules) if cap_w is not None)
+
+
 def watts(decision: Decision) -> Watts | None:
     """The cap that a decision of this judge names, in watts; None: no cap is to be set."""
     cap_w = decision.facts.get("cap_w")

@@ -9,30 +9,33 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import secrets
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from observability import console, durable
 from observability.console import JsonOption
+from observability.decision import Decision
 from observability.errors import BadConfiguration
+from observability.places import Places
+from observability.records import DecisionRecord
 from power import gate
 from power.device import PRIVILEGE
-from power.gate import GateLimits, GateState, GpuReading, Survey
+from power.gate import GateLimits, GateState, GpuReading, Override, Survey
 from power.plant import Preset
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from observability.decision import Decision
     from power.device import Device, Door
     from power.plant import PlantKind
     from power.policies import Outcome
@@ -119,7 +122,11 @@ def show(
     if limits.reads_from == "trace" and limits.trace is not None:
         decision = _judge_trace(Path(limits.trace), at_s, limits)
     else:
+        from power import override
+
         decision = _judge_machine(limits, console.surroundings(context).visible_devices)
+        word = override.read(_override_file(context))
+        decision = gate.overridden(decision, word, datetime.now(UTC))
     if json:
         console.print_json(decision.model_dump())
     else:
@@ -154,6 +161,90 @@ def watch(
             _print_lines(seen) if json else _show_live(seen)
         except KeyboardInterrupt:
             console.stderr().print("stopped watching")
+
+
+override_app = typer.Typer(
+    no_args_is_help=True, help="A person's word in place of the gate's, for a time."
+)
+gate_app.add_typer(override_app, name="override")
+
+
+@override_app.command("set")
+def override_set(
+    context: typer.Context,
+    answer: Annotated[Literal["open", "closed"], typer.Argument(help="What it shall answer.")],
+    because: Annotated[str, typer.Option(help="Why: it is told wherever it decides.")],
+    for_s: Annotated[
+        float, typer.Option("--for-s", min=1.0, help="Seconds after which it expires.")
+    ] = 3600.0,
+    json: JsonOption = False,
+) -> None:
+    """Keep the gate of this home open or closed for a time, whatever the devices say."""
+    from power import override
+
+    now = datetime.now(UTC)
+    try:
+        word = Override(
+            open=answer == "open",
+            set_at=now,
+            until=now + timedelta(seconds=for_s),
+            because=because,
+        )
+    except (ValidationError, OverflowError) as error:
+        raise BadConfiguration(
+            f"an override lasts {gate.LONGEST_OVERRIDE.days} days at most, and has a reason of 1 "
+            f"to 500 characters; came: --for-s {for_s:g} --because {because!r}"
+        ) from error
+    override.write(_override_file(context), word)
+    told = f"the gate is {answer} until {word.until.isoformat(timespec='seconds')}: {because}"
+    _log_override(context, Decision(question="override", yes=word.open, because=told))
+    _tell_override(word, now, json)
+
+
+@override_app.command("clear")
+def override_clear(context: typer.Context, json: JsonOption = False) -> None:
+    """Take the override back: the gate answers by itself again."""
+    from power import override
+
+    if override.clear(_override_file(context)):
+        told = "the override was taken back: the gate answers by itself"
+        _log_override(context, Decision(question="override", yes=False, because=told))
+    _tell_override(None, datetime.now(UTC), json)
+
+
+@override_app.command("show")
+def override_show(context: typer.Context, json: JsonOption = False) -> None:
+    """Say whether a person's word stands in place of the gate's, and until when."""
+    from power import override
+
+    _tell_override(override.read(_override_file(context)), datetime.now(UTC), json)
+
+
+def _override_file(context: typer.Context) -> Path:
+    return Places(console.surroundings(context).home).override
+
+
+def _log_override(context: typer.Context, decision: Decision) -> None:
+    """The history keeps who was overruled, by whose word: no pipeline's alone."""
+    from observability.history import History
+
+    now = datetime.now(UTC)
+    run_id = secrets.token_hex(6)
+    row = DecisionRecord.of(decision, decided_at=now, pipeline="", run_id=run_id, position=0)
+    History(console.surroundings(context).home).commit([row], f"override.{run_id}")
+
+
+def _tell_override(word: Override | None, now: datetime, json: bool) -> None:
+    stands = word is not None and word.set_at <= now < word.until
+    if json:
+        console.print_json({"stands": stands, "override": word and word.model_dump()})
+    elif word is None or not stands:
+        console.stdout().print("no override: the gate answers by itself")
+    else:
+        answer = "open" if word.open else "closed"
+        until = word.until.isoformat(timespec="seconds")
+        text = f"override: the gate is {answer} until {until} ({word.because})"
+        console.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @gate_app.command()

@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 
 from flows import cycle, learn, power_source, retrain, summary, watch
+from flows.follower import Follower
 from flows.metering import Cost, Meter
 from flows.power_source import PowerSource
 from observability import bill
 from observability.bill import Rates
 from observability.history import History
 from power.energy import Energy
+from power.forecast import ForecastRules
 from power.gate import GateLimits, Survey
+from power.leases import Leases
 from power.nvml import NvmlDoor
 from power.sensors import SensorDoor
 from power.twin import StandIn
@@ -291,7 +294,8 @@ class Looks:
 def source(after: Survey, **knobs: Any) -> PowerSource:
     """A source of live readings whose next look is `after`."""
     door: Any = Looks(after)
-    return PowerSource(GateLimits(**knobs), None, door)
+    limits, rules = GateLimits(**knobs), ForecastRules()
+    return PowerSource(limits, rules, Leases(Path("unused")), None, Follower(door, limits, rules))
 
 
 def test_the_energy_is_that_of_the_devices_that_count() -> None:

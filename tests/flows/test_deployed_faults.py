@@ -91,6 +91,24 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
     assert 1 == asked_sum(path, started)
 
 
+def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: Path) -> None:
+    """A fit holds nothing that learning needs, and is judged by what the pipeline then is."""
+    path = held(tmp_path)
+    with working(server, [LIGHT, HEAVY], tmp_path / "home"):
+        asked(server, path, records=300)
+        fitting = begin(server, "retrain", path)
+        until((tmp_path / "fitting").exists, "the fit")
+        learned = run(server, "learn", path, to_look=False)
+        assert "Learned" == learned["state_name"], learned["state"]
+        (tmp_path / "go").touch()
+        assert server.ended(fitting)["state_name"] in ("Promoted", "Kept")
+    asked_at, settled_at = (
+        asked_sum(path, f"SELECT min(position_{what}) AS value FROM requests")
+        for what in ("asked", "settled")
+    )
+    assert (300, 400) == (asked_at, settled_at)
+
+
 def test_a_waiting_run_survives_the_restart_of_server_and_worker(
     server: PrefectServer, tmp_path: Path
 ) -> None:

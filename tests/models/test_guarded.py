@@ -48,6 +48,8 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Parameters that keep a fit short, and its rounds few."""
 WAIT_S = 60.0
+ROOT = Path(__file__).resolve().parents[2]
+KINDS: tuple[LabelKind, ...] = ("str", "float")
 
 OWN = '''
 import numpy as np
@@ -583,3 +585,17 @@ def test_a_wrong_parameter_is_told_as_ever() -> None:
         make_model("random_forest", params={"n_estimators": 0}, guard=Watcher())
     with pytest.raises(ValueError, match=r"\[batch.params\] does not suit"):
         make_model("hist_gradient_boosting", params={"max_iter": -1}, guard=Watcher())
+
+
+def test_the_page_tells_of_each_recipe_how_it_is_watched() -> None:
+    """The table of docs/gate.md has, for every recipe, the way that its estimator has."""
+    page = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| ")]
+    told = {
+        recipe: way.strip() for names, way in rows for recipe in RECIPES if f"`{recipe}`" in names
+    }
+    linear = {names.partition(";")[0].strip(): way.strip() for names, way in rows}
+    assert "callbacks" == linear["`linear` for classes"]
+    for kind in KINDS:
+        for recipe in ("hist_gradient_boosting", "random_forest", "sgd"):
+            assert told[recipe] == guarded.way(make_model(recipe, kind).estimator).kind

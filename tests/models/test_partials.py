@@ -130,8 +130,8 @@ def test_a_watched_challenge_has_the_same_outcome(recipe: BatchRecipe) -> None:
     for at in range(1, len(watcher.asked) + 1):
         partial = pickling.loads(pickling.dumps(given_back(at, recipe=recipe)))
         assert partial is None or isinstance(partial, PartialChallenge)
-        # Of the first fit only its rounds can be kept; later there is a whole model at least.
-        assert partial is not None or watcher.asked[at - 1] < 0.5
+        # Of the first fit (two thirds) its rounds alone can be kept; later a whole model at least.
+        assert partial is not None or watcher.asked[at - 1] < 0.66
         assert partial is None or at > 1
         assert expected == outcome(fight(recipe, guard=Watcher(), partial=partial))
     assert expected == outcome(fight(recipe, partial=partial))

@@ -1,0 +1,271 @@
+"""The fit itself: rows are read, a challenger is fitted under watch, and what it cost is metered.
+
+`prepare` needs the pipeline, `fit` needs it no more: what it works on lies in `Prepared`, so that
+the online member may learn on meanwhile. What is prepared is of one position, whatever the stream
+has come to when the fit ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows import settings, settling
+from flows.admit import Admitted
+from flows.metering import Cost, Meter
+from flows.power_source import PowerSource
+from flows.progress import Display
+from flows.session import Session
+from flows.state import Begun
+from flows.stopping import Stop, StopRequested
+from flows.vigil import Vigil
+from models import batch, example, partials
+from models.batch import (
+    BatchAnswersNothing,
+    BatchCannotLearn,
+    BatchModel,
+    BatchRecipe,
+    Challenge,
+    PartialChallenge,
+    TooLittleToLearn,
+)
+from models.example import Label, Schema
+from models.guard import GiveBack
+from models.partials import Work
+from observability.records import RequestRecord
+from power.limits import Capping
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flows.follower import Look
+
+_NOTHING_CAME = (BatchCannotLearn, BatchAnswersNothing)
+"""A fit that brings no model is an answer: the request is settled, the others carry on."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a challenge needs, and the places in the stream that it is about."""
+
+    position: int
+    frame: pd.DataFrame
+    labels: list[Label]
+    positions: Sequence[int]
+    """Of the window's rows, in order."""
+    older: tuple[pd.DataFrame, Sequence[Label]] | None
+    older_span: tuple[int, int]
+    """From and to (exclusive) of the older window; empty where there is none."""
+    champion: BatchModel | None
+    champion_version: str | None
+    recipe: BatchRecipe
+    schema: Schema
+    beside: Path
+    reference_rows: int
+    new_rows: int
+    """Records learned between the fit before and `position`."""
+    started: RequestRecord
+    """Made before the fit: how long a request waited is not how long it was worked on."""
+    work: Work
+    """What this fit is of, for what is kept of it where it is given back."""
+    partial: PartialChallenge | None
+    """What an earlier attempt has fitted of it."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a fit: a challenge, a failure, or the device given back; and its cost."""
+
+    challenge: Challenge | None = None
+    failure: str | None = None
+    given_back: GiveBack | None = None
+    cost: Cost | None = None
+    """None where nothing ran."""
+    paused_s: float = 0.0
+    capping: Capping | None = None
+    """What became of the power limit; None where none was to be set."""
+    guarded: str | None = None
+    """How it was watched; None where nothing was fitted to the end."""
+
+    @property
+    def cap_w(self) -> float | None:
+        """The power limit that was in force, watts."""
+        return None if self.capping is None else self.capping.cap_w
+
+
+class BrokenOff(Exception):
+    """A signal broke the fit off: it is owed, and comes again."""
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__("a signal broke the fit off")
+        self.fitted = fitted
+
+
+def prepare(session: Session, admitted: Admitted) -> Prepared:
+    """Read the newest window and an older one. Raises TooLittleToLearn."""
+    state, recipe = session.state, session.file.pipeline.batch
+    until = _until(session, admitted)
+    first = max(0, until.position - recipe.window)
+    window = session.stream.between(first, until.position, state.marks)
+    _refuse_seen_holdout(session, window.positions)
+    work = Work(
+        pipeline=session.name, position=until.position, recipe=recipe, record_schema=state.schema
+    )
+    older_from, older_to = _older(session, first)
+    older = session.stream.between(older_from, older_to, state.marks)
+    return Prepared(
+        position=until.position,
+        frame=example.frame(window.rows, state.schema),
+        labels=window.labels,
+        positions=window.positions,
+        older=(example.frame(older.rows, state.schema), older.labels) if older.rows else None,
+        older_span=(older_from, older_to),
+        champion=session.champion(),
+        champion_version=state.champion,
+        recipe=recipe,
+        schema=state.schema,
+        beside=session.file.folder,
+        reference_rows=session.file.pipeline.drift.reference_rows,
+        new_rows=until.new_rows,
+        started=settling.became(session, admitted.request, "started", admitted.request.because),
+        work=work,
+        partial=partials.find(
+            session.places.partial, work, session.seal, session.file.folder
+        ).partial,
+    )
+
+
+def fit(
+    prepared: Prepared, admitted: Admitted, power: PowerSource, display: Display, stop: Stop
+) -> Fitted:
+    """Fit the challenger on the device that was given, and meter it.
+
+    Raises BrokenOff where a signal asked for the end.
+    """
+    meter = Meter(power, admitted.look.survey, admitted.uuid)
+    vigil = _vigil(admitted, display)
+    outcome = _Outcome()
+    uuid = None if admitted.lease is None else admitted.lease.uuid
+    try:
+        with (
+            display.doing("retraining"),
+            stop.breakable(),
+            power.capped(uuid, admitted.cap_w) as outcome.capping,
+            power.heard_by(_listener(meter, vigil)),
+            settings.job_sees(uuid),
+            meter.running(),
+        ):
+            outcome.challenge = _challenge(prepared, vigil, uuid)
+    except StopRequested as stopped:
+        raise BrokenOff(_fitted(outcome, meter, vigil)) from stopped
+    except GiveBack as stopped:
+        outcome.given_back = stopped
+    except TooLittleToLearn as error:
+        # Found out before anything was fitted: nothing was begun, and nothing spent.
+        return Fitted(failure=str(error), capping=outcome.capping)
+    except _NOTHING_CAME as error:
+        outcome.failure = str(error)
+    return _fitted(outcome, meter, vigil)
+
+
+@dataclass
+class _Outcome:
+    """What is known of a fit while it goes on."""
+
+    challenge: Challenge | None = None
+    failure: str | None = None
+    given_back: GiveBack | None = None
+    capping: Capping | None = None
+
+
+def _fitted(outcome: _Outcome, meter: Meter, vigil: Vigil | None) -> Fitted:
+    return Fitted(
+        challenge=outcome.challenge,
+        failure=outcome.failure,
+        given_back=outcome.given_back,
+        cost=meter.cost,
+        paused_s=vigil.paused_s if vigil else 0.0,
+        capping=outcome.capping,
+        guarded=outcome.challenge.guarded if outcome.challenge else None,
+    )
+
+
+def _until(session: Session, admitted: Admitted) -> Begun:
+    """Where the window ends: here, or where that of a fit ended which was given back half done.
+
+    A window of which less than half is of the newest is no longer worth going on with.
+    """
+    state, begun = session.state, admitted.request.begun
+    if begun is None or state.position - begun.position > session.file.pipeline.batch.window / 2:
+        return Begun(state.position, state.new_rows)
+    return begun
+
+
+def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
+    """The guard of the fit; none where there is no device, or a person wants it anyhow."""
+    if admitted.lease is None or admitted.against_the_gate:
+        return None
+    return Vigil(
+        admitted.lease.uuid,
+        admitted.look.judged.state,
+        admitted.limits,
+        lambda because: display.happened(admitted.position, "paused", because, "red"),
+    )
+
+
+def _listener(meter: Meter, vigil: Vigil | None) -> Callable[[Look], None]:
+    def hear(look: Look) -> None:
+        meter.saw(look.survey)
+        if vigil is not None:
+            vigil.hear(look)
+
+    return hear
+
+
+def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Challenge:
+    return batch.challenge(
+        prepared.frame,
+        prepared.labels,
+        recipe=prepared.recipe,
+        schema=prepared.schema,
+        clock=time.perf_counter,
+        champion=prepared.champion,
+        older=prepared.older,
+        beside=prepared.beside,
+        reference_rows=prepared.reference_rows,
+        guard=vigil,
+        partial=prepared.partial,
+        device=uuid,
+    )
+
+
+def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
+    """Rows that the champion was trained on say nothing about who is better.
+
+    With constant knobs a hold-out lies behind all training; a larger one may reach back.
+    """
+    if session.state.champion is None:
+        return
+    trained_to = session.store.manifest(session.state.champion).train_to
+    train, _ = batch.split(len(positions), session.file.pipeline.batch)
+    if train.stop < len(positions) and positions[train.stop] < trained_to:
+        raise TooLittleToLearn(
+            f"the hold-out would begin at position {positions[train.stop]}, among rows that the "
+            f"champion was trained on (up to {trained_to}); it is fair from position "
+            f"{trained_to + len(positions) - train.stop} on, or with a smaller batch.holdout"
+        )
+
+
+def _older(session: Session, window_first: int) -> tuple[int, int]:
+    """Positions from before both the window and what the champion was trained on.
+
+    Neither has seen them, so what is forgotten is not mistaken for what was learned by heart.
+    """
+    state = session.state
+    end = window_first
+    if state.champion is not None:
+        end = min(end, session.store.manifest(state.champion).train_from)
+    return max(0, end - session.file.pipeline.batch.older_rows), end

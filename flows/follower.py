@@ -1,0 +1,162 @@
+"""Follows the machine's devices while a run goes on: reads them, lets the gate judge, and learns.
+
+A thread looks whenever the door has news, so that the thermostat sees its readings in a row and the
+forecast learns from each, not only from those of the moments in which somebody asks. What is known
+of the devices is kept in the home. It decides nothing: gate and forecast do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from power import forecast, gate, memory
+from power.device import Device, Door
+from power.forecast import Checked, ForecastRules, Known
+from power.gate import GateLimits, GateState, GpuReading, Judged, Survey
+
+MOST_CHECKS = 10_000
+"""Checks of forecasts that wait to be asked for; a run that never asks keeps the newest."""
+_PATIENCE_S = 1.0
+"""For a device that is asked about for the first time."""
+_GLANCE_S = 0.25
+"""Between two looks where nothing is new, and so about how long closing takes."""
+_KEEP_EVERY_S = 60.0
+
+
+class Trial(NamedTuple):
+    """A forecast of a device that a reading was the test of."""
+
+    uuid: str
+    checked: Checked
+
+
+class Look(NamedTuple):
+    """What was seen of the devices at one moment, and what the gate and the forecast make of it."""
+
+    survey: Survey
+    judged: Judged
+    known: dict[str, Known]
+    now_s: float
+    """Seconds on the gate's clock."""
+    trials: tuple[Trial, ...] = ()
+    """Forecasts that were checked since the last question."""
+
+
+class Follower:
+    """Reads a door for as long as it is open; whoever asks gets the last look. Thread-safe."""
+
+    def __init__(
+        self, door: Door, limits: GateLimits, rules: ForecastRules, folder: Path | None = None
+    ) -> None:
+        """`folder` is where what is known of the devices is kept between runs; None: nowhere."""
+        self._door, self._limits, self._rules, self._folder = door, limits, rules, folder
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._listeners: list[Callable[[Look], None]] = []
+        self._known = {} if folder is None else memory.load(folder)
+        self._state: GateState | None = None
+        self._seen: dict[str, GpuReading] = {}
+        self._counts: dict[str, int] = {}
+        self._trials: list[Trial] = []
+        self._kept_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._keep()
+
+    def judge(self, before: GateState, limits: GateLimits) -> Look:
+        """The look of now, by `limits` from here on. Waits only for a closed device's first ones.
+
+        `before` is what the gate remembered when this process began. A device that opens after
+        some good readings is looked at as often, once, before the answer stands.
+        """
+        with self._lock:
+            self._limits = limits
+            self._state = before if self._state is None else self._state
+        look = self.look()
+        ends_s = look.now_s + 3 * limits.good_readings * _PATIENCE_S
+        while self._has_yet_to_say(look, limits) and time.monotonic() < ends_s:
+            self._door.wait_for_news(_PATIENCE_S)
+            look = self.look()
+        with self._lock:
+            trials, self._trials = self._trials, []
+        return look._replace(trials=tuple(trials))
+
+    def look(self) -> Look:
+        """Look now, and let everyone know."""
+        with self._lock:
+            now_s = time.monotonic()
+            survey = self._door.survey(now_s)
+            judged = gate.judge(survey, self._state or GateState(), self._limits, now_s)
+            self._state = judged.state
+            for reading in survey.readings:
+                self._learn(reading)
+            look = Look(survey, judged, dict(self._known), now_s)
+            for listener in self._listeners:
+                listener(look)
+            return look
+
+    def device(self, uuid: str) -> Device | None:
+        """What the door tells of a device; None where it is not there."""
+        with self._lock:
+            return next((each for each in self._door.devices() if each.uuid == uuid), None)
+
+    @contextmanager
+    def heard_by(self, listener: Callable[[Look], None]) -> Iterator[None]:
+        """Hand every look of the block to `listener`, in the thread that looked."""
+        with self._lock:
+            self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listeners.remove(listener)
+
+    def _follow(self) -> None:
+        while not self._over.is_set():
+            self._door.wait_for_news(_GLANCE_S)
+            # Nothing new is news too: readings grow old.
+            self.look()
+            if time.monotonic() - self._kept_s >= _KEEP_EVERY_S:
+                self._keep()
+
+    def _learn(self, reading: GpuReading) -> None:
+        if self._seen.get(reading.uuid) is reading:
+            return
+        self._seen[reading.uuid] = reading
+        self._counts[reading.uuid] = self._counts.get(reading.uuid, 0) + 1
+        before = self._known.get(reading.uuid, Known())
+        learned = forecast.learn(before, reading, self._limits, self._rules)
+        self._known[reading.uuid] = learned.known
+        self._trials.extend(Trial(reading.uuid, each) for each in learned.checked)
+        del self._trials[:-MOST_CHECKS]
+
+    def _has_yet_to_say(self, look: Look, limits: GateLimits) -> bool:
+        """Whether a closed device was looked at less often than it takes to open."""
+        if look.judged.decision.yes or look.survey.driver != "present":
+            return False
+        return any(
+            each.unreadable is None and self._counts.get(each.uuid, 0) < limits.good_readings
+            for each in look.survey.readings
+        )
+
+    def _keep(self) -> None:
+        self._kept_s = time.monotonic()
+        if self._folder is None:
+            return
+        with self._lock:
+            known = dict(self._known)
+        # What a full disk does not take is learned again.
+        with suppress(OSError):
+            memory.save(self._folder, known)

@@ -1,0 +1,108 @@
+"""What becomes of an open request: put off, or settled, in one durable step, and told.
+
+Every way out has a name: Promoted, Kept, Deferred, Skipped, Refused. A deferred request stays open
+and is asked again; the others close it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from flows.session import Session
+from flows.state import OpenRequest
+from models import partials
+from observability.decision import Decision
+from observability.records import Record, RequestRecord
+
+Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
+_EVENT: dict[Name, str] = {
+    "Promoted": "promoted",
+    "Kept": "kept",
+    "Deferred": "deferred",
+    "Skipped": "skipped",
+    "Refused": "refused",
+}
+_STYLE: dict[Name, str] = {
+    "Promoted": "green",
+    "Kept": "blue",
+    "Deferred": "red",
+    "Skipped": "red",
+    "Refused": "red",
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, and the decision that ended it."""
+
+    name: Name
+    decision: Decision
+    again_in_s: float | None = None
+    """Of one that was deferred: seconds until the forecast would let it in, where it says so."""
+    left_s: float | None = None
+    """Of one that was deferred: seconds until its deadline."""
+
+
+def waited_s(session: Session, request: OpenRequest) -> float:
+    """How long the request is open, in seconds of the requests' clock."""
+    return session.power.request_s(session.state.position) - request.asked_s
+
+
+def became(
+    session: Session, request: OpenRequest, event: str, because: str, at: datetime | None = None
+) -> RequestRecord:
+    """The row that says what became of the request, now or at a moment before."""
+    return session.row(
+        RequestRecord,
+        at=at or session.now(),
+        request_id=request.request_id,
+        event=event,
+        position=session.state.position,
+        because=because,
+        deadline_s=session.file.pipeline.gate.deadline_s,
+        waited_s=waited_s(session, request),
+    )
+
+
+def defer(
+    session: Session,
+    request: OpenRequest,
+    decision: Decision,
+    rows: Sequence[Record],
+    again_in_s: float | None = None,
+) -> Ending:
+    """Leave the request open, and say why and until when."""
+    first = request.deferrals == 0
+    request.deferrals += 1
+    request.why_deferred = decision.because
+    session.state.totals.deferrals += 1
+    session.commit([*rows, became(session, request, "deferred", decision.because)])
+    if first:
+        session.display.happened(session.state.position, "deferred", decision.because, "red")
+    left_s = session.file.pipeline.gate.deadline_s - waited_s(session, request)
+    return Ending("Deferred", decision, again_in_s, max(left_s, 0.0))
+
+
+def settle(
+    session: Session,
+    request: OpenRequest,
+    ending: Ending,
+    rows: Sequence[Record],
+    crown: str | None = None,
+) -> Ending:
+    """Close the request and make its ending durable; a new champion is crowned after that."""
+    state = session.state
+    told = became(session, request, _EVENT[ending.name], ending.decision.because)
+    state.request = None
+    state.settled_at = state.position
+    session.commit([*rows, told], crown)
+    if request.begun is not None:
+        # Only now: killed before, the next attempt goes on from it.
+        partials.drop(session.places.partial)
+    session.display.happened(
+        state.position, ending.name.lower(), ending.decision.because, _STYLE[ending.name]
+    )
+    return ending
