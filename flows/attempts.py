@@ -32,7 +32,7 @@ def made(job: Job, request_id: str | None, patience: Patience) -> State:
     """Settle the open request, or hand this run back to its worker until the gate may open.
 
     The pipeline is held to ask and to conclude, and not while the fit goes on: learning and looks
-    go on meanwhile. Raises Pause where the run is handed back, which is how Prefect lets its process
+    go on meanwhile. Raises Pause where the run is handed back, which is how Prefect lets a process
     go, and StopRequested where a signal came.
     """
     if _another_waits(job):

@@ -100,8 +100,9 @@ def retrain(
 ) -> State:
     """Settle the open request of a pipeline, when the machine may; come back later if it may not.
 
-    `request_id` says which request this run was started for; whichever is open is settled. `patience`
-    is for when no forecast says how long to wait, the others are knobs over the pipeline's file.
+    `request_id` says which request this run was started for; whichever is open is settled.
+    `patience` is for when no forecast says how long to wait; the others are knobs over those of the
+    pipeline's file.
     """
     knobs = {
         "batch": batch,
