@@ -191,6 +191,16 @@ def test_the_server_asks_who_is_there(prefect_box: PrefectServer) -> None:
     assert [False, True, True] == answers
 
 
+def test_nobody_reports_home(prefect_box: PrefectServer, tmp_path: Path) -> None:
+    """The server's analytics are off, and workers and runs are told not to be tracked."""
+    told = prefect_box.ask("GET", "/admin/settings")["server"]
+    assert told["analytics_enabled"] is False
+    assert "1" == prefect_box.environment(tmp_path)["DO_NOT_TRACK"]
+    for flow in ("learn", "watch", "retrain"):
+        known = prefect_box.deployment(f"thermodrift-{flow}/elec2")
+        assert "1" == known["job_variables"]["env"]["DO_NOT_TRACK"]
+
+
 def test_nothing_is_pickled_for_prefect(prefect_box: PrefectServer, tmp_path: Path) -> None:
     """Runs leave no result behind, neither at the server nor in the worker's folder."""
     path = make_pipeline(tmp_path, 300)
