@@ -58,7 +58,7 @@ def learn(
         shift = shifts.learned(
             job.file, job.home, job.run_id, job.stop, job.display, limit, to_look
         )
-        if shift.look_due:
+        if shift.look_due and shift.records:
             job.emit("look.due", position=shift.position)
         name = "Stopped" if job.stop() else "Learned" if shift.records else "NothingNew"
         return job.ends(name, shifts.told(shift))

@@ -101,10 +101,12 @@ def _run_id() -> str:
 
 def _put_right(job: Job) -> None:
     """Say of runs that were killed that they were, this one's forerunner among them."""
-    lost = reconcile.killed(job.places, job.run_id)
-    before = job.lease.before if job.lease is not None else None
+    assert job.lease is not None
+    lost = reconcile.killed(job.places, job.lease.lease.kind)
+    before = job.lease.before
     if before is not None and before.back_at_s is None and before.run_id != job.run_id:
         buried = reconcile.bury(job.places, before)
         lost.extend([buried] if buried is not None else [])
-    for each in lost:
+    # One that waited, and was cancelled by a person meanwhile, did not fail.
+    for each in (each for each in lost if each.lease.back_at_s is None):
         job.emit(f"{each.lease.kind}.failed", because=each.because, killed_run=each.lease.run_id)

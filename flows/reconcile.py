@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from prefect.client.schemas.objects import State, StateType
 
 from flows import leases, server
-from flows.leases import Lease
+from flows.leases import Kind, Lease
 from observability.places import PipelinePlaces
 
 GRACE_S = 120.0
@@ -28,12 +28,15 @@ class Lost:
     because: str
 
 
-def killed(places: PipelinePlaces, run_id: str) -> list[Lost]:
-    """Find runs that were killed, say so to the server, and forget their leases."""
+def killed(places: PipelinePlaces, held: Kind) -> list[Lost]:
+    """Find runs of other kinds that were killed, say so to the server, forget their leases.
+
+    The lease of the kind `held` is the caller's own, who knows what was left there.
+    """
     found = [
         lease
         for kind in leases.KINDS
-        if (lease := leases.left(places, kind)) is not None and lease.run_id != run_id
+        if kind != held and (lease := leases.left(places, kind)) is not None
     ]
     return [lost for lease in found if (lost := bury(places, lease)) is not None]
 
