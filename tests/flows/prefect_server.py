@@ -63,15 +63,15 @@ class PrefectServer:
         words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.folder / "server.log").open("ab") as log:
             self._process = tethered.start(
-                words, environment_of(**clean, **self._environment), log, grace_s=3
+                words, environment_of(**{**clean, **self._environment}), log, grace_s=3
             )
         until(self.answers, "the server")
 
     def stop(self) -> None:
         """End it, and return once it is gone."""
-        assert self._process is not None
-        tethered.cut(self._process)
-        self._process.wait(timeout=PATIENCE_S)
+        if self._process is not None:
+            tethered.cut(self._process)
+            self._process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -103,6 +103,7 @@ class PrefectServer:
                     return bytes(answer.read()) or b"null"
             except HTTPError as error:
                 # SQLite is locked now and then; Prefect's own client asks again, too.
+                error.close()
                 if error.code == 503:
                     return None
                 raise
@@ -297,6 +298,7 @@ def refused(server: PrefectServer, password: str) -> bool:
         with urlopen(request, timeout=10):
             return False
     except HTTPError as error:
+        error.close()
         return error.code == 401
 
 
