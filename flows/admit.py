@@ -39,6 +39,8 @@ class Admitted:
     """None where there is no device to speak of, or it is only a recorded one."""
     cap_w: float | None = None
     """The power limit that the device shall have meanwhile, watts; None: as it is."""
+    only_capped: bool = False
+    """The device is too warm for it without that limit."""
     against_the_gate: bool = False
     """Somebody wants it whatever the gate says: an override, or the end of the deadline."""
     rows: list[Record] = field(default_factory=list)
@@ -60,6 +62,9 @@ def ask(session: Session, request: OpenRequest) -> Admitted | Ending:
 
     Raises LeaseFolderUnusable, and BadConfiguration for an override that cannot be read.
     """
+    # While nothing is held: one that cannot be read ends the run.
+    # A replay is decided the same whenever it runs, so a person's word of today is not for it.
+    told = None if session.power.replayed else override.read(session.home.override)
     limits = _urgent(session, request)
     look = _look(session, limits)
     request.asked_gate_at = session.state.position
@@ -72,10 +77,11 @@ def ask(session: Session, request: OpenRequest) -> Admitted | Ending:
     admitted.rows[:0] = rows
     if look.survey.driver == "present":
         admitted.rows.append(session.decided(admitted.decision))
-    told = override.read(session.home.override)
-    overridden = gate.overridden(admitted.decision, told, datetime.now(UTC))
+    now = datetime.now(UTC)
+    overridden = gate.overridden(admitted.decision, told, now)
     if overridden is not admitted.decision:
-        return _by_hand(session, admitted, overridden)
+        admitted = _anyhow(session, admitted) if overridden else admitted
+        return _by_hand(session, admitted, gate.overridden(admitted.decision, told, now))
     return admitted if admitted.decision else _refused(session, admitted)
 
 
@@ -94,12 +100,24 @@ def _look(session: Session, limits: GateLimits) -> Look:
     return look
 
 
-def _placed(session: Session, request: OpenRequest, look: Look, limits: GateLimits) -> Admitted:
-    """The device for this job, and its lease: whoever is cool and not taken, the best first."""
+def _placed(
+    session: Session,
+    request: OpenRequest,
+    look: Look,
+    limits: GateLimits,
+    *,
+    anyhow: bool = False,
+) -> Admitted:
+    """The device for this job, and its lease: whoever is cool and not taken, the best first.
+
+    `anyhow`: the lease of one that is not cool, too.
+    """
     leased: dict[str, str] = {}
     while True:
         placed = _admission(session, request, look, limits, leased)
-        if not placed.decision or placed.uuid is None or session.power.replayed:
+        if not (placed.decision or anyhow) or placed.uuid is None or session.power.replayed:
+            return placed
+        if placed.uuid in leased:
             return placed
         placed.lease = session.power.lease(placed.uuid, session.name)
         if placed.lease is not None:
@@ -167,6 +185,15 @@ def _by_hand(session: Session, admitted: Admitted, overridden: Decision) -> Admi
     return _begin_anyway(session, admitted, overridden)
 
 
+def _anyhow(session: Session, admitted: Admitted) -> Admitted:
+    """The same request with a device that is not taken, however warm, where there is one."""
+    if admitted.lease is not None:
+        return admitted
+    placed = _placed(session, admitted.request, admitted.look, admitted.limits, anyhow=True)
+    placed.rows = admitted.rows
+    return placed
+
+
 def _refused(session: Session, admitted: Admitted) -> Admitted | Ending:
     """A no: put off until the deadline, and then what the knob says."""
     request, placed = admitted.request, admitted.decision
@@ -176,8 +203,11 @@ def _refused(session: Session, admitted: Admitted) -> Admitted | Ending:
         again_in_s = placed.facts.get("again_in_s")
         told = float(again_in_s) if isinstance(again_in_s, int | float) else None
         return settling.defer(session, request, placed, admitted.rows, told)
-    if _may_begin_late(session, admitted, late):
-        return _begin_anyway(session, admitted, admission.anyway(placed, late))
+    if late.facts["at_deadline"] != "skip":
+        admitted = _anyhow(session, admitted)
+        if _may_begin_late(session, admitted, late):
+            return _begin_anyway(session, admitted, admission.anyway(admitted.decision, late))
+        admitted.give_back()
     return settling.settle(session, request, Ending("Skipped", late), admitted.rows)
 
 
@@ -191,6 +221,7 @@ def _may_begin_late(session: Session, admitted: Admitted, late: Decision) -> boo
     lowest = cap.lowest(device, session.file.pipeline.cap)
     admitted.rows.append(session.decided(lowest))
     admitted.cap_w = cap.watts(lowest)
+    admitted.only_capped = True
     return lowest.yes
 
 
@@ -198,13 +229,11 @@ def _begin_anyway(session: Session, admitted: Admitted, decision: Decision) -> A
     """Begin whatever the gate says, unless the device is another job's."""
     admitted.decision, admitted.against_the_gate = decision, True
     if admitted.uuid is not None and admitted.lease is None and not session.power.replayed:
-        admitted.lease = session.power.lease(admitted.uuid, session.name)
-        if admitted.lease is None:
-            holder = session.power.holder(admitted.uuid)
-            because = f"{admitted.uuid} is leased to {holder}; {decision.because}"
-            taken = decision.model_copy(update={"yes": False, "because": because})
-            rows = [*admitted.rows, session.decided(taken)]
-            return settling.defer(session, admitted.request, taken, rows)
+        holder = session.power.holder(admitted.uuid)
+        because = f"{admitted.uuid} is leased to {holder}; {decision.because}"
+        taken = decision.model_copy(update={"yes": False, "because": because})
+        rows = [*admitted.rows, session.decided(taken)]
+        return settling.defer(session, admitted.request, taken, rows)
     return admitted
 
 

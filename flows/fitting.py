@@ -35,6 +35,7 @@ from models.batch import (
 from models.example import Label, Schema
 from models.guard import GiveBack
 from models.partials import Work
+from observability.errors import ThermodriftError
 from observability.records import RequestRecord
 from power.limits import Capping
 
@@ -145,6 +146,8 @@ def fit(
 
     Raises BrokenOff where a signal asked for the end.
     """
+    if stop():
+        raise BrokenOff(Fitted())
     meter = Meter(power, admitted.look.survey, admitted.uuid)
     vigil = _vigil(admitted, display)
     outcome = _Outcome()
@@ -152,23 +155,38 @@ def fit(
     try:
         with (
             display.doing("retraining"),
-            stop.breakable(),
             power.capped(uuid, admitted.cap_w) as outcome.capping,
             power.heard_by(_listener(meter, vigil)),
             settings.job_sees(uuid),
             meter.running(),
+            # Innermost: a signal breaks off the fit, and nothing that makes up for one.
+            stop.breakable(),
         ):
+            _refuse_uncapped(admitted, outcome.capping)
             outcome.challenge = _challenge(prepared, vigil, uuid)
     except StopRequested as stopped:
         raise BrokenOff(_fitted(outcome, meter, vigil)) from stopped
     except GiveBack as stopped:
         outcome.given_back = stopped
-    except TooLittleToLearn as error:
+    except (TooLittleToLearn, _LimitNotSet) as error:
         # Found out before anything was fitted: nothing was begun, and nothing spent.
         return Fitted(failure=str(error), capping=outcome.capping)
     except _NOTHING_CAME as error:
         outcome.failure = str(error)
     return _fitted(outcome, meter, vigil)
+
+
+class _LimitNotSet(ThermodriftError, RuntimeError):
+    """A job that may run under a lower power limit alone has not got it."""
+
+
+def _refuse_uncapped(admitted: Admitted, capping: Capping | None) -> None:
+    """A device that is too warm for the job takes it capped, or not at all."""
+    if admitted.only_capped and capping is not None and capping.cap_w is None:
+        raise _LimitNotSet(
+            "the device is too warm for a job without a lower power limit, and its limit could not "
+            f"be lowered: {capping.begun.because}"
+        )
 
 
 @dataclass

@@ -3,6 +3,9 @@
 A thread looks whenever the door has news, so that the thermostat sees its readings in a row and the
 forecast learns from each, not only from those of the moments in which somebody asks. What is known
 of the devices is kept in the home. It decides nothing: gate and forecast do.
+
+A door that fails is a driver that does not answer, and is asked again. Should the thread die all
+the same, nobody goes on by its last look: readings grow old, and whoever asks looks for himself.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from power.gate import GateLimits, GateState, GpuReading, Judged, Survey
 
 MOST_CHECKS = 10_000
 """Checks of forecasts that wait to be asked for; a run that never asks keeps the newest."""
-_PATIENCE_S = 1.0
-"""For a device that is asked about for the first time."""
+_PATIENCE_S, _LONGEST_WAIT_S = 3.0, 30.0
+"""For each good reading of a device that is asked about for the first time, and for all of them."""
+MOST_UNASKED = 1_000
+"""Readings before the first question that count for it; a run that never asks keeps the newest."""
 _GLANCE_S = 0.25
 """Between two looks where nothing is new, and so about how long closing takes."""
 _KEEP_EVERY_S = 60.0
@@ -56,11 +61,14 @@ class Follower:
         """`folder` is where what is known of the devices is kept between runs; None: nowhere."""
         self._door, self._limits, self._rules, self._folder = door, limits, rules, folder
         self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
         self._listeners: list[Callable[[Look], None]] = []
         self._known = {} if folder is None else memory.load(folder)
-        self._state: GateState | None = None
+        self._state = GateState()
+        self._unasked: list[GpuReading] | None = []
+        """What was read before somebody first asked, and said what the gate remembers."""
         self._seen: dict[str, GpuReading] = {}
         self._counts: dict[str, int] = {}
         self._trials: list[Trial] = []
@@ -83,13 +91,13 @@ class Follower:
         """
         with self._lock:
             self._limits = limits
-            self._state = before if self._state is None else self._state
-        look = self.look()
-        ends_s = look.now_s + 3 * limits.good_readings * _PATIENCE_S
-        while self._has_yet_to_say(look, limits) and time.monotonic() < ends_s:
-            self._door.wait_for_news(_PATIENCE_S)
+            self._remember(before)
             look = self.look()
-        with self._lock:
+            ends_s = look.now_s + min(limits.good_readings * _PATIENCE_S, _LONGEST_WAIT_S)
+            while self._has_yet_to_say(look, limits) and time.monotonic() < ends_s:
+                # The thread looks at what is new, and lets us know; alone we look all the same.
+                self._news.wait(_GLANCE_S)
+                look = self.look()
             trials, self._trials = self._trials, []
         return look._replace(trials=tuple(trials))
 
@@ -97,8 +105,8 @@ class Follower:
         """Look now, and let everyone know."""
         with self._lock:
             now_s = time.monotonic()
-            survey = self._door.survey(now_s)
-            judged = gate.judge(survey, self._state or GateState(), self._limits, now_s)
+            survey = self._survey(now_s)
+            judged = gate.judge(survey, self._state, self._limits, now_s)
             self._state = judged.state
             for reading in survey.readings:
                 self._learn(reading)
@@ -127,14 +135,38 @@ class Follower:
         while not self._over.is_set():
             self._door.wait_for_news(_GLANCE_S)
             # Nothing new is news too: readings grow old.
-            self.look()
+            look = self.look()
+            if look.survey.driver == "unreadable":
+                # Its door may fail before it knows that its news was shown: no reason to hurry.
+                self._over.wait(_GLANCE_S)
             if time.monotonic() - self._kept_s >= _KEEP_EVERY_S:
                 self._keep()
 
+    def _survey(self, now_s: float) -> Survey:
+        try:
+            return self._door.survey(now_s)
+        except Exception as error:  # noqa: BLE001 - whatever a door's fault is, it fails closed
+            because = f"what reads it failed: {type(error).__name__}: {error}"
+            return Survey(driver="unreadable", because=because)
+
+    def _remember(self, before: GateState) -> None:
+        """Take what the gate remembered for what was before all that was read since."""
+        if self._unasked is None:
+            return
+        seen = Survey(readings=tuple(self._unasked), driver="present", because="read meanwhile")
+        self._state = gate.judge(seen, before, self._limits, time.monotonic()).state
+        self._unasked = None
+
     def _learn(self, reading: GpuReading) -> None:
-        if self._seen.get(reading.uuid) is reading:
+        seen = self._seen.get(reading.uuid)
+        if seen is not None and seen.read_at_s == reading.read_at_s:
+            # Told again, not read again.
             return
         self._seen[reading.uuid] = reading
+        self._news.notify_all()
+        if self._unasked is not None:
+            self._unasked.append(reading)
+            del self._unasked[:-MOST_UNASKED]
         self._counts[reading.uuid] = self._counts.get(reading.uuid, 0) + 1
         before = self._known.get(reading.uuid, Known())
         learned = forecast.learn(before, reading, self._limits, self._rules)

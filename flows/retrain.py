@@ -186,7 +186,7 @@ def _put_off(session: Session, admitted: Admitted, prepared: Prepared, stopped: 
     admitted.request.begun = None
     if isinstance(stopped.partial, PartialChallenge):
         # What cannot be kept is fitted again.
-        with suppress(CannotPickle):
+        with suppress(CannotPickle, OSError):
             partials.put(session.places.partial, stopped.partial, prepared.work, session.seal)
             admitted.request.begun = Begun(prepared.position, prepared.new_rows)
     decision = Decision(question="guard", yes=False, because=stopped.because)

@@ -25,9 +25,9 @@ from observability.records import (
 def cost(
     session: Session, admitted: Admitted, fitted: Fitted, version: str | None = None
 ) -> list[Record]:
-    """What a fit took, whatever came of it; nothing where none ran."""
+    """What a fit took, whatever came of it; where none ran, what became of the power limit."""
     if fitted.cost is None:
-        return []
+        return _limit_rows(session, fitted)
     billed = fitted.cost.billed(session.history.rates)
     session.costs.append(billed)
     figures, price = billed.figures, billed.bill
@@ -69,9 +69,9 @@ def spent(
     fitted: Fitted,
     version: str | None = None,
 ) -> list[Record]:
-    """That a fit began, and what it took; nothing where none ran."""
+    """What a fit took, as `cost`, and that it began, where one ran."""
     rows = cost(session, admitted, fitted, version)
-    return [prepared.started, *rows] if rows else []
+    return rows if fitted.cost is None else [prepared.started, *rows]
 
 
 def _deferred_s(session: Session, request: OpenRequest, cost: Cost) -> float:

@@ -99,9 +99,8 @@ def settle(
     state.request = None
     state.settled_at = state.position
     session.commit([*rows, told], crown)
-    if request.begun is not None:
-        # Only now: killed before, the next attempt goes on from it.
-        partials.drop(session.places.partial)
+    # Only now: killed before, the next attempt goes on from it.
+    partials.drop(session.places.partial)
     session.display.happened(
         state.position, ending.name.lower(), ending.decision.because, _STYLE[ending.name]
     )

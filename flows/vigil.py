@@ -2,7 +2,8 @@
 
 Hears every look of the follower, lets the gate judge the device anew from open, and answers the
 fit's question between two of its rounds: go on, wait, or give the device back. It decides nothing
-but how long it waits, which is a knob.
+but how long it waits, which is a knob. Where no look comes any more, the last one grows old, and
+the gate closes on that.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from flows.follower import Look
 from models.guard import GiveBack
 from observability.decision import Decision
 from power import gate
-from power.gate import GateLimits, GateState
+from power.gate import GateLimits, GateState, Survey
 
 _GLANCE_S = 0.25
+_NOTHING_NEW = Survey(driver="present", because="no newer look")
 
 
 class Vigil:
@@ -29,12 +31,17 @@ class Vigil:
         state: GateState,
         limits: GateLimits,
         paused: Callable[[str], None] = lambda because: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`state` is the gate's when the job was admitted; `paused` is told why a pause begins."""
-        self._uuid, self._limits, self._told = uuid, limits, paused
+        """`state` is the gate's when the job was admitted; `paused` is told why a pause begins.
+
+        `clock` is the one of the looks, in seconds.
+        """
+        self._uuid, self._limits, self._told, self._clock = uuid, limits, paused, clock
         # It was let in, by the thermostat or between its margins: what closes it now is news.
         self._state = gate.opened(state, uuid)
-        self._answer = gate.answer_of(self._state.device(uuid), limits, 0.0)
+        self._unread: Decision | None = None
+        """What the gate says where the last look had no driver to read by."""
         self._news = threading.Condition()
         self.paused_s = 0.0
         self.pauses = 0
@@ -44,11 +51,7 @@ class Vigil:
         with self._news:
             judged = gate.judge(look.survey, self._state, self._limits, look.now_s)
             self._state = judged.state
-            self._answer = (
-                gate.answer_of(self._state.device(self._uuid), self._limits, look.now_s)
-                if look.survey.driver == "present"
-                else judged.decision
-            )
+            self._unread = None if look.survey.driver == "present" else judged.decision
             self._news.notify_all()
 
     def __call__(self, done: float, /) -> None:
@@ -56,28 +59,39 @@ class Vigil:
 
         `done` is the share of the fit that is done.
         """
-        if self.answer:
+        answer = self.answer
+        if answer:
             return
         self.pauses += 1
-        self._told(f"paused at {done:.0%}: {self.answer.because}")
-        began_s = time.monotonic()
-        before_s = self.paused_s
-        while not (answer := self.answer):
-            lasted_s = time.monotonic() - began_s
-            self.paused_s = before_s + lasted_s
-            if lasted_s >= self._limits.max_pause_s:
-                raise GiveBack(
-                    f"a fit that was {done:.0%} done paused for {lasted_s:.0f} s of at most "
-                    f"{self._limits.max_pause_s:g} s (max_pause_s) and gives the device back: "
-                    f"{answer.because}"
-                )
-            with self._news:
+        self._told(f"paused at {done:.0%}: {answer.because}")
+        before_s, began_s = self.paused_s, self._clock()
+        try:
+            self._wait(done, began_s)
+        finally:
+            # However it ends: a signal may break it off.
+            self.paused_s = before_s + self._clock() - began_s
+
+    def _wait(self, done: float, began_s: float) -> None:
+        with self._news:
+            while not (answer := self.answer):
+                lasted_s = self._clock() - began_s
+                left_s = self._limits.max_pause_s - lasted_s
+                if left_s <= 0:
+                    raise GiveBack(
+                        f"a fit that was {done:.0%} done paused for {lasted_s:.0f} s of at most "
+                        f"{self._limits.max_pause_s:g} s (max_pause_s) and gives the device back: "
+                        f"{answer.because}"
+                    )
                 # Signals are heard between two waits.
-                self._news.wait(min(_GLANCE_S, self._limits.max_pause_s - lasted_s))
-        self.paused_s = before_s + time.monotonic() - began_s
+                self._news.wait(min(_GLANCE_S, left_s))
 
     @property
     def answer(self) -> Decision:
         """What the gate says of the device now."""
         with self._news:
-            return self._answer
+            if self._unread is not None:
+                return self._unread
+            now_s = self._clock()
+            judged = gate.judge(_NOTHING_NEW, self._state, self._limits, now_s)
+            self._state = judged.state
+            return gate.answer_of(self._state.device(self._uuid), self._limits, now_s)

@@ -131,8 +131,11 @@ def _candidate(
     now_s: float,
 ) -> Candidate:
     alone = Judged(gate.answer_of(device, limits, now_s), gated.state)
-    says = forecast.judge(known.get(device.uuid, Known()), job, limits, rules, now_s)
+    knows = known.get(device.uuid, Known())
+    says = forecast.judge(knows, job, limits, rules, now_s)
     decision = forecast.admit(alone, says, limits)
+    if alone.decision.yes and not decision and says.facts.get("ready_in_s") is None:
+        decision = _at_rest(decision, knows, limits, rules, now_s)
     foretold = says.facts["trusted"] is True
     margin_c = says.facts["sure_margin_c"] if foretold else alone.decision.facts.get("margin_c")
     ready_in_s = says.facts.get("ready_in_s") if foretold else None
@@ -143,6 +146,22 @@ def _candidate(
         foretold=foretold,
         ready_in_s=float(ready_in_s) if isinstance(ready_in_s, int | float) else None,
     )
+
+
+def _at_rest(
+    refused: Decision, known: Known, limits: GateLimits, rules: ForecastRules, now_s: float
+) -> Decision:
+    """A job that no wait makes safe: it begins with the device at rest, where the gate is open.
+
+    It would else be put off for ever. While it runs it is watched, and pauses where it must.
+    """
+    rest = forecast.at_rest(known, limits, rules, now_s)
+    facts = {**refused.facts, "rest": rest.yes}
+    if not rest:
+        because = f"{refused.because}; it may begin with the device at rest: {rest.because}"
+        return refused.model_copy(update={"because": because, "facts": facts})
+    because = f"no wait makes it better, and the device is at rest: {refused.because}"
+    return refused.model_copy(update={"yes": True, "because": because, "facts": facts})
 
 
 def _rank(candidate: Candidate) -> tuple[bool, bool, float]:

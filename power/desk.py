@@ -1,4 +1,4 @@
-"""The commands of the power room: `gate show`, `gate watch`, `gate simulate` and `gpu probe`.
+"""The commands of the power room: `gate show`, `gate watch` and `gpu probe`, and where all join.
 
 A desk turns options into limits, asks a door, lets the gate judge, and prints. It decides nothing.
 Slow libraries are imported inside the commands.
@@ -6,106 +6,40 @@ Slow libraries are imported inside the commands.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
-import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from observability import console, durable
+from observability import console
 from observability.console import JsonOption
 from observability.decision import Decision
-from observability.errors import BadConfiguration
 from observability.places import Places
-from observability.records import DecisionRecord
-from power import gate
+from power import gate, override_desk, simulate_desk
 from power.device import PRIVILEGE
-from power.gate import GateLimits, GateState, GpuReading, Override, Survey
-from power.plant import Preset
+from power.gate import GateLimits, GateState, GpuReading, Survey
+from power.gate_options import takes_limits
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from power.device import Device, Door
-    from power.plant import PlantKind
-    from power.policies import Outcome
-    from power.replay import Trace
 
 gate_app = typer.Typer(
     help="May heavy work start on this machine now, and why?", no_args_is_help=True
 )
 gpu_app = typer.Typer(no_args_is_help=True)
 
-_DEFAULTS = GateLimits()
 _CLOSED_EXIT_CODE = 75
-
-PauseOption = Annotated[
-    float, typer.Option("--pause-margin-c", help="At or below this margin it closes at once.")
-]
-ResumeOption = Annotated[
-    float, typer.Option("--resume-margin-c", help="At or above this margin it may open again.")
-]
-GoodOption = Annotated[
-    int, typer.Option("--good-readings", help="Readings in a row that open a closed device.")
-]
-DwellOption = Annotated[
-    float, typer.Option("--dwell-s", help="A device that closed stays closed for this long.")
-]
-AgeOption = Annotated[
-    float, typer.Option("--max-age-s", help="A reading older than this counts for nothing.")
-]
-MaximumOption = Annotated[
-    float | None,
-    typer.Option("--max-temperature-c", help="Count a margin from here where none is told."),
-]
-_OPTIONS = (
-    *("source", "trace", "uuid", "pause_margin_c", "resume_margin_c", "good_readings", "dwell_s"),
-    *("max_age_s", "max_temperature_c", "no_driver", "unreadable"),
-)
-"""The knobs of [gate] that a look at this machine has as options, too."""
-
-
-def takes_limits(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the knobs of `_OPTIONS` as options, in place of its parameter `limits`."""
-
-    def with_limits(**given: Any) -> None:
-        knobs = {name: given.pop(name) for name in _OPTIONS}
-        command(limits=_limits(**knobs), **given)
-
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        each.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, each in inspect.signature(command).parameters.items()
-        if name != "limits"
-    ]
-    signature = inspect.Signature([*own, *map(_option, _OPTIONS)])
-    with_limits.__doc__, with_limits.__name__ = command.__doc__, command.__name__
-    with_limits.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
-    with_limits.__annotations__ = {
-        name: each.annotation for name, each in signature.parameters.items()
-    }
-    return with_limits
-
-
-def _option(name: str) -> inspect.Parameter:
-    knob = GateLimits.model_fields[name]
-    words = typer.Option(f"--{name.replace('_', '-')}", help=knob.description)
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=knob.default,
-        annotation=Annotated[knob.annotation, words],
-    )
 
 
 @gate_app.command()
@@ -118,19 +52,26 @@ def show(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say whether the gate is open now, and why. Exit code 0: open, 75: closed."""
+    """Say whether the gate is open now, and why, and how good its forecasts were.
+
+    Exit code 0: open, 75: closed.
+    """
+    proven: list[Proven] = []
     if limits.reads_from == "trace" and limits.trace is not None:
         decision = _judge_trace(Path(limits.trace), at_s, limits)
     else:
         from power import override
 
         decision = _judge_machine(limits, console.surroundings(context).visible_devices)
-        word = override.read(_override_file(context))
+        word = override.read(override_desk.file_of(context))
         decision = gate.overridden(decision, word, datetime.now(UTC))
+        proven = _proven(Places(console.surroundings(context).home))
     if json:
-        console.print_json(decision.model_dump())
+        told = [each._asdict() for each in proven]
+        console.print_json({**decision.model_dump(), "forecasts": told})
     else:
         _print_decision(decision)
+        _print_proven(proven)
     if not decision:
         raise typer.Exit(_CLOSED_EXIT_CODE)
 
@@ -163,221 +104,8 @@ def watch(
             console.stderr().print("stopped watching")
 
 
-override_app = typer.Typer(
-    no_args_is_help=True, help="A person's word in place of the gate's, for a time."
-)
-gate_app.add_typer(override_app, name="override")
-
-
-@override_app.command("set")
-def override_set(
-    context: typer.Context,
-    answer: Annotated[Literal["open", "closed"], typer.Argument(help="What it shall answer.")],
-    because: Annotated[str, typer.Option(help="Why: it is told wherever it decides.")],
-    for_s: Annotated[
-        float, typer.Option("--for-s", min=1.0, help="Seconds after which it expires.")
-    ] = 3600.0,
-    json: JsonOption = False,
-) -> None:
-    """Keep the gate of this home open or closed for a time, whatever the devices say."""
-    from power import override
-
-    now = datetime.now(UTC)
-    try:
-        word = Override(
-            open=answer == "open",
-            set_at=now,
-            until=now + timedelta(seconds=for_s),
-            because=because,
-        )
-    except (ValidationError, OverflowError) as error:
-        raise BadConfiguration(
-            f"an override lasts {gate.LONGEST_OVERRIDE.days} days at most, and has a reason of 1 "
-            f"to 500 characters; came: --for-s {for_s:g} --because {because!r}"
-        ) from error
-    override.write(_override_file(context), word)
-    told = f"the gate is {answer} until {word.until.isoformat(timespec='seconds')}: {because}"
-    _log_override(context, Decision(question="override", yes=word.open, because=told))
-    _tell_override(word, now, json)
-
-
-@override_app.command("clear")
-def override_clear(context: typer.Context, json: JsonOption = False) -> None:
-    """Take the override back: the gate answers by itself again."""
-    from power import override
-
-    if override.clear(_override_file(context)):
-        told = "the override was taken back: the gate answers by itself"
-        _log_override(context, Decision(question="override", yes=False, because=told))
-    _tell_override(None, datetime.now(UTC), json)
-
-
-@override_app.command("show")
-def override_show(context: typer.Context, json: JsonOption = False) -> None:
-    """Say whether a person's word stands in place of the gate's, and until when."""
-    from power import override
-
-    _tell_override(override.read(_override_file(context)), datetime.now(UTC), json)
-
-
-def _override_file(context: typer.Context) -> Path:
-    return Places(console.surroundings(context).home).override
-
-
-def _log_override(context: typer.Context, decision: Decision) -> None:
-    """The history keeps who was overruled, by whose word: no pipeline's alone."""
-    from observability.history import History
-
-    now = datetime.now(UTC)
-    run_id = secrets.token_hex(6)
-    row = DecisionRecord.of(decision, decided_at=now, pipeline="", run_id=run_id, position=0)
-    History(console.surroundings(context).home).commit([row], f"override.{run_id}")
-
-
-def _tell_override(word: Override | None, now: datetime, json: bool) -> None:
-    stands = word is not None and word.set_at <= now < word.until
-    if json:
-        console.print_json({"stands": stands, "override": word and word.model_dump()})
-    elif word is None or not stands:
-        console.stdout().print("no override: the gate answers by itself")
-    else:
-        answer = "open" if word.open else "closed"
-        until = word.until.isoformat(timespec="seconds")
-        text = f"override: the gate is {answer} until {until} ({word.because})"
-        console.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@gate_app.command()
-def simulate(
-    trace: Annotated[
-        Path | None, typer.Option("--trace", help="Replay this recorded GPU trace (CSV).")
-    ] = None,
-    plant: Annotated[
-        Preset | None,
-        typer.Option("--plant", help="Run jobs on a simulated device, cooled like this."),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Draws the simulated device and its jobs.")
-    ] = 0,
-    jobs: Annotated[
-        int,
-        typer.Option("--jobs", min=1, max=1000, help="How many jobs the simulated device gets."),
-    ] = 12,
-    picture: Annotated[
-        Path | None,
-        typer.Option("--picture", help="Draw the simulated temperatures into this file (SVG)."),
-    ] = None,
-    pause_margin_c: PauseOption = _DEFAULTS.pause_margin_c,
-    resume_margin_c: ResumeOption = _DEFAULTS.resume_margin_c,
-    good_readings: GoodOption = _DEFAULTS.good_readings,
-    dwell_s: DwellOption = _DEFAULTS.dwell_s,
-    max_age_s: AgeOption = _DEFAULTS.max_age_s,
-    max_temperature_c: MaximumOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Try the gate: on a recorded trace, reading by reading, or with jobs on a simulated device."""
-    if (trace is None) == (plant is None):
-        raise typer.BadParameter("name one of --trace FILE and --plant KIND")
-    limits = _limits(
-        trace=None if trace is None else str(trace),
-        pause_margin_c=pause_margin_c,
-        resume_margin_c=resume_margin_c,
-        good_readings=good_readings,
-        dwell_s=dwell_s,
-        max_age_s=max_age_s,
-        max_temperature_c=max_temperature_c,
-    )
-    if plant is not None:
-        _simulate_plant(plant, seed, jobs, limits, picture, json)
-    elif trace is not None:
-        if picture is not None:
-            raise typer.BadParameter("--picture draws what --plant simulates")
-        _simulate_trace(trace, limits, json)
-
-
-def _simulate_trace(trace: Path, limits: GateLimits, json: bool) -> None:
-    from power.replay import Trace
-
-    verdicts = list(verdicts_over(Trace.load(trace), limits))
-    if json:
-        console.print_json([verdict._asdict() for verdict in verdicts])
-    else:
-        _print_transitions(verdicts)
-
-
-def _simulate_plant(
-    preset: Preset, seed: int, jobs: int, limits: GateLimits, picture: Path | None, json: bool
-) -> None:
-    import numpy as np
-    from rich.progress import Progress
-
-    from power import policies
-    from power.plant import PRESETS, varied
-
-    generator = np.random.default_rng(seed)
-    kind = varied(PRESETS[preset], generator)
-    mix = policies.draw_jobs(kind, jobs, generator)
-    errors = console.stderr()
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        bar = progress.add_task("simulating", total=jobs * policies.POLICIES)
-        outcomes = policies.compare(
-            kind,
-            mix,
-            # Every policy meets the same noise.
-            lambda: np.random.default_rng([seed, 1]),
-            policies.SimulationRules(gate=limits),
-            on_done=lambda: progress.advance(bar),
-        )
-    if picture is not None:
-        durable.write(picture, _drawn(kind, seed, outcomes, limits).encode())
-    if json:
-        console.print_json(
-            {
-                "plant": preset,
-                "seed": seed,
-                "device": kind.model_dump(),
-                "jobs": [each._asdict() for each in mix],
-                "policies": [each.summary() for each in outcomes],
-            }
-        )
-    else:
-        _print_outcomes(outcomes)
-        if picture is not None:
-            console.stdout().print(f"picture: {picture}", markup=False, soft_wrap=True)
-
-
-def _drawn(kind: PlantKind, seed: int, outcomes: tuple[Outcome, ...], limits: GateLimits) -> str:
-    from power.picture import Limit, Panel, svg
-
-    lines = (
-        Limit("slowdown", kind.slowdown_c, "#c62828"),
-        Limit("pause margin", kind.slowdown_c - limits.pause_margin_c, "#ef6c00"),
-        Limit("resume margin", kind.slowdown_c - limits.resume_margin_c, "#2e7d32"),
-    )
-    panels = [
-        Panel(f"{each.policy}: throttled {each.throttled_s:.0f} s", each.course)
-        for each in outcomes
-    ]
-    return svg(f"Temperature of the die, plant {kind.name}, seed {seed}", panels, lines)
-
-
-def _print_outcomes(outcomes: tuple[Outcome, ...]) -> None:
-    heads = ["policy", "throttled s", "makespan s", "mean delay s", "max delay s", "kWh", "peak °C"]
-    rows = []
-    for each in outcomes:
-        told = each.summary()
-        rows.append(
-            (
-                told["policy"],
-                *(f"{told[name]:.0f}" for name in _IN_SECONDS),
-                f"{each.energy_j / 3.6e6:.2f}",
-                f"{each.peak_c:.1f}",
-            )
-        )
-    console.print_table(heads, rows)
-
-
-_IN_SECONDS = ("throttled_s", "makespan_s", "mean_delay_s", "max_delay_s")
+gate_app.command()(simulate_desk.simulate)
+gate_app.add_typer(override_desk.override_app, name="override")
 
 
 @gpu_app.callback()
@@ -419,36 +147,6 @@ class Line(BaseModel):
     open: bool | None = Field(default=None, description="What it says of this device.")
     age_s: float | None = None
     reading: GpuReading | None = None
-
-
-class Verdict(NamedTuple):
-    """What the gate said of one device at one reading."""
-
-    elapsed_s: float
-    uuid: str
-    open: bool
-    because: str
-
-
-def verdicts_over(trace: Trace, limits: GateLimits) -> Iterator[Verdict]:
-    """Judge each reading of a trace at its own time, each device by itself."""
-    states: dict[str, GateState] = {}
-    for reading in trace.readings:
-        survey = Survey(readings=(reading,), driver="present", because=trace.path.name)
-        before = states.get(reading.uuid, GateState())
-        decision, states[reading.uuid] = gate.judge(survey, before, limits, reading.read_at_s)
-        yield Verdict(reading.read_at_s, reading.uuid, decision.yes, decision.because)
-
-
-def _limits(**options: object) -> GateLimits:
-    try:
-        return GateLimits.model_validate(options)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'options'}: {each['msg']}"
-            for each in error.errors()
-        )
-        raise BadConfiguration(f"the gate's limits do not fit: {problems}") from error
 
 
 def _judge_trace(path: Path, at_s: float | None, limits: GateLimits) -> Decision:
@@ -621,6 +319,38 @@ def _print_decision(decision: Decision) -> None:
     out.print(decision.because, markup=False, highlight=False, soft_wrap=True)
 
 
+class Proven(NamedTuple):
+    """How good the forecasts of a device were, as far as this home has checked them."""
+
+    uuid: str
+    horizon_s: float
+    checks: int
+    rmse_c: float | None
+
+
+def _proven(places: Places) -> list[Proven]:
+    from power import memory
+
+    return [
+        Proven(uuid, each.horizon_s, each.checks, each.rmse_c)
+        for uuid, known in memory.load(places.devices).items()
+        for each in known.errors
+    ]
+
+
+def _print_proven(proven: Sequence[Proven]) -> None:
+    """One line per device whose forecasts were held against what came."""
+    for uuid, found in itertools.groupby(proven, key=lambda each: each.uuid):
+        told = [
+            f"{each.rmse_c:.1f} °C over {each.horizon_s:g} s ({each.checks} checks)"
+            for each in found
+            if each.rmse_c is not None
+        ]
+        if told:
+            text = f"forecasts of {uuid} were off by {', '.join(told)}"
+            console.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _picture(look: Look) -> RenderableType:
     """The live view: one line per device, and the answer under it."""
     from rich.console import Group
@@ -642,36 +372,6 @@ def _picture(look: Look) -> RenderableType:
     yes = look.decision.yes
     answer = Text("open: " if yes else "closed: ", "bold green" if yes else "bold red")
     return Group(table, answer + Text(look.decision.because))
-
-
-def _print_transitions(verdicts: list[Verdict]) -> None:
-    """Only the readings at which a device opened or closed, and how it went over all."""
-    last: dict[str, bool] = {}
-    rows = []
-    for verdict in verdicts:
-        if last.get(verdict.uuid) is not verdict.open:
-            word = "open" if verdict.open else "closed"
-            rows.append((f"{verdict.elapsed_s:g}", word, verdict.because))
-        last[verdict.uuid] = verdict.open
-    console.print_table(["at s", "gate", "because"], rows)
-    console.stdout().print(
-        f"readings {len(verdicts)}, devices {len(last)}, transitions {len(rows) - len(last)}, "
-        f"open {_share_open(verdicts):.1%} of the time"
-    )
-
-
-def _share_open(verdicts: list[Verdict]) -> float:
-    """Share of the time from each device's first to its last reading that it was open."""
-    open_s = all_s = 0.0
-    last: dict[str, Verdict] = {}
-    for verdict in verdicts:
-        before = last.get(verdict.uuid)
-        if before is not None:
-            lasted_s = max(verdict.elapsed_s - before.elapsed_s, 0.0)
-            all_s += lasted_s
-            open_s += lasted_s if before.open else 0.0
-        last[verdict.uuid] = verdict
-    return open_s / all_s if all_s else 0.0
 
 
 def _print_probe(what: str, survey: Survey, devices: tuple[Device, ...]) -> None:

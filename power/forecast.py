@@ -431,6 +431,7 @@ def _only_warm(gated: Judged, uuid: str, limits: GateLimits) -> bool:
         and margin_c is not None
         and margin_c > limits.pause_margin_c
         and not gate.closing_reasons(reading.throttle_reasons)
+        and not gate.dwells(device, limits, reading.read_at_s + age_s)
     )
 
 

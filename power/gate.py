@@ -386,7 +386,7 @@ def overridden(decision: Decision, override: Override | None, now: datetime) -> 
 def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
     """Decide whether a deferred request has come to its end; yes says what becomes of it.
 
-    `waited_s` is seconds since the request was deferred. A wait that is not a number is no proof
+    `waited_s` is seconds since the request was asked for. A wait that is not a number is no proof
     that the time is over: the request keeps waiting.
     """
     over = waited_s >= limits.deadline_s
@@ -423,6 +423,11 @@ def opened(state: GateState, uuid: str) -> GateState:
     device = state.device(uuid).model_copy(update={"open": True, "why": "a job was let in"})
     others = tuple(each for each in state.devices if each.uuid != uuid)
     return GateState(devices=(*others, device))
+
+
+def dwells(device: DeviceState, limits: GateLimits, now_s: float) -> bool:
+    """Whether a device closed so lately that it must stay closed (`dwell_s`)."""
+    return not device.open and _dwell_left_s(device, limits, now_s) > 0
 
 
 def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision:

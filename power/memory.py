@@ -40,10 +40,19 @@ def save(folder: Path, known: Mapping[str, Known]) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for uuid, each in known.items():
         path = device_file(folder, uuid, _ENDING)
-        before = _read(path)
-        if before is None or before.known.model.readings <= each.model.readings:
+        if not _knows_more(_read(path), each):
             content = Remembered(uuid=uuid, known=each).model_dump_json()
             durable.write(path, content.encode())
+
+
+def _knows_more(kept: Remembered | None, known: Known) -> bool:
+    """Whether what is kept is of the same sensor, and learned from more readings of it."""
+    if kept is None:
+        return False
+    theirs, ours = kept.known.model, known.model
+    # A margin that is counted from something else has a model that begins anew: the older one is
+    # of no more use, however much it learned.
+    return theirs.rung == ours.rung and theirs.readings > ours.readings
 
 
 def _read(path: Path) -> Remembered | None:

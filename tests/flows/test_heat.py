@@ -6,10 +6,12 @@ device must change amid a fit.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,8 +20,10 @@ from typing import Any, Self
 
 import pytest
 
-from flows import cycle, learn, power_source, retrain, watch
+from flows import cycle, learn, power_source, retrain, settling, watch
 from flows.progress import Display
+from models import partials
+from observability.errors import BadConfiguration
 from observability.history import History
 from observability.places import Places
 from power import gate, memory, override
@@ -29,7 +33,15 @@ from power.leases import Leases
 from power.nvml import NvmlDoor, NvmlSetter
 from power.twin import StandIn, keep_limits, kept_limits
 from tests.flows.makers import make_pipeline
-from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_gpu, make_reading, make_twin
+from tests.power.makers import (
+    BETWEEN_C,
+    COOL_C,
+    HOT_C,
+    make_device,
+    make_gpu,
+    make_reading,
+    make_twin,
+)
 
 SLOW = """
 from sklearn.dummy import DummyClassifier
@@ -333,6 +345,22 @@ def test_at_its_deadline_a_request_is_skipped_run_or_run_under_a_limit(
     assert not list(Places(tmp_path / "home").devices.glob("*.limit.json"))
 
 
+def test_a_device_that_is_too_warm_and_cannot_be_capped_takes_no_job(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """The driver says yes and changes nothing: the request is refused, and nothing is fitted."""
+    faults: dict[str, Any] = {"nvmlDeviceSetPowerManagementLimit": "absurd"}
+    hot = make_gpu(tlimit_c=int(HOT_C), faults=faults)
+    twin = make_twin(hot)
+    limits = str(tmp_path / "limits.json")
+    machine(twin.model_copy(update={"limits_kept_in": limits, "may_set_limit": True}))
+    told = run(tmp_path, 200, gate={"deadline_s": 0, "at_deadline": "capped"})
+    assert 0 == told["run"]["fits"]
+    (request,) = ask(tmp_path, "SELECT state, because FROM requests")
+    assert "refused" == request["state"]
+    assert "its limit could not be lowered" in request["because"]
+
+
 def test_caps_are_measured_one_a_run_and_what_each_took_is_known(
     tmp_path: Path, machine: Callable[[StandIn], None]
 ) -> None:
@@ -389,6 +417,19 @@ def test_a_persons_override_decides_and_is_in_the_history(
     assert {opens} == {row["yes"] for row in rows}
 
 
+def test_a_damaged_override_ends_the_run_and_leaves_no_device_taken(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """It is read before anything is taken: the error holds its frames, and whatever they hold."""
+    path = Places(tmp_path / "home").override
+    path.parent.mkdir()
+    path.write_text("{")
+    machine(make_twin())
+    with pytest.raises(BadConfiguration, match="gate override clear"):
+        run(tmp_path, 200)
+    assert not list(Places(tmp_path / "home").devices.glob("*.holder"))
+
+
 def test_an_urgent_request_is_let_in_at_a_lower_margin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,3 +454,172 @@ def test_a_job_sees_the_device_that_it_was_given(
     run(tmp_path, 200, batch=slow(tmp_path, HEATS))
     assert {"GPU-b"} == set(shown)
     assert "GPU-a,GPU-b" == os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+class Settable(Scripted):
+    """A scripted door to devices whose limit may be set."""
+
+    def devices(self) -> tuple[Device, ...]:
+        """As the stand-in library's are."""
+        return tuple(make_device(uuid=uuid) for uuid in self.margins_c)
+
+
+def settable(monkeypatch: pytest.MonkeyPatch, limits: Path, **margins_c: float) -> Settable:
+    """A machine with a scripted door, and the limits of the stand-in library kept in `limits`."""
+    door = Settable(**margins_c)
+    twin = make_twin().model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True})
+    monkeypatch.setattr(power_source, "NvmlDoor", door)
+    monkeypatch.setattr(power_source, "NvmlSetter", partial(NvmlSetter, twin=twin))
+    return door
+
+
+CAPPED: Mapping[str, Any] = {"enabled": True, "shares": [0.9], "max_slowdown": 10.0}
+
+
+def test_a_signal_amid_a_pause_gives_everything_back_and_leaves_the_request_owed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paused, leased and under a cap: device and limit are as before, the cost is told."""
+    limits = tmp_path / "limits.json"
+    door = settable(monkeypatch, limits, a=COOL_C)
+    # The first fit of a pipeline is measured without a cap.
+    knobs = {"cap": CAPPED, "gate": {"dwell_s": 0}, "worth": {"max_age_records": 1}}
+    run(tmp_path, 200, batch=slow(tmp_path, HEATS), **knobs)
+    happened = Display.happened
+
+    def hear(display: Any, position: int, what: str, because: str, style: str) -> None:
+        happened(display, position, what, because, style)
+        if what == "paused":
+            assert 630_000 == kept_limits(limits)["GPU-a"]
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Display, "happened", hear)
+    monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))
+    told = run(tmp_path, 400, batch=slow(tmp_path, HEATS), **knobs)
+    assert "stopped" == told["outcome"]
+    assert told["owed"] is not None
+    assert 700_000 == kept_limits(limits)["GPU-a"]
+    assert not list(Places(tmp_path / "home").devices.glob("*.limit.json"))
+    lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
+    assert lease is not None
+    lease.release()
+    costs = ask(tmp_path, "FROM costs ORDER BY began_at")
+    assert [None, 630.0] == [row["cap_w"] for row in costs]
+    door.set("a", COOL_C)
+    again = run(tmp_path, 400, batch=slow(tmp_path, HEATS), **knobs)
+    assert "limit" == again["outcome"]
+    states = ask(tmp_path, "SELECT state FROM requests ORDER BY asked_at")
+    assert {"promoted", "kept"} >= {row["state"] for row in states[:2]}
+
+
+def test_a_signal_while_the_limit_is_put_back_does_not_leave_it_lowered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may break off the fit, and nothing that makes up for one."""
+    limits = tmp_path / "limits.json"
+    settable(monkeypatch, limits, a=COOL_C)
+    change = NvmlSetter.change
+    knobs = {"cap": CAPPED, "worth": {"max_age_records": 1}}
+    run(tmp_path, 200, batch=slow(tmp_path), **knobs)
+
+    def interrupted(setter: NvmlSetter, uuid: str, from_w: float, to_w: float) -> Any:
+        if to_w > from_w:
+            signal.raise_signal(signal.SIGTERM)
+        return change(setter, uuid, from_w, to_w)
+
+    monkeypatch.setattr(NvmlSetter, "change", interrupted)
+    told = run(tmp_path, 400, batch=slow(tmp_path), **knobs)
+    assert "stopped" == told["outcome"]
+    assert 700_000 == kept_limits(limits)["GPU-a"]
+    (row,) = ask(tmp_path, "FROM costs WHERE cap_w IS NOT NULL")
+    assert row["seconds"] > 0
+
+
+@pytest.fixture
+def given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
+    """Run to position 200, where the fit gives its device back because that grew hot."""
+    door = Scripted(a=COOL_C)
+    monkeypatch.setattr(power_source, "NvmlDoor", door)
+
+    def first() -> dict[str, Any]:
+        monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))
+        try:
+            return run(tmp_path, 200, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
+        finally:
+            door.set("a", COOL_C)
+
+    return first
+
+
+IMPATIENT: Mapping[str, Any] = {"dwell_s": 0, "max_pause_s": 0}
+
+
+def test_a_disk_that_takes_no_partial_costs_the_fit_anew_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_back: Callable[[], dict[str, Any]]
+) -> None:
+    """What is half fitted may be the one thing that is too large: the request is put off."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(partials, "put", full)
+    first = given_back()
+    assert (1, 0) == (first["deferrals"], first["retrains"])
+    again = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
+    assert 1 == again["retrains"]
+    fits = ask(tmp_path, "SELECT version FROM costs ORDER BY began_at")
+    assert [None, "v000000200"] == [row["version"] for row in fits]
+    assert not Places(tmp_path / "home").pipeline("small").partial.exists()
+
+
+def test_a_partial_whose_run_failed_before_it_was_told_is_used_and_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_back: Callable[[], dict[str, Any]]
+) -> None:
+    """It is on disk before the checkpoint: what comes next goes on from it, and leaves nothing."""
+    with monkeypatch.context() as patched:
+        patched.setattr(settling, "defer", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            given_back()
+    kept = Places(tmp_path / "home").pipeline("small").partial
+    assert kept.exists()
+    told = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
+    assert 1 == told["retrains"]
+    assert not kept.exists()
+
+
+def test_an_override_that_is_damaged_amid_a_run_ends_it_and_costs_nothing(
+    tmp_path: Path, machine: Callable[[StandIn], None]
+) -> None:
+    """Nobody can tell which way it pointed: the run says so, holds no device, and goes on later."""
+    machine(make_twin())
+    path = Places(tmp_path / "home").override
+    run(tmp_path, 100)
+    path.write_text("{")
+    with pytest.raises(BadConfiguration, match="override clear"):
+        run(tmp_path, 200)
+    assert not list(Places(tmp_path / "home").devices.glob("*.holder"))
+    override.clear(path)
+    told = run(tmp_path, 100)
+    assert 1 == told["retrains"]
+
+
+@pytest.mark.parametrize("why", ["run", "capped", "override"])
+def test_whoever_begins_however_warm_it_is_takes_a_device_that_is_free(
+    tmp_path: Path, machine: Callable[[StandIn], None], why: str
+) -> None:
+    """At the deadline, or by a person's word, the best device may be another job's."""
+    limits, home = tmp_path / "limits.json", Places(tmp_path / "home")
+    twin = make_twin(make_gpu("GPU-a", tlimit_c=3), make_gpu("GPU-b", tlimit_c=4))
+    machine(twin.model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True}))
+    knobs: dict[str, Any] = {"deadline_s": 0, "at_deadline": why}
+    if why == "override":
+        now, knobs = datetime.now(UTC), {}
+        until = now + timedelta(hours=1)
+        override.write(home.override, Override(open=True, set_at=now, until=until, because="test"))
+    with Leases(home.devices).held("GPU-b", "prices") as held:
+        assert held is not None
+        told = run(tmp_path, 200, gate=knobs)
+    assert (0, 1) == (told["deferrals"], told["retrains"])
+    (cost,) = ask(tmp_path, "FROM costs")
+    assert "GPU-a" == cost["uuid"]
+    assert (350.0 if why == "capped" else None) == cost["cap_w"]

@@ -89,6 +89,9 @@ def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict
         "scores": rows("SELECT position_from, member, metric, value FROM scores ORDER BY ALL"),
         "requests": rows("SELECT position_asked, state, deferrals FROM requests ORDER BY ALL"),
         "costs": rows("SELECT position, work, version FROM costs ORDER BY ALL"),
+        "forecasts": rows(
+            "SELECT position, horizon_s, foretold_c, came_c FROM forecasts ORDER BY ALL"
+        ),
         "readings": rows("SELECT uuid, elapsed_s, margin_c FROM gpu_readings ORDER BY ALL"),
     }
 
@@ -112,6 +115,8 @@ def undisturbed(example: Path) -> dict[str, Any]:
     states = {row["state"] for row in found["requests"]}
     assert "promoted" in states
     assert any(row["deferrals"] for row in found["requests"])
+    assert "admission" in {row["question"] for row in found["decisions"]}
+    assert found["forecasts"]
     return found
 
 

@@ -191,8 +191,8 @@ def test_the_cookbook_has_at_least_fifteen_questions() -> None:
     assert len(asked) == COOKBOOK.count("```sql") >= 15
 
 
-SIMULATED = {"admission", "forecast", "forecast_trust", "rest"}
-"""Asked by `gate simulate --plant` alone, of no real device: no history keeps that."""
+INSIDE = {"forecast", "forecast_trust", "rest"}
+"""Answers that are a part of another one: an admission's, or a simulated device's."""
 
 
 def test_every_kind_of_decision_is_documented() -> None:
@@ -204,4 +204,4 @@ def test_every_kind_of_decision_is_documented() -> None:
         for question in re.findall(r'(?:question=|QUESTION = )"(\w+)"', path.read_text("utf-8"))
     }
     table = PAGE.partition("| question | asks |\n")[2].partition("\n\n")[0]
-    assert asked - SIMULATED == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    assert asked - INSIDE == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observability.decision import Decision
-from power import admission, gate
+from power import admission, forecast, gate
 from power.forecast import ForecastRules, Job, Known
-from power.gate import GateLimits, GateState, Judged
+from power.gate import DeviceState, GateLimits, GateState, Judged
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading, make_survey
-from tests.power.test_forecast import KNOWN, LIFE, NOW_S, SHORT, followed
+from tests.power.test_forecast import KNOWN, LIFE, NOW_S, SHORT, followed, make_life
 
 LIMITS, RULES = GateLimits(), ForecastRules()
 HEAVY = Job(power_w=690, seconds=4_000)
@@ -115,6 +115,41 @@ def test_a_forecast_that_says_no_says_when_it_would_say_yes() -> None:
     assert isinstance(again_in_s, float)
     assert 10 < again_in_s < 60
     assert f"it is enough in about {again_in_s:.0f} s" in no.because
+
+
+def test_a_job_that_no_wait_makes_safe_begins_at_rest() -> None:
+    """It would else be put off for ever: at rest it begins, and is watched; warm it still waits."""
+    idle = make_life(load=0.0)
+    reading, rules = idle.readings[-1], ForecastRules(min_checks=1, max_standard_error_c=100)
+    known = {reading.uuid: KNOWN.model_copy(update={"model": followed(*idle.readings).model})}
+    gated = gate.judge(make_survey(reading), GateState(), LIMITS, reading.read_at_s)
+    at_rest = admission.judge(gated, known, HEAVY, LIMITS, rules, reading.read_at_s, {})
+    assert (True, True) == (at_rest.yes, at_rest.facts["rest"])
+    assert "no wait makes it better, and the device is at rest" in at_rest.because
+    warm = LIFE.readings[455]
+    known = {warm.uuid: followed(*LIFE.readings[:456])}
+    cool_enough = GateLimits(resume_margin_c=12.0)
+    gated = gate.judge(make_survey(warm), GateState(), cool_enough, warm.read_at_s)
+    waits = admission.judge(gated, known, HEAVY, cool_enough, RULES, warm.read_at_s, {})
+    assert (False, False) == (waits.yes, waits.facts["rest"])
+    assert "it may begin with the device at rest" in waits.because
+
+
+def test_a_trusted_yes_does_not_end_a_dwell() -> None:
+    """Between the margins a forecast opens, but not a device that closed a moment ago."""
+    reading = LIFE.readings[-1].model_copy(update={"margin_c": BETWEEN_C})
+    says = foretold(SHORT)
+    for closed_s, yes in ((5.0, False), (50.0, True)):
+        device = DeviceState(
+            uuid=reading.uuid,
+            latest=reading,
+            trusted=reading,
+            closed_at_s=NOW_S - closed_s,
+            why="its margin is between",
+        )
+        gated = Judged(gate.answer_of(device, LIMITS, NOW_S), GateState(devices=(device,)))
+        trusted = says.model_copy(update={"yes": True, "facts": {"trusted": True}})
+        assert yes is forecast.admit(gated, trusted, LIMITS).yes
 
 
 def test_a_job_is_never_planned_into_the_margin_in_which_it_would_be_paused() -> None:

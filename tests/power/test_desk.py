@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 
 from observability.console import Surroundings
 from observability.errors import BadConfiguration
-from power import desk
+from observability.places import Places
+from power import desk, memory, simulate_desk
 from power.gate import GateLimits, Survey
 from power.nvml import NvmlDoor
 from power.replay import Trace, TraceUnreadable
@@ -29,6 +30,7 @@ from tests.power.makers import (
     make_twin,
     write_trace,
 )
+from tests.power.test_forecast import KNOWN
 
 
 def run(app: Any, *arguments: object) -> Result:
@@ -138,6 +140,25 @@ def test_show_reads_this_machine(machine: Callable[[StandIn], None]) -> None:
     assert 75 == run(desk.gate_app, "show", "--no-driver", "wait").exit_code
 
 
+def test_show_tells_how_good_the_forecasts_of_a_device_were(
+    machine: Callable[[StandIn], None], tmp_path: Path
+) -> None:
+    """What this home has checked so far, per device and horizon; nothing where nothing was."""
+    machine(make_twin())
+    surroundings = Surroundings(home=tmp_path)
+    before = CliRunner().invoke(desk.gate_app, ["show"], obj=surroundings)
+    assert "forecasts of" not in before.stdout
+    memory.save(Places(tmp_path).devices, {"GPU-a": KNOWN})
+    after = CliRunner().invoke(desk.gate_app, ["show"], obj=surroundings)
+    first, second = KNOWN.errors
+    told = f"forecasts of GPU-a were off by {first.rmse_c:.1f} °C over 60 s ({first.checks} checks)"
+    assert told in after.stdout
+    answer = json.loads(
+        CliRunner().invoke(desk.gate_app, ["show", "--json"], obj=surroundings).stdout
+    )
+    assert [first.rmse_c, second.rmse_c] == [each["rmse_c"] for each in answer["forecasts"]]
+
+
 def test_limits_that_contradict_each_other_are_a_bad_configuration(trace: Path) -> None:
     """The message names both knobs; the front desk makes it exit code 78."""
     with pytest.raises(BadConfiguration, match=r"resume_margin_c .* must be at or above"):
@@ -219,7 +240,7 @@ def test_simulate_refuses_what_is_no_trace(tmp_path: Path) -> None:
 
 def test_verdicts_are_the_judges_own(trace: Path) -> None:
     """The simulation adds nothing to what the gate says."""
-    verdicts = list(desk.verdicts_over(Trace.load(trace), GateLimits()))
+    verdicts = list(simulate_desk.verdicts_over(Trace.load(trace), GateLimits()))
     assert "its margin is 5.0 °C, at or below the pause margin" in verdicts[2].because
 
 

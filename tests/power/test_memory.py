@@ -28,6 +28,17 @@ def test_who_learned_from_more_readings_is_kept(tmp_path: Path) -> None:
     assert {"GPU-a": KNOWN} == memory.load(tmp_path)
 
 
+def test_a_model_of_another_sensor_gives_way_however_much_it_learned(tmp_path: Path) -> None:
+    """Where margins are counted from something else now, the old gains are of no use."""
+    began_anew = followed(*LIFE.readings[:40])
+    other = began_anew.model_copy(
+        update={"model": began_anew.model.model_copy(update={"rung": "maximum"})}
+    )
+    memory.save(tmp_path, {"GPU-a": KNOWN})
+    memory.save(tmp_path, {"GPU-a": other})
+    assert {"GPU-a": other} == memory.load(tmp_path)
+
+
 def test_a_damaged_file_is_learned_again(tmp_path: Path) -> None:
     """It is left out, and the next save replaces it."""
     memory.save(tmp_path, {"GPU-a": KNOWN})
