@@ -23,6 +23,7 @@ from pydantic import Field
 from flows import attempts, goodbye, jobs, looks, shifts
 from flows import upkeep as tidying
 from flows.coming_back import Patience
+from flows.jobs import Job
 from models.batch import BatchRecipe
 from models.promotion import PromotionRules
 from observability.drift import DriftTolerance
@@ -54,7 +55,8 @@ def learn(
     THERMODRIFT_HOME). It ends at the stream's end, after `limit` records, and, with `to_look`,
     where it is time to look for drift.
     """
-    with jobs.begun("learn", pipeline, home) as job:
+
+    def work(job: Job) -> State:
         shift = shifts.learned(
             job.file, job.home, job.run_id, job.stop, job.display, limit, to_look
         )
@@ -62,7 +64,8 @@ def learn(
             job.emit("look.due", position=shift.position)
         name = "Stopped" if job.stop() else "Learned" if shift.records else "NothingNew"
         return job.ends(name, shifts.told(shift))
-    return job.ending
+
+    return jobs.done("learn", pipeline, home, work)
 
 
 @flow(name="thermodrift-watch", **PLAIN)
@@ -77,13 +80,15 @@ def watch(
     `drift` and `worth` are knobs over those of the pipeline's file. A request is in the history
     before anybody is told of it; one that nobody is about to settle is told of again.
     """
-    with jobs.begun("watch", pipeline, home, drift=drift, worth=worth) as job:
+
+    def work(job: Job) -> State:
         look = looks.taken(job)
         looks.announce(job, look)
         if look.looked is not None:
             job.emit("look.done", position=look.position)
         return job.ends(look.name, look.because)
-    return job.ending
+
+    return jobs.done("watch", pipeline, home, work, drift=drift, worth=worth)
 
 
 @flow(name="thermodrift-retrain", **PLAIN)
@@ -111,9 +116,11 @@ def retrain(
         "forecast": forecast,
         "cap": cap,
     }
-    with jobs.begun("retrain", pipeline, home, **knobs) as job:
+
+    def work(job: Job) -> State:
         return attempts.made(job, request_id, patience or Patience())
-    return job.ending
+
+    return jobs.done("retrain", pipeline, home, work, **knobs)
 
 
 @flow(name="thermodrift-upkeep-daily", **PLAIN)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,6 @@ class Job:
     stop: Stop
     display: Display
     lease: Held | None = None
-    ending: State = field(default_factory=Completed)
-    """How the run ends."""
 
     @property
     def places(self) -> PipelinePlaces:
@@ -48,8 +46,7 @@ class Job:
 
     def ends(self, name: str, because: str) -> State:
         """End the run well, under a name that its list of runs shows."""
-        self.ending = Completed(name=name, message=because)
-        return self.ending
+        return Completed(name=name, message=because)
 
     def emit(self, what: str, labels: dict[str, str] | None = None, **payload: Any) -> None:
         """Tell the server what happened to this pipeline."""
@@ -57,31 +54,41 @@ class Job:
         server.emit(EVENTS + what, self.file.name, labels or {}, {**here, **payload})
 
 
-@contextmanager
-def begun(kind: Kind, path: Path, home: Path | None, **knobs: BaseModel | None) -> Iterator[Job]:
-    """A run's surroundings. What only means "not now" ends the run well: as Busy, or Stopped.
+def done(
+    kind: Kind,
+    path: Path,
+    home: Path | None,
+    work: Callable[[Job], State],
+    **knobs: BaseModel | None,
+) -> State:
+    """Do `work` for a pipeline; how the run ends.
 
-    Then the block is left early, and the job knows how the run ends. Raises BadConfiguration, and
-    what the work raises; a failure is an event, too.
+    What only means "not now" ends it well: as Busy, Stopped, or Calm for a retrain that another run
+    is at. Raises BadConfiguration, and what the work raises; a failure is an event, too.
     """
     with goodbye.bounded():
         file = over(pipeline.read(path), **knobs)
-        stop, display = Stop(), Display(file.name)
-        job = Job(file, home_of(home), _run_id(), stop, display)
+        job = Job(file, home_of(home), _run_id(), Stop(), Display(file.name))
         try:
-            with stop.listening(), display, leases.held(job.places, kind, job.run_id) as job.lease:
+            with job.stop.listening(), job.display, _leased(job, kind):
                 _put_right(job)
-                yield job
+                return work(job)
         except leases.Leased as leased:
             # A retrain that another run is at is wanted no more; learning and looking still are.
-            job.ends("Calm" if kind == "retrain" else "Busy", str(leased))
+            return job.ends("Calm" if kind == "retrain" else "Busy", str(leased))
         except TryAgainLater as later:
-            job.ends("Busy", str(later))
+            return job.ends("Busy", str(later))
         except StopRequested:
-            job.ends("Stopped", "a signal asked for it; what was begun comes again")
+            return job.ends("Stopped", "a signal asked for it; what was begun comes again")
         except (ThermodriftError, OSError, RuntimeError, ValueError) as error:
             job.emit(f"{kind}.failed", because=f"{type(error).__name__}: {error}")
             raise
+
+
+@contextmanager
+def _leased(job: Job, kind: Kind) -> Iterator[None]:
+    with leases.held(job.places, kind, job.run_id) as job.lease:
+        yield
 
 
 def home_of(given: Path | None) -> Path:

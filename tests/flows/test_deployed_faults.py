@@ -100,6 +100,9 @@ def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: 
         until((tmp_path / "fitting").exists, "the fit")
         learned = run(server, "learn", path, to_look=False)
         assert "Learned" == learned["state_name"], learned["state"]
+        again = run(server, "retrain", path)
+        assert "Calm" == again["state_name"], again["state"]
+        assert "another run is at work on this" in again["state"]["message"]
         (tmp_path / "go").touch()
         assert server.ended(fitting)["state_name"] in ("Promoted", "Kept")
     asked_at, settled_at = (
