@@ -46,13 +46,13 @@ def cycle(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str
         Display(file.name) as display,
         opened(file, home, stop, display, limit) as session,
     ):
-        session.commit([_run_record(session, "started")])
+        session.commit([run_record(session, "started")])
         try:
             ended = _ended(session)
         except Exception as error:
             _note_failure(session, error)
             raise
-        session.commit([_run_record(session, "ended", ended)])
+        session.commit([run_record(session, "ended", ended)])
         session.fold()
         session.settle()
         return summary.of(session, ended.outcome, ended.because)
@@ -114,9 +114,10 @@ def _show(session: Session) -> None:
     )
 
 
-def _run_record(
+def run_record(
     session: Session, event: Literal["started", "ended"], ended: Ended | None = None
 ) -> RunRecord:
+    """The row of a run that begins, or has ended so."""
     totals, before = session.state.totals, session.totals_before
     return session.row(
         RunRecord,
@@ -135,6 +136,6 @@ def _run_record(
 
 def _note_failure(session: Session, error: Exception) -> None:
     """Tell history that the run failed; where even that fails, the run shows as having no end."""
-    failed = _run_record(session, "ended", Ended("failed", f"{type(error).__name__}: {error}"))
+    failed = run_record(session, "ended", Ended("failed", f"{type(error).__name__}: {error}"))
     with suppress(OSError):
         session.history.commit([failed], f"{session.name}.{session.run_id}.failed")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ def register(front_desk: typer.Typer) -> None:
     """Put this room's commands on the front desk."""
     front_desk.command()(init)
     front_desk.command()(run)
+    front_desk.command()(up)
     front_desk.command()(upkeep)
     front_desk.command()(status)
     front_desk.command()(doctor)
@@ -108,6 +110,41 @@ def _import_flows() -> None:
     import flows.cycle  # noqa: F401 - imported for the time it takes
 
 
+def up(
+    context: typer.Context,
+    pipelines: Annotated[
+        list[Path], typer.Argument(help="The pipelines' TOML files.", show_default=False)
+    ],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the server, on 127.0.0.1; 0: any.")
+    ] = 4200,
+    as_json: JsonOption = False,
+) -> None:
+    """Deploy pipelines on this machine and keep them going: server, pools, deployments, workers.
+
+    The server is a new one on 127.0.0.1, or the one that PREFECT_API_URL names. With --json the
+    document is printed once all is up.
+    """
+    from flows import box
+    from flows import pipeline as files
+    from flows.board import Board
+    from flows.stopping import Stop, StopRequested
+
+    home = console.surroundings(context).home.resolve()
+    read = [files.read(each) for each in pipelines]
+    stop = Stop(hard_end_s=60.0)
+    try:
+        with stop.listening(), Board() as board, ExitStack() as stack:
+            with stop.breakable():
+                told, programs = stack.enter_context(box.up(read, home, port, board))
+            if as_json:
+                console.print_json(told)
+                sys.stdout.flush()
+            box.kept(programs, stop, board)
+    except StopRequested:
+        return
+
+
 def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
     """Merge the prediction logs, and remove what the home's [upkeep] no longer keeps."""
     from flows.stopping import Stop, StopRequested
@@ -150,11 +187,12 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show what is going on, and why: position, champion, scores, and what is owed."""
     from flows import status as statuses
 
-    found = statuses.of(console.surroundings(context).home)
+    home = console.surroundings(context).home
+    found = statuses.of(home)
     if as_json:
         console.print_json(found)
     else:
-        statuses.tell(found)
+        statuses.tell(found, statuses.server(home))
 
 
 def doctor(context: typer.Context, as_json: JsonOption = False) -> None:

@@ -96,6 +96,8 @@ class Session:
         """Bytes at the end of the stream's file that are no whole record yet."""
         self.asides: list[Record] = []
         """Rows that came up on the way and belong to the next commit."""
+        self.retrains_last_day: int | None = None
+        """Retrains that began in the last 24 hours, where the run counts hours: see `looks`."""
         self._champion: tuple[str, BatchModel] | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._writing: Future[None] | None = None
@@ -258,18 +260,19 @@ def opened(
     display: Display,
     limit: int | None = None,
     power: PowerSource | None = None,
+    wait_s: float = 1.0,
 ) -> Iterator[Session]:
     """Open a pipeline for one run: lock it, load or begin its state, pay what an earlier run owed.
 
-    `power` is a source that outlives this session; None: the session opens one of its own.
-    Raises AlreadyRunning, BadConfiguration, StreamChanged, CheckpointUnusable and what the store
-    and the seal raise.
+    `power` is a source that outlives this session; None: the session opens one of its own. Waits up
+    to `wait_s` seconds for a run that has the pipeline. Raises AlreadyRunning, BadConfiguration,
+    StreamChanged, CheckpointUnusable and what the store and the seal raise.
     """
     # Rejects hold raw data: a home that we make is its user's alone.
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
-    with locked(places), _power(file, home, power) as power:
+    with locked(places, wait_s), _power(file, home, power) as power:
         state, stream = beginning.state_and_stream(file, places, Seal.open(Places(home).key))
         for folder in (places.root, places.reports):
             durable.sweep_asides(folder)

@@ -35,6 +35,15 @@ OURS = {
 A task that is tried again goes on from a half-changed state; ours recovers from the checkpoint.
 """
 
+PROMPT = {
+    # By default a worker asks for work every 10 s, which is most of the time from alarm to retrain.
+    "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+    # A run that is fetched before its time holds a slot of its worker until then.
+    "PREFECT_WORKER_PREFETCH_SECONDS": "1",
+    # Else a run of a flow begins by asking what the server's version is.
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+}
+"""What makes a worker take a run up within seconds of its event."""
 
 DEFAULT_HOME = Path(".thermodrift")
 
@@ -66,24 +75,73 @@ def prefect_server_environment(database: Path, password: str) -> dict[str, str]:
 
     Settings of the user's own Prefect do not reach it: it is ours, and nobody else talks to it.
     """
-    # SQLAlchemy takes these two in a path for a URL's own.
-    path = str(database).replace("%", "%25").replace("?", "%3F")
-    inherited = {
+    return {
+        **_without_prefect(),
+        **_own_prefect(database.parent),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(database),
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    }
+
+
+def lasting_server_environment(folder: Path, password: str) -> dict[str, str]:
+    """The environment of a Prefect server that is there for people, too, and keeps all in `folder`.
+
+    A server's own settings (``PREFECT_SERVER_...``) are the user's to change: a PostgreSQL, say.
+    """
+    theirs = {key: value for key, value in os.environ.items() if key.startswith("PREFECT_SERVER_")}
+    return {
+        **_without_prefect(),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(folder / "server.db"),
+        # Alarms start retrains: an event is to be acted on at once.
+        "PREFECT_SERVER_UI_ENABLED": "true",
+        **theirs,
+        **_own_prefect(folder),
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+    }
+
+
+def worker_environment(folder: Path, url: str, password: str, home: Path) -> dict[str, str]:
+    """The environment of workers, and of who deploys, beside the server at `url`."""
+    return {
+        **_without_prefect(),
+        **_own_prefect(folder),
+        **{key: value for key, value in OURS.items() if key != "PREFECT_LOGGING_LEVEL"},
+        "PREFECT_API_URL": url,
+        "PREFECT_API_AUTH_STRING": password,
+        **PROMPT,
+        "THERMODRIFT_HOME": str(home),
+    }
+
+
+def configured_server() -> tuple[str, str] | None:
+    """URL and auth string of the Prefect server that the environment names; None: none is named."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    return (url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url else None
+
+
+def _without_prefect() -> dict[str, str]:
+    return {
         key: value
         for key, value in os.environ.items()
         # A warning inside its libraries is no reason for it not to start.
         if not key.startswith("PREFECT_") and key != "PYTHONWARNINGS"
     }
+
+
+def _own_prefect(folder: Path) -> dict[str, str]:
     return {
-        **inherited,
         **QUIET,
-        "PREFECT_HOME": str(database.parent),
-        "PREFECT_PROFILES_PATH": str(database.parent / "profiles.toml"),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}",
-        "PREFECT_SERVER_API_AUTH_STRING": password,
-        "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_HOME": str(folder),
+        "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
     }
+
+
+def _sqlite(database: Path) -> str:
+    # SQLAlchemy takes these two in a path for a URL's own.
+    path = str(database).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite+aiosqlite:///{path}"
 
 
 def prepare_prefect(home: Path) -> None:
@@ -96,6 +154,11 @@ def prepare_prefect(home: Path) -> None:
     os.environ.update(QUIET | OURS)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
+
+
+def is_a_deployed_run() -> bool:
+    """Whether this process was started to do one flow run of a Prefect server, and nothing else."""
+    return "PREFECT__FLOW_RUN_ID" in os.environ
 
 
 @contextmanager

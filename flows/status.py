@@ -49,9 +49,18 @@ def _state(places: PipelinePlaces) -> str:
         return "unknown"
 
 
-def tell(found: Sequence[dict[str, Any]]) -> None:
-    """Print the documents for people."""
+def server(home: Path) -> str | None:
+    """The page of the Prefect server of a home that is up (`thermodrift up`); else None."""
+    from flows import box
+
+    return box.where(home)
+
+
+def tell(found: Sequence[dict[str, Any]], up_at: str | None = None) -> None:
+    """Print the documents for people, and where the runs of a home that is up can be seen."""
     out = console.stdout()
+    if up_at is not None:
+        out.print(f"up: {up_at}", highlight=False, soft_wrap=True)
     if not found:
         out.print("nothing has run here yet; `thermodrift init` writes a pipeline to start from")
         return

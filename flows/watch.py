@@ -6,6 +6,7 @@ writes down what they say, the "no" as much as the "yes".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a look said: has the world changed, and is a retrain worth asking for?"""
+
+    changed: Decision
+    wanted: Decision
+    reading: DriftReading | None
+    """None where there was nothing to compare with."""
+    page: Path | None
+    """evidently's page of it, where one was drawn."""
+
+
 def due(session: Session) -> bool:
     """Whether it is time to look: after so many records, or because the tripwire fired."""
     state, tolerance = session.state, session.file.pipeline.drift
@@ -34,7 +47,7 @@ def due(session: Session) -> bool:
 
 
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
-def watch(session: Session) -> None:
+def watch(session: Session) -> Looked:
     """Judge drift and worth at this position; an answer of yes opens a request."""
     session.adopt_champion()
     state = session.state
@@ -51,9 +64,11 @@ def watch(session: Session) -> None:
     state.looked_at = state.position
     state.learner.tripped = False
     session.commit(rows)
+    drawn = None
     if changed and wanted and session.file.pipeline.drift.page:
         with session.display.doing("drawing the drift page"), session.stop.breakable():
-            page(session)
+            drawn = page(session)
+    return Looked(changed, wanted, reading, drawn)
 
 
 def page(session: Session) -> Path | None:
@@ -194,6 +209,7 @@ def _evidence(session: Session, changed: Decision, reading: DriftReading | None)
         ),
         open_request_position=request.asked_position if request is not None else None,
         fit_cost_s=state.last_fit_s,
+        retrains_last_day=session.retrains_last_day,
     )
 
 

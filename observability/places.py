@@ -16,6 +16,8 @@ HOME/
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline
+    turn                       held by who waits for that lock
+    leases/                    of deployed runs: whose each kind of work is
 """
 
 from __future__ import annotations
@@ -65,6 +67,14 @@ class PipelinePlaces:
     @property
     def lock(self) -> Path:
         return self.root / "lock"
+
+    @property
+    def turn(self) -> Path:
+        return self.root / "turn"
+
+    @property
+    def leases(self) -> Path:
+        return self.root / "leases"
 
 
 @dataclass(frozen=True)

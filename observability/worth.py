@@ -1,7 +1,8 @@
 """Is a retrain worth asking for now? Evidence and policy in, an answer with its numbers out.
 
 Pure. Every distance is counted in records of the stream and never in wall time, so that a stream
-that is replayed is decided the same. Whether the hardware may take the work is the gate's question.
+that is replayed is decided the same; but for one budget, which only deployed runs keep. Whether the
+hardware may take the work is the gate's question.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ class Evidence(BaseModel):
         default=None,
         description="Seconds that a fit is expected to take; None or NaN: unknown.",
     )
+    retrains_last_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="Retrains begun in the last 24 hours; None: a replay, which counts no hours.",
+    )
 
 
 class WorthPolicy(BaseModel):
@@ -58,6 +64,12 @@ class WorthPolicy(BaseModel):
     )
     cooldown_records: int = Field(
         default=2000, ge=0, description="Records after a request's end before the next one."
+    )
+    max_retrains_per_day: int | None = Field(
+        default=None,
+        ge=1,
+        description="Retrains that may begin within 24 hours; counted by deployed runs alone,"
+        " since a stream that is replayed knows no hours.",
     )
     max_age_records: int | None = Field(
         default=None, ge=1, description="Retrain a champion of this age without any alarm."
@@ -121,6 +133,9 @@ def _obstacle(evidence: Evidence, policy: WorthPolicy) -> str:
             f"the last request ended {since} records ago "
             f"(cooldown {policy.cooldown_records} records)"
         )
+    begun, most = evidence.retrains_last_day, policy.max_retrains_per_day
+    if begun is not None and most is not None and begun >= most:
+        return f"{begun} retrains began within the last 24 hours (at most {most})"
     return ""
 
 

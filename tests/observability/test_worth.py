@@ -136,13 +136,30 @@ evidences = st.builds(
     records_since_retrain=st.none() | counts,
     open_request_position=st.none() | counts,
     fit_cost_s=st.none() | st.floats(0, 5000),
+    retrains_last_day=st.none() | st.integers(0, 9),
 )
 policies = st.builds(
     WorthPolicy,
     min_rows=st.integers(2, 1000),
     cooldown_records=counts,
     max_age_records=st.none() | st.integers(1, 6000),
+    max_retrains_per_day=st.none() | st.integers(1, 9),
 )
+
+
+@pytest.mark.parametrize(
+    ("begun", "most", "expected"),
+    [(2, None, True), (None, 2, True), (1, 2, True), (2, 2, False), (3, 2, False)],
+)
+def test_a_budget_of_a_day_is_kept_where_hours_are_counted(
+    begun: int | None, most: int | None, expected: bool
+) -> None:
+    """From the budget on nothing more is asked for; without one, or in a replay, all may be."""
+    evidence = make_evidence(retrains_last_day=begun)
+    decision = worth.judge(evidence, WorthPolicy(max_retrains_per_day=most))
+    assert expected is decision.yes
+    if not expected:
+        assert f"{begun} retrains began within the last 24 hours (at most 2)" == decision.because
 
 
 @given(evidences, policies)
@@ -156,6 +173,8 @@ def test_a_yes_never_passes_over_an_obstacle(evidence: Evidence, policy: WorthPo
         assert evidence.rows_available >= policy.min_rows
         since = evidence.records_since_retrain
         assert since is None or since >= policy.cooldown_records
+        begun, most = evidence.retrains_last_day, policy.max_retrains_per_day
+        assert begun is None or most is None or begun < most
 
 
 @given(evidences, policies, counts)

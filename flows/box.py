@@ -1,0 +1,351 @@
+"""One box with everything: a Prefect server, pools, deployments and workers, for some pipelines.
+
+What runs are processes on a tether (`flows.tethered`): they end with this one, however it ends. A
+part that ends by itself is started again. It decides nothing about pipelines: the deployed flows do
+all the work, and their truth is in the home.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from filelock import FileLock, Timeout
+
+from flows import deployments, settings, tethered
+from flows.pipeline import PipelineFile
+from observability import durable
+from observability.errors import ThermodriftError, TryAgainLater
+from observability.places import Places
+
+PORT = 4200
+"""Where Prefect's server is usually found."""
+START_WITHIN_S = 180.0
+"""Seconds that a server may take to answer for the first time, on a busy machine."""
+LONGEST_PAUSE_S = 60.0
+"""Seconds between two starts of a part that ends again and again, at the most."""
+
+State = Literal["starting", "running", "ended", "stopping", "stopped"]
+Tell = Callable[["Part"], None]
+
+
+class BoxFailed(ThermodriftError, RuntimeError):
+    """A part of the box could not be brought up."""
+
+
+class AlreadyUp(TryAgainLater):
+    """This home is up already, or its port is taken."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the box, and how it stands."""
+
+    name: str
+    state: State
+    told: str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the server is, and the word that it answers to."""
+
+    url: str
+    """Of its API: ``http://127.0.0.1:4200/api``."""
+    password: str
+    """``USER:WORD``; empty where it asks for none."""
+    ours: bool
+
+    @property
+    def page(self) -> str:
+        """What a person opens."""
+        return self.url.removesuffix("/api")
+
+    def ask(self, method: str, path: str, document: object = None) -> Any:
+        """What its API answers. Raises httpx.HTTPError."""
+        user, _, word = self.password.partition(":")
+        auth = (user, word) if self.password else None
+        answer = httpx.request(
+            method, self.url + path, json=document, auth=auth, timeout=20.0, trust_env=False
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+@dataclass
+class Running:
+    """A program of the box that is kept running."""
+
+    name: str
+    words: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    link: str = ""
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    pause_s: float = 1.0
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        with self.log.open("ab") as log:
+            self.process = tethered.start(self.words, self.environment, log, grace_s=12.0)
+        self.started_s = time.monotonic()
+
+    def end(self) -> None:
+        """Ask it to end; `wait` waits for that."""
+        if self.process is not None:
+            tethered.cut(self.process)
+
+    def wait(self) -> None:
+        """Return once it is gone."""
+        if self.process is not None:
+            self.process.wait()
+
+
+@contextmanager
+def up(
+    files: Sequence[PipelineFile], home: Path, port: int, tell: Tell
+) -> Iterator[tuple[dict[str, Any], list[Running]]]:
+    """Bring everything up; yields what there is, and the programs; ends them when it is left.
+
+    `tell` hears of each change. Raises AlreadyUp, and BoxFailed with the last words of what failed.
+    """
+    folder = Places(home).prefect
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(_alone(folder))
+        programs: list[Running] = []
+        stack.callback(_end, programs, tell)
+        server = _server(folder, port, programs, tell)
+        where = folder / "up.json"
+        durable.write(where, json.dumps({"url": server.page, "pid": os.getpid()}).encode())
+        stack.callback(where.unlink, missing_ok=True)
+        environment = settings.worker_environment(
+            folder / "worker", server.url, server.password, home
+        )
+        deployed = _deploy(server, files, folder, environment, tell)
+        for pool, limit in deployments.LIMITS.items():
+            worker = _worker(server, pool, limit, folder, environment)
+            worker.start()
+            programs.append(worker)
+            tell(Part(worker.name, "running", f"up to {limit} runs at once", worker.link))
+        yield _document(server, folder, deployed), programs
+
+
+def _document(server: Server, folder: Path, deployed: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "server": server.page,
+        "api": server.url,
+        "auth": str(folder / "auth") if server.ours else None,
+        "deployments": dict(deployed),
+        "pools": list(deployments.LIMITS),
+        "file": str(folder / "prefect.yaml"),
+    }
+
+
+def kept(programs: Sequence[Running], stop: Callable[[], bool], tell: Tell) -> None:
+    """Keep the programs running until `stop` says so; what ends is started again, ever later."""
+    pause = threading.Event()
+    while not stop():
+        for each in programs:
+            assert each.process is not None
+            code = each.process.poll()
+            if code is not None and time.monotonic() - each.started_s >= each.pause_s:
+                each.pause_s = min(2 * each.pause_s, LONGEST_PAUSE_S)
+                tell(Part(each.name, "ended", f"exit code {code}; its log: {each.log}"))
+                each.end()
+                each.start()
+                tell(Part(each.name, "running", "started again", each.link))
+            elif code is None and time.monotonic() - each.started_s > LONGEST_PAUSE_S:
+                each.pause_s = 1.0
+        pause.wait(0.3)
+
+
+def where(home: Path) -> str | None:
+    """The page of the server of a home that is up; None where it is not."""
+    folder = Places(home).prefect
+    try:
+        told = json.loads((folder / "up.json").read_text(encoding="utf-8"))
+        with _alone(folder):
+            return None
+    except AlreadyUp:
+        return str(told["url"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / "up.lock")
+    try:
+        lock.acquire(timeout=1.0)
+    except Timeout as error:
+        raise AlreadyUp(
+            f"this home is up already: another `thermodrift up` holds {folder / 'up.lock'}; name "
+            "all pipelines in one command, or give the other one a home of its own"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _server(folder: Path, port: int, programs: list[Running], tell: Tell) -> Server:
+    """The server that the environment names, or one of our own."""
+    configured = settings.configured_server()
+    if configured is not None:
+        server = Server(*configured, ours=False)
+        tell(Part("server", "starting", "the one that PREFECT_API_URL names", server.page))
+        try:
+            server.ask("GET", "/admin/version")
+        except httpx.HTTPError as error:
+            raise BoxFailed(
+                f"the Prefect server that PREFECT_API_URL names ({server.url}) does not answer: "
+                f"{error}; start it, correct PREFECT_API_URL or PREFECT_API_AUTH_STRING, or unset "
+                "both for a server of this home's own"
+            ) from error
+        tell(Part("server", "running", "the one that PREFECT_API_URL names", server.page))
+        return server
+    port = _free(port)
+    server = Server(f"http://127.0.0.1:{port}/api", _password(folder / "auth"), ours=True)
+    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = settings.lasting_server_environment(folder / "server", server.password)
+    program = Running("server", words, environment, folder / "server.log", server.page)
+    tell(Part("server", "starting", "takes some seconds", server.page))
+    program.log.write_bytes(b"")
+    program.start()
+    programs.append(program)
+    _await(server, program)
+    tell(Part("server", "running", f"its password is in {folder / 'auth'}", server.page))
+    return server
+
+
+def _await(server: Server, program: Running) -> None:
+    pause, over_s = threading.Event(), time.monotonic() + START_WITHIN_S
+    while True:
+        try:
+            server.ask("GET", "/health")
+        except httpx.HTTPError as error:
+            assert program.process is not None
+            ended = program.process.poll() is not None
+            if ended or time.monotonic() > over_s:
+                raise BoxFailed(
+                    f"Prefect's server did not start: {_last_words(program.log)}; all that it said "
+                    f"is in {program.log}. Put that right and run again"
+                ) from error
+            pause.wait(0.2)
+        else:
+            return
+
+
+def _free(port: int) -> int:
+    """A port that can be had: the one that was asked for, or any for 0."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise AlreadyUp(
+                f"port {port} is taken, perhaps by another Prefect server; name another with "
+                "--port (0: any), or use that server by setting PREFECT_API_URL to its address"
+            ) from error
+        free: int = trial.getsockname()[1]
+        return free
+
+
+def _password(path: Path) -> str:
+    """The word of this home's server; made once, and for this user's eyes alone."""
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - made with its rights
+            file.write(f"thermodrift:{secrets.token_hex(16)}\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _deploy(
+    server: Server,
+    files: Sequence[PipelineFile],
+    folder: Path,
+    environment: Mapping[str, str],
+    tell: Tell,
+) -> dict[str, str]:
+    """Make the pools, and deploy the flows of each pipeline; their pages by FLOW/NAME."""
+    tell(Part("deployments", "starting", ", ".join(file.name for file in files)))
+    for pool in deployments.LIMITS:
+        _pool(server, pool)
+    path = folder / "prefect.yaml"
+    document = deployments.document({file.name: file.path for file in files}, Path.cwd())
+    # JSON is YAML, too.
+    durable.write(path, json.dumps(document, indent=2).encode())
+    words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        env={**environment, "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BoxFailed(f"`prefect deploy` refused: {(done.stdout + done.stderr).strip()[-2000:]}")
+    found = _deployed(server, [*(file.name for file in files), "home"])
+    for name, link in found.items():
+        tell(Part(name, "running", "deployed", link))
+    return found
+
+
+def _pool(server: Server, name: str) -> None:
+    try:
+        server.ask("POST", "/work_pools/", {"name": name, "type": "process"})
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.CONFLICT:
+            raise BoxFailed(f"the server refused to make the pool {name}: {error}") from error
+
+
+def _deployed(server: Server, names: Sequence[str]) -> dict[str, str]:
+    flows = ("learn", "watch", "retrain")
+    wanted = [f"thermodrift-{flow}/{name}" for name in names[:-1] for flow in flows]
+    return {
+        each: f"{server.page}/deployments/deployment/"
+        f"{server.ask('GET', f'/deployments/name/{each}')['id']}"
+        for each in (*wanted, f"thermodrift-upkeep-daily/{names[-1]}")
+    }
+
+
+def _worker(
+    server: Server, pool: str, limit: int, folder: Path, environment: Mapping[str, str]
+) -> Running:
+    words = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
+    log = folder / f"{pool}.log"
+    log.write_bytes(b"")
+    link = f"{server.page}/work-pools/work-pool/{pool}"
+    return Running(f"worker {pool}", [*words, "--limit", str(limit)], environment, log, link)
+
+
+def _end(programs: Sequence[Running], tell: Tell) -> None:
+    """Workers first, so that their runs can still tell the server how they ended."""
+    workers = [each for each in programs if each.name != "server"]
+    for group in (workers, [each for each in programs if each not in workers]):
+        for each in group:
+            tell(Part(each.name, "stopping", "what it does ends within seconds", each.link))
+            each.end()
+        for each in group:
+            each.wait()
+            tell(Part(each.name, "stopped", ""))
+
+
+def _last_words(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return (lines or ["it said nothing"])[-1].strip()

@@ -1,0 +1,45 @@
+"""When a deferred retrain asks the gate again: at the forecast's time, else ever more seldom.
+
+Never later than the request's deadline, so that what is decided there is decided on time.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Patience(BaseModel):
+    """How long a run waits that found the gate closed, where no forecast says for how long."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    first_s: float = Field(
+        default=60.0, gt=0, allow_inf_nan=False, description="Seconds before it asks again."
+    )
+    most_s: float = Field(
+        default=900.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="It waits twice as long each time, and never longer than this.",
+    )
+
+
+def again_in_s(
+    deferrals: int, patience: Patience, forecast_s: float | None, deadline_left_s: float | None
+) -> float:
+    """Seconds until the gate is asked again, after so many `deferrals` (1: the first).
+
+    `forecast_s` and `deadline_left_s` are seconds from now; None and NaN are unknown.
+    """
+    # Beyond 2**32 times the first wait, the most is reached whatever the knobs are.
+    patient_s = min(patience.first_s * 2.0 ** min(max(deferrals, 1) - 1, 32), patience.most_s)
+    wait_s = patient_s if _unknown(forecast_s) else max(float(forecast_s or 0.0), 1.0)
+    if _unknown(deadline_left_s):
+        return wait_s
+    # At the deadline itself, and not a moment before it.
+    return min(wait_s, max(float(deadline_left_s or 0.0), 1.0))
+
+
+def _unknown(value: float | None) -> bool:
+    return value is None or math.isnan(value)

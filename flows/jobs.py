@@ -1,0 +1,119 @@
+"""What every deployed run does around its work: begin, put the picture right, end by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Completed
+from pydantic import BaseModel
+
+from flows import goodbye, leases, pipeline, reconcile, server, settings
+from flows.leases import Held, Kind
+from flows.overrides import over
+from flows.pipeline import PipelineFile
+from flows.progress import Display
+from flows.stopping import Stop, StopRequested
+from observability import faults
+from observability.errors import ThermodriftError, TryAgainLater
+from observability.places import PipelinePlaces, Places
+
+EVENTS = "thermodrift."
+"""What the names of our events begin with."""
+
+
+@dataclass
+class Job:
+    """One deployed run of one pipeline."""
+
+    file: PipelineFile
+    home: Path
+    run_id: str
+    """Prefect's id of the flow run, which is the history's too."""
+    stop: Stop
+    display: Display
+    lease: Held | None = None
+
+    @property
+    def places(self) -> PipelinePlaces:
+        """Where the pipeline lies."""
+        return Places(self.home).pipeline(self.file.name)
+
+    def ends(self, name: str, because: str) -> State:
+        """End the run well, under a name that its list of runs shows."""
+        return Completed(name=name, message=because)
+
+    def emit(self, what: str, labels: dict[str, str] | None = None, **payload: Any) -> None:
+        """Tell the server what happened to this pipeline."""
+        here = {"pipeline": str(self.file.path), "home": str(self.home), "run_id": self.run_id}
+        server.emit(EVENTS + what, self.file.name, labels or {}, {**here, **payload})
+
+
+def done(
+    kind: Kind,
+    path: Path,
+    home: Path | None,
+    work: Callable[[Job], State],
+    **knobs: BaseModel | None,
+) -> State:
+    """Do `work` for a pipeline; how the run ends.
+
+    What only means "not now" ends it well: as Busy, Stopped, or Calm for a retrain that another run
+    is at. Raises BadConfiguration, and what the work raises; a failure is an event, too.
+    """
+    with goodbye.bounded():
+        file = over(pipeline.read(path), **knobs)
+        job = Job(file, home_of(home), _run_id(), Stop(), Display(file.name))
+        try:
+            with job.stop.listening(), job.display, _leased(job, kind):
+                _put_right(job)
+                return work(job)
+        except leases.Leased as leased:
+            # A retrain that another run is at is wanted no more; learning and looking still are.
+            return job.ends("Calm" if kind == "retrain" else "Busy", str(leased))
+        except TryAgainLater as later:
+            return job.ends("Busy", str(later))
+        except StopRequested:
+            return job.ends("Stopped", "a signal asked for it; what was begun comes again")
+        except (ThermodriftError, OSError, RuntimeError, ValueError) as error:
+            job.emit(f"{kind}.failed", because=f"{type(error).__name__}: {error}")
+            raise
+
+
+@contextmanager
+def _leased(job: Job, kind: Kind) -> Iterator[None]:
+    with leases.held(job.places, kind, job.run_id) as job.lease:
+        yield
+
+
+def home_of(given: Path | None) -> Path:
+    """The home of a run: as given, or as the worker's environment says."""
+    settings.silence_telemetry()
+    surroundings = settings.Settings()
+    faults.arm_from(surroundings.faults)
+    return (given or surroundings.home).resolve()
+
+
+def _run_id() -> str:
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    return str(context.flow_run.id)
+
+
+def _put_right(job: Job) -> None:
+    """Say of runs that were killed that they were, this one's forerunner among them."""
+    assert job.lease is not None
+    lost = reconcile.killed(job.places, job.lease.lease.kind)
+    before = job.lease.before
+    if before is not None and before.back_at_s is None and before.run_id != job.run_id:
+        buried = reconcile.bury(job.places, before)
+        lost.extend([buried] if buried is not None else [])
+    # One that waited, and was cancelled by a person meanwhile, did not fail.
+    for each in (each for each in lost if each.lease.back_at_s is None):
+        job.emit(f"{each.lease.kind}.failed", because=each.because, killed_run=each.lease.run_id)

@@ -1,0 +1,25 @@
+"""One Prefect server with the shipped deployments, and workers for them, for all tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flows.prefect_server import PrefectServer, deployed, served, working
+
+
+@pytest.fixture(scope="session")
+def prefect_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server to which `prefect.yaml` was deployed, with a worker for each of its pools.
+
+    The heavy one does one run at a time, so that a run which holds its slot is noticed.
+    """
+    folder = tmp_path_factory.mktemp("box")
+    with served(folder / "server") as server:
+        deployed(server, folder / "home")
+        with (
+            working(server, ["thermodrift-light"], folder / "home"),
+            working(server, ["thermodrift-heavy"], folder / "home", limit=1),
+        ):
+            yield server

@@ -1,0 +1,325 @@
+"""A real Prefect server and real workers for tests, each a process that dies with the tests.
+
+The server has SQLite in a temporary folder, listens on 127.0.0.1 at a port that was free, and asks
+for a password made at random.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
+
+from flows import settings, tethered
+from tests.flows.makers import ROOT, environment_of
+
+Answer = TypeVar("Answer")
+PATIENCE_S = 90.0
+"""Bound on what takes some seconds; nothing waits that long unless it is broken."""
+
+
+def until(question: Callable[[], Answer | None], what: str, within_s: float = PATIENCE_S) -> Answer:
+    """The first answer that is not empty; asked ten times a second."""
+    over_s = time.monotonic() + within_s
+    pause = threading.Event()
+    while time.monotonic() < over_s:
+        answer = question()
+        if answer:
+            return answer
+        pause.wait(0.1)
+    raise AssertionError(f"{what} did not come within {within_s:g} s")
+
+
+class PrefectServer:
+    """A server of the tests' own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.password = f"tests:{secrets.token_hex(8)}"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and return once it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own = settings.lasting_server_environment(self.folder, self.password)
+        clean = {key: value for key, value in own.items() if key.startswith(("PREFECT_", "DO_NOT"))}
+        words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = tethered.start(
+                words, environment_of(**{**clean, **self._environment}), log, grace_s=3
+            )
+        until(self.answers, "the server")
+
+    def stop(self) -> None:
+        """End it, and return once it is gone."""
+        if self._process is not None:
+            tethered.cut(self._process)
+            self._process.wait(timeout=PATIENCE_S)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self._process is not None
+        killed(self._process.pid)
+        self._process.wait(timeout=PATIENCE_S)
+        tethered.cut(self._process)
+
+    def answers(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self.ask("GET", "/health"))
+        except OSError:
+            return False
+
+    def ask(self, method: str, path: str, document: object = None, timeout_s: float = 10.0) -> Any:
+        """What the API answers. Raises HTTPError, OSError."""
+        import base64
+
+        word = base64.b64encode(self.password.encode()).decode()
+        content = None if document is None else json.dumps(document).encode()
+        request = Request(f"{self.url}{path}", data=content, method=method)
+        request.add_header("Authorization", f"Basic {word}")
+        request.add_header("Content-Type", "application/json")
+
+        def told() -> bytes | None:
+            try:
+                with urlopen(request, timeout=timeout_s) as answer:
+                    return bytes(answer.read()) or b"null"
+            except HTTPError as error:
+                # SQLite is locked now and then; Prefect's own client asks again, too.
+                error.close()
+                if error.code == 503:
+                    return None
+                raise
+
+        return json.loads(until(told, path))
+
+    def environment(self, home: Path, **changes: str) -> dict[str, str]:
+        """The environment of a client of it."""
+        own = settings.worker_environment(self.folder / "client", self.url, self.password, home)
+        clean = {
+            key: value
+            for key, value in own.items()
+            if key.startswith(("PREFECT_", "DO_NOT", "THERMODRIFT_"))
+        }
+        return environment_of(**clean, **changes)
+
+    def prefect(
+        self, *words: str, home: Path, cwd: Path = ROOT, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Prefect's own command line against it."""
+        return subprocess.run(
+            [sys.executable, "-m", "prefect", *words],
+            cwd=cwd,
+            env={**self.environment(home, **changes), "PWD": str(cwd)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """A flow run, as the API tells it."""
+        told: dict[str, Any] = self.ask("GET", f"/flow_runs/{run_id}")
+        return told
+
+    def runs(self, flow: str, tag: str | None = None) -> list[dict[str, Any]]:
+        """The runs of a flow that were not merely scheduled ahead, oldest first."""
+        question: dict[str, Any] = {
+            "flows": {"name": {"any_": [flow]}},
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        if tag is not None:
+            question["flow_runs"] = {"tags": {"all_": [tag]}}
+        return [
+            run
+            for run in self.ask("POST", "/flow_runs/filter", question)
+            if not run["auto_scheduled"] or run["state_type"] != "SCHEDULED"
+        ]
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """A deployment by FLOW/NAME."""
+        told: dict[str, Any] = self.ask("GET", f"/deployments/name/{name}")
+        return told
+
+    def begin(self, deployment: str, **parameters: object) -> str:
+        """Start a run of a deployment, as a person does; its id."""
+        known = self.deployment(deployment)
+        run = self.ask(
+            "POST",
+            f"/deployments/{known['id']}/create_flow_run",
+            {"parameters": parameters, "state": {"type": "SCHEDULED"}},
+        )
+        return str(run["id"])
+
+    def ended(self, run_id: str, within_s: float = PATIENCE_S) -> dict[str, Any]:
+        """A run, once it has ended."""
+
+        def final() -> dict[str, Any] | None:
+            run = self.run(run_id)
+            over = run["state_type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+            return run if over else None
+
+        return until(final, f"the end of run {run_id}", within_s)
+
+    def named(self, run_id: str, name: str, within_s: float = PATIENCE_S) -> dict[str, Any]:
+        """A run, once its state has this name."""
+
+        def there() -> dict[str, Any] | None:
+            run = self.run(run_id)
+            return run if run["state_name"] == name else None
+
+        return until(there, f"{name} of run {run_id}", within_s)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What the server heard of one kind, newest first."""
+        asked = {"filter": {"event": {"name": [name]}}, "limit": 50}
+        told: list[dict[str, Any]] = self.ask("POST", "/events/filter", asked)["events"]
+        return told
+
+    def emit(
+        self, name: str, pipeline: str, payload: dict[str, str] | None = None, **labels: str
+    ) -> None:
+        """Tell it of an event; two underscores in a label's name stand for a dot."""
+        from datetime import UTC, datetime
+        from uuid import uuid4
+
+        event = {
+            "id": str(uuid4()),
+            "event": name,
+            "occurred": datetime.now(UTC).isoformat(),
+            "resource": {
+                "prefect.resource.id": f"thermodrift.pipeline.{pipeline}",
+                "prefect.resource.name": pipeline,
+                **{key.replace("__", "."): value for key, value in labels.items()},
+            },
+            "payload": payload or {},
+        }
+        self.ask("POST", "/events", [event])
+
+
+class Worker:
+    """A worker of one pool."""
+
+    def __init__(
+        self, server: PrefectServer, pool: str, home: Path, limit: int = 4, **environment: str
+    ) -> None:
+        log = (server.folder / f"worker-{pool}-{secrets.token_hex(3)}.log").open("ab")
+        words = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
+        with log:
+            self.process = tethered.start(
+                [*words, "--limit", str(limit)],
+                {**server.environment(home), **environment},
+                log,
+                cwd=ROOT,
+                grace_s=3,
+            )
+        self.log = Path(log.name)
+
+    def stop(self) -> None:
+        """End it, and return once it is gone."""
+        tethered.cut(self.process)
+        self.process.wait(timeout=PATIENCE_S)
+
+    def kill(self) -> None:
+        """End it and what it started, as a power cut would."""
+        killed(self.process.pid)
+        self.process.wait(timeout=PATIENCE_S)
+        tethered.cut(self.process)
+
+
+def killed(pid: int) -> None:
+    """Kill a process and all that it started, at one blow."""
+    parent = psutil.Process(pid)
+    family = [parent, *parent.children(recursive=True)]
+    for each in family:
+        if each.is_running():
+            os.kill(each.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody has."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+        return port
+
+
+@contextmanager
+def served(folder: Path, **environment: str) -> Iterator[PrefectServer]:
+    """A server that runs inside the block."""
+    server = PrefectServer(folder, **environment)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def working(
+    server: PrefectServer, pools: Sequence[str], home: Path, limit: int = 4, **environment: str
+) -> Iterator[Mapping[str, Worker]]:
+    """Workers of these pools, for one home, inside the block."""
+    workers = {pool: Worker(server, pool, home, limit, **environment) for pool in pools}
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            tethered.cut(worker.process)
+        for worker in workers.values():
+            worker.stop()
+
+
+def refused(server: PrefectServer, password: str) -> bool:
+    """Whether the server refuses this password."""
+    import base64
+
+    request = Request(f"{server.url}/admin/settings")
+    if password:
+        word = base64.b64encode(password.encode()).decode()
+        request.add_header("Authorization", f"Basic {word}")
+    try:
+        with urlopen(request, timeout=10):
+            return False
+    except HTTPError as error:
+        error.close()
+        return error.code == 401
+
+
+POOLS = ("thermodrift-light", "thermodrift-heavy")
+
+
+def deployed(server: PrefectServer, home: Path) -> None:
+    """Make the pools, and deploy `prefect.yaml`, as its head says; its schedules rest."""
+    for pool in POOLS:
+        made = server.prefect("work-pool", "create", pool, "--type", "process", home=home)
+        assert 0 == made.returncode, made.stderr
+    redeployed(server, home)
+
+
+def redeployed(server: PrefectServer, home: Path) -> None:
+    """Deploy it (again)."""
+    done = server.prefect("deploy", "--all", home=home)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    for each in server.ask("POST", "/deployments/filter", {}):
+        # Else the example would be learned meanwhile, every minute.
+        for schedule in each["schedules"]:
+            server.ask(
+                "PATCH", f"/deployments/{each['id']}/schedules/{schedule['id']}", {"active": False}
+            )

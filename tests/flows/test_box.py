@@ -1,0 +1,140 @@
+"""`thermodrift up`: one box with everything, on screen, and gone without a trace."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
+
+from tests.flows.makers import ROOT, environment_of, make_pipeline, thermodrift
+from tests.flows.prefect_server import PATIENCE_S, PrefectServer, until
+
+
+class Up:
+    """A `thermodrift up` of a test."""
+
+    def __init__(self, home: Path, *words: object, **environment: str) -> None:
+        self.told = home.parent / "told"
+        with self.told.open("wb") as told:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "thermodrift", "--home", str(home), "up", "--json"]
+                + [str(each) for each in words],
+                cwd=ROOT,
+                env=environment_of(**environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=told,
+                text=True,
+            )
+
+    def document(self) -> dict[str, Any]:
+        """What it prints once all is up."""
+        assert self.process.stdout is not None
+        lines: list[str] = []
+        while not lines or lines[-1] != "}\n":
+            line = self.process.stdout.readline()
+            assert line, self.told.read_text()
+            lines.append(line)
+        document: dict[str, Any] = json.loads("".join(lines))
+        return document
+
+    def family(self) -> list[psutil.Process]:
+        """What it started, and what that started."""
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return children
+
+
+def test_one_box_has_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    """Server, pools, deployments and workers are there, each is told, and Ctrl-C ends them all."""
+    path, home = make_pipeline(tmp_path, 300), tmp_path / "home"
+    up = Up(home, path, "--port", 0)
+    told = up.document()
+    family = up.family()
+    try:
+        assert {f"thermodrift-{flow}/small" for flow in ("learn", "watch", "retrain")} < set(
+            told["deployments"]
+        )
+        auth = Path(told["auth"])
+        assert 0o600 == auth.stat().st_mode & 0o777
+        with urlopen(told["server"], timeout=10) as page:
+            assert b"<html" in page.read().lower()
+        until(lambda: ready(told), "two workers that are ready")
+        again = thermodrift("--home", home, "up", path, "--port", 0)
+        assert 75 == again.returncode
+        assert "this home is up already" in again.stderr
+        assert told["server"] in thermodrift("--home", home, "status").stdout
+    finally:
+        up.process.send_signal(signal.SIGINT)
+        up.process.communicate(timeout=PATIENCE_S)
+    assert 0 == up.process.returncode, up.told.read_text()
+    assert ([], []) == (
+        [each for each in family if each.is_running()],
+        list(home.glob("*/up.json")),
+    )
+    lines = up.told.read_text()
+    assert "server: running" in lines
+    assert "worker thermodrift-heavy: stopped" in lines
+
+
+def ready(told: dict[str, Any]) -> bool:
+    """Whether both pools have a worker that answers."""
+    import base64
+
+    word = base64.b64encode(Path(told["auth"]).read_text().strip().encode()).decode()
+    request = Request(f"{told['api']}/work_pools/filter", data=b"{}", method="POST")
+    request.add_header("Authorization", f"Basic {word}")
+    request.add_header("Content-Type", "application/json")
+    with urlopen(request, timeout=10) as answer:
+        pools = json.loads(answer.read())
+    return ["READY", "READY"] == [pool["status"] for pool in pools]
+
+
+def test_a_box_that_is_killed_leaves_no_worker(prefect_box: PrefectServer, tmp_path: Path) -> None:
+    """It uses the server that is configured, which stays; its own processes end with it."""
+    path, home = make_pipeline(tmp_path, 300, name="killed"), tmp_path / "home"
+    up = Up(
+        home,
+        path,
+        PREFECT_API_URL=prefect_box.url,
+        PREFECT_API_AUTH_STRING=prefect_box.password,
+    )
+    told = up.document()
+    assert (prefect_box.url, None) == (told["api"], told["auth"])
+    family = up.family()
+    up.process.send_signal(signal.SIGKILL)
+    up.process.communicate()
+    gone, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
+    assert (len(family), []) == (len(gone), alive)
+    assert prefect_box.answers()
+
+
+def test_a_configured_server_that_refuses_says_what_to_do(
+    prefect_box: PrefectServer, tmp_path: Path
+) -> None:
+    """A wrong word is told as such, with the two names to look at."""
+    path = make_pipeline(tmp_path, 10)
+    done = thermodrift(
+        "--home",
+        tmp_path / "home",
+        "up",
+        path,
+        PREFECT_API_URL=prefect_box.url,
+        PREFECT_API_AUTH_STRING="tests:guess",
+    )
+    assert 1 == done.returncode
+    assert "401" in done.stderr
+    assert "PREFECT_API_AUTH_STRING" in done.stderr
+
+
+def test_a_port_that_is_taken_is_told(prefect_box: PrefectServer, tmp_path: Path) -> None:
+    """Try again later, or name another."""
+    path = make_pipeline(tmp_path, 10)
+    done = thermodrift("--home", tmp_path / "home", "up", path, "--port", prefect_box.port)
+    assert 75 == done.returncode
+    assert f"port {prefect_box.port} is taken" in done.stderr

@@ -1,0 +1,152 @@
+"""Runs, workers and servers that die: nothing that was learned or asked for is lost, none hangs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
+import pytest
+
+from flows import goodbye
+from observability.history import History
+from tests.flows.makers import make_pipeline, thermodrift
+from tests.flows.prefect_server import PrefectServer, deployed, served, until, working
+from tests.flows.test_deployed import asked, begin, run, warm_until
+
+LIGHT, HEAVY = "thermodrift-light", "thermodrift-heavy"
+HELD = """
+from pathlib import Path
+from time import sleep
+from sklearn.tree import DecisionTreeClassifier
+
+class Held(DecisionTreeClassifier):
+    "A model whose fit ends when somebody says so."
+    def fit(self, X, y, sample_weight=None, check_input=True):
+        here = Path(__file__).parent
+        (here / "fitting").touch()
+        while not (here / "go").exists():
+            sleep(0.05)
+        return super().fit(X, y, sample_weight, check_input)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server that may be killed, with the shipped deployments and without a worker."""
+    folder = tmp_path_factory.mktemp("frail")
+    with served(folder / "server") as frail:
+        deployed(frail, folder / "home")
+        yield frail
+
+
+def held(folder: Path) -> Path:
+    """A pipeline whose fit waits for a file called `go`."""
+    # Python keeps modules by their name.
+    (folder / "held_fit.py").write_text(HELD)
+    return make_pipeline(folder, 400, batch={"recipe": "held_fit:Held"})
+
+
+def lease(path: Path, kind: str) -> dict[str, Any]:
+    """What the lease of a run says."""
+    file = path.parent / "home/pipelines/small/leases" / f"{kind}.json"
+    until(file.exists, f"a lease of {kind}")
+    told: dict[str, Any] = json.loads(file.read_text())
+    return told
+
+
+def asked_sum(path: Path, sql: str) -> Any:
+    """One value of the history."""
+    return History(path.parent / "home").ask(sql).to_pylist()[0]["value"]
+
+
+def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    """Worker and fit die at one blow; a look says so to the server, and the request is settled."""
+    path = held(tmp_path)
+    with working(server, [LIGHT], tmp_path / "home"):
+        asked(server, path)
+        with working(server, [HEAVY], tmp_path / "home") as workers:
+            killed = begin(server, "retrain", path)
+            until((tmp_path / "fitting").exists, "the fit")
+            workers[HEAVY].kill()
+        assert "Running" == server.run(killed)["state_name"]
+        assert "Calm" == run(server, "watch", path)["state_name"]
+        found = server.run(killed)
+        assert "CRASHED" == found["state_type"]
+        assert "is gone" in found["state"]["message"]
+        assert server.events("thermodrift.retrain.failed")
+        (wanted, *_) = server.events("thermodrift.retrain.wanted")
+        assert wanted["payload"]["request_id"].startswith("small-")
+        (tmp_path / "go").touch()
+        with working(server, [HEAVY], tmp_path / "home"):
+            assert "Promoted" == run(server, "retrain", path)["state_name"]
+    verified = thermodrift("--home", tmp_path / "home", "models", "verify", "small")
+    assert 0 == verified.returncode, verified.stdout + verified.stderr
+    started = "SELECT count(*) AS value FROM request_rows WHERE event = 'promoted'"
+    assert 1 == asked_sum(path, started)
+
+
+def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: Path) -> None:
+    """A fit holds nothing that learning needs, and is judged by what the pipeline then is."""
+    path = held(tmp_path)
+    with working(server, [LIGHT, HEAVY], tmp_path / "home"):
+        asked(server, path, records=300)
+        fitting = begin(server, "retrain", path)
+        until((tmp_path / "fitting").exists, "the fit")
+        learned = run(server, "learn", path, to_look=False)
+        assert "Learned" == learned["state_name"], learned["state"]
+        again = run(server, "retrain", path)
+        assert "Calm" == again["state_name"], again["state"]
+        assert "another run is at work on this" in again["state"]["message"]
+        (tmp_path / "go").touch()
+        assert server.ended(fitting)["state_name"] in ("Promoted", "Kept")
+    asked_at, settled_at = (
+        asked_sum(path, f"SELECT min(position_{what}) AS value FROM requests")
+        for what in ("asked", "settled")
+    )
+    assert (300, 400) == (asked_at, settled_at)
+
+
+def test_a_waiting_run_survives_the_restart_of_server_and_worker(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    """Its time passes while nothing is there; it comes back when they are."""
+    path = warm_until(tmp_path, 600)
+    with working(server, [LIGHT, HEAVY], tmp_path / "home"):
+        asked(server, path)
+        waiting = begin(server, "retrain", path, patience={"first_s": 15.0, "most_s": 15.0})
+        server.named(waiting, "AwaitingHeadroom")
+    server.kill()
+    server.start()
+    with working(server, [LIGHT, HEAVY], tmp_path / "home"):
+        run(server, "learn", path, to_look=False)
+        assert server.ended(waiting)["state_name"] in ("Promoted", "Kept")
+
+
+def test_a_server_that_dies_loses_nothing_and_holds_nobody(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    """Learning goes on to the end without it, and the process ends within the stated bound."""
+    path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
+    with working(server, [LIGHT], tmp_path / "home"):
+        learning = begin(server, "learn", path, to_look=False)
+        process = psutil.Process(lease(path, "learn")["pid"])
+        until((tmp_path / "home/pipelines/small/checkpoint").exists, "the first batch")
+        server.kill()
+        began_s = time.monotonic()
+        file = tmp_path / "home/pipelines/small/leases/learn.json"
+        until(lambda: not file.exists(), "the end of learning")
+        done_s = time.monotonic()
+        psutil.wait_procs([process], timeout=goodbye.BOUND_S + 30)
+        assert not process.is_running()
+        assert time.monotonic() - done_s <= goodbye.BOUND_S + 5, done_s - began_s
+        server.start()
+        again = run(server, "learn", path, to_look=False)
+    assert "NothingNew" == again["state_name"]
+    assert 4_000 == asked_sum(path, "SELECT sum(learned)::INT AS value FROM runs")
+    assert server.run(learning)["state_type"] in ("CRASHED", "COMPLETED")
