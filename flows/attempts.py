@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC
@@ -14,6 +14,7 @@ from prefect.exceptions import Pause
 from flows import coming_back, fitting, reconcile, retrain, retrain_rows, server, turns
 from flows.admit import Admitted
 from flows.coming_back import Patience
+from flows.course import Moment
 from flows.fitting import Fitted, Prepared
 from flows.jobs import Job
 from flows.power_source import PowerSource
@@ -43,6 +44,7 @@ def made(job: Job, request_id: str | None, patience: Patience) -> State:
         return job.ends("Calm", _nothing_open(request_id))
     if tried.overdue:
         job.emit("retrain.overdue", because=tried.because, request_id=tried.request_id)
+    show_course(job, tried)
     if tried.again_in_s is not None:
         job.emit("retrain.deferred", because=tried.because, request_id=tried.request_id)
         return _put_off(job, tried.again_in_s, tried.because)
@@ -63,6 +65,8 @@ class Tried:
     """Seconds until the gate is asked again; None where the request is settled."""
     scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """Of all who took part, where a fit was judged."""
+    course: Sequence[Moment] = ()
+    """How warm the device was while the fit went on."""
 
 
 def _tried(job: Job, power: PowerSource, patience: Patience) -> Tried | None:
@@ -85,7 +89,8 @@ def _tried(job: Job, power: PowerSource, patience: Patience) -> Tried | None:
             # The same request, as the pipeline knows it now.
             admitted.request = request
             ending = retrain.conclude(session, admitted, prepared, fitted)
-            return _told(session, request, ending, overdue, patience)
+            tried = _told(session, request, ending, overdue, patience)
+            return replace(tried, course=fitted.course)
     finally:
         admitted.give_back()
 
@@ -206,6 +211,17 @@ def _put_off(job: Job, wait_s: float, because: str) -> State:
         )
     job.lease.wait_until(back_at.timestamp())
     raise Pause(state=state)
+
+
+def show_course(job: Job, tried: Tried) -> None:
+    """The margin over the run, beside the run."""
+    if not tried.course:
+        return
+    table = json.dumps(server.rows(Moment._fields, tried.course))
+    known = [each.margin_c for each in tried.course if each.margin_c is not None]
+    lowest = f"{min(known):.1f} °C at the lowest" if known else "unknown all the time"
+    told = f"Margin of the device while {job.file.name} was retrained: {lowest}"
+    server.show(job.run_id, f"margin-{job.file.name.replace('_', '-')}", "table", table, told)
 
 
 def _announce(job: Job, tried: Tried) -> None:

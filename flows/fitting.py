@@ -8,13 +8,14 @@ has come to when the fit ends.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from flows import settings, settling
 from flows.admit import Admitted
+from flows.course import Course, Moment
 from flows.metering import Cost, Meter
 from flows.power_source import PowerSource
 from flows.progress import Display
@@ -89,6 +90,8 @@ class Fitted:
     """What became of the power limit; None where none was to be set."""
     guarded: str | None = None
     """How it was watched; None where nothing was fitted to the end."""
+    course: tuple[Moment, ...] = ()
+    """How warm its device was meanwhile."""
 
     @property
     def cap_w(self) -> float | None:
@@ -147,24 +150,23 @@ def fit(
     """
     if stop():
         raise BrokenOff(Fitted())
-    meter = Meter(power, admitted.look.survey, admitted.uuid)
-    vigil = _vigil(admitted, display)
+    watch = _Watch.over(admitted, power, display)
     outcome = _Outcome()
     uuid = None if admitted.lease is None else admitted.lease.uuid
     try:
         with (
             display.doing("retraining"),
             power.capped(uuid, admitted.cap_w) as outcome.capping,
-            power.heard_by(_listener(meter, vigil)),
+            power.heard_by(watch.hear),
             settings.job_sees(uuid),
-            meter.running(),
+            watch.meter.running(),
             # Innermost: a signal breaks off the fit, and nothing that makes up for one.
             stop.breakable(),
         ):
             _refuse_uncapped(admitted, outcome.capping)
-            outcome.challenge = _challenge(prepared, vigil, uuid)
+            outcome.challenge = _challenge(prepared, watch.vigil, uuid)
     except StopRequested as stopped:
-        raise BrokenOff(_fitted(outcome, meter, vigil)) from stopped
+        raise BrokenOff(_fitted(outcome, watch)) from stopped
     except GiveBack as stopped:
         outcome.given_back = stopped
     except (TooLittleToLearn, _LimitNotSet) as error:
@@ -172,7 +174,7 @@ def fit(
         return Fitted(failure=str(error), capping=outcome.capping)
     except _NOTHING_CAME as error:
         outcome.failure = str(error)
-    return _fitted(outcome, meter, vigil)
+    return _fitted(outcome, watch)
 
 
 class _LimitNotSet(ThermodriftError, RuntimeError):
@@ -198,15 +200,42 @@ class _Outcome:
     capping: Capping | None = None
 
 
-def _fitted(outcome: _Outcome, meter: Meter, vigil: Vigil | None) -> Fitted:
+@dataclass(frozen=True)
+class _Watch:
+    """Who hears of the devices while the fit goes on."""
+
+    meter: Meter
+    vigil: Vigil | None
+    course: Course | None
+
+    @classmethod
+    def over(cls, admitted: Admitted, power: PowerSource, display: Display) -> Self:
+        """What is heard of the device that was given; of none, what is metered alone."""
+        meter = Meter(power, admitted.look.survey, admitted.uuid)
+        if admitted.lease is None:
+            return cls(meter, None, None)
+        course = Course(admitted.lease.uuid, admitted.limits, admitted.look.now_s)
+        course.hear(admitted.look)
+        return cls(meter, _vigil(admitted, display), course)
+
+    def hear(self, look: Look) -> None:
+        """Take in a look; called from the follower's thread."""
+        self.meter.saw(look.survey)
+        for each in (self.vigil, self.course):
+            if each is not None:
+                each.hear(look)
+
+
+def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
     return Fitted(
         challenge=outcome.challenge,
         failure=outcome.failure,
         given_back=outcome.given_back,
-        cost=meter.cost,
-        paused_s=vigil.paused_s if vigil else 0.0,
+        cost=watch.meter.cost,
+        paused_s=watch.vigil.paused_s if watch.vigil else 0.0,
         capping=outcome.capping,
         guarded=outcome.challenge.guarded if outcome.challenge else None,
+        course=watch.course.moments() if watch.course else (),
     )
 
 
@@ -222,7 +251,7 @@ def _until(session: Session, admitted: Admitted) -> Begun:
 
 
 def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
-    """The guard of the fit; none where there is no device, or a person wants it anyhow."""
+    """The guard of the fit; none where a person wants it anyhow."""
     if admitted.lease is None or admitted.against_the_gate:
         return None
     return Vigil(
@@ -231,15 +260,6 @@ def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
         admitted.limits,
         lambda because: display.happened(admitted.position, "paused", because, "red"),
     )
-
-
-def _listener(meter: Meter, vigil: Vigil | None) -> Callable[[Look], None]:
-    def hear(look: Look) -> None:
-        meter.saw(look.survey)
-        if vigil is not None:
-            vigil.hear(look)
-
-    return hear
 
 
 def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Challenge:

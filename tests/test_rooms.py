@@ -62,11 +62,11 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
-        "flows": "admit attempts beginning board box coming_back configuration cycle deployed"
-        " deployments desk doctor drift_view embedded fitting follower goodbye jobs learn leases"
-        " looks metering overrides pipeline power_source progress reconcile retrain retrain_rows"
-        " server session settings settling shifts state status stopping summary template tethered"
-        " turns upkeep vigil watch",
+        "flows": "admit attempts beginning board box coming_back configuration course cycle"
+        " deployed deployments desk doctor drift_view embedded fitting follower goodbye jobs learn"
+        " leases looks metering overrides pipeline power_source progress reconcile retrain"
+        " retrain_rows server session settings settling shifts state status stopping summary"
+        " template tethered turns upkeep vigil watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""
