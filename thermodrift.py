@@ -56,7 +56,10 @@ def front_desk(
     settings = Settings()
     faults.arm_from(settings.faults)
     context.obj = Surroundings(
-        home=home or settings.home, debug=debug, visible_devices=visible_devices()
+        home=home or settings.home,
+        debug=debug,
+        visible_devices=visible_devices(),
+        stand_in=settings.stand_in,
     )
 
 

@@ -146,13 +146,13 @@ def _told(
 
 def _another_waits(job: Job) -> bool:
     """Whether the request is another run's, which comes back to it."""
-    assert job.lease is not None
-    before = job.lease.before
+    assert job.claim is not None
+    before = job.claim.before
     if before is None or before.run_id == job.run_id or before.back_at_s is None:
         return False
     if reconcile.bury(job.places, before) is not None:
         return False
-    job.lease.give_back()
+    job.claim.give_back()
     return True
 
 
@@ -199,7 +199,7 @@ def _clock(in_s: float) -> str:
 
 def _put_off(job: Job, wait_s: float, because: str) -> State:
     """Give process and slot up, and come back. Unheard, others see to it."""
-    assert job.lease is not None
+    assert job.claim is not None
     back_at = server.in_seconds(wait_s)
     try:
         state = server.put_off(job.run_id, WAITING, back_at, because)
@@ -209,7 +209,7 @@ def _put_off(job: Job, wait_s: float, because: str) -> State:
             f"{because}; the server did not take this run back ({error}), so the next "
             "watch asks for another",
         )
-    job.lease.wait_until(back_at.timestamp())
+    job.claim.wait_until(back_at.timestamp())
     raise Pause(state=state)
 
 

@@ -1,6 +1,7 @@
 """When a deferred retrain asks the gate again: at the forecast's time, else ever more seldom.
 
-Never later than the request's deadline, so that what is decided there is decided on time.
+Never later than the request's deadline, so that what is decided there is decided on time, or than
+the least that a run must stay away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,16 @@ class Patience(BaseModel):
     """How long a run waits that found the gate closed, where no forecast says for how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    least_s: float = Field(
+        default=30.0,
+        ge=2,
+        le=3600,
+        allow_inf_nan=False,
+        # Seen with Prefect 3.8: "this borrower is already holding one of this CapacityLimiter's
+        # tokens" ends the whole worker. It takes runs up to 10 s before their time by default.
+        description="It stays away for this long at least, whatever forecast and deadline say: a "
+        "worker that is handed a run whose process has not ended yet dies of it.",
+    )
     first_s: float = Field(
         default=60.0, gt=0, allow_inf_nan=False, description="Seconds before it asks again."
     )
@@ -34,11 +45,11 @@ def again_in_s(
     """
     # Beyond 2**32 times the first wait, the most is reached whatever the knobs are.
     patient_s = min(patience.first_s * 2.0 ** min(max(deferrals, 1) - 1, 32), patience.most_s)
-    wait_s = patient_s if _unknown(forecast_s) else max(float(forecast_s or 0.0), 1.0)
-    if _unknown(deadline_left_s):
-        return wait_s
-    # At the deadline itself, and not a moment before it.
-    return min(wait_s, max(float(deadline_left_s or 0.0), 1.0))
+    wait_s = patient_s if _unknown(forecast_s) else float(forecast_s or 0.0)
+    if not _unknown(deadline_left_s):
+        # At the deadline itself, and not a moment before it.
+        wait_s = min(wait_s, float(deadline_left_s or 0.0))
+    return max(wait_s, patience.least_s)
 
 
 def _unknown(value: float | None) -> bool:

@@ -137,7 +137,7 @@ def _gpu(home: Path) -> tuple[State, str]:
 
     from power.nvml import NvmlDoor
 
-    with NvmlDoor(visible=settings.visible_devices()) as door:
+    with NvmlDoor(visible=settings.visible_devices(), twin=settings.stand_in()) as door:
         survey = door.survey(time.monotonic())
     state: State = "note" if survey.driver == "unreadable" else "well"
     return state, survey.because

@@ -13,8 +13,8 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 from pydantic import BaseModel
 
-from flows import goodbye, leases, pipeline, reconcile, server, settings
-from flows.leases import Held, Kind
+from flows import claims, goodbye, pipeline, reconcile, server, settings
+from flows.claims import Held, Kind
 from flows.overrides import over
 from flows.pipeline import PipelineFile
 from flows.progress import Display
@@ -37,7 +37,7 @@ class Job:
     """Prefect's id of the flow run, which is the history's too."""
     stop: Stop
     display: Display
-    lease: Held | None = None
+    claim: Held | None = None
 
     @property
     def places(self) -> PipelinePlaces:
@@ -73,9 +73,9 @@ def done(
             with job.stop.listening(), job.display, _leased(job, kind):
                 _put_right(job)
                 return work(job)
-        except leases.Leased as leased:
+        except claims.Claimed as claimed:
             # A retrain that another run is at is wanted no more; learning and looking still are.
-            return job.ends("Calm" if kind == "retrain" else "Busy", str(leased))
+            return job.ends("Calm" if kind == "retrain" else "Busy", str(claimed))
         except TryAgainLater as later:
             return job.ends("Busy", str(later))
         except StopRequested:
@@ -87,7 +87,7 @@ def done(
 
 @contextmanager
 def _leased(job: Job, kind: Kind) -> Iterator[None]:
-    with leases.held(job.places, kind, job.run_id) as job.lease:
+    with claims.held(job.places, kind, job.run_id) as job.claim:
         yield
 
 
@@ -108,12 +108,12 @@ def _run_id() -> str:
 
 def _put_right(job: Job) -> None:
     """Say of runs that were killed that they were, this one's forerunner among them."""
-    assert job.lease is not None
-    lost = reconcile.killed(job.places, job.lease.lease.kind)
-    before = job.lease.before
+    assert job.claim is not None
+    lost = reconcile.killed(job.places, job.claim.claim.kind)
+    before = job.claim.before
     if before is not None and before.back_at_s is None and before.run_id != job.run_id:
         buried = reconcile.bury(job.places, before)
         lost.extend([buried] if buried is not None else [])
     # One that waited, and was cancelled by a person meanwhile, did not fail.
-    for each in (each for each in lost if each.lease.back_at_s is None):
-        job.emit(f"{each.lease.kind}.failed", because=each.because, killed_run=each.lease.run_id)
+    for each in (each for each in lost if each.claim.back_at_s is None):
+        job.emit(f"{each.claim.kind}.failed", because=each.because, killed_run=each.claim.run_id)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 
 from flows import settings
 from flows.follower import Follower, Look, Trial
@@ -32,6 +32,12 @@ from power.limits import Capping
 from power.nvml import NvmlDoor, NvmlSetter
 from power.replay import Trace, TraceUnreadable
 from power.sensors import SensorDoor
+from power.twin import StandIn
+
+
+class _Pretended(TypedDict, total=False):
+    twin: StandIn
+
 
 _OF_ANOTHER_DAY = "a recorded trace does not tell of a job that runs today"
 
@@ -63,7 +69,7 @@ class PowerSource:
         """The source that the pipeline's ``[gate]`` names. Raises BadConfiguration."""
         limits, rules = file.pipeline.gate, file.pipeline.forecast
         leases = Leases(settings.lease_folder() or places.devices)
-        setter = NvmlSetter()
+        setter = NvmlSetter(**_pretended())
         # Whatever this run's own gate goes by: a device must not stay slow for ever.
         restored = power_limits.restore_left_over(places.devices, setter)
         with ExitStack() as stack:
@@ -167,7 +173,15 @@ def _learned(
 
 
 def _door(source: str) -> Door:
-    return SensorDoor() if source == "cpu" else NvmlDoor(visible=settings.visible_devices())
+    if source == "cpu":
+        return SensorDoor()
+    return NvmlDoor(visible=settings.visible_devices(), **_pretended())
+
+
+def _pretended() -> _Pretended:
+    """A stand-in for NVIDIA's library, where the environment names one."""
+    twin = settings.stand_in()
+    return {} if twin is None else {"twin": twin}
 
 
 def _trace(file: PipelineFile, path: str) -> Trace:

@@ -1,6 +1,6 @@
 """Put Prefect's picture right where it and the home disagree: the home is the truth.
 
-A run killed with SIGKILL runs for ever to Prefect's server; a lease without a process says that it
+A run killed with SIGKILL runs for ever to Prefect's server; a claim without a process says that it
 does not. A request whose event was lost waits for nobody; the home says that it is open.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from prefect.client.schemas.objects import State, StateType
 
-from flows import leases, server
-from flows.leases import Kind, Lease
+from flows import claims, server
+from flows.claims import Claim, Kind
 from observability.places import PipelinePlaces
 
 GRACE_S = 120.0
@@ -24,47 +24,47 @@ RETRAIN_FLOW = "thermodrift-retrain"
 class Lost:
     """A run that is not there any more, and was to do something."""
 
-    lease: Lease
+    claim: Claim
     because: str
 
 
 def killed(places: PipelinePlaces, held: Kind) -> list[Lost]:
-    """Find runs of other kinds that were killed, say so to the server, forget their leases.
+    """Find runs of other kinds that were killed, say so to the server, forget their claims.
 
-    The lease of the kind `held` is the caller's own, who knows what was left there.
+    The claim of the kind `held` is the caller's own, who knows what was left there.
     """
     found = [
-        lease
-        for kind in leases.KINDS
-        if kind != held and (lease := leases.left(places, kind)) is not None
+        claim
+        for kind in claims.KINDS
+        if kind != held and (claim := claims.left(places, kind)) is not None
     ]
-    return [lost for lease in found if (lost := bury(places, lease)) is not None]
+    return [lost for claim in found if (lost := bury(places, claim)) is not None]
 
 
-def bury(places: PipelinePlaces, lease: Lease) -> Lost | None:
-    """Mark the run of a lease without a process as crashed, unless it is to come back."""
+def bury(places: PipelinePlaces, claim: Claim) -> Lost | None:
+    """Mark the run of a claim without a process as crashed, unless it is to come back."""
     try:
-        state = server.state_of(lease.run_id)
-        if _comes_back(lease, state):
+        state = server.state_of(claim.run_id)
+        if _comes_back(claim, state):
             return None
         because = (
-            f"the process {lease.pid} on {lease.host} that did it is gone; nothing that it "
+            f"the process {claim.pid} on {claim.host} that did it is gone; nothing that it "
             "had acknowledged is lost"
         )
         if state is not None and state.type in (StateType.RUNNING, StateType.PENDING):
-            server.mark_crashed(lease.run_id, because)
+            server.mark_crashed(claim.run_id, because)
     except server.Unheard:
-        # A later run finds the lease again.
+        # A later run finds the claim again.
         return None
-    leases.clear(places, lease)
-    return Lost(lease, because)
+    claims.clear(places, claim)
+    return Lost(claim, because)
 
 
-def _comes_back(lease: Lease, state: State | None) -> bool:
+def _comes_back(claim: Claim, state: State | None) -> bool:
     """Whether a run that gave its process up will have one again, be its worker ever so late."""
-    if lease.back_at_s is None or state is None or state.is_final():
+    if claim.back_at_s is None or state is None or state.is_final():
         return False
-    return state.is_scheduled() or time.time() < lease.back_at_s + GRACE_S
+    return state.is_scheduled() or time.time() < claim.back_at_s + GRACE_S
 
 
 def retrain_is_coming(places: PipelinePlaces, pipeline: str) -> bool:
@@ -72,7 +72,7 @@ def retrain_is_coming(places: PipelinePlaces, pipeline: str) -> bool:
 
     A server that does not answer could not start one either: then nothing is coming.
     """
-    if leases.busy(places, "retrain") or leases.left(places, "retrain") is not None:
+    if claims.busy(places, "retrain") or claims.left(places, "retrain") is not None:
         return True
     try:
         runs = server.coming(RETRAIN_FLOW)

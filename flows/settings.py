@@ -2,6 +2,7 @@
 
 THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the working folder)
 THERMODRIFT_LEASES    where devices are leased, for homes that share a machine (default: the home)
+THERMODRIFT_STAND_IN  devices to pretend instead of asking NVIDIA's library: tests, demonstrations
 THERMODRIFT_FAULTS    fault points that a test arms, such as durable.before_rename=kill:3
 """
 
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from power.twin import StandIn
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -61,6 +64,10 @@ class Settings(BaseSettings):
     leases: Path | None = Field(
         default=None,
         description="Folder of the devices' leases, the same for all homes of a machine.",
+    )
+    stand_in: Path | None = Field(
+        default=None,
+        description="JSON of a stand-in for NVIDIA's library (power/twin.py): no GPU is asked.",
     )
     faults: str = Field(default="", description="Armed fault points: for tests of recovery.")
 
@@ -190,3 +197,9 @@ def visible_devices() -> str | None:
 def lease_folder() -> Path | None:
     """Where devices are leased among several homes; None: each home keeps to itself."""
     return Settings().leases
+
+
+def stand_in() -> StandIn | None:
+    """The devices to pretend, where the environment names some. Raises BadConfiguration."""
+    path = Settings().stand_in
+    return None if path is None else StandIn.load(path)

@@ -34,6 +34,8 @@ class Surroundings:
     debug: bool = False
     visible_devices: str | None = None
     """The GPUs that this process may use, as CUDA was told; None: all."""
+    stand_in: Path | None = None
+    """A file of devices to pretend; None: this machine's are asked."""
 
 
 def surroundings(context: typer.Context) -> Surroundings:

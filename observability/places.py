@@ -17,7 +17,7 @@ HOME/
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline
     turn                       held by who waits for that lock
-    leases/                    of deployed runs: whose each kind of work is
+    claims/                    of deployed runs: whose each kind of work is
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class PipelinePlaces:
         return self.root / "turn"
 
     @property
-    def leases(self) -> Path:
-        return self.root / "leases"
+    def claims(self) -> Path:
+        return self.root / "claims"
 
 
 @dataclass(frozen=True)

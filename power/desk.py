@@ -21,7 +21,7 @@ import typer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from observability import console
-from observability.console import JsonOption
+from observability.console import JsonOption, Surroundings
 from observability.decision import Decision
 from observability.places import Places
 from power import gate, override_desk, simulate_desk
@@ -62,7 +62,7 @@ def show(
     else:
         from power import override
 
-        decision = _judge_machine(limits, console.surroundings(context).visible_devices)
+        decision = _judge_machine(limits, console.surroundings(context))
         word = override.read(override_desk.file_of(context))
         decision = gate.overridden(decision, word, datetime.now(UTC))
         proven = _proven(Places(console.surroundings(context).home))
@@ -95,7 +95,7 @@ def watch(
     ] = False,
 ) -> None:
     """Watch the gate live, look by look, until Ctrl-C."""
-    looks = _looks(limits, console.surroundings(context).visible_devices, every_s)
+    looks = _looks(limits, console.surroundings(context), every_s)
     with closing(looks):
         seen = _judged(_bounded(looks, count, for_s), limits)
         try:
@@ -116,8 +116,8 @@ def gpu() -> None:
 @gpu_app.command()
 def probe(context: typer.Context, json: JsonOption = False) -> None:
     """List, per device, what can be read and controlled, what the gate would go by, what lacks."""
-    visible = console.surroundings(context).visible_devices
-    probed = {source: _probed(source, visible) for source in ("nvml", "cpu")}
+    here = console.surroundings(context)
+    probed = {source: _probed(source, here) for source in ("nvml", "cpu")}
     if json:
         gpus, cpus = (_probe_document(*each) for each in probed.values())
         console.print_json(gpus | {"cpu": cpus})
@@ -157,10 +157,10 @@ def _judge_trace(path: Path, at_s: float | None, limits: GateLimits) -> Decision
     return gate.judge(trace.survey(-math.inf, now_s), GateState(), limits, now_s).decision
 
 
-def _judge_machine(limits: GateLimits, visible: str | None) -> Decision:
+def _judge_machine(limits: GateLimits, here: Surroundings) -> Decision:
     """A closed device opens after some good readings: look until each had as many as that needs."""
     moments: set[tuple[str, float]] = set()
-    with closing(_looks(limits, visible, every_s=0.0)) as looks:
+    with closing(_looks(limits, here, every_s=0.0)) as looks:
         for look in _judged(looks, limits):
             moments |= {(each.uuid, each.read_at_s) for each in look.survey.readings}
             read = Counter(uuid for uuid, _ in moments)
@@ -175,7 +175,7 @@ def _judge_machine(limits: GateLimits, visible: str | None) -> Decision:
     return look.decision
 
 
-def _door(source: str, visible: str | None) -> Door:
+def _door(source: str, here: Surroundings) -> Door:
     """What reads the devices of one kind: another maker's is one more file, and a line here."""
     if source == "cpu":
         from power.sensors import SensorDoor
@@ -183,11 +183,15 @@ def _door(source: str, visible: str | None) -> Door:
         return SensorDoor()
     from power.nvml import NvmlDoor
 
-    return NvmlDoor(visible=visible)
+    if here.stand_in is not None:
+        from power.twin import StandIn
+
+        return NvmlDoor(visible=here.visible_devices, twin=StandIn.load(here.stand_in))
+    return NvmlDoor(visible=here.visible_devices)
 
 
 def _looks(
-    limits: GateLimits, visible: str | None, every_s: float
+    limits: GateLimits, here: Surroundings, every_s: float
 ) -> Generator[tuple[Survey, float]]:
     """Look after look at what `limits` names: the machine's without an end."""
     if limits.reads_from == "trace" and limits.trace is not None:
@@ -195,11 +199,11 @@ def _looks(
     if limits.reads_from == "off":
         off = Survey(driver="absent", because="the gate is off")
         return (look for look in [(off, 0.0)])
-    return _looks_at_machine(limits.reads_from, visible)
+    return _looks_at_machine(limits.reads_from, here)
 
 
-def _looks_at_machine(source: str, visible: str | None) -> Generator[tuple[Survey, float]]:
-    with _door(source, visible) as door:
+def _looks_at_machine(source: str, here: Surroundings) -> Generator[tuple[Survey, float]]:
+    with _door(source, here) as door:
         while True:
             now_s = time.monotonic()
             yield door.survey(now_s), now_s
@@ -277,8 +281,8 @@ def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[Survey, float
         time.sleep(every_s)
 
 
-def _probed(source: str, visible: str | None) -> tuple[Survey, tuple[Device, ...]]:
-    with _door(source, visible) as door:
+def _probed(source: str, here: Surroundings) -> tuple[Survey, tuple[Device, ...]]:
+    with _door(source, here) as door:
         survey = door.survey(time.monotonic())
         return survey, door.devices()
 

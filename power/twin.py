@@ -5,6 +5,7 @@ whole door run over it. It fills the C structures that it is handed and answers 
 library does. It imports no GPU tool and simulates no physics: its devices say the same for ever,
 but for the energy counter, which grows by their power, and for power limits that are set. Each
 process has a stand-in of its own; what one sets the others see where a file for that is named.
+THERMODRIFT_STAND_IN names a file of one for whole commands and deployed runs.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from observability.errors import BadConfiguration
 
 FaultKind = Literal[
     "not_supported", "no_permission", "driver_not_loaded", "missing", "lost", "unknown", "mismatch",
@@ -111,6 +114,21 @@ class StandIn(BaseModel):
     may_set_limit: bool | None = Field(
         default=None, description="Whether a process counts as privileged; None: as it is."
     )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """What the JSON file at `path` pretends. Raises BadConfiguration."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            why: object = error
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise BadConfiguration(
+                f"the stand-in {path} cannot be used ({why}); it is the JSON of a StandIn of "
+                'power/twin.py, such as {"gpus": [{"uuid": "GPU-a", "tlimit_c": 40}]}'
+            ) from error
 
 
 class StandInNvml:

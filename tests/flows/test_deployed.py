@@ -14,6 +14,8 @@ from observability.history import History
 from tests.flows.makers import ROOT, make_pipeline
 from tests.flows.prefect_server import PrefectServer, redeployed, refused, until
 
+SOON = {"least_s": 12.0, "first_s": 12.0, "most_s": 12.0}
+"""How soon a run that was put off comes back in these tests."""
 TRACE = (
     "elapsed_s,uuid,temperature_c,memory_temperature_c,margin_c,power_w,power_limit_w,"
     "utilization,throttle_reasons"
@@ -93,7 +95,7 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
     """It waits by name, says why and until when, holds no slot, survives a redeploy, returns."""
     path = warm_until(tmp_path, 600)
     asked(prefect_box, path)
-    waiting = begin(prefect_box, "retrain", path, patience={"first_s": 20.0, "most_s": 20.0})
+    waiting = begin(prefect_box, "retrain", path, patience=SOON)
     told = prefect_box.named(waiting, "AwaitingHeadroom")
     assert "SCHEDULED" == told["state_type"]
     because = told["state"]["message"]

@@ -15,7 +15,7 @@ from flows import goodbye
 from observability.history import History
 from tests.flows.makers import make_pipeline, thermodrift
 from tests.flows.prefect_server import PrefectServer, deployed, served, until, working
-from tests.flows.test_deployed import asked, begin, run, warm_until
+from tests.flows.test_deployed import SOON, asked, begin, run, warm_until
 
 LIGHT, HEAVY = "thermodrift-light", "thermodrift-heavy"
 HELD = """
@@ -50,10 +50,10 @@ def held(folder: Path) -> Path:
     return make_pipeline(folder, 400, batch={"recipe": "held_fit:Held"})
 
 
-def lease(path: Path, kind: str) -> dict[str, Any]:
-    """What the lease of a run says."""
-    file = path.parent / "home/pipelines/small/leases" / f"{kind}.json"
-    until(file.exists, f"a lease of {kind}")
+def claim(path: Path, kind: str) -> dict[str, Any]:
+    """What the claim of a run says."""
+    file = path.parent / "home/pipelines/small/claims" / f"{kind}.json"
+    until(file.exists, f"a claim of {kind}")
     told: dict[str, Any] = json.loads(file.read_text())
     return told
 
@@ -119,7 +119,7 @@ def test_a_waiting_run_survives_the_restart_of_server_and_worker(
     path = warm_until(tmp_path, 600)
     with working(server, [LIGHT, HEAVY], tmp_path / "home"):
         asked(server, path)
-        waiting = begin(server, "retrain", path, patience={"first_s": 15.0, "most_s": 15.0})
+        waiting = begin(server, "retrain", path, patience=SOON)
         server.named(waiting, "AwaitingHeadroom")
     server.kill()
     server.start()
@@ -135,11 +135,11 @@ def test_a_server_that_dies_loses_nothing_and_holds_nobody(
     path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
     with working(server, [LIGHT], tmp_path / "home"):
         learning = begin(server, "learn", path, to_look=False)
-        process = psutil.Process(lease(path, "learn")["pid"])
+        process = psutil.Process(claim(path, "learn")["pid"])
         until((tmp_path / "home/pipelines/small/checkpoint").exists, "the first batch")
         server.kill()
         began_s = time.monotonic()
-        file = tmp_path / "home/pipelines/small/leases/learn.json"
+        file = tmp_path / "home/pipelines/small/claims/learn.json"
         until(lambda: not file.exists(), "the end of learning")
         done_s = time.monotonic()
         psutil.wait_procs([process], timeout=goodbye.BOUND_S + 30)

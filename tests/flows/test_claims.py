@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]  # it publishes no types
 
-from flows import coming_back, deployments, learn, leases, pipeline, shifts, tethered, turns
+from flows import claims, coming_back, deployments, learn, pipeline, shifts, tethered, turns
 from flows.coming_back import Patience
 from flows.learn import Learned
 from flows.overrides import over
@@ -29,9 +29,9 @@ WITHIN_S = 30.0
 HOLDER = """
 import sys
 from pathlib import Path
-from flows import leases
+from flows import claims
 from observability.places import PipelinePlaces
-with leases.held(PipelinePlaces(Path(sys.argv[1])), "retrain", "first") as held:
+with claims.held(PipelinePlaces(Path(sys.argv[1])), "retrain", "first") as held:
     if len(sys.argv) > 2:
         held.wait_until(float(sys.argv[2]))
     print("held", flush=True)
@@ -40,7 +40,7 @@ with leases.held(PipelinePlaces(Path(sys.argv[1])), "retrain", "first") as held:
 
 
 def holder(places: PipelinePlaces, *words: str) -> subprocess.Popen[str]:
-    """Another process that holds the lease `retrain`."""
+    """Another process that holds the claim `retrain`."""
     child = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(places.root), *words],
         cwd=ROOT,
@@ -64,39 +64,39 @@ def test_two_processes_never_have_the_same_work(places: PipelinePlaces) -> None:
     """The second one is told at once; other work of the same pipeline is free."""
     child = holder(places)
     with (
-        pytest.raises(leases.Leased, match="retrain of pipeline small"),
-        leases.held(places, "retrain", "second"),
+        pytest.raises(claims.Claimed, match="retrain of pipeline small"),
+        claims.held(places, "retrain", "second"),
     ):
         pytest.fail("both had it")
-    with leases.held(places, "watch", "second"):
-        assert leases.busy(places, "retrain")
+    with claims.held(places, "watch", "second"):
+        assert claims.busy(places, "retrain")
     child.communicate("\n", timeout=WITHIN_S)
-    with leases.held(places, "retrain", "second") as held:
+    with claims.held(places, "retrain", "second") as held:
         assert held.before is None
 
 
 def test_a_killed_run_leaves_its_name(places: PipelinePlaces) -> None:
     """The lock dies with the process, the file says whose it was."""
     child = holder(places)
-    assert leases.left(places, "retrain") is None
+    assert claims.left(places, "retrain") is None
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=WITHIN_S)
-    left = leases.left(places, "retrain")
+    left = claims.left(places, "retrain")
     assert left is not None
     assert ("first", child.pid, None) == (left.run_id, left.pid, left.back_at_s)
-    leases.clear(places, left)
-    assert leases.left(places, "retrain") is None
+    claims.clear(places, left)
+    assert claims.left(places, "retrain") is None
 
 
 def test_a_run_that_waits_keeps_the_work(places: PipelinePlaces) -> None:
     """It is not there, and comes back; who looks in between leaves it as it was."""
     child = holder(places, "123.5")
     child.communicate("\n", timeout=WITHIN_S)
-    with leases.held(places, "retrain", "second") as held:
+    with claims.held(places, "retrain", "second") as held:
         assert held.before is not None
         assert ("first", 123.5) == (held.before.run_id, held.before.back_at_s)
         held.give_back()
-    assert held.before == leases.left(places, "retrain")
+    assert held.before == claims.left(places, "retrain")
 
 
 def test_who_waits_for_a_pipeline_is_seen(tmp_path: Path) -> None:
@@ -169,14 +169,15 @@ def test_learning_makes_room_for_whoever_waits(
         (3, 37.5, 3600.0, 37.5),
         (3, 5000.0, 3600.0, 3600.0),
         (3, None, 100.0, 100.0),
-        (3, -5.0, None, 1.0),
-        (3, None, -20.0, 1.0),
+        (3, 3.0, None, 30.0),
+        (3, -5.0, None, 30.0),
+        (3, None, -20.0, 30.0),
     ],
 )
 def test_a_deferred_run_comes_back_in_time(
     deferrals: int, forecast_s: float | None, left_s: float | None, expected_s: float
 ) -> None:
-    """At the forecast's time, else ever more seldom, and never after the deadline."""
+    """At the forecast's time, else ever more seldom, at the deadline, and never at once."""
     assert expected_s == coming_back.again_in_s(deferrals, Patience(), forecast_s, left_s)
 
 

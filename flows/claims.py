@@ -1,6 +1,6 @@
 """Whose a kind of work is: one run of each kind per pipeline, and what a killed one left behind.
 
-A lease is a lock of the operating system, which dies with its process, and a small file that says
+A claim is a lock of the operating system, which dies with its process, and a small file that says
 which run holds it. A run that ends removes the file; so a file whose lock is free belongs to a run
 that was killed, or to one that waits to come back. Prefect's server knows neither: to it a killed
 run runs for ever.
@@ -28,12 +28,12 @@ Kind = Literal["learn", "watch", "retrain"]
 KINDS: tuple[Kind, ...] = ("learn", "watch", "retrain")
 
 
-class Leased(TryAgainLater):
+class Claimed(TryAgainLater):
     """Another run does this work for this pipeline."""
 
 
 @dataclass(frozen=True)
-class Lease:
+class Claim:
     """Which run has the work, and since when."""
 
     kind: Kind
@@ -48,19 +48,19 @@ class Lease:
 
 
 class Held:
-    """A lease in our hands."""
+    """A claim in our hands."""
 
-    def __init__(self, path: Path, lease: Lease, before: Lease | None) -> None:
+    def __init__(self, path: Path, claim: Claim, before: Claim | None) -> None:
         self._path = path
-        self.lease = lease
+        self.claim = claim
         self.before = before
         """What an earlier run left: it was killed, or it waits."""
-        self.leaves: Lease | None = None
+        self.leaves: Claim | None = None
         """What stays of it when we let go."""
 
     def wait_until(self, back_at_s: float) -> None:
         """Keep the work for this run, which comes back at `back_at_s` in a process of its own."""
-        self.leaves = replace(self.lease, back_at_s=back_at_s)
+        self.leaves = replace(self.claim, back_at_s=back_at_s)
 
     def give_back(self) -> None:
         """Leave the work to the run that waited for it before."""
@@ -69,11 +69,11 @@ class Held:
 
 @contextmanager
 def held(places: PipelinePlaces, kind: Kind, run_id: str) -> Iterator[Held]:
-    """Hold the lease inside the block. Raises Leased where another process has it."""
-    places.leases.mkdir(parents=True, exist_ok=True)
+    """Hold the claim inside the block. Raises Claimed where another process has it."""
+    places.claims.mkdir(parents=True, exist_ok=True)
     with _locked(places, kind):
         path = _path(places, kind)
-        mine = Lease(kind, run_id, time.time(), socket.gethostname(), os.getpid())
+        mine = Claim(kind, run_id, time.time(), socket.gethostname(), os.getpid())
         holding = Held(path, mine, _read(path))
         _write(path, mine)
         try:
@@ -82,46 +82,48 @@ def held(places: PipelinePlaces, kind: Kind, run_id: str) -> Iterator[Held]:
             _write(path, holding.leaves)
 
 
-def left(places: PipelinePlaces, kind: Kind) -> Lease | None:
+def left(places: PipelinePlaces, kind: Kind) -> Claim | None:
     """What a run of this kind left that is not there any more; None where one is, or nothing is."""
     if not _path(places, kind).exists():
         return None
     try:
         with _locked(places, kind):
             return _read(_path(places, kind))
-    except Leased:
+    except Claimed:
         return None
 
 
-def clear(places: PipelinePlaces, lease: Lease) -> None:
-    """Forget a lease that was left, unless somebody has taken the work up since."""
+def clear(places: PipelinePlaces, claim: Claim) -> None:
+    """Forget a claim that was left, unless somebody has taken the work up since."""
     try:
-        with _locked(places, lease.kind):
-            if _read(_path(places, lease.kind)) == lease:
-                _write(_path(places, lease.kind), None)
-    except Leased:
+        with _locked(places, claim.kind):
+            if _read(_path(places, claim.kind)) == claim:
+                _write(_path(places, claim.kind), None)
+    except Claimed:
         return
 
 
 def busy(places: PipelinePlaces, kind: Kind) -> bool:
     """Whether a process is at this work now."""
-    if not places.leases.is_dir():
+    if not places.claims.is_dir():
         return False
     try:
         with _locked(places, kind):
             return False
-    except Leased:
+    except Claimed:
         return True
 
 
 @contextmanager
 def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[None]:
-    lock = FileLock(places.leases / f"{kind}.lock")
+    lock = FileLock(places.claims / f"{kind}.lock")
     try:
         # Others look by taking it for a moment.
         lock.acquire(timeout=1.0)
     except Timeout as error:
-        raise Leased(f"another run is at work on this: {kind} of pipeline {places.name}") from error
+        raise Claimed(
+            f"another run is at work on this: {kind} of pipeline {places.name}"
+        ) from error
     try:
         yield
     finally:
@@ -129,19 +131,19 @@ def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[None]:
 
 
 def _path(places: PipelinePlaces, kind: Kind) -> Path:
-    return places.leases / f"{kind}.json"
+    return places.claims / f"{kind}.json"
 
 
-def _read(path: Path) -> Lease | None:
+def _read(path: Path) -> Claim | None:
     try:
-        return Lease(**json.loads(path.read_text(encoding="utf-8")))
+        return Claim(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         # What cannot be read tells of no run; the lock alone keeps two of them apart.
         return None
 
 
-def _write(path: Path, lease: Lease | None) -> None:
-    if lease is None:
+def _write(path: Path, claim: Claim | None) -> None:
+    if claim is None:
         path.unlink(missing_ok=True)
     else:
-        durable.write(path, json.dumps(asdict(lease)).encode())
+        durable.write(path, json.dumps(asdict(claim)).encode())
