@@ -23,6 +23,7 @@ from observability.places import Places
 from observability.records import (
     CostRecord,
     DecisionRecord,
+    ForecastRecord,
     GpuReadingRecord,
     ModelRecord,
     Record,
@@ -187,6 +188,15 @@ def _wait(asked: int, deferrals: int) -> Iterator[Record]:
             facts={"margin_c": 7.0, "pause_margin_c": 10.0},
         )
         for device in range(4):
+            yield ForecastRecord(
+                **here,
+                uuid=f"GPU-{device}",
+                kind="margin at horizon",
+                horizon_s=60.0,
+                foretold_c=12.5,
+                standard_error_c=1.0,
+                came_c=12.0,
+            )
             yield GpuReadingRecord(
                 **here,
                 source="nvml",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,7 @@ from flows.stopping import Stop
 from models import predictions
 from observability.history import History
 from observability.places import Places
-from tests.flows.makers import ROOT
-from tests.flows.test_resume import LOOP
+from tests.flows.nursery import open_nursery
 
 RECORDS = 1_000
 
@@ -129,12 +126,8 @@ def test_a_stream_that_turns_ill_is_said_aloud(tmp_path: Path) -> None:
 def test_the_sample_recovers_from_its_own_drift(tmp_path: Path) -> None:
     """What init writes shows the product at work: after the change a new champion is promoted."""
     template.write(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", LOOP, str(tmp_path / "pipeline.toml"), str(tmp_path / "home"), ""],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    with open_nursery() as nursery:
+        done = nursery.loop(tmp_path / "pipeline.toml", tmp_path / "home")
     assert done.returncode == 0, done.stderr
     promoted = ask(
         tmp_path / "home",

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from models.store import Store
 from observability import faults
 from observability.history import History
 from observability.places import Places
+from tests.flows.nursery import Nursery, open_nursery
 from tests.flows.test_run import make_example
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,17 +42,6 @@ cooldown_records = 500
 """
 """Small batches, a retrain that is deferred and then promoted, and further ones."""
 
-LOOP = """
-import sys
-from pathlib import Path
-from flows import cycle, learn, retrain, settings, watch
-from observability import faults
-settings.silence_telemetry()
-learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
-faults.arm_from(sys.argv[3])
-print(cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))["history_trouble"])
-"""
-
 POINTS = [point for point in faults.POINTS if not point.startswith(("limits.", "upkeep."))]
 """The points that a run passes; those of upkeep are tried by tests/models/test_compaction.py, those
 of power limits, which only a run with caps passes, by tests/power/test_limits.py."""
@@ -61,14 +50,11 @@ PASSINGS = {"durable": 24, "cycle": 4, "history.before_spool": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""
 
 
-def loop(pipeline: Path, home: Path, armed: str = "") -> subprocess.CompletedProcess[str]:
-    """The loop in a process of its own, with fault points armed."""
-    return subprocess.run(
-        [sys.executable, "-c", LOOP, str(pipeline), str(home), armed],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Where the runs of this file come from."""
+    with open_nursery() as opened:
+        yield opened
 
 
 def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict[str, Any]:
@@ -106,10 +92,10 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(example: Path) -> dict[str, Any]:
+def undisturbed(example: Path, nursery: Nursery) -> dict[str, Any]:
     """What a run leaves that nothing disturbed."""
     home = example.parent / "undisturbed"
-    done = loop(example, home)
+    done = nursery.loop(example, home)
     assert done.returncode == 0, done.stderr
     found = left_behind(home)
     states = {row["state"] for row in found["requests"]}
@@ -122,13 +108,13 @@ def undisturbed(example: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_fault_at_every_point_changes_nothing(
-    point: str, example: Path, undisturbed: dict[str, Any], tmp_path: Path
+    point: str, example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
     """Killed there, then refused by the disk there, then let go on: the outcome is the same."""
     after = PASSINGS.get(point, PASSINGS.get(point.partition(".")[0], 1))
-    killed = loop(example, tmp_path, f"{point}=kill:{after}")
+    killed = nursery.loop(example, tmp_path, f"{point}=kill:{after}")
     assert killed.returncode == -signal.SIGKILL, f"{point} was not reached: {killed.stderr}"
-    refused = loop(example, tmp_path, f"{point}=raise:1")
+    refused = nursery.loop(example, tmp_path, f"{point}=raise:1")
     if "fold" in point or point == "history.before_checkpoint":
         # What was committed waits, durably, beside the history: no reason to stop learning.
         assert refused.returncode == 0, refused.stderr
@@ -136,17 +122,17 @@ def test_a_fault_at_every_point_changes_nothing(
     else:
         assert refused.returncode != 0
         assert "no space left on device" in refused.stderr
-    done = loop(example, tmp_path)
+    done = nursery.loop(example, tmp_path)
     assert done.returncode == 0, done.stderr
     assert undisturbed == left_behind(tmp_path)
 
 
 def test_a_slow_disk_changes_nothing(
-    example: Path, undisturbed: dict[str, Any], tmp_path: Path
+    example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
     """Every point delayed at every passing: the writer lags behind, and the outcome is the same."""
     late = [point for point in faults.POINTS if not point.startswith("durable.")]
-    done = loop(example, tmp_path, ",".join(f"{point}=delay" for point in late))
+    done = nursery.loop(example, tmp_path, ",".join(f"{point}=delay" for point in late))
     assert done.returncode == 0, done.stderr
     assert undisturbed == left_behind(tmp_path)
 
@@ -162,16 +148,16 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_was_logged_but_not_checkpointed_comes_again(
-    example: Path, undisturbed: dict[str, Any], tmp_path: Path
+    example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
     """Between kill and resume the log may be ahead of the checkpoint; afterwards it is not."""
-    loop(example, tmp_path, "cycle.after_predictions=kill:3")
+    nursery.loop(example, tmp_path, "cycle.after_predictions=kill:3")
     places = Places(tmp_path).pipeline("elec2")
     from models import checkpoint
 
     position = checkpoint.brief(places.checkpoint)["position"]
     assert predictions.read(places.predictions, position, RECORDS).num_rows == 250
-    loop(example, tmp_path, "cycle.after_predictions=kill:1")
+    nursery.loop(example, tmp_path, "cycle.after_predictions=kill:1")
     assert json.dumps(checkpoint.brief(places.checkpoint)["position"]) == str(position)
-    assert loop(example, tmp_path).returncode == 0
+    assert nursery.loop(example, tmp_path).returncode == 0
     assert undisturbed == left_behind(tmp_path)

@@ -1,0 +1,107 @@
+"""A process that has imported the loop, and forks a fresh one from itself for each run of a test.
+
+To import everything takes a run longer than all that it does in a test of kills. A child begins
+where the imports end: no thread has started and no file is open by then, so it is what a new
+process is.
+Each child drives the loop without Prefect, with fault points armed, and may be killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Nursery:
+    """Runs of the loop, one after the other, each in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def loop(self, pipeline: Path, home: Path, armed: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the loop to its end, or to where a fault point ends it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with tempfile.TemporaryDirectory() as folder:
+            told = {"pipeline": str(pipeline), "home": str(home), "armed": armed, "in": folder}
+            self._process.stdin.write(json.dumps(told) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+            assert answer, "the nursery ended"
+            said = [(Path(folder) / name).read_text() for name in ("stdout", "stderr")]
+        return subprocess.CompletedProcess([], json.loads(answer)["code"], *said)
+
+
+@contextmanager
+def open_nursery() -> Iterator[Nursery]:
+    """A nursery that ends with the block."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.flows.nursery"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield Nursery(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def _born(job: dict[str, Any]) -> None:
+    """Be a child: a run of the loop, and nothing after it."""
+    from flows import cycle
+    from observability import faults
+
+    code = 0
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        opened = os.open(f"{job['in']}/{name}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(opened, number)
+    try:
+        faults.arm_from(job["armed"])
+        told = cycle.cycle.fn(Path(job["pipeline"]), Path(job["home"]))
+        sys.stdout.write(f"{told['history_trouble']}\n")
+    except BaseException:  # noqa: BLE001 - whatever ends a run is told as a process would
+        traceback.print_exc()
+        code = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Import what a run needs, and fork until nobody asks any more."""
+    from flows import learn, retrain, settings, watch
+
+    settings.silence_telemetry()
+    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
+        setattr(room, name, getattr(room, name).fn)
+    # What a run imports only on its way.
+    import observability.reports
+    from models import guarded, recipes  # noqa: F401 - imported for the time it takes
+
+    assert observability.reports
+    for line in sys.stdin:
+        job = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _born(job)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(json.dumps({"code": os.waitstatus_to_exitcode(status)}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
