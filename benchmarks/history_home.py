@@ -190,6 +190,7 @@ def _wait(asked: int, deferrals: int) -> Iterator[Record]:
         for device in range(4):
             yield ForecastRecord(
                 **here,
+                position=position,
                 uuid=f"GPU-{device}",
                 kind="margin at horizon",
                 horizon_s=60.0,
