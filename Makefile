@@ -25,7 +25,7 @@ demo: $(READY) ## Run the whole loop on the example stream, from a fresh home
 	$(VENV)/bin/thermodrift --home .thermodrift-demo run examples/elec2.toml
 
 test: $(READY) ## Run the tests; ARGS="-k drift" picks some
-	$(VENV)/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## Check style, types, the walls between the rooms, and the lock
 	$(VENV)/bin/ruff check .

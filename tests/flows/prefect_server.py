@@ -49,7 +49,7 @@ class PrefectServer:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.password = f"tests:{secrets.token_hex(8)}"
+        self.password = self._known = f"tests:{secrets.token_hex(8)}"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self._environment = environment
@@ -79,6 +79,30 @@ class PrefectServer:
         killed(self._process.pid)
         self._process.wait(timeout=PATIENCE_S)
         tethered.cut(self._process)
+
+    def hang(self) -> None:
+        """Let it take every word from now on, and answer none, until `go_on`."""
+        assert self._process is not None
+        for each in _family(self._process.pid):
+            each.suspend()
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        assert self._process is not None
+        for each in _family(self._process.pid):
+            each.resume()
+
+    def refuse(self) -> None:
+        """Start it anew with another password: whoever knows the one before is refused."""
+        self.kill()
+        self._known, self.password = self.password, "tests:changed"
+        self.start()
+
+    def welcome(self) -> None:
+        """Start it anew with the password of before."""
+        self.kill()
+        self.password = self._known
+        self.start()
 
     def answers(self) -> bool:
         """Whether it answers."""
@@ -246,11 +270,15 @@ class Worker:
 
 def killed(pid: int) -> None:
     """Kill a process and all that it started, at one blow."""
-    parent = psutil.Process(pid)
-    family = [parent, *parent.children(recursive=True)]
-    for each in family:
+    for each in _family(pid):
         if each.is_running():
             os.kill(each.pid, signal.SIGKILL)
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started."""
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
 
 
 def free_port() -> int:

@@ -128,8 +128,9 @@ def test_a_waiting_run_survives_the_restart_of_server_and_worker(
         assert server.ended(waiting)["state_name"] in ("Promoted", "Kept")
 
 
-def test_a_server_that_dies_loses_nothing_and_holds_nobody(
-    server: PrefectServer, tmp_path: Path
+@pytest.mark.parametrize("trouble", ["dead", "slow"])
+def test_a_server_in_trouble_loses_nothing_and_holds_nobody(
+    server: PrefectServer, tmp_path: Path, trouble: str
 ) -> None:
     """Learning goes on to the end without it, and the process ends within the stated bound."""
     path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
@@ -137,16 +138,36 @@ def test_a_server_that_dies_loses_nothing_and_holds_nobody(
         learning = begin(server, "learn", path, to_look=False)
         process = psutil.Process(claim(path, "learn")["pid"])
         until((tmp_path / "home/pipelines/small/checkpoint").exists, "the first batch")
-        server.kill()
-        began_s = time.monotonic()
+        {"dead": server.kill, "slow": server.hang}[trouble]()
         file = tmp_path / "home/pipelines/small/claims/learn.json"
         until(lambda: not file.exists(), "the end of learning")
         done_s = time.monotonic()
         psutil.wait_procs([process], timeout=goodbye.BOUND_S + 30)
         assert not process.is_running()
-        assert time.monotonic() - done_s <= goodbye.BOUND_S + 5, done_s - began_s
-        server.start()
+        assert time.monotonic() - done_s <= goodbye.BOUND_S + 5
+        {"dead": server.start, "slow": server.go_on}[trouble]()
         again = run(server, "learn", path, to_look=False)
     assert "NothingNew" == again["state_name"]
     assert 4_000 == asked_sum(path, "SELECT sum(learned)::INT AS value FROM runs")
+    assert server.run(learning)["state_type"] in ("CRASHED", "COMPLETED")
+
+
+def test_a_server_that_refuses_ends_the_worker_and_loses_nothing(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    """Refused, Prefect's worker ends, and its runs with it; the next one goes on from there."""
+    path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
+    with working(server, [LIGHT], tmp_path / "home"):
+        learning = begin(server, "learn", path, to_look=False)
+        process = psutil.Process(claim(path, "learn")["pid"])
+        until((tmp_path / "home/pipelines/small/checkpoint").exists, "the first batch")
+        server.refuse()
+        until(lambda: not process.is_running(), "the end of its process")
+    server.welcome()
+    with working(server, [LIGHT], tmp_path / "home"):
+        names = [run(server, "learn", path, to_look=False)["state_name"] for _ in range(2)]
+    assert "NothingNew" == names[-1]
+    assert [{"learned": 4_000}] == History(tmp_path / "home").ask(
+        "SELECT count(DISTINCT position)::INT AS learned FROM predictions"
+    ).to_pylist()
     assert server.run(learning)["state_type"] in ("CRASHED", "COMPLETED")
