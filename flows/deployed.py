@@ -17,10 +17,9 @@ from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows import attempts, goodbye, jobs, looks, shifts
+from flows import attempts, goodbye, jobs, looks, shifts, untold
 from flows import upkeep as tidying
 from flows.coming_back import Patience
 from flows.jobs import Job
@@ -32,15 +31,16 @@ from power.cap import CapRules
 from power.forecast import ForecastRules
 from power.gate import GateLimits
 
+HEARD = [goodbye.said, untold.heard]
 PLAIN: dict[str, Any] = {
     # The state of a pipeline is in its checkpoint: nothing is pickled for Prefect to keep, and a
     # second try would only do again what the next run does anyhow.
     "persist_result": False,
     "retries": 0,
-    "on_completion": [goodbye.said],
-    "on_failure": [goodbye.said],
-    "on_crashed": [goodbye.said],
-    "on_cancellation": [goodbye.said],
+    "on_completion": HEARD,
+    "on_failure": HEARD,
+    "on_crashed": HEARD,
+    "on_cancellation": HEARD,
 }
 Records = Annotated[int, Field(ge=1)]
 
@@ -127,10 +127,13 @@ def retrain(
 def upkeep(home: Path | None = None) -> State:
     """Merge the prediction logs of a home, and remove what its [upkeep] no longer keeps."""
     with goodbye.bounded():
-        document = tidying.upkeep.fn(jobs.home_of(home))
+        home, run_id = jobs.home_of(home), jobs.run_id()
+        untold.begin(home, run_id)
+        document = tidying.upkeep.fn(home)
         told = "; ".join(
             f"{deed['pipeline'] or 'history'}: {deed['because']}" for deed in document["deeds"]
         )
         if document["state"] == "failed":
-            return Failed(message=told)
-        return Completed(name="Tidy" if document["state"] == "done" else "Later", message=told)
+            return untold.kept(home, run_id, False, None, told)
+        name = "Tidy" if document["state"] == "done" else "Later"
+        return untold.kept(home, run_id, True, name, told)

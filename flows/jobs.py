@@ -10,10 +10,9 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Completed
 from pydantic import BaseModel
 
-from flows import claims, goodbye, pipeline, reconcile, server, settings
+from flows import claims, goodbye, pipeline, reconcile, server, settings, untold
 from flows.claims import Held, Kind
 from flows.overrides import over
 from flows.pipeline import PipelineFile
@@ -45,8 +44,8 @@ class Job:
         return Places(self.home).pipeline(self.file.name)
 
     def ends(self, name: str, because: str) -> State:
-        """End the run well, under a name that its list of runs shows."""
-        return Completed(name=name, message=because)
+        """End the run well, under a name that its list of runs shows; kept until that is heard."""
+        return untold.kept(self.home, self.run_id, True, name, because)
 
     def emit(self, what: str, labels: dict[str, str] | None = None, **payload: Any) -> None:
         """Tell the server what happened to this pipeline."""
@@ -68,9 +67,10 @@ def done(
     """
     with goodbye.bounded():
         file = over(pipeline.read(path), **knobs)
-        job = Job(file, home_of(home), _run_id(), Stop(), Display(file.name))
+        job = Job(file, home_of(home), run_id(), Stop(), Display(file.name))
+        untold.begin(job.home, job.run_id)
         try:
-            with job.stop.listening(), job.display, _leased(job, kind):
+            with job.stop.listening(), job.display, _claimed(job, kind):
                 _put_right(job)
                 return work(job)
         except claims.Claimed as claimed:
@@ -81,12 +81,14 @@ def done(
         except StopRequested:
             return job.ends("Stopped", "a signal asked for it; what was begun comes again")
         except (ThermodriftError, OSError, RuntimeError, ValueError) as error:
-            job.emit(f"{kind}.failed", because=f"{type(error).__name__}: {error}")
+            because = f"{type(error).__name__}: {error}"
+            untold.kept(job.home, job.run_id, False, None, because)
+            job.emit(f"{kind}.failed", because=because)
             raise
 
 
 @contextmanager
-def _leased(job: Job, kind: Kind) -> Iterator[None]:
+def _claimed(job: Job, kind: Kind) -> Iterator[None]:
     with claims.held(job.places, kind, job.run_id) as job.claim:
         yield
 
@@ -99,7 +101,8 @@ def home_of(given: Path | None) -> Path:
     return (given or surroundings.home).resolve()
 
 
-def _run_id() -> str:
+def run_id() -> str:
+    """Prefect's id of the flow run that this process is doing."""
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
@@ -107,8 +110,9 @@ def _run_id() -> str:
 
 
 def _put_right(job: Job) -> None:
-    """Say of runs that were killed that they were, this one's forerunner among them."""
+    """Say how runs ended that could not say it, and which were killed, before this one too."""
     assert job.claim is not None
+    reconcile.unheard(job.home)
     lost = reconcile.killed(job.places, job.claim.claim.kind)
     before = job.claim.before
     if before is not None and before.back_at_s is None and before.run_id != job.run_id:

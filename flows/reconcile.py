@@ -1,17 +1,20 @@
 """Put Prefect's picture right where it and the home disagree: the home is the truth.
 
 A run killed with SIGKILL runs for ever to Prefect's server; a claim without a process says that it
-does not. A request whose event was lost waits for nobody; the home says that it is open.
+does not. One whose ending the server did not hear runs for ever, too; the home has kept the ending.
+A request whose event was lost waits for nobody; the home says that it is open.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect.client.schemas.objects import State, StateType
+from prefect.states import Crashed
 
-from flows import claims, server
+from flows import claims, goodbye, server, untold
 from flows.claims import Claim, Kind
 from observability.places import PipelinePlaces
 
@@ -26,6 +29,20 @@ class Lost:
 
     claim: Claim
     because: str
+
+
+def unheard(home: Path) -> None:
+    """Tell the server of endings that it did not hear; those that it does not hear now stay."""
+    for ended in untold.waiting(home):
+        if ended.may_still_be_told(goodbye.BOUND_S):
+            continue
+        try:
+            state = server.state_of(ended.run_id)
+            if state is not None and untold.mends(ended, state):
+                server.mark(ended.run_id, ended.state())
+        except server.Unheard:
+            return
+        untold.forget(home, ended)
 
 
 def killed(places: PipelinePlaces, held: Kind) -> list[Lost]:
@@ -47,12 +64,16 @@ def bury(places: PipelinePlaces, claim: Claim) -> Lost | None:
         state = server.state_of(claim.run_id)
         if _comes_back(claim, state):
             return None
+        if claim.back_at_s is None and state is not None and state.is_completed():
+            # It ended well, and was killed between that and letting go.
+            claims.clear(places, claim)
+            return None
         because = (
             f"the process {claim.pid} on {claim.host} that did it is gone; nothing that it "
             "had acknowledged is lost"
         )
         if state is not None and state.type in (StateType.RUNNING, StateType.PENDING):
-            server.mark_crashed(claim.run_id, because)
+            server.mark(claim.run_id, Crashed(message=because))
     except server.Unheard:
         # A later run finds the claim again.
         return None

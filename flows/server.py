@@ -31,7 +31,7 @@ from prefect.settings import (
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
-from prefect.states import Crashed, Scheduled
+from prefect.states import Scheduled
 
 from observability.errors import TryAgainLater
 
@@ -89,10 +89,10 @@ def coming(flow_name: str) -> list[FlowRun]:
         )
 
 
-def mark_crashed(run_id: str, because: str) -> None:
-    """Say of a run that was killed that it was. Raises Unheard where it was not heard."""
+def mark(run_id: str, state: State) -> None:
+    """Say how a run ended that cannot say it itself. Raises Unheard where it was not heard."""
     with _client() as client:
-        client.set_flow_run_state(UUID(run_id), Crashed(message=because), force=True)
+        client.set_flow_run_state(UUID(run_id), state, force=True)
 
 
 def put_off(run_id: str, name: str, until: datetime, because: str) -> State:

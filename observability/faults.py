@@ -28,6 +28,7 @@ POINTS: dict[str, str] = {
     "retrain.before_fit": "a retrain is admitted and about to fit",
     "retrain.after_store": "the challenger is stored, nobody has judged it yet",
     "store.before_crown": "the checkpoint names the new champion, the pointer still the old one",
+    "run.after_ending": "a deployed run has ended and kept how, its server has not heard of it",
     "limits.before_set": "a device's old power limit is on disk, the new one is not set yet",
     "limits.after_set": "the new power limit is set, the job has not begun",
     "limits.before_forget": "the old power limit is put back, what was remembered is still there",

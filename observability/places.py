@@ -8,6 +8,7 @@ HOME/
   history.spool/               commits that wait, a file each; in kept/ the newest that were folded
   devices/                     what is known of each device, its lease, a power limit to be put back
   gate-override.json           a person's word in place of the gate's; there while one was given
+  untold/                      how deployed runs ended, until Prefect's server has heard it
   prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
@@ -114,6 +115,10 @@ class Places:
     @property
     def override(self) -> Path:
         return self.home / "gate-override.json"
+
+    @property
+    def untold(self) -> Path:
+        return self.home / "untold"
 
     @property
     def pipelines(self) -> Path:

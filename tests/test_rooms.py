@@ -66,7 +66,7 @@ HOUSE: dict[str, dict[str, str]] = {
         " deployed deployments desk doctor drift_view embedded fitting follower goodbye jobs learn"
         " looks metering overrides pipeline power_source progress reconcile retrain"
         " retrain_rows server session settings settling shifts state status stopping summary"
-        " template tethered turns upkeep vigil watch",
+        " template tethered turns untold upkeep vigil watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""

@@ -91,6 +91,23 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
     assert 1 == asked_sum(path, started)
 
 
+def test_an_ending_that_the_server_did_not_hear_is_told_by_the_next_run(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    """Killed after its work and before its word, a run shows as what it was: done, by its name."""
+    path, home = make_pipeline(tmp_path, 300), tmp_path / "home"
+    with working(server, [LIGHT], home, THERMODRIFT_FAULTS="run.after_ending=kill"):
+        done = begin(server, "learn", path, to_look=False)
+        assert "CRASHED" == server.ended(done)["state_type"]
+    with working(server, [LIGHT], home):
+        assert "NothingNew" == run(server, "learn", path, to_look=False)["state_name"]
+    mended = server.run(done)
+    assert ("COMPLETED", "Learned") == (mended["state_type"], mended["state_name"])
+    assert mended["state"]["message"].startswith("learned 300 records up to position 300")
+    assert not list((home / "untold").iterdir())
+    assert [] == server.events("thermodrift.learn.failed")
+
+
 def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: Path) -> None:
     """A fit holds nothing that learning needs, and is judged by what the pipeline then is."""
     path = held(tmp_path)
