@@ -10,6 +10,7 @@ the same, nobody goes on by its last look: readings grow old, and whoever asks l
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from power.gate import GateLimits, GateState, GpuReading, Judged, Survey
 MOST_CHECKS = 10_000
 """Checks of forecasts that wait to be asked for; a run that never asks keeps the newest."""
 _PATIENCE_S, _LONGEST_WAIT_S = 3.0, 30.0
-"""For each good reading of a device that is asked about for the first time, and for all of them."""
+"""For each reading that an answer needs, and for all that it needs."""
 MOST_UNASKED = 1_000
 """Readings before the first question that count for it; a run that never asks keeps the newest."""
 _GLANCE_S = 0.25
@@ -84,17 +85,21 @@ class Follower:
         self._keep()
 
     def judge(self, before: GateState, limits: GateLimits) -> Look:
-        """The look of now, by `limits` from here on. Waits only for a closed device's first ones.
+        """The look of now, by `limits` from here on. Waits for seconds, where they may change it.
 
-        `before` is what the gate remembered when this process began. A device that opens after
-        some good readings is looked at as often, once, before the answer stands.
+        `before` is what the gate remembered when this process began. A closed device that opens
+        after some good readings is looked at as often, once, before the answer stands. At the first
+        question two things more are waited for, which would else cost another process: that what is
+        known of a device counts again after nobody had read it, and the end of `dwell_s` where
+        nothing else is in the way.
         """
         with self._lock:
             self._limits = limits
+            first = self._unasked is not None
             self._remember(before)
             look = self.look()
-            ends_s = look.now_s + min(limits.good_readings * _PATIENCE_S, _LONGEST_WAIT_S)
-            while self._has_yet_to_say(look, limits) and time.monotonic() < ends_s:
+            began_s = look.now_s
+            while self._has_yet_to_say(look, limits, look.now_s - began_s, first=first):
                 # The thread looks at what is new, and lets us know; alone we look all the same.
                 self._news.wait(_GLANCE_S)
                 look = self.look()
@@ -174,13 +179,22 @@ class Follower:
         self._trials.extend(Trial(reading.uuid, each) for each in learned.checked)
         del self._trials[:-MOST_CHECKS]
 
-    def _has_yet_to_say(self, look: Look, limits: GateLimits) -> bool:
-        """Whether a closed device was looked at less often than it takes to open."""
-        if look.judged.decision.yes or look.survey.driver != "present":
+    def _has_yet_to_say(
+        self, look: Look, limits: GateLimits, waited_s: float, *, first: bool
+    ) -> bool:
+        """Whether some seconds more may change what the gate or the forecast says."""
+        if look.survey.driver != "present" or waited_s >= _LONGEST_WAIT_S:
             return False
-        return any(
-            each.unreadable is None and self._counts.get(each.uuid, 0) < limits.good_readings
-            for each in look.survey.readings
+        if first and waited_s < self._rules.settled_readings * _PATIENCE_S:
+            known = [self._known[each.uuid] for each in _read(look)]
+            if any(forecast.unsettled(each, self._rules) for each in known):
+                return True
+        if look.judged.decision.yes:
+            return False
+        if first and waited_s + _opens_in_s(look, limits) + _PATIENCE_S <= _LONGEST_WAIT_S:
+            return True
+        return waited_s < limits.good_readings * _PATIENCE_S and any(
+            self._counts[each.uuid] < limits.good_readings for each in _read(look)
         )
 
     def _keep(self) -> None:
@@ -192,3 +206,14 @@ class Follower:
         # What a full disk does not take is learned again.
         with suppress(OSError):
             memory.save(self._folder, known)
+
+
+def _read(look: Look) -> list[GpuReading]:
+    return [each for each in look.survey.readings if each.unreadable is None]
+
+
+def _opens_in_s(look: Look, limits: GateLimits) -> float:
+    """Seconds until the first device opens that closed too lately; infinity where none will."""
+    counted = [each for each in look.judged.state.devices if each.answers_to(limits.uuid)]
+    waits_s = [gate.opens_in_s(each, limits, look.now_s) for each in counted]
+    return min((each for each in waits_s if each is not None), default=math.inf)

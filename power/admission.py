@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     """Degrees left at the job's hottest moment where a trusted forecast tells, else now."""
     foretold: bool
     ready_in_s: float | None
-    """Seconds until the forecast would let the job in; None where none says so."""
+    """Seconds until the forecast would let the job in, be it at rest; None where none says so."""
 
 
 def judge(
@@ -58,7 +58,8 @@ def judge(
         because = f"{best.uuid} would take it and is leased to {leased[best.uuid]}"
     if len(found) > 1:
         because += f" (the best of {len(found)} devices, {len(found) - len(free)} of them leased)"
-    waits_s = [each.ready_in_s for each in free if each.ready_in_s is not None]
+    # Ready by the forecast and closed all the same: no forecast says when that ends.
+    waits_s = [each.ready_in_s for each in free if each.ready_in_s]
     facts: dict[str, Fact] = {
         **best.decision.facts,
         "uuid": best.uuid,
@@ -139,6 +140,9 @@ def _candidate(
     foretold = says.facts["trusted"] is True
     margin_c = says.facts["sure_margin_c"] if foretold else alone.decision.facts.get("margin_c")
     ready_in_s = says.facts.get("ready_in_s") if foretold else None
+    if not decision and foretold and ready_in_s is None:
+        # No wait makes it safe: the next moment to ask for it is when the device is at rest.
+        ready_in_s = forecast.at_rest(knows, limits, rules, now_s).facts.get("rest_in_s")
     return Candidate(
         uuid=device.uuid,
         decision=decision,

@@ -342,6 +342,16 @@ def trusted(
     return Decision(question="forecast_trust", yes=problem is None, because=because, facts=facts)
 
 
+def unsettled(known: Known, rules: ForecastRules) -> bool:
+    """Whether only some readings in a row are missing, in what is known of a device, to go by it.
+
+    So after it was not read for a while: what was learned of it stays, how warm it is must be read.
+    """
+    model = known.model
+    enough = model.readings >= rules.min_readings
+    return rules.enabled and enough and model.in_a_row < rules.settled_readings
+
+
 def judge(
     known: Known, job: Job | None, limits: GateLimits, rules: ForecastRules, now_s: float
 ) -> Decision:
@@ -378,7 +388,8 @@ def judge(
 def at_rest(known: Known, limits: GateLimits, rules: ForecastRules, now_s: float) -> Decision:
     """Answer whether the device is about as cool as waiting can make it.
 
-    The best moment for a job of which nothing is known, and for one that no wait makes safe.
+    The best moment for a job of which nothing is known, and for one that no wait makes safe. A no
+    has ``rest_in_s``, the seconds until it should be a yes, where what is known of it tells.
     """
     model = known.model
     age_s = math.inf if model.read_at_s is None else now_s - model.read_at_s
@@ -395,6 +406,8 @@ def at_rest(known: Known, limits: GateLimits, rules: ForecastRules, now_s: float
         f"to {rules.rest_c:g} °C counts as rest"
     )
     facts["gain_c"] = gain_c
+    rested = np.flatnonzero(np.max(seen.margin_c) - seen.margin_c[:, 0] <= rules.rest_c)
+    facts["rest_in_s"] = float(waits_s[rested[0]])
     return Decision(question="rest", yes=gain_c <= rules.rest_c, because=because, facts=facts)
 
 

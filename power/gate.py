@@ -430,6 +430,16 @@ def dwells(device: DeviceState, limits: GateLimits, now_s: float) -> bool:
     return not device.open and _dwell_left_s(device, limits, now_s) > 0
 
 
+def opens_in_s(device: DeviceState, limits: GateLimits, now_s: float) -> float | None:
+    """Seconds until a closed device opens where only `dwell_s` is in its way; None where more is.
+
+    Provided that it stays as cool as it was read last, and goes on being read.
+    """
+    if device.open or device.good_readings < limits.good_readings:
+        return None
+    return _dwell_left_s(device, limits, now_s)
+
+
 def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision:
     """What the gate says of one device alone, as it was judged last."""
     because = f"{_named(device, limits)} is {'open' if device.open else 'closed'}: {device.why}"

@@ -19,7 +19,7 @@ from power.device import Device
 from power.forecast import ForecastRules
 from power.gate import DeviceState, GateLimits, GateState, GpuReading, Survey
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading
-from tests.power.test_forecast import LIFE, NOW_S
+from tests.power.test_forecast import KNOWN, LIFE, NOW_S
 
 OVER_S = 30.0
 """A test that waits so long has failed."""
@@ -243,6 +243,42 @@ def test_there_is_nothing_to_wait_for_where_one_reading_says_it_all(
     limits = GateLimits(source="nvml", good_readings=5)
     look = waiting.judge(opened, limits)
     assert (facts["margin_c"] is not None) is look.judged.decision.yes
+
+
+def test_the_end_of_a_dwell_is_waited_for_once() -> None:
+    """Seconds before it opens, a device need not be come back to; later answers do not wait."""
+    limits = GateLimits(source="nvml", dwell_s=0.5)
+    closed = DeviceState(uuid="GPU-a", closed_at_s=time.monotonic(), why="it was hot")
+    with make_follower(AlwaysNew(), dwell_s=0.5) as follows:
+        assert follows.judge(GateState(devices=(closed,)), limits).judged.decision.yes
+    door = Door()
+    follows = make_follower(door)
+    limits = GateLimits(source="nvml")
+    for margin_c in (COOL_C, HOT_C, COOL_C):
+        door.tell(margin_c)
+        look = follows.judge(GateState(), limits)
+    assert "stays closed for 10 s" in look.judged.decision.because
+
+
+class KnownDevice(Door):
+    """A device that was followed for its life, and is read anew by each look."""
+
+    def survey(self, now_s: float) -> Survey:
+        """Its last reading, of now."""
+        reading = LIFE.readings[-1].model_copy(update={"read_at_s": now_s, "energy_j": None})
+        return Survey(readings=(reading,), driver="present", because="a test")
+
+
+@pytest.mark.parametrize(("enabled", "settled"), [(True, True), (False, False)])
+def test_a_known_device_settles_before_the_first_answer(
+    tmp_path: Path, enabled: bool, settled: bool
+) -> None:
+    """Nobody had read it for long: some readings in a row, and what is known of it counts again."""
+    uuid, rules = LIFE.readings[-1].uuid, ForecastRules(enabled=enabled)
+    memory.save(tmp_path, {uuid: KNOWN})
+    follows = Follower(KnownDevice(), GateLimits(source="nvml"), rules, tmp_path)
+    model = follows.judge(GateState(), GateLimits(source="nvml")).known[uuid].model
+    assert settled is (model.in_a_row >= rules.settled_readings)
 
 
 def test_what_the_gate_remembers_counts_however_soon_the_thread_looked() -> None:

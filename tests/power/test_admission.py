@@ -133,6 +133,21 @@ def test_a_job_that_no_wait_makes_safe_begins_at_rest() -> None:
     waits = admission.judge(gated, known, HEAVY, cool_enough, RULES, warm.read_at_s, {})
     assert (False, False) == (waits.yes, waits.facts["rest"])
     assert "it may begin with the device at rest" in waits.because
+    rest = forecast.at_rest(known[warm.uuid], cool_enough, RULES, warm.read_at_s)
+    assert rest.facts["rest_in_s"] == waits.facts["again_in_s"] != 0.0
+
+
+def test_a_device_that_only_the_gate_keeps_closed_has_no_time_to_come_back() -> None:
+    """The forecast would let the job in at once: it says nothing of when the gate will."""
+    reading = LIFE.readings[-1].model_copy(update={"throttle_reasons": "hw_thermal_slowdown"})
+    gated = gate.judge(make_survey(reading), GateState(), LIMITS, NOW_S)
+    no = admission.judge(gated, {reading.uuid: KNOWN}, SHORT, LIMITS, RULES, NOW_S, {})
+    assert (False, True, 0.0, None) == (
+        no.yes,
+        no.facts["forecast"],
+        no.facts["forecast_ready_in_s"],
+        no.facts["again_in_s"],
+    )
 
 
 def test_a_trusted_yes_does_not_end_a_dwell() -> None:

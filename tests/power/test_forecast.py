@@ -459,6 +459,26 @@ def test_rest_is_where_waiting_gains_little() -> None:
     assert gain_c > 5
 
 
+def test_rest_is_foretold() -> None:
+    """At half of the time that was told it is not at rest yet, a little after it it is."""
+    told = forecast.at_rest(idle(for_s=5), LIMITS, RULES, NOW_S + 5).facts["rest_in_s"]
+    assert isinstance(told, float)
+    for share, expected in ((0.5, False), (1.3, True)):
+        for_s = 5 + 5 * round(told * share / 5)
+        rest = forecast.at_rest(idle(for_s=for_s), LIMITS, RULES, NOW_S + for_s)
+        assert expected is rest.yes
+    assert rest.facts["rest_in_s"] == 0.0
+
+
+def test_a_known_device_is_unsettled_until_it_was_read_some_times_again() -> None:
+    """After a silence, and not before it was ever known, or where nobody asks the forecast."""
+    silent = followed(again(500.0), known=KNOWN)
+    settled = followed(*(again(501.0 + at) for at in range(RULES.settled_readings)), known=silent)
+    asked = [(KNOWN, RULES), (silent, RULES), (settled, RULES), (Known(), RULES)]
+    assert [False, True, False, False] == [forecast.unsettled(*each) for each in asked]
+    assert not forecast.unsettled(silent, ForecastRules(enabled=False))
+
+
 def test_rest_of_an_unknown_device_is_unknown() -> None:
     """No reading, or an old one: no, with the reason."""
     never = forecast.at_rest(Known(), LIMITS, RULES, 0.0)

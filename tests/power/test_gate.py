@@ -554,6 +554,18 @@ def test_a_device_that_closed_stays_closed_for_its_dwell() -> None:
     assert "it closed 30 s ago and stays closed for 30 s (dwell_s)" in early.because
 
 
+def test_a_device_that_only_dwells_says_when_it_opens() -> None:
+    """Cool again, in what is left of the dwell; hot, or open, no time is told."""
+    limits = GateLimits(dwell_s=30)
+    _, hot = judge_one(make_reading(read_at_s=1.0, margin_c=HOT_C), OPEN, dwell_s=30)
+    _, cool = judge_one(make_reading(read_at_s=11.0), hot, dwell_s=30)
+    told = [
+        gate.opens_in_s(state.device("GPU-a"), limits, at_s)
+        for state, at_s in ((hot, 1.0), (cool, 11.0), (cool, 31.0), (OPEN, 31.0))
+    ]
+    assert [None, 20.0, 0.0, None] == told
+
+
 def test_a_device_that_never_was_open_dwells_for_nothing() -> None:
     """A job that comes to a machine that was hot before need not wait for a dwell."""
     _, state = judge_one(make_reading(margin_c=HOT_C), dwell_s=600)
