@@ -24,7 +24,7 @@ from typing import Any, Literal
 import httpx
 from filelock import FileLock, Timeout
 
-from flows import deployments, settings, tethered
+from flows import deployments, fresh_database, settings, tethered
 from flows.pipeline import PipelineFile
 from observability import durable
 from observability.errors import ThermodriftError, TryAgainLater
@@ -223,6 +223,10 @@ def _server(folder: Path, port: int, programs: list[Running], tell: Tell) -> Ser
     server = Server(f"http://127.0.0.1:{port}/api", _password(folder / "auth"), ours=True)
     words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = settings.lasting_server_environment(folder / "server", server.password)
+    database = settings.lasting_database(folder / "server")
+    if database is not None:
+        database.parent.mkdir(mode=0o700, exist_ok=True)
+        fresh_database.put(database)
     program = Running("server", words, environment, folder / "server.log", server.page)
     tell(Part("server", "starting", "takes some seconds", server.page))
     program.log.write_bytes(b"")

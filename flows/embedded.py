@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import settings
+from flows import fresh_database, settings
 from flows.stopping import StopRequested
 from observability import durable
 from observability.errors import ThermodriftError, TryAgainLater
@@ -62,6 +62,7 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     _begin_anew_if_large(database)
+    was_there = fresh_database.put(database)
     password = f"thermodrift:{secrets.token_hex(16)}"
     log = database.with_suffix(".log")
     with log.open("wb") as log_file:
@@ -79,6 +80,8 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
     over = threading.Event()
     try:
         url = _url_of(child, start_within_s, database)
+        if not was_there:
+            fresh_database.keep(database)
         threading.Thread(target=_mourn, args=(child, over), daemon=True).start()
         yield Api(url, password, database.parent)
     finally:

@@ -2,6 +2,7 @@
 
 THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the working folder)
 THERMODRIFT_LEASES    where devices are leased, for homes that share a machine (default: the home)
+THERMODRIFT_CACHE     where is kept what can be made again (default: this user's cache)
 THERMODRIFT_STAND_IN  devices to pretend instead of asking NVIDIA's library: tests, demonstrations
 THERMODRIFT_FAULTS    fault points that a test arms, such as durable.before_rename=kill:3
 """
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -49,6 +51,8 @@ PROMPT = {
 """What makes a worker take a run up within seconds of its event."""
 
 DEFAULT_HOME = Path(".thermodrift")
+DATABASE = "server.db"
+"""Of a server that stays, in its folder."""
 
 
 class Settings(BaseSettings):
@@ -64,6 +68,10 @@ class Settings(BaseSettings):
     leases: Path | None = Field(
         default=None,
         description="Folder of the devices' leases, the same for all homes of a machine.",
+    )
+    cache: Path | None = Field(
+        default=None,
+        description="Folder of what can be made again, such as an empty database for Prefect.",
     )
     stand_in: Path | None = Field(
         default=None,
@@ -88,6 +96,8 @@ def prefect_server_environment(database: Path, password: str) -> dict[str, str]:
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(database),
         "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_SERVER_UI_ENABLED": "false",
+        # Nobody makes blocks there, and to write all sorts of them down takes a second.
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
     }
 
@@ -100,13 +110,18 @@ def lasting_server_environment(folder: Path, password: str) -> dict[str, str]:
     theirs = {key: value for key, value in os.environ.items() if key.startswith("PREFECT_SERVER_")}
     return {
         **_without_prefect(),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(folder / "server.db"),
-        # Alarms start retrains: an event is to be acted on at once.
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(folder / DATABASE),
         "PREFECT_SERVER_UI_ENABLED": "true",
         **theirs,
         **_own_prefect(folder),
         "PREFECT_SERVER_API_AUTH_STRING": password,
     }
+
+
+def lasting_database(folder: Path) -> Path | None:
+    """Where that server keeps its runs; None where the environment names a database of its own."""
+    named = "PREFECT_SERVER_DATABASE_CONNECTION_URL" in os.environ
+    return None if named else folder / DATABASE
 
 
 def worker_environment(folder: Path, url: str, password: str, home: Path) -> dict[str, str]:
@@ -197,6 +212,11 @@ def visible_devices() -> str | None:
 def lease_folder() -> Path | None:
     """Where devices are leased among several homes; None: each home keeps to itself."""
     return Settings().leases
+
+
+def cache_folder() -> Path:
+    """Where is kept what can be made again; it need not be there."""
+    return Settings().cache or user_cache_path("thermodrift", appauthor=False)
 
 
 def stand_in() -> StandIn | None:

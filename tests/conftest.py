@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files; the order within a file, and of the others, stays."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One cache for all tests of a run, and none of the user's."""
+    base = tmp_path_factory.getbasetemp()
+    # With several workers each has a folder of its own in that of the run.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["THERMODRIFT_CACHE"] = str(shared / "cache")
 
 
 @pytest.fixture(scope="session")

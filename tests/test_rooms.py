@@ -63,9 +63,9 @@ HOUSE: dict[str, dict[str, str]] = {
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
         "flows": "admit attempts beginning board box claims coming_back configuration course cycle"
-        " deployed deployments desk doctor drift_view embedded fitting follower goodbye jobs learn"
-        " looks metering overrides pipeline power_source progress reconcile retrain"
-        " retrain_rows server session settings settling shifts state status stopping summary"
+        " deployed deployments desk doctor drift_view embedded fitting follower fresh_database"
+        " goodbye jobs learn looks metering overrides pipeline power_source progress reconcile"
+        " retrain retrain_rows server session settings settling shifts state status stopping summary"
         " template tethered turns untold upkeep vigil watch",
     },
 }

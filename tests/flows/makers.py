@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -136,4 +137,6 @@ def thermodrift(
 
 def environment_of(**changes: str) -> dict[str, str]:
     """A clean environment in which this source tree can be imported from any folder."""
-    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "200", **changes}
+    plain = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    cache = {key: os.environ[key] for key in ("THERMODRIFT_CACHE",) if key in os.environ}
+    return {**plain, **cache, **changes}

@@ -24,7 +24,7 @@ from urllib.request import Request, urlopen
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
-from flows import settings, tethered
+from flows import fresh_database, settings, tethered
 from tests.flows.makers import ROOT, environment_of
 
 Answer = TypeVar("Answer")
@@ -60,6 +60,8 @@ class PrefectServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         own = settings.lasting_server_environment(self.folder, self.password)
         clean = {key: value for key, value in own.items() if key.startswith(("PREFECT_", "DO_NOT"))}
+        if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in self._environment:
+            fresh_database.put(self.folder / settings.DATABASE)
         words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.folder / "server.log").open("ab") as log:
             self._process = tethered.start(

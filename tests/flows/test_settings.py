@@ -107,6 +107,7 @@ def test_the_embedded_server_knows_nothing_of_the_users_prefect(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "us:word",
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////home/prefect/elec2.db",
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_SERVER_UI_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
     } == {key: value for key, value in given.items() if key.startswith("PREFECT_")}
