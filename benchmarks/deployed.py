@@ -25,6 +25,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from observability.history import History
+from tests.flows.deployed_makers import asked, begin, warm_until
 from tests.flows.makers import ROOT, environment_of, make_pipeline
 from tests.flows.prefect_server import (
     POOLS,
@@ -35,7 +36,6 @@ from tests.flows.prefect_server import (
     until,
     working,
 )
-from tests.flows.test_deployed import asked, begin, warm_until
 
 EXAMPLE = ROOT / "examples/elec2.toml"
 WITHOUT = """
@@ -80,7 +80,7 @@ def _folder(place: Path, name: str) -> Path:
 
 def _storm(server: PrefectServer, folder: Path, alarms: int) -> dict[str, Any]:
     path = make_pipeline(folder, 400)
-    asked(server, path)
+    asked(path)
     known = {each["id"] for each in server.runs("thermodrift-retrain")}
     payload = {"pipeline": str(path), "home": str(folder / "home"), "request_id": "storm"}
     began_s = time.monotonic()
@@ -109,7 +109,7 @@ def _storm(server: PrefectServer, folder: Path, alarms: int) -> dict[str, Any]:
 
 def _deferral(server: PrefectServer, folder: Path, worker: Worker) -> dict[str, Any]:
     path = warm_until(folder, 1_200)
-    asked(server, path)
+    asked(path)
     before_s = _children_s(worker)
     waiting = begin(server, "retrain", path, patience={"first_s": 600.0, "most_s": 600.0})
     server.named(waiting, "AwaitingHeadroom")

@@ -27,9 +27,9 @@ from typing import Any
 from models import predictions
 from observability.history import History
 from observability.places import Places
+from tests.flows.deployed_makers import begin
 from tests.flows.makers import NAME, make_pipeline, thermodrift
 from tests.flows.prefect_server import POOLS, PrefectServer, Worker, deployed, served, until
-from tests.flows.test_deployed import begin
 
 VICTIMS = ("worker", "run", "server")
 
@@ -101,7 +101,7 @@ class _Box:
         until(over, "the end of all work", 900)
 
     def _ask_for(self, flow: str, limit: int = 200) -> str:
-        knobs = {"limit": limit} if flow == "learn" else {}
+        knobs: dict[str, Any] = {"limit": limit} if flow == "learn" else {}
         return begin(self._server, flow, self._path, **knobs)
 
     def _kill_a_run(self, chance: random.Random) -> bool:

@@ -117,7 +117,7 @@ def _show(job: Job, look: Look, reading: DriftReading) -> None:
         ],
     )
     drawn = look.looked.page if look.looked is not None else None
-    where = f"; evidently's page: {drawn}" if drawn is not None else ""
+    where = "" if drawn is None else f"; evidently's page: [{drawn}]({drawn.as_uri()})"
     told = f"Drift of {job.file.name} at position {look.position}: {look.because}{where}"
     server.show(job.run_id, f"drift-{_key(job)}", "table", json.dumps(table), told)
 

@@ -16,7 +16,7 @@ settings.load_profile("unhurried")
 
 LONGEST = (
     *("test_deployed_faults", "test_docs", "test_deployed", "test_full_disk", "test_run"),
-    *("test_resume", "test_deployed_heat", "test_box", "test_deployed_postgres", "test_upkeep"),
+    *("test_resume", "test_box", "test_deployed_postgres", "test_upkeep"),
     *("test_stop", "test_history_lake", "test_gate_machine", "test_front_desk"),
 )
 """Files that take minutes: begun last, one of them would be waited for by all others."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.flows import plain_loop
+from tests.flows.nursery import Nursery, open_nursery
 from tests.flows.prefect_server import PrefectServer, deployed, served, working
 
 
@@ -23,3 +25,17 @@ def prefect_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectSer
             working(server, ["thermodrift-heavy"], folder / "home", limit=1),
         ):
             yield server
+
+
+@pytest.fixture
+def without_prefect() -> Iterator[None]:
+    """The loop needs no server."""
+    with plain_loop.without_prefect():
+        yield
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Where runs of the loop come from that need a process of their own."""
+    with open_nursery() as opened:
+        yield opened

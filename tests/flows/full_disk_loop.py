@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from flows import cycle, learn, retrain, settings, watch
+from flows import cycle
 from models import checkpoint, predictions
 from models.seal import Seal
 from models.store import Store
@@ -26,6 +26,7 @@ from observability import durable, faults
 from observability.history import Folded, History
 from observability.places import Places
 from tests.flows.makers import NAME
+from tests.flows.plain_loop import without_prefect
 from tests.flows.small_disk import fill
 
 ENDLESS = 10**12
@@ -122,15 +123,11 @@ def whole(home: Path) -> bool:
 
 def main() -> None:
     """Go through the moments."""
-    settings.silence_telemetry()
-    # A task without its Prefect is a function.
-    for room in (learn, watch, retrain):
-        name = room.__name__.rpartition(".")[2]
-        setattr(room, name, getattr(room, name).fn)
     disk, pipeline, *moments = sys.argv[1:]
-    for number, moment in enumerate(moments):
-        found = tried(Path(disk, f"home{number}"), Path(pipeline), moment)
-        print(json.dumps(found), flush=True)  # noqa: T201 - the answer
+    with without_prefect():
+        for number, moment in enumerate(moments):
+            found = tried(Path(disk, f"home{number}"), Path(pipeline), moment)
+            print(json.dumps(found), flush=True)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":

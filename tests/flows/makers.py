@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from models.example import Task
+from observability.history import History
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small"
@@ -133,6 +134,12 @@ def thermodrift(
         capture_output=True,
         text=True,
     )
+
+
+def ask(home: Path, sql: str) -> list[dict[str, Any]]:
+    """What the history of a home answers, a dict per row."""
+    rows: list[dict[str, Any]] = History(home).ask(sql).to_pylist()
+    return rows
 
 
 def environment_of(**changes: str) -> dict[str, str]:

@@ -28,13 +28,18 @@ class Nursery:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def loop(self, pipeline: Path, home: Path, armed: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the loop to its end, or to where a fault point ends it."""
+    def loop(
+        self, pipeline: Path, home: Path, armed: str = "", limit: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the loop to its end, through `limit` records, or to where a fault point ends it.
+
+        On stdout is its summary, as JSON.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
-            told = {"pipeline": str(pipeline), "home": str(home), "armed": armed, "in": folder}
-            self._process.stdin.write(json.dumps(told) + "\n")
+            job = {"pipeline": str(pipeline), "home": str(home), "armed": armed, "limit": limit}
+            self._process.stdin.write(json.dumps({**job, "in": folder}) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
             assert answer, "the nursery ended"
@@ -70,8 +75,8 @@ def _born(job: dict[str, Any]) -> None:
         os.dup2(opened, number)
     try:
         faults.arm_from(job["armed"])
-        told = cycle.cycle.fn(Path(job["pipeline"]), Path(job["home"]))
-        sys.stdout.write(f"{told['history_trouble']}\n")
+        told = cycle.cycle.fn(Path(job["pipeline"]), Path(job["home"]), job["limit"])
+        sys.stdout.write(json.dumps(told))
     except BaseException:  # noqa: BLE001 - whatever ends a run is told as a process would
         traceback.print_exc()
         code = 1
@@ -83,24 +88,22 @@ def _born(job: dict[str, Any]) -> None:
 
 def main() -> None:
     """Import what a run needs, and fork until nobody asks any more."""
-    from flows import learn, retrain, settings, watch
+    from tests.flows.plain_loop import without_prefect
 
-    settings.silence_telemetry()
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        setattr(room, name, getattr(room, name).fn)
-    # What a run imports only on its way.
-    import observability.reports
-    from models import guarded, recipes  # noqa: F401 - imported for the time it takes
+    with without_prefect():
+        # What a run imports only on its way.
+        import observability.reports
+        from models import guarded, recipes  # noqa: F401 - imported for the time it takes
 
-    assert observability.reports
-    for line in sys.stdin:
-        job = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _born(job)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(json.dumps({"code": os.waitstatus_to_exitcode(status)}) + "\n")
-        sys.stdout.flush()
+        assert observability.reports
+        for line in sys.stdin:
+            job = json.loads(line)
+            child = os.fork()
+            if child == 0:
+                _born(job)
+            _, status = os.waitpid(child, 0)
+            sys.stdout.write(json.dumps({"code": os.waitstatus_to_exitcode(status)}) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from flows import cycle, learn, power_source, retrain, summary, watch
+from flows import cycle, power_source, summary
 from flows.follower import Follower
 from flows.metering import Cost, Meter
 from flows.power_source import PowerSource
 from observability import bill
 from observability.bill import Rates
-from observability.history import History
 from power.energy import Energy
 from power.forecast import ForecastRules
 from power.gate import GateLimits, Survey
@@ -26,7 +25,7 @@ from power.leases import Leases
 from power.nvml import NvmlDoor
 from power.sensors import SensorDoor
 from power.twin import StandIn
-from tests.flows.makers import make_pipeline
+from tests.flows.makers import ask, make_pipeline
 from tests.power.makers import (
     COOL_C,
     HOT_C,
@@ -39,6 +38,8 @@ from tests.power.makers import (
     write_trace,
 )
 
+pytestmark = pytest.mark.usefixtures("without_prefect")
+
 FAILING = """
 from sklearn.dummy import DummyClassifier
 
@@ -47,13 +48,6 @@ class Failing(DummyClassifier):
         {act}
         return super().fit(X, y)
 """
-
-
-@pytest.fixture(autouse=True)
-def without_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop needs no server."""
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        monkeypatch.setattr(room, name, getattr(room, name).fn)
 
 
 @pytest.fixture
@@ -66,12 +60,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
     return put
 
 
-def ask(folder: Path, sql: str) -> list[dict[str, Any]]:
-    """The answer of the history of `folder`."""
-    rows: list[dict[str, Any]] = History(folder / "home").ask(sql).to_pylist()
-    return rows
-
-
 def run(folder: Path, records: int = 1_000, **tables: Any) -> dict[str, Any]:
     """The summary of a small pipeline that was run to its end."""
     told: dict[str, Any] = cycle.cycle.fn(make_pipeline(folder, records, **tables), folder / "home")
@@ -82,13 +70,13 @@ def test_every_fit_has_a_cost_and_the_model_that_came_of_it(tmp_path: Path) -> N
     """Promoted or kept: one row each, around the time of the fit alone, in the request's name."""
     told = run(tmp_path)
     fits = ask(
-        tmp_path,
+        tmp_path / "home",
         "SELECT c.*, m.fit_s, m.state, r.state AS settled FROM costs c"
         " JOIN models m ON m.version = c.version AND m.run_id = c.run_id"
         " JOIN requests r ON r.request_id = c.request_id ORDER BY c.position",
     )
     assert {"promoted", "kept"} == {fit["state"] for fit in fits}
-    assert told["retrains"] == len(fits) == len(ask(tmp_path, "FROM costs"))
+    assert told["retrains"] == len(fits) == len(ask(tmp_path / "home", "FROM costs"))
     for fit in fits:
         assert fit["state"] == fit["settled"]
         assert 0 < fit["fit_s"] <= fit["seconds"]
@@ -99,7 +87,7 @@ def test_every_fit_has_a_cost_and_the_model_that_came_of_it(tmp_path: Path) -> N
 def test_a_run_tells_its_processor_time_its_machine_and_its_fits(tmp_path: Path) -> None:
     """History and summary say the same of one run."""
     told = run(tmp_path)["run"]
-    (row,) = ask(tmp_path, "FROM runs")
+    (row,) = ask(tmp_path / "home", "FROM runs")
     assert socket.gethostname() == row["host"]
     assert 0 < row["cpu_s"] <= told["cpu_s"]
     assert pytest.approx(row["fit_s"]) == told["fit_s"]
@@ -117,14 +105,14 @@ def test_a_live_device_tells_the_joules(tmp_path: Path, machine: Callable[[Stand
     """120 W for as long as it took, whichever way they are read; the counter is in the readings."""
     machine(make_twin())
     told = run(tmp_path, gate={"source": "nvml"})["run"]
-    fits = ask(tmp_path, "FROM costs")
+    fits = ask(tmp_path / "home", "FROM costs")
     for fit in fits:
         # A reading is heard of a moment after it was taken, later still on a busy machine.
         assert pytest.approx(120 * fit["seconds"], rel=0.25) == fit["joules"]
         assert fit["energy_source"] in {"counter", "power"}
     assert pytest.approx(sum(fit["joules"] for fit in fits)) == told["fit_joules"]
     assert set(told["energy"].split(", ")) == {fit["energy_source"] for fit in fits}
-    readings = ask(tmp_path, "SELECT energy_j, rung, source FROM gpu_readings")
+    readings = ask(tmp_path / "home", "SELECT energy_j, rung, source FROM gpu_readings")
     assert readings
     assert all(row["energy_j"] >= 5_000_000 for row in readings)
     assert {("margin", "nvml")} == {(row["rung"], row["source"]) for row in readings}
@@ -139,7 +127,7 @@ def test_a_heavy_fit_is_gated_by_the_cpu_where_the_pipeline_says_so(
     sensors = StandInPsutil({"coretemp": [make_temperature(current=45.0)]})
     monkeypatch.setattr(power_source, "SensorDoor", partial(SensorDoor, tool=sensors))
     assert run(tmp_path / "cool", gate={"source": "cpu"})["retrains"]
-    readings = ask(tmp_path / "cool", "FROM gpu_readings")
+    readings = ask(tmp_path / "cool/home", "FROM gpu_readings")
     assert {("cpu-0", "cpu", "threshold", 55.0)} == {
         (row["uuid"], row["source"], row["rung"], row["margin_c"]) for row in readings
     }
@@ -154,7 +142,7 @@ def test_the_history_tells_the_margin_that_the_gate_went_by(
     """A device that tells a temperature alone is counted from the configured maximum."""
     machine(make_twin(make_gpu(tlimit_c=None)))
     run(tmp_path, gate={"source": "nvml", "max_temperature_c": 85.0})
-    readings = ask(tmp_path, "SELECT DISTINCT rung, margin_c FROM gpu_readings")
+    readings = ask(tmp_path / "home", "SELECT DISTINCT rung, margin_c FROM gpu_readings")
     assert [{"rung": "maximum", "margin_c": 40.0}] == readings
 
 
@@ -164,7 +152,7 @@ def test_a_device_without_power_and_counter_leaves_the_joules_unknown(
     """Unknown is NULL, with the reason in the summary, and not zero."""
     machine(make_twin(make_gpu(power_mw=None, energy_mj=None)))
     told = run(tmp_path, 300, gate={"source": "nvml"})["run"]
-    (fit,) = ask(tmp_path, "FROM costs")
+    (fit,) = ask(tmp_path / "home", "FROM costs")
     assert (None, None, None) == tuple(
         fit[name] for name in ("joules", "energy_source", "mean_power_w")
     )
@@ -180,7 +168,7 @@ def test_a_live_device_tells_how_warm_a_fit_made_it(
     """Power, temperature, margin and slowdowns of the one device; let in at once, it waited 0 s."""
     machine(make_twin(make_gpu(throttle_mask=0x4)))
     run(tmp_path, gate={"source": "nvml"})
-    fits = ask(tmp_path, "FROM costs")
+    fits = ask(tmp_path / "home", "FROM costs")
     assert fits
     for fit in fits:
         assert ("GPU-a", 45.0, 42.0) == tuple(
@@ -204,12 +192,12 @@ def test_the_home_says_what_the_energy_of_its_fits_costs(
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thermodrift.toml").write_text(RATES)
     told = run(tmp_path, gate={"source": "nvml"})["run"]
-    fits = ask(tmp_path, "FROM costs")
+    fits = ask(tmp_path / "home", "FROM costs")
     for fit in fits:
         assert pytest.approx(fit["joules"] / 3.6e6 * 1.5 * 0.3) == fit["price"]
         assert pytest.approx(fit["joules"] / 3.6e6 * 1.5 * 400) == fit["carbon_g"]
         assert ("EUR", 1.5) == (fit["currency"], fit["pue"])
-    (row,) = ask(tmp_path, "FROM runs")
+    (row,) = ask(tmp_path / "home", "FROM runs")
     for name, each in (("fit_price", "price"), ("fit_carbon_g", "carbon_g")):
         assert pytest.approx(sum(fit[each] for fit in fits)) == row[name]
         assert pytest.approx(row[name]) == told[name]
@@ -222,7 +210,7 @@ def test_a_fit_that_waited_tells_for_how_long(tmp_path: Path) -> None:
     write_trace(tmp_path / "trace.csv", *hot)
     run(tmp_path, gate={"source": "trace", "trace": "trace.csv", "trace_s_per_record": 0.1})
     fits = ask(
-        tmp_path,
+        tmp_path / "home",
         "SELECT c.deferred_s, coalesce(d.deferred_s, 0) AS waited_s, c.uuid, c.lowest_margin_c"
         " FROM costs c LEFT JOIN deferrals d USING (request_id) ORDER BY c.position",
     )
@@ -236,7 +224,7 @@ def test_a_recorded_trace_tells_no_energy(tmp_path: Path) -> None:
     """Its clock stands still during a fit, whatever power and energy were recorded."""
     write_trace(tmp_path / "trace.csv", *({"elapsed_s": 10 * i} for i in range(200)))
     told = run(tmp_path, 300, gate={"source": "trace", "trace": "trace.csv"})["run"]
-    (fit,) = ask(tmp_path, "FROM costs")
+    (fit,) = ask(tmp_path / "home", "FROM costs")
     assert (None, None) == (fit["joules"], fit["energy_source"])
     assert fit["seconds"] > 0
     assert "recorded trace" in told["energy"]
@@ -247,7 +235,7 @@ def test_a_fit_that_brought_nothing_cost_what_it_cost(tmp_path: Path) -> None:
     (tmp_path / "own_failing.py").write_text(FAILING.format(act="raise ValueError('no')"))
     run(tmp_path, 400, batch={"recipe": "own_failing:Failing"})
     fits = ask(
-        tmp_path,
+        tmp_path / "home",
         "SELECT c.*, r.started_at, r.state FROM costs c JOIN requests r USING (request_id)",
     )
     assert fits
@@ -260,9 +248,9 @@ def test_a_fit_that_brought_nothing_cost_what_it_cost(tmp_path: Path) -> None:
 def test_what_is_refused_before_it_is_fitted_cost_nothing(tmp_path: Path) -> None:
     """No fit ran, so there is no row, and the request was never started."""
     run(tmp_path, 400, batch={"min_rows": 5_000})
-    (request,) = ask(tmp_path, "SELECT DISTINCT state, started_at FROM requests")
+    (request,) = ask(tmp_path / "home", "SELECT DISTINCT state, started_at FROM requests")
     assert {"state": "refused", "started_at": None} == request
-    assert [] == ask(tmp_path, "FROM costs")
+    assert [] == ask(tmp_path / "home", "FROM costs")
 
 
 def test_a_fit_that_a_signal_broke_off_is_paid_for_and_comes_again(tmp_path: Path) -> None:
@@ -272,11 +260,11 @@ def test_a_fit_that_a_signal_broke_off_is_paid_for_and_comes_again(tmp_path: Pat
     knobs = {"batch": {"recipe": "own_broken:Failing"}}
     told = run(tmp_path, 400, **knobs)
     assert ("stopped", 1) == (told["outcome"], told["run"]["fits"])
-    (broken,) = ask(tmp_path, "FROM costs")
+    (broken,) = ask(tmp_path / "home", "FROM costs")
     assert (None, told["owed"]["request_id"]) == (broken["version"], broken["request_id"])
     (tmp_path / "own_whole.py").write_text(FAILING.format(act="pass"))
     run(tmp_path, 400, batch={"recipe": "own_whole:Failing"})
-    versions = ask(tmp_path, "SELECT request_id, version FROM costs ORDER BY began_at")
+    versions = ask(tmp_path / "home", "SELECT request_id, version FROM costs ORDER BY began_at")
     assert broken["request_id"] == versions[1]["request_id"]
     assert [None, "v000000200"] == [row["version"] for row in versions][:2]
 
@@ -446,9 +434,9 @@ def test_one_fit_of_unknown_energy_leaves_the_sum_of_the_run_unknown(
     told = run(tmp_path)["run"]
     assert (3, None, "lost") == (told["fits"], told["fit_joules"], told["energy"])
     assert (None, None, None) == tuple(told[k] for k in ("fit_price", "currency", "fit_carbon_g"))
-    (row,) = ask(tmp_path, "SELECT fit_joules FROM runs")
+    (row,) = ask(tmp_path / "home", "SELECT fit_joules FROM runs")
     assert row["fit_joules"] is None
-    assert [5.0, None, 7.0] == [row["joules"] for row in ask(tmp_path, "FROM costs")]
+    assert [5.0, None, 7.0] == [row["joules"] for row in ask(tmp_path / "home", "FROM costs")]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -10,50 +11,50 @@ from urllib.error import HTTPError
 import pytest
 import yaml  # type: ignore[import-untyped]  # it publishes no types
 
-from observability.history import History
+from tests.flows.deployed_makers import (
+    COOL_C,
+    HOT_C,
+    SOON,
+    asked,
+    begin,
+    learned,
+    looked,
+    pretend,
+    rows,
+    run,
+    warm_until,
+)
 from tests.flows.makers import ROOT, make_pipeline
 from tests.flows.prefect_server import PrefectServer, redeployed, refused, until
 
-SOON = {"least_s": 12.0, "first_s": 12.0, "most_s": 12.0}
-"""How soon a run that was put off comes back in these tests."""
-TRACE = (
-    "elapsed_s,uuid,temperature_c,memory_temperature_c,margin_c,power_w,power_limit_w,"
-    "utilization,throttle_reasons"
-)
+Runs = tuple[Path, dict[str, Any], dict[str, Any]]
+"""A pipeline, and the runs of two flows of it."""
 
 
-def begin(server: PrefectServer, flow: str, path: Path, **parameters: object) -> str:
-    """Start a run of the shipped deployment of `flow`, for a pipeline of the test's own."""
-    home = str(path.parent / "home")
-    return server.begin(f"thermodrift-{flow}/elec2", pipeline=str(path), home=home, **parameters)
+@pytest.fixture(scope="module")
+def learned_twice(prefect_box: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """A pipeline that was learned to its end, and that once more."""
+    path = make_pipeline(tmp_path_factory.mktemp("twice"), 300)
+    first, second = (run(prefect_box, "learn", path, to_look=False) for _ in range(2))
+    return path, first, second
 
 
-def run(server: PrefectServer, flow: str, path: Path, **parameters: object) -> dict[str, Any]:
-    """The same, and wait for its end."""
-    return server.ended(begin(server, flow, path, **parameters))
+@pytest.fixture(scope="module")
+def retrained(
+    prefect_box: PrefectServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """A pipeline that was retrained for the first time, for copies of it, and that run."""
+    path = make_pipeline(tmp_path_factory.mktemp("retrained"), 1_000)
+    asked(path)
+    return path, run(prefect_box, "retrain", path)
 
 
-def asked(server: PrefectServer, path: Path, records: int = 400) -> None:
-    """Bring a pipeline to where its first retrain is asked for."""
-    learned = run(server, "learn", path, limit=records, to_look=False)
-    assert "Learned" == learned["state_name"], learned["state"]
-    looked = run(server, "watch", path)
-    assert "Wanted" == looked["state_name"], looked["state"]
-
-
-def warm_until(folder: Path, position: int) -> Path:
-    """A pipeline whose recorded GPU is too warm up to a position of the stream."""
-    margins = (5 if at < position else 40 for at in range(1200))
-    lines = [TRACE, *(f"{at},GPU-1,60,,{each},100,300,0.5," for at, each in enumerate(margins))]
-    (folder / "gpu.csv").write_text("\n".join(lines) + "\n")
-    gate = {"source": "trace", "trace": "gpu.csv", "trace_s_per_record": 1.0}
-    return make_pipeline(folder, 1_000, gate=gate)
-
-
-def rows(path: Path, sql: str) -> list[dict[str, Any]]:
-    """What the history of the test's home answers."""
-    answer: list[dict[str, Any]] = History(path.parent / "home").ask(sql).to_pylist()
-    return answer
+def copied(path: Path, folder: Path, **tables: Any) -> Path:
+    """A copy of a pipeline and its home, with other knobs, that has learned all there is."""
+    shutil.copytree(path.parent, folder, dirs_exist_ok=True)
+    copy = make_pipeline(folder, 1_000, **tables)
+    learned(copy)
+    return copy
 
 
 def test_an_alarm_starts_a_retrain_by_itself(prefect_box: PrefectServer, tmp_path: Path) -> None:
@@ -79,13 +80,10 @@ def test_an_alarm_starts_a_retrain_by_itself(prefect_box: PrefectServer, tmp_pat
     assert decision["because"] == done["state"]["message"]
 
 
-def test_what_was_learned_is_not_learned_again(prefect_box: PrefectServer, tmp_path: Path) -> None:
+def test_what_was_learned_is_not_learned_again(learned_twice: Runs) -> None:
     """The second run finds nothing new, and says so by its name."""
-    path = make_pipeline(tmp_path, 300)
-    names = [
-        run(prefect_box, "learn", path, to_look=False)["state_name"] for _ in ("first", "second")
-    ]
-    assert ["Learned", "NothingNew"] == names
+    path, *runs = learned_twice
+    assert ["Learned", "NothingNew"] == [each["state_name"] for each in runs]
     assert [{"learned": 300}] == rows(path, "SELECT learned FROM runs")
 
 
@@ -94,7 +92,7 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
 ) -> None:
     """It waits by name, says why and until when, holds no slot, survives a redeploy, returns."""
     path = warm_until(tmp_path, 600)
-    asked(prefect_box, path)
+    asked(path)
     waiting = begin(prefect_box, "retrain", path, patience=SOON)
     told = prefect_box.named(waiting, "AwaitingHeadroom")
     assert "SCHEDULED" == told["state_type"]
@@ -105,7 +103,7 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
     # The worker has one slot: a second run could not end while the first one held it.
     assert "Calm" == run(prefect_box, "retrain", path)["state_name"]
     redeployed(prefect_box, tmp_path / "home")
-    run(prefect_box, "learn", path, to_look=False)
+    learned(path)
     done = prefect_box.ended(waiting)
     assert done["state_name"] in ("Promoted", "Kept"), done["state"]
     assert ["asked", "deferred"] == [
@@ -116,48 +114,45 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
 def test_a_storm_of_alarms_makes_one_retrain(prefect_box: PrefectServer, tmp_path: Path) -> None:
     """However many runs are started for a request, one settles it and the others are calm."""
     path = make_pipeline(tmp_path, 400)
-    asked(prefect_box, path)
-    storm = [begin(prefect_box, "retrain", path) for _ in range(6)]
+    asked(path)
+    storm = [begin(prefect_box, "retrain", path) for _ in range(4)]
     names = sorted(prefect_box.ended(each)["state_name"] for each in storm)
-    assert ["Calm"] * 5 == names[:5]
-    assert names[5] in ("Kept", "Promoted")
+    assert ["Calm"] * 3 == names[:3]
+    assert names[3] in ("Kept", "Promoted")
     assert [{"fits": 1}] == rows(
         path, "SELECT count(*) AS fits FROM request_rows WHERE event = 'started'"
     )
 
 
-def test_a_budget_of_retrains_a_day_is_kept(prefect_box: PrefectServer, tmp_path: Path) -> None:
+def test_a_budget_of_retrains_a_day_is_kept(
+    retrained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     """An alarm over the budget asks for nothing, and the decision says why."""
-    path = make_pipeline(tmp_path, 1_000)
-    asked(prefect_box, path)
-    assert "Promoted" == run(prefect_box, "retrain", path)["state_name"]
-    run(prefect_box, "learn", path, to_look=False)
-    looked = run(prefect_box, "watch", path, worth={"max_retrains_per_day": 1})
-    assert "Alarmed" == looked["state_name"], looked["state"]
-    assert "1 retrains began within the last 24 hours" in looked["state"]["message"]
-    assert [] == rows(path, "SELECT 1 FROM requests WHERE settled_at IS NULL")
+    path, settled = retrained
+    assert "Promoted" == settled["state_name"]
+    copy = copied(path, tmp_path, worth={"max_retrains_per_day": 1})
+    look = looked(copy)
+    assert "Alarmed" == look.name, look.because
+    assert "1 retrains began within the last 24 hours" in look.because
+    assert [] == rows(copy, "SELECT 1 FROM requests WHERE settled_at IS NULL")
 
 
 def test_a_person_sees_the_drift_table_and_the_scores(
-    prefect_box: PrefectServer, tmp_path: Path
+    prefect_box: PrefectServer, retrained: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     """Beside a look stands its table, with evidently's page; beside a retrain all the scores."""
-    path = make_pipeline(tmp_path, 1_000, drift={"page": True})
-    asked(prefect_box, path)
-    settled = run(prefect_box, "retrain", path)
-    assert "Promoted" == settled["state_name"]
-    run(prefect_box, "learn", path, to_look=False)
-    looked = run(prefect_box, "watch", path)
-    assert "Alarmed" == looked["state_name"], looked["state"]
+    path, settled = retrained
+    looking = run(prefect_box, "watch", copied(path, tmp_path, drift={"page": True}))
+    assert "Alarmed" == looking["state_name"], looking["state"]
     shown = {
         each["key"]: each
         for each in prefect_box.ask("POST", "/artifacts/filter", {})
-        if each["flow_run_id"] in (settled["id"], looked["id"])
+        if each["flow_run_id"] in (settled["id"], looking["id"])
     }
     drift = shown["drift-small"]
     assert {"load", "site"} <= {each["column"] for each in json.loads(drift["data"])}
     (page,) = (tmp_path / "home/pipelines/small/reports").glob("*.html")
-    assert str(page) in drift["description"]
+    assert f"[{page}]({page.as_uri()})" in drift["description"]
     scores = {each["who"] for each in json.loads(shown["scores-small"]["data"])}
     assert {"holdout:challenger"} <= scores
 
@@ -203,19 +198,79 @@ def test_nobody_reports_home(prefect_box: PrefectServer, tmp_path: Path) -> None
         assert "1" == known["job_variables"]["env"]["DO_NOT_TRACK"]
 
 
-def test_nothing_is_pickled_for_prefect(prefect_box: PrefectServer, tmp_path: Path) -> None:
+def test_nothing_is_pickled_for_prefect(prefect_box: PrefectServer, learned_twice: Runs) -> None:
     """Runs leave no result behind, neither at the server nor in the worker's folder."""
-    path = make_pipeline(tmp_path, 300)
-    done = run(prefect_box, "learn", path, to_look=False)
-    assert done["state"]["data"] is None
+    _, *runs = learned_twice
+    assert [None, None] == [each["state"]["data"] for each in runs]
     assert not list(prefect_box.folder.rglob("storage/*"))
 
 
 def test_upkeep_tidies_the_home(prefect_box: PrefectServer, tmp_path: Path) -> None:
     """The nightly run merges logs, and says what it did."""
-    path = make_pipeline(tmp_path, 400)
-    run(prefect_box, "learn", path, to_look=False)
+    learned(make_pipeline(tmp_path, 400))
     home = str(tmp_path / "home")
     done = prefect_box.ended(prefect_box.begin("thermodrift-upkeep-daily/home", home=home))
     assert "Tidy" == done["state_name"], done["state"]
     assert "merged" in done["state"]["message"]
+
+
+def test_an_ending_that_the_server_did_not_hear_is_told_by_the_next_run(
+    prefect_box: PrefectServer, tmp_path: Path
+) -> None:
+    """Killed after its work and before its word, a run shows as what it was: done, by its name."""
+    path, home = make_pipeline(tmp_path, 300), tmp_path / "home"
+    killed = {"THERMODRIFT_FAULTS": "run.after_ending=kill", "DO_NOT_TRACK": "1"}
+    done = prefect_box.begin(
+        "thermodrift-learn/elec2",
+        {"env": killed, "working_dir": str(ROOT)},
+        pipeline=str(path),
+        home=str(home),
+        to_look=False,
+    )
+    assert "CRASHED" == prefect_box.ended(done)["state_type"]
+    assert "NothingNew" == run(prefect_box, "learn", path, to_look=False)["state_name"]
+    mended = prefect_box.run(done)
+    assert ("COMPLETED", "Learned") == (mended["state_type"], mended["state_name"])
+    assert mended["state"]["message"].startswith("learned 300 records up to position 300")
+    assert not list((home / "untold").iterdir())
+    assert [] == prefect_box.events("thermodrift.learn.failed")
+
+
+def test_a_hot_device_puts_a_retrain_off_and_a_cool_one_takes_it(
+    prefect_box: PrefectServer, tmp_path: Path
+) -> None:
+    """It waits by name with device, margin, time and deadline, leases nothing, and returns."""
+    path = make_pipeline(tmp_path, 400, gate={"source": "nvml"})
+    asked(path)
+    waiting = begin(prefect_box, "retrain", path, pretend(tmp_path, HOT_C), patience=SOON)
+    told = prefect_box.named(waiting, "AwaitingHeadroom")["state"]["message"]
+    for word in ("GPU-a is closed: its margin is 3.0 °C", "asks again at", "deadline 20"):
+        assert word in told
+    assert [] == list((tmp_path / "home/devices").glob("*.holder"))
+    pretend(tmp_path, COOL_C)
+    done = prefect_box.ended(waiting)
+    assert done["state_name"] in ("Promoted", "Kept"), done["state"]
+    admissions = rows(
+        path, "SELECT yes FROM decisions WHERE question = 'admission' ORDER BY decided_at"
+    )
+    assert [False, True] == [admissions[0]["yes"], admissions[-1]["yes"]]
+    (cost,) = rows(path, "SELECT uuid, energy_source FROM costs")
+    assert "GPU-a" == cost["uuid"]
+    shown = [each["key"] for each in prefect_box.ask("POST", "/artifacts/filter", {})]
+    assert "margin-small" in shown
+    events = prefect_box.events("thermodrift.retrain.deferred")
+    assert told in {each["payload"]["because"] for each in events}
+
+
+def test_at_its_deadline_a_waiting_retrain_comes_back_and_is_skipped(
+    prefect_box: PrefectServer, tmp_path: Path
+) -> None:
+    """Not a minute later, as its patience would have it; it ends by name, with an alert."""
+    path = make_pipeline(tmp_path, 400, gate={"source": "nvml", "deadline_s": 8.0})
+    asked(path)
+    hot = pretend(tmp_path, HOT_C)
+    done = prefect_box.ended(begin(prefect_box, "retrain", path, hot, patience={"least_s": 12.0}))
+    assert "Skipped" == done["state_name"], done["state"]
+    assert "it is skipped (at_deadline = 'skip')" in done["state"]["message"]
+    until(lambda: prefect_box.events("thermodrift.retrain.overdue"), "the alert")
+    assert [{"state": "skipped"}] == rows(path, "SELECT state FROM requests")

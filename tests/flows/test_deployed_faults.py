@@ -13,9 +13,9 @@ import pytest
 
 from flows import goodbye
 from observability.history import History
+from tests.flows.deployed_makers import SOON, asked, begin, learned, run, warm_until
 from tests.flows.makers import make_pipeline, thermodrift
 from tests.flows.prefect_server import PrefectServer, deployed, served, until, working
-from tests.flows.test_deployed import SOON, asked, begin, run, warm_until
 
 LIGHT, HEAVY = "thermodrift-light", "thermodrift-heavy"
 HELD = """
@@ -68,8 +68,8 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
 ) -> None:
     """Worker and fit die at one blow; a look says so to the server, and the request is settled."""
     path = held(tmp_path)
+    asked(path)
     with working(server, [LIGHT], tmp_path / "home"):
-        asked(server, path)
         with working(server, [HEAVY], tmp_path / "home") as workers:
             killed = begin(server, "retrain", path)
             until((tmp_path / "fitting").exists, "the fit")
@@ -91,28 +91,11 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
     assert 1 == asked_sum(path, started)
 
 
-def test_an_ending_that_the_server_did_not_hear_is_told_by_the_next_run(
-    server: PrefectServer, tmp_path: Path
-) -> None:
-    """Killed after its work and before its word, a run shows as what it was: done, by its name."""
-    path, home = make_pipeline(tmp_path, 300), tmp_path / "home"
-    with working(server, [LIGHT], home, THERMODRIFT_FAULTS="run.after_ending=kill"):
-        done = begin(server, "learn", path, to_look=False)
-        assert "CRASHED" == server.ended(done)["state_type"]
-    with working(server, [LIGHT], home):
-        assert "NothingNew" == run(server, "learn", path, to_look=False)["state_name"]
-    mended = server.run(done)
-    assert ("COMPLETED", "Learned") == (mended["state_type"], mended["state_name"])
-    assert mended["state"]["message"].startswith("learned 300 records up to position 300")
-    assert not list((home / "untold").iterdir())
-    assert [] == server.events("thermodrift.learn.failed")
-
-
 def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: Path) -> None:
     """A fit holds nothing that learning needs, and is judged by what the pipeline then is."""
     path = held(tmp_path)
+    asked(path, records=300)
     with working(server, [LIGHT, HEAVY], tmp_path / "home"):
-        asked(server, path, records=300)
         fitting = begin(server, "retrain", path)
         until((tmp_path / "fitting").exists, "the fit")
         learned = run(server, "learn", path, to_look=False)
@@ -134,14 +117,14 @@ def test_a_waiting_run_survives_the_restart_of_server_and_worker(
 ) -> None:
     """Its time passes while nothing is there; it comes back when they are."""
     path = warm_until(tmp_path, 600)
-    with working(server, [LIGHT, HEAVY], tmp_path / "home"):
-        asked(server, path)
+    asked(path)
+    with working(server, [HEAVY], tmp_path / "home"):
         waiting = begin(server, "retrain", path, patience=SOON)
         server.named(waiting, "AwaitingHeadroom")
     server.kill()
     server.start()
-    with working(server, [LIGHT, HEAVY], tmp_path / "home"):
-        run(server, "learn", path, to_look=False)
+    learned(path)
+    with working(server, [HEAVY], tmp_path / "home"):
         assert server.ended(waiting)["state_name"] in ("Promoted", "Kept")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.flows.deployed_makers import begin
 from tests.flows.makers import make_pipeline
 from tests.flows.prefect_server import POOLS, deployed, served, until, working
-from tests.flows.test_deployed import begin
 from tests.postgres import Server
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pytest
@@ -17,12 +17,11 @@ import pytest
 from flows import cycle, follower, learn, power_source, retrain, vigil, watch
 from flows.session import Session
 from flows.settling import Ending
-from observability.history import History
 from power.device import Device
 from power.forecast import JobProfile
 from power.gate import Survey
 from power.plant import PRESETS, Plant, Sensors
-from tests.flows.makers import make_pipeline
+from tests.flows.makers import ask, make_pipeline
 
 LIQUID = PRESETS["liquid"].model_copy(update={"swing_c": 0.0})
 HEAVY = JobProfile(runs=8, mean_w=600.0, mean_s=60.0)
@@ -111,12 +110,6 @@ def become_known(session: Session, door: Simulated) -> None:
     look_every_5_s(session, door, 15, 0.0)
 
 
-def ask(folder: Path, sql: str) -> list[dict[str, Any]]:
-    """The answer of the history of `folder`."""
-    rows: list[dict[str, Any]] = History(folder / "home").ask(sql).to_pylist()
-    return rows
-
-
 def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it_foretells(
     tmp_path: Path, door: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,13 +141,13 @@ def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it
     left_s = (half_way.again_in_s or 0.0) / (warm.again_in_s or 1.0)
     assert 0.5 == pytest.approx(left_s, abs=0.25)
     assert cool.again_in_s is None
-    kinds = ask(tmp_path, "SELECT kind, count(*) AS rows FROM forecasts GROUP BY ALL")
+    kinds = ask(tmp_path / "home", "SELECT kind, count(*) AS rows FROM forecasts GROUP BY ALL")
     assert {"margin at horizon", "lowest margin of a job"} == {row["kind"] for row in kinds}
-    (job,) = ask(tmp_path, "FROM forecasts WHERE kind = 'lowest margin of a job'")
-    (cost,) = ask(tmp_path, "FROM costs")
+    (job,) = ask(tmp_path / "home", "FROM forecasts WHERE kind = 'lowest margin of a job'")
+    (cost,) = ask(tmp_path / "home", "FROM costs")
     assert job["came_c"] == cost["lowest_margin_c"]
     assert 10 <= job["foretold_c"] < job["came_c"]
-    (request,) = ask(tmp_path, "SELECT deferrals, state FROM requests")
+    (request,) = ask(tmp_path / "home", "SELECT deferrals, state FROM requests")
     assert {"deferrals": 2, "state": "promoted"} == request
 
 
@@ -170,7 +163,7 @@ def test_what_a_run_decides_of_a_job_is_json(
 
     monkeypatch.setattr(retrain, "retrain", lived)
     cycle.cycle.fn(make_pipeline(tmp_path, gate={"source": "nvml"}), tmp_path / "home", 200)
-    told = ask(tmp_path, "SELECT question, facts FROM decisions")
+    told = ask(tmp_path / "home", "SELECT question, facts FROM decisions")
     assert {"gate", "admission", "deadline"} <= {row["question"] for row in told}
     for row in told:
         facts = json.loads(row["facts"], parse_constant=pytest.fail)

@@ -20,11 +20,10 @@ from typing import Any, Self
 
 import pytest
 
-from flows import cycle, learn, power_source, retrain, settling, watch
+from flows import cycle, power_source, settling
 from flows.progress import Display
 from models import partials
 from observability.errors import BadConfiguration
-from observability.history import History
 from observability.places import Places
 from power import gate, memory, override
 from power.device import Device
@@ -32,7 +31,7 @@ from power.gate import Override, Survey
 from power.leases import Leases
 from power.nvml import NvmlDoor, NvmlSetter
 from power.twin import StandIn, keep_limits, kept_limits
-from tests.flows.makers import make_pipeline
+from tests.flows.makers import ask, make_pipeline
 from tests.power.makers import (
     BETWEEN_C,
     COOL_C,
@@ -42,6 +41,8 @@ from tests.power.makers import (
     make_reading,
     make_twin,
 )
+
+pytestmark = pytest.mark.usefixtures("without_prefect")
 
 SLOW = """
 from sklearn.dummy import DummyClassifier
@@ -80,13 +81,6 @@ def heat() -> None:
     if act is not None:
         act()
         SEEN.wait(10)
-
-
-@pytest.fixture(autouse=True)
-def without_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop needs no server."""
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        monkeypatch.setattr(room, name, getattr(room, name).fn)
 
 
 @pytest.fixture
@@ -165,12 +159,6 @@ def run(folder: Path, limit: int = 400, **tables: Any) -> dict[str, Any]:
     return told
 
 
-def ask(folder: Path, sql: str) -> list[dict[str, Any]]:
-    """The answer of the history of `folder`."""
-    rows: list[dict[str, Any]] = History(folder / "home").ask(sql).to_pylist()
-    return rows
-
-
 def test_of_two_devices_the_cooler_one_gets_the_job_and_is_told_to_it(
     tmp_path: Path, machine: Callable[[StandIn], None]
 ) -> None:
@@ -178,10 +166,10 @@ def test_of_two_devices_the_cooler_one_gets_the_job_and_is_told_to_it(
     machine(make_twin(make_gpu("GPU-a", tlimit_c=30), make_gpu("GPU-b", tlimit_c=50)))
     run(tmp_path, batch=slow(tmp_path))
     placed = ask(
-        tmp_path, "SELECT facts->>'uuid' AS uuid FROM decisions WHERE question='admission'"
+        tmp_path / "home", "SELECT facts->>'uuid' AS uuid FROM decisions WHERE question='admission'"
     )
     assert {"GPU-b"} == {row["uuid"] for row in placed}
-    assert {"GPU-b"} == {row["uuid"] for row in ask(tmp_path, "FROM costs")}
+    assert {"GPU-b"} == {row["uuid"] for row in ask(tmp_path / "home", "FROM costs")}
     # Every fit builds two models: of the whole window and of its newest half.
     assert {"GPU-b"} == set((tmp_path / "devices.txt").read_text().split()[1:])
 
@@ -195,7 +183,7 @@ def test_a_leased_device_is_left_to_its_holder(
     held = leases.take("GPU-b", "prices")
     assert held is not None
     run(tmp_path, 300)
-    assert {"GPU-a"} == {row["uuid"] for row in ask(tmp_path, "FROM costs")}
+    assert {"GPU-a"} == {row["uuid"] for row in ask(tmp_path / "home", "FROM costs")}
     held_too = leases.take("GPU-a", "prices")
     assert held_too is not None
     waits = run(tmp_path, 300)
@@ -210,7 +198,7 @@ def test_a_device_is_given_back_after_the_fit(
     """Whatever came of it, the next job finds it free."""
     machine(make_twin())
     run(tmp_path, 400, batch=slow(tmp_path, "raise ValueError('no')"))
-    assert ask(tmp_path, "FROM requests WHERE state = 'refused'")
+    assert ask(tmp_path / "home", "FROM requests WHERE state = 'refused'")
     lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
     assert lease is not None
     lease.release()
@@ -255,7 +243,7 @@ def test_a_fit_pauses_on_a_closed_gate_and_goes_on_when_it_opens(
         cooler.join()
     assert paused.is_set()
     assert (0, 1) == (told["deferrals"], told["retrains"])
-    (cost,) = ask(tmp_path, "FROM costs")
+    (cost,) = ask(tmp_path / "home", "FROM costs")
     assert 0 < cost["paused_s"] <= cost["seconds"]
     assert cost["lowest_margin_c"] == HOT_C
     assert cost["guarded"].startswith("rounds by partial_fit")
@@ -295,12 +283,12 @@ def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
         door.set("a", COOL_C)
         run(tmp_path, 100, **knobs)
     assert not kept.exists()
-    (model,) = ask(tmp_path, "SELECT version FROM models ORDER BY stored_at LIMIT 1")
+    (model,) = ask(tmp_path / "home", "SELECT version FROM models ORDER BY stored_at LIMIT 1")
     # The window that was begun is the one that was ended, though the stream went on.
     assert "v000000200" == model["version"]
-    guards = ask(tmp_path, "SELECT yes, because FROM decisions WHERE question = 'guard'")
+    guards = ask(tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'guard'")
     assert [False] == [row["yes"] for row in guards]
-    fits = ask(tmp_path, "SELECT version FROM costs ORDER BY began_at")
+    fits = ask(tmp_path / "home", "SELECT version FROM costs ORDER BY began_at")
     assert [None, "v000000200"] == [row["version"] for row in fits][:2]
 
 
@@ -337,9 +325,9 @@ def test_at_its_deadline_a_request_is_skipped_run_or_run_under_a_limit(
     twin = make_twin(make_gpu(tlimit_c=int(HOT_C)))
     machine(twin.model_copy(update={"limits_kept_in": str(limits), "may_set_limit": may_set}))
     run(tmp_path, 200, gate={"deadline_s": 0, "at_deadline": at_deadline})
-    (request,) = ask(tmp_path, "SELECT state FROM requests LIMIT 1")
+    (request,) = ask(tmp_path / "home", "SELECT state FROM requests LIMIT 1")
     assert state == request["state"]
-    costs = ask(tmp_path, "SELECT cap_w FROM costs LIMIT 1")
+    costs = ask(tmp_path / "home", "SELECT cap_w FROM costs LIMIT 1")
     assert [cap_w] == [row["cap_w"] for row in costs] or (not costs and state == "skipped")
     assert kept_limits(limits).get("GPU-a", 700_000) == 700_000
     assert not list(Places(tmp_path / "home").devices.glob("*.limit.json"))
@@ -356,7 +344,7 @@ def test_a_device_that_is_too_warm_and_cannot_be_capped_takes_no_job(
     machine(twin.model_copy(update={"limits_kept_in": limits, "may_set_limit": True}))
     told = run(tmp_path, 200, gate={"deadline_s": 0, "at_deadline": "capped"})
     assert 0 == told["run"]["fits"]
-    (request,) = ask(tmp_path, "SELECT state, because FROM requests")
+    (request,) = ask(tmp_path / "home", "SELECT state, because FROM requests")
     assert "refused" == request["state"]
     assert "its limit could not be lowered" in request["because"]
 
@@ -370,9 +358,11 @@ def test_caps_are_measured_one_a_run_and_what_each_took_is_known(
     machine(twin.model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True}))
     cap = {"enabled": True, "shares": [0.9, 0.8], "max_slowdown": 10.0}
     run(tmp_path, 1_000, cap=cap, worth={"max_age_records": 1})
-    caps_w = [row["cap_w"] for row in ask(tmp_path, "SELECT cap_w FROM costs ORDER BY began_at")]
+    caps_w = [
+        row["cap_w"] for row in ask(tmp_path / "home", "SELECT cap_w FROM costs ORDER BY began_at")
+    ]
     assert [None, 630.0, 560.0] == caps_w[:3]
-    told = ask(tmp_path, "SELECT yes, because FROM decisions WHERE question = 'limit'")
+    told = ask(tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'limit'")
     assert len(told) >= 4
     assert all(row["yes"] for row in told)
     assert 700_000 == kept_limits(limits).get("GPU-a", 700_000)
@@ -396,7 +386,7 @@ def test_a_limit_that_a_killed_run_left_is_put_back_by_the_next_and_told(
     machine(make_twin().model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True}))
     run(tmp_path, 100, gate={"source": "off"})
     assert 700_000 == kept_limits(limits)["GPU-a"]
-    (row,) = ask(tmp_path, "SELECT yes, because FROM decisions WHERE question = 'limit'")
+    (row,) = ask(tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'limit'")
     assert row["yes"]
     assert "put back to 700 W" in row["because"]
 
@@ -413,7 +403,7 @@ def test_a_persons_override_decides_and_is_in_the_history(
     told = run(tmp_path, 200)
     assert opens is bool(told["retrains"])
     assert opens is not bool(told["deferrals"])
-    rows = ask(tmp_path, "SELECT yes FROM decisions WHERE facts->>'override' IS NOT NULL")
+    rows = ask(tmp_path / "home", "SELECT yes FROM decisions WHERE facts->>'override' IS NOT NULL")
     assert {opens} == {row["yes"] for row in rows}
 
 
@@ -503,12 +493,12 @@ def test_a_signal_amid_a_pause_gives_everything_back_and_leaves_the_request_owed
     lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
     assert lease is not None
     lease.release()
-    costs = ask(tmp_path, "FROM costs ORDER BY began_at")
+    costs = ask(tmp_path / "home", "FROM costs ORDER BY began_at")
     assert [None, 630.0] == [row["cap_w"] for row in costs]
     door.set("a", COOL_C)
     again = run(tmp_path, 400, batch=slow(tmp_path, HEATS), **knobs)
     assert "limit" == again["outcome"]
-    states = ask(tmp_path, "SELECT state FROM requests ORDER BY asked_at")
+    states = ask(tmp_path / "home", "SELECT state FROM requests ORDER BY asked_at")
     assert {"promoted", "kept"} >= {row["state"] for row in states[:2]}
 
 
@@ -531,7 +521,7 @@ def test_a_signal_while_the_limit_is_put_back_does_not_leave_it_lowered(
     told = run(tmp_path, 400, batch=slow(tmp_path), **knobs)
     assert "stopped" == told["outcome"]
     assert 700_000 == kept_limits(limits)["GPU-a"]
-    (row,) = ask(tmp_path, "FROM costs WHERE cap_w IS NOT NULL")
+    (row,) = ask(tmp_path / "home", "FROM costs WHERE cap_w IS NOT NULL")
     assert row["seconds"] > 0
 
 
@@ -567,7 +557,7 @@ def test_a_disk_that_takes_no_partial_costs_the_fit_anew_and_not_the_run(
     assert (1, 0) == (first["deferrals"], first["retrains"])
     again = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
     assert 1 == again["retrains"]
-    fits = ask(tmp_path, "SELECT version FROM costs ORDER BY began_at")
+    fits = ask(tmp_path / "home", "SELECT version FROM costs ORDER BY began_at")
     assert [None, "v000000200"] == [row["version"] for row in fits]
     assert not Places(tmp_path / "home").pipeline("small").partial.exists()
 
@@ -620,7 +610,7 @@ def test_whoever_begins_however_warm_it_is_takes_a_device_that_is_free(
         assert held is not None
         told = run(tmp_path, 200, gate=knobs)
     assert (0, 1) == (told["deferrals"], told["retrains"])
-    (cost,) = ask(tmp_path, "FROM costs")
+    (cost,) = ask(tmp_path / "home", "FROM costs")
     assert "GPU-a" == cost["uuid"]
     assert (350.0 if why == "capped" else None) == cost["cap_w"]
 

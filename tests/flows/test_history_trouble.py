@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from flows import cycle, learn, retrain, summary, watch
+from flows import cycle, summary
 from observability.places import Places
 from tests.flows.makers import make_pipeline
 from tests.observability.history_makers import python
+
+pytestmark = pytest.mark.usefixtures("without_prefect")
 
 HOLDER = """
 import sys
@@ -20,13 +22,6 @@ connection = duckdb.connect(sys.argv[1])
 print("open", flush=True)
 sys.stdin.readline()
 """
-
-
-@pytest.fixture(autouse=True)
-def without_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop needs no server."""
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        monkeypatch.setattr(room, name, getattr(room, name).fn)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from flows.progress import Display
 from flows.session import opened
 from flows.stopping import Stop
 from models import predictions
-from observability.history import History
 from observability.places import Places
+from tests.flows.makers import ask
 from tests.flows.nursery import open_nursery
 
 RECORDS = 1_000
@@ -54,12 +54,6 @@ def learn_all(path: Path, home: Path) -> dict[str, Any]:
             pass
         session.settle()
         return vars(session.state.totals)
-
-
-def ask(home: Path, sql: str) -> list[dict[str, Any]]:
-    """Answers of the history, a dict per row."""
-    rows: list[dict[str, Any]] = History(home).ask(sql).to_pylist()
-    return rows
 
 
 @pytest.mark.parametrize("batch", [200, 1_000])

@@ -11,10 +11,8 @@ import time
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from observability.history import History
-from tests.flows.makers import ROOT, environment_of, make_pipeline
+from tests.flows.makers import ROOT, ask, environment_of, make_pipeline
 from tests.flows.test_heat import slow
 
 LOOP = """
@@ -78,11 +76,9 @@ def test_two_processes_never_fit_on_one_device_at_once(tmp_path: Path) -> None:
         _, told = each.communicate(timeout=120)
         assert each.returncode == 0, told
 
-    def ask(sql: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = History(tmp_path / "home").ask(sql).to_pylist()
-        return rows
-
-    costs = ask("SELECT pipeline, began_at, seconds, uuid FROM costs ORDER BY began_at")
+    costs = ask(
+        tmp_path / "home", "SELECT pipeline, began_at, seconds, uuid FROM costs ORDER BY began_at"
+    )
     assert {("prices", "GPU-a"), ("demand", "GPU-a")} == {
         (row["pipeline"], row["uuid"]) for row in costs
     }
@@ -90,6 +86,9 @@ def test_two_processes_never_fit_on_one_device_at_once(tmp_path: Path) -> None:
         # The wall clock tells when, a monotonic one how long.
         ended_at = before["began_at"] + timedelta(seconds=before["seconds"] - 0.005)
         assert ended_at <= after["began_at"], (before, after)
-    taken = ask("FROM decisions WHERE question = 'admission' AND because LIKE '%is leased to %'")
+    taken = ask(
+        tmp_path / "home",
+        "FROM decisions WHERE question = 'admission' AND because LIKE '%is leased to %'",
+    )
     assert taken
     assert not any(row["yes"] for row in taken)

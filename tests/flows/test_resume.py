@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from models.store import Store
 from observability import faults
 from observability.history import History
 from observability.places import Places
-from tests.flows.nursery import Nursery, open_nursery
+from tests.flows.nursery import Nursery
 from tests.flows.test_run import make_example
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,13 +47,6 @@ of power limits, which only a run with caps passes, by tests/power/test_limits.p
 
 PASSINGS = {"durable": 24, "cycle": 4, "history.before_spool": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """Where the runs of this file come from."""
-    with open_nursery() as opened:
-        yield opened
 
 
 def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from models import predictions
-from observability.history import History
 from observability.places import Places
+from tests.flows.makers import ask
+from tests.flows.nursery import Nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 9_600
@@ -50,12 +51,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str
     run = thermodrift("run", str(pipeline), "--json", home=folder / "home")
     summary: dict[str, Any] = json.loads(run.stdout)
     return pipeline, folder / "home", summary
-
-
-def ask(home: Path, sql: str) -> list[dict[str, Any]]:
-    """Answers of the history, a dict per row."""
-    rows: list[dict[str, Any]] = History(home).ask(sql).to_pylist()
-    return rows
 
 
 def test_the_summary_tells_what_happened(done: tuple[Path, Path, dict[str, Any]]) -> None:
@@ -158,10 +153,12 @@ def test_drift_show_agrees_with_the_page(done: tuple[Path, Path, dict[str, Any]]
     assert Path(shown["page"]).stat().st_size > 100_000
 
 
-def test_drift_show_right_after_a_promotion_says_that_it_is_too_early(tmp_path: Path) -> None:
+def test_drift_show_right_after_a_promotion_says_that_it_is_too_early(
+    nursery: Nursery, tmp_path: Path
+) -> None:
     """A champion that has predicted nothing yet is compared with nothing: unknown, not calm."""
     pipeline = make_example(tmp_path, 4_000)
-    thermodrift("run", str(pipeline), home=tmp_path / "home")
+    assert 0 == nursery.loop(pipeline, tmp_path / "home").returncode
     shown = json.loads(
         thermodrift("drift", "show", str(pipeline), "--json", home=tmp_path / "home").stdout
     )
@@ -171,18 +168,16 @@ def test_drift_show_right_after_a_promotion_says_that_it_is_too_early(tmp_path: 
     assert shown["page"] is None
 
 
-def test_a_person_may_roll_back_and_the_next_run_follows(
-    done: tuple[Path, Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_person_may_roll_back_and_the_next_run_follows(nursery: Nursery, tmp_path: Path) -> None:
     """A rollback by hand is adopted by the next run, and recorded."""
     pipeline = make_example(tmp_path, 9_000, "\n[worth]\ncooldown_records = 1000\nmin_rows = 500\n")
     home = tmp_path / "home"
-    first = json.loads(thermodrift("run", str(pipeline), "--json", home=home).stdout)
+    first = json.loads(nursery.loop(pipeline, home).stdout)
     if first["promotions"] < 2:
         pytest.fail(f"the stream should have promoted twice: {first}")
     thermodrift("models", "rollback", "elec2", home=home)
     make_example(tmp_path, 10_000, "\n[worth]\nmin_rows = 100000\n")
-    second = json.loads(thermodrift("run", str(pipeline), "--json", home=home).stdout)
+    second = json.loads(nursery.loop(pipeline, home).stdout)
     assert second["run"]["records"] == 1_000
     assert second["champion"] != first["champion"]
     (row,) = ask(home, "SELECT because FROM decisions WHERE question = 'champion'")
@@ -190,14 +185,12 @@ def test_a_person_may_roll_back_and_the_next_run_follows(
 
 
 def test_the_log_does_not_depend_on_how_a_run_was_cut(
-    done: tuple[Path, Path, dict[str, Any]], tmp_path: Path
+    done: tuple[Path, Path, dict[str, Any]], nursery: Nursery, tmp_path: Path
 ) -> None:
     """Three runs with odd limits leave the same log as one."""
     pipeline, home, summary = done
-    for words in (("--limit", "1234"), ("--limit", "2345"), ()):
-        cut = json.loads(
-            thermodrift("run", str(pipeline), *words, "--json", home=tmp_path / "cut").stdout
-        )
+    for limit in (1234, 2345, None):
+        cut = json.loads(nursery.loop(pipeline, tmp_path / "cut", limit=limit).stdout)
     whole = predictions.read(Places(home).pipeline("elec2").predictions, 0, RECORDS)
     parts = predictions.read(Places(tmp_path / "cut").pipeline("elec2").predictions, 0, RECORDS)
     assert whole.equals(parts)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +16,18 @@ from flows.upkeep import upkeep
 from observability import history
 from observability.history import History
 from observability.places import Places
-from tests.flows.makers import NAME, ROOT, make_pipeline, thermodrift
+from tests.flows.makers import NAME, make_pipeline, thermodrift
+from tests.flows.nursery import Nursery
 from tests.observability.history_makers import python
 
 LOOP = """
 import sys
 from pathlib import Path
-from flows import cycle, learn, retrain, settings, watch
-settings.silence_telemetry()
-learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
-limit = int(sys.argv[3]) or None
-cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]), limit)
-print("ended")
+from flows import cycle
+from tests.flows.plain_loop import without_prefect
+with without_prefect():
+    cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
 """
-"""The loop without Prefect, which has no part in this."""
 
 UPKEEP = """
 import sys
@@ -50,23 +46,6 @@ print("open", flush=True)
 sys.stdin.readline()
 connection.close()
 """
-
-
-def start(pipeline: Path, home: Path, limit: int = 0) -> subprocess.Popen[str]:
-    """The loop, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", LOOP, str(pipeline), str(home), str(limit)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def loop(pipeline: Path, home: Path, limit: int = 0) -> None:
-    """Run the loop to its end, or through `limit` records."""
-    said, _ = start(pipeline, home, limit).communicate()
-    assert said.endswith("ended\n")
 
 
 def kept(home: Path) -> dict[str, dict[str, Any]]:
@@ -105,11 +84,11 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """A run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     pipeline = make_pipeline(folder)
-    loop(pipeline, folder / "home")
+    assert 0 == nursery.loop(pipeline, folder / "home").returncode
     return Undisturbed(pipeline, folder / "home", predicted(folder / "home"))
 
 
@@ -137,25 +116,27 @@ def test_the_log_is_merged_and_the_history_says_so(
     assert 2 == told.num_rows
 
 
-def test_a_run_goes_on_over_a_merged_log(tmp_path: Path, undisturbed: Undisturbed) -> None:
+def test_a_run_goes_on_over_a_merged_log(
+    tmp_path: Path, undisturbed: Undisturbed, nursery: Nursery
+) -> None:
     """Upkeep between two runs, amid a batch, changes nothing that is learned or logged."""
     for limit in (450, 130):
-        loop(undisturbed.pipeline, tmp_path, limit)
+        assert 0 == nursery.loop(undisturbed.pipeline, tmp_path, limit=limit).returncode
         assert "done" == kept(tmp_path)[NAME]["state"]
     assert 1 == len(log_of(tmp_path))
-    loop(undisturbed.pipeline, tmp_path)
+    assert 0 == nursery.loop(undisturbed.pipeline, tmp_path).returncode
     assert undisturbed.predictions.equals(predicted(tmp_path))
 
 
 def test_the_loop_does_not_notice_it(tmp_path: Path, undisturbed: Undisturbed) -> None:
     """Upkeep again and again beside a run: the run ends well, and predicts what it would have."""
-    run = start(undisturbed.pipeline, tmp_path)
+    run = python(LOOP, undisturbed.pipeline, tmp_path)
     merged = 0
     while run.poll() is None:
         facts = kept(tmp_path).get(NAME, {"facts": {}})["facts"]
         merged += int(facts.get("files_after", 0) < facts.get("files_before", 0))
-    said, errors = run.communicate()
-    assert "ended\n" == said, errors
+    _, errors = run.communicate()
+    assert 0 == run.returncode, errors
     assert merged >= 1
     kept(tmp_path)
     assert 1 == len(log_of(tmp_path))

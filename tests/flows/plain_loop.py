@@ -1,0 +1,19 @@
+"""The loop without Prefect: its tasks are plain functions, and nothing starts a server for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
+
+from flows import learn, retrain, settings, watch
+
+
+@contextmanager
+def without_prefect() -> Iterator[None]:
+    """Inside the block, and in what is forked from it, a step of the loop is a call."""
+    settings.silence_telemetry()
+    with ExitStack() as stack:
+        for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
+            stack.enter_context(mock.patch.object(room, name, getattr(room, name).fn))
+        yield
