@@ -1,4 +1,4 @@
-"""One Prefect server with the shipped deployments, and workers for them, for all tests here."""
+"""What tests of the flows share: a Prefect server with workers, and the loop without Prefect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.flows.nursery import Nursery, open_nursery
 from tests.flows.prefect_server import PrefectServer, deployed, served, working
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server to which `prefect.yaml` was deployed, with a worker for each of its pools.
 

@@ -43,11 +43,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
         yield frail
 
 
-def held(folder: Path) -> Path:
+def held(folder: Path, name: str) -> Path:
     """A pipeline whose fit waits for a file called `go`."""
-    # Python keeps modules by their name.
-    (folder / "held_fit.py").write_text(HELD)
-    return make_pipeline(folder, 400, batch={"recipe": "held_fit:Held"})
+    # Python keeps modules by their name, so each test has one of its own.
+    (folder / f"{name}.py").write_text(HELD)
+    return make_pipeline(folder, 400, batch={"recipe": f"{name}:Held"})
 
 
 def claim(path: Path, kind: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
     server: PrefectServer, tmp_path: Path
 ) -> None:
     """Worker and fit die at one blow; a look says so to the server, and the request is settled."""
-    path = held(tmp_path)
+    path = held(tmp_path, "held_until_killed")
     asked(path)
     with working(server, [LIGHT], tmp_path / "home"):
         with working(server, [HEAVY], tmp_path / "home") as workers:
@@ -79,8 +79,10 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
         found = server.run(killed)
         assert "CRASHED" == found["state_type"]
         assert "is gone" in found["state"]["message"]
-        assert server.events("thermodrift.retrain.failed")
-        (wanted, *_) = server.events("thermodrift.retrain.wanted")
+        until(lambda: server.events("thermodrift.retrain.failed"), "word of the killed run")
+        (wanted, *_) = until(
+            lambda: server.events("thermodrift.retrain.wanted"), "the request, once more"
+        )
         assert wanted["payload"]["request_id"].startswith("small-")
         (tmp_path / "go").touch()
         with working(server, [HEAVY], tmp_path / "home"):
@@ -93,7 +95,7 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
 
 def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: Path) -> None:
     """A fit holds nothing that learning needs, and is judged by what the pipeline then is."""
-    path = held(tmp_path)
+    path = held(tmp_path, "held_beside_learning")
     asked(path, records=300)
     with working(server, [LIGHT, HEAVY], tmp_path / "home"):
         fitting = begin(server, "retrain", path)

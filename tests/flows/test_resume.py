@@ -26,7 +26,7 @@ from tests.flows.nursery import Nursery
 from tests.flows.test_run import make_example
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDS = 2_600
+RECORDS = 1_700
 KNOBS = """
 trace_s_per_record = 0.5
 

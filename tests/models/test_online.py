@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -108,51 +109,57 @@ def test_a_member_goes_on_from_its_pickle_as_if_never_stopped(recipe: str, task:
     assert expected == actual
 
 
-_TWO_PROCESSES = """
-import sys
+_PROCESS = """
+import json, sys
+from pathlib import Path
 from tests.models import test_online as t
 from models import online, pickling
-path, begin, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-task, recipe = sys.argv[4], sys.argv[5]
-records = t.make_records(task, count=300, classes=4)
-if begin == 0:
-    member = online.build(online.OnlineRecipe(recipe=recipe), t.make_schema(task))
-else:
-    member = pickling.loads(open(path, "rb").read())
-for answer in t.go_through(member, records[begin:end]):
-    print(repr(answer))
-open(path, "wb").write(pickling.dumps(member))
+folder, begin, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+told = {}
+for task in ("classification", "regression"):
+    records = t.make_records(task, count=300, classes=4)
+    for recipe in online.RECIPES:
+        path = folder / f"{recipe}-{task}"
+        if begin == 0:
+            member = online.build(online.OnlineRecipe(recipe=recipe), t.make_schema(task))
+        else:
+            member = pickling.loads(path.read_bytes())
+        told[path.name] = [repr(each) for each in t.go_through(member, records[begin:end])]
+        path.write_bytes(pickling.dumps(member))
+print(json.dumps(told))
 """
+"""Every recipe goes through some records, from the start or from where another process left it."""
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
-@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
-def test_answers_do_not_depend_on_the_process(recipe: str, task: Task, tmp_path: Path) -> None:
-    """Text hashes differently in every process; a member resumed elsewhere answers the same."""
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[str]], ...]:
+    """What all recipes answered in one process, and in two processes one after the other."""
 
-    def lines(begin: int, end: int, hash_seed: str, name: str) -> list[str]:
+    def told(folder: Path, begin: int, end: int, hash_seed: str) -> dict[str, list[str]]:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                _TWO_PROCESSES,
-                str(tmp_path / name),
-                str(begin),
-                str(end),
-                task,
-                recipe,
-            ],
+            [sys.executable, "-c", _PROCESS, str(folder), str(begin), str(end)],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             check=True,
         )
-        return done.stdout.splitlines()
+        answered: dict[str, list[str]] = json.loads(done.stdout)
+        return answered
 
-    expected = lines(0, 300, "1", "whole")
-    actual = lines(0, 150, "2", "parts") + lines(150, 300, "3", "parts")
-    assert expected == actual
+    whole, parts = (tmp_path_factory.mktemp(name) for name in ("whole", "parts"))
+    return told(whole, 0, 300, "1"), told(parts, 0, 150, "2"), told(parts, 150, 300, "3")
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+def test_answers_do_not_depend_on_the_process(
+    recipe: str, task: Task, answers: tuple[dict[str, list[str]], ...]
+) -> None:
+    """Text hashes differently in every process; a member resumed elsewhere answers the same."""
+    whole, first, second = (each[f"{recipe}-{task}"] for each in answers)
+    assert 300 == len(whole)
+    assert whole == first + second
 
 
 def test_an_answer_that_is_not_finite_is_no_answer() -> None:
