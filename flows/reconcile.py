@@ -38,7 +38,7 @@ def unheard(home: Path) -> None:
             continue
         try:
             state = server.state_of(ended.run_id)
-            if state is not None and untold.mends(ended, state):
+            if state is not None and untold.mends(state):
                 server.mark(ended.run_id, ended.state())
         except server.Unheard:
             return

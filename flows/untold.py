@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # it publishes no types
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Failed
 
@@ -48,7 +47,7 @@ class Untold:
 
     def may_still_be_told(self, bound_s: float) -> bool:
         """Whether its own process may be there, which ends within `bound_s` seconds."""
-        if self.host == socket.gethostname() and not psutil.pid_exists(self.pid):
+        if self.host == socket.gethostname() and not _is_there(self.pid):
             return False
         return time.time() < self.at_s + bound_s
 
@@ -96,10 +95,21 @@ def forget(home: Path, ended: Untold) -> None:
     _path(home, ended.run_id).unlink(missing_ok=True)
 
 
-def mends(ended: Untold, state: State) -> bool:
+def mends(state: State) -> bool:
     """Whether the server's picture of a run is wrong: it runs for it, or crashed."""
     return state.type in (StateType.RUNNING, StateType.CRASHED)
 
 
 def _path(home: Path, run_id: str) -> Path:
     return Places(home).untold / f"{run_id}.json"
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # It is, and somebody else's.
+        return True
+    return True
