@@ -19,7 +19,7 @@ def prefect_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectSer
     """
     folder = tmp_path_factory.mktemp("box")
     with served(folder / "server") as server:
-        deployed(server, folder / "home")
+        deployed(server, folder / "home", as_people_do=True)
         with (
             working(server, ["thermodrift-light"], folder / "home"),
             working(server, ["thermodrift-heavy"], folder / "home", limit=1),

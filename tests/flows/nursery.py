@@ -2,12 +2,13 @@
 
 To import everything takes a run longer than all that it does in a test of kills. A child begins
 where the imports end: no thread has started and no file is open by then, so it is what a new
-process is.
+process is. What a child had to import on its way, those after it need not.
 Each child drives the loop without Prefect, with fault points armed, and may be killed.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,25 @@ def _born(job: dict[str, Any]) -> None:
         traceback.print_exc()
         code = 1
     finally:
+        Path(job["in"], "modules").write_text(json.dumps(_everybodys()))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _everybodys() -> list[str]:
+    """The modules of this process, but for those that belong to its pipeline alone."""
+    ours = (sys.prefix, sys.base_prefix, str(ROOT))
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    return [name for name, file in files.items() if file is not None and file.startswith(ours)]
+
+
+def _import(by_child: Path) -> None:
+    """Import what a child had imported in the end; one that was killed does not tell."""
+    if by_child.exists():
+        for name in json.loads(by_child.read_text()):
+            with suppress(ImportError):
+                importlib.import_module(name)
 
 
 def main() -> None:
@@ -91,17 +108,13 @@ def main() -> None:
     from tests.flows.plain_loop import without_prefect
 
     with without_prefect():
-        # What a run imports only on its way.
-        import observability.reports
-        from models import guarded, recipes  # noqa: F401 - imported for the time it takes
-
-        assert observability.reports
         for line in sys.stdin:
             job = json.loads(line)
             child = os.fork()
             if child == 0:
                 _born(job)
             _, status = os.waitpid(child, 0)
+            _import(Path(job["in"], "modules"))
             sys.stdout.write(json.dumps({"code": os.waitstatus_to_exitcode(status)}) + "\n")
             sys.stdout.flush()
 

@@ -16,6 +16,7 @@ import pytest
 from models import checkpoint, predictions
 from observability.history import History
 from observability.places import Places
+from tests.flows.nursery import Nursery
 from tests.flows.test_run import ROOT, thermodrift
 
 BOUND_S = 10.0
@@ -126,7 +127,9 @@ def test_a_signal_amid_a_slow_batch_keeps_what_was_learned(
 
 
 @pytest.mark.parametrize("wait", [IN_PYTHON, IN_ONE_CALL])
-def test_a_signal_amid_a_fit_leaves_the_retrain_owed(wait: str, tmp_path: Path) -> None:
+def test_a_signal_amid_a_fit_leaves_the_retrain_owed(
+    wait: str, nursery: Nursery, tmp_path: Path
+) -> None:
     """A fit that takes a minute is broken off; what was learned stays, the request stays open."""
     pipeline = make_pipeline(tmp_path, batch=SLOW_BATCH.format(wait=wait))
     home = tmp_path / "home"
@@ -139,7 +142,7 @@ def test_a_signal_amid_a_fit_leaves_the_retrain_owed(wait: str, tmp_path: Path) 
     assert found["position"] == 1_000
     assert found["request"]["asked_position"] == 1_000
     (tmp_path / "slow_batch.py").write_text(SLOW_BATCH.format(wait="pass"))
-    again = json.loads(thermodrift("run", str(pipeline), "--json", home=home).stdout)
+    again = json.loads(nursery.loop(pipeline, home).stdout)
     assert again["outcome"] == "finished"
     assert again["retrains"] >= 1
 
@@ -169,7 +172,9 @@ def test_what_a_model_prints_does_not_get_between_a_program_and_its_json(tmp_pat
     assert "from C" in done.stderr
 
 
-def test_a_run_whose_prefect_api_dies_checkpoints_and_ends(tmp_path: Path) -> None:
+def test_a_run_whose_prefect_api_dies_checkpoints_and_ends(
+    nursery: Nursery, tmp_path: Path
+) -> None:
     """Killed as the kernel kills what takes too much memory: said, bounded, nothing lost."""
     pipeline, home = make_pipeline(tmp_path, online=SLOW_ONLINE), tmp_path / "home"
     process = started(pipeline, home)
@@ -188,6 +193,6 @@ def test_a_run_whose_prefect_api_dies_checkpoints_and_ends(tmp_path: Path) -> No
     assert "Traceback" not in err
     places = Places(home).pipeline("coins")
     (tmp_path / "slow_online.py").write_text(SLOW_ONLINE.replace("0.02", "0.0"))
-    thermodrift("run", str(pipeline), home=home)
+    assert 0 == nursery.loop(pipeline, home).returncode
     log = predictions.read(places.predictions, 0, 3_000)
     assert log["position"].to_pylist() == list(range(3_000))
