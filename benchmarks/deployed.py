@@ -110,6 +110,7 @@ def _storm(server: PrefectServer, folder: Path, alarms: int) -> dict[str, Any]:
 def _deferral(server: PrefectServer, folder: Path, worker: Worker) -> dict[str, Any]:
     path = warm_until(folder, 1_200)
     asked(path)
+    until(lambda: not _busy(worker), "the end of what ran before")
     before_s = _children_s(worker)
     waiting = begin(server, "retrain", path, patience={"first_s": 600.0, "most_s": 600.0})
     server.named(waiting, "AwaitingHeadroom")
@@ -121,6 +122,7 @@ def _deferral(server: PrefectServer, folder: Path, worker: Worker) -> dict[str, 
 
 
 def _learning(server: PrefectServer, folder: Path, worker: Worker, records: int) -> dict[str, Any]:
+    until(lambda: not _busy(worker), "the end of what ran before")
     before_s = _children_s(worker)
     home = str(folder / "home")
     run_id = server.begin(
