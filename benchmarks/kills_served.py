@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
 import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from models import predictions
 from observability.history import History
@@ -105,15 +105,26 @@ class _Box:
         return begin(self._server, flow, self._path, **knobs)
 
     def _kill_a_run(self, chance: random.Random) -> bool:
-        claims = list((self._home / "pipelines" / NAME / "claims").glob("*.json"))
-        chance.shuffle(claims)
-        for claim in claims:
-            with suppress(OSError, ValueError):
-                told = json.loads(claim.read_text())
-                if told["back_at_s"] is None:
-                    os.kill(told["pid"], signal.SIGKILL)
-                    return True
+        """Kill the process of one run, whatever it is at: importing, learning, fitting, ending."""
+        until_s = time.monotonic() + 10
+        while not (runs := self._runs()):
+            if time.monotonic() > until_s:
+                return False
+            time.sleep(0.05)
+        with suppress(psutil.NoSuchProcess):
+            chance.choice(runs).kill()
+            return True
         return False
+
+    def _runs(self) -> list[psutil.Process]:
+        parents = [each.process.pid for each in self._workers.values()]
+        return [
+            process
+            for parent in parents
+            for process in psutil.Process(parent).children(recursive=True)
+            # The worker itself is on a tether, and is the one child of that.
+            if process.ppid() not in parents
+        ]
 
     def _status(self) -> dict[str, Any]:
         done = thermodrift("--home", self._home, "status", "--json")

@@ -305,6 +305,7 @@ def _deploy(
     if done.returncode:
         raise BoxFailed(f"`prefect deploy` refused: {(done.stdout + done.stderr).strip()[-2000:]}")
     found = _deployed(server, [*(file.name for file in files), "home"])
+    tell(Part("deployments", "running", f"{len(found)}, as {path} says"))
     for name, link in found.items():
         tell(Part(name, "running", "deployed", link))
     return found
