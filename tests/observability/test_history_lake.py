@@ -389,6 +389,17 @@ def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
     assert "the predictions 0 to 2 are not in" in folded.because
 
 
+@pytest.fixture(scope="module")
+def questioned(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake with a row of every kind, which is only asked."""
+    folder = tmp_path_factory.mktemp("questioned")
+    lake = Lake(postgres_server, postgres_server.database("questioned"), folder)
+    past = History(lake.host("host"))
+    past.commit(everything(), "all")
+    past.fold()
+    return lake
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -418,11 +429,14 @@ def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
         "FROM lake.main.set_option('data_inlining_row_limit', 0)",
     ],
 )
-def test_a_question_can_neither_write_nor_reach_out(lake: Lake, sql: str) -> None:
+def test_a_question_can_neither_write_nor_reach_out(questioned: Lake, sql: str) -> None:
     """The lake is attached to read, and the fence is up."""
+    past = History(questioned.host("host"))
     with pytest.raises(BadQuestion):
-        History(lake.host("host")).ask(sql.replace("{data}", str(lake.data)))
-    assert "0" == lake.server.ask("SELECT count(*) FROM pg_tables WHERE tablename = 'hack'", "lake")
+        past.ask(sql.replace("{data}", str(questioned.data)))
+    hacked = "SELECT count(*) FROM pg_tables WHERE tablename = 'hack'"
+    assert "0" == questioned.server.ask(hacked, questioned.database.name)
+    assert not (questioned.data / "mine.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -437,11 +451,9 @@ def test_a_question_can_neither_write_nor_reach_out(lake: Lake, sql: str) -> Non
         "SELECT 'é', pipeline AS \"größe\" FROM runs",
     ],
 )
-def test_an_honest_question_is_answered(lake: Lake, sql: str) -> None:
+def test_an_honest_question_is_answered(questioned: Lake, sql: str) -> None:
     """The fence is about names that reach out, not about words in a text or a comment."""
-    past = History(lake.host("host"))
-    past.commit(everything(), "all")
-    assert past.ask(sql).num_columns > 0
+    assert History(questioned.host("host")).ask(sql).num_columns > 0
 
 
 def test_a_lake_without_its_files_is_not_the_questions_fault(lake: Lake) -> None:
