@@ -233,6 +233,9 @@ def test_an_ending_that_the_server_did_not_hear_is_told_by_the_next_run(
     assert ("COMPLETED", "Learned") == (mended["state_type"], mended["state_name"])
     assert mended["state"]["message"].startswith("learned 300 records up to position 300")
     assert not list((home / "untold").iterdir())
+    # The server shows events in order, some time after it took them.
+    prefect_box.emit("tests.after", "small")
+    until(lambda: prefect_box.events("tests.after"), "an event after all others")
     assert [] == prefect_box.events("thermodrift.learn.failed")
 
 

@@ -58,6 +58,14 @@ def claim(path: Path, kind: str) -> dict[str, Any]:
     return told
 
 
+def amid_learning(server: PrefectServer, path: Path) -> tuple[str, psutil.Process]:
+    """A run that has learned its first batch and goes on, and its process."""
+    learning = begin(server, "learn", path, to_look=False)
+    process = psutil.Process(claim(path, "learn")["pid"])
+    until((path.parent / "home/pipelines/small/checkpoint").exists, "the first batch")
+    return learning, process
+
+
 def asked_sum(path: Path, sql: str) -> Any:
     """One value of the history."""
     return History(path.parent / "home").ask(sql).to_pylist()[0]["value"]
@@ -137,9 +145,7 @@ def test_a_server_in_trouble_loses_nothing_and_holds_nobody(
     """Learning goes on to the end without it, and the process ends within the stated bound."""
     path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
     with working(server, [LIGHT], tmp_path / "home"):
-        learning = begin(server, "learn", path, to_look=False)
-        process = psutil.Process(claim(path, "learn")["pid"])
-        until((tmp_path / "home/pipelines/small/checkpoint").exists, "the first batch")
+        learning, process = amid_learning(server, path)
         {"dead": server.kill, "slow": server.hang}[trouble]()
         file = tmp_path / "home/pipelines/small/claims/learn.json"
         until(lambda: not file.exists(), "the end of learning")
@@ -160,9 +166,7 @@ def test_a_server_that_refuses_ends_the_worker_and_loses_nothing(
     """Refused, Prefect's worker ends, and its runs with it; the next one goes on from there."""
     path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
     with working(server, [LIGHT], tmp_path / "home"):
-        learning = begin(server, "learn", path, to_look=False)
-        process = psutil.Process(claim(path, "learn")["pid"])
-        until((tmp_path / "home/pipelines/small/checkpoint").exists, "the first batch")
+        learning, process = amid_learning(server, path)
         server.refuse()
         until(lambda: not process.is_running(), "the end of its process")
     server.welcome()

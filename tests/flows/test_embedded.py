@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -213,22 +214,22 @@ def test_a_server_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_new_pipelines_database_is_a_copy_of_an_earlier_one(tmp_path: Path) -> None:
-    """The first API makes its own, which is kept; a second one is given it, and answers."""
-    cache = str(tmp_path / "cache")
-    made = []
+    """The first API makes its own, which is kept; a second one is given that, and answers."""
+    cache = tmp_path / "cache"
     for name in ("first", "second"):
         parent = subprocess.run(
             [sys.executable, "-c", PARENT, str(tmp_path / name / "prefect.db")],
             cwd=ROOT,
-            env=environment_of(THERMODRIFT_CACHE=cache),
+            env=environment_of(THERMODRIFT_CACHE=str(cache)),
             input="\n",
             capture_output=True,
             text=True,
         )
         assert parent.stdout.endswith("over\n"), parent.stderr
-        (kept,) = Path(cache).iterdir()
-        made.append(kept.stat().st_mtime_ns)
-    assert made[0] == made[1]
-    with sqlite3.connect(tmp_path / "second/prefect.db") as connection:
-        assert [(0,)] == connection.execute("SELECT count(*) FROM flow_run").fetchall()
-    connection.close()
+        (kept,) = cache.iterdir()
+        if name == "first":
+            with closing(sqlite3.connect(kept)) as connection:
+                connection.execute("CREATE TABLE marked (x)")
+    with closing(sqlite3.connect(tmp_path / "second/prefect.db")) as connection:
+        assert [] == connection.execute("SELECT * FROM marked").fetchall()
+        assert [] == connection.execute("SELECT id FROM flow_run").fetchall()

@@ -245,7 +245,7 @@ def test_there_is_nothing_to_wait_for_where_one_reading_says_it_all(
     assert (facts["margin_c"] is not None) is look.judged.decision.yes
 
 
-def test_the_end_of_a_dwell_is_waited_for_once() -> None:
+def test_the_end_of_a_dwell_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds before it opens, a device need not be come back to; later answers do not wait."""
     limits = GateLimits(source="nvml", dwell_s=0.5)
     closed = DeviceState(uuid="GPU-a", closed_at_s=time.monotonic(), why="it was hot")
@@ -253,6 +253,7 @@ def test_the_end_of_a_dwell_is_waited_for_once() -> None:
         assert follows.judge(GateState(devices=(closed,)), limits).judged.decision.yes
     door = Door()
     follows = make_follower(door)
+    monkeypatch.setattr(follows._news, "wait", lambda _: pytest.fail("it waited"))
     limits = GateLimits(source="nvml")
     for margin_c in (COOL_C, HOT_C, COOL_C):
         door.tell(margin_c)
