@@ -54,7 +54,7 @@ def compare(recipe: str, records: int, rounds: int) -> dict[str, float]:
     """Rates of both, and the ratio of a run over the bare loop."""
     options = StreamOptions(path=str(STREAM), target="class")
     stream = Stream(STREAM, "classification", options)
-    batch = stream.read(Cursor(), records)
+    batch = stream.read(Cursor(), records).labelled()
     pairs = [
         (bare(recipe, batch.rows, batch.labels, stream.schema), in_earnest(recipe, records))
         for _ in range(rounds)

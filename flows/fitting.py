@@ -112,13 +112,13 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
     state, recipe = session.state, session.file.pipeline.batch
     until = _until(session, admitted)
     first = max(0, until.position - recipe.window)
-    window = session.stream.between(first, until.position, state.marks)
+    window = session.stream.between(first, until.position, state.marks).labelled()
     _refuse_seen_holdout(session, window.positions)
     work = Work(
         pipeline=session.name, position=until.position, recipe=recipe, record_schema=state.schema
     )
     older_from, older_to = _older(session, first)
-    older = session.stream.between(older_from, older_to, state.marks)
+    older = session.stream.between(older_from, older_to, state.marks).labelled()
     return Prepared(
         position=until.position,
         frame=example.frame(window.rows, state.schema),

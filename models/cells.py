@@ -5,7 +5,7 @@ which says what was allowed and what came. `models.columns` reads whole columns 
 
 Missing, in a number column of a text file: blank, nan, na, n/a, #n/a, <na>, null, none and ?, in
 upper or lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan
-and null, and its record is a reject. White space around a text is no part of it.
+and null. White space around a text is no part of it.
 """
 
 from __future__ import annotations
@@ -90,26 +90,23 @@ def category_from_value(value: Any, *, from_number: bool = False) -> str | None:
     raise Unfit(f"a text was expected, {_typed(value)} came")
 
 
-def class_from_text(text: str, kind: LabelKind) -> Label:
-    """The class that a text names: a whole number ("1" or "1.0") or any text. Raises Unfit."""
+def class_from_text(text: str, kind: LabelKind) -> Label | None:
+    """The class that a text names: a whole number ("1" or "1.0") or any text; None where there is
+    none. Raises Unfit."""
     bare = text.strip()
     if not bare or bare.casefold() == "nan":
-        raise Unfit("the label is missing")
-    if kind == "int":
-        return _whole(bare)
-    label = category_from_text(bare)
-    return "" if label is None else label
+        return None
+    return _whole(bare) if kind == "int" else category_from_text(bare)
 
 
-def class_from_value(value: Any, kind: LabelKind) -> Label:
-    """The class that a JSON or Parquet value is. Raises Unfit."""
+def class_from_value(value: Any, kind: LabelKind) -> Label | None:
+    """The class that a JSON or Parquet value is; None where there is none. Raises Unfit."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        raise Unfit("the label is missing")
+        return None
     if isinstance(value, str):
         return class_from_text(value, kind)
     if kind == "str":
-        label = category_from_value(value, from_number=True)
-        return "" if label is None else label
+        return category_from_value(value, from_number=True)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unfit(f"a whole number as label was expected, {_typed(value)} came")
     return _whole_number(value, value)
@@ -123,10 +120,9 @@ def spells_number(text: str) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether a value of the sample can be a class that is a whole number."""
     try:
-        class_from_value(value, "int")
+        return class_from_value(value, "int") is not None
     except Unfit:
         return False
-    return True
 
 
 def _spelt(bare: str) -> float | None:

@@ -53,7 +53,7 @@ class Taken:
 
     indexes: Sequence[int]
     rows: list[dict[str, Cell]]
-    labels: list[Label]
+    labels: list[Label | None]
     reasons: Reasons
 
 
@@ -164,7 +164,7 @@ def labels_from_texts(plan: Plan, texts: Sequence[str]) -> Read:
     """The target as texts."""
     kind, where = plan.schema.label_kind, plan.target
     if kind == "float":
-        return present(numbers_from_texts(texts, where, plan.largest), where)
+        return numbers_from_texts(texts, where, plan.largest)
     return _each_distinct(texts, lambda text: cells.class_from_text(text, kind), where)
 
 
@@ -172,20 +172,10 @@ def labels_from_values(plan: Plan, values: Sequence[Any]) -> Read:
     """The target as JSON values; a text may spell a number here."""
     kind, where = plan.schema.label_kind, plan.target
     if kind == "float":
-        return present(numbers_from_values(values, where, plan.largest, from_text=True), where)
+        return numbers_from_values(values, where, plan.largest, from_text=True)
     # True, 1 and 1.0 are one key to a dict, so that a mixed column is read value by value.
     read_all = _each_distinct if set(map(type, values)) in ({str}, {int}) else _each
     return read_all(values, lambda value: cells.class_from_value(value, kind), where)
-
-
-def present(read: Read, where: str) -> Read:
-    """The same column with every missing value made a reason: labels must be there."""
-    missing = {
-        index: f"{where}: the label is missing"
-        for index, value in enumerate(read.values)
-        if value is None and index not in read.reasons
-    }
-    return Read(read.values, read.reasons | missing) if missing else read
 
 
 def kind_of_texts(texts: Iterable[str]) -> Kind:

@@ -11,16 +11,20 @@ Pure: values only. `models.stream` is the door that reads; nothing here touches 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import codecs
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.example import Cell, Label
 from observability.errors import BadConfiguration, ThermodriftError
 
 Format = Literal["csv", "parquet", "jsonl"]
+NoticeKind = Literal["new column", "unfit cell", "leading zeros"]
+"""A column that the schema does not have; a cell that does not fit and was taken as missing; digits
+with a leading zero in a column that is read as numbers."""
 
 LONGEST_RAW = 10_000
 """Characters of a rejected record that are kept."""
@@ -58,10 +62,43 @@ class StreamOptions(BaseModel):
     )
     ignore: tuple[str, ...] = Field(default=(), description="Columns that are left out.")
     numbers: tuple[str, ...] = Field(
-        default=(), description="Columns that are numbers, whatever the sample says."
+        default=(),
+        description="Columns that are numbers, whatever the sample says; the target too.",
     )
     categories: tuple[str, ...] = Field(
-        default=(), description="Columns that are categories, whatever the sample says."
+        default=(),
+        description="Columns that are categories, whatever the sample says; the target too.",
+    )
+    times: tuple[str, ...] = Field(
+        default=(),
+        description="Columns that are times (ISO 8601, or seconds, ms, us or ns since 1970): their "
+        "hour, weekday and month become features.",
+    )
+    encoding: str = Field(
+        default="auto",
+        description="Of a text file, by Python's name (cp1252, utf-16, ...). auto: UTF-8, or "
+        "UTF-16 and UTF-32 where the file's first bytes say so.",
+    )
+    decimal: Literal["auto", ".", ","] = Field(
+        default="auto", description="Sign between whole and fraction, in CSV and in text cells."
+    )
+    thousands: Literal["auto", "", ",", ".", " ", "'"] = Field(
+        default="auto", description="Sign between groups of three digits, in CSV and in text cells."
+    )
+    new_columns: Literal["ignore", "reject", "stop"] = Field(
+        default="ignore",
+        description="A column or JSON key that the stream did not begin with: leave it out and "
+        "say so once, reject its records, or end the run before them.",
+    )
+    extra_cells: Literal["reject", "ignore"] = Field(
+        default="reject",
+        description="A CSV record with more cells than the header: reject it, or leave out the "
+        "cells after the last named one.",
+    )
+    unfit_cells: Literal["reject", "missing"] = Field(
+        default="reject",
+        description="A cell that is not what its column is, as text among numbers: reject the "
+        "record, or take the cell as missing and say so.",
     )
     batch: int = Field(default=1000, ge=1, le=100_000, description="Records per batch.")
     rejected_share: float = Field(
@@ -69,7 +106,8 @@ class StreamOptions(BaseModel):
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="A batch of which more is rejected is told of, in the history and on screen.",
+        description="A batch of which more is rejected is ill: three of them in a row, or one that "
+        "is rejected whole, end the run before they are consumed. 1: never end it.",
     )
     sample: int = Field(
         default=1000,
@@ -85,6 +123,27 @@ class StreamOptions(BaseModel):
         "running variance, and the models with it.",
     )
 
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, name: str) -> str:
+        try:
+            if name != "auto":
+                codecs.lookup(name)
+        except LookupError as error:
+            raise ValueError(
+                "encoding is 'auto' or an encoding that Python knows, such as 'cp1252' or "
+                f"'utf-16'; came: {name!r}"
+            ) from error
+        return name
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Self:
+        if self.decimal == self.thousands != "auto":
+            raise ValueError(
+                f"decimal and thousands are both {self.decimal!r}: a number could be read two ways"
+            )
+        return self
+
     @model_validator(mode="after")
     def _delimiter_is_one_character(self) -> Self:
         if self.delimiter != "auto" and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 '):
@@ -96,8 +155,16 @@ class StreamOptions(BaseModel):
 
     @model_validator(mode="after")
     def _each_column_has_one_part(self) -> Self:
-        parts = {"ignore": self.ignore, "numbers": self.numbers, "categories": self.categories}
-        taken = {self.target: "target"}
+        parts = {
+            "ignore": self.ignore,
+            "numbers": self.numbers,
+            "categories": self.categories,
+            "times": self.times,
+        }
+        for part in ("ignore", "times"):
+            if self.target in parts[part]:
+                raise ValueError(f"column {self.target!r} is the target and in {part}: keep one")
+        taken: dict[str, str] = {}
         for part, names in parts.items():
             for name in names:
                 if taken.setdefault(name, part) != part:
@@ -135,26 +202,80 @@ class Reject:
     position: int
     reason: str
     raw: str
+    shape: bool = True
+    """Whether the record has another shape than the stream began with, so that the next ones may
+    have it too; false for a header line that came again, and for a record that a model refused."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something about the stream's shape that costs no record and that a person should know."""
+
+    kind: NoticeKind
+    column: str
+    position: int
+    """The first record of the batch that shows it."""
+    count: int
+    """Records of the batch that show it."""
+    example: str
+    """A value that shows it, cut at 60 characters."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Records first..last-1 of a stream: those to learn from, and those rejected.
+    """Records first..last-1 of a stream: those that fit, and those rejected.
 
-    `positions`, `rows` and `labels` run in parallel; a row's keys are in the schema's order.
+    `positions`, `rows` and `labels` run in parallel; a row's keys are in the schema's order. A
+    label is None where the record has none yet: it is predicted, and neither learned nor scored.
     """
 
     first: int
     last: int
     positions: list[int]
     rows: list[dict[str, Cell]]
-    labels: list[Label]
+    labels: list[Label | None]
     rejects: list[Reject]
     after: Cursor
     ended: bool
     """There is nothing more to read right now; a file may grow."""
     unfinished: int = 0
     """Bytes at the end of a text file that are not yet a whole record."""
+    notices: tuple[Notice, ...] = ()
+    """What is unusual and was not rejected, at most one per kind and column."""
+
+    @property
+    def unlabelled(self) -> int:
+        """Records that fit and have no label."""
+        return self.labels.count(None)
+
+    def labelled(self) -> Labelled:
+        """Those records that have a label: what a fit may learn from."""
+        kept = [index for index, label in enumerate(self.labels) if label is not None]
+        return Labelled(
+            positions=[self.positions[index] for index in kept],
+            rows=[self.rows[index] for index in kept],
+            labels=[label for label in self.labels if label is not None],
+        )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Records with their labels; the three run in parallel."""
+
+    positions: list[int]
+    rows: list[dict[str, Cell]]
+    labels: list[Label]
+
+
+def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:
+    """Notices of parts that follow one another as those of the whole: counts add up."""
+    whole: dict[tuple[str, str], Notice] = {}
+    for each in notices:
+        before = whole.get((each.kind, each.column))
+        whole[each.kind, each.column] = (
+            each if before is None else replace(before, count=before.count + each.count)
+        )
+    return tuple(whole.values())
 
 
 def thin(marks: Sequence[Cursor], most: int = 4096) -> list[Cursor]:

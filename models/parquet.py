@@ -264,7 +264,7 @@ def _take(plan: Plan, rows: pa.RecordBatch) -> Taken:
     labels = _plain(rows.column(plan.schema.target))
     if plan.schema.label_kind == "float" and _kind(labels.type) == "number":
         read = columns.numbers_from_floats(_floats(labels), plan.target, plan.largest)
-        return columns.assemble(plan.schema, features, columns.present(read, plan.target))
+        return columns.assemble(plan.schema, features, read)
     return columns.assemble(
         plan.schema, features, columns.labels_from_values(plan, _values(labels))
     )

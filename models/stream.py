@@ -23,10 +23,12 @@ from models.intake import (
     Batch,
     Cursor,
     Format,
+    Notice,
     Reject,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
+    joined,
     thin,
 )
 from models.text_file import TextFile
@@ -38,6 +40,7 @@ __all__ = [
     "BadStream",
     "Batch",
     "Cursor",
+    "Notice",
     "Reject",
     "Stream",
     "StreamChanged",
@@ -147,6 +150,7 @@ class Stream:
             after=end.after,
             ended=end.ended,
             unfinished=end.unfinished,
+            notices=joined(notice for part in parts for notice in part.notices),
         )
 
     def _known_plan(self) -> Plan:

@@ -305,7 +305,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     path.write_text(FILES["prices.toml"] + FILES["own.toml"])
     file = pipeline.read(path)
     stream = Stream(file.beside("prices.csv"), "regression", file.pipeline.stream)
-    records = stream.read(Cursor(), 600)
+    records = stream.read(Cursor(), 600).labelled()
     member = online.build(file.pipeline.online, stream.schema, file.folder)
     loop = learner.Learner(member, "regression", file.pipeline.blend, 0.001)
     loop.learn(records.rows, records.labels, None)
