@@ -3,9 +3,9 @@
 Pure. A cell becomes a finite float, a text, or None for missing; whatever else comes is `Unfit`,
 which says what was allowed and what came. `models.columns` reads whole columns by these rules.
 
-Missing, in a number column of a text file: blank, nan, na, n/a, #n/a, <na>, null, none and ?, in
-upper or lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan
-and null. White space around a text is no part of it.
+Missing, in a number column of a text file: blank and what `MISSING_NUMBERS` names, in upper or
+lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan and null,
+and of numbers whatever is missing in a number column. White space around a text is no part of it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ import math
 import re
 from typing import Any
 
+from models import times
 from models.example import Cell, Label, LabelKind
+from models.spelling import PLAIN, Spelling
+from models.times import TimeForm
 
 MISSING_NUMBERS = frozenset(
-    {"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "<na>", "null", "none", "?"}
+    {
+        *("", "nan", "-nan", "+nan", "na", "n/a", "n.a.", "#n/a", "<na>", "null", "none", "nil"),
+        *("?", "-", "--", ".", "\\n"),
+        *("#null!", "#value!", "#ref!", "#div/0!", "#num!", "#name?"),
+    }
 )
+"""In lower case; databases write \\N, and #VALUE! and its like are a spreadsheet's errors."""
 LONGEST_TEXT = 10_000
 """Characters in a category or a class; more than that is a document."""
+HUGE = 1e300
+"""Beyond it a whole number may be no float."""
 LARGEST_CLASS = 2**53
 """Whole numbers above this are no longer exact in a float."""
 
@@ -38,25 +48,35 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
 
 
-def number_from_text(text: str, largest: float) -> float | None:
-    """The number that a text spells, in plain ASCII. Raises Unfit."""
-    bare = text.strip()
-    if bare.casefold() in MISSING_NUMBERS:
+def number_from_text(text: str, largest: float, spelling: Spelling = PLAIN) -> float | None:
+    """The number that a text spells, in this spelling; None where it is missing. Raises Unfit."""
+    if text.strip().casefold() in MISSING_NUMBERS:
         return None
-    value = _spelt(bare)
+    value = number_in(text, spelling)
     if value is None:
-        raise Unfit(f"a number was expected, {shown(text)} came")
+        how = f" ({spelling.told})" if spelling.told else ""
+        raise Unfit(f"a number{how} was expected, {shown(text)} came")
     return _plausible(value, largest, text)
 
 
-def number_from_value(value: Any, largest: float, *, from_text: bool = False) -> float | None:
+def number_in(text: str, spelling: Spelling) -> float | None:
+    """The number that a text spells, finite or not; None where it spells none."""
+    if spelling == PLAIN and (value := _spelt(text.strip())) is not None:
+        return value
+    plain = spelling.plain(text)
+    return None if plain is None else float(plain)
+
+
+def number_from_value(
+    value: Any, largest: float, *, from_text: bool = False, spelling: Spelling = PLAIN
+) -> float | None:
     """The number that a JSON or Parquet value is. Text only counts where asked. Raises Unfit."""
     if value is None:
         return None
     if type(value) in (int, float):
         return _plausible(value, largest, value)
     if from_text and isinstance(value, str):
-        return number_from_text(value, largest)
+        return number_from_text(value, largest, spelling)
     raise Unfit(f"a number was expected, {_typed(value)} came")
 
 
@@ -94,9 +114,9 @@ def class_from_text(text: str, kind: LabelKind) -> Label | None:
     """The class that a text names: a whole number ("1" or "1.0") or any text; None where there is
     none. Raises Unfit."""
     bare = text.strip()
-    if not bare or bare.casefold() == "nan":
-        return None
-    return _whole(bare) if kind == "int" else category_from_text(bare)
+    if kind == "int":
+        return None if bare.casefold() in MISSING_NUMBERS else _whole(bare)
+    return None if bare.casefold() == "nan" else category_from_text(bare)
 
 
 def class_from_value(value: Any, kind: LabelKind) -> Label | None:
@@ -112,9 +132,34 @@ def class_from_value(value: Any, kind: LabelKind) -> Label | None:
     return _whole_number(value, value)
 
 
-def spells_number(text: str) -> bool:
-    """Whether a text spells a number, finite or not, and is not missing."""
-    return _spelt(text.strip()) is not None
+def moment_from_text(text: str, form: TimeForm, largest: float) -> float | None:
+    """Seconds since 1970 of a time; None where it is missing. Raises Unfit."""
+    if text.strip().casefold() in MISSING_NUMBERS:
+        return None
+    if form != "iso":
+        return _moment(number_from_text(text, largest), form, text)
+    seconds = times.seconds_of_text(text)
+    if seconds is None:
+        raise Unfit(f"a time in ISO 8601 was expected, {shown(text)} came")
+    return seconds
+
+
+def moment_from_value(value: Any, form: TimeForm, largest: float) -> float | None:
+    """Seconds since 1970 of a JSON value; None where it is missing. Raises Unfit."""
+    if isinstance(value, str):
+        return moment_from_text(value, form, largest)
+    if form == "iso" and value is not None:
+        raise Unfit(f"a time in ISO 8601 was expected, {_typed(value)} came")
+    return _moment(number_from_value(value, largest), form, value)
+
+
+def _moment(number: float | None, form: TimeForm, came: object) -> float | None:
+    if number is None:
+        return None
+    seconds = times.seconds_of_number(number, form)
+    if seconds is None:
+        raise Unfit(f"a time in {form} since 1970 was expected, {shown(came)} came")
+    return seconds
 
 
 def is_whole(value: Any) -> bool:

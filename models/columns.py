@@ -1,4 +1,4 @@
-"""Whole columns of cells at once, by the rules of `models.cells`; and what a sample says they are.
+"""Whole columns of cells at once, by the rules of `models.cells`.
 
 Pure. A column is first tried in bulk. Only one with something unusual in it is read cell by cell,
 and the outcome is the same: bulk is a faster way to the same values, never another rule.
@@ -6,32 +6,41 @@ and the outcome is the same: bulk is a faster way to the same values, never anot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models import cells
+from models import cells, times
 from models.cells import Unfit
-from models.example import Cell, Column, Kind, Label, LabelKind, Schema
-
-NEARLY_ALL = 0.9
-"""Share of the sample's cells (missing ones apart) that make a text column a number column."""
+from models.example import Cell, Column, Label, Schema
+from models.intake import Notice, joined
+from models.spelling import PLAIN, Spelling
+from models.times import TimeForm
 
 Reasons = dict[int, str]
 """Why a record is unfit, by its index."""
 T = TypeVar("T")
 
+_LEADING_ZERO = re.compile(r"^[ \t]*[+-]?0[0-9]+[ \t]*$", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a stream's cells are read as. `free` columns were named by a person, not inferred:
-    there a text may spell a number, and a number may be a category."""
+    """What a stream's cells are read as."""
 
     schema: Schema
     largest: float
     free: frozenset[str] = frozenset()
+    """Columns that were named by a person, not inferred: there a text may spell a number, and a
+    number may be a category."""
+    ignored: frozenset[str] = frozenset()
+    """Columns of the file that are left out by now: their features are missing in every record."""
+    unfit_is_missing: bool = False
+    """Whether a cell that does not fit is missing, where else its record is a reject."""
 
     @property
     def target(self) -> str:
@@ -55,38 +64,112 @@ class Taken:
     rows: list[dict[str, Cell]]
     labels: list[Label | None]
     reasons: Reasons
+    notices: tuple[Notice, ...] = ()
+    """Their positions are indexes here."""
 
 
-def take_texts(plan: Plan, features: Sequence[Sequence[str]], labels: Sequence[str]) -> Taken:
-    """Records whose cells are texts, given column by column in the schema's order."""
-    read = [
-        numbers_from_texts(texts, f"column {column.name!r}", plan.largest)
-        if column.kind == "number"
-        else categories_from_texts(texts, f"column {column.name!r}")
-        for column, texts in zip(plan.schema.columns, features, strict=True)
-    ]
-    return assemble(plan.schema, read, labels_from_texts(plan, labels))
+def take_texts(plan: Plan, texts: Mapping[str, Sequence[str]]) -> Taken:
+    """Records whose cells are texts, by the file's columns: the sources and the target."""
+    labels = labels_from_texts(plan, texts[plan.schema.target])
+    return assemble(
+        plan,
+        features(
+            plan,
+            len(labels.values),
+            lambda column: feature_from_texts(plan, column, texts[column.source]),
+            lambda source, form: moments(
+                texts[source], f"column {source!r}", form, plan.largest, cells.moment_from_text
+            ),
+        ),
+        labels,
+        _leading_zeros(plan, texts),
+    )
 
 
-def take_values(plan: Plan, features: Sequence[Sequence[Any]], labels: Sequence[Any]) -> Taken:
-    """Records whose cells are JSON values, given column by column in the schema's order."""
-    read = [
-        feature_from_values(plan, column, values)
-        for column, values in zip(plan.schema.columns, features, strict=True)
-    ]
-    return assemble(plan.schema, read, labels_from_values(plan, labels))
+def take_values(plan: Plan, values: Mapping[str, Sequence[Any]]) -> Taken:
+    """Records whose cells are JSON values, by the file's columns: the sources and the target."""
+    labels = labels_from_values(plan, values[plan.schema.target])
+    return assemble(
+        plan,
+        features(
+            plan,
+            len(labels.values),
+            lambda column: feature_from_values(plan, column, values[column.source]),
+            lambda source, form: moments(
+                values[source], f"column {source!r}", form, plan.largest, cells.moment_from_value
+            ),
+        ),
+        labels,
+    )
+
+
+def features(
+    plan: Plan,
+    count: int,
+    read: Callable[[Column], Read],
+    read_moments: Callable[[str, TimeForm], Read],
+) -> list[Read]:
+    """A column per feature: by `read`, or as a part of the moments of its source (in seconds).
+
+    A source is read once, however many features it gives.
+    """
+    found: dict[str, Read] = {}
+    each: list[Read] = []
+    for column in plan.schema.columns:
+        if column.source in plan.ignored:
+            each.append(Read([None] * count, {}))
+        elif column.part is None or column.time is None:
+            each.append(read(column))
+        else:
+            if column.source not in found:
+                found[column.source] = read_moments(column.source, column.time)
+            each.append(_part(found[column.source], column.part))
+    return each
+
+
+def _part(moments: Read, which: times.Part) -> Read:
+    seconds: NDArray[np.float64] = np.array(moments.values, dtype=np.float64)
+    values = times.part(seconds, which).tolist()
+    return Read([None if value != value else value for value in values], moments.reasons)
+
+
+def moments(
+    values: Sequence[T],
+    where: str,
+    form: TimeForm,
+    largest: float,
+    read: Callable[[T, TimeForm, float], float | None],
+) -> Read:
+    """A column of times, in seconds since 1970."""
+    return _each(values, lambda value: read(value, form, largest), where)
+
+
+def feature_from_texts(plan: Plan, column: Column, texts: Sequence[str]) -> Read:
+    """One feature whose cells are texts."""
+    where = f"column {column.source!r}"
+    if column.kind == "number":
+        return numbers_from_texts(texts, where, plan.largest, column.spelling)
+    return categories_from_texts(texts, where)
 
 
 def feature_from_values(plan: Plan, column: Column, values: Sequence[Any]) -> Read:
     """One feature whose cells are JSON values."""
-    where, free = f"column {column.name!r}", column.name in plan.free
+    where, free = f"column {column.source!r}", column.source in plan.free
     if column.kind == "number":
-        return numbers_from_values(values, where, plan.largest, from_text=free)
+        return numbers_from_values(
+            values, where, plan.largest, from_text=free, spelling=column.spelling
+        )
     return categories_from_values(values, where, from_number=free)
 
 
-def assemble(schema: Schema, features: Sequence[Read], labels: Read) -> Taken:
-    """Columns as rows. A record's reason is that of its first unfit column, the label's last."""
+def assemble(
+    plan: Plan, features: Sequence[Read], labels: Read, notices: Sequence[Notice] = ()
+) -> Taken:
+    """Columns as rows. A record's reason is that of its first unfit column, the label's last.
+
+    `features` are in the schema's order.
+    """
+    schema = plan.schema
     blank: dict[str, Cell] = dict.fromkeys(schema.names)
     rows = [blank.copy() for _ in labels.values]
     # Filling column by column is three times as fast as zipping every row with its names.
@@ -94,25 +177,42 @@ def assemble(schema: Schema, features: Sequence[Read], labels: Read) -> Taken:
         for row, value in zip(rows, column.values, strict=True):
             row[name] = value
     reasons: Reasons = {}
-    for column in (*features, labels):
+    unfit: list[Notice] = []
+    for each, column in zip(schema.columns, features, strict=True):
+        if column.reasons and plan.unfit_is_missing:
+            first = min(column.reasons)
+            unfit.append(
+                Notice("unfit cell", each.source, first, len(column.reasons), column.reasons[first])
+            )
+            continue
         for index, why in column.reasons.items():
             reasons.setdefault(index, why)
+    for index, why in labels.reasons.items():
+        reasons.setdefault(index, why)
+    told = joined({(each.kind, each.column): each for each in (*notices, *unfit)}.values())
     if not reasons:
-        return Taken(range(len(rows)), rows, labels.values, reasons)
+        return Taken(range(len(rows)), rows, labels.values, reasons, told)
     fit = [index for index in range(len(rows)) if index not in reasons]
-    return Taken(fit, [rows[i] for i in fit], [labels.values[i] for i in fit], reasons)
+    return Taken(fit, [rows[i] for i in fit], [labels.values[i] for i in fit], reasons, told)
 
 
-def numbers_from_texts(texts: Sequence[str], where: str, largest: float) -> Read:
+def numbers_from_texts(
+    texts: Sequence[str], where: str, largest: float, spelling: Spelling = PLAIN
+) -> Read:
     """A column of texts that spell numbers. `where` names it in reasons."""
-    plain = _plain_numbers(texts, largest)
+    plain = _plain_numbers(texts, largest) if spelling == PLAIN else None
     if plain is not None:
         return Read(plain, {})
-    return _each(texts, lambda text: cells.number_from_text(text, largest), where)
+    return _each(texts, lambda text: cells.number_from_text(text, largest, spelling), where)
 
 
 def numbers_from_values(
-    values: Sequence[Any], where: str, largest: float, *, from_text: bool
+    values: Sequence[Any],
+    where: str,
+    largest: float,
+    *,
+    from_text: bool,
+    spelling: Spelling = PLAIN,
 ) -> Read:
     """A column of JSON values that are numbers, or (where asked) texts that spell them."""
     if set(map(type, values)) <= {int, float}:
@@ -122,7 +222,9 @@ def numbers_from_values(
             pass  # A whole number beyond every float: the cell's own rule says why it is unfit.
     return _each(
         values,
-        lambda value: cells.number_from_value(value, largest, from_text=from_text),
+        lambda value: cells.number_from_value(
+            value, largest, from_text=from_text, spelling=spelling
+        ),
         where,
     )
 
@@ -164,7 +266,7 @@ def labels_from_texts(plan: Plan, texts: Sequence[str]) -> Read:
     """The target as texts."""
     kind, where = plan.schema.label_kind, plan.target
     if kind == "float":
-        return numbers_from_texts(texts, where, plan.largest)
+        return numbers_from_texts(texts, where, plan.largest, plan.schema.label_spelling)
     return _each_distinct(texts, lambda text: cells.class_from_text(text, kind), where)
 
 
@@ -172,48 +274,29 @@ def labels_from_values(plan: Plan, values: Sequence[Any]) -> Read:
     """The target as JSON values; a text may spell a number here."""
     kind, where = plan.schema.label_kind, plan.target
     if kind == "float":
-        return numbers_from_values(values, where, plan.largest, from_text=True)
+        return numbers_from_values(
+            values, where, plan.largest, from_text=True, spelling=plan.schema.label_spelling
+        )
     # True, 1 and 1.0 are one key to a dict, so that a mixed column is read value by value.
     read_all = _each_distinct if set(map(type, values)) in ({str}, {int}) else _each
     return read_all(values, lambda value: cells.class_from_value(value, kind), where)
 
 
-def kind_of_texts(texts: Iterable[str]) -> Kind:
-    """What a column of the sample is. One without any value is a number: a wrong guess is then
-    seen in the rejects, while a wrong category would quietly have one value per record."""
-    present = [text for text in texts if text.strip().casefold() not in cells.MISSING_NUMBERS]
-    numbers = sum(map(cells.spells_number, present))
-    return "number" if numbers >= NEARLY_ALL * len(present) else "category"
-
-
-def kind_of_values(values: Iterable[Any]) -> Kind | None:
-    """What a column of JSON values is; None where most are lists or objects."""
-    present = [value for value in values if value is not None]
-    if sum(isinstance(value, list | dict) for value in present) * 2 > len(present):
-        return None
-    numbers = sum(type(value) in (int, float) for value in present)
-    return "number" if numbers >= NEARLY_ALL * len(present) else "category"
-
-
-def kind_of_labels(labels: Iterable[Any], regression: bool) -> LabelKind | None:
-    """What the sample's labels are; None where all are missing."""
-    present = [label for label in labels if not _is_missing(label)]
-    if not present:
-        return None
-    if regression:
-        return "float"
-    return "int" if all(map(cells.is_whole, present)) else "str"
-
-
-def are_numbers(labels: Iterable[Any]) -> bool:
-    """Whether nearly all labels that are there are numbers, or (in a text file) spell them."""
-    present = [label for label in labels if not _is_missing(label)]
-    texts = all(isinstance(label, str) for label in present)
-    return (kind_of_texts(present) if texts else kind_of_values(present)) == "number"
-
-
-def _is_missing(label: Any) -> bool:
-    return label is None or label != label or str(label).strip().casefold() in {"", "nan"}
+def _leading_zeros(plan: Plan, texts: Mapping[str, Sequence[str]]) -> list[Notice]:
+    """Number columns in which digits with a leading zero came: as a number they lose it."""
+    found = []
+    for column in plan.schema.columns:
+        free = column.source in plan.free or column.source in plan.ignored
+        if column.kind != "number" or column.part is not None or free:
+            continue
+        cells_of = texts[column.source]
+        if _LEADING_ZERO.search("\n".join(cells_of)) is None:
+            continue
+        places = [index for index, cell in enumerate(cells_of) if _LEADING_ZERO.fullmatch(cell)]
+        if places:
+            example = cells.shown(cells_of[places[0]])
+            found.append(Notice("leading zeros", column.source, places[0], len(places), example))
+    return found
 
 
 def _plain_numbers(texts: Sequence[str], largest: float) -> list[float] | None:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.spelling import PLAIN, Spelling
+from models.times import Part, TimeForm
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -26,11 +29,39 @@ Label = int | str | float
 
 
 class Column(BaseModel):
-    """One feature of the stream."""
+    """One feature: what models see. A column of times in the file gives several."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     kind: Kind
+    origin: str | None = Field(
+        default=None, description="The column of the file that it is made from; None: its own name."
+    )
+    spelling: Spelling = Field(default=PLAIN, description="How its numbers are written as text.")
+    time: TimeForm | None = Field(default=None, description="How its times are written, of a time.")
+    part: Part | None = Field(default=None, description="Which part of a time it is.")
+
+    @property
+    def source(self) -> str:
+        """The column of the file."""
+        return self.origin or self.name
+
+
+ReadAs = Literal["number", "category", "time", "target", "ignored", "left out"]
+
+
+class SeenColumn(BaseModel):
+    """One column of the file as it was understood when the stream was first read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    read_as: ReadAs
+    because: str = Field(description="What of the sample, or of the pipeline file, says so.")
+    features: tuple[str, ...] = Field(default=(), description="The features that it gives.")
+    missing_share: float | None = Field(
+        default=None, description="Share of the sample without a value; None: not looked at."
+    )
+    example: str | None = Field(default=None, description="A value of the sample, cut short.")
 
 
 class Schema(BaseModel):
@@ -41,6 +72,22 @@ class Schema(BaseModel):
     target: str
     task: Task
     label_kind: LabelKind
+    label_spelling: Spelling = Field(
+        default=PLAIN, description="How a target of numbers is written."
+    )
+    seen: tuple[SeenColumn, ...] = Field(
+        default=(), description="Every column of the file as it was understood, in its order."
+    )
+
+    @property
+    def sources(self) -> list[str]:
+        """The columns of the file that features are made from, each once, in order."""
+        return list(dict.fromkeys(column.source for column in self.columns))
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every column of the file that was there when the stream was first read."""
+        return frozenset((*self.sources, self.target, *(each.name for each in self.seen)))
 
     @property
     def names(self) -> list[str]:

@@ -61,10 +61,8 @@ class CsvFormat:
         return record
 
     def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
-        place = {name: index for index, name in enumerate(self.names)}
         columns: list[Any] = list(zip(*records, strict=True)) or [()] * len(self.names)
-        features = [columns[place[name]] for name in plan.schema.names]
-        return take_texts(plan, features, columns[place[plan.schema.target]])
+        return take_texts(plan, dict(zip(self.names, columns, strict=True)))
 
 
 def csv_cells(pull: Callable[[], str], delimiter: str) -> list[str]:
@@ -121,10 +119,10 @@ class JsonFormat:
         return record
 
     def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
-        names = [*plan.schema.names, plan.schema.target]
-        cells = map(itemgetter(*names), records)
-        columns: list[Any] = list(zip(*cells, strict=True)) or [()] * len(names)
-        return take_values(plan, columns[:-1], columns[-1])
+        names = [*plan.schema.sources, plan.schema.target]
+        read = itemgetter(*names)
+        columns: list[Any] = list(zip(*map(read, records), strict=True)) or [()] * len(names)
+        return take_values(plan, dict(zip(names, columns, strict=True)))
 
     def _check_keys(self, record: dict[str, Any]) -> None:
         if self.required is None:

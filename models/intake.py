@@ -188,6 +188,13 @@ class Cursor(BaseModel):
         description="Hash of the last bytes (at most 4 KiB) before the offset; in Parquet, of the "
         "row before the position.",
     )
+    digest: str = Field(
+        default="", description="In Parquet: of all values before the position, as they were read."
+    )
+    stamp: str = Field(
+        default="",
+        description="In Parquet: inode, size and time of change of the file that it was read from.",
+    )
     cuts: tuple[int, ...] = Field(
         default=(),
         description="Bytes that no record reaches over, because it was taken (or given up) when "
@@ -276,6 +283,11 @@ def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:
             each if before is None else replace(before, count=before.count + each.count)
         )
     return tuple(whole.values())
+
+
+def moved(notices: Iterable[Notice], by: int) -> list[Notice]:
+    """Notices whose positions are indexes of a part that begins at position `by`."""
+    return [replace(each, position=each.position + by) for each in notices]
 
 
 def thin(marks: Sequence[Cursor], most: int = 4096) -> list[Cursor]:

@@ -11,8 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models import columns, survey
+from models import cells, columns, survey
 from models.columns import Plan, Read, Taken
-from models.example import Column, Kind
+from models.example import Column
 from models.intake import (
     LONGEST_RAW,
     BadStream,
     Batch,
     Cursor,
+    Notice,
     Reject,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
+    joined,
+    moved,
 )
-from models.survey import Survey
+from models.row_digest import RowDigest
+from models.survey import Sample
+from models.times import TimeForm
 
 _MOST_ROWS = 10_000
 """Rows that are decoded in one go, fewer where they are wide."""
@@ -49,10 +53,19 @@ class _Held:
     stamp: tuple[int, ...]
     file: pq.ParquetFile
     checked: Plan | None = None
+    new_columns: tuple[str, ...] = ()
+    """Columns that the schema does not have."""
     position: int = 0
     tail: str = ""
     rows: pa.RecordBatch | None = None
     slices: Iterator[pa.RecordBatch] | None = None
+    same_until: dict[int, str] = field(default_factory=dict)
+    """Positions up to which the past is known to be as it was read, and its digest there."""
+
+    @property
+    def stamped(self) -> str:
+        """The stamp as a cursor keeps it."""
+        return "-".join(map(str, self.stamp))
 
 
 class ParquetFile:
@@ -63,30 +76,28 @@ class ParquetFile:
         self._options = options
         self._held: _Held | None = None
 
-    def survey(self) -> Survey:
-        """Look at the types and the first labels. Raises BadStream, StreamUnreadable."""
+    def survey(self) -> Sample:
+        """Look at the types and the first rows. Raises BadStream, StreamUnreadable."""
         with self._reading():
             file = self._open().file
             schema = file.schema_arrow
             names = survey.named(self._path, schema.names, self._options)
             survey.check_names(self._path, names, self._options)
-            target = schema.field(self._options.target).type
-            odd_target = str(target) if _kind(target) is None else None
-            labels = [] if odd_target else self._first_labels(file)
+            wanted = [*survey.features_of(names, self._options), self._options.target]
+            types = {name: _kind(schema.field(name).type) for name in wanted}
+            usual = [name for name in wanted if types[name] in USUAL]
+            head = self._head(file, usual)
         if file.metadata.num_rows == 0:
             raise BadStream(f"{self._path}: there is no row to begin with; stream.path names it")
-        features = survey.features_of(names, self._options)
-        kinds = {name: _kind(schema.field(name).type) for name in features}
-        odd = {name: str(schema.field(name).type) for name in features if kinds[name] is None}
-        known = {name: kind for name, kind in kinds.items() if kind is not None}
-        return Survey(names, known, odd, labels, odd_target)
+        values = {name: _sampled(head.column(name)) for name in usual}
+        return Sample(names, {name: values.get(name, []) for name in wanted}, types=types)
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
         """The next `size` records at most. Raises StreamChanged, StreamUnreadable."""
         with self._reading():
             held = self._open_for(plan)
             self._check(held, plan, cursor)
-            return self._batch(held, plan, size)
+            return self._batch(held, plan, size, RowDigest.read(cursor.digest))
 
     def between(self, plan: Plan, first: int, last: int) -> Batch:
         """The records first..last-1, or as many of them as there are."""
@@ -134,15 +145,14 @@ class ParquetFile:
         if held.checked is not plan:
             arrow = held.file.schema_arrow
             names = survey.named(self._path, arrow.names, self._options)
-            survey.check_pinned(self._path, names, plan.schema, self._options)
+            new = survey.check_pinned(self._path, names, plan.schema, self._options)
             for column in plan.schema.columns:
-                kind = _kind(arrow.field(column.name).type)
-                if kind != column.kind and (kind is None or column.name not in plan.free):
+                if column.source in names and not _suits(column, arrow, plan):
                     raise self._changed(
-                        f"column {column.name!r} was a {column.kind} and holds "
-                        f"{arrow.field(column.name).type} now"
+                        f"column {column.source!r} was a {'time' if column.part else column.kind} "
+                        f"and holds {arrow.field(column.source).type} now"
                     )
-            held.checked = plan
+            held.checked, held.new_columns = plan, tuple(new)
         return held
 
     def _check(self, held: _Held, plan: Plan, cursor: Cursor) -> None:
@@ -153,6 +163,8 @@ class ParquetFile:
         if cursor.position == 0:
             self._seek(held, plan, 0)
         elif (held.position, held.tail) != (cursor.position, cursor.tail):
+            if held.stamped != cursor.stamp and cursor.digest:
+                self._verify(held, plan, cursor)
             self._seek(held, plan, cursor.position - 1)
             row = next(self._rows(held, 1), None)
             if row is None or _row_hash(row) != cursor.tail:
@@ -160,6 +172,23 @@ class ParquetFile:
                     f"the row before position {cursor.position} is no longer the one that was read"
                 )
             held.tail = cursor.tail
+
+    def _verify(self, held: _Held, plan: Plan, cursor: Cursor) -> None:
+        """The values before the cursor are those that were read. Raises StreamChanged.
+
+        They are read once more, each time that the file was rewritten with more rows.
+        """
+        if held.same_until.get(cursor.position) == cursor.digest:
+            return
+        self._seek(held, plan, 0)
+        digest = RowDigest()
+        for piece in self._rows(held, cursor.position):
+            digest = _with_rows(digest, held.position - piece.num_rows, piece)
+        if digest.text != cursor.digest:
+            raise self._changed(
+                f"some of the {cursor.position} rows that were read hold other values now"
+            )
+        held.same_until[cursor.position] = cursor.digest
 
     def _changed(self, what: str) -> StreamChanged:
         return StreamChanged(
@@ -182,7 +211,11 @@ class ParquetFile:
         held.slices = held.file.iter_batches(
             batch_size=_rows_at_once(metadata),
             row_groups=range(group, metadata.num_row_groups),
-            columns=[*plan.schema.names, plan.schema.target],
+            columns=[
+                name
+                for name in (*plan.schema.sources, plan.schema.target)
+                if name in held.file.schema_arrow.names
+            ],
             use_threads=False,
         )
         for _ in self._rows(held, position - start):
@@ -203,12 +236,13 @@ class ParquetFile:
             if piece.num_rows:
                 yield piece
 
-    def _batch(self, held: _Held, plan: Plan, size: int) -> Batch:
+    def _batch(self, held: _Held, plan: Plan, size: int, digest: RowDigest | None = None) -> Batch:
         first = held.position
         positions: list[int] = []
         rows: list[Any] = []
         labels: list[Any] = []
         rejects: list[Reject] = []
+        notices: list[Notice] = []
         at = first
         for piece in self._rows(held, size):
             taken = _take(plan, piece)
@@ -219,23 +253,54 @@ class ParquetFile:
                 Reject(at + index, taken.reasons[index], _raw(piece.slice(index, 1)))
                 for index in sorted(taken.reasons)
             ]
+            notices += moved(taken.notices, at)
+            digest = None if digest is None else _with_rows(digest, at, piece)
             at += piece.num_rows
             held.tail = _row_hash(piece.slice(piece.num_rows - 1))
+        if at > first:
+            notices += [
+                Notice("new column", name, first, at - first, "") for name in held.new_columns
+            ]
         total = held.file.metadata.num_rows
-        after = Cursor(position=at, size=total, tail=held.tail)
-        return Batch(first, at, positions, rows, labels, rejects, after, ended=at >= total)
+        after = Cursor(
+            position=at,
+            size=total,
+            tail=held.tail,
+            digest="" if digest is None else digest.text,
+            stamp=held.stamped,
+        )
+        return Batch(
+            first,
+            at,
+            positions,
+            rows,
+            labels,
+            rejects,
+            after,
+            ended=at >= total,
+            notices=joined(notices),
+        )
 
-    def _first_labels(self, file: pq.ParquetFile) -> list[Any]:
+    def _head(self, file: pq.ParquetFile, names: list[str]) -> pa.Table:
+        """The first rows of these columns, as many as the sample has."""
         wanted = self._options.sample
         slices = file.iter_batches(
-            batch_size=min(wanted, _MOST_ROWS), columns=[self._options.target], use_threads=False
+            batch_size=min(wanted, _MOST_ROWS), columns=names, use_threads=False
         )
-        labels = (label for rows in slices for label in _values(_plain(rows.column(0))))
-        return list(islice(labels, wanted))
+        pieces = []
+        while wanted > 0 and (piece := next(slices, None)) is not None:
+            pieces.append(piece.slice(0, wanted))
+            wanted -= piece.num_rows
+        schema = pa.schema([file.schema_arrow.field(name) for name in names])
+        return pa.Table.from_batches([piece.select(names) for piece in pieces], schema)
 
 
-def _kind(of: pa.DataType) -> Kind | None:
-    """What a column of this type is; None for times, nested and binary ones."""
+USUAL = frozenset({"number", "category", "time"})
+"""Types that can be features; of any other, `_kind` gives its own name."""
+
+
+def _kind(of: pa.DataType) -> str:
+    """What a column of this type is; its own name where it can be no feature."""
     if pa.types.is_dictionary(of):
         return _kind(of.value_type)
     if pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of):
@@ -244,7 +309,17 @@ def _kind(of: pa.DataType) -> Kind | None:
         return "number"
     if pa.types.is_boolean(of) or _is_text(of):
         return "category"
-    return None
+    if pa.types.is_timestamp(of) or pa.types.is_date(of):
+        return "time"
+    return str(of)
+
+
+def _suits(column: Column, arrow: pa.Schema, plan: Plan) -> bool:
+    """Whether a column still holds what the pipeline began with."""
+    kind = _kind(arrow.field(column.source).type)
+    if column.part is not None:
+        return kind == "time" or kind == ("category" if column.time == "iso" else "number")
+    return kind == column.kind or (kind in {"number", "category"} and column.source in plan.free)
 
 
 def _is_text(of: pa.DataType) -> bool:
@@ -260,22 +335,67 @@ def _rows_at_once(metadata: pq.FileMetaData) -> int:
 
 
 def _take(plan: Plan, rows: pa.RecordBatch) -> Taken:
-    features = [_feature(plan, column, rows.column(column.name)) for column in plan.schema.columns]
-    labels = _plain(rows.column(plan.schema.target))
-    if plan.schema.label_kind == "float" and _kind(labels.type) == "number":
-        read = columns.numbers_from_floats(_floats(labels), plan.target, plan.largest)
-        return columns.assemble(plan.schema, features, read)
-    return columns.assemble(
-        plan.schema, features, columns.labels_from_values(plan, _values(labels))
+    arrays = {name: _plain(rows.column(name)) for name in rows.schema.names}
+    target = arrays[plan.schema.target]
+    if plan.schema.label_kind == "float" and _kind(target.type) == "number":
+        labels = columns.numbers_from_floats(_floats(target), plan.target, plan.largest)
+    else:
+        labels = columns.labels_from_values(plan, _values(target))
+    features = columns.features(
+        plan,
+        rows.num_rows,
+        lambda column: _feature(plan, column, arrays[column.source]),
+        lambda source, form: _moments(plan, source, form, arrays[source]),
     )
+    return columns.assemble(plan, features, labels)
 
 
 def _feature(plan: Plan, column: Column, array: pa.Array) -> Read:
-    array = _plain(array)
     if column.kind == "number" and _kind(array.type) == "number":
-        where = f"column {column.name!r}"
+        where = f"column {column.source!r}"
         return columns.numbers_from_floats(_floats(array), where, plan.largest)
     return columns.feature_from_values(plan, column, _values(array))
+
+
+def _moments(plan: Plan, source: str, form: TimeForm, array: pa.Array) -> Read:
+    """A column of times in seconds since 1970."""
+    if _kind(array.type) == "time":
+        seconds = _seconds(array)
+        return Read([None if moment != moment else moment for moment in seconds.tolist()], {})
+    return columns.moments(
+        _values(array), f"column {source!r}", form, plan.largest, cells.moment_from_value
+    )
+
+
+def _seconds(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Seconds since 1970 of a timestamp or a date, shape (records,), NaN for null.
+
+    A time with a zone is kept in UTC; one without is taken as it stands.
+    """
+    micros = pc.cast(pc.cast(array, pa.timestamp("us"), safe=False), pa.int64())
+    return _floats(micros) / 1e6
+
+
+def _sampled(column: pa.ChunkedArray) -> list[Any]:
+    """Cells of the sample: times in seconds since 1970, else Python values."""
+    array = _plain(column.combine_chunks())
+    if _kind(array.type) != "time":
+        return _values(array)
+    return [None if moment != moment else moment for moment in _seconds(array).tolist()]
+
+
+def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest:
+    """The digest with these rows, the first of which is at position `first`."""
+    for name, array in zip(rows.schema.names, rows.columns, strict=True):
+        plain = _plain(array)
+        kind = _kind(plain.type)
+        if kind == "number":
+            digest = digest.with_numbers(name, first, _floats(plain))
+        elif kind == "time":
+            digest = digest.with_numbers(name, first, _seconds(plain))
+        else:
+            digest = digest.with_texts(name, first, _values(plain))
+    return digest
 
 
 def _plain(array: pa.Array) -> pa.Array:

@@ -160,8 +160,13 @@ class Stream:
             if schema is None:
                 found = self._source.survey()
                 schema = survey.schema_of(self.path, found, self.task, self.options)
-            free = frozenset([*self.options.numbers, *self.options.categories])
-            self._plan = Plan(schema, self.options.largest, free)
+            self._plan = Plan(
+                schema,
+                self.options.largest,
+                free=frozenset([*self.options.numbers, *self.options.categories]),
+                ignored=frozenset(self.options.ignore),
+                unfit_is_missing=self.options.unfit_cells == "missing",
+            )
         return self._plan
 
     def _check_path(self) -> None:

@@ -16,9 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from models import columns, survey, text
+from models import survey, text
 from models.columns import Plan, Taken
-from models.example import Kind
 from models.formats import CsvFormat, JsonFormat, TextFormat, csv_cells
 from models.intake import (
     LONGEST_RAW,
@@ -30,10 +29,12 @@ from models.intake import (
     StreamOptions,
     StreamUnreadable,
 )
-from models.survey import Survey
+from models.survey import Sample
 
 LARGEST_BATCH = 64 << 20
 """Bytes of text after which a batch ends early."""
+RARE_KEY = 0.05
+"""Share of the sample's objects below which a JSON key is no column."""
 _GUARD = 4096
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
@@ -57,7 +58,7 @@ class TextFile:
         self._kind = kind
         self._bytes_per_record: float | None = None
 
-    def survey(self) -> Survey:
+    def survey(self) -> Sample:
         """Look at the first records. Raises BadStream, StreamUnreadable."""
         with self._open() as file:
             opening = self._opening(file, None)
@@ -68,8 +69,9 @@ class TextFile:
                 "must name a file that has some"
             )
         if opening.names is None:
-            return _json_survey(self._path, records, self._options)
-        return _csv_survey(opening.names, records, self._options)
+            return _json_sample(self._path, records, self._options)
+        delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else ","
+        return _csv_sample(opening.names, records, delimiter, self._options)
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
         """The next `size` records at most. Raises StreamChanged, StreamUnreadable, BadStream."""
@@ -118,8 +120,8 @@ class TextFile:
         file.seek(0)
         begin = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
         if self._kind == "jsonl":
-            ignored = frozenset(self._options.ignore)
-            required = frozenset([*plan.schema.names, plan.schema.target]) if plan else None
+            ignored = frozenset(self._options.ignore) | (plan.schema.known if plan else frozenset())
+            required = frozenset([*plan.schema.sources, plan.schema.target]) if plan else None
             return _Opening(begin, JsonFormat(required, ignored), None)
         header = _Header(self._path, self._options)
         entry = text.Walk(file, begin, (), inside=False, form=header).entry()
@@ -275,27 +277,25 @@ class _Header:
         return [cell.strip() for cell in csv_cells(lambda: next(lines), self.delimiter)]
 
 
-def _csv_survey(names: tuple[str, ...], records: list[Any], options: StreamOptions) -> Survey:
-    by_name = dict(zip(names, zip(*records, strict=True), strict=True))
-    kinds = {
-        name: columns.kind_of_texts(by_name[name]) for name in survey.features_of(names, options)
-    }
-    return Survey(names, kinds, {}, by_name[options.target])
+def _csv_sample(
+    names: tuple[str, ...], records: list[Any], delimiter: str, options: StreamOptions
+) -> Sample:
+    columns = dict(zip(names, zip(*records, strict=True), strict=True))
+    wanted = [*survey.features_of(names, options), options.target]
+    return Sample(names, {name: columns[name] for name in wanted}, delimiter)
 
 
-def _json_survey(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> Survey:
-    """A key that fewer than half of the sample's objects have is no column, unless it is named."""
+def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> Sample:
+    """A key that hardly any object of the sample has is no column, unless it is named."""
     seen = Counter(name for record in records for name in record)
     survey.check_names(path, [*seen, *(set(options.ignore) - set(seen))], options)
-    named = {options.target, *options.numbers, *options.categories}
-    names = [name for name in seen if name in named or seen[name] * 2 > len(records)]
-    kinds: dict[str, Kind] = {}
-    odd: dict[str, str] = {}
-    for name in survey.features_of(names, options):
-        kind = columns.kind_of_values(record.get(name) for record in records)
-        if kind is None:
-            odd[name] = "lists or objects"
-        else:
-            kinds[name] = kind
-    labels = [record.get(options.target) for record in records]
-    return Survey(tuple(names), kinds, odd, labels)
+    named = {options.target, *options.numbers, *options.categories, *options.times}
+    rare = {
+        name: f"only {count} of {len(records)} records have this key"
+        for name, count in seen.items()
+        if name not in named and name not in options.ignore and count < RARE_KEY * len(records)
+    }
+    names = tuple(name for name in seen if name not in rare)
+    wanted = [*survey.features_of(names, options), options.target]
+    cells = {name: [record.get(name) for record in records] for name in wanted}
+    return Sample(names, cells, rare=rare)

@@ -52,25 +52,76 @@ def test_the_type_of_a_column_says_what_it_is(
 
 
 @pytest.mark.parametrize(
-    "array",
-    [
-        pa.array([dt.datetime(2026, 1, 1, tzinfo=dt.UTC)]),
-        pa.array([dt.date(2026, 1, 1)]),
-        pa.array([[1]]),
-        pa.array([{"a": 1}]),
-        pa.array([b"a"]),
-    ],
+    "array", [pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"a"]), pa.array([dt.time(1)])]
 )
-def test_a_time_a_nested_or_a_binary_column_must_be_ignored(
-    tmp_path: Path, array: pa.Array
-) -> None:
-    """The message says so; and as a target it is refused as well."""
+def test_a_nested_or_a_binary_column_is_left_out_and_told(tmp_path: Path, array: pa.Array) -> None:
+    """The schema says so with the type; as a target it is refused."""
     path = write(tmp_path / "s.parquet", x=array, a=[1.0])
-    with pytest.raises(BadStream, match=r"column 'x' holds .*stream\.ignore"):
-        _ = make_stream(path).schema
+    stream = make_stream(path)
+    assert [{"a": 1.0}] == stream.read(Cursor()).rows
+    (seen,) = (each for each in stream.schema.seen if each.name == "x")
+    assert ("left out", True) == (seen.read_as, "neither a number nor a category" in seen.because)
     with pytest.raises(BadStream, match="target 'x' holds"):
         _ = make_stream(path, target="x").schema
-    assert [{"a": 1.0}] == make_stream(path, ignore=("x",)).read(Cursor()).rows
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array([dt.datetime(2026, 3, 2, 12, 30, tzinfo=dt.UTC), None]),
+        pa.array([dt.datetime.fromisoformat("2026-03-02T12:30"), None], pa.timestamp("ns")),
+        pa.array([1_772_454_600, None], pa.int64()).cast(pa.timestamp("s", "Europe/Paris")),
+    ],
+)
+def test_a_time_gives_its_hour_weekday_and_month(tmp_path: Path, array: pa.Array) -> None:
+    """A moment never comes again; its parts do. A time with a zone is read in UTC."""
+    path = write(tmp_path / "s.parquet", when=array, a=[1.0, 2.0])
+    first, second = make_stream(path).read(Cursor()).rows
+    assert {"when.hour": 12.5, "when.weekday": 0.0, "when.month": 3.0, "a": 1.0} == first
+    assert {None} == {value for name, value in second.items() if name != "a"}
+
+
+def test_a_date_has_no_hour(tmp_path: Path) -> None:
+    """Midnight of every record would be a feature of one value."""
+    path = write(tmp_path / "s.parquet", day=[dt.date(2026, 12, 6)], a=[1.0])
+    assert [{"day.weekday": 6.0, "day.month": 12.0, "a": 1.0}] == make_stream(path).read(
+        Cursor()
+    ).rows
+
+
+def test_a_column_that_came_is_told_and_left_out(tmp_path: Path) -> None:
+    """The file was rewritten with more rows and one more column."""
+    path = write(tmp_path / "s.parquet", x=[1.5, 2.5])
+    stream = make_stream(path)
+    first = stream.read(Cursor())
+    write(path, x=[1.5, 2.5, 3.5], extra=["a", "b", "c"])
+    more = make_stream(path, schema=stream.schema).read(first.after)
+    assert [{"x": 3.5}] == more.rows
+    assert [("new column", "extra", 2, 1)] == [
+        (each.kind, each.column, each.position, each.count) for each in more.notices
+    ]
+    with pytest.raises(StreamChanged, match=r"new: extra.*new_columns"):
+        make_stream(path, schema=stream.schema, new_columns="stop").read(first.after)
+
+
+@pytest.mark.parametrize("rows_per_group", [7, 1000])
+def test_a_past_that_was_rewritten_is_refused_however_the_rows_are_grouped(
+    tmp_path: Path, rows_per_group: int
+) -> None:
+    """One value of one consumed row is enough, though the last row is as it was."""
+    path = tmp_path / "s.parquet"
+    before = [float(value % 13) for value in range(100)]
+    words = [None if value % 9 == 0 else f"w{value % 5}" for value in range(100)]
+    write(path, x=before, w=words)
+    stream = make_stream(path)
+    after = stream.read(stream.read(Cursor(), 33).after, 60).after
+    grown = [*before, 1.0, 2.0]
+    write(path, rows_per_group=rows_per_group, x=grown, w=[*words, "a", None])
+    assert 9 == len(make_stream(path, schema=stream.schema).read(after).rows)
+    grown[40] = 99.0
+    write(path, rows_per_group=rows_per_group, x=grown, w=[*words, "a", None])
+    with pytest.raises(StreamChanged, match="93 rows that were read hold other values now"):
+        make_stream(path, schema=stream.schema).read(after)
 
 
 def test_a_row_that_is_unfit_is_a_reject_with_its_json(tmp_path: Path) -> None:
@@ -82,10 +133,10 @@ def test_a_row_that_is_unfit_is_a_reject_with_its_json(tmp_path: Path) -> None:
     path = write(tmp_path / "s.parquet", y=labels, x=numbers, c=["é"] * 250)
     batches = read_all(make_stream(path), size=60)
     rejects = [reject for batch in batches for reject in batch.rejects]
-    assert [120, 121, 249] == [reject.position for reject in rejects]
+    assert [120, 121] == [reject.position for reject in rejects]
     assert "column 'x': a finite number was expected, inf came" == rejects[0].reason
     assert '{"x": Infinity, "c": "é", "y": 1}' == rejects[0].raw
-    assert "target 'y': the label is missing" == rejects[2].reason
+    assert [None] == [batch.labels[-1] for batch in batches if batch.last == 250]
     assert list(range(250)) == [position for position, _ in records_of(batches)]
 
 
@@ -108,17 +159,17 @@ def test_kinds_can_be_given_against_the_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "task", "expected"),
     [
-        ([1.0, float("nan"), 2.0], "classification", [1, 2]),
-        (["a", None, "b"], "classification", ["a", "b"]),
-        ([True, False, None], "classification", ["true", "false"]),
+        ([1.0, float("nan"), 2.0], "classification", [1, None, 2]),
+        (["a", None, "b"], "classification", ["a", None, "b"]),
+        ([True, False, None], "classification", ["true", "false", None]),
         ([0.5, float("inf"), 2], "regression", [0.5, 2.0]),
-        ([None, "1", "2"], "regression", [1.0, 2.0]),
+        ([None, "1", "2"], "regression", [None, 1.0, 2.0]),
     ],
 )
 def test_labels_of_every_type_are_classes_or_numbers(
     tmp_path: Path, labels: list[Any], task: Any, expected: list[object]
 ) -> None:
-    """Missing and infinite ones are rejects."""
+    """A missing one is None; a record with an infinite one is a reject."""
     path = write(tmp_path / "s.parquet", y=pa.array(labels), a=[1.0, 2.0, 3.0])
     batch = make_stream(path, task=task).read(Cursor())
     assert expected == batch.labels

@@ -1,0 +1,210 @@
+"""What a sample says a column is, and why."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from typing import Any
+
+import pytest
+
+from models import inference
+from models.inference import Marks, Understood
+from models.spelling import PLAIN, Spelling
+
+COUNT = 60
+
+
+def of_texts(texts: list[str], name: str = "x", decimal: Any = ".") -> Understood:
+    """A column of a CSV file."""
+    return inference.of_texts(name, texts, decimal, Marks())
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["1", "2", "", "nan"], "number"),
+        (["1"] * 9 + ["x"], "number"),
+        (["1"] * 8 + ["x"] * 2, "category"),
+        (["true", "false"], "category"),
+        (["", "?"], "number"),
+        (["\\N", "-", "1.5"], "number"),
+        (["1,234.50", "12"], "number"),
+        (["$5", "$7"], "number"),
+        (["5 kg", "7 kg"], "category"),
+    ],
+)
+def test_nearly_all_cells_of_a_sample_must_be_numbers_to_make_a_number(
+    texts: list[str], expected: str
+) -> None:
+    """Missing cells do not count, and one bad cell in ten does not turn the column."""
+    assert expected == of_texts(texts).read_as
+
+
+def test_digits_with_a_leading_zero_are_text() -> None:
+    """As numbers 0123, 123 and 00123 would be one; 0 and 0.5 are numbers."""
+    found = of_texts(["123", "0123", "00123"])
+    assert ("category", True) == (found.read_as, "'0123'" in found.because)
+    assert "number" == of_texts(["0", "0.5", "-0.25", "10"]).read_as
+
+
+@pytest.mark.parametrize(
+    ("texts", "name", "says"),
+    [
+        ([str(7 + place) for place in range(COUNT)], "x", "a row number"),
+        ([str(5 * place) for place in range(COUNT)], "x", "plus 5"),
+        ([str(place * place + 3) for place in range(COUNT)], "x", "whole numbers that only grow"),
+        (
+            [str(place * 7919 % 100_003) for place in range(COUNT)],
+            "customer_id",
+            "an id by its name",
+        ),
+        ([str(place * 7919 % 100_003) for place in range(COUNT)], "orderId", "an id by its name"),
+        ([f"ORD-{place}" for place in range(COUNT)], "x", "an id or free text"),
+        ([str(uuid.UUID(int=place)) for place in range(COUNT)], "x", "60 different ones in 60"),
+    ],
+)
+def test_what_tells_records_apart_is_left_out(texts: list[str], name: str, says: str) -> None:
+    """An id or a row number teaches a model nothing that holds for the next record."""
+    found = of_texts(texts, name)
+    assert ("left out", True) == (found.read_as, says in found.because), found
+
+
+@pytest.mark.parametrize(
+    ("texts", "name"),
+    [
+        ([str(place * 7919 % 100_003) for place in range(COUNT)], "price"),
+        ([str(place % 7) for place in range(COUNT)], "store_id"),
+        ([str(place / 2) for place in range(COUNT)], "x"),
+        (["7"] * COUNT, "x"),
+        ([str(place) for place in range(40)], "x"),
+        ([str(place) for place in range(COUNT)] + [""], "row"),
+    ],
+)
+def test_numbers_that_may_mean_something_stay(texts: list[str], name: str) -> None:
+    """Values that come again, fractions, constants, and what is too short to tell."""
+    found = of_texts(texts, name)
+    grows = texts[-1] == ""
+    assert ("left out" if grows else "number") == found.read_as
+
+
+@pytest.mark.parametrize(
+    ("texts", "name", "form", "parts"),
+    [
+        (
+            [f"2026-03-01 {place % 24:02}:00:00" for place in range(COUNT)],
+            "x",
+            "iso",
+            ("hour", "weekday", "month"),
+        ),
+        (
+            [f"2026-03-{place % 28 + 1:02}" for place in range(COUNT)],
+            "x",
+            "iso",
+            ("weekday", "month"),
+        ),
+        (
+            [str(1_700_000_000_000 + place * 60_000) for place in range(COUNT)],
+            "x",
+            "ms",
+            ("hour", "weekday", "month"),
+        ),
+        (
+            [str(1_700_000_000 + place * 7919 % 50_000) for place in range(COUNT)],
+            "created_at",
+            "s",
+            ("hour", "weekday", "month"),
+        ),
+    ],
+)
+def test_times_give_their_parts(texts: list[str], name: str, form: str, parts: Any) -> None:
+    """ISO 8601; and numbers since 1970 that grow, or whose name says that they are times."""
+    found = of_texts(texts, name)
+    assert ("time", form, parts) == (found.read_as, found.time, found.parts)
+
+
+def test_numbers_of_the_size_of_moments_that_jump_about_are_numbers() -> None:
+    """A telephone number is no time."""
+    texts = [str(1_700_000_000 + place * 79_190_003 % 900_000_000) for place in range(COUNT)]
+    assert "number" == of_texts(texts, "phone").read_as
+
+
+@pytest.mark.parametrize(
+    ("columns", "delimiter", "expected"),
+    [
+        ([["0,189", "12,5"], ["a", "b"]], ",", ","),
+        ([["0.189", "12.5"]], ";", "."),
+        ([["1,234", "2"]], ";", ","),
+        ([["1,234", "2"]], ",", "."),
+        ([["1,234", "2"], ["0,5", "1,25"]], ",", ","),
+        ([["1,5 and more"]], ",", "."),
+    ],
+)
+def test_the_decimal_mark_is_what_unambiguous_numbers_have(
+    columns: list[list[str]], delimiter: str, expected: str
+) -> None:
+    """Texts with a comma have no voice; where nobody has one the delimiter decides."""
+    assert expected == inference.decimal_of(columns, delimiter)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2.5, None], "number"),
+        ([True, None], "category"),
+        (["a", "b"], "category"),
+        ([[1], {}], "left out"),
+        ([None], "number"),
+        ([10**400, 2.0], "category"),
+    ],
+)
+def test_json_values_are_what_their_type_says(values: list[Any], expected: str) -> None:
+    """Lists and objects are neither numbers nor categories."""
+    assert expected == inference.of_values("x", values).read_as
+
+
+def test_json_texts_that_spell_numbers_are_texts_and_that_is_said() -> None:
+    """The type says text; the knob is named."""
+    found = inference.of_values("x", ["12.5", "13"])
+    assert ("category", True) == (found.read_as, "stream.numbers" in found.because)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["1", "2.0", ""], "int"),
+        (["1", "NULL", "0"], "int"),
+        (["1", "1.5"], "str"),
+        (["01067", "1067"], "str"),
+        ([1, 0, None], "int"),
+        ([True, False], "str"),
+        (["NULL"], "str"),
+        (["", "nan", None, math.nan], None),
+    ],
+)
+def test_labels_are_whole_numbers_only_if_all_of_the_sample_are(
+    labels: list[Any], expected: str | None
+) -> None:
+    """One other label, or a leading zero, makes them texts; none at all leaves the kind unknown."""
+    assert expected == inference.kind_of_labels(labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "spelt", "says"),
+    [
+        ([f"{place / 7:.3f}" for place in range(50)], PLAIN, "decimal numbers"),
+        ([f"{place},5" for place in range(50)], Spelling(decimal=","), "decimal numbers"),
+        ([float(place) / 7 for place in range(50)], PLAIN, "decimal numbers"),
+        ([f"u{place}" for place in range(300)], PLAIN, "300 different labels in 300 records"),
+        ([str(place % 7) for place in range(300)], PLAIN, ""),
+        (["1.3", "1.7", "2.0"] * 20, PLAIN, ""),
+        ([str(place) for place in range(90)], PLAIN, ""),
+    ],
+)
+def test_labels_that_can_be_no_classes_are_found(
+    labels: list[Any], spelt: Spelling, says: str
+) -> None:
+    """A fit with a class per record takes minutes; grades and digits are classes."""
+    found = inference.no_classes(labels, spelt)
+    assert says in found
+    assert bool(says) == bool(found)
