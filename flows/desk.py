@@ -35,6 +35,9 @@ def register(front_desk: typer.Typer) -> None:
     drift = typer.Typer(no_args_is_help=True, help="How far the world has moved.")
     drift.command("show")(drift_show)
     front_desk.add_typer(drift, name="drift")
+    stream = typer.Typer(no_args_is_help=True, help="How a stream is read.")
+    stream.command("show")(stream_show)
+    front_desk.add_typer(stream, name="stream")
 
 
 def init(
@@ -90,6 +93,7 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
     # Prefect takes seconds to start: what a person must correct is said before that.
     places = Places(home)
     look_ahead(file, places.pipeline(file.name))
+    _show_columns(file, home)
     look_for_room(home)
     settings.prepare_prefect(places.prefect)
     # Both take seconds; neither needs the other.
@@ -104,6 +108,15 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
                 return cycle(file.path, home, limit)
         except StopRequested:
             return summary.unbegun(file, places)
+
+
+def _show_columns(file: Any, home: Path) -> None:
+    """Show what was understood of a stream that is read for the first time."""
+    from flows import stream_view
+
+    document = stream_view.of(file, home)
+    if not document["pinned"]:
+        stream_view.tell(document, console.stderr(), most=stream_view.MOST_SHOWN)
 
 
 def _import_flows() -> None:
@@ -237,3 +250,18 @@ def drift_show(
         console.print_json(document)
     else:
         drift_view.tell(document)
+
+
+def stream_show(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """Show each column of the stream, how it is read, and why; nothing is learned."""
+    from flows import pipeline as pipelines
+    from flows import stream_view
+
+    file = pipelines.read(pipeline)
+    document = stream_view.of(file, console.surroundings(context).home.resolve())
+    if as_json:
+        console.print_json(document)
+    else:
+        stream_view.tell(document)

@@ -15,9 +15,8 @@ import re
 from typing import Any
 
 from models import times
-from models.example import Cell, Label, LabelKind
+from models.example import Cell, Label, LabelKind, TimeForm
 from models.spelling import PLAIN, Spelling
-from models.times import TimeForm
 
 MISSING_NUMBERS = frozenset(
     {

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from models import cells, times
 from models.cells import Unfit
-from models.example import Cell, Column, Label, Schema
+from models.example import Cell, Column, Label, Part, Schema, TimeForm
 from models.intake import Notice, joined
 from models.spelling import PLAIN, Spelling
-from models.times import TimeForm
 
 Reasons = dict[int, str]
 """Why a record is unfit, by its index."""
@@ -127,7 +126,7 @@ def features(
     return each
 
 
-def _part(moments: Read, which: times.Part) -> Read:
+def _part(moments: Read, which: Part) -> Read:
     seconds: NDArray[np.float64] = np.array(moments.values, dtype=np.float64)
     values = times.part(seconds, which).tolist()
     return Read([None if value != value else value for value in values], moments.reasons)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.spelling import PLAIN, Spelling
-from models.times import Part, TimeForm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +19,10 @@ if TYPE_CHECKING:
 Task = Literal["classification", "regression"]
 Kind = Literal["number", "category"]
 LabelKind = Literal["int", "str", "float"]
+TimeForm = Literal["iso", "s", "ms", "us", "ns"]
+"""How a time is written: ISO 8601 text, or a number since 1970 in this unit."""
+Part = Literal["hour", "weekday", "month"]
+"""What of a time comes again, and can be learned from."""
 
 Cell = float | str | None
 """A number is a finite float, a category is text, and a missing value is None."""

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from models import cells, spelling, times
-from models.example import LabelKind, ReadAs
+from models.example import LabelKind, Part, ReadAs, TimeForm
 from models.spelling import PLAIN, Decimal, Spelling, Thousands
-from models.times import Part, TimeForm
 
 NEARLY_ALL = 0.9
 """Share of the sample's cells (missing ones apart) that make a column one of numbers or times."""

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from models import cells, columns, survey
 from models.columns import Plan, Read, Taken
-from models.example import Column
+from models.example import Column, TimeForm
 from models.intake import (
     LONGEST_RAW,
     BadStream,
@@ -38,7 +38,6 @@ from models.intake import (
 )
 from models.row_digest import RowDigest
 from models.survey import Sample
-from models.times import TimeForm
 
 _MOST_ROWS = 10_000
 """Rows that are decoded in one go, fewer where they are wide."""

@@ -11,14 +11,12 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-TimeForm = Literal["iso", "s", "ms", "us", "ns"]
-"""ISO 8601 text, or a number since 1970 in this unit."""
-Part = Literal["hour", "weekday", "month"]
+from models.example import Part, TimeForm
 
 PARTS: tuple[Part, ...] = ("hour", "weekday", "month")
 """Hours since midnight, a fraction included; Monday is 0; January is 1."""

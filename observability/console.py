@@ -82,8 +82,13 @@ def answer_alone() -> Iterator[None]:
         os.close(kept)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print a table for people; None shows as a dash."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str = "",
+    out: Console | None = None,
+) -> None:
+    """Print a table for people, on stdout unless told otherwise; None shows as a dash."""
     from rich.table import Table
     from rich.text import Text
 
@@ -93,7 +98,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("-" if cell is None else _cell(cell)) for cell in row))
-    stdout().print(table)
+    (out or stdout()).print(table)
 
 
 def _cell(value: object) -> str:

@@ -27,7 +27,7 @@ HOUSE: dict[str, dict[str, str]] = {
     "ground": {
         # Open to every file: of the whole house in observability, else of its own room.
         "observability": "decision errors history_errors log_names records",
-        "models": "example factory guard pickling",
+        "models": "example factory guard pickling spelling",
     },
     "sill": {
         # Open to doors and desks, in the same way: what they share, such as disk and console.
@@ -38,10 +38,11 @@ HOUSE: dict[str, dict[str, str]] = {
     "pure": {
         "observability": "bill drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
-        "models": "cells columns formats intake promotion survey",
+        "models": "cells columns formats inference intake promotion survey times",
     },
     "maths": {
-        "models": "baseline batch blend challenge guarded learner online recipes scoring",
+        "models": "baseline batch blend challenge guarded learner online recipes row_digest"
+        " scoring",
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
@@ -66,7 +67,7 @@ HOUSE: dict[str, dict[str, str]] = {
         " deployed deployments desk doctor drift_view embedded fitting follower fresh_database"
         " goodbye jobs learn looks metering overrides pipeline power_source progress reconcile"
         " retrain retrain_rows server session settings settling shifts state status stopping"
-        " summary template tethered turns untold upkeep vigil watch",
+        " stream_view summary template tethered turns untold upkeep vigil watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""
