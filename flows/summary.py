@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows import stream_view
 from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.session import Session
@@ -31,11 +32,12 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
 
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
     that never answered. `scored` says over how many records: a member that came late has fewer.
-    `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
-    `fits` took in seconds and joules, and at the rates of the home's file, PUE included, in money
-    and in grams of carbon dioxide. Each sum is null where the part of any fit is unknown; `energy`
-    says what joules were read from, or why they were not. `history_trouble` says what the run found
-    lost or torn in the history, and why that could not take in all rows; null where all is well.
+    `columns` says how each column of the stream is read, and why. `run` holds what this run alone
+    did, and what it cost: `cpu_s` of processor time, and what its `fits` took in seconds and
+    joules, and at the rates of the home's file, PUE included, in money and in grams of carbon
+    dioxide. Each sum is null where the part of any fit is unknown; `energy` says what joules were
+    read from, or why they were not. `history_trouble` says what the run found lost or torn in the
+    history, and why that could not take in all rows; null where all is well.
     """
     state = session.state
     request = state.request
@@ -51,6 +53,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "champion": state.champion,
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
+        "columns": stream_view.columns(state.schema),
         "home": str(session.home.home),
         "history": session.history.where,
         "history_trouble": _trouble(session),
@@ -85,6 +88,7 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "champion": known.get("champion"),
         "owed": known.get("request"),
         "unfinished_bytes": 0,
+        "columns": [],
         "home": str(home.home),
         "history": History(home.home).where,
         "history_trouble": None,
