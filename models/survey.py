@@ -291,8 +291,14 @@ def _seen(
         because=understood.because,
         features=tuple(each.name for each in columns if each.source == name),
         missing_share=1.0 - len(present) / len(column) if column else None,
-        example=cells.shown(present[0]).strip("'") if present else None,
+        example=_example(present[0], sample.types.get(name)) if present else None,
     )
+
+
+def _example(value: Any, of_type: str | None) -> str:
+    if of_type == "time":
+        return times.told(value)
+    return cells.shown(value).strip("'")
 
 
 def _told_of(kind: LabelKind, spelt: Spelling) -> str:

@@ -79,3 +79,11 @@ def part(seconds: NDArray[np.float64], which: Part) -> NDArray[np.float64]:
 def has_hours(seconds: Sequence[float]) -> bool:
     """Whether any of the moments is not midnight: dates alone have no hour."""
     return any(moment % 86_400.0 for moment in seconds)
+
+
+def told(seconds: float) -> str:
+    """A moment in ISO 8601, in UTC; as seconds where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds:g} s"

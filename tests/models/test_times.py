@@ -81,3 +81,11 @@ def test_dates_have_no_hours() -> None:
     """One moment that is not midnight makes the hour a feature."""
     assert not times.has_hours([0.0, 86_400.0])
     assert times.has_hours([0.0, 3_600.0])
+
+
+def test_a_moment_is_told_as_people_read_it() -> None:
+    """Beyond the calendar as its seconds."""
+    assert "2026-03-02T12:30:00Z" == times.told(
+        datetime(2026, 3, 2, 12, 30, tzinfo=UTC).timestamp()
+    )
+    assert "1e+18 s" == times.told(1e18)
