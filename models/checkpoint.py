@@ -20,7 +20,8 @@ from models.seal import Seal, Tampered
 from observability import durable
 from observability.errors import ThermodriftError
 
-_FORMAT = 1
+_FORMAT = 2
+"""2: a schema says of each column how it is written and where it comes from."""
 _MUST_MATCH = ("python", "river", "numpy")
 
 
@@ -91,8 +92,14 @@ def _head(path: Path, line: bytes) -> dict[str, object]:
         head = json.loads(line)
     except ValueError as error:
         raise CheckpointUnusable(_damaged(path, "its first line is not JSON")) from error
-    if not isinstance(head, dict) or head.get("format") != _FORMAT:
-        raise CheckpointUnusable(_damaged(path, f"its format is not {_FORMAT}"))
+    if not isinstance(head, dict) or not isinstance(head.get("format"), int):
+        raise CheckpointUnusable(_damaged(path, "its first line names no format"))
+    if head["format"] != _FORMAT:
+        raise CheckpointUnusable(
+            f"checkpoint {path} has the format {head['format']}, and this version of thermodrift "
+            f"reads {_FORMAT}: go on with the version that wrote it, or remove the pipeline's "
+            "folder to learn from the start"
+        )
     return head
 
 

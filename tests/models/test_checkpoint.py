@@ -167,7 +167,7 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path, share: float) -> N
 
 
 @pytest.mark.parametrize(
-    "head", [b"", b"\xff\xfe", b"not JSON", b"[1]", b"null", b"{}", b'{"format": 99}']
+    "head", [b"", b"\xff\xfe", b"not JSON", b"[1]", b"null", b"{}", b'{"format": "2"}']
 )
 def test_a_damaged_first_line_is_refused(tmp_path: Path, head: bytes) -> None:
     """Both ways to read it say that it is damaged, and what to do."""
@@ -267,3 +267,10 @@ def test_a_kill_leaves_the_old_checkpoint_or_the_new_one(
     state = checkpoint.load(path, SEAL)
     assert isinstance(state, dict)
     assert position == state["position"]
+
+
+def test_a_checkpoint_of_another_version_says_which_versions(tmp_path: Path) -> None:
+    """It is not damaged: the version that wrote it goes on with it."""
+    path = put(tmp_path)
+    rewrite_head(path, format=1)
+    refused(path, "format 1", "reads 2", "the version that wrote it")
