@@ -31,6 +31,9 @@ class TextFormat(RecordFormat, Protocol):
     def many(self, text: str, lines: list[str]) -> list[Any] | None:
         """Every line of `text` as a record; None if any is unusual."""
 
+    def is_whole(self, record: Any) -> bool:
+        """Whether nothing can be missing from a record whose line has no end yet."""
+
     def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
         """Records as rows and labels."""
 
@@ -59,6 +62,10 @@ class CsvFormat:
         if len(record) != len(self.names):
             raise Unfit(f"{len(self.names)} cells were expected, {len(record)} came")
         return record
+
+    def is_whole(self, record: list[str]) -> bool:
+        """A blank last cell may only not have been written yet: most often it is the label."""
+        return bool(record[-1].strip())
 
     def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
         place = {name: index for index, name in enumerate(self.names)}
@@ -119,6 +126,10 @@ class JsonFormat:
             raise Unfit(f"a JSON object was expected, {shown(record)} came")
         self._check_keys(record)
         return record
+
+    def is_whole(self, record: dict[str, Any]) -> bool:
+        """An object that is closed."""
+        return True
 
     def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
         names = [*plan.schema.names, plan.schema.target]

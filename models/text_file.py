@@ -16,7 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from models import columns, survey, text
+from models import charset, columns, survey, text, unpacking
+from models.charset import Charset
 from models.columns import Plan, Taken
 from models.example import Kind
 from models.formats import CsvFormat, JsonFormat, TextFormat, csv_cells
@@ -31,6 +32,7 @@ from models.intake import (
     StreamUnreadable,
 )
 from models.survey import Survey
+from models.unpacking import Opened
 
 LARGEST_BATCH = 64 << 20
 """Bytes of text after which a batch ends early."""
@@ -46,6 +48,7 @@ class _Opening:
     begin: int
     form: TextFormat
     names: tuple[str, ...] | None
+    charset: Charset
 
 
 class TextFile:
@@ -55,13 +58,14 @@ class TextFile:
         self._path = path
         self._options = options
         self._kind = kind
+        self._bytes_of = unpacking.Source(path, options.encoding)
         self._bytes_per_record: float | None = None
 
     def survey(self) -> Survey:
         """Look at the first records. Raises BadStream, StreamUnreadable."""
-        with self._open() as file:
-            opening = self._opening(file, None)
-            records = self._sample(file, opening) if opening else []
+        with self._open() as opened:
+            opening = self._opening(opened, None)
+            records = self._sample(opened, opening) if opening else []
         if opening is None or not records:
             raise BadStream(
                 f"{self._path}: there is no readable record to infer a schema from; stream.path "
@@ -73,14 +77,23 @@ class TextFile:
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
         """The next `size` records at most. Raises StreamChanged, StreamUnreadable, BadStream."""
-        with self._open() as file:
+        with self._open() as opened:
+            file = opened.file
             length = os.fstat(file.fileno()).st_size
             self._check(file, cursor, length)
-            opening = self._opening(file, plan)
+            opening = self._opening(opened, plan)
             if opening is None:  # Not even a header yet.
                 return _nothing(cursor, length)
             going = _Going(plan, cursor, max(cursor.offset, opening.begin))
-            for lot in text.lots(file, opening.begin, going.offset, going.cuts, size, opening.form):
+            for lot in text.lots(
+                file,
+                opening.begin,
+                going.offset,
+                going.cuts,
+                size,
+                opening.form,
+                opening.charset,
+            ):
                 going.add(lot, opening.form)
                 if going.offset - cursor.offset > LARGEST_BATCH:
                     break
@@ -88,58 +101,62 @@ class TextFile:
 
     def done_fraction(self, cursor: Cursor) -> float | None:
         """Bytes gone through, of those there are; None where that is not known."""
-        try:
-            length = self._path.stat().st_size
-        except OSError:
-            return None
+        length = self._bytes_of.length()
         return min(1.0, cursor.offset / length) if length else None
 
     def total_hint(self) -> int | None:
         """About how many records there are, by the length of those in the sample."""
-        try:
-            length = self._path.stat().st_size
-        except OSError:
+        length = self._bytes_of.length()
+        if length is None or not self._bytes_per_record:
             return None
-        return round(length / self._bytes_per_record) if self._bytes_per_record else None
+        return round(length / self._bytes_per_record)
 
     @contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
+    def _open(self) -> Iterator[Opened]:
         try:
-            with self._path.open("rb") as file:
-                yield file
+            with self._bytes_of.open() as opened:
+                yield opened
+        except StreamUnreadable:
+            raise
         except OSError as error:
             raise StreamUnreadable(
                 f"{self._path} cannot be read ({error.strerror or error}): check its permissions "
                 "and its disk, then run again; nothing is lost"
             ) from error
 
-    def _opening(self, file: BinaryIO, plan: Plan | None) -> _Opening | None:
+    def _opening(self, opened: Opened, plan: Plan | None) -> _Opening | None:
         """Read the header; None where the file has not got a whole one."""
+        file = opened.file
         file.seek(0)
         begin = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
         if self._kind == "jsonl":
             ignored = frozenset(self._options.ignore)
             required = frozenset([*plan.schema.names, plan.schema.target]) if plan else None
-            return _Opening(begin, JsonFormat(required, ignored), None)
+            return _Opening(begin, JsonFormat(required, ignored), None, opened.charset)
         header = _Header(self._path, self._options)
-        entry = text.Walk(file, begin, (), inside=False, form=header).entry()
+        walk = text.Walk(file, begin, (), inside=False, form=header, charset=opened.charset)
+        entry = walk.entry()
         if entry is None or entry.loose:
             return None
         if entry.reason is not None:
+            if not opened.sure:
+                self._refuse_not_utf8(file, begin, entry.end, None, header.delimiter_of(entry.raw))
             raise BadStream(f"{self._path}: the header line is not readable: {entry.reason}")
         names = survey.named(self._path, entry.record, self._options)
         if plan is None:
             survey.check_names(self._path, names, self._options)
         else:
             survey.check_pinned(self._path, names, plan.schema, self._options)
-        return _Opening(entry.end, CsvFormat(names, header.delimiter), names)
+        return _Opening(entry.end, CsvFormat(names, header.delimiter), names, opened.charset)
 
-    def _sample(self, file: BinaryIO, opening: _Opening) -> list[Any]:
+    def _sample(self, opened: Opened, opening: _Opening) -> list[Any]:
         records: list[Any] = []
-        end, seen = opening.begin, 0
+        begin, end, seen = opening.begin, opening.begin, 0
+        broken = False
         for lot in text.lots(
-            file, opening.begin, opening.begin, (), self._options.sample, opening.form
+            opened.file, begin, begin, (), self._options.sample, opening.form, opening.charset
         ):
+            broken = broken or bool(lot.broken)
             records += lot.records
             seen += len(lot.raws)
             end = lot.end
@@ -147,8 +164,36 @@ class TextFile:
                 records.append(lot.loose.record)
             if end > LARGEST_BATCH:
                 break
-        self._bytes_per_record = (end - opening.begin) / seen if seen else None
+        self._bytes_per_record = (end - begin) / seen if seen else None
+        if broken and not opened.sure:
+            delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else None
+            self._refuse_not_utf8(opened.file, begin, end, opening.names or (), delimiter)
         return records
+
+    def _refuse_not_utf8(
+        self,
+        file: BinaryIO,
+        begin: int,
+        end: int,
+        names: Sequence[str] | None,
+        delimiter: str | None,
+    ) -> None:
+        """Raises BadStream where any line from `begin` to `end` is not UTF-8. Which one it is of
+        the other encodings is a person's to say: most of them read every byte as something."""
+        file.seek(begin)
+        at = begin
+        while at < end:
+            line = file.readline(text.LONGEST_LINE)
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                if line.endswith(b"\n"):
+                    number = _line_number(file, at)
+                    what = charset.not_utf8(
+                        line, error.start, number, names, csv_delimiter=delimiter
+                    )
+                    raise BadStream(f"{self._path}: {what}") from error
+            at += max(1, len(line))
 
     def _check(self, file: BinaryIO, cursor: Cursor, length: int) -> None:
         """The file still is the one that the cursor was made on. Raises StreamChanged."""
@@ -203,7 +248,7 @@ class _Going:
         if lot.loose is None:
             return
         loose = form.take(self._plan, [lot.loose.record])
-        if not loose.reasons:
+        if not loose.reasons and form.is_whole(lot.loose.record):
             self._add(loose, [lot.loose.raw], {})
             self.offset = lot.loose.end
             self.cuts = text.with_cut(lot.cuts, lot.loose.end)
@@ -240,6 +285,16 @@ class _Going:
         self.position += len(raws)
 
 
+def _line_number(file: BinaryIO, offset: int) -> int:
+    """The line that begins at `offset`, counted from 1."""
+    file.seek(0)
+    number, left = 1, offset
+    while left > 0 and (piece := file.read(min(left, 1 << 20))):
+        number += piece.count(b"\n")
+        left -= len(piece)
+    return number
+
+
 def _nothing(cursor: Cursor, unfinished: int) -> Batch:
     here = cursor.position
     return Batch(here, here, [], [], [], [], cursor, ended=True, unfinished=unfinished)
@@ -263,14 +318,19 @@ class _Header:
 
     def __init__(self, path: Path, options: StreamOptions) -> None:
         self.delimiter = options.delimiter
-        if options.delimiter == "auto" and path.suffix.lower() == ".tsv":
+        if options.delimiter == "auto" and unpacking.inner_ending(path) == ".tsv":
             self.delimiter = "\t"
+
+    def delimiter_of(self, first: str) -> str:
+        """The one that was named, or that the first line has most of: a comma where none is."""
+        if self.delimiter != "auto":
+            return self.delimiter
+        return max(_DELIMITERS, key=first.count)
 
     def one(self, pull: Callable[[], str]) -> list[str]:
         """The names; a blank one is ''. Raises Unfit."""
         first = pull()
-        if self.delimiter == "auto":
-            self.delimiter = max(_DELIMITERS, key=first.count)  # A comma where there is none.
+        self.delimiter = self.delimiter_of(first)
         lines = chain([first], iter(pull, None))
         return [cell.strip() for cell in csv_cells(lambda: next(lines), self.delimiter)]
 
