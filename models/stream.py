@@ -56,6 +56,7 @@ _ENDINGS: dict[str, Format] = {
     ".pq": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
 }
 """After these a text file may have one of `unpacking.ENDINGS`, as in d.csv.gz."""
 _SKIPPED = 10_000

@@ -20,16 +20,28 @@ from models import charset, columns, survey, text, unpacking
 from models.charset import Charset
 from models.columns import Plan, Taken
 from models.example import Kind
-from models.formats import CsvFormat, JsonFormat, TextFormat, csv_cells
+from models.formats import (
+    HEADER_AGAIN,
+    LEAVES_OUT,
+    CsvFormat,
+    JsonFormat,
+    Left,
+    TextFormat,
+    csv_cells,
+    one_document,
+    separator_line,
+)
 from models.intake import (
     LONGEST_RAW,
     BadStream,
     Batch,
     Cursor,
+    Notice,
     Reject,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
+    joined,
 )
 from models.survey import Survey
 from models.unpacking import Opened
@@ -39,6 +51,7 @@ LARGEST_BATCH = 64 << 20
 _GUARD = 4096
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
+_LONGEST_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,8 @@ class _Opening:
     form: TextFormat
     names: tuple[str, ...] | None
     charset: Charset
+    header: tuple[str, ...] = ()
+    """The names as they are written, those of blank columns at the end too."""
 
 
 class TextFile:
@@ -65,11 +80,11 @@ class TextFile:
         """Look at the first records. Raises BadStream, StreamUnreadable."""
         with self._open() as opened:
             opening = self._opening(opened, None)
-            records = self._sample(opened, opening) if opening else []
+            records, reason = self._sample(opened, opening) if opening else ([], None)
         if opening is None or not records:
             raise BadStream(
                 f"{self._path}: there is no readable record to infer a schema from; stream.path "
-                "must name a file that has some"
+                f"must name a file that has some{f' (the first: {reason})' if reason else ''}"
             )
         if opening.names is None:
             return _json_survey(self._path, records, self._options)
@@ -132,8 +147,10 @@ class TextFile:
         if self._kind == "jsonl":
             ignored = frozenset(self._options.ignore)
             required = frozenset([*plan.schema.names, plan.schema.target]) if plan else None
-            return _Opening(begin, JsonFormat(required, ignored), None, opened.charset)
+            objects = JsonFormat(required, ignored, self._options.new_columns)
+            return _Opening(begin, objects, None, opened.charset)
         header = _Header(self._path, self._options)
+        begin = header.after_separator(file, begin)
         walk = text.Walk(file, begin, (), inside=False, form=header, charset=opened.charset)
         entry = walk.entry()
         if entry is None or entry.loose:
@@ -142,21 +159,34 @@ class TextFile:
             if not opened.sure:
                 self._refuse_not_utf8(file, begin, entry.end, None, header.delimiter_of(entry.raw))
             raise BadStream(f"{self._path}: the header line is not readable: {entry.reason}")
-        names = survey.named(self._path, entry.record, self._options)
+        names = survey.named(self._path, self._named_part(entry.record), self._options)
         if plan is None:
             survey.check_names(self._path, names, self._options)
         else:
             survey.check_pinned(self._path, names, plan.schema, self._options)
-        return _Opening(entry.end, CsvFormat(names, header.delimiter), names, opened.charset)
+        cells = tuple(entry.record)
+        form = CsvFormat(names, header.delimiter, cells[: len(names)], self._options.extra_cells)
+        return _Opening(entry.end, form, names, opened.charset, cells)
 
-    def _sample(self, opened: Opened, opening: _Opening) -> list[Any]:
+    def _named_part(self, header: list[str]) -> list[str]:
+        """The header without blank cells at its end, unless the options name one of them: most
+        often each line of the file ends in a delimiter."""
+        end = len(header)
+        while end > 1 and not header[end - 1] and f"unnamed_{end}" not in self._options.ignore:
+            end -= 1
+        return header[:end]
+
+    def _sample(self, opened: Opened, opening: _Opening) -> tuple[list[Any], str | None]:
+        """The first records, and why the first one that is none is broken. Raises BadStream."""
         records: list[Any] = []
         begin, end, seen = opening.begin, opening.begin, 0
-        broken = False
+        reasons: list[str] = []
+        if self._kind == "jsonl":
+            self._refuse_document(opened, begin)
         for lot in text.lots(
             opened.file, begin, begin, (), self._options.sample, opening.form, opening.charset
         ):
-            broken = broken or bool(lot.broken)
+            reasons += lot.broken.values()
             records += lot.records
             seen += len(lot.raws)
             end = lot.end
@@ -165,10 +195,22 @@ class TextFile:
             if end > LARGEST_BATCH:
                 break
         self._bytes_per_record = (end - begin) / seen if seen else None
-        if broken and not opened.sure:
+        if reasons and not opened.sure:
             delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else None
             self._refuse_not_utf8(opened.file, begin, end, opening.names or (), delimiter)
-        return records
+        if any(LEAVES_OUT in reason for reason in reasons):
+            # A column without a name that is not blank after all: the whole header is at fault.
+            survey.named(self._path, opening.header, self._options)
+        opening.form.shaped(records)
+        return records, next(iter(reasons), None)
+
+    def _refuse_document(self, opened: Opened, begin: int) -> None:
+        """Raises BadStream where the file is JSON, and not JSON lines."""
+        opened.file.seek(begin)
+        head = opened.file.read(_LONGEST_HEAD).decode(opened.charset.codec, "replace")
+        what = one_document(head)
+        if what is not None:
+            raise BadStream(f"{self._path}: there is no readable record: the file holds {what}")
 
     def _refuse_not_utf8(
         self,
@@ -238,17 +280,22 @@ class _Going:
         self._rows: list[Any] = []
         self._labels: list[Any] = []
         self._rejects: list[Reject] = []
+        self._notices: list[Notice] = []
 
     def add(self, lot: text.Lot, form: TextFormat) -> None:
         """The records of a lot, and its loose one if that is valid."""
         self.cuts = lot.cuts
         self.offset = lot.end
         self._ended = lot.ended
+        self._left(form.shaped(lot.records), lot)
         self._add(form.take(self._plan, lot.records), lot.raws, lot.broken)
         if lot.loose is None:
             return
+        whole = form.is_whole(lot.loose.record)
+        left = form.shaped([lot.loose.record])
         loose = form.take(self._plan, [lot.loose.record])
-        if not loose.reasons and form.is_whole(lot.loose.record):
+        if whole and not loose.reasons:
+            self._left(left, None)
             self._add(loose, [lot.loose.raw], {})
             self.offset = lot.loose.end
             self.cuts = text.with_cut(lot.cuts, lot.loose.end)
@@ -265,7 +312,16 @@ class _Going:
             after=after,
             ended=self._ended or self.offset >= length,
             unfinished=max(0, length - self.offset) if self._ended else 0,
+            notices=joined(self._notices),
         )
+
+    def _left(self, left: dict[str, Left], lot: text.Lot | None) -> None:
+        """Say what was left out of the records of a lot that are about to be added."""
+        for column, (index, times, example) in left.items():
+            place = index if lot is None else lot.place(index)
+            self._notices.append(
+                Notice("new column", column, self.position + place, times, example)
+            )
 
     def _add(self, taken: Taken, raws: Sequence[str], broken: dict[int, str]) -> None:
         reasons = taken.reasons
@@ -279,7 +335,12 @@ class _Going:
         self._rows += taken.rows
         self._labels += taken.labels
         self._rejects += [
-            Reject(first + index, reasons[index], raws[index][:LONGEST_RAW])
+            Reject(
+                first + index,
+                reasons[index],
+                raws[index][:LONGEST_RAW],
+                shape=reasons[index] != HEADER_AGAIN,
+            )
             for index in sorted(reasons)
         ]
         self.position += len(raws)
@@ -317,9 +378,19 @@ class _Header:
     """The first record of a CSV file, read as its names; its first line tells the delimiter."""
 
     def __init__(self, path: Path, options: StreamOptions) -> None:
-        self.delimiter = options.delimiter
+        self.delimiter = self._asked = options.delimiter
         if options.delimiter == "auto" and unpacking.inner_ending(path) == ".tsv":
             self.delimiter = "\t"
+
+    def after_separator(self, file: BinaryIO, begin: int) -> int:
+        """Where the header begins, after a line that names the delimiter. A given one counts."""
+        file.seek(begin)
+        found = separator_line(file.read(_GUARD))
+        if found is None:
+            return begin
+        if self._asked == "auto":
+            self.delimiter = found[0]
+        return begin + found[1]
 
     def delimiter_of(self, first: str) -> str:
         """The one that was named, or that the first line has most of: a comma where none is."""
