@@ -3,14 +3,16 @@
 Part of the stream's door: reads an open file; what the cells mean is not its business. Where a
 record goes beyond one clean line, it is settled here, the same however reading is cut:
 
-- A quoted CSV record may span 100 lines or 64 KiB. If its quotes do not close by then, or close
-  into something broken, its first line alone is rejected and reading goes on after it.
+- A quoted CSV record may span 1,000 lines or 1 MiB. If its quotes do not close by then, or close
+  into something broken, its first line alone is rejected and reading goes on after it. A line is
+  so read again for a quote before it that did not close; `formats` bounds how often.
 - A last line without its line end is taken if it is whole and valid, and otherwise left for later.
   If it went on after it was taken, the rest of that line is a reject.
 - Where either depended on where the file ended, a *cut* is kept in the cursor: reading the same
   range again, when the file has grown, gives the same records.
 
-Blank lines are no records. A line may have 1 MiB; a longer one is a reject, and never held whole.
+Blank lines are no records. A line may have 64 MiB; a longer one is a reject, and never held whole.
+Memory is bounded by the longest line, a few times over while it is decoded and cut into cells.
 """
 
 from __future__ import annotations
@@ -27,17 +29,16 @@ from models.charset import UTF_8, Charset
 from models.formats import RecordFormat, TextFormat
 from models.intake import LONGEST_RAW, MOST_CUTS
 
-LONGEST_LINE = 1 << 20
+LONGEST_LINE = 64 << 20
 """Bytes of a line, its end included."""
-LONGEST_QUOTED = 1 << 16
+LONGEST_QUOTED = 1 << 20
 """Bytes of a record after which no further line is added to it."""
-MOST_QUOTED_LINES = 100
+MOST_QUOTED_LINES = 1000
 """Lines that one quoted record may span."""
 LARGEST_LOT = 4 << 20
 """Bytes that are looked at in one go."""
 _LINES = 1000
 """Lines that are read in one go: more would not fit into the processor's cache."""
-_ORDINARY_LINE = 1 << 16
 _PIECE = 1 << 16
 
 
@@ -147,8 +148,7 @@ def _bulk(
         if "\r" in text:
             return None
     lines = text.split("\n")
-    # The csv module refuses very long cells; they go the one way that says so.
-    records = form.many(text, lines) if max(map(len, lines)) < _ORDINARY_LINE else None
+    records = form.many(text, lines)
     return None if records is None else Lot(records, lines, {}, end, cuts)
 
 
@@ -329,7 +329,7 @@ class _Joined:
 def _never_closes() -> Unfit:
     return Unfit(
         f"a closing quote was expected within {MOST_QUOTED_LINES} lines and "
-        f"{LONGEST_QUOTED // 1024} KiB, none came"
+        f"{LONGEST_QUOTED >> 20} MiB, none came"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from models import text
 from models.stream import BadStream, Batch, Cursor, Notice, Stream, StreamChanged
 from tests.models.makers import make_schema, make_stream, read_all, records_of
 
@@ -48,8 +49,8 @@ def append(path: Path, text: str) -> None:
         ("1,r\0d,1", "NUL byte came at byte 3"),
         (b"1,r\xffd,1", r"UTF-8 was expected, b'\\xff' came at byte 3"),
         ("1," + "r" * 20_000 + ",1", "column 'b': a text of at most 10000 characters"),
-        ("1," + "r" * 200_000 + ",1", "field larger than field limit"),
-        ("1," + "r" * 2_000_000 + ",1", "a line of at most 1048576 bytes"),
+        ("1," + "r" * 2_000_000 + ",1", "column 'b': a text of at most 10000 characters"),
+        ('1,"r' + "r" * 200_000 + '",1', "column 'b': a text of at most 10000 characters"),
     ],
 )
 def test_a_bad_csv_line_is_one_reject_and_reading_goes_on(
@@ -160,13 +161,50 @@ def test_blank_lines_are_no_records(tmp_path: Path) -> None:
 
 
 def test_an_unclosed_quote_does_not_swallow_the_file(tmp_path: Path) -> None:
-    """Its line alone is rejected, where no quote follows within 100 lines."""
-    good = "1,red,1\n" * 300
+    """Its line alone is rejected, where no quote follows within 1,000 lines."""
+    good = "1,red,1\n" * 1_000
     batch = read_csv(tmp_path, good + '2,"open,1\n' + good)
-    assert [300] == [reject.position for reject in batch.rejects]
-    assert "a closing quote was expected" in batch.rejects[0].reason
+    assert [1_000] == [reject.position for reject in batch.rejects]
+    assert "a closing quote was expected within 1000 lines" in batch.rejects[0].reason
     assert '2,"open,1' == batch.rejects[0].raw
-    assert 600 == len(batch.rows)
+    assert 2_000 == len(batch.rows)
+
+
+def test_a_quoted_record_may_have_a_thousand_lines(tmp_path: Path) -> None:
+    """As a note or a log in a cell has."""
+    lines = "\n".join(f"line {number}" for number in range(1_000))
+    batch = read_csv(tmp_path, f'1,"{lines}",1\n2,red,0\n')
+    assert [{"a": 1.0, "b": lines}, {"a": 2.0, "b": "red"}] == batch.rows
+
+
+def test_quotes_that_all_open_by_mistake_do_not_make_each_line_a_thousand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a first line each of these leaves a quote open, and as a second one it closes that and
+    opens another: cells that are too many end such a record long before its limit."""
+    pulled = []
+    pull = text._Joined.pull
+
+    def counting(joined: Any) -> str:
+        pulled.append(1)
+        return pull(joined)
+
+    monkeypatch.setattr(text._Joined, "pull", counting)
+    batch = read_csv(tmp_path, '",x","\n' * 3_000 + "1,red,1\n")
+    assert ([3_000], 3_000) == (batch.positions, len(batch.rejects))
+    assert "more than 22 cells came before a quote was closed" in batch.rejects[0].reason
+    assert len(pulled) < 3_000 * 15
+
+
+def test_a_field_of_any_length_in_an_ignored_column_costs_nothing(tmp_path: Path) -> None:
+    """Quoted or not, in CSV and in JSON; its neighbours are read in the same go."""
+    long = "x" * 3_000_000
+    body = f'a,b,n,y\n1,x,{long},1\n2,y,"{long}",0\n3,z,,1\n'
+    batch = make_stream(tmp_path / "s.csv", body, schema=SCHEMA, ignore=("n",)).read(Cursor())
+    assert ([0, 1, 2], []) == (batch.positions, batch.rejects)
+    body = f'{{"a":1,"b":"x","y":1,"n":"{long}"}}\n{{"a":1,"b":"x","y":1}}\n'
+    batch = read_json(tmp_path, body, ignore=("n",))
+    assert ([0, 1], []) == (batch.positions, batch.rejects)
 
 
 def test_an_unclosed_quote_that_meets_the_next_quoted_line_costs_one_line(tmp_path: Path) -> None:
@@ -176,15 +214,18 @@ def test_an_unclosed_quote_that_meets_the_next_quoted_line_costs_one_line(tmp_pa
 
 
 def test_a_record_over_too_many_bytes_costs_its_first_line(tmp_path: Path) -> None:
-    """64 KiB, in fewer than 100 lines."""
-    long = "x" * 30_000
+    """1 MiB, in fewer than 1,000 lines."""
+    long = "x" * 500_000
     batch = read_csv(tmp_path, f'1,"{long}\n{long}\n{long}\n{long}",1\n2,red,0\n')
-    assert "64 KiB" in batch.rejects[0].reason
+    assert "1 MiB" in batch.rejects[0].reason
     assert [{"a": 2.0, "b": "red"}] == batch.rows
 
 
-def test_a_quoted_record_that_holds_a_broken_line_costs_its_first_line(tmp_path: Path) -> None:
+def test_a_quoted_record_that_holds_a_broken_line_costs_its_first_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NUL, other encodings and endless lines are in no record."""
+    monkeypatch.setattr(text, "LONGEST_LINE", 1 << 20)
     for odd in (b"\0", b"\xff", b"x" * 2_000_000):
         batch = read_csv(tmp_path, b'1,"two\n' + odd + b'",1\n2,red,0\n')
         assert ([2], [0, 1]) == (batch.positions, [r.position for r in batch.rejects])
@@ -383,8 +424,21 @@ def test_a_large_file_is_never_held_whole(tmp_path: Path) -> None:
     assert peak < 8_000_000
 
 
-def test_a_line_without_end_is_never_held_whole(tmp_path: Path) -> None:
+def test_a_line_that_is_too_long_is_a_reject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a column that nobody reads."""
+    monkeypatch.setattr(text, "LONGEST_LINE", 1 << 20)
+    batch = read_csv(tmp_path, "1,red,1\n1," + "r" * 6_000_000 + ",1\n2,blue,0\n")
+    assert ([0, 2], [1]) == (batch.positions, [reject.position for reject in batch.rejects])
+    assert "a line of at most 1048576 bytes was expected" == batch.rejects[0].reason
+
+
+def test_a_line_without_end_is_never_held_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file of 32 MB without a line end is one reject that waits, in little memory."""
+    monkeypatch.setattr(text, "LONGEST_LINE", 1 << 20)
     path = tmp_path / "s.csv"
     path.write_bytes(HEAD.encode() + b"1,red,1\n" + b"x" * (32 << 20))
     stream = make_stream(path, schema=SCHEMA)
