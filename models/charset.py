@@ -100,12 +100,14 @@ def not_utf8(
         where, value = _json_place(text)
     else:
         where, value = _csv_place(text, csv_delimiter, names)
-    line_of = f"line {number}" if names is not None or csv_delimiter is None else "the header line"
+    is_header = names is None and csv_delimiter is not None
+    line_of = "the header line" if is_header else f"line {number}"
+    otherwise = "" if is_header else '; encoding = "utf-8" rejects such records'
     return (
         f"{line_of}{where} is not UTF-8 (byte 0x{line[at]:02x}); read as cp1252 it is "
         f"{shown(value.replace(_HIDDEN, character))}. If that is right, say under [stream] in the "
-        'pipeline file: encoding = "cp1252". Otherwise name the right encoding there; '
-        'encoding = "utf-8" rejects such records'
+        'pipeline file: encoding = "cp1252". Otherwise name the right encoding there'
+        f"{otherwise}"
     )
 
 

@@ -21,6 +21,9 @@ from models.columns import Plan, Taken, take_texts, take_values
 
 HEADER_AGAIN = "the header line came again"
 LEAVES_OUT = 'stream.extra_cells = "ignore" leaves out such cells'
+OTHERS = "(further columns)"
+"""Where keys are data, as ids of users, each would be told as a column of its own."""
+_MOST_LEFT = 100
 _LONGEST_CELL = 128 << 20
 """Characters; more than a line may have, so that no cell is ever too long for the csv module."""
 _SEPARATOR = re.compile(rb'\s*"?sep=([^\r\n"])"?[ \t]*\r?\n', re.IGNORECASE)
@@ -123,7 +126,7 @@ class CsvFormat:
 
     def is_whole(self, record: list[str]) -> bool:
         """A blank last cell may only not have been written yet: most often it is the label."""
-        return bool(record[-1].strip())
+        return len(record) > len(self.names) or bool(record[-1].strip())
 
     def _extra(self, record: list[str]) -> list[str]:
         """The cells after the last column, if any is more than blank, without blank ones first."""
@@ -197,6 +200,8 @@ def _allow_long_cells() -> None:
 
 
 def _count(left: dict[str, Left], column: str, index: int, value: Any) -> None:
+    if column not in left and len(left) >= _MOST_LEFT:
+        column = OTHERS
     before = left.get(column)
     if before is None:
         left[column] = Left(index, 1, _example(value))
@@ -236,7 +241,9 @@ class JsonFormat:
 
     def many(self, text: str, lines: list[str]) -> list[dict[str, Any]] | None:
         try:
-            records = list(map(json.loads, lines))
+            records = _flat(text, lines)
+            if records is None:
+                records = list(map(_DECODER.decode, lines))
         except (ValueError, RecursionError):
             return None
         if set(map(type, records)) != {dict}:
@@ -336,6 +343,22 @@ _INTO_LINES = (
 _JSON_BLANKS = " \t\r\n"
 
 
+def _flat(text: str, lines: list[str]) -> list[Any] | None:
+    """The objects of all lines in one go, which takes half the time; None where it might not be
+    one object per line.
+
+    Each line begins with the only opening brace that it has and ends with its only closing one. If
+    as many objects come out, every brace is that of an object, so that each line is one.
+    """
+    count = len(lines)
+    if text.count("{") != count or text.count("}") != count:
+        return None
+    if not all(line[:1] == "{" and line[-1:] == "}" for line in lines):
+        return None
+    records: list[Any] = _DECODER.decode(f"[{','.join(lines)}]")
+    return records if len(records) == count else None
+
+
 def _each_once(lines: list[str], records: list[dict[str, Any]]) -> bool:
     """Whether no object has a key twice: those with colons to spare are read again for it."""
     try:
@@ -356,4 +379,5 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+_DECODER = json.JSONDecoder()
 _STRICT = json.JSONDecoder(object_pairs_hook=_once_each)

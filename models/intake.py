@@ -52,8 +52,8 @@ class StreamOptions(BaseModel):
     target: str = Field(min_length=1, description="The column to predict.")
     format: Literal["auto", "csv", "parquet", "jsonl"] = Field(
         default="auto",
-        description="auto goes by the ending: .csv .tsv, .parquet .pq, .jsonl .ndjson; text may "
-        "have .gz .bz2 .xz .zst after it.",
+        description="auto goes by the ending: .csv .tsv, .parquet .pq, .jsonl .ndjson .json; text "
+        "may have .gz .bz2 .xz .zst after it.",
     )
     delimiter: str = Field(
         default="auto",

@@ -51,6 +51,10 @@ LARGEST_BATCH = 64 << 20
 _GUARD = 4096
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
+_WIDE = (
+    "; if the file is UTF-16 without a byte order mark, say under [stream] in the pipeline file: "
+    'encoding = "utf-16-le" (or "utf-16-be")'
+)
 _LONGEST_HEAD = 1 << 16
 
 
@@ -158,7 +162,10 @@ class TextFile:
         if entry.reason is not None:
             if not opened.sure:
                 self._refuse_not_utf8(file, begin, entry.end, None, header.delimiter_of(entry.raw))
-            raise BadStream(f"{self._path}: the header line is not readable: {entry.reason}")
+            raise BadStream(
+                f"{self._path}: the header line is not readable: {entry.reason}"
+                f"{_WIDE if 'NUL' in entry.reason else ''}"
+            )
         names = survey.named(self._path, self._named_part(entry.record), self._options)
         if plan is None:
             survey.check_names(self._path, names, self._options)
@@ -198,8 +205,8 @@ class TextFile:
         if reasons and not opened.sure:
             delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else None
             self._refuse_not_utf8(opened.file, begin, end, opening.names or (), delimiter)
-        if any(LEAVES_OUT in reason for reason in reasons):
-            # A column without a name that is not blank after all: the whole header is at fault.
+        if sum(LEAVES_OUT in reason for reason in reasons) * 2 > seen:
+            # A column without a name that is not blank after all: the header is at fault.
             survey.named(self._path, opening.header, self._options)
         opening.form.shaped(records)
         return records, next(iter(reasons), None)

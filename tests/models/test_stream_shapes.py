@@ -129,6 +129,36 @@ def test_a_last_column_without_a_name_that_is_not_blank_is_asked_for(tmp_path: P
         assert [{"a": 1.0, "b": "x"}, {"a": 2.0, "b": "x"}] == batch.rows
 
 
+def test_one_record_with_a_cell_too_many_does_not_refuse_a_file_whose_lines_end_in_delimiters(
+    tmp_path: Path,
+) -> None:
+    """It is a reject as in any other file."""
+    body = "a,b,y,\n1,x,0,5\n2,x,1,\n3,x,1,\n"
+    batch = make_stream(tmp_path / "s.csv", body).read(Cursor())
+    assert ([1, 2], [0]) == (batch.positions, list(reasons_of(batch)))
+
+
+@pytest.mark.parametrize(
+    ("last", "taken"), [("2,x,1", 2), ("2,x,1,", 2), ("2,x,,", 2), ("2,x,", 1), ("2,x, ", 1)]
+)
+def test_a_last_line_without_its_label_waits_for_it_while_it_has_no_end(
+    tmp_path: Path, last: str, taken: int
+) -> None:
+    """The label may be what the writer writes next; a delimiter after it says that none comes."""
+    batch = make_stream(tmp_path / "s.csv", "a,b,y\n1,x,0\n" + last, schema=SCHEMA).read(Cursor())
+    assert (taken, []) == (len(batch.rows), batch.rejects)
+    assert (0 if taken == 2 else len(last)) == batch.unfinished
+
+
+def test_keys_that_are_data_are_told_together(tmp_path: Path) -> None:
+    """A thousand ids as keys are no thousand columns."""
+    lines = [json.dumps({"a": 1, "b": "x", "y": 1, f"user {n}": n}) for n in range(150)]
+    stream = make_stream(tmp_path / "s.jsonl", "\n".join([*lines, ""]), schema=SCHEMA)
+    notices = stream.read(Cursor()).notices
+    assert 101 == len(notices)
+    assert Notice("new column", "(further columns)", 100, 50, "100") == notices[-1]
+
+
 def test_a_sample_of_which_every_record_is_broken_says_why(tmp_path: Path) -> None:
     """As where each record begins with a row number that the header does not have."""
     with pytest.raises(BadStream, match=r"no readable record.*2 cells were expected, 3 came"):
@@ -218,6 +248,40 @@ def test_json_lines_may_be_called_json(tmp_path: Path) -> None:
     """As many tools call them."""
     batch = make_stream(tmp_path / "s.json", '{"a":1,"y":0}\n{"a":2,"y":1}\n').read(Cursor())
     assert [0, 1] == batch.positions
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                '{"a":1,"b":"x","y":1}',
+                '{"b":[{}',
+                '{}],"a":1}',
+                '{"a":1},{"a":2}',
+                '{"b":"x}',
+                '{y","a":1}',
+                '{"b":"}{","a":1}',
+                '{"a":1',
+                '"b":"x"}',
+                "{",
+                "}",
+                '{"a":{"b":1}}',
+                ' {"a":1} ',
+                "{}",
+                "[]",
+                ",",
+            ]
+        ),
+        max_size=6,
+    )
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pieces_of_objects_on_several_lines_are_no_object(tmp_path: Path, lines: list[str]) -> None:
+    """Lines that together are good JSON, with as many objects as lines, are each read alone."""
+    body = "".join(line + "\n" for line in lines)
+    fast = make_stream(tmp_path / "fast.jsonl", body, schema=SCHEMA).read(Cursor())
+    slow = make_stream(tmp_path / "slow.jsonl", body + "\0\n", schema=SCHEMA).read(Cursor())
+    assert records_of([fast]) == records_of([slow])[: len(lines)]
 
 
 @given(

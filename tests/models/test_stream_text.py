@@ -353,7 +353,8 @@ def test_columns_in_another_order_are_still_the_columns(tmp_path: Path) -> None:
     [
         ("a,a,y\n1,1,1\n", "column 'a' is there 2 times"),
         (",a,y\n0,1,1\n", "column 1 has no name.*'unnamed_1' into stream.ignore"),
-        (b"a,\0y\n1,1\n", "header line is not readable"),
+        (b"a,\0y\n1,1\n", "header line is not readable: .*NUL"),
+        ("при,y\n1,1\n".encode("utf-16-le"), 'NUL.*encoding = "utf-16-le"'),
         ('a,"y\n1,1\n', "header line is not readable"),
         ("y\n1\n", "nothing is left to learn from"),
         ("a,y\n1,\n2,nan\n", "has no label in the first 2 records"),
