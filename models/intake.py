@@ -11,7 +11,6 @@ Pure: values only. `models.stream` is the door that reads; nothing here touches 
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -53,7 +52,8 @@ class StreamOptions(BaseModel):
     target: str = Field(min_length=1, description="The column to predict.")
     format: Literal["auto", "csv", "parquet", "jsonl"] = Field(
         default="auto",
-        description="auto goes by the ending: .csv .tsv, .parquet .pq, .jsonl .ndjson.",
+        description="auto goes by the ending: .csv .tsv, .parquet .pq, .jsonl .ndjson .json; text "
+        "may have .gz .bz2 .xz .zst after it.",
     )
     delimiter: str = Field(
         default="auto",
@@ -128,8 +128,8 @@ class StreamOptions(BaseModel):
     def _encoding_is_known(cls, name: str) -> str:
         try:
             if name != "auto":
-                codecs.lookup(name)
-        except LookupError as error:
+                "a".encode(name)  # codecs.lookup would also know rot13, which makes no bytes.
+        except (LookupError, UnicodeError) as error:
             raise ValueError(
                 "encoding is 'auto' or an encoding that Python knows, such as 'cp1252' or "
                 f"'utf-16'; came: {name!r}"

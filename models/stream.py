@@ -5,8 +5,8 @@ in batches. Every record is either a row that is fit to learn from or a reject w
 reading never stops at a bad one. It decides nothing and learns nothing.
 
 The parts: `intake` (options, cursors, batches, errors), `cells` and `columns` (what a cell may
-be), `survey` (which schema a file has), `formats`, `text` and `text_file` (CSV and JSON lines),
-`parquet`.
+be), `survey` (which schema a file has), `charset` and `unpacking` (from bytes to characters),
+`formats`, `text` and `text_file` (CSV and JSON lines), `parquet`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import survey
+from models import survey, unpacking
 from models.columns import Plan
 from models.example import Schema, Task
 from models.intake import (
@@ -56,7 +56,9 @@ _ENDINGS: dict[str, Format] = {
     ".pq": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
 }
+"""After these a text file may have one of `unpacking.ENDINGS`, as in d.csv.gz."""
 _SKIPPED = 10_000
 """Records that are read at a time to get to a position."""
 
@@ -187,13 +189,20 @@ class Stream:
 
 
 def _source(path: Path, options: StreamOptions) -> TextFile | ParquetFile:
-    kind = _ENDINGS.get(path.suffix.lower()) if options.format == "auto" else options.format
+    ending = unpacking.inner_ending(path)
+    kind = _ENDINGS.get(ending) if options.format == "auto" else options.format
     if kind is None:
         raise BadStream(
-            f"stream.path: {path} ends in none of {', '.join(_ENDINGS)}: rename it, or say its "
+            f"stream.path: {path} ends in none of {', '.join(_ENDINGS)} (a text file may have "
+            f"{', '.join(unpacking.ENDINGS)} after that): rename it, or say its "
             'stream.format: "csv", "parquet" or "jsonl"'
         )
     if kind == "parquet":
+        if path.suffix.lower() in unpacking.ENDINGS:
+            raise BadStream(
+                f"stream.path: {path} is a compressed Parquet file: unpack it (Parquet compresses "
+                "its columns itself)"
+            )
         from models.parquet import ParquetFile  # pyarrow takes a while to import
 
         return ParquetFile(path, options)

@@ -3,39 +3,42 @@
 Part of the stream's door: reads an open file; what the cells mean is not its business. Where a
 record goes beyond one clean line, it is settled here, the same however reading is cut:
 
-- A quoted CSV record may span 100 lines or 64 KiB. If its quotes do not close by then, or close
-  into something broken, its first line alone is rejected and reading goes on after it.
+- A quoted CSV record may span 1,000 lines or 1 MiB. If its quotes do not close by then, or close
+  into something broken, its first line alone is rejected and reading goes on after it. A line is
+  so read again for a quote before it that did not close; `formats` bounds how often.
 - A last line without its line end is taken if it is whole and valid, and otherwise left for later.
   If it went on after it was taken, the rest of that line is a reject.
 - Where either depended on where the file ended, a *cut* is kept in the cursor: reading the same
   range again, when the file has grown, gives the same records.
 
-Blank lines are no records. A line may have 1 MiB; a longer one is a reject, and never held whole.
+Blank lines are no records. A line may have 64 MiB; a longer one is a reject, and never held whole.
+Memory is bounded by the longest line, a few times over while it is decoded and cut into cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from models.cells import Unfit
+from models.charset import UTF_8, Charset
 from models.formats import RecordFormat, TextFormat
 from models.intake import LONGEST_RAW, MOST_CUTS
 
-LONGEST_LINE = 1 << 20
+LONGEST_LINE = 64 << 20
 """Bytes of a line, its end included."""
-LONGEST_QUOTED = 1 << 16
+LONGEST_QUOTED = 1 << 20
 """Bytes of a record after which no further line is added to it."""
-MOST_QUOTED_LINES = 100
+MOST_QUOTED_LINES = 1000
 """Lines that one quoted record may span."""
 LARGEST_LOT = 4 << 20
 """Bytes that are looked at in one go."""
 _LINES = 1000
 """Lines that are read in one go: more would not fit into the processor's cache."""
-_ORDINARY_LINE = 1 << 16
 _PIECE = 1 << 16
 
 
@@ -79,9 +82,20 @@ class Lot:
     loose: Entry | None = None
     ended: bool = False
 
+    def place(self, index: int) -> int:
+        """Which of the lot's entries the record at `index` is, broken ones counted."""
+        sound = (place for place in range(len(self.raws)) if place not in self.broken)
+        return next(islice(sound, index, None)) if self.broken else index
+
 
 def lots(
-    file: BinaryIO, begin: int, offset: int, cuts: tuple[int, ...], most: int, form: TextFormat
+    file: BinaryIO,
+    begin: int,
+    offset: int,
+    cuts: tuple[int, ...],
+    most: int,
+    form: TextFormat,
+    charset: Charset = UTF_8,
 ) -> Iterator[Lot]:
     """Up to `most` records from `offset` on, in lots of 1,000 or about 4 MiB.
 
@@ -92,9 +106,9 @@ def lots(
     while left > 0:
         inside = offset > begin and _inside_a_line(file, offset)
         few = min(left, _LINES)
-        lot = None if inside else _bulk(file, offset, cuts, few, form)
+        lot = None if inside else _bulk(file, offset, cuts, few, form, charset)
         if lot is None:
-            lot = Walk(file, offset, cuts, inside, form).lot(few)
+            lot = Walk(file, offset, cuts, inside, form, charset).lot(few)
         yield lot
         if lot.ended:
             return
@@ -113,7 +127,12 @@ def _inside_a_line(file: BinaryIO, offset: int) -> bool:
 
 
 def _bulk(
-    file: BinaryIO, offset: int, cuts: tuple[int, ...], most: int, form: TextFormat
+    file: BinaryIO,
+    offset: int,
+    cuts: tuple[int, ...],
+    most: int,
+    form: TextFormat,
+    charset: Charset,
 ) -> Lot | None:
     """Whole, ordinary lines at once. None if any is unusual: then `Walk` goes through them."""
     data = _whole_lines(file, offset, most)
@@ -121,7 +140,7 @@ def _bulk(
     if not data or b"\0" in data or any(offset < cut < end for cut in cuts):
         return None
     try:
-        text = data[:-1].decode()
+        text = data[:-1].decode(charset.codec)
     except UnicodeDecodeError:
         return None
     if "\r" in text:
@@ -129,8 +148,7 @@ def _bulk(
         if "\r" in text:
             return None
     lines = text.split("\n")
-    # The csv module refuses very long cells; they go the one way that says so.
-    records = form.many(text, lines) if max(map(len, lines)) < _ORDINARY_LINE else None
+    records = form.many(text, lines)
     return None if records is None else Lot(records, lines, {}, end, cuts)
 
 
@@ -155,7 +173,13 @@ class Walk:
     """Goes through a file one record at a time, whatever is in it."""
 
     def __init__(
-        self, file: BinaryIO, offset: int, cuts: tuple[int, ...], inside: bool, form: RecordFormat
+        self,
+        file: BinaryIO,
+        offset: int,
+        cuts: tuple[int, ...],
+        inside: bool,
+        form: RecordFormat,
+        charset: Charset = UTF_8,
     ) -> None:
         """`inside`: the line at `offset` was taken up to there."""
         self.cuts = cuts
@@ -163,6 +187,7 @@ class Walk:
         self._file = file
         self._inside = inside
         self._form = form
+        self.charset = charset
         file.seek(offset)
 
     def lot(self, most: int) -> Lot:
@@ -200,9 +225,9 @@ class Walk:
                 self._go_to(line.start)
                 return None
             if inside:
-                return _broken(line, "its line went on after the record before it was taken")
+                return self._broken(line, "its line went on after the record before it was taken")
             if line.too_long:
-                return _broken(line, f"a line of at most {LONGEST_LINE} bytes was expected")
+                return self._broken(line, f"a line of at most {LONGEST_LINE} bytes was expected")
             return self._parse(line)
 
     def _parse(self, first: _Line) -> Entry | None:
@@ -218,10 +243,17 @@ class Walk:
                 return None
             if record_of.last is not first:
                 self._go_to(first.end)
-            return _broken(first, str(why))
+            return self._broken(first, str(why))
         last = record_of.last
         raw = "".join(record_of.texts).rstrip("\r\n")[:LONGEST_RAW]
         return Entry(record, None, raw, first.start, last.end, loose=not last.whole)
+
+    def _broken(self, line: _Line, reason: str) -> Entry:
+        # No encoding that is line safe needs more than four bytes for a character.
+        data = line.data[: 4 * LONGEST_RAW]
+        text = data.decode(self.charset.codec, "backslashreplace").rstrip("\r\n")
+        raw = text.replace("\0", "\\x00")[:LONGEST_RAW]
+        return Entry(None, reason, raw, line.start, line.end)
 
     def next_of(self, first: _Line) -> _Line:
         """The line after those that the record beginning at `first` has. Raises Unfit."""
@@ -279,7 +311,7 @@ class _Joined:
     def pull(self) -> str:
         """The next line as text with its end."""
         if not self.texts:
-            text = _text(self._first)
+            text = _text(self._first, self._walk.charset)
         elif not self.last.whole:
             raise _NotYet
         else:
@@ -289,7 +321,7 @@ class _Joined:
             self.last = self._walk.next_of(self._first)
             if self.last.too_long:
                 raise _never_closes()
-            text = _text(self.last)
+            text = _text(self.last, self._walk.charset)
         self.texts.append(text)
         return text
 
@@ -297,24 +329,20 @@ class _Joined:
 def _never_closes() -> Unfit:
     return Unfit(
         f"a closing quote was expected within {MOST_QUOTED_LINES} lines and "
-        f"{LONGEST_QUOTED // 1024} KiB, none came"
+        f"{LONGEST_QUOTED >> 20} MiB, none came"
     )
 
 
-def _text(line: _Line) -> str:
+def _text(line: _Line, charset: Charset) -> str:
     if b"\0" in line.data:
         raise Unfit(f"text was expected, a NUL byte came at byte {line.data.index(0)} of the line")
     try:
-        return line.data.decode()
+        return line.data.decode(charset.codec)
     except UnicodeDecodeError as error:
-        raise Unfit(
-            f"UTF-8 was expected, {error.object[error.start : error.start + 1]!r} came "
-            f"at byte {error.start} of the line"
-        ) from error
-
-
-def _broken(line: _Line, reason: str) -> Entry:
-    # A character of UTF-8 has at most 4 bytes.
-    text = line.data[: 4 * LONGEST_RAW].decode("utf-8", "backslashreplace").rstrip("\r\n")
-    raw = text.replace("\0", "\\x00")[:LONGEST_RAW]
-    return Entry(None, reason, raw, line.start, line.end)
+        came = (
+            "bytes came that are no character of it"
+            if charset.recoded
+            else f"{error.object[error.start : error.start + 1]!r} came at byte {error.start} of "
+            "the line (stream.encoding names another encoding)"
+        )
+        raise Unfit(f"{charset.label} was expected, {came}") from error

@@ -11,25 +11,39 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from models import survey, text
+from models import charset, survey, text, unpacking
+from models.charset import Charset
 from models.columns import Plan, Taken
-from models.formats import CsvFormat, JsonFormat, TextFormat, csv_cells
+from models.formats import (
+    HEADER_AGAIN,
+    LEAVES_OUT,
+    CsvFormat,
+    JsonFormat,
+    Left,
+    TextFormat,
+    csv_cells,
+    one_document,
+    separator_line,
+)
 from models.intake import (
     LONGEST_RAW,
     BadStream,
     Batch,
     Cursor,
+    Notice,
     Reject,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
+    joined,
 )
 from models.survey import Sample
+from models.unpacking import Opened
 
 LARGEST_BATCH = 64 << 20
 """Bytes of text after which a batch ends early."""
@@ -38,6 +52,11 @@ RARE_KEY = 0.05
 _GUARD = 4096
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"
+_WIDE = (
+    "; if the file is UTF-16 without a byte order mark, say under [stream] in the pipeline file: "
+    'encoding = "utf-16-le" (or "utf-16-be")'
+)
+_LONGEST_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,9 @@ class _Opening:
     begin: int
     form: TextFormat
     names: tuple[str, ...] | None
+    charset: Charset
+    header: tuple[str, ...] = ()
+    """The names as they are written, those of blank columns at the end too."""
 
 
 class TextFile:
@@ -56,17 +78,18 @@ class TextFile:
         self._path = path
         self._options = options
         self._kind = kind
+        self._bytes_of = unpacking.Source(path, options.encoding)
         self._bytes_per_record: float | None = None
 
     def survey(self) -> Sample:
         """Look at the first records. Raises BadStream, StreamUnreadable."""
-        with self._open() as file:
-            opening = self._opening(file, None)
-            records = self._sample(file, opening) if opening else []
+        with self._open() as opened:
+            opening = self._opening(opened, None)
+            records, reason = self._sample(opened, opening) if opening else ([], None)
         if opening is None or not records:
             raise BadStream(
                 f"{self._path}: there is no readable record to infer a schema from; stream.path "
-                "must name a file that has some"
+                f"must name a file that has some{f' (the first: {reason})' if reason else ''}"
             )
         if opening.names is None:
             return _json_sample(self._path, records, self._options)
@@ -75,14 +98,23 @@ class TextFile:
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
         """The next `size` records at most. Raises StreamChanged, StreamUnreadable, BadStream."""
-        with self._open() as file:
+        with self._open() as opened:
+            file = opened.file
             length = os.fstat(file.fileno()).st_size
             self._check(file, cursor, length)
-            opening = self._opening(file, plan)
+            opening = self._opening(opened, plan)
             if opening is None:  # Not even a header yet.
                 return _nothing(cursor, length)
             going = _Going(plan, cursor, max(cursor.offset, opening.begin))
-            for lot in text.lots(file, opening.begin, going.offset, going.cuts, size, opening.form):
+            for lot in text.lots(
+                file,
+                opening.begin,
+                going.offset,
+                going.cuts,
+                size,
+                opening.form,
+                opening.charset,
+            ):
                 going.add(lot, opening.form)
                 if going.offset - cursor.offset > LARGEST_BATCH:
                     break
@@ -90,58 +122,80 @@ class TextFile:
 
     def done_fraction(self, cursor: Cursor) -> float | None:
         """Bytes gone through, of those there are; None where that is not known."""
-        try:
-            length = self._path.stat().st_size
-        except OSError:
-            return None
+        length = self._bytes_of.length()
         return min(1.0, cursor.offset / length) if length else None
 
     def total_hint(self) -> int | None:
         """About how many records there are, by the length of those in the sample."""
-        try:
-            length = self._path.stat().st_size
-        except OSError:
+        length = self._bytes_of.length()
+        if length is None or not self._bytes_per_record:
             return None
-        return round(length / self._bytes_per_record) if self._bytes_per_record else None
+        return round(length / self._bytes_per_record)
 
     @contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
+    def _open(self) -> Iterator[Opened]:
         try:
-            with self._path.open("rb") as file:
-                yield file
+            with self._bytes_of.open() as opened:
+                yield opened
+        except StreamUnreadable:
+            raise
         except OSError as error:
             raise StreamUnreadable(
                 f"{self._path} cannot be read ({error.strerror or error}): check its permissions "
                 "and its disk, then run again; nothing is lost"
             ) from error
 
-    def _opening(self, file: BinaryIO, plan: Plan | None) -> _Opening | None:
+    def _opening(self, opened: Opened, plan: Plan | None) -> _Opening | None:
         """Read the header; None where the file has not got a whole one."""
+        file = opened.file
         file.seek(0)
         begin = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
         if self._kind == "jsonl":
             ignored = frozenset(self._options.ignore) | (plan.schema.known if plan else frozenset())
             required = frozenset([*plan.schema.sources, plan.schema.target]) if plan else None
-            return _Opening(begin, JsonFormat(required, ignored), None)
+            objects = JsonFormat(required, ignored, self._options.new_columns)
+            return _Opening(begin, objects, None, opened.charset)
         header = _Header(self._path, self._options)
-        entry = text.Walk(file, begin, (), inside=False, form=header).entry()
+        begin = header.after_separator(file, begin)
+        walk = text.Walk(file, begin, (), inside=False, form=header, charset=opened.charset)
+        entry = walk.entry()
         if entry is None or entry.loose:
             return None
         if entry.reason is not None:
-            raise BadStream(f"{self._path}: the header line is not readable: {entry.reason}")
-        names = survey.named(self._path, entry.record, self._options)
+            if not opened.sure:
+                self._refuse_not_utf8(file, begin, entry.end, None, header.delimiter_of(entry.raw))
+            raise BadStream(
+                f"{self._path}: the header line is not readable: {entry.reason}"
+                f"{_WIDE if 'NUL' in entry.reason else ''}"
+            )
+        names = survey.named(self._path, self._named_part(entry.record), self._options)
         if plan is None:
             survey.check_names(self._path, names, self._options)
         else:
             survey.check_pinned(self._path, names, plan.schema, self._options)
-        return _Opening(entry.end, CsvFormat(names, header.delimiter), names)
+        cells = tuple(entry.record)
+        form = CsvFormat(names, header.delimiter, cells[: len(names)], self._options.extra_cells)
+        return _Opening(entry.end, form, names, opened.charset, cells)
 
-    def _sample(self, file: BinaryIO, opening: _Opening) -> list[Any]:
+    def _named_part(self, header: list[str]) -> list[str]:
+        """The header without blank cells at its end, unless the options name one of them: most
+        often each line of the file ends in a delimiter."""
+        end = len(header)
+        while end > 1 and not header[end - 1] and f"unnamed_{end}" not in self._options.ignore:
+            end -= 1
+        return header[:end]
+
+    def _sample(self, opened: Opened, opening: _Opening) -> tuple[list[Any], str | None]:
+        """The first records, and why the first one that is none is broken. Raises BadStream."""
         records: list[Any] = []
-        end, seen = opening.begin, 0
+        begin, end, seen = opening.begin, opening.begin, 0
+        reasons: list[str] = []
+        if self._kind == "jsonl":
+            self._refuse_document(opened, begin)
         for lot in text.lots(
-            file, opening.begin, opening.begin, (), self._options.sample, opening.form
+            opened.file, begin, begin, (), self._options.sample, opening.form, opening.charset
         ):
+            reasons += lot.broken.values()
             records += lot.records
             seen += len(lot.raws)
             end = lot.end
@@ -149,8 +203,48 @@ class TextFile:
                 records.append(lot.loose.record)
             if end > LARGEST_BATCH:
                 break
-        self._bytes_per_record = (end - opening.begin) / seen if seen else None
-        return records
+        self._bytes_per_record = (end - begin) / seen if seen else None
+        if reasons and not opened.sure:
+            delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else None
+            self._refuse_not_utf8(opened.file, begin, end, opening.names or (), delimiter)
+        if sum(LEAVES_OUT in reason for reason in reasons) * 2 > seen:
+            # A column without a name that is not blank after all: the header is at fault.
+            survey.named(self._path, opening.header, self._options)
+        opening.form.shaped(records)
+        return records, next(iter(reasons), None)
+
+    def _refuse_document(self, opened: Opened, begin: int) -> None:
+        """Raises BadStream where the file is JSON, and not JSON lines."""
+        opened.file.seek(begin)
+        head = opened.file.read(_LONGEST_HEAD).decode(opened.charset.codec, "replace")
+        what = one_document(head)
+        if what is not None:
+            raise BadStream(f"{self._path}: there is no readable record: the file holds {what}")
+
+    def _refuse_not_utf8(
+        self,
+        file: BinaryIO,
+        begin: int,
+        end: int,
+        names: Sequence[str] | None,
+        delimiter: str | None,
+    ) -> None:
+        """Raises BadStream where any line from `begin` to `end` is not UTF-8. Which one it is of
+        the other encodings is a person's to say: most of them read every byte as something."""
+        file.seek(begin)
+        at = begin
+        while at < end:
+            line = file.readline(text.LONGEST_LINE)
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                if line.endswith(b"\n"):
+                    number = _line_number(file, at)
+                    what = charset.not_utf8(
+                        line, error.start, number, names, csv_delimiter=delimiter
+                    )
+                    raise BadStream(f"{self._path}: {what}") from error
+            at += max(1, len(line))
 
     def _check(self, file: BinaryIO, cursor: Cursor, length: int) -> None:
         """The file still is the one that the cursor was made on. Raises StreamChanged."""
@@ -195,17 +289,22 @@ class _Going:
         self._rows: list[Any] = []
         self._labels: list[Any] = []
         self._rejects: list[Reject] = []
+        self._notices: list[Notice] = []
 
     def add(self, lot: text.Lot, form: TextFormat) -> None:
         """The records of a lot, and its loose one if that is valid."""
         self.cuts = lot.cuts
         self.offset = lot.end
         self._ended = lot.ended
+        self._left(form.shaped(lot.records), lot)
         self._add(form.take(self._plan, lot.records), lot.raws, lot.broken)
         if lot.loose is None:
             return
+        whole = form.is_whole(lot.loose.record)
+        left = form.shaped([lot.loose.record])
         loose = form.take(self._plan, [lot.loose.record])
-        if not loose.reasons:
+        if whole and not loose.reasons:
+            self._left(left, None)
             self._add(loose, [lot.loose.raw], {})
             self.offset = lot.loose.end
             self.cuts = text.with_cut(lot.cuts, lot.loose.end)
@@ -222,24 +321,53 @@ class _Going:
             after=after,
             ended=self._ended or self.offset >= length,
             unfinished=max(0, length - self.offset) if self._ended else 0,
+            notices=joined(self._notices),
         )
+
+    def _left(self, left: dict[str, Left], lot: text.Lot | None) -> None:
+        """Say what was left out of the records of a lot that are about to be added."""
+        for column, (index, times, example) in left.items():
+            place = index if lot is None else lot.place(index)
+            self._notices.append(
+                Notice("new column", column, self.position + place, times, example)
+            )
 
     def _add(self, taken: Taken, raws: Sequence[str], broken: dict[int, str]) -> None:
         reasons = taken.reasons
         indexes = taken.indexes
-        if broken:  # `taken` counts the records that are not broken.
+        first = self.position
+        # `taken` counts the records that are not broken.
+        sound: Sequence[int] = range(len(raws))
+        if broken:
             sound = [index for index in range(len(raws)) if index not in broken]
             indexes = [sound[index] for index in indexes]
             reasons = broken | {sound[index]: why for index, why in reasons.items()}
-        first = self.position
+        self._notices += [
+            replace(each, position=first + sound[each.position]) for each in taken.notices
+        ]
         self._positions += [first + index for index in indexes]
         self._rows += taken.rows
         self._labels += taken.labels
         self._rejects += [
-            Reject(first + index, reasons[index], raws[index][:LONGEST_RAW])
+            Reject(
+                first + index,
+                reasons[index],
+                raws[index][:LONGEST_RAW],
+                shape=reasons[index] != HEADER_AGAIN,
+            )
             for index in sorted(reasons)
         ]
         self.position += len(raws)
+
+
+def _line_number(file: BinaryIO, offset: int) -> int:
+    """The line that begins at `offset`, counted from 1."""
+    file.seek(0)
+    number, left = 1, offset
+    while left > 0 and (piece := file.read(min(left, 1 << 20))):
+        number += piece.count(b"\n")
+        left -= len(piece)
+    return number
 
 
 def _nothing(cursor: Cursor, unfinished: int) -> Batch:
@@ -264,15 +392,30 @@ class _Header:
     """The first record of a CSV file, read as its names; its first line tells the delimiter."""
 
     def __init__(self, path: Path, options: StreamOptions) -> None:
-        self.delimiter = options.delimiter
-        if options.delimiter == "auto" and path.suffix.lower() == ".tsv":
+        self.delimiter = self._asked = options.delimiter
+        if options.delimiter == "auto" and unpacking.inner_ending(path) == ".tsv":
             self.delimiter = "\t"
+
+    def after_separator(self, file: BinaryIO, begin: int) -> int:
+        """Where the header begins, after a line that names the delimiter. A given one counts."""
+        file.seek(begin)
+        found = separator_line(file.read(_GUARD))
+        if found is None:
+            return begin
+        if self._asked == "auto":
+            self.delimiter = found[0]
+        return begin + found[1]
+
+    def delimiter_of(self, first: str) -> str:
+        """The one that was named, or that the first line has most of: a comma where none is."""
+        if self.delimiter != "auto":
+            return self.delimiter
+        return max(_DELIMITERS, key=first.count)
 
     def one(self, pull: Callable[[], str]) -> list[str]:
         """The names; a blank one is ''. Raises Unfit."""
         first = pull()
-        if self.delimiter == "auto":
-            self.delimiter = max(_DELIMITERS, key=first.count)  # A comma where there is none.
+        self.delimiter = self.delimiter_of(first)
         lines = chain([first], iter(pull, None))
         return [cell.strip() for cell in csv_cells(lambda: next(lines), self.delimiter)]
 

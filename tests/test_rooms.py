@@ -38,7 +38,7 @@ HOUSE: dict[str, dict[str, str]] = {
     "pure": {
         "observability": "bill drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
-        "models": "cells columns formats inference intake promotion survey times",
+        "models": "cells charset columns formats inference intake promotion survey times",
     },
     "maths": {
         "models": "baseline batch blend challenge guarded learner online recipes row_digest"
@@ -49,7 +49,7 @@ HOUSE: dict[str, dict[str, str]] = {
         "observability": "duck home_file home_lock ledger_file ledger_lake ledger_steps"
         " prediction_view spool",
         "power": "child reader",
-        "models": "compaction log_files parquet text text_file",
+        "models": "compaction log_files parquet text text_file unpacking",
     },
     "door": {
         "observability": "history reports",
@@ -95,6 +95,7 @@ PART_OF = {
     "models.parquet": "models.stream",
     "models.text": "models.stream",
     "models.text_file": "models.stream",
+    "models.unpacking": "models.stream",
 }
 """A part is imported by its door, and by that door's other parts."""
 
