@@ -94,7 +94,7 @@ class TextFile:
         if opening.names is None:
             return _json_sample(self._path, records, self._options)
         delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else ","
-        return _csv_sample(opening.names, records, delimiter, self._options)
+        return _csv_sample(opening, opening.names, records, delimiter, self._options)
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
         """The next `size` records at most. Raises StreamChanged, StreamUnreadable, BadStream."""
@@ -421,11 +421,19 @@ class _Header:
 
 
 def _csv_sample(
-    names: tuple[str, ...], records: list[Any], delimiter: str, options: StreamOptions
+    opening: _Opening,
+    names: tuple[str, ...],
+    records: list[Any],
+    delimiter: str,
+    options: StreamOptions,
 ) -> Sample:
     columns = dict(zip(names, zip(*records, strict=True), strict=True))
     wanted = [*survey.features_of(names, options), options.target]
-    return Sample(names, {name: columns[name] for name in wanted}, delimiter)
+    nameless = {
+        f"(column {place})": "it has no name and no values: each line ends in a delimiter"
+        for place in range(len(names) + 1, len(opening.header) + 1)
+    }
+    return Sample(names, {name: columns[name] for name in wanted}, delimiter, rare=nameless)
 
 
 def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> Sample:

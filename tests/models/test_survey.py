@@ -248,3 +248,10 @@ def test_every_column_says_what_is_missing_and_shows_a_value(tmp_path: Path) -> 
     x, y = schema.seen
     assert (0.25, numbers[1]) == (x.missing_share, x.example)
     assert (0.0, "yes", "classes that are text") == (y.missing_share, y.example, y.because)
+
+
+def test_a_column_without_name_and_values_is_told(tmp_path: Path) -> None:
+    """Many programs end each line with a delimiter, the header's too."""
+    schema = make_stream(tmp_path / "s.csv", "a,y,\n" + "1.5,0,\n2.5,1,\n" * 3).schema
+    assert ["a"] == schema.names
+    assert ("(column 3)", "left out") == (schema.seen[-1].name, schema.seen[-1].read_as)
