@@ -249,7 +249,14 @@ class Session:
     def restore(self) -> None:
         """Go back to the checkpoint, because the learner in memory is spoilt."""
         self.settle()
-        self.state = beginning.load(self.places, self.seal)
+        if self.places.checkpoint.exists():
+            self.state = beginning.load(self.places, self.seal)
+            # What the last commit could not do is owed by the checkpoint alone, and the next
+            # commit writes another one.
+            self.pay()
+        else:
+            # A deployed run writes its first checkpoint with its first batch.
+            self.state = beginning.fresh(self.file, self.stream)
 
 
 @contextmanager
