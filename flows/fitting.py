@@ -182,11 +182,11 @@ class _LimitNotSet(ThermodriftError, RuntimeError):
 
 
 def _refuse_uncapped(admitted: Admitted, capping: Capping | None) -> None:
-    """A device that is too warm for the job takes it capped, or not at all."""
+    """A device whose gate is closed takes the job capped, or not at all."""
     if admitted.only_capped and capping is not None and capping.cap_w is None:
         raise _LimitNotSet(
-            "the device is too warm for a job without a lower power limit, and its limit could not "
-            f"be lowered: {capping.begun.because}"
+            "the gate of the device is closed for a job without a lower power limit, and its limit "
+            f"could not be lowered: {capping.begun.because}"
         )
 
 

@@ -28,7 +28,7 @@ from models.guard import GiveBack
 from models.pickling import CannotLoad, CannotPickle
 from models.store import Manifest
 from observability import faults
-from observability.decision import Decision
+from observability.decision import Decision, Fact
 from power import cap, forecast
 from power.cap import CapRun
 
@@ -183,14 +183,15 @@ def _refuse(session: Session, admitted: Admitted, why: str) -> Ending:
 
 
 def _put_off(session: Session, admitted: Admitted, prepared: Prepared, stopped: GiveBack) -> Ending:
-    """The device grew too warm for too long amid the fit: asked again, and gone on from there."""
+    """The gate was closed for too long amid the fit: asked again, and gone on from there."""
     admitted.request.begun = None
     if isinstance(stopped.partial, PartialChallenge):
         # What cannot be kept is fitted again.
         with suppress(CannotPickle, OSError):
             partials.put(session.places.partial, stopped.partial, prepared.work, session.seal)
             admitted.request.begun = Begun(prepared.position, prepared.new_rows)
-    decision = Decision(question="guard", yes=False, because=stopped.because)
+    facts: dict[str, Fact] = {"cause": stopped.cause}
+    decision = Decision(question="guard", yes=False, because=stopped.because, facts=facts)
     rows = [*admitted.rows, session.decided(decision)]
     return settling.defer(session, admitted.request, decision, rows)
 

@@ -336,4 +336,5 @@ def brief(session: Session) -> dict[str, object]:
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         "request": None if request is None else asdict(request),
+        "reads_from": session.file.pipeline.gate.reads_from,
     }
