@@ -50,6 +50,8 @@ def learn(session: Session) -> Learned:
     session.unfinished_bytes = batch.unfinished
     if batch.last == batch.first:
         return Learned(0, ended=True)
+    # What warned before belongs to no model that answers here.
+    session.tell_warnings("a library", None)
     batch, log = _go_through(session, batch)
     _keep(session, batch, log)
     session.learning_s += time.monotonic() - began_s
@@ -82,6 +84,8 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
     rejected: nothing is learned more than twice over, however many records are refused.
     """
     answers, silent = _champions_answers(session, batch)
+    recipes = session.file.pipeline
+    session.tell_warnings(f"the champion {session.state.champion}", recipes.batch.recipe)
     try:
         log = session.state.learner.learn(batch.rows, batch.labels, answers, session.stop)
     except RecordRefused as error:
@@ -89,6 +93,7 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
         if error.index == 0:
             return _refused(session, batch, error), Log()
         return _go_through(session, _cut(session, batch, error.index))
+    session.tell_warnings("the online model", recipes.online.recipe)
     session.refused_in_a_row = 0 if len(log) else session.refused_in_a_row
     if silent is not None:
         # Only now: a batch that was gone back on is answered again, and told once.

@@ -98,6 +98,9 @@ def conclude(session: Session, admitted: Admitted, prepared: Prepared, fitted: F
     stored, failure = _stored(session, prepared, fitted)
     version = None if stored is None else stored.manifest.version
     admitted.rows.extend(retrain_rows.spent(session, admitted, prepared, fitted, version))
+    if fitted.warned.count:
+        who = f"the fit at position {prepared.position}"
+        admitted.rows.append(session.told_of_warnings(who, prepared.recipe.recipe, fitted.warned))
     if fitted.given_back is not None:
         return _put_off(session, admitted, prepared, fitted.given_back)
     if stored is None:

@@ -66,6 +66,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
                 session.records / session.learning_s if session.learning_s else None
             ),
             "cpu_s": session.cpu_s,
+            "warnings": session.warnings + session.warned.count,
             **_fits(session.costs),
         },
     }
@@ -100,6 +101,7 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
             "seconds": 0.0,
             "records_per_second": None,
             "cpu_s": None,
+            "warnings": 0,
             **_fits([]),
         },
     }
@@ -173,6 +175,12 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         f"{settling.deferrals(summary, summary['reads_from'])}",
         soft_wrap=True,
     )
+    if run["warnings"]:
+        out.print(
+            f"Libraries warned {run['warnings']:,} times while models learned and answered; what "
+            "each said first is in decisions (question = 'warnings')",
+            soft_wrap=True,
+        )
     if summary["owed"]:
         owed = summary["owed"]
         out.print(
