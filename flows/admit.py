@@ -40,7 +40,7 @@ class Admitted:
     cap_w: float | None = None
     """The power limit that the device shall have meanwhile, watts; None: as it is."""
     only_capped: bool = False
-    """The device is too warm for it without that limit."""
+    """It may not begin on the device without that limit."""
     against_the_gate: bool = False
     """Somebody wants it whatever the gate says: an override, or the end of the deadline."""
     rows: list[Record] = field(default_factory=list)
@@ -230,8 +230,7 @@ def _begin_anyway(session: Session, admitted: Admitted, decision: Decision) -> A
     admitted.decision, admitted.against_the_gate = decision, True
     if admitted.uuid is not None and admitted.lease is None and not session.power.replayed:
         holder = session.power.holder(admitted.uuid)
-        because = f"{admitted.uuid} is leased to {holder}; {decision.because}"
-        taken = decision.model_copy(update={"yes": False, "because": because})
+        taken = admission.taken(decision, admitted.uuid, holder)
         rows = [*admitted.rows, session.decided(taken)]
         return settling.defer(session, admitted.request, taken, rows)
     return admitted

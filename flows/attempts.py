@@ -24,6 +24,7 @@ from flows.state import OpenRequest
 from flows.stopping import StopRequested
 from observability.decision import Decision
 from observability.places import Places
+from power import gate
 
 WAITING = "AwaitingHeadroom"
 """The name of the state of a run that waits for the machine to cool."""
@@ -46,7 +47,12 @@ def made(job: Job, request_id: str | None, patience: Patience) -> State:
         job.emit("retrain.overdue", because=tried.because, request_id=tried.request_id)
     show_course(job, tried)
     if tried.again_in_s is not None:
-        job.emit("retrain.deferred", because=tried.because, request_id=tried.request_id)
+        job.emit(
+            "retrain.deferred",
+            because=tried.because,
+            cause=tried.cause,
+            request_id=tried.request_id,
+        )
         return _put_off(job, tried.again_in_s, tried.because)
     _announce(job, tried)
     return job.ends(tried.name, tried.because)
@@ -63,6 +69,8 @@ class Tried:
     """Whether the request had waited until its deadline."""
     again_in_s: float | None = None
     """Seconds until the gate is asked again; None where the request is settled."""
+    cause: str | None = None
+    """Of one that was deferred: why, in one word (`power.gate.Cause`)."""
     scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """Of all who took part, where a fit was judged."""
     course: Sequence[Moment] = ()
@@ -106,7 +114,10 @@ def _begun(session: Session, request: OpenRequest) -> tuple[Admitted, Prepared] 
     """Admitted and prepared, with all that was said until then in the history; or how it ended."""
     if not retrain.due(session):
         because = f"{request.why_deferred} (the trace says the same until more is learned)"
-        return Ending("Deferred", Decision(question="gate", yes=False, because=because))
+        again = Decision(
+            question="gate", yes=False, because=because, facts={"cause": request.cause}
+        )
+        return Ending("Deferred", again)
     admitted = retrain.begin(session)
     assert admitted is not None
     if isinstance(admitted, Ending):
@@ -189,8 +200,13 @@ def _later(
         else _clock(left_s)
     )
     why = "the forecast's time" if forecast_s is not None else "no forecast"
-    told = f"{tried.because}; asks again at {_clock(wait_s)} ({why}), deadline {deadline}"
-    return replace(tried, because=told, again_in_s=wait_s)
+    cause = str(ending.decision.facts.get("cause") or gate.UNKNOWN)
+    words = gate.in_words(cause, session.file.pipeline.gate.reads_from)
+    told = (
+        f"deferred {words}: {tried.because}; asks again at {_clock(wait_s)} ({why}), "
+        f"deadline {deadline}"
+    )
+    return replace(tried, because=told, again_in_s=wait_s, cause=cause)
 
 
 def _clock(in_s: float) -> str:

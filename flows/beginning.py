@@ -45,9 +45,15 @@ def state_and_stream(
     stream = open_stream(file, begun.schema if begun is not None else None)
     _refuse_unfit(file, stream.schema)
     if begun is None:
-        return State(stream.schema, _learner(file, stream.schema), Cursor(), knobs(file)), stream
+        return fresh(file, stream), stream
     _same_knobs(file, begun)
     return begun, stream
+
+
+def fresh(file: PipelineFile, stream: Stream) -> State:
+    """The state of a pipeline that has read no record yet."""
+    schema = stream.schema
+    return State(schema, _learner(file, schema), Cursor(), knobs(file))
 
 
 def load(places: PipelinePlaces, seal: Seal) -> State:

@@ -52,6 +52,7 @@ def cycle(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str
         except Exception as error:
             _note_failure(session, error)
             raise
+        session.tell_warnings("a library", None)
         session.commit([run_record(session, "ended", ended)])
         session.fold()
         session.settle()

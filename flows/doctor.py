@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ from observability import console, durable
 from observability.errors import ThermodriftError, TryAgainLater
 from observability.history import History
 from observability.places import Places
+from power import gate
+from power.gate import GateLimits, GateState, Survey
 
 MOST_NAMED = 3
 """Damaged files that are named; all are counted."""
@@ -138,9 +141,9 @@ def _gpu(home: Path) -> tuple[State, str]:
     from power.nvml import NvmlDoor
 
     with NvmlDoor(visible=settings.visible_devices(), twin=settings.stand_in()) as door:
-        survey = door.survey(time.monotonic())
-    state: State = "note" if survey.driver == "unreadable" else "well"
-    return state, survey.because
+        now_s = time.monotonic()
+        survey = door.survey(now_s)
+    return _told_of(survey, home, GateLimits(), now_s)
 
 
 def _cpu(home: Path) -> tuple[State, str]:
@@ -149,11 +152,24 @@ def _cpu(home: Path) -> tuple[State, str]:
     from power.sensors import SensorDoor
 
     with SensorDoor() as door:
-        survey = door.survey(time.monotonic())
+        now_s = time.monotonic()
+        survey = door.survey(now_s)
+    return _told_of(survey, home, GateLimits(source="cpu"), now_s)
+
+
+def _told_of(survey: Survey, home: Path, limits: GateLimits, now_s: float) -> tuple[State, str]:
+    """What was read, and what the gate would answer by it: the words of `gate show`."""
+    from power import override
+
+    decision = gate.judge(survey, GateState(), limits, now_s).decision
+    word = override.read(Places(home).override)
+    decision = gate.overridden(decision, word, datetime.now(UTC))
     state: State = "note" if survey.driver == "unreadable" else "well"
     temperatures = [each.temperature_c for each in survey.readings if each.temperature_c]
-    told = f", at most {max(temperatures):.0f} °C" if temperatures else ""
-    return state, f"{survey.because}{told}"
+    hottest = f", at most {max(temperatures):.0f} °C" if temperatures else ""
+    # Without a driver the gate's answer holds what the survey says.
+    read = f"{survey.because}{hottest}; " if survey.driver == "present" else ""
+    return state, f'{read}with source = "{limits.reads_from}" {gate.told(decision)}'
 
 
 def tell(findings: Sequence[Finding]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,7 +23,7 @@ from flows.session import Session
 from flows.state import Begun
 from flows.stopping import Stop, StopRequested
 from flows.vigil import Vigil
-from models import batch, challenge, example, partials
+from models import batch, challenge, example, partials, warned
 from models.batch import (
     BatchAnswersNothing,
     BatchCannotLearn,
@@ -35,6 +35,7 @@ from models.challenge import Challenge, PartialChallenge
 from models.example import Label, Schema
 from models.guard import GiveBack
 from models.partials import Work
+from models.warned import Warned
 from observability.errors import ThermodriftError
 from observability.records import RequestRecord
 from power.limits import Capping
@@ -88,6 +89,8 @@ class Fitted:
     paused_s: float = 0.0
     capping: Capping | None = None
     """What became of the power limit; None where none was to be set."""
+    warned: Warned = field(default_factory=Warned)
+    """What libraries, and the model itself, warned of meanwhile."""
     guarded: str | None = None
     """How it was watched; None where nothing was fitted to the end."""
     course: tuple[Moment, ...] = ()
@@ -160,6 +163,7 @@ def fit(
             power.heard_by(watch.hear),
             settings.job_sees(uuid),
             watch.meter.running(),
+            warned.collected(outcome.warned),
             # Innermost: a signal breaks off the fit, and nothing that makes up for one.
             stop.breakable(),
         ):
@@ -182,11 +186,11 @@ class _LimitNotSet(ThermodriftError, RuntimeError):
 
 
 def _refuse_uncapped(admitted: Admitted, capping: Capping | None) -> None:
-    """A device that is too warm for the job takes it capped, or not at all."""
+    """A device whose gate is closed takes the job capped, or not at all."""
     if admitted.only_capped and capping is not None and capping.cap_w is None:
         raise _LimitNotSet(
-            "the device is too warm for a job without a lower power limit, and its limit could not "
-            f"be lowered: {capping.begun.because}"
+            "the gate of the device is closed for a job without a lower power limit, and its limit "
+            f"could not be lowered: {capping.begun.because}"
         )
 
 
@@ -198,6 +202,7 @@ class _Outcome:
     failure: str | None = None
     given_back: GiveBack | None = None
     capping: Capping | None = None
+    warned: Warned = field(default_factory=Warned)
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,7 @@ def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
         cost=watch.meter.cost,
         paused_s=watch.vigil.paused_s if watch.vigil else 0.0,
         capping=outcome.capping,
+        warned=outcome.warned,
         guarded=outcome.challenge.guarded if outcome.challenge else None,
         course=watch.course.moments() if watch.course else (),
     )

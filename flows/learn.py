@@ -50,6 +50,8 @@ def learn(session: Session) -> Learned:
     session.unfinished_bytes = batch.unfinished
     if batch.last == batch.first:
         return Learned(0, ended=True)
+    # What warned before belongs to no model that answers here.
+    session.tell_warnings("a library", None)
     batch, log = _go_through(session, batch)
     _keep(session, batch, log)
     session.learning_s += time.monotonic() - began_s
@@ -81,7 +83,9 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
     batch ends before the record, and at the next turn the record is a batch of its own that is
     rejected: nothing is learned more than twice over, however many records are refused.
     """
-    answers = _champions_answers(session, batch)
+    answers, silent = _champions_answers(session, batch)
+    recipes = session.file.pipeline
+    session.tell_warnings(f"the champion {session.state.champion}", recipes.batch.recipe)
     try:
         log = session.state.learner.learn(batch.rows, batch.labels, answers, session.stop)
     except RecordRefused as error:
@@ -89,7 +93,12 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
         if error.index == 0:
             return _refused(session, batch, error), Log()
         return _go_through(session, _cut(session, batch, error.index))
+    session.tell_warnings("the online model", recipes.online.recipe)
     session.refused_in_a_row = 0 if len(log) else session.refused_in_a_row
+    if silent is not None:
+        # Only now: a batch that was gone back on is answered again, and told once.
+        session.asides.append(session.decided(silent))
+        session.display.happened(session.state.position, "silent", silent.because, "red")
     if len(log) < len(batch.rows):
         batch = _cut(session, batch, len(log))
     return batch, log
@@ -111,18 +120,18 @@ def _refused(session: Session, batch: Batch, error: RecordRefused) -> Batch:
     return replace(until, positions=[], rows=[], labels=[], rejects=[*until.rejects, reject])
 
 
-def _champions_answers(session: Session, batch: Batch) -> BatchPrediction | None:
-    """The champion's prediction of a whole batch; a champion that fails is absent, and said so."""
+def _champions_answers(
+    session: Session, batch: Batch
+) -> tuple[BatchPrediction | None, Decision | None]:
+    """The champion's prediction of a whole batch; or, of a champion that fails, what to say."""
     champion = session.champion()
     if champion is None or not batch.rows:
-        return None
+        return None, None
     try:
-        return champion.predict(example.frame(batch.rows, session.state.schema))
+        return champion.predict(example.frame(batch.rows, session.state.schema)), None
     except BatchAnswersNothing as error:
-        silent = Decision(question="answers", yes=False, because=f"no batch prediction: {error}")
-        session.asides = [session.decided(silent)]
-        session.display.happened(session.state.position, "silent", silent.because, "red")
-        return None
+        because = f"no batch prediction: {error}"
+        return None, Decision(question="answers", yes=False, because=because)
 
 
 def _cut(session: Session, batch: Batch, learned: int) -> Batch:

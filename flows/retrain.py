@@ -28,7 +28,7 @@ from models.guard import GiveBack
 from models.pickling import CannotLoad, CannotPickle
 from models.store import Manifest
 from observability import faults
-from observability.decision import Decision
+from observability.decision import Decision, Fact
 from power import cap, forecast
 from power.cap import CapRun
 
@@ -98,6 +98,9 @@ def conclude(session: Session, admitted: Admitted, prepared: Prepared, fitted: F
     stored, failure = _stored(session, prepared, fitted)
     version = None if stored is None else stored.manifest.version
     admitted.rows.extend(retrain_rows.spent(session, admitted, prepared, fitted, version))
+    if fitted.warned.count:
+        who = f"the fit at position {prepared.position}"
+        admitted.rows.append(session.told_of_warnings(who, prepared.recipe.recipe, fitted.warned))
     if fitted.given_back is not None:
         return _put_off(session, admitted, prepared, fitted.given_back)
     if stored is None:
@@ -183,14 +186,15 @@ def _refuse(session: Session, admitted: Admitted, why: str) -> Ending:
 
 
 def _put_off(session: Session, admitted: Admitted, prepared: Prepared, stopped: GiveBack) -> Ending:
-    """The device grew too warm for too long amid the fit: asked again, and gone on from there."""
+    """The gate was closed for too long amid the fit: asked again, and gone on from there."""
     admitted.request.begun = None
     if isinstance(stopped.partial, PartialChallenge):
         # What cannot be kept is fitted again.
         with suppress(CannotPickle, OSError):
             partials.put(session.places.partial, stopped.partial, prepared.work, session.seal)
             admitted.request.begun = Begun(prepared.position, prepared.new_rows)
-    decision = Decision(question="guard", yes=False, because=stopped.because)
+    facts: dict[str, Fact] = {"cause": stopped.cause}
+    decision = Decision(question="guard", yes=False, because=stopped.because, facts=facts)
     rows = [*admitted.rows, session.decided(decision)]
     return settling.defer(session, admitted.request, decision, rows)
 

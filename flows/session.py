@@ -28,11 +28,12 @@ from flows.power_source import PowerSource
 from flows.progress import Display
 from flows.state import Owed, State
 from flows.stopping import Stop
-from models import checkpoint, predictions
+from models import checkpoint, predictions, warned
 from models.batch import BatchModel
 from models.seal import Seal
 from models.store import Store
 from models.stream import Stream
+from models.warned import Warned
 from observability import durable, faults
 from observability.decision import Decision
 from observability.errors import ThermodriftError, TryAgainLater
@@ -96,6 +97,12 @@ class Session:
         """Bytes at the end of the stream's file that are no whole record yet."""
         self.asides: list[Record] = []
         """Rows that came up on the way and belong to the next commit."""
+        self.warned = Warned()
+        """What libraries warned of in this run that was not told yet, fits apart."""
+        self.warnings = 0
+        """How often anything warned in this run, and was told or not."""
+        self.warnings_told: set[str] = set()
+        """Whose warnings were told in this run: each is told once."""
         self.retrains_last_day: int | None = None
         """Retrains that began in the last 24 hours, where the run counts hours: see `looks`."""
         self._champion: tuple[str, BatchModel] | None = None
@@ -135,6 +142,29 @@ class Session:
             run_id=self.run_id,
             position=self.state.position,
         )
+
+    def told_of_warnings(self, who: str, recipe: str | None, warned: Warned) -> DecisionRecord:
+        """The row that says what `who` warned of, once it was shown."""
+        self.warnings += warned.count
+        decision = Decision(
+            question="warnings",
+            yes=True,
+            because=warned.because(who if recipe is None else f"{who} ({recipe})"),
+            facts={"recipe": recipe, "warnings": warned.count, "first": warned.first},
+        )
+        self.display.happened(self.state.position, "warned", decision.because, "yellow")
+        return self.decided(decision)
+
+    def tell_warnings(self, who: str, recipe: str | None) -> None:
+        """Tell what was collected since, unless `who` was told of in this run; it is counted."""
+        warned, self.warned.count, self.warned.first = replace(self.warned), 0, ""
+        if not warned.count:
+            return
+        if who in self.warnings_told:
+            self.warnings += warned.count
+            return
+        self.warnings_told.add(who)
+        self.asides.append(self.told_of_warnings(who, recipe, warned))
 
     def champion(self) -> BatchModel | None:
         """The champion's model, verified when it was loaded; None while there is none."""
@@ -249,7 +279,14 @@ class Session:
     def restore(self) -> None:
         """Go back to the checkpoint, because the learner in memory is spoilt."""
         self.settle()
-        self.state = beginning.load(self.places, self.seal)
+        if self.places.checkpoint.exists():
+            self.state = beginning.load(self.places, self.seal)
+            # What the last commit could not do is owed by the checkpoint alone, and the next
+            # commit writes another one.
+            self.pay()
+        else:
+            # A deployed run writes its first checkpoint with its first batch.
+            self.state = beginning.fresh(self.file, self.stream)
 
 
 @contextmanager
@@ -282,7 +319,8 @@ def opened(
             session.pay()
             session.asides.extend(session.decided(each) for each in power.restored)
             power.restored = []
-            yield session
+            with warned.collected(session.warned):
+                yield session
         finally:
             session.close()
 
@@ -329,4 +367,5 @@ def brief(session: Session) -> dict[str, object]:
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         "request": None if request is None else asdict(request),
+        "reads_from": session.file.pipeline.gate.reads_from,
     }

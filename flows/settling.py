@@ -6,16 +6,18 @@ and is asked again; the others close it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from flows.session import Session
 from flows.state import OpenRequest
 from models import partials
 from observability.decision import Decision
 from observability.records import Record, RequestRecord
+from power import gate
+from power.gate import UNKNOWN
 
 Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
 _EVENT: dict[Name, str] = {
@@ -44,6 +46,17 @@ class Ending:
     """Of one that was deferred: seconds until the forecast would let it in, where it says so."""
     left_s: float | None = None
     """Of one that was deferred: seconds until its deadline."""
+
+
+def deferrals(totals: Mapping[str, Any], reads_from: str) -> str:
+    """How often retrains were deferred, and by what causes, for people.
+
+    `totals` is what a checkpoint or a summary says; `reads_from` is the gate's source. A checkpoint
+    of an earlier version knows no causes.
+    """
+    count, causes = int(totals.get("deferrals", 0)), dict(totals.get("deferred_because", {}))
+    told = gate.counted({**causes, UNKNOWN: count - sum(causes.values())}, reads_from)
+    return f"{count} deferral{'' if count == 1 else 's'}" + (f": {told}" if told else "")
 
 
 def waited_s(session: Session, request: OpenRequest) -> float:
@@ -75,12 +88,19 @@ def defer(
     again_in_s: float | None = None,
 ) -> Ending:
     """Leave the request open, and say why and until when."""
-    first = request.deferrals == 0
+    cause = str(decision.facts.get("cause") or UNKNOWN)
+    news = request.deferrals == 0 or cause != request.cause
     request.deferrals += 1
-    request.why_deferred = decision.because
-    session.state.totals.deferrals += 1
+    request.why_deferred, request.cause = decision.because, cause
+    totals = session.state.totals
+    totals.deferrals += 1
+    # A new one: what the totals were when the run began is compared with it.
+    totals.deferred_because = {
+        **totals.deferred_because,
+        cause: totals.deferred_because.get(cause, 0) + 1,
+    }
     session.commit([*rows, became(session, request, "deferred", decision.because)])
-    if first:
+    if news:
         session.display.happened(session.state.position, "deferred", decision.because, "red")
     left_s = session.file.pipeline.gate.deadline_s - waited_s(session, request)
     return Ending("Deferred", decision, again_in_s, max(left_s, 0.0))

@@ -70,6 +70,7 @@ def _shift(session: Session, to_look: bool, wanted: Callable[[], bool]) -> Shift
     outcome = _go_on(session, to_look, wanted)
     if session.records:
         ended = Ended("stopped" if outcome == "stopped" else "finished", _because(outcome))
+        session.tell_warnings("a library", None)
         session.commit([cycle.run_record(session, "ended", ended)])
         session.fold()
         session.settle()

@@ -41,6 +41,8 @@ class OpenRequest:
     """On the request clock: the trace's where there is one, else seconds since 1970."""
     deferrals: int = 0
     why_deferred: str = "the gate was not asked yet"
+    cause: str | None = None
+    """The same in one word (`power.gate.Cause`), of the last deferral."""
     asked_gate_at: int = -1
     """Position at which the gate was asked last."""
     severity: float = 0.0
@@ -60,6 +62,12 @@ class Totals:
     retrains: int = 0
     promotions: int = 0
     deferrals: int = 0
+    deferred_because: dict[str, int] = field(default_factory=dict)
+    """Of the deferrals how many had which cause; those of versions before are in none."""
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Take what a checkpoint kept, of an earlier version too."""
+        self.__dict__.update({"deferred_because": {}} | kept)
 
 
 @dataclass(frozen=True)

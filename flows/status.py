@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flows import settling
 from flows.session import AlreadyRunning, locked
 from models import checkpoint
 from observability import console
 from observability.places import PIPELINE_NAME, PipelinePlaces, Places
+from power import gate
 
 
 def of(home: Path) -> list[dict[str, Any]]:
@@ -75,17 +77,23 @@ def tell(found: Sequence[dict[str, Any]], up_at: str | None = None) -> None:
                 each.get("champion"),
                 each.get("totals", {}).get("alarms"),
                 each.get("totals", {}).get("retrains"),
-                _owed(each.get("request")),
+                _owed(each.get("request"), each.get("reads_from", "nvml")),
             )
             for each in found
         ],
     )
     for each in found:
+        totals = each.get("totals", {})
+        if totals.get("deferrals"):
+            told = settling.deferrals(totals, each.get("reads_from", "nvml"))
+            out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
         if each["state"] == "unreadable":
             out.print(each["because"], markup=False, soft_wrap=True)
 
 
-def _owed(request: dict[str, Any] | None) -> str | None:
+def _owed(request: dict[str, Any] | None, reads_from: str) -> str | None:
     if request is None:
         return None
-    return f"a retrain, deferred {request['deferrals']} times: {request['why_deferred']}"
+    cause = request.get("cause")
+    why = f", last {gate.in_words(cause, reads_from)}" if cause else ""
+    return f"a retrain, deferred {request['deferrals']} times{why}: {request['why_deferred']}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows import stream_view
+from flows import settling, stream_view
 from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.session import Session
@@ -32,12 +32,14 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
 
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
     that never answered. `scored` says over how many records: a member that came late has fewer.
-    `columns` says how each column of the stream is read, and why. `run` holds what this run alone
-    did, and what it cost: `cpu_s` of processor time, and what its `fits` took in seconds and
-    joules, and at the rates of the home's file, PUE included, in money and in grams of carbon
-    dioxide. Each sum is null where the part of any fit is unknown; `energy` says what joules were
-    read from, or why they were not. `history_trouble` says what the run found lost or torn in the
-    history, and why that could not take in all rows; null where all is well.
+    `columns` says how each column of the stream is read, and why.
+    `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
+    `fits` took in seconds and joules, and at the rates of the home's file, PUE included, in money
+    and in grams of carbon dioxide. Each sum is null where the part of any fit is unknown; `energy`
+    says what joules were read from, or why they were not. `deferrals` is the total, and
+    `deferred_because` its parts by cause (`power.gate.Cause`). `history_trouble` says what the run
+    found lost or torn in the history, and why that could not take in all rows; null where all is
+    well.
     """
     state = session.state
     request = state.request
@@ -47,6 +49,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "because": because,
         "position": state.position,
         **vars(state.totals),
+        "reads_from": session.file.pipeline.gate.reads_from,
         "metric": scoring.metric(state.schema.task),
         "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
         "scored": {who: state.learner.tallies[who].count for who in ("served", *MEMBERS)},
@@ -65,6 +68,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
                 session.records / session.learning_s if session.learning_s else None
             ),
             "cpu_s": session.cpu_s,
+            "warnings": session.warnings + session.warned.count,
             **_fits(session.costs),
         },
     }
@@ -81,7 +85,9 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "outcome": "stopped",
         "because": "a signal asked for it before the first record",
         "position": known.get("position", 0),
-        **known.get("totals", vars(Totals())),
+        **vars(Totals()),
+        **known.get("totals", {}),
+        "reads_from": file.pipeline.gate.reads_from,
         "metric": scoring.metric(file.pipeline.pipeline.task),
         "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
         "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
@@ -98,6 +104,7 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
             "seconds": 0.0,
             "records_per_second": None,
             "cpu_s": None,
+            "warnings": 0,
             **_fits([]),
         },
     }
@@ -167,8 +174,16 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
     )
     out.print(
         f"{summary['alarms']} drift alarms, {summary['retrains']} retrains, "
-        f"{summary['promotions']} promotions; {summary['deferrals']} times too warm to retrain"
+        f"{summary['promotions']} promotions; "
+        f"{settling.deferrals(summary, summary['reads_from'])}",
+        soft_wrap=True,
     )
+    if run["warnings"]:
+        out.print(
+            f"Libraries warned {run['warnings']:,} times while models learned and answered; what "
+            "each said first is in decisions (question = 'warnings')",
+            soft_wrap=True,
+        )
     if summary["owed"]:
         owed = summary["owed"]
         out.print(

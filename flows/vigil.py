@@ -81,7 +81,8 @@ class Vigil:
                     raise GiveBack(
                         f"a fit that was {done:.0%} done paused for {lasted_s:.0f} s of at most "
                         f"{self._limits.max_pause_s:g} s (max_pause_s) and gives the device back: "
-                        f"{answer.because}"
+                        f"{answer.because}",
+                        _cause(answer),
                     )
                 # Signals are heard between two waits.
                 self._news.wait(min(_GLANCE_S, left_s))
@@ -96,3 +97,8 @@ class Vigil:
             judged = gate.judge(_NOTHING_NEW, self._state, self._limits, now_s)
             self._state = judged.state
             return gate.answer_of(self._state.device(self._uuid), self._limits, now_s)
+
+
+def _cause(answer: Decision) -> str | None:
+    told = answer.facts.get("cause")
+    return told if isinstance(told, str) else None

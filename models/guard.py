@@ -33,9 +33,10 @@ class GiveBack(BaseException):
     `batch.fit`, a PartialChallenge by `challenge.fight`, and None where nothing can be kept.
     """
 
-    def __init__(self, because: str) -> None:
+    def __init__(self, because: str, cause: str | None = None) -> None:
+        """`cause` is the same in one word, of those that the guard knows."""
         super().__init__(because)
-        self.because = because
+        self.because, self.cause = because, cause
         self.partial: object | None = None
 
 

@@ -37,7 +37,7 @@ from sklearn.preprocessing import (
 )
 from threadpoolctl import ThreadpoolController
 
-from models import factory
+from models import factory, warned
 from models.example import Schema, Task
 from observability.errors import BadConfiguration
 
@@ -110,8 +110,9 @@ def dummy(task: Task) -> Build:
 def working(cells: int) -> Iterator[None]:
     """Fit or predict a matrix of `cells`: quietly, and in as many threads as it is worth.
 
-    An unfinished fit and an overflow pass: what comes of them is scored or refused. The answers do
-    not depend on the number of threads.
+    An unfinished fit and an overflow pass: what comes of them is scored or refused. Warnings are
+    counted where somebody collects them (`models.warned`). The answers do not depend on the number
+    of threads.
     """
     limits = 1 if cells < CELLS_WORTH_THREADS else None
     with (
@@ -120,7 +121,8 @@ def working(cells: int) -> Iterator[None]:
         _threads.limit(limits=limits, user_api="openmp"),
     ):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
+        with warned.of_a_model():
+            yield
 
 
 def _hist_gradient_boosting(task: Task, seed: int) -> Any:

@@ -54,7 +54,9 @@ def judge(
     free = [each for each in found if each.uuid not in leased]
     best = max(free or found, key=_rank)
     because, yes = best.decision.because, best.decision.yes and best.uuid not in leased
+    cause = best.decision.facts.get("cause")
     if best.decision.yes and not yes:
+        cause = "leased"
         because = f"{best.uuid} would take it and is leased to {leased[best.uuid]}"
     if len(found) > 1:
         because += f" (the best of {len(found)} devices, {len(found) - len(free)} of them leased)"
@@ -67,6 +69,7 @@ def judge(
         "devices": len(found),
         "devices_leased": len(found) - len(free),
         "again_in_s": None if yes else min(waits_s, default=None),
+        "cause": cause,
     }
     return Decision(question=QUESTION, yes=yes, because=because, facts=facts)
 
@@ -115,9 +118,16 @@ def capped(
     return None
 
 
+def taken(decision: Decision, uuid: str, holder: str) -> Decision:
+    """A no to a placement that was a yes: `holder` has the lease of the device meanwhile."""
+    because = f"{uuid} is leased to {holder}; {decision.because}"
+    facts = {**decision.facts, "cause": "leased"}
+    return decision.model_copy(update={"yes": False, "because": because, "facts": facts})
+
+
 def anyway(decision: Decision, why: Decision) -> Decision:
     """The same placement with a yes, because `why` says that the job begins all the same."""
-    facts = {**decision.facts, "admission": decision.yes, "again_in_s": None}
+    facts = {**decision.facts, "admission": decision.yes, "again_in_s": None, "cause": None}
     because = f"{why.because}; by itself it would be a no: {decision.because}"
     return Decision(question=QUESTION, yes=True, because=because, facts=facts)
 
@@ -165,7 +175,8 @@ def _at_rest(
         because = f"{refused.because}; it may begin with the device at rest: {rest.because}"
         return refused.model_copy(update={"because": because, "facts": facts})
     because = f"no wait makes it better, and the device is at rest: {refused.because}"
-    return refused.model_copy(update={"yes": True, "because": because, "facts": facts})
+    told = {"yes": True, "because": because, "facts": facts | {"cause": None}}
+    return refused.model_copy(update=told)
 
 
 def _rank(candidate: Candidate) -> tuple[bool, bool, float]:

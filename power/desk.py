@@ -60,11 +60,7 @@ def show(
     if limits.reads_from == "trace" and limits.trace is not None:
         decision = _judge_trace(Path(limits.trace), at_s, limits)
     else:
-        from power import override
-
         decision = _judge_machine(limits, console.surroundings(context))
-        word = override.read(override_desk.file_of(context))
-        decision = gate.overridden(decision, word, datetime.now(UTC))
         proven = _proven(Places(console.surroundings(context).home))
     if json:
         told = [each._asdict() for each in proven]
@@ -97,7 +93,9 @@ def watch(
     """Watch the gate live, look by look, until Ctrl-C."""
     looks = _looks(limits, console.surroundings(context), every_s)
     with closing(looks):
-        seen = _judged(_bounded(looks, count, for_s), limits)
+        here = console.surroundings(context)
+        replayed = limits.reads_from == "trace"
+        seen = _judged(_bounded(looks, count, for_s), limits, None if replayed else here)
         try:
             _print_lines(seen) if json else _show_live(seen)
         except KeyboardInterrupt:
@@ -117,13 +115,16 @@ def gpu() -> None:
 def probe(context: typer.Context, json: JsonOption = False) -> None:
     """List, per device, what can be read and controlled, what the gate would go by, what lacks."""
     here = console.surroundings(context)
-    probed = {source: _probed(source, here) for source in ("nvml", "cpu")}
+    probed = {
+        limits.reads_from: _probed(limits, here)
+        for limits in (GateLimits(), GateLimits(source="cpu"))
+    }
     if json:
-        gpus, cpus = (_probe_document(*each) for each in probed.values())
+        gpus, cpus = map(_probe_document, probed.values())
         console.print_json(gpus | {"cpu": cpus})
     else:
-        for what, (survey, devices) in zip(("GPU", "CPU"), probed.values(), strict=True):
-            _print_probe(what, survey, devices)
+        for what, (source, found) in zip(("GPU", "CPU"), probed.items(), strict=True):
+            _print_probe(what, source, found)
 
 
 class Look(NamedTuple):
@@ -143,6 +144,7 @@ class Line(BaseModel):
     at: AwareDatetime
     gate_open: bool = Field(description="What the gate says of all devices together.")
     because: str = Field(description="Why the device is open or closed; without one, the gate.")
+    cause: str | None = Field(default=None, description="The same in one word; none of a yes.")
     uuid: str | None = None
     open: bool | None = Field(default=None, description="What it says of this device.")
     age_s: float | None = None
@@ -158,21 +160,26 @@ def _judge_trace(path: Path, at_s: float | None, limits: GateLimits) -> Decision
 
 
 def _judge_machine(limits: GateLimits, here: Surroundings) -> Decision:
+    """What the gate of this home answers now, a person's override included."""
+    with closing(_looks(limits, here, every_s=0.0)) as looks:
+        return _looked(looks, limits, here).decision
+
+
+def _looked(looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Surroundings) -> Look:
     """A closed device opens after some good readings: look until each had as many as that needs."""
     moments: set[tuple[str, float]] = set()
-    with closing(_looks(limits, here, every_s=0.0)) as looks:
-        for look in _judged(looks, limits):
-            moments |= {(each.uuid, each.read_at_s) for each in look.survey.readings}
-            read = Counter(uuid for uuid, _ in moments)
-            # A device that cannot be read has nothing more to say.
-            awaited = [
-                each.uuid
-                for each in look.survey.readings
-                if each.unreadable is None and read[each.uuid] < limits.good_readings
-            ]
-            if look.decision or look.survey.driver != "present" or not awaited:
-                break
-    return look.decision
+    for look in _judged(looks, limits, here):
+        moments |= {(each.uuid, each.read_at_s) for each in look.survey.readings}
+        read = Counter(uuid for uuid, _ in moments)
+        # A device that cannot be read has nothing more to say.
+        awaited = [
+            each.uuid
+            for each in look.survey.readings
+            if each.unreadable is None and read[each.uuid] < limits.good_readings
+        ]
+        if look.decision or look.survey.driver != "present" or not awaited:
+            break
+    return look
 
 
 def _door(source: str, here: Surroundings) -> Door:
@@ -204,10 +211,14 @@ def _looks(
 
 def _looks_at_machine(source: str, here: Surroundings) -> Generator[tuple[Survey, float]]:
     with _door(source, here) as door:
-        while True:
-            now_s = time.monotonic()
-            yield door.survey(now_s), now_s
-            door.wait_for_news(timeout_s=2.0)
+        yield from _looks_at(door)
+
+
+def _looks_at(door: Door) -> Generator[tuple[Survey, float]]:
+    while True:
+        now_s = time.monotonic()
+        yield door.survey(now_s), now_s
+        door.wait_for_news(timeout_s=2.0)
 
 
 def _bounded(
@@ -221,10 +232,18 @@ def _bounded(
             return
 
 
-def _judged(looks: Iterator[tuple[Survey, float]], limits: GateLimits) -> Iterator[Look]:
+def _judged(
+    looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Surroundings | None
+) -> Iterator[Look]:
+    """Each look with the gate's answer, by the override of the home `here`; None: by none."""
+    from power import override
+
     state = GateState()
     for survey, now_s in looks:
         decision, state = gate.judge(survey, state, limits, now_s)
+        if here is not None:
+            word = override.read(Places(here.home).override)
+            decision = gate.overridden(decision, word, datetime.now(UTC))
         yield Look(survey, now_s, decision, state)
 
 
@@ -244,13 +263,12 @@ def _lines(look: Look) -> dict[object, Line]:
     """A line per device, or one that says why there is none, each by what makes it a new one."""
     at, is_open = datetime.now(UTC), look.decision.yes
     because = look.decision.because
-    if not look.survey.readings:
-        return {because: Line(at=at, gate_open=is_open, because=because)}
-    return {
+    lines: dict[object, Line] = {
         (device.uuid, device.latest.read_at_s, device.open): Line(
             at=at,
             gate_open=is_open,
             because=device.why,
+            cause=device.cause,
             uuid=device.uuid,
             open=device.open,
             age_s=look.now_s - device.latest.read_at_s,
@@ -259,6 +277,12 @@ def _lines(look: Look) -> dict[object, Line]:
         for device in look.state.devices
         if device.latest is not None
     }
+    if lines and look.survey.driver == "present":
+        return lines
+    # Without a driver the gate answers, whatever devices there were before.
+    cause = look.decision.facts.get("cause")
+    told = Line(at=at, gate_open=is_open, because=because, cause=cause and str(cause))
+    return {(because, is_open): told}
 
 
 def _show_live(looks: Iterator[Look]) -> None:
@@ -281,10 +305,18 @@ def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[Survey, float
         time.sleep(every_s)
 
 
-def _probed(source: str, here: Surroundings) -> tuple[Survey, tuple[Device, ...]]:
-    with _door(source, here) as door:
-        survey = door.survey(time.monotonic())
-        return survey, door.devices()
+class Probed(NamedTuple):
+    """What a door told, and what the gate answers by it."""
+
+    survey: Survey
+    devices: tuple[Device, ...]
+    decision: Decision
+
+
+def _probed(limits: GateLimits, here: Surroundings) -> Probed:
+    with _door(limits.reads_from, here) as door:
+        look = _looked(_looks_at(door), limits, here)
+        return Probed(look.survey, door.devices(), look.decision)
 
 
 def _stands_on(device: Device) -> str:
@@ -305,13 +337,14 @@ def _control(device: Device) -> str:
     return f"{range_w}, not by this process: {PRIVILEGE}"
 
 
-def _probe_document(survey: Survey, devices: tuple[Device, ...]) -> dict[str, Any]:
+def _probe_document(found: Probed) -> dict[str, Any]:
     return {
-        "driver": survey.driver,
-        "because": survey.because,
+        "driver": found.survey.driver,
+        "because": found.survey.because,
+        "gate": found.decision.model_dump(),
         "devices": [
             {"stands_on": _stands_on(each), "control": _control(each)} | each.model_dump()
-            for each in devices
+            for each in found.devices
         ],
     }
 
@@ -378,15 +411,19 @@ def _picture(look: Look) -> RenderableType:
     return Group(table, answer + Text(look.decision.because))
 
 
-def _print_probe(what: str, survey: Survey, devices: tuple[Device, ...]) -> None:
+def _print_probe(what: str, source: str, found: Probed) -> None:
     out = console.stdout()
+    survey, devices, decision = found
     out.print(f"{what} driver {survey.driver}: {survey.because}", markup=False, soft_wrap=True)
+    out.print(
+        f'With source = "{source}" {gate.told(decision)}',
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     if survey.driver == "absent":
         out.print(
-            'Without one the gate follows no_driver in [gate] (default "go"); '
-            "a recorded trace can stand in: gate show --trace FILE.",
-            markup=False,
-            soft_wrap=True,
+            "A recorded trace can stand in: gate show --trace FILE.", markup=False, soft_wrap=True
         )
     if not devices:
         return

@@ -421,6 +421,7 @@ def admit(gated: Judged, thermal_says: Decision, limits: GateLimits) -> Decision
     facts = {f"gate_{name}": fact for name, fact in gate_says.facts.items()}
     facts |= {f"forecast_{name}": fact for name, fact in thermal_says.facts.items()}
     facts |= {"gate": gate_says.yes, "forecast": thermal_says.yes}
+    cause = gate_says.facts.get("cause")
     uuid = gate_says.facts.get("uuid")
     if not isinstance(uuid, str) or thermal_says.facts.get("trusted") is not True:
         yes = gate_says.yes
@@ -429,6 +430,9 @@ def admit(gated: Judged, thermal_says: Decision, limits: GateLimits) -> Decision
         yes, because = False, gate_says.because
     else:
         yes, because = thermal_says.yes, thermal_says.because
+        # A gate that is closed for heat says so; where it is open, only the forecast is against it.
+        cause = cause or "forecast"
+    facts["cause"] = None if yes else cause
     return Decision(question="admission", yes=yes, because=because, facts=facts)
 
 

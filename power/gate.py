@@ -28,6 +28,32 @@ Rung = Literal["margin", "threshold", "maximum", "unknown"]
 """What a margin rests on: the device's own margin, its temperature against the device's own
 slowdown threshold, against the configured maximum, or nothing."""
 
+Cause = Literal[
+    "too_warm", "slowdown", "settling", "unreadable", "no_driver", "stale", "implausible",
+    "no_margin", "not_read", "not_found", "forecast", "leased", "override",
+]  # fmt: skip
+"""Why the gate or the admission says no: one word for one state, in the fact ``cause``."""
+
+CAUSES: Final[Mapping[Cause, str]] = {
+    "too_warm": "the {device} was too warm",
+    "slowdown": "the {device} was slowing itself down",
+    "settling": "the {device} was not cool for long enough",
+    "unreadable": "the {device} could not be read",
+    "no_driver": "there was no {device} to read",
+    "stale": "the last reading of the {device} was too old",
+    "implausible": "the {device} told what cannot be true",
+    "no_margin": "the {device} told nothing to count a margin from",
+    "not_read": "the {device} was not read yet",
+    "not_found": "the {device} of [gate] uuid was not there",
+    "forecast": "the {device} would have become too warm",
+    "leased": "the {device} was leased to another job",
+    "override": "a person kept the gate closed",
+}
+"""The one wording of each cause, for whoever counts and tells deferrals."""
+
+UNKNOWN: Final = "unknown"
+"""The cause of a no whose judge named none, or of which an earlier version kept none."""
+
 PLAUSIBLE: Final[Mapping[str, tuple[float, float]]] = {
     # 644245923 degrees and minus 2 watts have been reported by real drivers. Beyond these bounds a
     # device that answers at all does not exist, so the number says nothing about the device.
@@ -312,6 +338,9 @@ class DeviceState(Kept):
         default=None, description="The last plausible one: what jumps are measured from."
     )
     why: str = Field(default="it has not been read yet", description="Why it is open or closed.")
+    cause: Cause | None = Field(
+        default="not_read", description="The same in one word; None where it is open."
+    )
     closed_at_s: float | None = Field(
         default=None, description="When it was last closed after it had been open."
     )
@@ -352,7 +381,7 @@ def judge(survey: Survey, state: GateState, limits: GateLimits, now_s: float) ->
     again counts once. Yes, if at least one device (or the one named in `limits.uuid`) is open.
     """
     if limits.source == "off":
-        return Judged(_answer(True, 'the gate is off: source = "off" in [gate]', {}), state)
+        return Judged(_answer(True, None, 'the gate is off: source = "off" in [gate]', {}), state)
     if survey.driver != "present":
         return _without_readings(survey, state, limits, now_s)
     remembered = {device.uuid: device for device in state.devices}
@@ -376,11 +405,31 @@ def overridden(decision: Decision, override: Override | None, now: datetime) -> 
     )
     facts: dict[str, Fact] = {
         **decision.facts,
+        "cause": None if override.open else "override",
         "override": said,
         "override_until": override.until.isoformat(),
         "gate_without_override": decision.yes,
     }
     return decision.model_copy(update={"yes": override.open, "because": because, "facts": facts})
+
+
+def told(decision: Decision) -> str:
+    """What the gate answers, in the sentence that all who tell of it use."""
+    return f"the gate is {'open' if decision else 'closed'}: {decision.because}"
+
+
+def in_words(cause: str | None, reads_from: str) -> str:
+    """The one wording of a cause; `reads_from` is the source of the readings."""
+    words = next((text for known, text in CAUSES.items() if known == cause), None)
+    if words is None:
+        return "of a cause that is not known"
+    return f"because {words.format(device='CPU' if reads_from == 'cpu' else 'GPU')}"
+
+
+def counted(causes: Mapping[str, int], reads_from: str) -> str:
+    """How often each cause kept work from starting, in words, the most frequent first."""
+    ranked = sorted(causes.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{count} {in_words(cause, reads_from)}" for cause, count in ranked if count)
 
 
 def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
@@ -399,7 +448,7 @@ def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
     if not over:
         because = f"{waited}: it keeps waiting, then at_deadline = {limits.at_deadline!r} applies"
     elif limits.at_deadline == "run":
-        because = f"{waited}: it runs, warm as it is (at_deadline = 'run')"
+        because = f"{waited}: it runs, though the gate is closed (at_deadline = 'run')"
     elif limits.at_deadline == "capped":
         because = f"{waited}: it runs under a power limit (at_deadline = 'capped')"
     else:
@@ -420,7 +469,9 @@ def urgency(waited_s: float, severity: float, limits: GateLimits) -> float:
 
 def opened(state: GateState, uuid: str) -> GateState:
     """The memory with `uuid` open, because a job was let in on it: what closes it now is news."""
-    device = state.device(uuid).model_copy(update={"open": True, "why": "a job was let in"})
+    device = state.device(uuid).model_copy(
+        update={"open": True, "why": "a job was let in", "cause": None}
+    )
     others = tuple(each for each in state.devices if each.uuid != uuid)
     return GateState(devices=(*others, device))
 
@@ -445,7 +496,7 @@ def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision
     because = f"{_named(device, limits)} is {'open' if device.open else 'closed'}: {device.why}"
     if not device.open:
         because += f"; {_what_opens(limits)}"
-    return _answer(device.open, because, _facts(device, limits, now_s))
+    return _answer(device.open, device.cause, because, _facts(device, limits, now_s))
 
 
 def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Rung]:
@@ -494,22 +545,24 @@ def _after(
     problem = _not_of_now(reading, now_s)
     if problem:
         # A moment that cannot be is not taken as the moment to measure the next reading from.
-        return _closed(before, problem, now_s)
+        return _closed(before, "implausible", problem, now_s)
     at_s = reading.read_at_s
     problem = _out_of_order(reading, before)
     if problem:
-        return _closed(before, problem, at_s).model_copy(
+        return _closed(before, "implausible", problem, at_s).model_copy(
             update={"latest": reading, "trusted": None}
         )
     current = _unless_stale(before, limits, reading.read_at_s).model_copy(
         update={"latest": reading, "discarded": before.discarded + reading.discarded}
     )
     if reading.unreadable is not None:
-        return _closed(current, _silent(reading.unreadable, current), at_s)
+        return _closed(current, "unreadable", _silent(reading.unreadable, current), at_s)
     odd = _implausible(reading) or _jumps(reading, current, limits)
     if odd:
         seen = current.discarded + len(odd)
-        return _closed(current, "; ".join(odd), at_s).model_copy(update={"discarded": seen})
+        return _closed(current, "implausible", "; ".join(odd), at_s).model_copy(
+            update={"discarded": seen}
+        )
     return _thermostat(current, reading, limits).model_copy(update={"trusted": reading})
 
 
@@ -518,19 +571,22 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
     at_s = reading.read_at_s
     reasons = closing_reasons(reading.throttle_reasons)
     if reasons:
-        return _closed(device, f"the hardware is slowing down ({', '.join(reasons)})", at_s)
+        why = f"the hardware is slowing down ({', '.join(reasons)})"
+        return _closed(device, "slowdown", why, at_s)
     margin_c, rung = margin(reading, limits)
     if margin_c is None:
-        return _closed(device, "it tells no margin and no max_temperature_c is set in [gate]", at_s)
+        why = "it tells no margin and no max_temperature_c is set in [gate]"
+        return _closed(device, "no_margin", why, at_s)
     measured = f"its margin is {margin_c:.1f} °C{_against(reading, rung, limits)}"
     if margin_c <= limits.pause_margin_c:
         why = f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
-        return _closed(device, why, at_s)
+        return _closed(device, "too_warm", why, at_s)
     if margin_c < limits.resume_margin_c:
         kept = "stays open" if device.open else "stays closed"
         why = f"{measured}, between pause and resume margin: it {kept}"
         good = device.good_readings if device.open else 0
-        return device.model_copy(update={"good_readings": good, "why": why})
+        cause = None if device.open else "too_warm"
+        return device.model_copy(update={"good_readings": good, "why": why, "cause": cause})
     good = min(device.good_readings + 1, limits.good_readings)
     why = f"{measured}, at or above the resume margin of {limits.resume_margin_c:g} °C"
     if limits.good_readings > 1:
@@ -541,7 +597,9 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
         opened = False
         why += f", but it closed {limits.dwell_s - left_s:.0f} s ago and stays closed for "
         why += f"{limits.dwell_s:g} s (dwell_s)"
-    return device.model_copy(update={"open": opened, "good_readings": good, "why": why})
+    cause = None if opened else "settling"
+    told = {"open": opened, "good_readings": good, "why": why, "cause": cause}
+    return device.model_copy(update=told)
 
 
 def _against(reading: GpuReading, rung: Rung, limits: GateLimits) -> str:
@@ -561,8 +619,8 @@ def _silent(why: str, device: DeviceState) -> str:
     return f"{told}; its last good reading was {age_s:.1f} s old then"
 
 
-def _closed(device: DeviceState, why: str, at_s: float) -> DeviceState:
-    told: dict[str, object] = {"open": False, "good_readings": 0, "why": why}
+def _closed(device: DeviceState, cause: Cause, why: str, at_s: float) -> DeviceState:
+    told: dict[str, object] = {"open": False, "good_readings": 0, "why": why, "cause": cause}
     if device.open:
         told["closed_at_s"] = at_s if math.isfinite(at_s) else None
     return device.model_copy(update=told)
@@ -628,12 +686,13 @@ def _unless_stale(device: DeviceState, limits: GateLimits, now_s: float) -> Devi
     age_s = now_s - device.latest.read_at_s
     if 0 <= age_s <= limits.max_age_s:
         return device
+    cause: Cause = "implausible" if age_s < 0 else "stale"
     if age_s < 0:
         why = f"its last reading is from {-age_s:.1f} s in the future: the clocks disagree"
     else:
         why = f"its last reading is {age_s:.1f} s old, older than max_age_s = {limits.max_age_s:g}"
     # It closed when it became too old, whenever somebody looked.
-    return _closed(device, why, device.latest.read_at_s + limits.max_age_s)
+    return _closed(device, cause, why, device.latest.read_at_s + limits.max_age_s)
 
 
 def _without_readings(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Judged:
@@ -641,17 +700,19 @@ def _without_readings(survey: Survey, state: GateState, limits: GateLimits, now_
     if survey.driver == "absent":
         what = "no CPU sensor" if on_cpu else "no GPU driver"
         knob, choice = "no_driver", limits.no_driver
+        cause: Cause = "no_driver"
     else:
         what = f"the {'CPU sensor' if on_cpu else 'GPU driver'} is unreadable"
         knob, choice = "unreadable", limits.unreadable
+        cause = "unreadable"
     yes = choice == "go"
     because = f'{what} ({survey.because}), and {knob} = "{choice}" in [gate]'
     if not yes:
         because += f'; it opens when devices can be read, or with {knob} = "go"'
     facts: dict[str, Fact] = {"driver": survey.driver, knob: choice}
     # Nothing is known of a device that cannot be read: after this it must earn its opening again.
-    after = GateState(devices=tuple(_closed(device, what, now_s) for device in state.devices))
-    return Judged(_answer(yes, because, facts), after)
+    after = GateState(devices=tuple(_closed(each, cause, what, now_s) for each in state.devices))
+    return Judged(_answer(yes, cause, because, facts), after)
 
 
 def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Decision:
@@ -665,7 +726,7 @@ def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) 
     if len(counted) > 1:
         because += f" ({opened} of {len(counted)} devices open)"
     facts = {**alone.facts, "devices": len(counted), "devices_open": opened}
-    return _answer(chosen.open, because, facts)
+    return _answer(chosen.open, chosen.cause, because, facts)
 
 
 def _named(device: DeviceState, limits: GateLimits) -> str:
@@ -675,6 +736,7 @@ def _named(device: DeviceState, limits: GateLimits) -> str:
 
 
 def _nothing_known(survey: Survey, state: GateState, limits: GateLimits) -> Decision:
+    cause: Cause = "not_read" if limits.uuid is None else "not_found"
     if limits.uuid is None:
         because = f"no device has been read yet ({survey.because}); {_what_opens(limits)}"
     else:
@@ -684,7 +746,7 @@ def _nothing_known(survey: Survey, state: GateState, limits: GateLimits) -> Deci
             f"correct uuid in [gate], or bring the device back"
         )
     facts: dict[str, Fact] = {"driver": survey.driver, "uuid": limits.uuid, "devices": 0}
-    return _answer(False, because, facts)
+    return _answer(False, cause, because, facts)
 
 
 def _rank(device: DeviceState, limits: GateLimits) -> float:
@@ -723,5 +785,6 @@ def _facts(device: DeviceState, limits: GateLimits, now_s: float) -> dict[str, F
     }
 
 
-def _answer(yes: bool, because: str, facts: Mapping[str, Fact]) -> Decision:
-    return Decision(question="gate", yes=yes, because=because, facts=facts)
+def _answer(yes: bool, cause: Cause | None, because: str, facts: Mapping[str, Fact]) -> Decision:
+    told = {**facts, "cause": None if yes else cause}
+    return Decision(question="gate", yes=yes, because=because, facts=told)

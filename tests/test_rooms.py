@@ -42,7 +42,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "maths": {
         "models": "baseline batch blend challenge guarded learner online recipes row_digest"
-        " scoring",
+        " scoring warned",
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import learn, pipeline, template
+from flows import learn, pipeline, shifts, template
 from flows.learn import MOST_REFUSED, ModelRefusesEverything
 from flows.progress import Display
 from flows.session import opened
 from flows.stopping import Stop
-from models import predictions
+from models import factory, predictions
 from observability.places import Places
 from tests.flows.makers import ask
 from tests.flows.nursery import open_nursery
+from tests.flows.plain_loop import without_prefect
+from tests.models.makers import make_dummy, put
 
 RECORDS = 1_000
 
@@ -135,3 +138,40 @@ def test_the_sample_recovers_from_its_own_drift(tmp_path: Path) -> None:
     )
     assert right["served"] >= min(right["online"], right["batch"])
     assert right["batch"] > 0.6
+
+
+FAILING = """
+from sklearn.dummy import DummyClassifier
+
+class Failing(DummyClassifier):
+    def predict_proba(self, X):
+        raise RuntimeError("I have lost my voice")
+"""
+
+
+def test_a_champion_that_fails_takes_no_row_away_from_a_deployed_run(tmp_path: Path) -> None:
+    """What came up before the first batch stays: each run has its start, and says the silence once.
+
+    The online model raises in the batch too, so that the batch is answered more than once.
+    """
+    (tmp_path / "failing_voice.py").write_text(FAILING)
+    path = make_picky(tmp_path, "{150}")
+    path.write_text(path.read_text() + '[batch]\nrecipe = "failing_voice:Failing"\n')
+    home = tmp_path / "home"
+    with opened(pipeline.read(path), home, Stop(), Display("test")) as session:
+        made = make_dummy()
+        broken = replace(made, estimator=factory.find("failing_voice:Failing", tmp_path)())
+        put(session.store, pipeline="picky", model=broken)
+        session.store.promote("v1", "by hand")
+    with without_prefect():
+        for run_id in ("one", "two"):
+            file = pipeline.read(path)
+            shifts.learned(file, home, run_id, Stop(), Display("test"), 200, to_look=False)
+    runs = ask(home, "SELECT run_id, started_at, position_from, position_to FROM runs ORDER BY ALL")
+    assert [("one", 0, 200), ("two", 200, 400)] == [
+        (row["run_id"], row["position_from"], row["position_to"]) for row in runs
+    ]
+    assert all(row["started_at"] for row in runs)
+    silences = ask(home, "SELECT position FROM decisions WHERE question = 'answers' ORDER BY ALL")
+    # Before the record that the online model refuses, and after it; then one batch.
+    assert [0, 151, 200] == [row["position"] for row in silences]

@@ -370,7 +370,8 @@ def test_probe_without_a_driver_says_so_plainly(machine: Callable[[StandIn], Non
     result = run(desk.gpu_app, "probe")
     assert (0, True) == (result.exit_code, "GPU driver absent" in result.stdout)
     assert "CPU driver absent: psutil shows no sensor" in result.stdout
-    assert "no_driver in [gate]" in result.stdout
+    assert 'With source = "nvml" the gate is open: no GPU driver' in result.stdout
+    assert 'no_driver = "go" in [gate]' in result.stdout
     answer = json.loads(run(desk.gpu_app, "probe", "--json").stdout)
     assert ("absent", []) == (answer["driver"], answer["devices"])
     assert ("absent", []) == (answer["cpu"]["driver"], answer["cpu"]["devices"])

@@ -402,7 +402,8 @@ def test_without_a_driver_the_knobs_answer(driver: str, knob: str, choice: str, 
     decision, state = gate.judge(survey, OPEN, GateLimits(**{knob: choice}), 0.0)
     assert (yes, False) == (decision.yes, state.device("GPU-a").open)
     assert "NVML error 15" in decision.because
-    assert {"driver": driver, knob: choice} == decision.facts
+    cause = None if yes else {"absent": "no_driver"}.get(driver, driver)
+    assert {"driver": driver, knob: choice, "cause": cause} == decision.facts
     assert (f'or with {knob} = "go"' in decision.because) is not yes
 
 
