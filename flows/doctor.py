@@ -37,7 +37,7 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Look at Python, the libraries, the home, its key, the history, the GPU and the CPU."""
+    """Look at Python, libraries, home, key, history, GPU, CPU, and the server's clock."""
     looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
         ("Python", _python),
         ("libraries", _libraries),
@@ -47,6 +47,7 @@ def examine(home: Path) -> list[Finding]:
         ("spool", _spool),
         ("GPU", _gpu),
         ("CPU", _cpu),
+        ("clock", _clock),
     ]
     return [_finding(what, look, home) for what, look in looks]
 
@@ -154,6 +155,23 @@ def _cpu(home: Path) -> tuple[State, str]:
     temperatures = [each.temperature_c for each in survey.readings if each.temperature_c]
     told = f", at most {max(temperatures):.0f} °C" if temperatures else ""
     return state, f"{survey.because}{told}"
+
+
+def _clock(home: Path) -> tuple[State, str]:
+    """Whether the server of a home that is up, or the one that is configured, schedules."""
+    from flows import box, clock
+
+    found = box.server_of(home)
+    if found is None:
+        return "note", (
+            "this home is not up and PREFECT_API_URL names no server; `thermodrift run` needs none"
+        )
+    server, _ = found
+    decision = clock.asked(server)
+    facts = decision.facts
+    doubtful = facts["waiting"] or facts["log_errors"]
+    state: State = "broken" if not decision.yes else "note" if doubtful else "well"
+    return state, clock.told(decision, server)
 
 
 def tell(findings: Sequence[Finding]) -> None:
