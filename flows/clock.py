@@ -32,7 +32,7 @@ def told(decision: Decision, server: Server) -> str:
     if decision.yes:
         return f"{decision.because}; {where}"
     remedy = (
-        "what is scheduled does not start. A server that was started just now: ask again in a "
+        "What is scheduled does not start. A server that was started just now: ask again in a "
         "minute. Else see that PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED is not false where the "
         "server runs, that its libraries are those of requirements.lock, and start it again"
     )

@@ -47,6 +47,8 @@ _FLOWS = "thermodrift-"
 _SAID = re.compile(r"^(?=\d{2}:\d{2}:\d{2}\.\d+ \| )", re.MULTILINE)
 """Where something that a server says begins: ``06:43:07.772 | ERROR   | logger - message``."""
 _WRONG = re.compile(r"\S+ \| (ERROR|CRITICAL) .*schedul", re.IGNORECASE)
+_LOG_BYTES = 1_000_000
+"""Of a server's log, the newest part that is read; it grows for as long as the server runs."""
 _NEWEST = 50
 """Due runs of a deployment that are looked at; those that an event started are among them."""
 
@@ -161,10 +163,12 @@ def _errors(log: Path | None) -> list[str] | None:
     if log is None:
         return None
     try:
-        said = _SAID.split(log.read_text(encoding="utf-8", errors="replace"))[1:]
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            newest = file.read().decode(errors="replace")
     except OSError:
         return None
-    return [_told(each) for each in said if _WRONG.match(each)]
+    return [_told(each) for each in _SAID.split(newest)[1:] if _WRONG.match(each)]
 
 
 def _told(said: str) -> str:

@@ -76,12 +76,26 @@ def judge(seen: Evidence) -> Decision:
         "log_errors": seen.log_errors,
     }
     # An error is no proof while runs go on becoming due: SQLite is locked now and then.
-    yes = not silent and not (waiting and seen.log_errors)
-    told = _silent(silent) if silent else _waiting(waiting) if waiting else _well(judged)
+    failing = waiting if seen.log_errors else []
+    told = _told(judged, silent, failing, waiting)
     unjudged = len(seen.schedules) - len(judged)
     said = [told, _unjudged(unjudged), _errors(seen.log_errors, seen.last_error)]
     because = "; ".join(each for each in said if each)
+    yes = not silent and not failing
     return Decision(question="clock", yes=yes, because=because, facts=facts)
+
+
+def _told(
+    judged: Sequence[Schedule],
+    silent: Sequence[Schedule],
+    failing: Sequence[Schedule],
+    waiting: Sequence[Schedule],
+) -> str:
+    if silent:
+        return _silent(silent)
+    if failing:
+        return _failing(failing)
+    return _waiting(waiting) if waiting else _well(judged)
 
 
 def _silent(silent: Sequence[Schedule]) -> str:
@@ -91,6 +105,11 @@ def _silent(silent: Sequence[Schedule]) -> str:
         f"the server does not schedule: no run of {worst.name} ({_rhythm(worst)}) became due for "
         f"{worst.silent_s:.0f} s, and none is coming{others}"
     )
+
+
+def _failing(failing: Sequence[Schedule]) -> str:
+    first = failing[0]
+    return f"the server does not schedule: no run of {first.name} ({_rhythm(first)}) is coming"
 
 
 def _waiting(waiting: Sequence[Schedule]) -> str:
@@ -111,7 +130,7 @@ def _unjudged(count: int) -> str:
 
 
 def _errors(count: int | None, last: str) -> str:
-    return f"the server's log has {count} errors, the last: {last}" if count else ""
+    return f"its log has errors of its scheduler ({count}), the last: {last}" if count else ""
 
 
 def _rhythm(schedule: Schedule) -> str:

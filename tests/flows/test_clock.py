@@ -156,7 +156,7 @@ def test_where_to_look_is_told_where_all_is_not_well(log: Path | None) -> None:
     assert "for a reason" == clock.told(decided(), server)
     assert f"for a reason; {look}" == clock.told(decided(log_errors=2), server)
     dead = clock.told(decided(yes=False), server)
-    assert dead.startswith(f"for a reason; {look}. what is scheduled does not start")
+    assert dead.startswith(f"for a reason; {look}. What is scheduled does not start")
 
 
 def test_news_is_an_answer_of_another_kind() -> None:

@@ -109,7 +109,11 @@ def test_errors_of_the_scheduler_are_told_and_prove_it_where_nothing_is_coming(
     """While runs go on becoming due, an error was one round that the next made good."""
     decision = judged(schedule, errors=2)
     assert expected is decision.yes
-    assert decision.because.endswith(f"; the server's log has 2 errors, the last: {LOCKED}")
+    assert decision.because.endswith(
+        f"; its log has errors of its scheduler (2), the last: {LOCKED}"
+    )
+    assert expected is not decision.because.startswith("the server does not schedule: no run of")
+    assert "judged in" not in decision.because
 
 
 @pytest.mark.parametrize("errors", [0, None])
