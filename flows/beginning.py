@@ -161,12 +161,15 @@ def _find_factories(file: PipelineFile) -> None:
 
 def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
     """Find now what the first retrain, hours later, would stumble over."""
-    from models import recipes
-
     if batch.PREDICTION in {*schema.names, schema.target}:
         raise BadConfiguration(
             f"{file.path}: stream: a column is called {batch.PREDICTION!r}, which is the name of "
             "the models' answers; rename that column in the data, or name it in stream.ignore"
         )
     wanted = file.pipeline.batch
+    if wanted.recipe in batch.PLAIN and not wanted.params:
+        # scikit-learn takes seconds to import, and the first retrain may be hours away.
+        return
+    from models import recipes
+
     recipes.build(wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _STYLES = {
     "starting": "yellow",
     "running": "green",
+    "not scheduling": "red",
     "ended": "red",
     "stopping": "yellow",
     "stopped": "dim",

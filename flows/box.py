@@ -24,8 +24,9 @@ from typing import Any, Literal
 import httpx
 from filelock import FileLock, Timeout
 
-from flows import deployments, fresh_database, settings, tethered
+from flows import clock, deployments, fresh_database, settings, tethered
 from flows.pipeline import PipelineFile
+from flows.server import Server
 from observability import durable
 from observability.errors import ThermodriftError, TryAgainLater
 from observability.places import Places
@@ -37,7 +38,7 @@ START_WITHIN_S = 180.0
 LONGEST_PAUSE_S = 60.0
 """Seconds between two starts of a part that ends again and again, at the most."""
 
-State = Literal["starting", "running", "ended", "stopping", "stopped"]
+State = Literal["starting", "running", "not scheduling", "ended", "stopping", "stopped"]
 Tell = Callable[["Part"], None]
 
 
@@ -57,32 +58,6 @@ class Part:
     state: State
     told: str
     link: str = ""
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where the server is, and the word that it answers to."""
-
-    url: str
-    """Of its API: ``http://127.0.0.1:4200/api``."""
-    password: str
-    """``USER:WORD``; empty where it asks for none."""
-    ours: bool
-
-    @property
-    def page(self) -> str:
-        """What a person opens."""
-        return self.url.removesuffix("/api")
-
-    def ask(self, method: str, path: str, document: object = None) -> Any:
-        """What its API answers. Raises httpx.HTTPError."""
-        user, _, word = self.password.partition(":")
-        auth = (user, word) if self.password else None
-        answer = httpx.request(
-            method, self.url + path, json=document, auth=auth, timeout=20.0, trust_env=False
-        )
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
 
 
 @dataclass
@@ -118,8 +93,8 @@ class Running:
 @contextmanager
 def up(
     files: Sequence[PipelineFile], home: Path, port: int, tell: Tell
-) -> Iterator[tuple[dict[str, Any], list[Running]]]:
-    """Bring everything up; yields what there is, and the programs; ends them when it is left.
+) -> Iterator[tuple[dict[str, Any], list[Running], Server]]:
+    """Bring everything up; yields what there is, programs and server; ends them when it is left.
 
     `tell` hears of each change. Raises AlreadyUp, and BoxFailed with the last words of what failed.
     """
@@ -131,7 +106,7 @@ def up(
         stack.callback(_end, programs, tell)
         server = _server(folder, port, programs, tell)
         where = folder / "up.json"
-        durable.write(where, json.dumps({"url": server.page, "pid": os.getpid()}).encode())
+        durable.write(where, _known(server, [file.name for file in files]))
         stack.callback(where.unlink, missing_ok=True)
         environment = settings.worker_environment(
             folder / "worker", server.url, server.password, home
@@ -142,7 +117,19 @@ def up(
             worker.start()
             programs.append(worker)
             tell(Part(worker.name, "running", f"up to {limit} runs at once", worker.link))
-        yield _document(server, folder, deployed), programs
+        yield _document(server, folder, deployed), programs, server
+
+
+def _known(server: Server, pipelines: Sequence[str]) -> bytes:
+    """What `where` reads: no password, which only its own file has."""
+    known = {
+        "url": server.page,
+        "api": server.url,
+        "log": str(server.log) if server.log else None,
+        "pipelines": pipelines,
+        "pid": os.getpid(),
+    }
+    return json.dumps(known).encode()
 
 
 def _document(server: Server, folder: Path, deployed: Mapping[str, str]) -> dict[str, Any]:
@@ -156,35 +143,72 @@ def _document(server: Server, folder: Path, deployed: Mapping[str, str]) -> dict
     }
 
 
-def kept(programs: Sequence[Running], stop: Callable[[], bool], tell: Tell) -> None:
-    """Keep the programs running until `stop` says so; what ends is started again, ever later."""
+def kept(programs: Sequence[Running], server: Server, stop: Callable[[], bool], tell: Tell) -> None:
+    """Keep the programs running until `stop` says so; what ends is started again, ever later.
+
+    And tell whether the server schedules, whenever that changes.
+    """
     pause = threading.Event()
-    while not stop():
-        for each in programs:
-            assert each.process is not None
-            code = each.process.poll()
-            if code is not None and time.monotonic() - each.started_s >= each.pause_s:
-                each.pause_s = min(2 * each.pause_s, LONGEST_PAUSE_S)
-                tell(Part(each.name, "ended", f"exit code {code}; its log: {each.log}"))
-                each.end()
-                each.start()
-                tell(Part(each.name, "running", "started again", each.link))
-            elif code is None and time.monotonic() - each.started_s > LONGEST_PAUSE_S:
-                each.pause_s = 1.0
-        pause.wait(0.3)
+    with clock.watching(server) as watch:
+        while not stop():
+            for each in programs:
+                if _restarted(each, tell) and each.name == "server":
+                    watch.forget()
+            news = watch.news()
+            if news is not None:
+                said = f"{clock.told(news, server)}. {_word(server)}"
+                state: State = "running" if news.yes else "not scheduling"
+                tell(Part("server", state, said, server.page))
+            pause.wait(0.3)
 
 
-def where(home: Path) -> str | None:
-    """The page of the server of a home that is up; None where it is not."""
+def _restarted(each: Running, tell: Tell) -> bool:
+    """Start a program again that has ended, and has rested; whether it was."""
+    assert each.process is not None
+    code = each.process.poll()
+    age_s = time.monotonic() - each.started_s
+    if code is None:
+        if age_s > LONGEST_PAUSE_S:
+            each.pause_s = 1.0
+        return False
+    if age_s < each.pause_s:
+        return False
+    each.pause_s = min(2 * each.pause_s, LONGEST_PAUSE_S)
+    tell(Part(each.name, "ended", f"exit code {code}; its log: {each.log}"))
+    each.end()
+    each.start()
+    tell(Part(each.name, "running", "started again", each.link))
+    return True
+
+
+def where(home: Path) -> tuple[Server, list[str]] | None:
+    """The server of a home that is up, and the pipelines that are; None where it is not up."""
     folder = Places(home).prefect
     try:
         told = json.loads((folder / "up.json").read_text(encoding="utf-8"))
         with _alone(folder):
             return None
     except AlreadyUp:
-        return str(told["url"])
+        log = Path(told["log"]) if told["log"] else None
+        word = _password_for(told["api"], folder, log)
+        return Server(told["api"], word, log is not None, log), [*told["pipelines"]]
     except (OSError, ValueError, KeyError):
         return None
+
+
+def server_of(home: Path) -> tuple[Server, list[str]] | None:
+    """The server of a home that is up, or else the one that the environment names, if any."""
+    found, configured = where(home), settings.configured_server()
+    if found is None and configured is not None:
+        return Server(*configured, ours=False), []
+    return found
+
+
+def _password_for(url: str, folder: Path, log: Path | None) -> str:
+    if log is not None:
+        return (folder / "auth").read_text(encoding="utf-8").strip()
+    configured = settings.configured_server()
+    return configured[1] if configured is not None and configured[0] == url else ""
 
 
 @contextmanager
@@ -217,24 +241,32 @@ def _server(folder: Path, port: int, programs: list[Running], tell: Tell) -> Ser
                 f"{error}; start it, correct PREFECT_API_URL or PREFECT_API_AUTH_STRING, or unset "
                 "both for a server of this home's own"
             ) from error
-        tell(Part("server", "running", "the one that PREFECT_API_URL names", server.page))
+        tell(Part("server", "running", _word(server), server.page))
         return server
     port = _free(port)
-    server = Server(f"http://127.0.0.1:{port}/api", _password(folder / "auth"), ours=True)
+    url, log = f"http://127.0.0.1:{port}/api", folder / "server.log"
+    server = Server(url, _password(folder / "auth"), ours=True, log=log)
     words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = settings.lasting_server_environment(folder / "server", server.password)
     database = settings.lasting_database(folder / "server")
     if database is not None:
         database.parent.mkdir(mode=0o700, exist_ok=True)
         fresh_database.put(database)
-    program = Running("server", words, environment, folder / "server.log", server.page)
+    program = Running("server", words, environment, log, server.page)
     tell(Part("server", "starting", "takes some seconds", server.page))
     program.log.write_bytes(b"")
     program.start()
     programs.append(program)
     _await(server, program)
-    tell(Part("server", "running", f"its password is in {folder / 'auth'}", server.page))
+    tell(Part("server", "running", _word(server), server.page))
     return server
+
+
+def _word(server: Server) -> str:
+    """Which server it is, and how a person gets in."""
+    if server.log is None:
+        return "the one that PREFECT_API_URL names"
+    return f"its password is in {server.log.parent / 'auth'}"
 
 
 def _await(server: Server, program: Running) -> None:

@@ -149,11 +149,11 @@ def up(
     try:
         with stop.listening(), Board() as board, ExitStack() as stack:
             with stop.breakable():
-                told, programs = stack.enter_context(box.up(read, home, port, board))
+                told, programs, server = stack.enter_context(box.up(read, home, port, board))
             if as_json:
                 console.print_json(told)
                 sys.stdout.flush()
-            box.kept(programs, stop, board)
+            box.kept(programs, server, stop, board)
     except StopRequested:
         return
 
@@ -201,11 +201,12 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     from flows import status as statuses
 
     home = console.surroundings(context).home
-    found = statuses.of(home)
+    known = statuses.server(home)
+    found = statuses.of(home, known)
     if as_json:
         console.print_json(found)
     else:
-        statuses.tell(found, statuses.server(home))
+        statuses.tell(found, known)
 
 
 def doctor(context: typer.Context, as_json: JsonOption = False) -> None:

@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Look at Python, the libraries, the home, its key, the history, the GPU and the CPU."""
+    """Look at Python, libraries, home, key, history, GPU, CPU, and the server's clock."""
     looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
         ("Python", _python),
         ("libraries", _libraries),
@@ -50,6 +50,7 @@ def examine(home: Path) -> list[Finding]:
         ("spool", _spool),
         ("GPU", _gpu),
         ("CPU", _cpu),
+        ("clock", _clock),
     ]
     return [_finding(what, look, home) for what, look in looks]
 
@@ -170,6 +171,23 @@ def _told_of(survey: Survey, home: Path, limits: GateLimits, now_s: float) -> tu
     # Without a driver the gate's answer holds what the survey says.
     read = f"{survey.because}{hottest}; " if survey.driver == "present" else ""
     return state, f'{read}with source = "{limits.reads_from}" {gate.told(decision)}'
+
+
+def _clock(home: Path) -> tuple[State, str]:
+    """Whether the server of a home that is up, or the one that is configured, schedules."""
+    from flows import box, clock
+
+    found = box.server_of(home)
+    if found is None:
+        return "note", (
+            "this home is not up and PREFECT_API_URL names no server; `thermodrift run` needs none"
+        )
+    server, _ = found
+    decision = clock.asked(server)
+    facts = decision.facts
+    doubtful = facts["waiting"] or facts["log_errors"]
+    state: State = "broken" if not decision.yes else "note" if doubtful else "well"
+    return state, clock.told(decision, server)
 
 
 def tell(findings: Sequence[Finding]) -> None:

@@ -1,12 +1,14 @@
 """What is going on, and why: read from the checkpoints' first lines, so that it always answers.
 
 Neither a model is unpickled nor the history opened: an analyst's open session, a run in progress or
-a missing library never stands in the way.
+a missing library never stands in the way. A Prefect server that is known is asked whether it
+schedules, and not waited for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,31 @@ from observability.places import PIPELINE_NAME, PipelinePlaces, Places
 from power import gate
 
 
-def of(home: Path) -> list[dict[str, Any]]:
-    """One document per pipeline of the home, by name."""
+@dataclass(frozen=True)
+class Known:
+    """The Prefect server of a home, and whether it schedules."""
+
+    page: str
+    up: bool
+    """Whether this home is up (`thermodrift up`); else PREFECT_API_URL names the server."""
+    pipelines: Sequence[str]
+    """That are up; they need not have begun."""
+    clock: Mapping[str, Any]
+    """The decision; ``yes`` is None where the server did not answer."""
+    told: str
+    """The same for people."""
+
+
+def of(home: Path, known: Known | None = None) -> list[dict[str, Any]]:
+    """One document per pipeline of the home, by name; with the clock of a server that is known."""
     folder = Places(home).pipelines
-    if not folder.is_dir():
-        return []
+    begun = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
+    names = {*begun, *(known.pipelines if known is not None else ())}
+    clock = {} if known is None else {"clock": known.clock}
     return [
-        _one(Places(home).pipeline(each.name))
-        for each in sorted(folder.iterdir())
-        if each.is_dir() and PIPELINE_NAME.fullmatch(each.name)
+        {**_one(Places(home).pipeline(name)), **clock}
+        for name in sorted(names)
+        if PIPELINE_NAME.fullmatch(name)
     ]
 
 
@@ -51,18 +69,32 @@ def _state(places: PipelinePlaces) -> str:
         return "unknown"
 
 
-def server(home: Path) -> str | None:
-    """The page of the Prefect server of a home that is up (`thermodrift up`); else None."""
-    from flows import box
+def server(home: Path) -> Known | None:
+    """The server of a home that is up, or that PREFECT_API_URL names; None where there is none."""
+    from flows import box, clock
+    from flows.server import Unheard
 
-    return box.where(home)
+    found = box.server_of(home)
+    if found is None:
+        return None
+    server, pipelines = found
+    up = bool(pipelines)
+    try:
+        decision = clock.asked(server)
+    except Unheard as error:
+        document = {"yes": None, "because": str(error)}
+        return Known(server.page, up, pipelines, document, str(error))
+    told = clock.told(decision, server)
+    return Known(server.page, up, pipelines, decision.model_dump(), told)
 
 
-def tell(found: Sequence[dict[str, Any]], up_at: str | None = None) -> None:
-    """Print the documents for people, and where the runs of a home that is up can be seen."""
+def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
+    """Print the documents for people, and how their server stands."""
     out = console.stdout()
-    if up_at is not None:
-        out.print(f"up: {up_at}", highlight=False, soft_wrap=True)
+    if known is not None:
+        said = "up" if known.up else "server"
+        out.print(f"{said}: {known.page}", highlight=False, soft_wrap=True)
+        out.print(f"clock: {known.told}", highlight=False, markup=False, soft_wrap=True)
     if not found:
         out.print("nothing has run here yet; `thermodrift init` writes a pipeline to start from")
         return

@@ -45,6 +45,10 @@ class BatchAnswersNothing(ThermodriftError, ValueError):
     """A model failed to predict, or its answer is not a finite number or a probability."""
 
 
+PLAIN = frozenset({"hist_gradient_boosting", "random_forest", "linear", "sgd"})
+"""The recipes by name: without parameters each can be built, whatever the schema."""
+
+
 class BatchRecipe(BaseModel):
     """How batch models are made: the table [batch]."""
 

@@ -36,7 +36,7 @@ HOUSE: dict[str, dict[str, str]] = {
         "models": "seal",
     },
     "pure": {
-        "observability": "bill drift keeping migrations worth",
+        "observability": "bill clock drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
         "models": "cells charset columns formats inference intake promotion survey times",
     },
@@ -63,11 +63,12 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
-        "flows": "admit attempts beginning board box claims coming_back configuration course cycle"
-        " deployed deployments desk doctor drift_view embedded fitting follower fresh_database"
-        " goodbye jobs learn looks metering overrides pipeline power_source progress reconcile"
-        " retrain retrain_rows server session settings settling shifts state status stopping"
-        " stream_view summary template tethered turns untold upkeep vigil watch",
+        "flows": "admit attempts beginning board box claims clock coming_back configuration course"
+        " cycle deployed deployments desk doctor drift_view embedded fitting follower"
+        " fresh_database goodbye jobs learn looks metering overrides pipeline power_source"
+        " progress reconcile retrain retrain_rows server session settings settling shifts"
+        " state status stopping stream_view summary template tethered turns untold upkeep vigil"
+        " watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""

@@ -147,3 +147,9 @@ def environment_of(**changes: str) -> dict[str, str]:
     plain = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     cache = {key: os.environ[key] for key in ("THERMODRIFT_CACHE",) if key in os.environ}
     return {**plain, **cache, **changes}
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> Any:
+    """The one JSON document that a command printed."""
+    assert 0 == done.returncode, done.stderr
+    return json.loads(done.stdout)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,42 +14,10 @@ from urllib.request import Request, urlopen
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from tests.flows.makers import ROOT, environment_of, make_pipeline, thermodrift
+from flows import box as boxes
+from tests.flows.box_maker import Up, word
+from tests.flows.makers import answer, make_pipeline, thermodrift
 from tests.flows.prefect_server import PATIENCE_S, until
-
-
-class Up:
-    """A `thermodrift up` of a test."""
-
-    def __init__(self, home: Path, *words: object, **environment: str) -> None:
-        self.home, self.told = home, home.parent / "told"
-        with self.told.open("wb") as told:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "thermodrift", "--home", str(home), "up", "--json"]
-                + [str(each) for each in words],
-                cwd=ROOT,
-                env=environment_of(**environment),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=told,
-                text=True,
-            )
-
-    def document(self) -> dict[str, Any]:
-        """What it prints once all is up."""
-        assert self.process.stdout is not None
-        lines: list[str] = []
-        while not lines or lines[-1] != "}\n":
-            line = self.process.stdout.readline()
-            assert line, self.told.read_text()
-            lines.append(line)
-        document: dict[str, Any] = json.loads("".join(lines))
-        return document
-
-    def family(self) -> list[psutil.Process]:
-        """What it started, and what that started."""
-        children: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
-        return children
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +41,6 @@ def ready(told: dict[str, Any]) -> bool:
     with urlopen(request, timeout=10) as answer:
         pools = json.loads(answer.read())
     return ["READY", "READY"] == [pool["status"] for pool in pools]
-
-
-def word(told: dict[str, Any]) -> str:
-    """What a box's server asks for."""
-    return Path(told["auth"]).read_text().strip()
 
 
 def test_one_box_has_everything(box: tuple[Up, dict[str, Any]]) -> None:
@@ -146,6 +107,34 @@ def test_a_port_that_is_taken_is_told(box: tuple[Up, dict[str, Any]], tmp_path: 
     done = thermodrift("--home", tmp_path / "home", "up", path, "--port", port)
     assert 75 == done.returncode
     assert f"port {port} is taken" in done.stderr
+
+
+def test_the_clock_starts_runs_by_itself(box: tuple[Up, dict[str, Any]]) -> None:
+    """Neither an event nor a hand: the server's scheduler made the run, and a worker did it."""
+    up, _ = box
+    known = boxes.where(up.home)
+    assert known is not None
+    server, pipelines = known
+    assert ["small"] == pipelines
+    flow = {"flows": {"name": {"any_": ["thermodrift-learn"]}}, "sort": "EXPECTED_START_TIME_ASC"}
+
+    def done() -> dict[str, Any] | None:
+        runs = server.ask("POST", "/flow_runs/filter", flow)
+        # A run that an event started was made by an automation.
+        clocked = [each for each in runs if each["created_by"]["type"] == "SCHEDULE"]
+        return next((each for each in clocked if each["state_type"] == "COMPLETED"), None)
+
+    # The first is due within a minute of the deployment.
+    run = until(done, "a run that the clock started", 60 + 2 * PATIENCE_S)
+    assert run["state_name"] in ("Learned", "NothingNew", "Busy")
+    findings = answer(thermodrift("--home", up.home, "doctor", "--json"))
+    (clock,) = [each for each in findings if each["what"] == "clock"]
+    assert "well" == clock["state"], clock
+    assert "the server schedules: " in clock["told"]
+    assert "the server schedules" in up.told.read_text()
+    status = answer(thermodrift("--home", up.home, "status", "--json"))
+    (mine,) = [each for each in status if each["pipeline"] == "small"]
+    assert mine["clock"]["yes"] is True
 
 
 def test_ctrl_c_ends_a_box_and_leaves_nothing(box: tuple[Up, dict[str, Any]]) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +18,7 @@ from observability.errors import BadConfiguration, ThermodriftError, TryAgainLat
 from observability.history import History
 from observability.places import Places
 from observability.spool import Spool
-from tests.flows.makers import ROOT, environment_of, make_pipeline, thermodrift
+from tests.flows.makers import ROOT, answer, environment_of, make_pipeline, thermodrift
 from tests.observability.history_makers import make_score
 
 COMMANDS = (
@@ -33,12 +31,6 @@ TRACE = (
     "0,GPU-a,80,,5,300,350,0.9,\n"
     "10,GPU-a,60,,30,100,350,0.1,\n"
 )
-
-
-def answer(done: subprocess.CompletedProcess[str]) -> Any:
-    """The one JSON document that a command printed."""
-    assert 0 == done.returncode, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_help_names_every_command() -> None:
@@ -201,9 +193,8 @@ def test_a_damaged_checkpoint_does_not_hide_the_other_pipelines(tmp_path: Path) 
 def test_the_doctor_finds_this_installation_well(tmp_path: Path) -> None:
     """Every look has its finding: what, how it is, and what was seen."""
     found = answer(thermodrift("--home", tmp_path, "doctor", "--json"))
-    assert ["Python", "libraries", "home", "key", "history", "spool", "GPU", "CPU"] == [
-        each["what"] for each in found
-    ]
+    looks = ("Python", "libraries", "home", "key", "history", "spool", "GPU", "CPU", "clock")
+    assert [*looks] == [each["what"] for each in found]
     assert all(each["state"] in {"well", "note"} and each["told"] for each in found)
     assert {"what", "state", "told"} == set(found[0])
 

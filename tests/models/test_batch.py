@@ -141,6 +141,13 @@ def challenge(count: int = 300, **changes: Any) -> challenges.Challenge:
     return challenges.fight(frame, labels, **(given | changes))
 
 
+def test_the_recipes_by_name_are_known_without_scikit_learn() -> None:
+    """Those are not built before the first fit: without parameters nothing can be wrong in one."""
+    from models import recipes
+
+    assert set(recipes.NAMED) == batch.PLAIN
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_recipe_learns_what_can_be_learned(recipe: str, kind: LabelKind) -> None:
