@@ -38,7 +38,7 @@ HOUSE: dict[str, dict[str, str]] = {
     "pure": {
         "observability": "bill drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
-        "models": "cells columns formats intake promotion survey",
+        "models": "cells columns formats intake intake_health promotion ranges survey",
     },
     "maths": {
         "models": "baseline batch blend challenge guarded learner online recipes scoring",
