@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from flows import settings
+from flows import settings, status
 from flows.beginning import ROOM_BYTES
 from models.seal import Seal
 from observability import console, durable
@@ -37,7 +37,10 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Look at Python, the libraries, the home, its key, the history, the GPU and the CPU."""
+    """Look at Python, the libraries, the home, its key, the history, the GPU and the CPU.
+
+    And at each pipeline whose stream does not fit as it did: broken where its run ended for that.
+    """
     looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
         ("Python", _python),
         ("libraries", _libraries),
@@ -48,7 +51,7 @@ def examine(home: Path) -> list[Finding]:
         ("GPU", _gpu),
         ("CPU", _cpu),
     ]
-    return [_finding(what, look, home) for what, look in looks]
+    return [_finding(what, look, home) for what, look in looks] + _intakes(home)
 
 
 def _finding(what: str, look: Callable[[Path], tuple[State, str]], home: Path) -> Finding:
@@ -154,6 +157,22 @@ def _cpu(home: Path) -> tuple[State, str]:
     temperatures = [each.temperature_c for each in survey.readings if each.temperature_c]
     told = f", at most {max(temperatures):.0f} °C" if temperatures else ""
     return state, f"{survey.because}{told}"
+
+
+def _intakes(home: Path) -> list[Finding]:
+    ill = [
+        (each["pipeline"], each["intake"])
+        for each in status.of(home)
+        if each.get("intake", {}).get("state", "well") != "well"
+    ]
+    return [
+        Finding(
+            f"intake of {name}",
+            "broken" if intake["state"] == "stopped" else "note",
+            status.told(intake),
+        )
+        for name, intake in ill
+    ]
 
 
 def tell(findings: Sequence[Finding]) -> None:

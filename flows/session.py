@@ -326,6 +326,7 @@ def brief(session: Session) -> dict[str, object]:
         "run_id": session.run_id,
         "champion": state.champion,
         "totals": vars(state.totals),
+        "intake": state.intake.brief(),
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         "request": None if request is None else asdict(request),

@@ -14,6 +14,7 @@ from typing import Any
 
 from models.example import Schema
 from models.learner import Learner
+from models.ranges import Ranges
 from models.stream import Cursor
 from observability.records import Record
 from power.cap import CapPoint
@@ -50,16 +51,68 @@ class OpenRequest:
 
 
 @dataclass
+class Seen:
+    """A notice of the stream that was told: where it began, and how often it came since."""
+
+    position: int
+    count: int
+    example: str
+
+
+@dataclass
+class IntakeState:
+    """What is known of how well the stream fits what it began with."""
+
+    records: int = 0
+    """Of the batch that was consumed last."""
+    rejected: int = 0
+    """Of these, for whatever reason."""
+    in_a_row: int = 0
+    """Records rejected for their shape right before the position, without a break."""
+    because: str = ""
+    """What is wrong, where the last batch was ill or the run ended before the next one."""
+    remedy: str = ""
+    stopped_at: int | None = None
+    """Where the last run ended because of the stream's shape; None since more was consumed."""
+    notices: dict[tuple[str, str], Seen] = field(default_factory=dict)
+    """By kind and column."""
+    rejects: Ranges = field(default_factory=Ranges)
+    """Positions that are rejects now, but for the oldest where they are scattered too widely."""
+
+    def brief(self) -> dict[str, Any]:
+        """The same for people and programs, fit for JSON."""
+        stopped = self.stopped_at is not None
+        return {
+            "state": "stopped" if stopped else "ill" if self.because else "well",
+            "because": self.because or None,
+            "remedy": self.remedy or None,
+            "stopped_at": self.stopped_at,
+            "last_batch_records": self.records,
+            "last_batch_rejected": self.rejected,
+            "notices": [
+                {"kind": kind, "column": column, **vars(seen)}
+                for (kind, column), seen in sorted(self.notices.items())
+            ],
+        }
+
+
+@dataclass
 class Totals:
     """Counts over the life of the pipeline."""
 
     records: int = 0
     learned: int = 0
+    unlabelled: int = 0
+    """Records that were predicted and have no label yet."""
     rejected: int = 0
     alarms: int = 0
     retrains: int = 0
     promotions: int = 0
     deferrals: int = 0
+
+    def __setstate__(self, kept: dict[str, int]) -> None:
+        """Take what a checkpoint kept; what an earlier version did not count is 0."""
+        self.__dict__.update({each.name: 0 for each in fields(self)} | kept)
 
 
 @dataclass(frozen=True)
@@ -105,6 +158,7 @@ class State:
     """What a unit of a retrain's work took under each power limit that was tried."""
     known: dict[str, Known] = field(default_factory=dict)
     """What is known of the devices of a recorded trace; of real ones the home knows it."""
+    intake: IntakeState = field(default_factory=IntakeState)
     totals: Totals = field(default_factory=Totals)
     owed: tuple[Owed, ...] = ()
 

@@ -6,7 +6,7 @@ a missing library never stands in the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,17 @@ def tell(found: Sequence[dict[str, Any]], up_at: str | None = None) -> None:
         out.print("nothing has run here yet; `thermodrift init` writes a pipeline to start from")
         return
     console.print_table(
-        ["pipeline", "state", "position", "served", "champion", "alarms", "retrains", "owed"],
+        [
+            "pipeline",
+            "state",
+            "position",
+            "served",
+            "champion",
+            "alarms",
+            "retrains",
+            "intake",
+            "owed",
+        ],
         [
             (
                 each["pipeline"],
@@ -75,14 +85,33 @@ def tell(found: Sequence[dict[str, Any]], up_at: str | None = None) -> None:
                 each.get("champion"),
                 each.get("totals", {}).get("alarms"),
                 each.get("totals", {}).get("retrains"),
+                each.get("intake", {}).get("state"),
                 _owed(each.get("request")),
             )
             for each in found
         ],
     )
     for each in found:
+        intake = each.get("intake")
+        if intake is not None and intake["state"] != "well":
+            out.print(f"{each['pipeline']}: {told(intake)}", markup=False, soft_wrap=True)
+    for each in found:
         if each["state"] == "unreadable":
             out.print(each["because"], markup=False, soft_wrap=True)
+
+
+def told(intake: Mapping[str, Any]) -> str:
+    """How a pipeline's intake is, and what to do where it is not well."""
+    if intake["state"] == "stopped":
+        how = f"the run ended before position {intake['stopped_at']:,}"
+    elif intake["state"] == "ill":
+        how = (
+            f"{intake['last_batch_rejected']} of the last {intake['last_batch_records']} records "
+            "were rejected"
+        )
+    else:
+        return "its records fit"
+    return f"{how}: {intake['because']}. What to do: {intake['remedy']}"
 
 
 def _owed(request: dict[str, Any] | None) -> str | None:

@@ -11,7 +11,7 @@ from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.session import Session
 from flows.settings import DEFAULT_HOME
-from flows.state import Totals
+from flows.state import IntakeState, Totals
 from models import checkpoint, scoring
 from models.learner import MEMBERS
 from observability import console
@@ -51,6 +51,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "champion": state.champion,
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
+        "intake": state.intake.brief(),
         "home": str(session.home.home),
         "history": session.history.where,
         "history_trouble": _trouble(session),
@@ -78,12 +79,13 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "outcome": "stopped",
         "because": "a signal asked for it before the first record",
         "position": known.get("position", 0),
-        **known.get("totals", vars(Totals())),
+        **(vars(Totals()) | known.get("totals", {})),
         "metric": scoring.metric(file.pipeline.pipeline.task),
         "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
         "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
         "champion": known.get("champion"),
         "owed": known.get("request"),
+        "intake": known.get("intake", IntakeState().brief()),
         "unfinished_bytes": 0,
         "home": str(home.home),
         "history": History(home.home).where,
@@ -142,6 +144,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         f"{run['records']:,} records in {run['seconds']:.1f} s"
         + (f", {rate:,.0f}/s while learning" if rate else "")
         + f"; {summary['learned']:,} learned and {summary['rejected']:,} rejected in all"
+        + _unlabelled(summary["unlabelled"])
     )
     _tell_cost(run)
     metric = summary["metric"]
@@ -176,12 +179,27 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
             f"[yellow]Trouble with the history[/]: {escape(summary['history_trouble'])}",
             soft_wrap=True,
         )
+    if summary["intake"]["state"] != "well":
+        out.print(
+            f"[yellow]The stream does not fit as it did[/]: {escape(summary['intake']['because'])}",
+            soft_wrap=True,
+        )
+    for notice in summary["intake"]["notices"]:
+        out.print(
+            f"[yellow]Noticed[/]: {notice['kind']} in column {escape(repr(notice['column']))} from "
+            f"position {notice['position']:,} on, in {notice['count']:,} records",
+            soft_wrap=True,
+        )
     if summary["unfinished_bytes"]:
         out.print(
             f"[yellow]The last {summary['unfinished_bytes']} bytes of the stream are no whole "
             "record yet[/]; they wait for the rest of their line"
         )
     _where_next(summary, file)
+
+
+def _unlabelled(count: int) -> str:
+    return f", {count:,} without a label predicted alone" if count else ""
 
 
 def _tell_cost(run: Mapping[str, Any]) -> None:

@@ -45,7 +45,8 @@ def write(
 ) -> Path:
     """Write the log of the batch that covers the positions `span` (the end is exclusive).
 
-    `positions` has one place per learned record; rejected ones are missing from it.
+    `positions` has one place per predicted record; rejected ones are missing from it. A record
+    without a label has null for it.
     """
     import pyarrow as pa
     from pyarrow import parquet

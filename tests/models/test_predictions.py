@@ -10,7 +10,7 @@ import pytest
 
 from models import predictions
 from models.example import Label, LabelKind
-from models.learner import MEMBERS
+from models.learner import MEMBERS, Log
 from observability import faults
 from tests.models.log_makers import make_log, names, places, put, python
 
@@ -63,6 +63,21 @@ def test_a_range_is_read_across_files_in_the_order_of_positions(tmp_path: Path) 
     assert list(range(7, 25)) == places(tmp_path, 7, 25)
     assert list(range(30)) == places(tmp_path, 0, 1_000)
     assert [10] == places(tmp_path, 10, 11)
+
+
+@pytest.mark.parametrize(("kind", "label"), [("int", 3), ("str", "up"), ("float", 0.5)])
+def test_a_label_that_is_not_known_yet_is_null(
+    tmp_path: Path, kind: LabelKind, label: Label
+) -> None:
+    """The column keeps its type, also where no record of a batch has a label."""
+    log = Log()
+    for each in (label, None):
+        log.add(each, None, None, None, None)
+    predictions.write(tmp_path, "elec2", [0, 1], (0, 2), log, kind, None)
+    nothing = Log()
+    nothing.add(None, None, None, None, None)
+    predictions.write(tmp_path, "elec2", [2], (2, 3), nothing, kind, None)
+    assert [label, None, None] == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
 
 
 def test_rejected_records_are_missing_from_the_log(tmp_path: Path) -> None:
