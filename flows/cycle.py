@@ -130,7 +130,11 @@ def run_record(
         because=ended.because if ended else None,
         records=totals.records - before.records if ended else None,
         learned=totals.learned - before.learned if ended else None,
-        rejected=totals.rejected - before.rejected if ended else None,
+        # Those that are rejects no more were rejected by other runs.
+        rejected=totals.rejected + totals.replayed - before.rejected - before.replayed
+        if ended
+        else None,
+        replayed=totals.replayed - before.replayed if ended else None,
         unlabelled=totals.unlabelled - before.unlabelled if ended else None,
         seconds=time.monotonic() - session.started_monotonic_s if ended else None,
         cpu_s=session.cpu_s if ended else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -14,6 +15,7 @@ from flows.session import Session
 from flows.state import Seen
 from models import example, intake_health, online, predictions, scoring
 from models.batch import BatchAnswersNothing, BatchPrediction
+from models.example import Features
 from models.learner import Log, RecordRefused
 from models.stream import Batch, Notice, Reject, thin
 from observability.decision import Decision
@@ -121,7 +123,7 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
     batch ends before the record, and at the next turn the record is a batch of its own that is
     rejected: nothing is learned more than twice over, however many records are refused.
     """
-    answers = _champions_answers(session, batch)
+    answers = champions_answers(session, batch.rows)
     try:
         log = session.state.learner.learn(batch.rows, batch.labels, answers, session.stop)
     except RecordRefused as error:
@@ -151,13 +153,13 @@ def _refused(session: Session, batch: Batch, error: RecordRefused) -> Batch:
     return replace(until, positions=[], rows=[], labels=[], rejects=[*until.rejects, reject])
 
 
-def _champions_answers(session: Session, batch: Batch) -> BatchPrediction | None:
-    """The champion's prediction of a whole batch; a champion that fails is absent, and said so."""
+def champions_answers(session: Session, rows: Sequence[Features]) -> BatchPrediction | None:
+    """The champion's prediction of all `rows`; a champion that fails is absent, and said so."""
     champion = session.champion()
-    if champion is None or not batch.rows:
+    if champion is None or not rows:
         return None
     try:
-        return champion.predict(example.frame(batch.rows, session.state.schema))
+        return champion.predict(example.frame(rows, session.state.schema))
     except BatchAnswersNothing as error:
         silent = Decision(question="answers", yes=False, because=f"no batch prediction: {error}")
         session.asides = [session.decided(silent)]

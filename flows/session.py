@@ -26,7 +26,7 @@ from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.power_source import PowerSource
 from flows.progress import Display
-from flows.state import Owed, State
+from flows.state import Owed, Replayed, State
 from flows.stopping import Stop
 from models import checkpoint, predictions
 from models.batch import BatchModel
@@ -96,6 +96,8 @@ class Session:
         """Bytes at the end of the stream's file that are no whole record yet."""
         self.asides: list[Record] = []
         """Rows that came up on the way and belong to the next commit."""
+        self.logged_nowhere = 0
+        """Replayed records whose file of the log is removed or damaged."""
         self.retrains_last_day: int | None = None
         """Retrains that began in the last 24 hours, where the run counts hours: see `looks`."""
         self._champion: tuple[str, BatchModel] | None = None
@@ -151,13 +153,15 @@ class Session:
         crown: str | None = None,
         log: Callable[[], object] | None = None,
         logged: tuple[int, int] | None = None,
+        replayed: Replayed | None = None,
         *,
         wait: bool = True,
     ) -> None:
         """Make the state durable, then do what it owes: `crown` a version, add rows to history.
 
         `log` writes what must be on disk before the checkpoint that counts on it: the predictions
-        of the positions `logged`, which a history elsewhere must be brought. With `wait` false
+        of the positions `logged`, which a history elsewhere must be brought. What is `replayed` is
+        put into files of the log after the checkpoint, which owes it until then. With `wait` false
         all this goes on while the next batch is learned; the next commit waits for it. What a
         kill finds unwritten is learned again from the checkpoint before it.
         """
@@ -168,6 +172,7 @@ class Session:
             (*self.asides, *records),
             crown,
             logged,
+            replayed,
         )
         state.commits += 1
         state.owed = (owed,)
@@ -192,7 +197,21 @@ class Session:
         if owed.crown is not None:
             self.store.crown(owed.crown, owed.name)
         logged = None if owed.logged is None else Logged(self.name, *owed.logged)
+        if owed.replayed is not None:
+            logged = self._log_replayed(owed.replayed)
         self.history.commit(owed.records, owed.name, logged)
+
+    def _log_replayed(self, replayed: Replayed) -> Logged:
+        positions = replayed.positions
+        self.logged_nowhere += predictions.amend(
+            self.places.predictions,
+            self.name,
+            positions,
+            replayed.log,
+            self.state.schema.label_kind,
+            replayed.versions,
+        )
+        return Logged(self.name, positions[0], positions[-1] + 1, only=positions)
 
     def settle(self) -> None:
         """Wait until the last commit is on disk; raises what stood in its way."""

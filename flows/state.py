@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from models.example import Schema
-from models.learner import Learner
+from models.learner import Learner, Log
 from models.ranges import Ranges
 from models.stream import Cursor
 from observability.records import Record
@@ -89,6 +89,7 @@ class IntakeState:
             "stopped_at": self.stopped_at,
             "last_batch_records": self.records,
             "last_batch_rejected": self.rejected,
+            "can_be_replayed": len(self.rejects),
             "notices": [
                 {"kind": kind, "column": column, **vars(seen)}
                 for (kind, column), seen in sorted(self.notices.items())
@@ -109,10 +110,22 @@ class Totals:
     retrains: int = 0
     promotions: int = 0
     deferrals: int = 0
+    replayed: int = 0
+    """Records that were rejected first, and fitted when they were read again."""
 
     def __setstate__(self, kept: dict[str, int]) -> None:
         """Take what a checkpoint kept; what an earlier version did not count is 0."""
         self.__dict__.update({each.name: 0 for each in fields(self)} | kept)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What was predicted of records that were rejected before, and belongs into the log."""
+
+    positions: tuple[int, ...]
+    log: Log
+    versions: tuple[str | None, ...]
+    """The champion that answered, record by record."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,8 @@ class Owed:
     crown: str | None = None
     logged: tuple[int, int] | None = None
     """The positions whose predictions belong to the rows; the end is exclusive."""
+    replayed: Replayed | None = None
+    """Predictions that belong to the rows, and into files of the log that are there already."""
 
 
 @dataclass

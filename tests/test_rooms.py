@@ -65,8 +65,8 @@ HOUSE: dict[str, dict[str, str]] = {
         "flows": "admit attempts beginning board box claims coming_back configuration course cycle"
         " deployed deployments desk doctor drift_view embedded fitting follower fresh_database"
         " goodbye jobs learn looks metering overrides pipeline power_source progress reconcile"
-        " retrain retrain_rows server session settings settling shifts state status stopping"
-        " summary template tethered turns untold upkeep vigil watch",
+        " rejects replay retrain retrain_rows server session settings settling shifts state status"
+        " stopping summary template tethered turns untold upkeep vigil watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""
