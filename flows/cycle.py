@@ -22,7 +22,7 @@ from flows.stopping import Stop, StopRequested
 from models import scoring
 from observability.records import RunRecord
 
-Outcome = Literal["finished", "limit", "stopped", "failed"]
+Outcome = Literal["finished", "limit", "stopped", "failed", "ill_intake"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ def cycle(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str
         session.commit([run_record(session, "started")])
         try:
             ended = _ended(session)
+        except learn.IntakeStopped as stopped:
+            end_ill(session, stopped)
+            raise
         except Exception as error:
             _note_failure(session, error)
             raise
@@ -128,11 +131,23 @@ def run_record(
         because=ended.because if ended else None,
         records=totals.records - before.records if ended else None,
         learned=totals.learned - before.learned if ended else None,
-        rejected=totals.rejected - before.rejected if ended else None,
+        # Those that are rejects no more were rejected by other runs.
+        rejected=totals.rejected + totals.replayed - before.rejected - before.replayed
+        if ended
+        else None,
+        replayed=totals.replayed - before.replayed if ended else None,
+        unlabelled=totals.unlabelled - before.unlabelled if ended else None,
         seconds=time.monotonic() - session.started_monotonic_s if ended else None,
         cpu_s=session.cpu_s if ended else None,
         host=socket.gethostname(),
     )
+
+
+def end_ill(session: Session, stopped: learn.IntakeStopped) -> None:
+    """Write down that the run ended before a stream of another shape."""
+    session.commit([run_record(session, "ended", Ended("ill_intake", stopped.because))])
+    session.fold()
+    session.settle()
 
 
 def _note_failure(session: Session, error: Exception) -> None:

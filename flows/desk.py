@@ -1,4 +1,4 @@
-"""The commands that join the rooms: init, run, status, doctor, schema, and drift show.
+"""The commands that join the rooms: init, run, status, doctor, schema, drift and rejects.
 
 Nothing slow is imported before a command runs.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from observability import console
 from observability.console import JsonOption
@@ -38,6 +39,21 @@ def register(front_desk: typer.Typer) -> None:
     stream = typer.Typer(no_args_is_help=True, help="How a stream is read.")
     stream.command("show")(stream_show)
     front_desk.add_typer(stream, name="stream")
+    rejects = typer.Typer(
+        cls=_ListsByItself, no_args_is_help=True, help="Rejected records: why, and bring them back."
+    )
+    rejects.command("ls")(rejects_ls)
+    rejects.command("replay")(rejects_replay)
+    front_desk.add_typer(rejects, name="rejects")
+
+
+class _ListsByItself(TyperGroup):
+    """`rejects PIPELINE` is `rejects ls PIPELINE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["ls", *args]
+        return super().parse_args(ctx, args)
 
 
 def init(
@@ -235,6 +251,38 @@ def schema(
         typer.echo(configuration.markdown(), nl=False)
         return
     console.stdout().print_json(json.dumps(Pipeline.model_json_schema()))
+
+
+def rejects_ls(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """List the rejected records by reason: how many, where, an example, and what answers them."""
+    from flows import rejects
+
+    document = rejects.of(pipeline, console.surroundings(context).home.resolve())
+    if as_json:
+        console.print_json(document)
+    else:
+        rejects.tell(document, pipeline)
+
+
+def rejects_replay(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """Read the rejected records again, by the file as it is now, and bring back those that fit."""
+    from flows import replay, settings
+    from flows.stopping import Stop
+
+    home = console.surroundings(context).home.resolve()
+    # The loop's steps are Prefect's tasks, which read settings when they are imported.
+    settings.silence_telemetry()
+    stop = Stop()
+    with stop.listening(), console.answer_alone():
+        document = replay.replay(pipeline, home, stop)
+    if as_json:
+        console.print_json(document)
+    else:
+        replay.tell(document)
 
 
 def drift_show(

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from flows import settings
+from flows import settings, status
 from flows.beginning import ROOM_BYTES
 from models.seal import Seal
 from observability import console, durable
@@ -40,7 +40,10 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Look at Python, libraries, home, key, history, GPU, CPU, and the server's clock."""
+    """Look at Python, libraries, home, key, history, GPU, CPU, and the server's clock.
+
+    And at each pipeline whose stream does not fit as it did: broken where its run ended for that.
+    """
     looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
         ("Python", _python),
         ("libraries", _libraries),
@@ -52,7 +55,7 @@ def examine(home: Path) -> list[Finding]:
         ("CPU", _cpu),
         ("clock", _clock),
     ]
-    return [_finding(what, look, home) for what, look in looks]
+    return [_finding(what, look, home) for what, look in looks] + _intakes(home)
 
 
 def _finding(what: str, look: Callable[[Path], tuple[State, str]], home: Path) -> Finding:
@@ -188,6 +191,22 @@ def _clock(home: Path) -> tuple[State, str]:
     doubtful = facts["waiting"] or facts["log_errors"]
     state: State = "broken" if not decision.yes else "note" if doubtful else "well"
     return state, clock.told(decision, server)
+
+
+def _intakes(home: Path) -> list[Finding]:
+    ill = [
+        (each["pipeline"], each["intake"])
+        for each in status.of(home)
+        if each.get("intake", {}).get("state", "well") != "well"
+    ]
+    return [
+        Finding(
+            f"intake of {name}",
+            "broken" if intake["state"] == "stopped" else "note",
+            status.told(intake),
+        )
+        for name, intake in ill
+    ]
 
 
 def tell(findings: Sequence[Finding]) -> None:

@@ -58,6 +58,8 @@ class Prepared:
     labels: list[Label]
     positions: Sequence[int]
     """Of the window's rows, in order."""
+    unlabelled: tuple[pd.DataFrame, Sequence[int]]
+    """Rows of the window without a label, which are of its reference alone, and their places."""
     older: tuple[pd.DataFrame, Sequence[Label]] | None
     older_span: tuple[int, int]
     """From and to (exclusive) of the older window; empty where there is none."""
@@ -115,7 +117,9 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
     state, recipe = session.state, session.file.pipeline.batch
     until = _until(session, admitted)
     first = max(0, until.position - recipe.window)
-    window = session.stream.between(first, until.position, state.marks).labelled()
+    read = session.stream.between(first, until.position, state.marks)
+    window = read.labelled()
+    waiting = [index for index, label in enumerate(read.labels) if label is None]
     _refuse_seen_holdout(session, window.positions)
     work = Work(
         pipeline=session.name, position=until.position, recipe=recipe, record_schema=state.schema
@@ -127,6 +131,10 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
         frame=example.frame(window.rows, state.schema),
         labels=window.labels,
         positions=window.positions,
+        unlabelled=(
+            example.frame([read.rows[index] for index in waiting], state.schema),
+            [read.positions[index] for index in waiting],
+        ),
         older=(example.frame(older.rows, state.schema), older.labels) if older.rows else None,
         older_span=(older_from, older_to),
         champion=session.champion(),
@@ -269,7 +277,7 @@ def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
 
 
 def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Challenge:
-    return challenge.fight(
+    fought = challenge.fight(
         prepared.frame,
         prepared.labels,
         recipe=prepared.recipe,
@@ -282,6 +290,13 @@ def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Cha
         guard=vigil,
         partial=prepared.partial,
         device=uuid,
+    )
+    return challenge.with_unlabelled(
+        fought,
+        prepared.positions,
+        *prepared.unlabelled,
+        schema=prepared.schema,
+        reference_rows=prepared.reference_rows,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -11,26 +12,36 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.session import Session
-from models import example, online, predictions, scoring
+from flows.state import Seen
+from models import example, intake_health, online, predictions, scoring
 from models.batch import BatchAnswersNothing, BatchPrediction
+from models.example import Features
 from models.learner import Log, RecordRefused
-from models.stream import Batch, Reject, thin
+from models.stream import Batch, Notice, Reject, thin
 from observability.decision import Decision
-from observability.errors import ThermodriftError
+from observability.errors import BadConfiguration, ThermodriftError
 from observability.records import Record, RejectRecord, ScoreRecord
 
 T = TypeVar("T")
 
 MOST_REFUSED = 100
 """Records in a row that a model may refuse before the run ends: it refuses them all."""
-FEWEST_FOR_A_SHARE = 20
-"""Records of a batch from which the share of rejects is worth a word."""
+MOST_RANGES = 10_000
+"""Ranges of rejected positions that a checkpoint keeps, so that they can be read again."""
 RAW_PER_BATCH = 10_000_000
 """Characters of raw text that a batch's rejects keep at the most, shared among them."""
 
 
 class ModelRefusesEverything(ThermodriftError, RuntimeError):
     """The online model raised on record after record: the fault is the model's."""
+
+
+class IntakeStopped(BadConfiguration):
+    """The stream has another shape than it began with: the run ended before it was consumed."""
+
+    def __init__(self, message: str, because: str) -> None:
+        super().__init__(message)
+        self.because = because
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,10 @@ class Learned:
 
 @task(name="learn", cache_policy=NO_CACHE, persist_result=False)
 def learn(session: Session) -> Learned:
-    """Go through the next batch of the stream, up to the next multiple of the batch size."""
+    """Go through the next batch of the stream, up to the next multiple of the batch size.
+
+    Raises IntakeStopped before a batch of another shape, of which nothing is then consumed.
+    """
     began_s = time.monotonic()
     state = session.state
     batch = session.stream.read(state.cursor, _size(session))
@@ -52,6 +66,7 @@ def learn(session: Session) -> Learned:
         return Learned(0, ended=True)
     # What warned before belongs to no model that answers here.
     session.tell_warnings("a library", None)
+    _stop_before_another_shape(session, batch)
     batch, log = _go_through(session, batch)
     _keep(session, batch, log)
     session.learning_s += time.monotonic() - began_s
@@ -66,6 +81,33 @@ def aligned(session: Session) -> bool:
     last bit where a batch model's linear algebra answers fewer rows at once.
     """
     return session.state.position % session.file.pipeline.stream.batch == 0
+
+
+def _stop_before_another_shape(session: Session, batch: Batch) -> None:
+    """Ask whether this batch may be consumed; where it may not, keep why, and raise."""
+    options, intake = session.file.pipeline.stream, session.state.intake
+    batches = [batch]
+    while intake_health.wants_another(batches, options):
+        ahead = session.stream.read(batches[-1].after)
+        if ahead.last == ahead.first:
+            break
+        batches.append(ahead)
+    decision = intake_health.judge(batches, intake.in_a_row, options)
+    if decision.facts["outcome"] != "stopped":
+        return
+    known = (intake.stopped_at, intake.because) == (batch.first, decision.because)
+    remedy = str(decision.facts["remedy"])
+    intake.stopped_at, intake.because, intake.remedy = batch.first, decision.because, remedy
+    # A run that meets it again, the file unchanged, has nothing new to tell.
+    if not known:
+        session.commit([session.decided(decision)])
+    session.display.happened(batch.first, "stopped", decision.because, "red")
+    rejects = "" if "new_columns" in remedy else "; [stream] rejected_share = 1 rejects them all"
+    raise IntakeStopped(
+        f"{session.file.path}: {decision.because}. What to do: {remedy}{rejects}. Nothing is "
+        f"consumed from position {batch.first} on: run again and it goes on there",
+        decision.because,
+    )
 
 
 def _size(session: Session) -> int:
@@ -83,7 +125,7 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
     batch ends before the record, and at the next turn the record is a batch of its own that is
     rejected: nothing is learned more than twice over, however many records are refused.
     """
-    answers, silent = _champions_answers(session, batch)
+    answers, silent = champions_answers(session, batch.rows)
     recipes = session.file.pipeline
     session.tell_warnings(f"the champion {session.state.champion}", recipes.batch.recipe)
     try:
@@ -94,7 +136,7 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
             return _refused(session, batch, error), Log()
         return _go_through(session, _cut(session, batch, error.index))
     session.tell_warnings("the online model", recipes.online.recipe)
-    session.refused_in_a_row = 0 if len(log) else session.refused_in_a_row
+    session.refused_in_a_row = 0 if log.learned else session.refused_in_a_row
     if silent is not None:
         # Only now: a batch that was gone back on is answered again, and told once.
         session.asides.append(session.decided(silent))
@@ -120,15 +162,15 @@ def _refused(session: Session, batch: Batch, error: RecordRefused) -> Batch:
     return replace(until, positions=[], rows=[], labels=[], rejects=[*until.rejects, reject])
 
 
-def _champions_answers(
-    session: Session, batch: Batch
+def champions_answers(
+    session: Session, rows: Sequence[Features]
 ) -> tuple[BatchPrediction | None, Decision | None]:
-    """The champion's prediction of a whole batch; or, of a champion that fails, what to say."""
+    """The champion's prediction of all `rows`; or, of a champion that fails, what to say."""
     champion = session.champion()
-    if champion is None or not batch.rows:
+    if champion is None or not rows:
         return None, None
     try:
-        return champion.predict(example.frame(batch.rows, session.state.schema)), None
+        return champion.predict(example.frame(rows, session.state.schema)), None
     except BatchAnswersNothing as error:
         because = f"no batch prediction: {error}"
         return None, Decision(question="answers", yes=False, because=because)
@@ -141,10 +183,12 @@ def _cut(session: Session, batch: Batch, learned: int) -> Batch:
 
 def _ending_at(session: Session, batch: Batch, end: int, rows: int) -> Batch:
     """The batch up to position `end` (exclusive), which is `rows` of its rows."""
+    notices: tuple[Notice, ...] = ()
     if end == batch.first:
         after = session.state.cursor
     else:
-        after = session.stream.read(session.state.cursor, end - batch.first).after
+        part = session.stream.read(session.state.cursor, end - batch.first)
+        after, notices = part.after, part.notices
     return replace(
         batch,
         last=end,
@@ -154,6 +198,7 @@ def _ending_at(session: Session, batch: Batch, end: int, rows: int) -> Batch:
         rejects=[each for each in batch.rejects if each.position < end],
         after=after,
         ended=False,
+        notices=notices,
     )
 
 
@@ -174,14 +219,16 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
     )
     state.marks = thin([*state.marks, state.cursor])
     state.cursor = batch.after
-    state.new_rows += len(log)
+    state.new_rows += log.learned
     state.totals.records += batch.last - batch.first
-    state.totals.learned += len(log)
+    state.totals.learned += log.learned
+    state.totals.unlabelled += len(log) - log.learned
     state.totals.rejected += len(batch.rejects)
     rows = [
         *_scores(session, batch, log),
         *_rejects(session, batch),
         *_intake(session, batch),
+        *_noticed(session, batch),
         *_revived(session),
     ]
     session.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)
@@ -199,6 +246,7 @@ def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:
             member=member,
             metric=scoring.metric(kind),
             value=value,
+            scored=scoring.count(log.predicted[member], log.labels),
         )
         for member, value in means.items()
         if value is not None
@@ -214,20 +262,58 @@ def _rejects(session: Session, batch: Batch) -> list[Record]:
 
 
 def _intake(session: Session, batch: Batch) -> list[Record]:
-    """Say aloud that the stream itself is ill: its records stop fitting what it began with."""
-    records, rejected = batch.last - batch.first, len(batch.rejects)
-    allowed = session.file.pipeline.stream.rejected_share
-    if records < FEWEST_FOR_A_SHARE or rejected <= allowed * records:
-        return []
-    decision = Decision(
-        question="intake",
-        yes=False,
-        because=f"{rejected} of {records} records were rejected ({allowed:.0%} is usual at most), "
-        f"the last because: {batch.rejects[-1].reason}",
-        facts={"records": records, "rejected": rejected, "rejected_share": allowed},
+    """Keep how well the batch fitted, and say it aloud where more than usual of it did not."""
+    intake = session.state.intake
+    decision = intake_health.told(batch, session.file.pipeline.stream)
+    intake.records, intake.rejected = batch.last - batch.first, len(batch.rejects)
+    intake.in_a_row = intake_health.in_a_row(batch, intake.in_a_row)
+    intake.rejects = intake.rejects.plus(each.position for each in batch.rejects).newest(
+        MOST_RANGES
     )
+    intake.stopped_at, intake.because, intake.remedy = None, "", ""
+    if decision is None:
+        return []
+    intake.because, intake.remedy = decision.because, str(decision.facts["remedy"])
     session.display.happened(session.state.position, "rejected", decision.because, "red")
     return [session.decided(decision)]
+
+
+def _noticed(session: Session, batch: Batch) -> list[Record]:
+    """Count what is unusual and costs no record, and tell of it when it comes first."""
+    known = session.state.intake.notices
+    rows: list[Record] = []
+    for notice in batch.notices:
+        seen = known.get((notice.kind, notice.column))
+        if seen is not None:
+            seen.count += notice.count
+            continue
+        known[notice.kind, notice.column] = Seen(notice.position, notice.count, notice.example)
+        decision = _notice(notice)
+        session.display.happened(notice.position, "noticed", decision.because, "yellow")
+        rows.append(session.decided(decision))
+    return rows
+
+
+def _notice(notice: Notice) -> Decision:
+    what = {
+        "new column": "is new and is left out",
+        "unfit cell": "has a cell that does not fit and is taken as missing",
+        "leading zeros": "is read as numbers and has digits with a leading zero",
+    }[notice.kind]
+    return Decision(
+        question="intake",
+        yes=True,
+        because=f"from position {notice.position} on, column {notice.column!r} {what} "
+        f"(such as {notice.example}); this is told once",
+        facts={
+            "outcome": "noticed",
+            "notice": notice.kind,
+            "column": notice.column,
+            "first_position": notice.position,
+            "records": notice.count,
+            "example": notice.example,
+        },
+    )
 
 
 def _revived(session: Session) -> list[Record]:

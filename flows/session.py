@@ -26,7 +26,7 @@ from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.power_source import PowerSource
 from flows.progress import Display
-from flows.state import Owed, State
+from flows.state import Owed, Replayed, State
 from flows.stopping import Stop
 from models import checkpoint, predictions, warned
 from models.batch import BatchModel
@@ -103,6 +103,8 @@ class Session:
         """How often anything warned in this run, and was told or not."""
         self.warnings_told: set[str] = set()
         """Whose warnings were told in this run: each is told once."""
+        self.logged_nowhere = 0
+        """Replayed records whose file of the log is removed or damaged."""
         self.retrains_last_day: int | None = None
         """Retrains that began in the last 24 hours, where the run counts hours: see `looks`."""
         self._champion: tuple[str, BatchModel] | None = None
@@ -181,13 +183,15 @@ class Session:
         crown: str | None = None,
         log: Callable[[], object] | None = None,
         logged: tuple[int, int] | None = None,
+        replayed: Replayed | None = None,
         *,
         wait: bool = True,
     ) -> None:
         """Make the state durable, then do what it owes: `crown` a version, add rows to history.
 
         `log` writes what must be on disk before the checkpoint that counts on it: the predictions
-        of the positions `logged`, which a history elsewhere must be brought. With `wait` false
+        of the positions `logged`, which a history elsewhere must be brought. What is `replayed` is
+        put into files of the log after the checkpoint, which owes it until then. With `wait` false
         all this goes on while the next batch is learned; the next commit waits for it. What a
         kill finds unwritten is learned again from the checkpoint before it.
         """
@@ -198,6 +202,7 @@ class Session:
             (*self.asides, *records),
             crown,
             logged,
+            replayed,
         )
         state.commits += 1
         state.owed = (owed,)
@@ -222,7 +227,21 @@ class Session:
         if owed.crown is not None:
             self.store.crown(owed.crown, owed.name)
         logged = None if owed.logged is None else Logged(self.name, *owed.logged)
+        if owed.replayed is not None:
+            logged = self._log_replayed(owed.replayed)
         self.history.commit(owed.records, owed.name, logged)
+
+    def _log_replayed(self, replayed: Replayed) -> Logged:
+        positions = replayed.positions
+        self.logged_nowhere += predictions.amend(
+            self.places.predictions,
+            self.name,
+            positions,
+            replayed.log,
+            self.state.schema.label_kind,
+            replayed.versions,
+        )
+        return Logged(self.name, positions[0], positions[-1] + 1, only=positions)
 
     def settle(self) -> None:
         """Wait until the last commit is on disk; raises what stood in its way."""
@@ -364,6 +383,7 @@ def brief(session: Session) -> dict[str, object]:
         "run_id": session.run_id,
         "champion": state.champion,
         "totals": vars(state.totals),
+        "intake": state.intake.brief(),
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         "request": None if request is None else asdict(request),

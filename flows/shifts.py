@@ -18,6 +18,7 @@ from flows.progress import Display
 from flows.session import Session
 from flows.stopping import Stop
 from models import scoring
+from observability.records import RunRecord
 from power.gate import GateLimits
 
 
@@ -67,7 +68,13 @@ def _shift(session: Session, to_look: bool, wanted: Callable[[], bool]) -> Shift
     # Joins the first batch's commit: a run that learns nothing leaves no row.
     session.asides.append(cycle.run_record(session, "started"))
     session.adopt_champion()
-    outcome = _go_on(session, to_look, wanted)
+    try:
+        outcome = _go_on(session, to_look, wanted)
+    except learn.IntakeStopped as stopped:
+        # A run that met it again, and learned nothing, leaves no row.
+        if not any(isinstance(each, RunRecord) for each in session.asides):
+            cycle.end_ill(session, stopped)
+        raise
     if session.records:
         ended = Ended("stopped" if outcome == "stopped" else "finished", _because(outcome))
         session.tell_warnings("a library", None)

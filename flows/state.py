@@ -13,7 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from models.example import Schema
-from models.learner import Learner
+from models.learner import Learner, Log
+from models.ranges import Ranges
 from models.stream import Cursor
 from observability.records import Record
 from power.cap import CapPoint
@@ -52,22 +53,79 @@ class OpenRequest:
 
 
 @dataclass
+class Seen:
+    """A notice of the stream that was told: where it began, and how often it came since."""
+
+    position: int
+    count: int
+    example: str
+
+
+@dataclass
+class IntakeState:
+    """What is known of how well the stream fits what it began with."""
+
+    records: int = 0
+    """Of the batch that was consumed last."""
+    rejected: int = 0
+    """Of these, for whatever reason."""
+    in_a_row: int = 0
+    """Records rejected for their shape right before the position, without a break."""
+    because: str = ""
+    """What is wrong, where the last batch was ill or the run ended before the next one."""
+    remedy: str = ""
+    stopped_at: int | None = None
+    """Where the last run ended because of the stream's shape; None since more was consumed."""
+    notices: dict[tuple[str, str], Seen] = field(default_factory=dict)
+    """By kind and column."""
+    rejects: Ranges = field(default_factory=Ranges)
+    """Positions that are rejects now, but for the oldest where they are scattered too widely."""
+
+    def brief(self) -> dict[str, Any]:
+        """The same for people and programs, fit for JSON."""
+        stopped = self.stopped_at is not None
+        return {
+            "state": "stopped" if stopped else "ill" if self.because else "well",
+            "because": self.because or None,
+            "remedy": self.remedy or None,
+            "stopped_at": self.stopped_at,
+            "last_batch_records": self.records,
+            "last_batch_rejected": self.rejected,
+            "can_be_replayed": len(self.rejects),
+            "notices": [
+                {"kind": kind, "column": column, **vars(seen)}
+                for (kind, column), seen in sorted(self.notices.items())
+            ],
+        }
+
+
+@dataclass
 class Totals:
     """Counts over the life of the pipeline."""
 
     records: int = 0
     learned: int = 0
+    unlabelled: int = 0
+    """Records that were predicted and have no label yet."""
     rejected: int = 0
     alarms: int = 0
     retrains: int = 0
     promotions: int = 0
     deferrals: int = 0
     deferred_because: dict[str, int] = field(default_factory=dict)
-    """Of the deferrals how many had which cause; those of versions before are in none."""
+    """Of the deferrals how many had which cause."""
+    replayed: int = 0
+    """Records that were rejected first, and fitted when they were read again."""
 
-    def __setstate__(self, kept: dict[str, Any]) -> None:
-        """Take what a checkpoint kept, of an earlier version too."""
-        self.__dict__.update({"deferred_because": {}} | kept)
+
+@dataclass(frozen=True)
+class Replayed:
+    """What was predicted of records that were rejected before, and belongs into the log."""
+
+    positions: tuple[int, ...]
+    log: Log
+    versions: tuple[str | None, ...]
+    """The champion that answered, record by record."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +137,8 @@ class Owed:
     crown: str | None = None
     logged: tuple[int, int] | None = None
     """The positions whose predictions belong to the rows; the end is exclusive."""
+    replayed: Replayed | None = None
+    """Predictions that belong to the rows, and into files of the log that are there already."""
 
 
 @dataclass
@@ -113,6 +173,7 @@ class State:
     """What a unit of a retrain's work took under each power limit that was tried."""
     known: dict[str, Known] = field(default_factory=dict)
     """What is known of the devices of a recorded trace; of real ones the home knows it."""
+    intake: IntakeState = field(default_factory=IntakeState)
     totals: Totals = field(default_factory=Totals)
     owed: tuple[Owed, ...] = ()
 

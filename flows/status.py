@@ -99,7 +99,17 @@ def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
         out.print("nothing has run here yet; `thermodrift init` writes a pipeline to start from")
         return
     console.print_table(
-        ["pipeline", "state", "position", "served", "champion", "alarms", "retrains", "owed"],
+        [
+            "pipeline",
+            "state",
+            "position",
+            "served",
+            "champion",
+            "alarms",
+            "retrains",
+            "intake",
+            "owed",
+        ],
         [
             (
                 each["pipeline"],
@@ -109,6 +119,7 @@ def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
                 each.get("champion"),
                 each.get("totals", {}).get("alarms"),
                 each.get("totals", {}).get("retrains"),
+                each.get("intake", {}).get("state"),
                 _owed(each.get("request"), each.get("reads_from", "nvml")),
             )
             for each in found
@@ -117,10 +128,30 @@ def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
     for each in found:
         totals = each.get("totals", {})
         if totals.get("deferrals"):
-            told = settling.deferrals(totals, each.get("reads_from", "nvml"))
-            out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
+            deferrals = settling.deferrals(totals, each.get("reads_from", "nvml"))
+            out.print(
+                f"{each['pipeline']}: {deferrals}", markup=False, highlight=False, soft_wrap=True
+            )
+        intake = each.get("intake")
+        if intake is not None and intake["state"] != "well":
+            out.print(f"{each['pipeline']}: {told(intake)}", markup=False, soft_wrap=True)
+    for each in found:
         if each["state"] == "unreadable":
             out.print(each["because"], markup=False, soft_wrap=True)
+
+
+def told(intake: Mapping[str, Any]) -> str:
+    """How a pipeline's intake is, and what to do where it is not well."""
+    if intake["state"] == "stopped":
+        how = f"the run ended before position {intake['stopped_at']:,}"
+    elif intake["state"] == "ill":
+        how = (
+            f"{intake['last_batch_rejected']} of the last {intake['last_batch_records']} records "
+            "were rejected"
+        )
+    else:
+        return "its records fit"
+    return f"{how}: {intake['because']}. What to do: {intake['remedy']}"
 
 
 def _owed(request: dict[str, Any] | None, reads_from: str) -> str | None:

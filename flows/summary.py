@@ -12,7 +12,7 @@ from flows.metering import Cost
 from flows.pipeline import PipelineFile
 from flows.session import Session
 from flows.settings import DEFAULT_HOME
-from flows.state import Totals
+from flows.state import IntakeState, Totals
 from models import checkpoint, scoring
 from models.learner import MEMBERS
 from observability import console
@@ -57,6 +57,7 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
         "columns": stream_view.columns(state.schema),
+        "intake": state.intake.brief(),
         "home": str(session.home.home),
         "history": session.history.where,
         "history_trouble": _trouble(session),
@@ -85,14 +86,14 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "outcome": "stopped",
         "because": "a signal asked for it before the first record",
         "position": known.get("position", 0),
-        **vars(Totals()),
-        **known.get("totals", {}),
+        **(vars(Totals()) | known.get("totals", {})),
         "reads_from": file.pipeline.gate.reads_from,
         "metric": scoring.metric(file.pipeline.pipeline.task),
         "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
         "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
         "champion": known.get("champion"),
         "owed": known.get("request"),
+        "intake": known.get("intake", IntakeState().brief()),
         "unfinished_bytes": 0,
         "columns": [],
         "home": str(home.home),
@@ -153,6 +154,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         f"{run['records']:,} records in {run['seconds']:.1f} s"
         + (f", {rate:,.0f}/s while learning" if rate else "")
         + f"; {summary['learned']:,} learned and {summary['rejected']:,} rejected in all"
+        + _unlabelled(summary["unlabelled"])
     )
     _tell_cost(run)
     metric = summary["metric"]
@@ -195,12 +197,27 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
             f"[yellow]Trouble with the history[/]: {escape(summary['history_trouble'])}",
             soft_wrap=True,
         )
+    if summary["intake"]["state"] != "well":
+        out.print(
+            f"[yellow]The stream does not fit as it did[/]: {escape(summary['intake']['because'])}",
+            soft_wrap=True,
+        )
+    for notice in summary["intake"]["notices"]:
+        out.print(
+            f"[yellow]Noticed[/]: {notice['kind']} in column {escape(repr(notice['column']))} from "
+            f"position {notice['position']:,} on, in {notice['count']:,} records",
+            soft_wrap=True,
+        )
     if summary["unfinished_bytes"]:
         out.print(
             f"[yellow]The last {summary['unfinished_bytes']} bytes of the stream are no whole "
             "record yet[/]; they wait for the rest of their line"
         )
     _where_next(summary, file)
+
+
+def _unlabelled(count: int) -> str:
+    return f", {count:,} without a label predicted alone" if count else ""
 
 
 def _tell_cost(run: Mapping[str, Any]) -> None:

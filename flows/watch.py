@@ -124,12 +124,14 @@ def _windows(session: Session) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     state = session.state
     if state.champion is None:
         return None
+    import pandas as pd
+
     reference = session.store.reference(state.champion)
     first = _window_from(session, state.champion)
     examples = session.stream.between(first, state.position, state.marks)
     logged = _champions_log(session, first)
     current = example.frame(examples.rows, state.schema)
-    current[state.schema.target] = examples.labels
+    current[state.schema.target] = pd.Series(examples.labels, dtype=object)
     current[batch.PREDICTION] = [logged.get(place) for place in examples.positions]
     return reference, batch.typed_reference(current, state.schema)
 
@@ -177,11 +179,15 @@ def _performance(session: Session) -> Performance | None:
     if len(logged) < session.file.pipeline.drift.min_rows:
         return None
     log = predictions.read(session.places.predictions, first, state.position)
+    labels = log["label"].to_pylist()
     answers = [logged.get(place) for place in log["position"].to_pylist()]
+    # What has no label yet says nothing of how good the champion is.
+    if scoring.count(answers, labels) < session.file.pipeline.drift.min_rows:
+        return None
     return Performance(
         metric=metric,
         reference=manifest.scores["holdout:challenger"].get(metric),
-        current=scoring.mean(state.schema.task, answers, log["label"].to_pylist()),
+        current=scoring.mean(state.schema.task, answers, labels),
         larger_is_better=state.schema.task == "classification",
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,46 @@ def fight(
         holdout_rows=len(answered.values),
         guarded=NO_GUARD if guard is None else _way(model),
     )
+
+
+def with_unlabelled(
+    made: Challenge,
+    positions: Sequence[int],
+    frame: pd.DataFrame,
+    places: Sequence[int],
+    *,
+    schema: Schema,
+    reference_rows: int,
+) -> Challenge:
+    """The same challenge, its reference with the records of the window that have no label, too.
+
+    Later windows of the stream have such records; a reference without them would differ by that
+    alone. `positions` are those of the rows that were fought on, `places` those of the rows of
+    `frame`. The challenger's answers are in the reference from where its hold-out begins.
+    """
+    import pandas as pd
+
+    if not len(frame):
+        return made
+    first = positions[-made.holdout_rows]
+    held_out = [index for index, place in enumerate(places) if place >= first]
+    answers: list[Label | None] = [None] * len(places)
+    # A model that answers these alone not at all has answered the hold-out: it is no worse for it.
+    with suppress(BatchAnswersNothing):
+        answered = made.model.predict(frame.iloc[held_out].reset_index(drop=True)).values
+        for index, answer in zip(held_out, answered, strict=True):
+            answers[index] = answer
+    waiting = batch.tamed(frame, schema)
+    waiting[schema.target] = pd.Series([None] * len(places), dtype=object)
+    waiting[batch.PREDICTION] = pd.Series(answers, dtype=object)
+    known = [*positions[-len(made.reference) :], *places]
+    newest = sorted(range(len(known)), key=lambda index: known[index])[-reference_rows:]
+    columns = {}
+    for name in made.reference.columns:
+        # Not pd.concat: it warns where a column has no value at all on one side.
+        values = [*made.reference[name], *waiting[name]]
+        columns[name] = pd.Series([values[index] for index in newest], dtype=object)
+    return replace(made, reference=batch.typed_reference(pd.DataFrame(columns), schema))
 
 
 def _way(model: BatchModel) -> str:

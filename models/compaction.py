@@ -20,13 +20,20 @@ from filelock import FileLock, Timeout
 from models import log_files
 from models.log_files import LogDamaged
 from observability import durable, faults, log_names
+from observability.errors import TryAgainLater
 from observability.log_names import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+AMEND_WAIT_S = 60.0
+"""Seconds that a merge of others is waited for by who puts rows into the log."""
 Swap = Callable[[], AbstractContextManager[object]]
 """Entered around the moment in which files are replaced or removed."""
+
+
+class LogBusy(TryAgainLater):
+    """Another process merges or removes files of the log."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +144,54 @@ def cut(path: Path, span: Span, beyond: int) -> None:
     log_files.remove(path.parent, [path])
 
 
+def amend(folder: Path, rows: pa.Table, *, wait_s: float = AMEND_WAIT_S) -> int:
+    """Put `rows` into the files that cover their positions, in place of what is there of them.
+
+    `rows` are in the order of their positions. Each file is written anew and takes its own name, so
+    that a reader finds the old one or the new one; done twice it is done once. Answers how many of
+    the rows are covered by no file that can be read: those are logged nowhere. Waits up to `wait_s`
+    seconds for another process that merges or removes. Raises LogBusy, OSError.
+    """
+    import pyarrow.compute as pc
+
+    positions = rows["position"]
+    if not rows.num_rows or not folder.is_dir():
+        return int(rows.num_rows)
+    with _alone(folder, wait_s) as alone:
+        if not alone:
+            raise LogBusy(f"{_busy(folder)} within {wait_s:g} s; run again")
+        first, last = positions[0].as_py(), positions[-1].as_py() + 1
+        put = 0
+        for path, span in log_files.holding(folder, first, last):
+            within = pc.and_(pc.greater_equal(positions, span.first), pc.less(positions, span.last))
+            part = rows.filter(within)
+            if part.num_rows and _amended(path, part):
+                put += part.num_rows
+    return int(rows.num_rows) - put
+
+
+def _amended(path: Path, rows: pa.Table) -> bool:
+    """Write one file anew with `rows` in it; whether it could be read."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    try:
+        with log_files.opened(path) as file:
+            schema = file.schema_arrow
+        log_files.write_aside(aside, schema, log_files.amended(path, rows))
+    except LogDamaged:
+        return False
+    faults.point("replay.before_swap")
+    aside.replace(path)
+    durable.sync_folder(path.parent)
+    faults.point("replay.after_swap")
+    return True
+
+
 @contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Hold the lock of those who merge and remove; whether that could be."""
+def _alone(folder: Path, wait_s: float = 0) -> Iterator[bool]:
+    """Hold the lock of those who merge and remove; whether that could be in `wait_s` seconds."""
     lock = FileLock(folder / ".compaction.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         yield False
         return

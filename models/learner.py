@@ -58,9 +58,10 @@ class Tally:
 
 @dataclass
 class Log:
-    """What was predicted over one batch, a list entry per learned record."""
+    """What was predicted over one batch, a list entry per record; a label is None where there is
+    none yet."""
 
-    labels: list[Label] = field(default_factory=list)
+    labels: list[Label | None] = field(default_factory=list)
     predicted: dict[str, list[Label | None]] = field(
         default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
     )
@@ -71,7 +72,12 @@ class Log:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def add(self, label: Label, *answers: Answer) -> None:
+    @property
+    def learned(self) -> int:
+        """Records that had a label, and were learned."""
+        return len(self.labels) - self.labels.count(None)
+
+    def add(self, label: Label | None, *answers: Answer) -> None:
         """One more record; answers in the members' order, then what was served."""
         self.labels.append(label)
         for answer, predicted, probabilities in zip(
@@ -103,26 +109,28 @@ class Learner:
     def learn(
         self,
         rows: Sequence[Features],
-        labels: Sequence[Label],
+        labels: Sequence[Label | None],
         batch: BatchPrediction | None,
         stop: Callable[[], bool] = bool,
     ) -> Log:
         """Predict and then learn each record; returns what was predicted.
 
-        `batch` is the champion's prediction for `rows`, or None while there is no champion. Where
-        `stop` says yes, the rest of the records is left alone: the log is as long as what was
-        learned. Raises RecordRefused where a model raises; the learner is spoilt then.
+        A record whose label is None is predicted, and neither learned nor scored: what comes after
+        it is answered as if it had not come. `batch` is the champion's prediction for `rows`, or
+        None while there is no champion. Where `stop` says yes, the rest of the records is left
+        alone: the log is as long as what was gone through. Raises RecordRefused where a model
+        raises; the learner is spoilt then.
         """
         by_online = self._by_online(rows, labels, stop)
-        learned = len(by_online)
-        by_batch = _batch_answers(batch, len(rows))[:learned]
-        log = self._blended(labels[:learned], by_online, by_batch)
+        done = len(by_online)
+        by_batch = _batch_answers(batch, len(rows))[:done]
+        log = self._blended(labels[:done], by_online, by_batch)
         for name, predicted in log.predicted.items():
             self._count(name, predicted, log.labels)
         return log
 
     def _by_online(
-        self, rows: Sequence[Features], labels: Sequence[Label], stop: Callable[[], bool]
+        self, rows: Sequence[Features], labels: Sequence[Label | None], stop: Callable[[], bool]
     ) -> list[Answer]:
         """The online member goes first, alone: it needs none of the others' answers.
 
@@ -136,7 +144,8 @@ class Learner:
                 break
             try:
                 answers.append(member.predict(record))
-                member.learn(record, label)
+                if label is not None:
+                    member.learn(record, label)
             except MemoryError:
                 # The machine's fault and not the record's: nothing is rejected for it.
                 raise
@@ -145,22 +154,28 @@ class Learner:
         return answers
 
     def _blended(
-        self, labels: Sequence[Label], by_online: Sequence[Answer], by_batch: Sequence[Answer]
+        self,
+        labels: Sequence[Label | None],
+        by_online: Sequence[Answer],
+        by_batch: Sequence[Answer],
     ) -> Log:
         log = Log()
         baseline, blended = self.baseline, self.blend
         for label, online, batch in zip(labels, by_online, by_batch, strict=True):
             unchanged = baseline.predict()
             served = blended.predict((online, batch, unchanged))
-            baseline.learn(label)
-            blended.learn(label)
+            if label is not None:
+                baseline.learn(label)
+                blended.learn(label)
             log.add(label, online, batch, unchanged, served)
         return log
 
-    def _count(self, name: str, predicted: Sequence[Label | None], labels: Sequence[Label]) -> None:
+    def _count(
+        self, name: str, predicted: Sequence[Label | None], labels: Sequence[Label | None]
+    ) -> None:
         tally = self.tallies[name]
         for answer, label in zip(predicted, labels, strict=True):
-            if answer is None:
+            if answer is None or label is None:
                 continue
             score = scoring.point(self.task, answer, label)
             tally.add(score)

@@ -129,6 +129,39 @@ def _may_hold(file: parquet.ParquetFile, group: int, first: int, last: int) -> b
     return known is None or not known.has_min_max or (known.min < last and known.max >= first)
 
 
+def amended(path: Path, rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows of one file in pieces, with `rows` in place of what is there of their positions.
+
+    `rows` are in the order of their positions; a column that the file does not have is left out.
+    Raises FileNotFoundError, LogDamaged.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with opened(path) as file:
+        schema = file.schema_arrow
+        waiting = pa.table({field.name: _as(rows, field) for field in schema}, schema=schema)
+        for group in range(file.metadata.num_row_groups):
+            table = file.read_row_group(group)
+            if not table.num_rows:
+                continue
+            reached = table["position"][-1]
+            ours = pc.is_in(table["position"], value_set=rows["position"].combine_chunks())
+            due = pc.less_equal(waiting["position"], reached)
+            merged = pa.concat_tables([table.filter(pc.invert(ours)), waiting.filter(due)])
+            waiting = waiting.filter(pc.invert(due))
+            yield merged.sort_by("position")
+        yield waiting
+
+
+def _as(rows: pa.Table, field: pa.Field) -> pa.Array:
+    import pyarrow as pa
+
+    if field.name not in rows.column_names:
+        return pa.nulls(rows.num_rows, field.type)
+    return rows[field.name].cast(field.type)
+
+
 def write_aside(aside: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     """Write `tables` to a new file, durably, a row group at a time; answers the number of rows.
 

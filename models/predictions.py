@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models import compaction, log_files
-from models.compaction import Compacted, Forgotten, compact, forget
+from models.compaction import Compacted, Forgotten, LogBusy, compact, forget
 from models.example import LabelKind
 from models.learner import Log
 from models.log_files import LogDamaged
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Compacted",
     "Forgotten",
+    "LogBusy",
     "LogDamaged",
+    "amend",
     "compact",
     "forget",
     "read",
@@ -45,15 +47,50 @@ def write(
 ) -> Path:
     """Write the log of the batch that covers the positions `span` (the end is exclusive).
 
-    `positions` has one place per learned record; rejected ones are missing from it.
+    `positions` has one place per predicted record; rejected ones are missing from it. A record
+    without a label has null for it.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
+    table = _table(pipeline, positions, log, label_kind, [model_version] * len(log))
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / log_names.name(Span(*span))
+    durable.write(path, sink.getvalue().to_pybytes())
+    return path
+
+
+def amend(
+    folder: Path,
+    pipeline: str,
+    positions: Sequence[int],
+    log: Log,
+    label_kind: LabelKind,
+    model_versions: Sequence[str | None],
+) -> int:
+    """Put predictions of records that were rejected before into the files of their positions.
+
+    `positions` increase, one per record of `log`, as do `model_versions`. Done twice it is done
+    once. Answers how many are logged nowhere, because no file that can be read covers them. Raises
+    LogBusy while another process merges the log, OSError.
+    """
+    return compaction.amend(folder, _table(pipeline, positions, log, label_kind, model_versions))
+
+
+def _table(
+    pipeline: str,
+    positions: Sequence[int],
+    log: Log,
+    label_kind: LabelKind,
+    model_versions: Sequence[str | None],
+) -> pa.Table:
+    import pyarrow as pa
+
     kind = {"int": pa.int64(), "str": pa.string(), "float": pa.float64()}[label_kind]
-    count = len(log)
     columns: dict[str, pa.Array] = {
-        "pipeline": pa.array([pipeline] * count, pa.string()),
+        "pipeline": pa.array([pipeline] * len(log), pa.string()),
         "position": pa.array(positions, pa.int64()),
         "label": pa.array(log.labels, kind),
     }
@@ -61,13 +98,8 @@ def write(
         columns[member] = pa.array(log.predicted[member], kind)
     for member in ("online", "batch", "served"):
         columns[f"{member}_probability"] = pa.array(log.probabilities[member], pa.float64())
-    columns["model_version"] = pa.array([model_version] * count, pa.string())
-    sink = pa.BufferOutputStream()
-    parquet.write_table(pa.table(columns), sink, compression="zstd", write_page_checksum=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / log_names.name(Span(*span))
-    durable.write(path, sink.getvalue().to_pybytes())
-    return path
+    columns["model_version"] = pa.array(model_versions, pa.string())
+    return pa.table(columns)
 
 
 def read(folder: Path, first: int, last: int) -> pa.Table:

@@ -22,11 +22,19 @@ def point(task: Task, predicted: Label, label: Label) -> float:
     return abs(float(predicted) - float(label))
 
 
-def mean(task: Task, predicted: Sequence[Label | None], labels: Sequence[Label]) -> float | None:
-    """The metric over the records that were answered; None where none was."""
+def mean(
+    task: Task, predicted: Sequence[Label | None], labels: Sequence[Label | None]
+) -> float | None:
+    """The metric over the records that were answered and have a label; None where none is."""
     points = [
         point(task, answer, label)
         for answer, label in zip(predicted, labels, strict=True)
-        if answer is not None
+        if answer is not None and label is not None
     ]
     return sum(points) / len(points) if points else None
+
+
+def count(predicted: Sequence[Label | None], labels: Sequence[Label | None]) -> int:
+    """How many records `mean` is over."""
+    pairs = zip(predicted, labels, strict=True)
+    return sum(answer is not None and label is not None for answer, label in pairs)

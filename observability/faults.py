@@ -32,6 +32,8 @@ POINTS: dict[str, str] = {
     "limits.before_set": "a device's old power limit is on disk, the new one is not set yet",
     "limits.after_set": "the new power limit is set, the job has not begun",
     "limits.before_forget": "the old power limit is put back, what was remembered is still there",
+    "replay.before_swap": "a file of the log with a replayed record is aside, under no name yet",
+    "replay.after_swap": "the log has the replayed record, history does not know of it yet",
     "upkeep.before_swap": "files of the log are merged aside, their names are still their own",
     "upkeep.inside_forget": "old rows are removed, the transaction is still open",
     "upkeep.inside_swap": "the merged file has its name, its parts are still there",

@@ -67,7 +67,7 @@ def removals(rules: UpkeepRules, now: datetime) -> Iterator[Removal]:
         return
     before = now - timedelta(days=rules.keep_days)
     yield _older("decision_rows", "decided_at", before)
-    for table in ("score_rows", "reject_rows", "cost_rows", "forecast_rows"):
+    for table in ("score_rows", "reject_rows", "replay_rows", "cost_rows", "forecast_rows"):
         yield _older(table, '"at"', before)
     yield Removal("run_rows", _RUNS, before)
     yield Removal("request_rows", _REQUESTS, before)

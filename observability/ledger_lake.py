@@ -185,11 +185,21 @@ class LedgerLake:
         if not files:
             return f"the predictions {logged.first} to {logged.last} are not in {folder}"
         columns = ", ".join(f'"{name}"' for name in migrations.LOGGED_COLUMNS)
-        duck.execute(
+        insert = (
             f"INSERT INTO prediction_rows BY NAME SELECT ? AS pipeline, {columns} "
-            'FROM read_parquet(?, union_by_name = true) WHERE "position" >= ? AND "position" < ?',
-            [logged.pipeline, files, logged.first, logged.last],
+            'FROM read_parquet(?, union_by_name = true) WHERE "position" >= ? AND "position" < ?'
         )
+        where = [logged.pipeline, files, logged.first, logged.last]
+        if logged.only is None:
+            duck.execute(insert, where)
+        else:
+            # The commit of their batch may have been folded after they were put into the log.
+            listed = '"position" IN (SELECT unnest(?::BIGINT[]))'
+            duck.execute(
+                f"DELETE FROM prediction_rows WHERE pipeline = ? AND {listed}",
+                [logged.pipeline, list(logged.only)],
+            )
+            duck.execute(f"{insert} AND {listed}", [*where, list(logged.only)])
         self._note_kinds(duck, logged.pipeline, files[0])
         return ""
 

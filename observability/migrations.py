@@ -378,6 +378,46 @@ _BILLS = (
        LEFT JOIN heavy h ON h.pipeline = f.pipeline AND h.run_id = f.run_id""",
 )
 
+# A position may be rejected once in every life of a pipeline: what was replayed is the newest
+# reject of its position by then.
+_REPLAYS = (
+    """CREATE TABLE replay_rows (
+        "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, "position" BIGINT, labelled BOOLEAN)""",
+    """CREATE OR REPLACE VIEW rejects AS
+       WITH told AS (
+           SELECT *, lead("at") OVER (
+               PARTITION BY pipeline, "position" ORDER BY "at", rowid) AS next_at
+           FROM reject_rows)
+       SELECT t.pipeline, t."position", t.reason, t.raw, t."at" AS rejected_at, t.run_id,
+           r."at" AS replayed_at
+       FROM told t
+       LEFT JOIN replay_rows r ON r.pipeline = t.pipeline AND r."position" = t."position"
+           AND r."at" >= t."at" AND (t.next_at IS NULL OR r."at" < t.next_at)""",
+)
+
+# A score of a range counts for the records that it was taken over: others had no label, or were
+# rejected. Rows from before `scored` was kept count for their whole range, as ever.
+_LABELS = (
+    """ALTER TABLE run_rows ADD COLUMN unlabelled BIGINT""",
+    """ALTER TABLE run_rows ADD COLUMN replayed BIGINT""",
+    """ALTER TABLE score_rows ADD COLUMN scored BIGINT""",
+    """CREATE OR REPLACE VIEW scores AS
+       SELECT pipeline, run_id, "at" AS scored_at, position_from, position_to, member, metric,
+           "value", scored
+       FROM score_rows""",
+    _COST_VIEWS[3].replace(
+        "position_to - position_from AS n", "coalesce(scored, position_to - position_from) AS n"
+    ),
+    _BILLS[-1]
+    .replace(
+        "sum(rejected)::BIGINT AS rejected,",
+        "sum(rejected)::BIGINT AS rejected,\n"
+        "               sum(unlabelled)::BIGINT AS unlabelled,\n"
+        "               sum(replayed)::BIGINT AS replayed,",
+    )
+    .replace("h.fit_carbon_g\n", "h.fit_carbon_g, f.unlabelled, f.replayed\n"),
+)
+
 MIGRATIONS = (
     Migration(1, "rows of each kind, appended only", _ROWS),
     Migration(2, "public views over the rows", _VIEWS),
@@ -385,6 +425,8 @@ MIGRATIONS = (
     Migration(4, "costs, killed runs, and what waiting cost, as views", _COST_VIEWS),
     Migration(5, "what a margin rests on, clocks, memory, and what could not be read", _RUNGS),
     Migration(6, "power, heat, money and grams of each job, and what forecasts came to", _BILLS),
+    Migration(7, "records without a label, and those that a score was taken over", _LABELS),
+    Migration(8, "rejects that were read again and fit", _REPLAYS),
 )
 
 PUBLIC_VIEWS = (

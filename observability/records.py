@@ -62,7 +62,7 @@ class RunRecord(Record):
     event: Literal["started", "ended"]
     position: int = Field(description="Next position of the stream at that moment.")
     outcome: str | None = Field(
-        default=None, description="How it ended: finished, limit, stopped, failed."
+        default=None, description="How it ended: finished, limit, stopped, failed, ill_intake."
     )
     because: str | None = None
     records: int | None = Field(default=None, description="Records that this run went through.")
@@ -73,6 +73,12 @@ class RunRecord(Record):
         default=None, description="Seconds of processor time of the run's own process."
     )
     host: str | None = Field(default=None, description="Name of the machine that it ran on.")
+    unlabelled: int | None = Field(
+        default=None, description="Records that were predicted and had no label."
+    )
+    replayed: int | None = Field(
+        default=None, description="Earlier rejects that fitted when they were read again."
+    )
 
 
 class CostRecord(Record):
@@ -203,6 +209,9 @@ class ScoreRecord(Record):
     )
     metric: str
     value: float
+    scored: int | None = Field(
+        default=None, description="Records of the range that were answered and have a label."
+    )
 
 
 class RejectRecord(Record):
@@ -215,6 +224,17 @@ class RejectRecord(Record):
     position: int
     reason: str
     raw: str
+
+
+class ReplayRecord(Record):
+    """A rejected record was read again, fitted, and is no reject any more."""
+
+    table: ClassVar[str] = "replay_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    position: int
+    labelled: bool = Field(description="Whether it had a label, and was learned.")
 
 
 class GpuReadingRecord(Record):

@@ -52,6 +52,8 @@ class Logged:
     first: int
     last: int
     """The position after the last one."""
+    only: Sequence[int] | None = None
+    """Of these positions alone, in the place of what was brought of them before; None: of all."""
 
 
 @dataclass(frozen=True)

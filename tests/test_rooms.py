@@ -38,7 +38,8 @@ HOUSE: dict[str, dict[str, str]] = {
     "pure": {
         "observability": "bill clock drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
-        "models": "cells charset columns formats inference intake promotion survey times",
+        "models": "cells charset columns formats inference intake intake_health promotion ranges"
+        " survey times",
     },
     "maths": {
         "models": "baseline batch blend challenge guarded learner online recipes row_digest"
@@ -66,9 +67,9 @@ HOUSE: dict[str, dict[str, str]] = {
         "flows": "admit attempts beginning board box claims clock coming_back configuration course"
         " cycle deployed deployments desk doctor drift_view embedded fitting follower"
         " fresh_database goodbye jobs learn looks metering overrides pipeline power_source"
-        " progress reconcile retrain retrain_rows server session settings settling shifts"
-        " state status stopping stream_view summary template tethered turns untold upkeep vigil"
-        " watch",
+        " progress reconcile rejects replay retrain retrain_rows server session settings"
+        " settling shifts state status stopping stream_view summary template tethered turns untold"
+        " upkeep vigil watch",
     },
 }
 """Every file of every room by its kind; `docs/architecture.md` says what the kinds mean."""

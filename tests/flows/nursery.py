@@ -36,10 +36,22 @@ class Nursery:
 
         On stdout is its summary, as JSON.
         """
+        return self._run("cycle", pipeline, home, armed, limit)
+
+    def replay(
+        self, pipeline: Path, home: Path, armed: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Read the rejects again, to the end or to where a fault point ends it; as `loop`."""
+        return self._run("replay", pipeline, home, armed, None)
+
+    def _run(
+        self, what: str, pipeline: Path, home: Path, armed: str, limit: int | None
+    ) -> subprocess.CompletedProcess[str]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
             job = {"pipeline": str(pipeline), "home": str(home), "armed": armed, "limit": limit}
+            job["what"] = what
             self._process.stdin.write(json.dumps({**job, "in": folder}) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
@@ -67,7 +79,8 @@ def open_nursery() -> Iterator[Nursery]:
 
 def _born(job: dict[str, Any]) -> None:
     """Be a child: a run of the loop, and nothing after it."""
-    from flows import cycle
+    from flows import cycle, replay
+    from flows.stopping import Stop
     from observability import faults
 
     code = 0
@@ -76,7 +89,11 @@ def _born(job: dict[str, Any]) -> None:
         os.dup2(opened, number)
     try:
         faults.arm_from(job["armed"])
-        told = cycle.cycle.fn(Path(job["pipeline"]), Path(job["home"]), job["limit"])
+        path, home = Path(job["pipeline"]), Path(job["home"])
+        if job["what"] == "replay":
+            told = replay.replay(path, home, Stop())
+        else:
+            told = cycle.cycle.fn(path, home, job["limit"])
         sys.stdout.write(json.dumps(told))
     except BaseException:  # noqa: BLE001 - whatever ends a run is told as a process would
         traceback.print_exc()

@@ -158,7 +158,7 @@ MOMENTS = [
     *(
         f"{point}@{4 if point.startswith('cycle') else 2}-0"
         for point in faults.POINTS
-        if not point.startswith(("durable.", "limits.", "run.", "upkeep."))
+        if not point.startswith(("durable.", "limits.", "replay.", "run.", "upkeep."))
     ),
     # The fold's log fits, and then not what it is checkpointed into.
     "history.before_fold@3-300000",

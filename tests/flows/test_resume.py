@@ -41,7 +41,11 @@ cooldown_records = 500
 """
 """Small batches, a retrain that is deferred and then promoted, and further ones."""
 
-POINTS = [point for point in faults.POINTS if not point.startswith(("limits.", "run.", "upkeep."))]
+POINTS = [
+    point
+    for point in faults.POINTS
+    if not point.startswith(("limits.", "replay.", "run.", "upkeep."))
+]
 """The points that a run passes; those of upkeep are tried by tests/models/test_compaction.py, those
 of power limits, which only a run with caps passes, by tests/power/test_limits.py."""
 

@@ -183,6 +183,45 @@ def test_the_first_record_of_all_is_learned(task: Task) -> None:
     assert [None] != second.predicted["served"]
 
 
+@given(st.sets(st.integers(0, 79)), st.sampled_from(["linear", "hoeffding_adaptive_tree"]))
+@settings(max_examples=15, deadline=None)
+def test_a_record_without_a_label_leaves_no_trace(waiting: set[int], recipe: str) -> None:
+    """It is answered, and all others are answered and counted as if it had not come."""
+    rows, known = make_records(count=80)
+    labels: list[Label | None] = [
+        None if place in waiting else label for place, label in enumerate(known)
+    ]
+    champion = make_champion(known, "classification")
+    mixed, alone = make_learner(recipe=recipe), make_learner(recipe=recipe)
+    log = mixed.learn(rows, labels, champion)
+    kept = [place for place in range(80) if place not in waiting]
+    expected = alone.learn(
+        [rows[place] for place in kept],
+        [known[place] for place in kept],
+        make_champion([known[place] for place in kept], "classification"),
+    )
+    assert (80, len(kept)) == (len(log), log.learned)
+    assert labels == log.labels
+    for who in EVERYBODY:
+        assert expected.predicted[who] == [log.predicted[who][place] for place in kept]
+        assert expected.probabilities[who] == [log.probabilities[who][place] for place in kept]
+    assert alone.tallies == mixed.tallies
+    assert alone.tripwire.width == mixed.tripwire.width
+    again = (rows, known, champion)
+    assert alone.learn(*again) == mixed.learn(*again)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_record_without_a_label_is_answered_by_everybody(task: Task) -> None:
+    """What is asked of a model is the answer before the label is known."""
+    rows, labels = make_records(task)
+    made = make_learner(task)
+    made.learn(rows, labels, None)
+    log = made.learn(rows[:3], [None] * 3, make_champion(labels[:3], task))
+    assert 0 == log.learned
+    assert [] == [who for who in EVERYBODY if None in log.predicted[who]]
+
+
 def test_no_record_is_no_change() -> None:
     """A batch of which every record was rejected leaves the learner as it was."""
     made = make_learner()

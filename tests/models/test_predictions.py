@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from models import predictions
+from models import log_files, predictions
 from models.example import Label, LabelKind
-from models.learner import MEMBERS
+from models.learner import MEMBERS, Log
 from observability import faults
-from tests.models.log_makers import make_log, names, places, put, python
+from tests.models.log_makers import make_log, names, places, put, put_batches, python, rows
 
 COLUMNS = [
     *("pipeline", "position", "label", "online", "batch", "baseline", "served"),
@@ -65,6 +65,21 @@ def test_a_range_is_read_across_files_in_the_order_of_positions(tmp_path: Path) 
     assert [10] == places(tmp_path, 10, 11)
 
 
+@pytest.mark.parametrize(("kind", "label"), [("int", 3), ("str", "up"), ("float", 0.5)])
+def test_a_label_that_is_not_known_yet_is_null(
+    tmp_path: Path, kind: LabelKind, label: Label
+) -> None:
+    """The column keeps its type, also where no record of a batch has a label."""
+    log = Log()
+    for each in (label, None):
+        log.add(each, None, None, None, None)
+    predictions.write(tmp_path, "elec2", [0, 1], (0, 2), log, kind, None)
+    nothing = Log()
+    nothing.add(None, None, None, None, None)
+    predictions.write(tmp_path, "elec2", [2], (2, 3), nothing, kind, None)
+    assert [label, None, None] == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
+
+
 def test_rejected_records_are_missing_from_the_log(tmp_path: Path) -> None:
     """A batch whose records were all rejected is logged too: it has no rows, and no gap."""
     put(tmp_path, 0, 5, rejected=[1, 3])
@@ -81,6 +96,68 @@ def test_a_batch_that_is_gone_through_again_overwrites_its_own_file(tmp_path: Pa
     assert before == after
     assert [after] == list(tmp_path.iterdir())
     assert ["down"] * 3 == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
+
+
+def amend(folder: Path, positions: Sequence[int], label: Label = "late") -> int:
+    """Put predictions of records that come later into the log; how many are logged nowhere."""
+    log = make_log([label] * len(positions))
+    return predictions.amend(folder, "elec2", positions, log, "str", ["v2"] * len(positions))
+
+
+def test_what_comes_later_takes_its_place_in_the_files_that_are_there(tmp_path: Path) -> None:
+    """Each file keeps its name and its rows; done twice it is done once."""
+    put(tmp_path, 0, 5, rejected=[0, 3])
+    put(tmp_path, 5, 8, rejected=[5, 6, 7])
+    put(tmp_path, 8, 10, rejected=[9])
+    before = names(tmp_path)
+    was = rows(tmp_path)
+    for _ in range(2):
+        assert 0 == amend(tmp_path, [0, 3, 5, 7, 9])
+    assert before == names(tmp_path)
+    found = rows(tmp_path)
+    assert [0, 1, 2, 3, 4, 5, 7, 8, 9] == [row["position"] for row in found]
+    assert was == [row for row in found if row["label"] == "up"]
+    late = [row for row in found if row["label"] == "late"]
+    assert [0, 3, 5, 7, 9] == [row["position"] for row in late]
+    assert {"v2"} == {row["model_version"] for row in late}
+
+
+def test_what_comes_later_replaces_what_a_lost_checkpoint_had_logged(tmp_path: Path) -> None:
+    """A home that was brought back from a backup does again what it does not remember."""
+    put(tmp_path, 0, 5)
+    amend(tmp_path, [2], label="again")
+    assert ["up", "up", "again", "up", "up"] == [row["label"] for row in rows(tmp_path)]
+
+
+def test_a_merged_file_of_many_pieces_takes_up_what_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its pieces, before the first and behind the last."""
+    monkeypatch.setattr(log_files, "GROUP_ROWS", 4)
+    put_batches(tmp_path, range(0, 31, 10), rejected=[0, 9, 10, 17, 29])
+    predictions.compact(tmp_path, 30)
+    assert ["0-30"] == names(tmp_path)
+    assert 0 == amend(tmp_path, [0, 9, 10, 17, 29])
+    assert list(range(30)) == places(tmp_path)
+
+
+def test_what_no_file_covers_is_counted_and_not_logged(tmp_path: Path) -> None:
+    """A file that upkeep removed does not come back, and one that is damaged is left alone."""
+    put(tmp_path, 10, 20, rejected=[12])
+    damaged = put(tmp_path, 20, 30, rejected=[22])
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    assert 2 == amend(tmp_path, [5, 12, 22])
+    assert list(range(10, 20)) == places(tmp_path, 10, 20)
+    assert ["10-20", "20-30"] == names(tmp_path)
+    assert 1 == amend(tmp_path / "nowhere", [5])
+
+
+def test_nothing_that_comes_later_changes_nothing(tmp_path: Path) -> None:
+    """Not even a file's time."""
+    path = put(tmp_path, 0, 5)
+    stamp = path.stat().st_mtime_ns
+    assert 0 == amend(tmp_path, [])
+    assert stamp == path.stat().st_mtime_ns
 
 
 @pytest.mark.parametrize(("first", "last"), [(10, 20), (30, 40), (0, 0)])

@@ -21,6 +21,7 @@ from observability.records import (
     GpuReadingRecord,
     ModelRecord,
     RejectRecord,
+    ReplayRecord,
     RequestRecord,
     RunRecord,
     ScoreRecord,
@@ -150,6 +151,18 @@ def make_reject(**changed: Any) -> RejectRecord:
         "raw": '{"nswprice": "NaN"}',
     }
     return RejectRecord(**(fields | changed))
+
+
+def make_replay(**changed: Any) -> ReplayRecord:
+    """A reject that was read again, a minute after it was met."""
+    fields: dict[str, Any] = {
+        "at": at(60),
+        "pipeline": "elec2",
+        "run_id": "run-2",
+        "position": 7,
+        "labelled": True,
+    }
+    return ReplayRecord(**(fields | changed))
 
 
 def make_gpu_row(**changed: Any) -> GpuReadingRecord:

@@ -379,6 +379,22 @@ def test_predictions_are_brought_once_though_the_log_was_merged_meanwhile(lake: 
     assert [0, 1, 2, 3] == history.open(home).predictions()["position"].to_pylist()
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_predictions_that_come_later_are_brought_once(lake: Lake, late: bool) -> None:
+    """Records that were rejected first: also where their batch is folded when they are logged."""
+    home = lake.host("host")
+    folder = home / "pipelines" / "elec2" / "predictions"
+    folder.mkdir(parents=True)
+    file = folder / "000000000000-000000000003.parquet"
+    shutil.copyfile(logged_file(lake.folder / "two", "elec2", 0, [0, 1]), file)
+    History(home).commit([make_score()], "elec2.x.0", Logged("elec2", 0, 3))
+    if not late:
+        History(home).fold()
+    shutil.copyfile(logged_file(lake.folder / "three", "elec2", 0, [0, 1, 0]), file)
+    History(home).commit([make_score()], "elec2.x.1", Logged("elec2", 2, 3, only=[2]))
+    assert [0, 1, 2] == history.open(home).predictions()["position"].to_pylist()
+
+
 def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
     """The rows are folded, and the fold says what is missing."""
     home = lake.host("host")

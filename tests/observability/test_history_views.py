@@ -19,6 +19,7 @@ from tests.observability.history_makers import (
     make_gpu_row,
     make_model,
     make_reject,
+    make_replay,
     make_request,
     make_run,
     make_score,
@@ -45,6 +46,8 @@ def test_a_run_that_ended_is_one_row(tmp_path: Path) -> None:
         records=900,
         learned=890,
         rejected=10,
+        unlabelled=7,
+        replayed=3,
         seconds=59.5,
         cpu_s=70.5,
         host="quiet",
@@ -69,6 +72,8 @@ def test_a_run_that_ended_is_one_row(tmp_path: Path) -> None:
         "fit_price": None,
         "currency": None,
         "fit_carbon_g": None,
+        "unlabelled": 7,
+        "replayed": 3,
     }
     assert [expected] == answered(tmp_path, [make_run(host="quiet"), end], "FROM runs")
 
@@ -434,6 +439,33 @@ def served(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in rows]
 
 
+def test_a_replayed_reject_keeps_its_row_and_says_when_it_was_brought_back(tmp_path: Path) -> None:
+    """Others stay rejects: another position, and another pipeline with the same one."""
+    rejects = [make_reject(position=7), make_reject(position=8), make_reject(pipeline="bikes")]
+    replay = make_replay(position=7)
+    rows = answered(tmp_path, [*rejects, replay], "FROM rejects ORDER BY pipeline, position")
+    assert [None, replay.at, None] == [row["replayed_at"] for row in rows]
+
+
+def test_a_replay_is_of_the_newest_reject_of_its_position(tmp_path: Path) -> None:
+    """A pipeline that was begun anew, under the same name, has rejected the position again."""
+    rejects = [make_reject(position=7), make_reject(position=7, at=at(30), run_id="run-2")]
+    rows = answered(
+        tmp_path, [*rejects, make_replay(position=7)], "FROM rejects ORDER BY rejected_at"
+    )
+    assert [None, at(60)] == [row["replayed_at"] for row in rows]
+
+
+def test_a_score_counts_for_the_records_that_it_was_taken_over(tmp_path: Path) -> None:
+    """A range in which nearly all labels are missing does not weigh as much as a whole one."""
+    ranges = [
+        make_score(position_from=500, position_to=750, value=0.5, scored=250),
+        make_score(position_from=750, position_to=1000, value=1.0, scored=1),
+    ]
+    (row,) = answered(tmp_path, [*make_wait(settled="promoted"), *ranges], "FROM deferrals")
+    assert row["served_before"] == pytest.approx(126 / 251)
+
+
 HANDOVER = [
     make_model(recipe="forest", rows=1000, train_from=0, train_to=1000, fit_s=2.5),
     make_model(event="promoted", position=1100, because="first"),
@@ -530,6 +562,8 @@ def test_rows_that_need_no_working_out_are_shown_as_they_are(tmp_path: Path) -> 
             for name, cell in rows_of(history, f"FROM {view}")[0].items()
         }
         expected = dict(record)
+        if view == "rejects":
+            expected["replayed_at"] = None
         if view == "decisions":
             expected["facts"] = '{"accuracy": 0.84, "tolerance": 0.02}'
         assert expected == row

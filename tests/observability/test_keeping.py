@@ -18,6 +18,7 @@ from tests.observability.history_makers import (
     make_gpu_row,
     make_model,
     make_reject,
+    make_replay,
     make_request,
     make_run,
     make_score,
@@ -50,7 +51,14 @@ def test_nothing_goes_that_nobody_asked_to_remove(tmp_path: Path) -> None:
 
 def test_rows_of_every_kind_go_once_they_are_too_old(tmp_path: Path) -> None:
     """The day before stays, the day after goes."""
-    kinds: list[Any] = [make_score, make_reject, make_gpu_row, make_cost, make_forecast]
+    kinds: list[Any] = [
+        make_score,
+        make_reject,
+        make_replay,
+        make_gpu_row,
+        make_cost,
+        make_forecast,
+    ]
     records = [make(at=days_ago(days)) for make in kinds for days in (29, 31)]
     records += [make_decision(decided_at=days_ago(days)) for days in (29, 31)]
     history = history_of(tmp_path, *records)

@@ -1,0 +1,90 @@
+"""A set of positions, kept as the ranges that it consists of: small where positions are neighbours.
+
+Pure, and never changed: every operation answers another set.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+Range = tuple[int, int]
+"""From a position to another; the end is exclusive."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Positions as ranges in order, none of which touches the next."""
+
+    spans: tuple[Range, ...] = ()
+
+    def __len__(self) -> int:
+        """How many positions there are."""
+        return sum(last - first for first, last in self.spans)
+
+    def __iter__(self) -> Iterator[int]:
+        """The positions, in order."""
+        for first, last in self.spans:
+            yield from range(first, last)
+
+    def __contains__(self, position: object) -> bool:
+        """Whether a position is among them."""
+        if not isinstance(position, int):
+            return False
+        index = bisect_right(self.spans, (position, _BEYOND)) - 1
+        return index >= 0 and self.spans[index][0] <= position < self.spans[index][1]
+
+    def plus(self, positions: Iterable[int]) -> Ranges:
+        """These and those."""
+        added = _spans(positions)
+        if not added:
+            return self
+        if not self.spans or added[0][0] > self.spans[-1][1]:
+            return Ranges((*self.spans, *added))
+        return Ranges(tuple(_joined(sorted([*self.spans, *added]))))
+
+    def minus(self, positions: Iterable[int]) -> Ranges:
+        """These without those."""
+        holes = _spans(positions)
+        ends = [end for _, end in holes]
+        left: list[Range] = []
+        for first, last in self.spans:
+            at, index = first, bisect_right(ends, first)
+            while index < len(holes) and holes[index][0] < last:
+                if at < holes[index][0]:
+                    left.append((at, holes[index][0]))
+                at, index = holes[index][1], index + 1
+            if at < last:
+                left.append((at, last))
+        return Ranges(tuple(left))
+
+    def between(self, first: int, last: int) -> Ranges:
+        """Those from `first` to `last` (exclusive)."""
+        cut = ((max(begin, first), min(end, last)) for begin, end in self.spans)
+        return Ranges(tuple((begin, end) for begin, end in cut if begin < end))
+
+    def newest(self, most: int) -> Ranges:
+        """The last `most` ranges: what bounds the memory of a set that is scattered widely."""
+        return self if len(self.spans) <= most else Ranges(self.spans[len(self.spans) - most :])
+
+
+_BEYOND = 2**63
+
+
+def _spans(positions: Iterable[int]) -> list[Range]:
+    return list(_joined((place, place + 1) for place in sorted(set(positions))))
+
+
+def _joined(spans: Iterable[Range]) -> Iterator[Range]:
+    """Ranges in order of their beginnings, those that touch or overlap as one."""
+    at: Range | None = None
+    for first, last in spans:
+        if at is not None and first <= at[1]:
+            at = (at[0], max(at[1], last))
+            continue
+        if at is not None:
+            yield at
+        at = (first, last)
+    if at is not None:
+        yield at
