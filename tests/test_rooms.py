@@ -41,7 +41,7 @@ HOUSE: dict[str, dict[str, str]] = {
         "models": "cells columns formats intake promotion survey",
     },
     "maths": {
-        "models": "baseline batch blend challenge guarded learner online recipes scoring",
+        "models": "baseline batch blend challenge guarded learner novelty online recipes scoring",
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
