@@ -47,6 +47,9 @@ def state_and_stream(
     if begun is None:
         return State(stream.schema, _learner(file, stream.schema), Cursor(), knobs(file)), stream
     _same_knobs(file, begun)
+    if begun.learner.measure != file.pipeline.pipeline.measure:
+        # Nothing is learned by it: a pipeline may be judged by another metric from here on.
+        begun.learner.judge_by(file.pipeline.pipeline.measure)
     return begun, stream
 
 
@@ -116,7 +119,13 @@ def knobs(file: PipelineFile) -> Mapping[str, Any]:
 def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
     pipeline = file.pipeline
     member = online.build(pipeline.online, schema, file.folder)
-    return learner.Learner(member, schema.task, pipeline.blend, pipeline.drift.tripwire_delta)
+    return learner.Learner(
+        member,
+        schema.task,
+        pipeline.blend,
+        pipeline.drift.tripwire_delta,
+        pipeline.pipeline.measure,
+    )
 
 
 def _same_task(file: PipelineFile, state: State) -> None:
@@ -163,4 +172,8 @@ def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
             "the models' answers; rename that column in the data, or name it in stream.ignore"
         )
     wanted = file.pipeline.batch
-    recipes.build(wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder)
+    made = recipes.build(
+        wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder
+    )
+    if wanted.class_weight == "balanced":
+        recipes.weigh(made.estimator, wanted.recipe, schema.task, None)

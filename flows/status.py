@@ -81,6 +81,13 @@ def tell(found: Sequence[dict[str, Any]], up_at: str | None = None) -> None:
         ],
     )
     for each in found:
+        for vote in each.get("unknown_votes", []):
+            out.print(
+                f"{each['pipeline']}: drift unknown, {vote['vote']}, since {vote['since']:,}: "
+                f"{vote['because']}; known with: {vote['remedy']}",
+                markup=False,
+                soft_wrap=True,
+            )
         if each["state"] == "unreadable":
             out.print(each["because"], markup=False, soft_wrap=True)
 

@@ -96,6 +96,11 @@ class WorthPolicy(BaseModel):
         description="The loss of performance from which a costly fit pays.",
     )
 
+    @property
+    def since_change(self) -> int:
+        """Records since a change of the labels below which a fit would learn the old world."""
+        return 2 * self.min_new_rows
+
 
 def judge(evidence: Evidence, policy: WorthPolicy) -> Decision:
     """Yes: ask for a retrain now. The first reason that applies decides, and is the one told."""
@@ -137,10 +142,11 @@ def _obstacle(evidence: Evidence, policy: WorthPolicy) -> str:
     if evidence.rows_available < policy.min_rows:
         return f"only {evidence.rows_available} rows are available (needed {policy.min_rows})"
     changed = evidence.records_since_change
-    if evidence.champion_present and changed is not None and changed < policy.min_new_rows:
+    if evidence.champion_present and changed is not None and changed < policy.since_change:
         return (
             f"only {changed} records came since the labels left what was known (needed "
-            f"{policy.min_new_rows}): a fit would learn the old world again"
+            f"{policy.since_change}, half of them to be held out): a fit would learn the old world "
+            "again"
         )
     since = evidence.records_since_retrain
     if since is not None and since < policy.cooldown_records and not _overtaken(evidence, policy):

@@ -38,10 +38,11 @@ HOUSE: dict[str, dict[str, str]] = {
     "pure": {
         "observability": "bill drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
-        "models": "cells columns formats intake promotion survey",
+        "models": "cells columns formats holdout intake promotion survey",
     },
     "maths": {
-        "models": "baseline batch blend challenge guarded learner novelty online recipes scoring",
+        "models": "baseline batch blend challenge guarded learner metrics novelty online"
+        " prequential recipes scoring threshold",
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.

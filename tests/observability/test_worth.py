@@ -205,9 +205,9 @@ def test_an_alarm_never_turns_a_yes_into_a_no(evidence: Evidence, policy: WorthP
     ("changed", "since", "expected"),
     [
         (None, 1_000, False),
-        (350, 3_000, True),  # the change is news to a champion of long ago
+        (450, 3_000, True),  # the change is news to a champion of long ago
         (400, 1_000, True),  # that request ended before the labels changed
-        (199, 1_000, False),  # a fit would learn the old world again
+        (399, 1_000, False),  # a fit would learn the old world again
         (1_350, 1_000, True),  # it knew of 350 records of the new world; there are 1,350
         (600, 300, True),  # twice as many as it knew of
         (599, 299, False),
