@@ -47,6 +47,9 @@ def state_and_stream(
     if begun is None:
         return fresh(file, stream), stream
     _same_knobs(file, begun)
+    if begun.learner.measure != file.pipeline.pipeline.measure:
+        # Nothing is learned by it: a pipeline may be judged by another metric from here on.
+        begun.learner.judge_by(file.pipeline.pipeline.measure)
     return begun, stream
 
 
@@ -122,7 +125,13 @@ def knobs(file: PipelineFile) -> Mapping[str, Any]:
 def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
     pipeline = file.pipeline
     member = online.build(pipeline.online, schema, file.folder)
-    return learner.Learner(member, schema.task, pipeline.blend, pipeline.drift.tripwire_delta)
+    return learner.Learner(
+        member,
+        schema.task,
+        pipeline.blend,
+        pipeline.drift.tripwire_delta,
+        pipeline.pipeline.measure,
+    )
 
 
 def _same_task(file: PipelineFile, state: State) -> None:
@@ -167,9 +176,14 @@ def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
             "the models' answers; rename that column in the data, or name it in stream.ignore"
         )
     wanted = file.pipeline.batch
-    if wanted.recipe in batch.PLAIN and not wanted.params:
+    plain = wanted.recipe in batch.PLAIN and not wanted.params
+    if plain and wanted.class_weight == "none":
         # scikit-learn takes seconds to import, and the first retrain may be hours away.
         return
     from models import recipes
 
-    recipes.build(wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder)
+    made = recipes.build(
+        wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder
+    )
+    if wanted.class_weight == "balanced":
+        recipes.weigh(made.estimator, wanted.recipe, schema.task, None)

@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from flows import pipeline, watch
+from flows import pipeline, summary, watch
 from flows.progress import Display
-from flows.session import opened
+from flows.session import Session, opened
 from flows.stopping import Stop
 from observability import console, drift
+from observability.drift import DriftReading
 from observability.errors import ThermodriftError
 from observability.places import Places
 
@@ -44,11 +45,24 @@ def of(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
             "drift": decision.yes,
             "because": decision.because,
             "reading": reading.model_dump(),
+            "unknown_votes": _unknown(session, reading),
             "thresholds": {
                 kind: file.pipeline.drift.threshold(kind) for kind in ("number", "category")
             },
             "page": watch.page(session) if page else None,
         }
+
+
+def _unknown(session: Session, reading: DriftReading) -> list[dict[str, Any]]:
+    """The votes that are unknown now, and since which look, where one saw it."""
+    known = session.state.unknown
+    return [
+        {
+            "since": known[each.vote].since if each.vote in known else session.state.position,
+            **each.model_dump(),
+        }
+        for each in drift.unknown_votes(reading, session.file.pipeline.drift)
+    ]
 
 
 def tell(document: dict[str, Any]) -> None:
@@ -70,6 +84,7 @@ def tell(document: dict[str, Any]) -> None:
             for each in document["reading"]["columns"]
         ],
     )
+    summary.tell_unknown(document["unknown_votes"])
     if document["page"]:
         out.print(f"page: {document['page']}", soft_wrap=True, highlight=False, markup=False)
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flows import settings, settling
 from flows.admit import Admitted
 from flows.course import Course, Moment
@@ -34,6 +37,7 @@ from models.batch import (
 from models.challenge import Challenge, PartialChallenge
 from models.example import Label, Schema
 from models.guard import GiveBack
+from models.metrics import Measure
 from models.partials import Work
 from models.warned import Warned
 from observability.errors import ThermodriftError
@@ -75,6 +79,11 @@ class Prepared:
     """Made before the fit: how long a request waited is not how long it was worked on."""
     work: Work
     """What this fit is of, for what is kept of it where it is given back."""
+    measure: Measure
+    seen: NDArray[np.bool_] | None
+    """Of the window's rows, whether the champion was trained on them; None without a champion."""
+    changed: int | None
+    """Row of the window since which the labels are out of what was known before."""
     partial: PartialChallenge | None
     """What an earlier attempt has fitted of it."""
 
@@ -146,6 +155,9 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
         new_rows=until.new_rows,
         started=settling.became(session, admitted.request, "started", admitted.request.because),
         work=work,
+        measure=session.file.pipeline.pipeline.measure,
+        seen=_seen(session, window.positions),
+        changed=_changed(session, window.positions),
         partial=partials.find(
             session.places.partial, work, session.seal, session.file.folder
         ).partial,
@@ -290,6 +302,9 @@ def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Cha
         guard=vigil,
         partial=prepared.partial,
         device=uuid,
+        measure=prepared.measure,
+        seen=prepared.seen,
+        changed=prepared.changed,
     )
     return challenge.with_unlabelled(
         fought,
@@ -315,6 +330,25 @@ def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
             f"champion was trained on (up to {trained_to}); it is fair from position "
             f"{trained_to + len(positions) - train.stop} on, or with a smaller batch.holdout"
         )
+
+
+def _seen(session: Session, positions: Sequence[int]) -> NDArray[np.bool_] | None:
+    """Whether the champion was trained on each of these positions."""
+    if session.state.champion is None:
+        return None
+    manifest = session.store.manifest(session.state.champion)
+    places = np.asarray(positions, dtype=np.int64)
+    before = (places < manifest.train_to) & ~np.isin(places, manifest.apart)
+    seen: NDArray[np.bool_] = before | np.isin(places, manifest.joined)
+    return seen
+
+
+def _changed(session: Session, positions: Sequence[int]) -> int | None:
+    """The row of the window at which the labels left what was known; None where none did in it."""
+    changed = session.state.change_position
+    if changed is None or not len(positions) or changed < positions[0]:
+        return None
+    return int(np.searchsorted(np.asarray(positions, dtype=np.int64), changed))
 
 
 def _older(session: Session, window_first: int) -> tuple[int, int]:

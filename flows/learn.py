@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.session import Session
 from flows.state import Seen
-from models import example, intake_health, online, predictions, scoring
+from models import example, intake_health, metrics, online, predictions, scoring
 from models.batch import BatchAnswersNothing, BatchPrediction
 from models.example import Features
 from models.learner import Log, RecordRefused
@@ -223,6 +223,7 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
     state.totals.records += batch.last - batch.first
     state.totals.learned += log.learned
     state.totals.unlabelled += len(log) - log.learned
+    state.change_position = _change_position(session, batch)
     state.totals.rejected += len(batch.rejects)
     rows = [
         *_scores(session, batch, log),
@@ -230,27 +231,92 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
         *_intake(session, batch),
         *_noticed(session, batch),
         *_revived(session),
+        *_threshold(session),
     ]
     session.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)
 
 
+def _change_position(session: Session, batch: Batch) -> int | None:
+    """Where the labels last left what was known.
+
+    A change that is sure now may have begun in an earlier batch: then its place is counted back,
+    as if no record of that had been rejected.
+    """
+    seen = session.state.learner.novelty
+    if seen.changed_at is None:
+        return None
+    ago = seen.learned - seen.changed_at
+    learned = [
+        place
+        for place, label in zip(batch.positions, batch.labels, strict=True)
+        if label is not None
+    ]
+    if ago <= len(learned):
+        return learned[-ago]
+    known = session.state.change_position
+    back = batch.first - (ago - len(learned))
+    # Of an older change the place was found when it was sure.
+    return known if known is not None and known >= back else max(back, 0)
+
+
 def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:
-    """One row per member that answered: accuracy, or mean absolute error, over this batch."""
+    """Of each member that answered over this batch: accuracy or mae, and the judged metric.
+
+    What the batch cannot tell is NULL in the history: ROC AUC where one class came alone.
+    """
     kind = session.state.schema.task
     means = {who: scoring.mean(kind, log.predicted[who], log.labels) for who in log.predicted}
+    found = [
+        (member, scoring.metric(kind), value)
+        for member, value in means.items()
+        if value is not None
+    ]
+    measure = session.state.learner.measure
+    if measure.name != scoring.metric(kind):
+        labels = [label for label in log.labels if label is not None]
+        rarer = metrics.counted(labels) if kind == "classification" else None
+        for member, _, _ in tuple(found):
+            answers, answered = (
+                [each for each, label in zip(of, log.labels, strict=True) if label is not None]
+                for of in (log.answers[member], log.predicted[member])
+            )
+            value = metrics.of_answers(labels, answers, answered, measure, rarer)
+            found.append((member, measure.name, value))
     return [
         session.row(
             ScoreRecord,
             position_from=batch.first,
             position_to=batch.last,
             member=member,
-            metric=scoring.metric(kind),
+            metric=metric,
             value=value,
             scored=scoring.count(log.predicted[member], log.labels),
         )
-        for member, value in means.items()
-        if value is not None
+        for member, metric, value in found
     ]
+
+
+def _threshold(session: Session) -> list[Record]:
+    """Say that the threshold of the served class has moved far since that was last said."""
+    cut = session.state.learner.threshold
+    if cut is None or not cut.moved_far():
+        return []
+    before = "where it is the likelier" if cut.told is None else f"from {cut.told:.3g} on"
+    now = (
+        "where it is the likelier"
+        if cut.value is None
+        else f"from a probability of {cut.value:.3g} on"
+    )
+    decision = Decision(
+        question="threshold",
+        yes=True,
+        because=f"the class {cut.rarer!r} is served {now}, before {before}: that is best for "
+        f"{cut.measure.name} on the newest labelled predictions",
+        facts={"threshold": cut.value, "before": cut.told, "metric": cut.measure.name},
+    )
+    cut.told = cut.value
+    session.display.happened(session.state.position, "threshold", decision.because, "cyan")
+    return [session.decided(decision)]
 
 
 def _rejects(session: Session, batch: Batch) -> list[Record]:

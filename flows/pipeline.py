@@ -14,12 +14,15 @@ and what came, and ends the command with exit code 78.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from models import metrics
 from models.batch import BatchRecipe
 from models.blend import BlendRules
 from models.example import Task
+from models.metrics import Measure
 from models.online import OnlineRecipe
 from models.promotion import PromotionRules
 from models.stream import StreamOptions
@@ -38,6 +41,48 @@ class PipelineTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(description="1 to 63 of a-z, 0-9, '-' and '_'; names its folder and rows.")
     task: Task = Field(description="Predict a class or a number.")
+    metric: str = Field(
+        default="auto",
+        description="What promotion, drift and worth judge by, and what runs and models are told "
+        "by beside accuracy or mae. Classification: log_loss, brier, accuracy, balanced_accuracy, "
+        "f1, roc_auc, average_precision; regression: mae, rmse, pinball, r2. auto: brier, or mae.",
+    )
+    quantile: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="Of pinball: the share of targets that should lie below the prediction.",
+    )
+    threshold: Literal["auto"] | float = Field(
+        default="auto",
+        description="Of two classes: the probability (0 to 1) from which the rarer one is served, "
+        "or auto: "
+        "chosen on labelled past predictions for f1 and balanced_accuracy, and for the others the "
+        "likelier class is served.",
+    )
+
+    @field_validator("threshold")
+    @classmethod
+    def _probability(cls, threshold: str | float, info: ValidationInfo) -> str | float:
+        if threshold != "auto" and info.data.get("task") == "regression":
+            raise ValueError("only auto was allowed in regression, which has no classes")
+        if isinstance(threshold, float) and not 0.0 < threshold < 1.0:
+            raise ValueError("auto, or a probability between 0 and 1 was allowed")
+        return threshold
+
+    @field_validator("metric")
+    @classmethod
+    def _suits(cls, metric: str, info: ValidationInfo) -> str:
+        task = info.data.get("task")
+        if task is not None and metric != "auto" and metric not in metrics.names(task):
+            raise ValueError(metrics.unfit(metric, task))
+        return metric
+
+    @property
+    def measure(self) -> Measure:
+        """What the pipeline is judged by."""
+        cut = None if self.threshold == "auto" else float(self.threshold)
+        return metrics.measure(self.metric, self.task, self.quantile, cut)
 
     @field_validator("name")
     @classmethod

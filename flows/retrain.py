@@ -202,7 +202,8 @@ def _put_off(session: Session, admitted: Admitted, prepared: Prepared, stopped: 
 def _store(session: Session, prepared: Prepared, challenge: Challenge) -> Manifest:
     positions = prepared.positions
     # Rejected records leave holes, so places in the window are looked up, not counted.
-    split = positions[-challenge.holdout_rows]
+    parts = challenge.parts
+    split = positions[parts.newest]
     return session.store.put(
         f"v{prepared.position:09d}",
         challenge.model,
@@ -218,5 +219,8 @@ def _store(session: Session, prepared: Prepared, challenge: Challenge) -> Manife
         rows=challenge.rows,
         fit_s=challenge.fit_s,
         scores=challenge.scores,
+        judged_by=challenge.measure.name,
+        apart=[positions[row] for row in parts.apart.tolist()],
+        joined=[positions[row] for row in parts.joined.tolist()],
         created_at=prepared.started.at,
     )

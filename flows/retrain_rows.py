@@ -113,7 +113,12 @@ def _limit_rows(session: Session, fitted: Fitted) -> list[Record]:
 
 def scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list[Record]:
     """What each contestant scored on the hold-out, and on the older window."""
-    spans = {"holdout": (manifest.holdout_from, manifest.holdout_to), "older": older}
+    newest = (manifest.holdout_from, manifest.holdout_to)
+    spans = {
+        "holdout": (min((newest[0], *manifest.apart)), newest[1]),
+        "newest": newest,
+        "older": older,
+    }
     return [
         session.row(
             ScoreRecord,

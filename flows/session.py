@@ -30,6 +30,7 @@ from flows.state import Owed, Replayed, State
 from flows.stopping import Stop
 from models import checkpoint, predictions, warned
 from models.batch import BatchModel
+from models.learner import Learner
 from models.seal import Seal
 from models.store import Store
 from models.stream import Stream
@@ -371,6 +372,21 @@ def locked(places: PipelinePlaces, wait_s: float = 1.0) -> Iterator[None]:
         lock.release()
 
 
+def unknown_votes(state: State) -> list[dict[str, object]]:
+    """What drift could not tell at the last look: vote, since, because, remedy."""
+    return [{"vote": vote, **asdict(each)} for vote, each in state.unknown.items()]
+
+
+def judged(learner: Learner) -> dict[str, object]:
+    """How each member does by the judged metric, for people and programs."""
+    return {
+        "judged_by": learner.measure.name,
+        "judged": {name: each.value() for name, each in learner.judged.items()},
+        "judged_over": {name: each.count for name, each in learner.judged.items()},
+        "threshold": learner.threshold.value if learner.threshold is not None else None,
+    }
+
+
 def brief(session: Session) -> dict[str, object]:
     """What `thermodrift status` reads from the checkpoint's first line, without unpickling."""
     state = session.state
@@ -386,6 +402,8 @@ def brief(session: Session) -> dict[str, object]:
         "intake": state.intake.brief(),
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
+        **judged(state.learner),
+        "unknown_votes": unknown_votes(state),
         "request": None if request is None else asdict(request),
         "reads_from": session.file.pipeline.gate.reads_from,
     }

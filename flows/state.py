@@ -31,6 +31,17 @@ class Begun:
     """Records learned between the fit before and that position."""
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """A vote of drift that could not be cast at the last look."""
+
+    since: int
+    """Position of the first look in a row that could not."""
+    because: str
+    remedy: str
+    """What would make it known."""
+
+
 @dataclass
 class OpenRequest:
     """A retrain that is wanted and not yet settled."""
@@ -162,6 +173,8 @@ class State:
     """Position where the last request ended, however it ended."""
     new_rows: int = 0
     """Records learned since the last fit."""
+    change_position: int | None = None
+    """Where the labels last left what was known: a new class, values out of the range."""
     request: OpenRequest | None = None
     gate: GateState = field(default_factory=GateState)
     gate_s: float = -1.0
@@ -174,6 +187,8 @@ class State:
     known: dict[str, Known] = field(default_factory=dict)
     """What is known of the devices of a recorded trace; of real ones the home knows it."""
     intake: IntakeState = field(default_factory=IntakeState)
+    unknown: dict[str, Unknown] = field(default_factory=dict)
+    """Votes of drift that the last look could not cast, by name."""
     totals: Totals = field(default_factory=Totals)
     owed: tuple[Owed, ...] = ()
 

@@ -135,7 +135,13 @@ def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
         intake = each.get("intake")
         if intake is not None and intake["state"] != "well":
             out.print(f"{each['pipeline']}: {told(intake)}", markup=False, soft_wrap=True)
-    for each in found:
+        for vote in each.get("unknown_votes", []):
+            out.print(
+                f"{each['pipeline']}: drift unknown, {vote['vote']}, since {vote['since']:,}: "
+                f"{vote['because']}; known with: {vote['remedy']}",
+                markup=False,
+                soft_wrap=True,
+            )
         if each["state"] == "unreadable":
             out.print(each["because"], markup=False, soft_wrap=True)
 

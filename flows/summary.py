@@ -10,7 +10,7 @@ from typing import Any
 from flows import settling, stream_view
 from flows.metering import Cost
 from flows.pipeline import PipelineFile
-from flows.session import Session
+from flows.session import Session, judged, unknown_votes
 from flows.settings import DEFAULT_HOME
 from flows.state import IntakeState, Totals
 from models import checkpoint, scoring
@@ -26,6 +26,9 @@ _TOLD = {
     "baseline": "baseline: nothing changes",
 }
 
+_MOST_UNKNOWN = 3
+"""Unknown votes that the story tells of."""
+
 
 def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
     """The summary of a run that has ended; counts are over the life of the pipeline.
@@ -33,6 +36,10 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
     that never answered. `scored` says over how many records: a member that came late has fewer.
     `columns` says how each column of the stream is read, and why.
+    `judged` holds the same of the metric `judged_by`, over `judged_over` records each (ROC AUC and
+    average precision: the newest 5,000); null is unknown. `threshold` is the probability from which
+    the rarer of two classes is served, null where the likelier class is. `unknown_votes` are those
+    that drift could not cast at the last look: vote, position since which, because, and remedy.
     `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
     `fits` took in seconds and joules, and at the rates of the home's file, PUE included, in money
     and in grams of carbon dioxide. Each sum is null where the part of any fit is unknown; `energy`
@@ -53,6 +60,8 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "metric": scoring.metric(state.schema.task),
         "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
         "scored": {who: state.learner.tallies[who].count for who in ("served", *MEMBERS)},
+        **judged(state.learner),
+        "unknown_votes": unknown_votes(state),
         "champion": state.champion,
         "owed": None if request is None else vars(request),
         "unfinished_bytes": session.unfinished_bytes,
@@ -91,6 +100,11 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "metric": scoring.metric(file.pipeline.pipeline.task),
         "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
         "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
+        "judged_by": known.get("judged_by", file.pipeline.pipeline.measure.name),
+        "judged": known.get("judged", dict.fromkeys(("served", *MEMBERS))),
+        "judged_over": known.get("judged_over", dict.fromkeys(("served", *MEMBERS), 0)),
+        "threshold": known.get("threshold"),
+        "unknown_votes": known.get("unknown_votes", []),
         "champion": known.get("champion"),
         "owed": known.get("request"),
         "intake": known.get("intake", IntakeState().brief()),
@@ -163,17 +177,25 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         key=lambda pair: pair[1],
         reverse=metric == "accuracy",
     )
+    by = summary["judged_by"]
+    both = by != metric
     console.print_table(
-        ["member", metric, "over"],
+        ["member", metric, *([by] if both else []), "records"],
         [
             (
                 _TOLD[who],
                 f"{score:.4f}" if metric == "accuracy" else score,
-                f"{summary['scored'][who]:>11,} records",
+                *([_score(summary["judged"][who])] if both else []),
+                f"{summary['scored'][who]:>9,}",
             )
             for who, score in ranked
         ],
     )
+    if summary["threshold"] is not None:
+        out.print(
+            f"the rarer class is served from a probability of {summary['threshold']:.3g} on, which "
+            f"suits {by}"
+        )
     out.print(
         f"{summary['alarms']} drift alarms, {summary['retrains']} retrains, "
         f"{summary['promotions']} promotions; "
@@ -186,6 +208,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
             "each said first is in decisions (question = 'warnings')",
             soft_wrap=True,
         )
+    tell_unknown(summary["unknown_votes"])
     if summary["owed"]:
         owed = summary["owed"]
         out.print(
@@ -218,6 +241,23 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
 
 def _unlabelled(count: int) -> str:
     return f", {count:,} without a label predicted alone" if count else ""
+
+
+def tell_unknown(votes: Sequence[Mapping[str, Any]]) -> None:
+    """Say what drift could not tell, since when, and what would change that."""
+    for each in votes[:_MOST_UNKNOWN]:
+        console.stdout().print(
+            f"Drift unknown, {each['vote']}, since {each['since']:,}: {each['because']}; known "
+            f"with: {each['remedy']}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if len(votes) > _MOST_UNKNOWN:
+        console.stdout().print(f"and {len(votes) - _MOST_UNKNOWN} votes more (--json)")
+
+
+def _score(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
 
 
 def _tell_cost(run: Mapping[str, Any]) -> None:

@@ -24,13 +24,15 @@ _HEAD = """\
 [pipeline]
 name = "sample"                  # names its folder and its rows in the history
 task = "classification"          # or "regression"
+"""
+_STREAM = """\
 
 [stream]
 path = "sample.csv"              # relative to this file; CSV, Parquet or JSON lines
 target = "busy"                  # the column to predict
 """
 
-_GIVEN = {"path", "target"}
+_GIVEN = {"pipeline": {"name", "task"}, "stream": {"path", "target"}}
 _WIDTH = 96
 
 
@@ -58,10 +60,10 @@ def commented() -> str:
     """The pipeline file as text."""
     parts = [_HEAD.format(name="pipeline.toml").rstrip()]
     for table, model in toml.tables(Pipeline):
-        if table == "pipeline":
-            continue
-        lines = [*_knobs(model, _GIVEN if table == "stream" else set())]
-        parts.append("\n".join(lines if table == "stream" else ["", f"# [{table}]", *lines]))
+        lines = [*_knobs(model, _GIVEN.get(table, set()))]
+        if table == "stream":
+            parts.append(_STREAM.rstrip())
+        parts.append("\n".join(lines if table in _GIVEN else ["", f"# [{table}]", *lines]))
     return "\n".join(parts) + "\n"
 
 

@@ -6,6 +6,8 @@ writes down what they say, the "no" as much as the "yes".
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +16,24 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.session import Session
-from flows.state import OpenRequest
-from models import batch, example, predictions, scoring
+from flows.state import OpenRequest, Unknown
+from models import batch, example, metrics, predictions
+from models.batch import BatchAnswersNothing
 from models.example import Label
 from observability import drift, reports, worth
 from observability.decision import Decision
-from observability.drift import DriftReading, Performance
+from observability.drift import DriftReading, Performance, UnknownVote
 from observability.records import Record, RequestRecord
 from observability.worth import Evidence
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_NO_CHAMPION = UnknownVote(
+    vote="all but the tripwire",
+    because="there is no champion yet, so there is no reference to compare with",
+    remedy="the first champion",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,16 @@ def due(session: Session) -> bool:
     """Whether it is time to look: after so many records, or because the tripwire fired."""
     state, tolerance = session.state, session.file.pipeline.drift
     since = state.position - state.looked_at
-    return since > 0 and (since >= tolerance.every or state.learner.tripped)
+    return since > 0 and (since >= tolerance.every or state.learner.tripped or _ripe(session))
+
+
+def _ripe(session: Session) -> bool:
+    """Whether a change of the labels is just old enough for a fit to learn from it."""
+    state = session.state
+    if state.change_position is None:
+        return False
+    ripe = state.change_position + session.file.pipeline.worth.since_change
+    return state.looked_at < ripe <= state.position
 
 
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
@@ -63,6 +81,7 @@ def watch(session: Session) -> Looked:
         rows.append(_ask(session, wanted, changed))
     state.looked_at = state.position
     state.learner.tripped = False
+    state.unknown = _unknown_since(session, reading)
     session.commit(rows)
     drawn = None
     if changed and wanted and session.file.pipeline.drift.page:
@@ -81,7 +100,9 @@ def page(session: Session) -> Path | None:
     path = session.places.reports / f"drift-{session.state.position:012d}.html"
     watched = _watched(session)
     tolerance = session.file.pipeline.drift
-    if not reports.page(reference, current, watched, tolerance, path):
+    reading = measure(session)
+    unknown = drift.unknown_votes(reading, tolerance) if reading is not None else ()
+    if not reports.page(reference, current, watched, tolerance, path, unknown):
         return None
     for older in sorted(session.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
         older.unlink(missing_ok=True)
@@ -99,8 +120,26 @@ def measure(session: Session) -> DriftReading | None:
         current,
         _watched(session),
         session.file.pipeline.drift,
-        performance=_performance(session),
+        performance=_performance(session, current),
         tripwire=session.state.learner.tripped,
+        change=_change(session),
+    )
+
+
+def _change(session: Session) -> str:
+    """How the labels left what the champion knows; empty once it has learned enough of that.
+
+    After a window's worth of records a champion that still serves has been left so on purpose.
+    """
+    state, pipeline = session.state, session.file.pipeline
+    changed = state.change_position
+    if changed is None or state.champion is None:
+        return ""
+    trained = max(session.store.manifest(state.champion).train_to - changed, 0)
+    if trained >= pipeline.worth.min_rows or state.position - changed > pipeline.batch.window:
+        return ""
+    return (
+        f"{state.learner.novelty.because}; the champion was made from {trained} records since then"
     )
 
 
@@ -109,6 +148,22 @@ def _drift(session: Session) -> tuple[Decision, DriftReading | None]:
     if reading is None:
         return _nothing_to_compare_with(session), None
     return drift.judge(reading, session.file.pipeline.drift), reading
+
+
+def _unknown_since(session: Session, reading: DriftReading | None) -> dict[str, Unknown]:
+    """The votes that this look could not cast, and since when each is unknown."""
+    state = session.state
+    votes: Sequence[UnknownVote] = (_NO_CHAMPION,)
+    if reading is not None:
+        votes = drift.unknown_votes(reading, session.file.pipeline.drift)
+    return {
+        each.vote: Unknown(
+            since=state.unknown[each.vote].since if each.vote in state.unknown else state.position,
+            because=each.because,
+            remedy=each.remedy,
+        )
+        for each in votes
+    }
 
 
 def _nothing_to_compare_with(session: Session) -> Decision:
@@ -167,29 +222,83 @@ def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
     )
 
 
-def _performance(session: Session) -> Performance | None:
-    """The champion on its hold-out against the champion lately, as logged."""
-    state = session.state
-    if state.champion is None:
-        return None
-    manifest = session.store.manifest(state.champion)
-    metric = scoring.metric(state.schema.task)
-    first = _window_from(session, state.champion)
-    logged = _champions_log(session, first)
-    if len(logged) < session.file.pipeline.drift.min_rows:
-        return None
-    log = predictions.read(session.places.predictions, first, state.position)
-    labels = log["label"].to_pylist()
-    answers = [logged.get(place) for place in log["position"].to_pylist()]
-    # What has no label yet says nothing of how good the champion is.
-    if scoring.count(answers, labels) < session.file.pipeline.drift.min_rows:
-        return None
-    return Performance(
-        metric=metric,
-        reference=manifest.scores["holdout:challenger"].get(metric),
-        current=scoring.mean(state.schema.task, answers, labels),
-        larger_is_better=state.schema.task == "classification",
+def _performance(session: Session, current: pd.DataFrame) -> Performance:
+    """The champion on its hold-out against the champion lately, by the judged metric.
+
+    `current` is the latest window, of rows that the champion was not made from. The champion
+    answers them here again, since the log keeps no more than the likeliest class of each.
+    """
+    state, measure = session.state, session.state.learner.measure
+    assert state.champion is not None
+    scores = session.store.manifest(state.champion).scores
+    reference, baseline = (
+        _on_newest(scores, who, measure.name) for who in ("challenger", "baseline")
     )
+    found = Performance(
+        metric=measure.name,
+        reference=reference,
+        current=None,
+        larger_is_better=measure.larger_is_better,
+        unit=metrics.METRICS[measure.name].unit,
+        baseline=baseline,
+    )
+    if reference is None:
+        return _unknown(
+            found,
+            f"{measure.name} of the champion {state.champion} is not known on its hold-out",
+            "the next champion",
+        )
+    labelled = current[current[state.schema.target].notna()]
+    needed = session.file.pipeline.drift.min_rows
+    if len(labelled) < needed:
+        return _unknown(
+            found,
+            f"{len(labelled)} labelled rows since the champion was made, needed {needed}",
+            f"{needed - len(labelled)} more labelled rows",
+        )
+    return _scored(session, found, labelled)
+
+
+def _scored(session: Session, found: Performance, labelled: pd.DataFrame) -> Performance:
+    """With the champion's score of these rows, and how far chance may move it."""
+    state, measure = session.state, session.state.learner.measure
+    champion = session.champion()
+    assert champion is not None
+    try:
+        answers = champion.predict(labelled[state.schema.names])
+    except BatchAnswersNothing as error:
+        return _unknown(found, f"the champion cannot answer: {error}", "a champion that answers")
+    labels = labelled[state.schema.target].tolist()
+    kind = state.schema.task
+    rarer = metrics.counted(labels) if kind == "classification" else None
+    current = metrics.value(labels, answers, measure, rarer)
+    if not math.isfinite(current):
+        return _unknown(
+            found,
+            f"{measure.name} cannot be told from {len(labels)} rows of {len(set(labels))} classes",
+            "a window with rows of two classes: a larger [drift] window",
+        )
+    found = found.model_copy(update={"current": current})
+    loss = drift.performance_loss(found)
+    if loss is None or loss <= session.file.pipeline.drift.performance_drop:
+        return found
+    chance = metrics.standard_error(labels, answers, measure, rarer)
+    return found.model_copy(update={"standard_error": chance})
+
+
+def _unknown(found: Performance, because: str, remedy: str) -> Performance:
+    return found.model_copy(update={"unknown_because": because, "remedy": remedy})
+
+
+def _on_newest(
+    scores: Mapping[str, Mapping[str, float | None]], who: str, metric: str
+) -> float | None:
+    """A score on the newest share of the hold-out, where classes are as frequent as they come."""
+    for window in ("newest", "holdout"):
+        value = scores.get(f"{window}:{who}", {}).get(metric)
+        if value is not None:
+            return value
+    return None
 
 
 def _evidence(session: Session, changed: Decision, reading: DriftReading | None) -> Evidence:
@@ -212,6 +321,9 @@ def _evidence(session: Session, changed: Decision, reading: DriftReading | None)
         ),
         records_since_retrain=(
             state.position - state.settled_at if state.settled_at is not None else None
+        ),
+        records_since_change=(
+            state.position - state.change_position if state.change_position is not None else None
         ),
         open_request_position=request.asked_position if request is not None else None,
         fit_cost_s=state.last_fit_s,

@@ -1,16 +1,16 @@
-"""Offline learning: fit on a window of the past, answer for frames, be scored.
+"""Offline learning: fit on a window of the past, answer for frames.
 
-Maths: reads no disk and no clock but the one it is given. `models.challenge` sets models against
-each other. Time runs downwards in every frame: the newest row is the last.
+Maths: reads no disk and no clock but the one it is given. `models.metrics` scores models,
+`models.challenge` sets them against each other. Time runs downwards in every frame: the newest row
+is the last.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 HUGE = 1e30
 """Numbers are cut here: beyond, float32 and sums of squares overflow inside estimators."""
-TINY = 1e-15
-"""Least probability that the log loss believes, as in scikit-learn's."""
 PREDICTION = "prediction"
 """The column of a reference that holds what the model answered on its hold-out rows."""
 
@@ -81,6 +79,12 @@ class BatchRecipe(BaseModel):
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Makes a fit repeatable.")
     older_rows: int = Field(
         default=1000, ge=0, description="Rows of an older window scored too, against forgetting."
+    )
+    class_weight: Literal["none", "balanced"] = Field(
+        default="none",
+        description="balanced: in a fit each class counts as much as any other, however rare. It "
+        "finds more of what is rare, and makes probabilities too large for log_loss and brier. The "
+        "online member learns every record alike.",
     )
     params: dict[str, Any] = Field(
         default_factory=dict, description="The estimator's own parameters, passed on to it."
@@ -218,6 +222,8 @@ def fit(
     made = recipes.build(
         recipe.recipe, recipe.params, schema.task, recipe.seed, schema, beside, device
     )
+    if recipe.class_weight == "balanced":
+        recipes.weigh(made.estimator, recipe.recipe, schema.task, targets)
     watch = None if guard is None and partial is None else _watch(guard or _go_on, clock, partial)
     return _fitted(made, frame, targets, classes, schema, recipe.recipe, watch)
 
@@ -370,75 +376,6 @@ def split(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
     """The rows to fit on, and the newest ones held out: at least one of each where rows > 1."""
     held_out = min(max(round(rows * recipe.holdout), 1), max(rows - 1, 0))
     return slice(0, rows - held_out), slice(rows - held_out, rows)
-
-
-def score(labels: Sequence[Label], prediction: BatchPrediction, task: Task) -> dict[str, float]:
-    """accuracy, log_loss and macro_f1 in classification; mae, rmse and r2 in regression.
-
-    A class that the model never saw costs the clipped log loss of a probability of 1e-15. Macro F1
-    runs over the classes that are there or were predicted. r2 of a constant target is 1 where the
-    prediction is exact, else 0. Every metric is NaN where there are no rows.
-    """
-    if len(labels) != len(prediction.values):
-        raise ValueError(f"{len(labels)} labels came with {len(prediction.values)} predictions")
-    if task == "regression":
-        return _regression_scores(labels, prediction)
-    return _classification_scores(labels, prediction)
-
-
-def _classification_scores(
-    labels: Sequence[Label], prediction: BatchPrediction
-) -> dict[str, float]:
-    if not labels:
-        return dict.fromkeys(("accuracy", "log_loss", "macro_f1"), math.nan)
-    hits = [label == value for label, value in zip(labels, prediction.values, strict=True)]
-    return {
-        "accuracy": float(np.mean(hits)),
-        "log_loss": _log_loss(labels, prediction),
-        "macro_f1": _macro_f1(labels, prediction.values),
-    }
-
-
-def _log_loss(labels: Sequence[Label], prediction: BatchPrediction) -> float:
-    if prediction.probabilities is None:
-        return math.nan
-    codes = {label: code for code, label in enumerate(prediction.labels)}
-    believed = [
-        float(row[codes[label]]) if label in codes else 0.0
-        for label, row in zip(labels, prediction.probabilities, strict=True)
-    ]
-    return float(-np.log(np.clip(believed, TINY, 1.0)).mean())
-
-
-def _macro_f1(labels: Sequence[Label], values: Sequence[Label]) -> float:
-    pairs = list(zip(labels, values, strict=True))
-    scores = []
-    for each in sorted(set(labels) | set(values)):
-        hits = sum(label == value == each for label, value in pairs)
-        named = sum((label == each) + (value == each) for label, value in pairs)
-        scores.append(2 * hits / named)
-    return float(np.mean(scores))
-
-
-def _regression_scores(labels: Sequence[Label], prediction: BatchPrediction) -> dict[str, float]:
-    if not labels:
-        return dict.fromkeys(("mae", "rmse", "r2"), math.nan)
-    truth = np.asarray(labels, dtype=np.float64)
-    with np.errstate(all="ignore"):
-        errors = truth - np.asarray(prediction.values, dtype=np.float64)
-        squares = float((errors**2).sum())
-        spread = float(((truth - truth.mean()) ** 2).sum())
-        explained = 1 - squares / spread if spread > 0 else float(squares == 0)
-        return {
-            "mae": float(np.abs(errors).mean()),
-            "rmse": math.sqrt(squares / len(truth)),
-            "r2": explained,
-        }
-
-
-def loss(scores: dict[str, float], task: Task) -> float:
-    """The one number that models are compared by, lower is better: the error rate, or the mae."""
-    return 1.0 - scores["accuracy"] if task == "classification" else scores["mae"]
 
 
 def typed_reference(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:

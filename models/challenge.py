@@ -14,10 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import batch
+import numpy as np
+from numpy.typing import NDArray
+
+from models import batch, holdout, metrics
 from models.batch import BatchAnswersNothing, BatchModel, BatchRecipe, TooLittleToLearn
-from models.example import Label, Schema
+from models.example import Label, Schema, Task
 from models.guard import GiveBack, Guard, Partial
+from models.holdout import Parts, Rows
+from models.metrics import Measure
 from models.promotion import Contest
 from observability.errors import BadConfiguration
 
@@ -52,9 +57,11 @@ class PartialChallenge:
 class Challenge:
     """A challenger, what it was compared with, and the rows it stands for.
 
-    `scores` holds `score`'s metrics under holdout:challenger, holdout:champion, holdout:baseline,
-    older:challenger, older:champion and older:baseline; a champion or an older window that there
-    is not has no entry.
+    `scores` holds every metric of the task under holdout:challenger, holdout:champion,
+    holdout:baseline, older:challenger, older:champion and older:baseline; a champion or an older
+    window that there is not has no entry. Where rare rows were held out beside the newest share,
+    newest:challenger and the others are over that share alone, in which classes are as frequent as
+    in the stream.
     """
 
     model: BatchModel
@@ -64,21 +71,33 @@ class Challenge:
     rows: int
     first_row: int
     """Place in the window of the first row that the challenger was trained on."""
-    holdout_rows: int
+    parts: Parts
+    """Which rows of the window were trained on and which held out."""
+    measure: Measure
     guarded: str = NO_GUARD
     """How the fits were watched, and why so."""
 
     @property
+    def holdout_rows(self) -> int:
+        """Rows that all contestants were scored on."""
+        return len(self.parts.held)
+
+    @property
     def contest(self) -> Contest:
         """The losses of this challenge, as `promotion.judge` wants them."""
-        losses = {who: batch.loss(scores, self.model.task) for who, scores in self.scores.items()}
+        losses = {
+            who: self.measure.loss(scores[self.measure.name]) for who, scores in self.scores.items()
+        }
+        # The baseline always answers: where it has no loss, it is the rows that cannot tell any.
+        older_tells = math.isfinite(losses.get("older:baseline", math.nan))
         return Contest(
             holdout_rows=self.holdout_rows,
+            metric=self.measure.name,
             challenger_loss=losses["holdout:challenger"],
             baseline_loss=losses["holdout:baseline"],
             champion_loss=losses.get("holdout:champion"),
-            older_challenger_loss=losses.get("older:challenger"),
-            older_champion_loss=losses.get("older:champion"),
+            older_challenger_loss=losses.get("older:challenger") if older_tells else None,
+            older_champion_loss=losses.get("older:champion") if older_tells else None,
         )
 
 
@@ -96,11 +115,17 @@ def fight(
     guard: Guard | None = None,
     partial: PartialChallenge | None = None,
     device: str | None = None,
+    measure: Measure | None = None,
+    seen: NDArray[np.bool_] | None = None,
+    changed: int | None = None,
 ) -> Challenge:
     """Fit on the older part of a window, and score all contestants on its newest rows.
 
-    Two models are fitted, on all training rows and on the newest of them; the better one is the
-    challenger. That choice is made on the hold-out too, which flatters the challenger a little.
+    Two models are fitted, on all training rows and on the newest of them (on those since a change
+    of the world, where one is known); the better one is the challenger. That choice is made on the
+    hold-out too, which flatters the challenger a little. Better is what loses less by `measure`,
+    the task's own where it is None. `models.holdout` says which rows are held out; `seen` and
+    `changed` are about the whole `frame`, as there.
 
     `frame` and `labels` are the window in time order, cut to its newest `recipe.window` rows;
     `older` is a window from before it, of which the newest `recipe.older_rows` are scored. `clock`
@@ -117,26 +142,35 @@ def fight(
             f"a column of the stream is called {batch.PREDICTION!r}, which a reference needs for "
             f"the model's answers; rename that column in the data"
         )
+    measure = measure or metrics.measure("auto", schema.task)
+    cut = max(len(frame) - recipe.window, 0)
     frame, labels = _newest(frame, labels, recipe.window)
-    train, held_out = _parts(len(frame), recipe)
-    window = _Window(frame, labels, train, held_out, recipe, schema, beside, device)
+    seen = None if seen is None else seen[cut:]
+    changed = None if changed is None or changed < cut else changed - cut
+    parts = _parts(labels, schema.task, recipe, seen, changed)
+    window = _Window(frame, labels, parts, changed, recipe, schema, measure, beside, device)
     model, train, fit_s = _fought(window, clock, guard, partial)
-    contestants = {"challenger": model, "baseline": batch.baseline(labels[train], schema.task)}
+    baseline = batch.baseline(_at(labels, train), schema.task)
+    contestants = {"challenger": model, "baseline": baseline}
     if champion is not None:
         contestants["champion"] = champion
-    answered = model.predict(frame.iloc[held_out])
-    scores = _compare("holdout", contestants, frame.iloc[held_out], labels[held_out])
+    scores = window.compare("holdout", contestants, parts.held)
+    if len(parts.apart):
+        scores |= window.compare("newest", contestants, parts.held[parts.held >= parts.newest])
     if older is not None and recipe.older_rows and len(older[0]):
-        scores |= _compare("older", contestants, *_newest(*older, recipe.older_rows))
-    reference = _reference(frame, labels, answered.values, schema).tail(reference_rows)
+        scores |= _compare(
+            "older", contestants, *_newest(*older, recipe.older_rows), measure, window.rarer
+        )
+    reference = _reference(window, model).iloc[train[0] :].tail(reference_rows)
     return Challenge(
         model,
         reference.reset_index(drop=True),
         scores,
         fit_s,
-        rows=train.stop - train.start,
-        first_row=train.start,
-        holdout_rows=len(answered.values),
+        rows=len(train),
+        first_row=int(train[0]),
+        parts=parts,
+        measure=measure,
         guarded=NO_GUARD if guard is None else _way(model),
     )
 
@@ -193,19 +227,30 @@ class _Window:
 
     frame: pd.DataFrame
     labels: Sequence[Label]
-    train: slice
-    held_out: slice
+    parts: Parts
+    changed: int | None
     recipe: BatchRecipe
     schema: Schema
+    measure: Measure
     beside: Path | None
     device: str | None
 
     @property
-    def recent(self) -> slice | None:
+    def rarer(self) -> Label | None:
+        """The rarer of two classes, which some metrics are about."""
+        return metrics.counted(self.labels) if self.schema.task == "classification" else None
+
+    @property
+    def recent(self) -> Rows | None:
         """The newest training rows, which a second model is fitted on; None where it is not."""
-        stop = self.train.stop
-        recent = slice(stop - int(stop * self.recipe.recent_share), stop)
-        if recent.start == 0 or stop - recent.start < self.recipe.min_rows:
+        train = self.parts.train
+        fewest = batch.split(self.recipe.min_rows, self.recipe)[0].stop
+        if self.changed is not None:
+            since = train[train >= self.changed]
+            if fewest <= len(since) < len(train):
+                return since
+        recent = train[len(train) - int(len(train) * self.recipe.recent_share) :]
+        if len(recent) == len(train) or len(recent) < self.recipe.min_rows:
             return None
         return recent
 
@@ -220,13 +265,15 @@ class _Window:
         hashes = pd.util.hash_pandas_object(batch.tamed(self.frame, self.schema), index=False)
         told.update(hashes.to_numpy().tobytes())
         told.update(repr(list(self.labels)).encode())
+        told.update(repr((self.measure, self.changed)).encode())
+        told.update(self.parts.train.tobytes())
         return told.hexdigest()
 
-    def fit(self, rows: slice, watch: _Fits, share: tuple[float, float]) -> BatchModel:
+    def fit(self, rows: Rows, watch: _Fits, share: tuple[float, float]) -> BatchModel:
         """The model of these rows; `share` is where its work begins and ends in all of it."""
         return batch.fit(
             self.frame.iloc[rows],
-            self.labels[rows],
+            _at(self.labels, rows),
             self.recipe,
             self.schema,
             self.beside,
@@ -238,8 +285,17 @@ class _Window:
 
     def loss(self, model: BatchModel) -> float:
         """What `model` loses on the rows held out."""
-        truth, answers = self.labels[self.held_out], model.predict(self.frame.iloc[self.held_out])
-        return batch.loss(batch.score(truth, answers, self.schema.task), self.schema.task)
+        held = self.parts.held
+        answers = model.predict(self.frame.iloc[held])
+        found = metrics.value(_at(self.labels, held), answers, self.measure, self.rarer)
+        return self.measure.loss(found)
+
+    def compare(
+        self, window: str, contestants: dict[str, BatchModel], rows: Rows
+    ) -> dict[str, dict[str, float]]:
+        """What each scores on these rows, under its name and the window's."""
+        frame, labels = self.frame.iloc[rows], _at(self.labels, rows)
+        return _compare(window, contestants, frame, labels, self.measure, self.rarer)
 
 
 @dataclass(frozen=True)
@@ -263,7 +319,7 @@ def _fought(
     clock: Callable[[], float],
     guard: Guard | None,
     partial: PartialChallenge | None,
-) -> tuple[BatchModel, slice, float]:
+) -> tuple[BatchModel, Rows, float]:
     """The better model, the rows it was made of, and the seconds that both took, pauses aside."""
     kept = partial if partial is not None and partial.work == window.work else PartialChallenge("")
     asked = None if guard is None else _asked(guard, clock)
@@ -289,14 +345,13 @@ def _asked(guard: Guard, clock: Callable[[], float]) -> Asked:
     return guarded.Asked(guard, clock)
 
 
-def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[BatchModel, slice]:
+def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[BatchModel, Rows]:
     """The model of all training rows, or that of the newest alone where it is the better one.
 
     After an abrupt change the older rows tell of a world that is gone.
     """
-    everything, recent = slice(0, window.train.stop), window.recent
-    rows = everything.stop + (recent.stop - recent.start if recent else 0)
-    first = everything.stop / rows
+    everything, recent = window.parts.train, window.recent
+    first = len(everything) / (len(everything) + (0 if recent is None else len(recent)))
     model = kept.whole
     if model is None:
         try:
@@ -328,48 +383,77 @@ def _newest(
     return frame.iloc[-rows:], labels[-rows:]
 
 
-def _parts(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
+def _at(labels: Sequence[Label], rows: Rows) -> list[Label]:
+    return [labels[row] for row in rows.tolist()]
+
+
+def _parts(
+    labels: Sequence[Label],
+    task: Task,
+    recipe: BatchRecipe,
+    seen: NDArray[np.bool_] | None,
+    changed: int | None,
+) -> Parts:
+    rows = len(labels)
     if rows < recipe.min_rows:
         raise TooLittleToLearn(
             f"a window of {rows} rows is too short for a retrain: batch.min_rows is "
             f"{recipe.min_rows}; wait for more labelled rows, or lower it"
         )
-    train, held_out = batch.split(rows, recipe)
-    if rows - train.stop < FEWEST_HELD_OUT:
+    newest = batch.split(rows, recipe)[1].start
+    parts = holdout.parts(labels, task, newest, seen, changed)
+    newest_held = len(parts.held) - len(parts.apart)
+    if newest_held < FEWEST_HELD_OUT:
         raise TooLittleToLearn(
-            f"{rows - train.stop} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
+            f"{newest_held} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
             f"needed to compare models; raise batch.holdout or window"
         )
-    return train, held_out
+    return parts
 
 
 def _compare(
-    window: str, contestants: dict[str, BatchModel], frame: pd.DataFrame, labels: Sequence[Label]
+    window: str,
+    contestants: dict[str, BatchModel],
+    frame: pd.DataFrame,
+    labels: Sequence[Label],
+    measure: Measure,
+    rarer: Label | None,
 ) -> dict[str, dict[str, float]]:
     return {
-        f"{window}:{who}": _scores_of(who, model, frame, labels)
+        f"{window}:{who}": _scores_of(who, model, frame, labels, measure, rarer)
         for who, model in contestants.items()
     }
 
 
 def _scores_of(
-    who: str, model: BatchModel, frame: pd.DataFrame, labels: Sequence[Label]
+    who: str,
+    model: BatchModel,
+    frame: pd.DataFrame,
+    labels: Sequence[Label],
+    measure: Measure,
+    rarer: Label | None,
 ) -> dict[str, float]:
     try:
-        return batch.score(labels, model.predict(frame), model.task)
+        return metrics.score(labels, model.predict(frame), measure, rarer)
     except BatchAnswersNothing:
         if who != "champion":
             raise
-        return dict.fromkeys(batch.score([], model.predict(frame.iloc[:0]), model.task), math.nan)
+        return dict.fromkeys(metrics.names(measure.task), math.nan)
 
 
-def _reference(
-    frame: pd.DataFrame, labels: Sequence[Label], answers: list[Label], schema: Schema
-) -> pd.DataFrame:
+def _reference(window: _Window, model: BatchModel) -> pd.DataFrame:
+    """All rows with what `model` answers on the newest share: of what is rare there are too many
+    among the others that were held out."""
     import pandas as pd
 
-    unanswered = [None] * (len(frame) - len(answers))
-    made = batch.tamed(frame, schema)
-    made[schema.target] = pd.Series(list(labels), dtype=object)
-    made[batch.PREDICTION] = pd.Series([*unanswered, *answers], dtype=object)
-    return batch.typed_reference(made, schema)
+    parts, rows = window.parts, len(window.labels)
+    newest = parts.held[parts.held >= parts.newest]
+    answers: list[Label | None] = [None] * rows
+    for row, answer in zip(
+        newest.tolist(), model.predict(window.frame.iloc[newest]).values, strict=True
+    ):
+        answers[row] = answer
+    made = batch.tamed(window.frame, window.schema)
+    made[window.schema.target] = pd.Series(list(window.labels), dtype=object)
+    made[batch.PREDICTION] = pd.Series(answers, dtype=object)
+    return batch.typed_reference(made, window.schema)

@@ -61,7 +61,10 @@ def list_models(
         console.print_json([_document(each, champion) for each in manifests])
         return
     console.print_table(
-        ("version", "champion", "recipe", "rows", "positions", "loss on hold-out", "created"),
+        (
+            *("version", "champion", "recipe", "rows", "positions"),
+            *("score on hold-out", "loss on hold-out", "judged by", "created"),
+        ),
         [_row(each, champion) for each in manifests],
     )
 
@@ -195,19 +198,22 @@ def _document(manifest: Manifest, champion: str | None) -> dict[str, object]:
 
 
 def _row(manifest: Manifest, champion: str | None) -> tuple[object, ...]:
-    from models import batch
+    from models import metrics, scoring
 
     scores = manifest.scores.get("holdout:challenger", {})
-    known = {metric: value for metric, value in scores.items() if value is not None}
     task = manifest.record_schema.task
-    primary = "accuracy" if task == "classification" else "mae"
+    plain = scoring.metric(task)
+    judged = manifest.judged_by or plain
+    value = scores.get(judged)
     return (
         manifest.version,
         "champion" if manifest.version == champion else "",
         manifest.recipe,
         manifest.rows,
         f"{manifest.train_from} to {manifest.holdout_to}",
-        batch.loss(known, task) if primary in known else None,
+        scores.get(plain),
+        None if value is None else metrics.measure(judged, task).loss(value),
+        judged,
         manifest.created_at.isoformat(timespec="seconds"),
     )
 

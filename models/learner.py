@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from models import blend, scoring
+from models import blend, metrics, novelty, prequential, scoring, threshold
 from models.baseline import NoChange
 from models.batch import BatchPrediction
 from models.blend import Answer, BlendRules
 from models.example import Features, Label, Task
+from models.metrics import Measure
 from models.online import OnlineMember
+from models.threshold import Threshold
 
 MEMBERS = ("online", "batch", "baseline")
 """Whose predictions enter the blend, in its order."""
@@ -68,6 +70,10 @@ class Log:
     probabilities: dict[str, list[float | None]] = field(
         default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
     )
+    answers: dict[str, list[Answer]] = field(
+        default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
+    )
+    """Whole, for the scores of the batch; the log on disk has the likeliest alone."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,19 +86,36 @@ class Log:
     def add(self, label: Label | None, *answers: Answer) -> None:
         """One more record; answers in the members' order, then what was served."""
         self.labels.append(label)
-        for answer, predicted, probabilities in zip(
-            answers, self.predicted.values(), self.probabilities.values(), strict=True
+        for answer, predicted, probabilities, whole in zip(
+            answers,
+            self.predicted.values(),
+            self.probabilities.values(),
+            self.answers.values(),
+            strict=True,
         ):
             best, probability = _best(answer)
             predicted.append(best)
             probabilities.append(probability)
+            whole.append(answer)
+
+    def serve(self, cut: Threshold, answer: Answer) -> None:
+        """Let the threshold decide what was served for the record that was added last."""
+        predicted, probabilities = self.predicted["served"], self.probabilities["served"]
+        decided = cut.decide(answer, predicted[-1])
+        if decided != predicted[-1] and decided is not None and isinstance(answer, Mapping):
+            predicted[-1], probabilities[-1] = decided, answer.get(decided, 0.0)
 
 
 class Learner:
     """The part of a pipeline that changes with every record."""
 
     def __init__(
-        self, online: OnlineMember, task: Task, rules: BlendRules, tripwire_delta: float
+        self,
+        online: OnlineMember,
+        task: Task,
+        rules: BlendRules,
+        tripwire_delta: float,
+        measure: Measure | None = None,
     ) -> None:
         from river import drift
 
@@ -103,8 +126,22 @@ class Learner:
         self.tripwire: Any = drift.ADWIN(delta=tripwire_delta)
         self.tripped = False
         """Whether the served error has risen since the last look; the looker clears it."""
+        self.novelty = novelty.Novelty(task)
         self.tallies = {name: Tally() for name in (*MEMBERS, "served")}
         self._spread = Tally()
+        self.judge_by(measure or metrics.measure("auto", task))
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Take what a checkpoint kept; one of an earlier version lacks what it did not know."""
+        self.__dict__.update({"novelty": novelty.Novelty(kept["task"]), **kept})
+        if "measure" not in kept:
+            self.judge_by(metrics.measure("auto", self.task))
+
+    def judge_by(self, measure: Measure) -> None:
+        """Count by this measure from now on, and decide as it asks; nothing learned is lost."""
+        self.measure = measure
+        self.judged = {name: prequential.start(measure) for name in (*MEMBERS, "served")}
+        self.threshold = threshold.start(measure)
 
     def learn(
         self,
@@ -125,8 +162,8 @@ class Learner:
         done = len(by_online)
         by_batch = _batch_answers(batch, len(rows))[:done]
         log = self._blended(labels[:done], by_online, by_batch)
-        for name, predicted in log.predicted.items():
-            self._count(name, predicted, log.labels)
+        for name in log.predicted:
+            self._count(name, log)
         return log
 
     def _by_online(
@@ -160,25 +197,31 @@ class Learner:
         by_batch: Sequence[Answer],
     ) -> Log:
         log = Log()
-        baseline, blended = self.baseline, self.blend
+        baseline, blended, cut = self.baseline, self.blend, self.threshold
         for label, online, batch in zip(labels, by_online, by_batch, strict=True):
             unchanged = baseline.predict()
             served = blended.predict((online, batch, unchanged))
             if label is not None:
                 baseline.learn(label)
                 blended.learn(label)
+                self.novelty.learn(label)
             log.add(label, online, batch, unchanged, served)
+            if cut is not None:
+                log.serve(cut, served)
+                if label is not None:
+                    cut.learn(served, label)
         return log
 
-    def _count(
-        self, name: str, predicted: Sequence[Label | None], labels: Sequence[Label | None]
-    ) -> None:
-        tally = self.tallies[name]
-        for answer, label in zip(predicted, labels, strict=True):
+    def _count(self, name: str, log: Log) -> None:
+        tally, judged = self.tallies[name], self.judged[name]
+        for whole, answer, label in zip(
+            log.answers[name], log.predicted[name], log.labels, strict=True
+        ):
             if answer is None or label is None:
                 continue
             score = scoring.point(self.task, answer, label)
             tally.add(score)
+            judged.add(whole, answer, label)
             if name == "served":
                 self._watch(score)
 

@@ -1,7 +1,7 @@
 """May the challenger take the crown? Losses of challenger, champion and baseline in, Decision out.
 
-Pure. A loss is the error rate or the mean absolute error on held-out rows: lower is better, and
-NaN is a loss that nobody knows, which never promotes.
+Pure. A loss is what the pipeline's metric makes of held-out rows: an error as it is, a score as
+what it lacks of 1. Lower is better, and NaN is a loss that nobody knows, which never promotes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PromotionRules(BaseModel):
         ge=0,
         allow_inf_nan=False,
         description="Least loss that the challenger must save against the champion on the same "
-        "held-out rows: share of errors, or units of the target. Equal never promotes.",
+        "held-out rows, in the unit of [pipeline] metric. Equal never promotes.",
     )
     beat_baseline: bool = Field(
         default=True, description="The challenger must lose less than the baseline."
@@ -48,6 +48,7 @@ class Contest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     holdout_rows: int = Field(ge=0, description="Rows that all were scored on.")
+    metric: str = Field(default="", description="What the losses are of.")
     challenger_loss: float
     baseline_loss: float
     champion_loss: float | None = None
@@ -101,7 +102,10 @@ def _unknown(contest: Contest) -> str | None:
     ]
     if not unknown:
         return None
-    return f"not a finite number: the {', the '.join(unknown)}; a person may promote by hand"
+    return (
+        f"not a finite number{_by(contest)}: the {', the '.join(unknown)}; a person may promote by "
+        "hand"
+    )
 
 
 def _not_above_baseline(contest: Contest, rules: PromotionRules) -> str | None:
@@ -109,7 +113,7 @@ def _not_above_baseline(contest: Contest, rules: PromotionRules) -> str | None:
         return None
     return (
         f"the challenger's loss {contest.challenger_loss:.4g} is not below the baseline's "
-        f"{contest.baseline_loss:.4g}"
+        f"{contest.baseline_loss:.4g}{_by(contest)}"
     )
 
 
@@ -120,7 +124,8 @@ def _not_above_champion(contest: Contest, rules: PromotionRules) -> str | None:
     wanted = f"at least {rules.min_gain:.4g}" if rules.min_gain > 0 else "more than 0"
     return (
         f"the challenger's loss {contest.challenger_loss:.4g} against the champion's "
-        f"{contest.champion_loss:.4g} is a gain of {gain:.4g}; {wanted} is wanted"
+        f"{contest.champion_loss:.4g} is a gain of {gain:.4g}{_by(contest)}; {wanted} is "
+        "wanted"
     )
 
 
@@ -133,6 +138,10 @@ def _forgets(contest: Contest, rules: PromotionRules) -> str | None:
         f"champion's {contest.older_champion_loss:.4g} outweighs its gain of {_gain(contest):.4g} "
         f"by {forgetting:.3g} of the baseline's loss; max_forgetting is {rules.max_forgetting:.3g}"
     )
+
+
+def _by(contest: Contest) -> str:
+    return f" (by {contest.metric})" if contest.metric else ""
 
 
 def _gain(contest: Contest) -> float | None:
@@ -157,10 +166,12 @@ def _why(contest: Contest) -> str:
         return (
             f"the first champion: its loss {contest.challenger_loss:.4g} on "
             f"{contest.holdout_rows} held-out rows, the baseline's {contest.baseline_loss:.4g}"
+            f"{_by(contest)}"
         )
     return (
         f"the challenger's loss {contest.challenger_loss:.4g} on {contest.holdout_rows} held-out "
         f"rows is {_gain(contest):.4g} below the champion's {contest.champion_loss:.4g}"
+        f"{_by(contest)}"
     )
 
 

@@ -35,6 +35,7 @@ from sklearn.preprocessing import (
     OrdinalEncoder,
     StandardScaler,
 )
+from sklearn.utils import compute_class_weight
 from threadpoolctl import ThreadpoolController
 
 from models import factory, warned
@@ -94,6 +95,35 @@ def build(
         # Its steps are in units of the target: unscaled targets make it diverge.
         estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
     return Build(_scaled(schema), estimator)
+
+
+def weigh(estimator: Any, recipe: str, task: Task, targets: NDArray[Any] | None) -> None:
+    """Let every class count the same in the fit: weights by scikit-learn's rule, as a parameter.
+
+    Weights of a parameter hold for all rounds of a fit alike. Without `targets` it is only found
+    out whether the estimator takes them. Raises BadConfiguration.
+    """
+    if task == "regression":
+        raise BadConfiguration(
+            'batch.class_weight: "none" was allowed in regression, which has no classes; '
+            'came: "balanced"'
+        )
+    takes = hasattr(estimator, "get_params") and "class_weight" in estimator.get_params()
+    if not takes:
+        raise BadConfiguration(
+            f'batch.class_weight: "balanced" was asked, but the model of {recipe!r} takes no '
+            "class_weight; choose another recipe, or weigh the classes inside the factory"
+        )
+    if estimator.get_params()["class_weight"] is not None:
+        raise BadConfiguration(
+            'batch.class_weight: "balanced" was asked, and [batch.params] sets class_weight too; '
+            "keep one of them"
+        )
+    if targets is not None:
+        classes = np.unique(targets)
+        weights = compute_class_weight("balanced", classes=classes, y=targets)
+        weighed = zip(classes.tolist(), weights.tolist(), strict=True)
+        estimator.set_params(class_weight=dict(weighed))
 
 
 def dummy(task: Task) -> Build:

@@ -86,6 +86,15 @@ class Manifest(BaseModel):
     rows: int = Field(description="Rows it was fitted on.")
     fit_s: float
     scores: dict[str, dict[str, float | None]]
+    judged_by: str | None = Field(
+        default=None, description="The metric that it was compared by; None: before 0.2."
+    )
+    apart: tuple[int, ...] = Field(
+        default=(), description="Positions before holdout_from that were held out too: rare rows."
+    )
+    joined: tuple[int, ...] = Field(
+        default=(), description="Positions from holdout_from on that it was trained on."
+    )
     created_at: AwareDatetime
     sha256: str = Field(description="Of the pickled model.")
     size_bytes: int = Field(description="Of the pickled model.")
@@ -139,6 +148,9 @@ class Store:
         fit_s: float,
         scores: Mapping[str, Mapping[str, float]],
         created_at: datetime,
+        judged_by: str | None = None,
+        apart: Sequence[int] = (),
+        joined: Sequence[int] = (),
     ) -> Manifest:
         """Store `model` and its reference durably, and answer the signed manifest.
 
@@ -162,6 +174,9 @@ class Store:
             rows=rows,
             fit_s=fit_s,
             scores=_finite(scores),
+            judged_by=judged_by,
+            apart=tuple(apart),
+            joined=tuple(joined),
             created_at=created_at,
             sha256=_sha256(content),
             size_bytes=len(content),

@@ -18,6 +18,18 @@ from observability.decision import Decision, Fact
 Role = Literal["feature", "target", "prediction"]
 Kind = Literal["number", "category"]
 Outcome = Literal["alarm", "calm", "not_enough_data", "contract_broken"]
+Unit = Literal["points", "baseline", "own"]
+
+FEWEST_REFERENCE = 100
+"""Values of a reference below which nothing is said, however few `min_rows` the reference has.
+
+A reference does not grow until the next champion, so asking it for more than it has would switch a
+vote off for ever. With 100 values against a window of 1,000 the noise of sampling alone crosses the
+usual threshold of Jensen-Shannon (0.1, two equal classes) in 3 looks of 100, with 50 in 9, with 30
+in 19; of Wasserstein (0.3) with 100 against 100 in 6, with 50 in 23 (1,000 simulated pairs each).
+"""
+NOISE_ERRORS = 2.0
+"""Standard errors of the current score that a loss of performance must exceed to be an alarm."""
 
 NumberMethod = Literal[
     "wasserstein",
@@ -86,6 +98,7 @@ class ColumnDrift(BaseModel):
     larger_is_drift: bool = Field(description="True for a distance, false for a p-value.")
     enough: bool = Field(description="Were there values enough on both sides for the test?")
     unknown_because: str = Field(default="", description="Why there is no usable score.")
+    remedy: str = Field(default="", description="What would make the score known.")
     reference_missing: float = Field(
         default=0.0, ge=0, le=1, description="Share of the reference that holds no value."
     )
@@ -102,6 +115,19 @@ class Performance(BaseModel):
     reference: float | None = Field(description="None or NaN is unknown.")
     current: float | None = Field(description="None or NaN is unknown.")
     larger_is_better: bool = Field(description="True for accuracy, false for an error such as MAE.")
+    unit: Unit | None = Field(
+        default=None,
+        description="How a loss is counted: in points, in what the baseline loses, or as a share "
+        "of the reference; None: points for a score, a share for an error.",
+    )
+    baseline: float | None = Field(
+        default=None, description="What the baseline scored where the reference was taken."
+    )
+    standard_error: float | None = Field(
+        default=None, description="Of the current score, by sampling; None: not known."
+    )
+    unknown_because: str = Field(default="", description="Why a score is not known.")
+    remedy: str = Field(default="", description="What would make it known.")
 
 
 class DriftReading(BaseModel):
@@ -118,6 +144,11 @@ class DriftReading(BaseModel):
         default=(), description="In a window, but not watched, or there more than once."
     )
     performance: Performance | None = None
+    change: str = Field(
+        default="",
+        description="What the labels show that no model can know: a new class, values out of the "
+        "range seen; empty: nothing, or the champion has learned from it.",
+    )
     tripwire: bool = Field(
         default=False, description="Has the online detector fired since the last check?"
     )
@@ -166,9 +197,15 @@ class DriftTolerance(BaseModel):
         allow_inf_nan=False,
         description="Loss of performance beyond which there is an alarm: points for a score "
         "(accuracy .85 to .75 is 0.1), growth relative to the reference for an error "
-        "(MAE 10 to 11 is 0.1).",
+        "(MAE 10 to 11 is 0.1), and for log_loss and brier points of which the baseline's loss is "
+        "half a one, as a coin's is in accuracy. A loss within two standard errors is no alarm.",
     )
-    min_rows: int = Field(default=200, ge=2, description="Values needed on each side to compare.")
+    min_rows: int = Field(
+        default=200,
+        ge=2,
+        description="Values needed on each side to compare. A reference that has fewer, and 100 at "
+        "least, is compared all the same, since it cannot grow.",
+    )
     rows_per_category: int = Field(
         default=20,
         ge=1,
@@ -201,6 +238,10 @@ class DriftTolerance(BaseModel):
                 "check could ever tell anything; lower min_rows, or raise window or reference_rows"
             )
         return self
+
+    def reference_needs(self, values: int) -> int:
+        """Values that a reference which has so many must have: no more than it has, but a floor."""
+        return min(self.min_rows, max(values, FEWEST_REFERENCE))
 
     def method(self, kind: Kind) -> str:
         """Name of the test for columns of this kind."""
@@ -251,19 +292,41 @@ def performance_loss(performance: Performance) -> float | None:
     """How much was lost since the reference: positive is worse, None is unknown.
 
     For a score, whose best is 1, the fall in points. For an error, which is in the target's own
-    unit, its growth as a share of the reference; infinite where the reference made no error.
+    unit, its growth as a share of the reference; infinite where the reference made no error. For a
+    proper score of probabilities, whose size depends on how rare the classes are, the growth in
+    points of which the baseline's loss is half a one.
     """
     reference, current = performance.reference, performance.current
     if reference is None or current is None:
         return None
     if not (math.isfinite(reference) and math.isfinite(current)):
         return None
-    if performance.larger_is_better:
-        return reference - current
-    growth = current - reference
-    if reference == 0:
+    growth = reference - current if performance.larger_is_better else current - reference
+    whole = _whole(performance, reference)
+    if whole is None:
+        return None
+    if whole == 0:
         return math.copysign(math.inf, growth) if growth else 0.0
-    return growth / abs(reference)
+    return growth / whole
+
+
+def _whole(performance: Performance, reference: float) -> float | None:
+    """What counts as 1 in a loss; None where that is not known."""
+    unit = performance.unit or ("points" if performance.larger_is_better else "own")
+    if unit == "points":
+        return 1.0
+    if unit == "own":
+        return abs(reference)
+    baseline = performance.baseline
+    return 2.0 * baseline if baseline is not None and math.isfinite(baseline) else None
+
+
+def within_noise(performance: Performance) -> bool:
+    """Whether what was lost may be chance: less than two standard errors of the current score."""
+    error = performance.standard_error
+    if error is None or performance.reference is None or performance.current is None:
+        return False
+    return abs(performance.reference - performance.current) <= NOISE_ERRORS * error
 
 
 def judge(reading: DriftReading, tolerance: DriftTolerance) -> Decision:
@@ -285,6 +348,75 @@ def judge(reading: DriftReading, tolerance: DriftTolerance) -> Decision:
     if unknown:
         return _answer("not_enough_data", "; ".join(unknown), reading, tolerance)
     return _answer("calm", "; ".join(vote.because for vote in votes), reading, tolerance)
+
+
+class UnknownVote(BaseModel):
+    """A vote that nobody can cast now: it neither alarms nor calms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    vote: str = Field(description="window, feature NAME, target, prediction or performance.")
+    because: str
+    remedy: str = Field(description="What would make it known.")
+
+
+def unknown_votes(reading: DriftReading, tolerance: DriftTolerance) -> tuple[UnknownVote, ...]:
+    """The votes that are unknown, and each feature that is; empty where all is known."""
+    if _broken_contract(reading):
+        return ()
+    if few := _too_few(reading, tolerance):
+        return (few,)
+    columns = [column for column in reading.columns if column.role == "feature"]
+    columns += _voting_labels(reading, tolerance)
+    found = [
+        UnknownVote(
+            vote=f"feature {column.name}" if column.role == "feature" else column.role,
+            because=_why_unknown(column, tolerance),
+            remedy=column.remedy or "the next look may tell it",
+        )
+        for column in columns
+        if drifted(column, tolerance) is None
+    ]
+    performance = reading.performance
+    if performance is not None and performance_loss(performance) is None:
+        because = performance.unknown_because or f"{performance.metric} is unknown in a window"
+        remedy = performance.remedy or "the next look may tell it"
+        found.append(UnknownVote(vote="performance", because=because, remedy=remedy))
+    return tuple(found)
+
+
+def _too_few(reading: DriftReading, tolerance: DriftTolerance) -> UnknownVote | None:
+    """No vote but the tripwire's where a whole window is too short."""
+    reference, current = reading.reference_rows, reading.current_rows
+    needed = tolerance.reference_needs(reference)
+    if reference >= needed and current >= tolerance.min_rows:
+        return None
+    because = (
+        f"too few rows to tell: reference {reference}, current {current}, "
+        f"{needed_told(needed, tolerance)}"
+    )
+    return UnknownVote(
+        vote="window", because=because, remedy=few_remedy(reference, current, tolerance)
+    )
+
+
+def needed_told(reference: int, tolerance: DriftTolerance) -> str:
+    """How many values were needed, in words: of the reference so many."""
+    if reference == tolerance.min_rows:
+        return f"needed {reference} on each side"
+    return f"needed {reference} of the reference and {tolerance.min_rows} now"
+
+
+def few_remedy(reference: int, current: int, tolerance: DriftTolerance) -> str:
+    """What makes a comparison known that has so many values on its sides."""
+    if reference < tolerance.reference_needs(reference):
+        return (
+            f"a champion made from more rows: its reference needs "
+            f"{tolerance.reference_needs(reference)} values"
+        )
+    return (
+        f"{max(tolerance.min_rows - current, 0)} more values since the champion was made, of the "
+        f"{tolerance.min_rows} that [drift] min_rows asks for"
+    )
 
 
 def severity(decision: Decision) -> float:
@@ -312,19 +444,17 @@ class _Vote(NamedTuple):
 
 
 def _votes(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vote]:
-    votes = [*_window_votes(reading, tolerance), *_tripwire_vote(reading, tolerance)]
+    votes = [
+        *_change_vote(reading, tolerance),
+        *_window_votes(reading, tolerance),
+        *_tripwire_vote(reading, tolerance),
+    ]
     return votes or [_Vote(None, "nothing was measured: no column, performance or tripwire votes")]
 
 
 def _window_votes(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vote]:
-    if min(reading.reference_rows, reading.current_rows) < tolerance.min_rows:
-        return [
-            _Vote(
-                None,
-                f"too few rows to tell: reference {reading.reference_rows}, "
-                f"current {reading.current_rows}, needed {tolerance.min_rows} on each side",
-            )
-        ]
+    if few := _too_few(reading, tolerance):
+        return [_Vote(None, few.because)]
     return [
         *_features_vote(reading, tolerance),
         *(_label_vote(column, tolerance) for column in _voting_labels(reading, tolerance)),
@@ -369,14 +499,34 @@ def _performance_vote(
         return
     loss = performance_loss(performance)
     if loss is None:
-        yield _Vote(None, f"{performance.metric} is unknown in at least one of the windows")
+        why = performance.unknown_because
+        yield _Vote(
+            None,
+            f"{performance.metric} is unknown in at least one of the windows"
+            + (f": {why}" if why else ""),
+        )
         return
-    how = "points lost" if performance.larger_is_better else "of the reference added"
-    yield _Vote(
-        loss > tolerance.performance_drop,
-        f"{performance.metric} went from {performance.reference:.4g} to {performance.current:.4g}: "
-        f"{loss:.4g} {how} (allowed {tolerance.performance_drop:g})",
+    own = performance.unit == "own" or (
+        performance.unit is None and not performance.larger_is_better
     )
+    how = "of the reference added" if own else "points lost"
+    large = loss > tolerance.performance_drop
+    chance = large and within_noise(performance)
+    yield _Vote(
+        large and not chance,
+        f"{performance.metric} went from {performance.reference:.4g} to {performance.current:.4g}: "
+        f"{loss:.4g} {how} (allowed {tolerance.performance_drop:g})"
+        + (f", {_chance(performance)}" if chance else ""),
+    )
+
+
+def _chance(performance: Performance) -> str:
+    return f"which is within {NOISE_ERRORS:g} standard errors of {performance.standard_error:.2g}"
+
+
+def _change_vote(reading: DriftReading, tolerance: DriftTolerance) -> Iterable[_Vote]:
+    if reading.change and tolerance.target_votes:
+        yield _Vote(True, reading.change)
 
 
 def _tripwire_vote(reading: DriftReading, tolerance: DriftTolerance) -> Iterable[_Vote]:
@@ -479,6 +629,7 @@ def _facts(reading: DriftReading, tolerance: DriftTolerance) -> dict[str, Fact]:
         "missing_columns": ", ".join(reading.missing_columns),
         "extra_columns": ", ".join(reading.extra_columns),
         "tripwire": reading.tripwire,
+        "change": reading.change,
     }
     for column in reading.columns:
         facts[f"{column.role}:{column.name}"] = _known_score(column, tolerance)
@@ -497,5 +648,6 @@ def _performance_facts(
         "performance_reference": performance.reference,
         "performance_current": performance.current,
         "performance_loss": performance_loss(performance),
+        "performance_standard_error": performance.standard_error,
         "performance_drop_allowed": tolerance.performance_drop,
     }

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,6 +52,7 @@ def measure(
     *,
     performance: Performance | None = None,
     tripwire: bool = False,
+    change: str = "",
 ) -> DriftReading:
     """Score every watched column of `current` against `reference` by the tolerance's methods.
 
@@ -72,6 +74,7 @@ def measure(
         extra_columns=extra,
         performance=performance,
         tripwire=tripwire,
+        change=change,
     )
 
 
@@ -81,13 +84,15 @@ def page(
     watched: Sequence[WatchedColumn],
     tolerance: DriftTolerance,
     path: Path,
+    unknown: Sequence[drift.UnknownVote] = (),
 ) -> bool:
     """Write evidently's HTML page of the same frames, methods and thresholds to `path`, durably.
 
     It shows the columns that can be scored and that vary, and its share of drifted features is set
     so that it says what `drift.judge` says of the scores. True when it was written; false when the
-    column contract is broken or no column can be shown. A page takes seconds and about 4 MB. Raises
-    PageFailed where evidently does, and OSError where the disk refuses.
+    column contract is broken or no column can be shown. Votes that are `unknown` stand above all
+    else, since evidently leaves out what it cannot score. A page takes seconds and about 4 MB.
+    Raises PageFailed where evidently does, and OSError where the disk refuses.
     """
     try:
         drawn = snapshot(reference, current, watched, tolerance)
@@ -95,6 +100,7 @@ def page(
             return False
         with _quiet():
             html: str = drawn.get_html_str(as_iframe=False)
+        html = _with_unknown(html, unknown)
     except Exception as cause:
         raise PageFailed(
             f"evidently could not draw the drift page {path.name} ({type(cause).__name__}: "
@@ -132,6 +138,19 @@ def snapshot(
         return Report(drawings, include_tests=True).run(now, before)
 
 
+def _with_unknown(html: str, unknown: Sequence[drift.UnknownVote]) -> str:
+    """The page with what it cannot show, said first."""
+    if not unknown:
+        return html
+    told = "".join(
+        f"<li>{escape(f'{each.vote}: {each.because}. Known with: {each.remedy}.')}</li>"
+        for each in unknown
+    )
+    note = f"<section><h2>Unknown, and not on this page</h2><ul>{told}</ul></section>"
+    head, body, rest = html.partition("<body>")
+    return f"{head}{body}{note}{rest}" if body else note + html
+
+
 class _Sides(NamedTuple):
     """One column's usable values on both sides: finite float64, or the codes of categories."""
 
@@ -160,10 +179,11 @@ def _measured(
 ) -> ColumnDrift:
     method = tolerance.method(column.kind)
     sides = _usable(reference, current, column, method)
-    why = _unfit(sides, column, tolerance)
+    why, remedy = _unfit(sides, column, tolerance)
     score = None
     if not why:
         score, why = _score(sides, column, method)
+        remedy = f"another [drift] {column.kind}_method" if why else ""
     return ColumnDrift(
         name=column.name,
         role=column.role,
@@ -173,6 +193,7 @@ def _measured(
         larger_is_drift=drift.METHODS[method].larger_is_drift,
         enough=score is not None,
         unknown_because=why,
+        remedy=remedy,
         reference_missing=_missing_share(reference, sides.reference),
         current_missing=_missing_share(current, sides.current),
     )
@@ -182,24 +203,31 @@ def _missing_share(whole: pd.Series[Any], usable: pd.Series[Any]) -> float:
     return 1 - len(usable) / len(whole) if len(whole) else 0.0
 
 
-def _unfit(sides: _Sides, column: WatchedColumn, tolerance: DriftTolerance) -> str:
-    """Why the values do not fit any test, or nothing."""
-    fewer = min(map(len, sides))
-    if fewer < tolerance.min_rows:
+def _unfit(sides: _Sides, column: WatchedColumn, tolerance: DriftTolerance) -> tuple[str, str]:
+    """Why the values do not fit any test, and what would make them; or nothing."""
+    reference, current = map(len, sides)
+    fewer = min(reference, current)
+    needed = tolerance.reference_needs(reference)
+    if reference < needed or current < tolerance.min_rows:
         return (
-            f"values: reference {len(sides.reference)}, current {len(sides.current)}, "
-            f"needed {tolerance.min_rows} on each side"
-        )
+            f"values: reference {reference}, current {current}, "
+            f"{drift.needed_told(needed, tolerance)}"
+        ), drift.few_remedy(reference, current, tolerance)
     if column.kind == "category":
         distinct = max(int(side.max()) for side in sides) + 1
         if fewer < distinct * tolerance.rows_per_category:
             return (
                 f"{distinct} categories in {fewer} values, "
                 f"needed {tolerance.rows_per_category} values for each"
+            ), (
+                f"{distinct * tolerance.rows_per_category} values on each side (larger windows in "
+                "[drift] and [batch]), or a smaller [drift] rows_per_category"
             )
-        return ""
+        return "", ""
     largest = max(float(side.abs().max()) for side in sides)
-    return f"values as large as {largest:.3g} overflow" if largest > LARGEST_VALUE else ""
+    if largest > LARGEST_VALUE:
+        return f"values as large as {largest:.3g} overflow", "values in another unit"
+    return "", ""
 
 
 def _score(sides: _Sides, column: WatchedColumn, method: str) -> tuple[float | None, str]:

@@ -38,6 +38,12 @@ class Evidence(BaseModel):
         ge=0,
         description="Records since the last request ended, however it ended; None: none yet.",
     )
+    records_since_change: int | None = Field(
+        default=None,
+        ge=0,
+        description="Records since the labels left what was known (a new class, values out of the "
+        "range seen); None: they never did.",
+    )
     open_request_position: int | None = Field(
         default=None, ge=0, description="Where an open request was made; None: none is open."
     )
@@ -63,7 +69,10 @@ class WorthPolicy(BaseModel):
         default=200, ge=0, description="New rows without which a fit would learn the same again."
     )
     cooldown_records: int = Field(
-        default=2000, ge=0, description="Records after a request's end before the next one."
+        default=2000,
+        ge=0,
+        description="Records after a request's end before the next one; not where the labels left "
+        "what that one could know: a new class, values out of the range seen.",
     )
     max_retrains_per_day: int | None = Field(
         default=None,
@@ -86,6 +95,11 @@ class WorthPolicy(BaseModel):
         allow_inf_nan=False,
         description="The loss of performance from which a costly fit pays.",
     )
+
+    @property
+    def since_change(self) -> int:
+        """Records since a change of the labels below which a fit would learn the old world."""
+        return 2 * self.min_new_rows
 
 
 def judge(evidence: Evidence, policy: WorthPolicy) -> Decision:
@@ -127,8 +141,15 @@ def _obstacle(evidence: Evidence, policy: WorthPolicy) -> str:
         )
     if evidence.rows_available < policy.min_rows:
         return f"only {evidence.rows_available} rows are available (needed {policy.min_rows})"
+    changed = evidence.records_since_change
+    if evidence.champion_present and changed is not None and changed < policy.since_change:
+        return (
+            f"only {changed} records came since the labels left what was known (needed "
+            f"{policy.since_change}, half of them to be held out): a fit would learn the old world "
+            "again"
+        )
     since = evidence.records_since_retrain
-    if since is not None and since < policy.cooldown_records:
+    if since is not None and since < policy.cooldown_records and not _overtaken(evidence, policy):
         return (
             f"the last request ended {since} records ago "
             f"(cooldown {policy.cooldown_records} records)"
@@ -137,6 +158,21 @@ def _obstacle(evidence: Evidence, policy: WorthPolicy) -> str:
     if begun is not None and most is not None and begun >= most:
         return f"{begun} retrains began within the last 24 hours (at most {most})"
     return ""
+
+
+def _overtaken(evidence: Evidence, policy: WorthPolicy) -> bool:
+    """Whether the last request knew too little of a change for its cooldown to bind.
+
+    It ended before the labels left what was known, or so soon after that twice the records are
+    there by now. Half of them are held out: once a fit could learn from `min_rows` of them it is a
+    fit like others. So a change costs a few retrains more, each on twice the records, and never one
+    at every look.
+    """
+    changed, since = evidence.records_since_change, evidence.records_since_retrain
+    if changed is None or since is None:
+        return False
+    known = max(changed - since, 0)
+    return known < 2 * policy.min_rows and changed >= 2 * known
 
 
 def _too_old(evidence: Evidence, policy: WorthPolicy) -> str:

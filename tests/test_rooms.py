@@ -38,12 +38,12 @@ HOUSE: dict[str, dict[str, str]] = {
     "pure": {
         "observability": "bill clock drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
-        "models": "cells charset columns formats inference intake intake_health promotion ranges"
-        " survey times",
+        "models": "cells charset columns formats holdout inference intake intake_health promotion"
+        " ranges survey times",
     },
     "maths": {
-        "models": "baseline batch blend challenge guarded learner online recipes row_digest"
-        " scoring warned",
+        "models": "baseline batch blend challenge guarded learner metrics novelty online"
+        " prequential recipes row_digest scoring threshold warned",
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.

@@ -105,6 +105,25 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ),
         (changed(pipeline={"name": "../x"}), "pipeline.name", "beginning with", "'../x'"),
         (changed(pipeline={"name": 5}), "pipeline.name", "valid string", "5"),
+        (
+            changed(pipeline={"metric": "mae"}),
+            "pipeline.metric",
+            "auto (brier), log_loss, brier, accuracy, balanced_accuracy, f1, roc_auc",
+            "'mae'",
+        ),
+        (
+            changed(pipeline={"task": "regression", "metric": "f1"}),
+            "pipeline.metric",
+            "auto (mae), mae, rmse, pinball, r2",
+            "'f1'",
+        ),
+        (changed(pipeline={"threshold": 1.5}), "pipeline.threshold", "between 0 and 1", "1.5"),
+        (
+            changed(pipeline={"task": "regression", "threshold": 0.5}),
+            "pipeline.threshold",
+            "only auto was allowed in regression",
+            "0.5",
+        ),
         (changed(gate={"pause_margin_c": 30.0}), "gate", "resume_margin_c (20)", "30"),
         ("online = 5\n" + changed(), "online", "valid dictionary", "5"),
     ],
@@ -195,7 +214,7 @@ def test_no_number_may_be_one_that_compares_with_nothing(
 
 def test_there_are_knobs_of_numbers() -> None:
     """The search for them finds some in every table that has them."""
-    tables = {table for table, _ in toml.tables(Pipeline)} - {"pipeline"}
+    tables = {table for table, _ in toml.tables(Pipeline)}
     assert tables == {table for table, _ in number_knobs()}
 
 

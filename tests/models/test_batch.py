@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from sklearn import metrics
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
-from models import batch, example, pickling, recipes
+from models import batch, example, metrics, pickling, recipes
 from models import challenge as challenges
 from models.batch import (
     BatchAnswersNothing,
@@ -29,8 +28,9 @@ from models.batch import (
     TooLittleToLearn,
 )
 from models.example import Label, LabelKind, Schema, Task
+from models.metrics import Measure
 from observability.errors import BadConfiguration
-from tests.models.makers import make_label, make_rows, make_schema, make_window
+from tests.models.makers import make_dummy, make_label, make_rows, make_schema, make_window
 
 RECIPES = ["hist_gradient_boosting", "random_forest", "linear", "sgd"]
 KINDS: list[LabelKind] = ["str", "int", "float"]
@@ -156,8 +156,9 @@ def test_every_recipe_learns_what_can_be_learned(recipe: str, kind: LabelKind) -
     frame, labels = make_window(200, seed=1, label_kind=kind)
     dummy = batch.baseline(labels, model.task)
     prediction = model.predict(frame)
-    loss = batch.loss(batch.score(labels, prediction, model.task), model.task)
-    least = batch.loss(batch.score(labels, dummy.predict(frame), model.task), model.task)
+    measure = metrics.measure("auto", model.task)
+    loss = metrics.value(labels, prediction, measure)
+    least = metrics.value(labels, dummy.predict(frame), measure)
     assert loss < least / 2
     assert {type(label) for label in labels} == {type(value) for value in prediction.values}
 
@@ -536,78 +537,6 @@ def test_a_split_holds_out_the_newest_rows(rows: int, share: float) -> None:
         assert abs((rows - train.stop) - rows * share) <= 1
 
 
-def test_scores_of_classes_are_scikit_learns() -> None:
-    """On an ordinary case the numbers are the known ones."""
-    labels: list[Label] = ["a", "b", "c", "a", "b", "c", "c"]
-    shares = np.random.default_rng(0).dirichlet([1, 1, 1], size=7)
-    values: list[Label] = ["abc"[code] for code in shares.argmax(axis=1)]
-    found = batch.score(labels, make_prediction(values, shares, "abc"), "classification")
-    assert metrics.accuracy_score(labels, values) == pytest.approx(found["accuracy"])
-    assert metrics.f1_score(labels, values, average="macro") == pytest.approx(found["macro_f1"])
-    assert metrics.log_loss(labels, shares) == pytest.approx(found["log_loss"])
-
-
-def test_scores_of_values_are_scikit_learns() -> None:
-    """On an ordinary case the numbers are the known ones."""
-    labels, values = [1.0, 2.0, 4.0], [1.5, 2.0, 3.0]
-    found = batch.score(labels, make_prediction(values), "regression")
-    expected = {
-        "mae": metrics.mean_absolute_error(labels, values),
-        "rmse": metrics.root_mean_squared_error(labels, values),
-        "r2": metrics.r2_score(labels, values),
-    }
-    assert expected == pytest.approx(found)
-
-
-def test_a_class_that_the_model_never_saw_costs_a_clipped_loss() -> None:
-    """The log loss stays finite, and the miss counts."""
-    prediction = make_prediction(["a", "a"], [[1.0, 0.0], [1.0, 0.0]], "ab")
-    found = batch.score(["new", "b"], prediction, "classification")
-    assert 0.0 == found["accuracy"]
-    assert -math.log(1e-15) == pytest.approx(found["log_loss"])
-    assert 0.0 == found["macro_f1"]
-
-
-@pytest.mark.parametrize(("value", "expected"), [(3.0, 1.0), (4.0, 0.0)])
-def test_r2_of_a_constant_target_is_all_or_nothing(value: float, expected: float) -> None:
-    """There is no spread to explain, as scikit-learn has it."""
-    found = batch.score([3.0, 3.0], make_prediction([value, value]), "regression")
-    assert expected == found["r2"]
-
-
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_scores_of_no_rows_are_unknown(task: Task) -> None:
-    """NaN, which never promotes."""
-    found = batch.score([], make_prediction([], np.empty((0, 2)), "ab"), task)
-    assert 3 == len(found)
-    assert all(map(math.isnan, found.values()))
-
-
-def test_without_probabilities_the_log_loss_is_unknown() -> None:
-    """It is not made up."""
-    found = batch.score(["a"], make_prediction(["a"]), "classification")
-    assert math.isnan(found["log_loss"])
-    assert 1.0 == found["accuracy"]
-
-
-def test_values_that_overflow_score_infinity_and_not_a_warning() -> None:
-    """The judge refuses what is not finite."""
-    found = batch.score([1e308], make_prediction([-1e308]), "regression")
-    assert math.inf == found["mae"]
-
-
-def test_scores_want_a_label_for_each_prediction() -> None:
-    """Half a comparison is none."""
-    with pytest.raises(ValueError, match="2 labels came with 1 predictions"):
-        batch.score(["a", "b"], make_prediction(["a"]), "classification")
-
-
-def test_the_loss_is_the_error_rate_or_the_mean_absolute_error() -> None:
-    """Lower is better in both tasks."""
-    assert 0.25 == batch.loss({"accuracy": 0.75}, "classification")
-    assert 3.0 == batch.loss({"mae": 3.0}, "regression")
-
-
 def test_the_baseline_answers_shares_or_the_median() -> None:
     """It looks at no feature."""
     frame, _ = make_window(3)
@@ -651,7 +580,9 @@ def test_a_challenge_scores_all_contestants_on_the_same_rows() -> None:
         "older": (older_frame[30:], older_labels[30:]),
     }
     expected = {
-        f"{window}:{who}": batch.score(answers, model.predict(rows), "classification")
+        f"{window}:{who}": metrics.score(
+            answers, model.predict(rows), Measure("brier"), metrics.counted(labels)
+        )
         for window, (rows, answers) in windows.items()
         for who, model in models.items()
     }
@@ -701,18 +632,100 @@ def test_without_champion_or_older_window_their_scores_are_absent() -> None:
     assert found.contest.champion_loss is None
     assert found.contest.older_challenger_loss is None
     assert 60 == found.contest.holdout_rows
-    assert 1 - found.scores["holdout:challenger"]["accuracy"] == found.contest.challenger_loss
-    assert 1 - found.scores["holdout:baseline"]["accuracy"] == found.contest.baseline_loss
+    assert found.scores["holdout:challenger"]["brier"] == found.contest.challenger_loss
+    assert found.scores["holdout:baseline"]["brier"] == found.contest.baseline_loss
 
 
 def test_the_contest_has_every_loss() -> None:
-    """Each comes from its own score."""
+    """Each comes from its own score by the metric that is asked for."""
     champion = challenge().model
-    found = challenge(champion=champion, older=make_window(40, seed=3))
-    expected = {who: 1 - scores["accuracy"] for who, scores in found.scores.items()}
+    f1 = Measure("f1")
+    found = challenge(champion=champion, older=make_window(40, seed=3), measure=f1)
+    assert "f1" == found.contest.metric
+    expected = {who: 1 - scores["f1"] for who, scores in found.scores.items()}
     assert expected["holdout:champion"] == found.contest.champion_loss
     assert expected["older:champion"] == found.contest.older_champion_loss
     assert expected["older:challenger"] == found.contest.older_challenger_loss
+
+
+def test_older_rows_that_cannot_tell_the_metric_say_nothing_of_forgetting() -> None:
+    """A window of one class is no reason to keep a challenger out; the hold-out would be."""
+    frame, _ = make_window(40, seed=3)
+    measure = Measure("roc_auc")
+    found = challenge(champion=make_dummy(), older=(frame, ["low"] * 40), measure=measure)
+    assert math.isnan(found.scores["older:challenger"]["roc_auc"])
+    assert found.contest.older_challenger_loss is None
+    assert found.contest.older_champion_loss is None
+
+
+def test_rare_rows_are_held_out_and_never_trained_on() -> None:
+    """The scores on the newest share alone are there beside, and the reference answers that alone.
+
+    A champion that was trained on them does not meet them again.
+    """
+    frame, labels = make_window(600)
+    labels = ["rare" if row % 50 == 7 else each for row, each in enumerate(labels)]
+    found = challenge_of(frame, labels, make_schema(), reference_rows=600)
+    assert [357, 407, 457] == found.parts.apart.tolist()
+    held = set(found.parts.held.tolist())
+    assert held.isdisjoint(found.parts.train.tolist())
+    assert 120 + len(found.parts.apart) == found.holdout_rows == found.contest.holdout_rows
+    assert {"holdout:challenger", "newest:challenger"} < set(found.scores)
+    assert 120 == int(found.reference["prediction"].notna().sum())
+    seen = np.arange(600) < 480
+    again = challenge_of(frame, labels, make_schema(), reference_rows=600, seen=seen)
+    assert 0 == len(again.parts.apart)
+    assert "newest:challenger" not in again.scores
+
+
+def test_after_a_change_the_rows_since_then_alone_make_the_challenger() -> None:
+    """Though the whole of them lie in the newest share, half are trained on."""
+    frame, labels = make_window(1_000, label_kind="float")
+    jumped = [*labels[:600], *(1_000 * label for label in labels[600:])]
+    schema = make_schema("regression", "float")
+    given: dict[str, Any] = {"recipe": BatchRecipe(recipe="linear", holdout=0.4)}
+    blind = challenge_of(frame, jumped, schema, reference_rows=300, **given)
+    found = challenge_of(frame, jumped, schema, reference_rows=900, changed=600, **given)
+    assert (600, 200, 200) == (found.first_row, found.rows, found.holdout_rows)
+    assert 400 == len(found.reference)
+    losses = [each.contest.challenger_loss for each in (found, blind)]
+    assert losses[0] < losses[1] / 10
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_balanced_classes_find_more_of_what_is_rare(recipe: str) -> None:
+    """By weights of scikit-learn's rule; it is known before anything is fitted who takes them."""
+    chance = np.random.default_rng(0)
+    rare = chance.random(2_000) < 0.03
+    frame, _ = make_window(2_000)
+    frame["height"] = chance.normal(size=2_000) + 1.0 * rare
+    labels: list[Label] = ["rare" if each else "usual" for each in rare]
+    caught = {}
+    for weight in ("none", "balanced"):
+        model = batch.fit(
+            frame, labels, BatchRecipe(recipe=recipe, class_weight=weight), make_schema()
+        )
+        answers = model.predict(frame).probabilities
+        assert answers is not None
+        caught[weight] = float(answers[rare, model.labels.index("rare")].mean())
+    assert caught["balanced"] > caught["none"] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "reason"),
+    [
+        ({}, "float", "regression, which has no classes"),
+        ({"recipe": "own_models:takes_seed"}, "str", "takes no class_weight"),
+        ({"params": {"class_weight": "balanced"}}, "str", "sets class_weight too"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(
+    beside: Path, changes: dict[str, Any], kind: LabelKind, reason: str
+) -> None:
+    """With what was asked and why not."""
+    given: dict[str, Any] = {"class_weight": "balanced", "label_kind": kind, **changes}
+    with pytest.raises(BadConfiguration, match=reason):
+        make_model(given.pop("recipe", "linear"), beside, **given)
 
 
 @pytest.mark.parametrize("older_rows", [0, 50])
@@ -783,7 +796,5 @@ def challenge_of(
     frame: pd.DataFrame, labels: list[Label], schema: Schema, **changes: Any
 ) -> challenges.Challenge:
     """A challenge by the quickest recipe."""
-    recipe = BatchRecipe(recipe="linear")
-    return challenges.fight(
-        frame, labels, recipe=recipe, schema=schema, clock=make_ticks(0, 1), **changes
-    )
+    given: dict[str, Any] = {"recipe": BatchRecipe(recipe="linear"), **changes}
+    return challenges.fight(frame, labels, schema=schema, clock=make_ticks(0, 1), **given)

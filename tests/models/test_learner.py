@@ -25,6 +25,7 @@ from models.batch import BatchPrediction
 from models.blend import BlendRules
 from models.example import Features, Label, Task
 from models.learner import MEMBERS, Learner, Log, RecordRefused, Tally
+from models.metrics import Measure
 from models.online import OnlineMember, OnlineRecipe
 from tests.models.makers import make_label, make_rows, make_schema
 
@@ -90,6 +91,7 @@ def whole(logs: Iterable[Log]) -> Log:
         for who in EVERYBODY:
             joined.predicted[who] += log.predicted[who]
             joined.probabilities[who] += log.probabilities[who]
+            joined.answers[who] += log.answers[who]
     return joined
 
 
@@ -158,6 +160,9 @@ def test_it_does_not_matter_how_a_stream_is_cut_into_batches(cuts: list[int]) ->
     ]
     assert one.learn(rows, labels, None) == whole(logs)
     assert one.tallies == many.tallies
+    assert [vars(each) for each in one.judged.values()] == [
+        vars(each) for each in many.judged.values()
+    ]
 
 
 def test_each_record_is_predicted_before_it_is_learned() -> None:
@@ -446,3 +451,50 @@ def test_members_stand_in_the_order_of_the_blends_weights() -> None:
         "batch": 0.0,
         "baseline": 0.0,
     }
+
+
+def test_a_threshold_decides_what_is_served_and_nothing_else() -> None:
+    """The members answer their likeliest class; the log's probability is of the class served."""
+    rows, labels = make_records(count=300)
+    measure = Measure("f1", threshold=0.05)
+    member = online.build(OnlineRecipe(recipe="linear"), make_schema())
+    cut = Learner(member, "classification", BlendRules(), 0.0001, measure)
+    plain = make_learner()
+    log, usual = cut.learn(rows, labels, None), plain.learn(rows, labels, None)
+    assert cut.threshold is not None
+    rarer = cut.threshold.rarer
+    assert log.predicted["online"] == usual.predicted["online"]
+    assert log.answers == usual.answers
+    told = zip(
+        log.answers["served"], log.predicted["served"], log.probabilities["served"], strict=True
+    )
+    for answer, served, probability in list(told)[150:]:
+        assert isinstance(answer, dict)
+        assert (answer[rarer] >= 0.05) is (served == rarer)
+        assert answer[served] == probability
+    assert cut.tallies["online"] == plain.tallies["online"]
+
+
+def test_another_metric_begins_to_count_anew_and_forgets_nothing_learned() -> None:
+    """Only what is judged by it starts again."""
+    rows, labels = make_records(count=100)
+    made = make_learner()
+    made.learn(rows, labels, None)
+    assert 99 == made.judged["served"].count
+    made.judge_by(Measure("f1"))
+    assert 0 == made.judged["served"].count
+    assert 99 == made.tallies["served"].count
+
+
+def test_a_learner_of_an_earlier_version_is_judged_by_the_tasks_own_metric() -> None:
+    """A checkpoint that knows nothing of metrics, and of labels that are new, goes on."""
+    rows, labels = make_records(count=100)
+    old = make_learner()
+    old.learn(rows[:50], labels[:50], None)
+    for unknown in ("measure", "judged", "threshold", "novelty"):
+        delattr(old, unknown)
+    resumed = pickling.loads(pickling.dumps(old))
+    assert isinstance(resumed, Learner)
+    resumed.learn(rows[50:], labels[50:], None)
+    assert "brier" == resumed.measure.name
+    assert 50 == resumed.judged["served"].count == resumed.novelty.learned

@@ -155,8 +155,17 @@ def test_a_label_that_is_missing_is_late_and_not_drift(
     assert expected is drift.drifted(column, TOLERANCE)
 
 
-@pytest.mark.parametrize(("reference_rows", "current_rows"), [(199, 1000), (2000, 199), (0, 0)])
-def test_too_few_rows_are_told_apart_from_calm(reference_rows: int, current_rows: int) -> None:
+@pytest.mark.parametrize(
+    ("reference_rows", "current_rows", "needed"),
+    [
+        (99, 1000, "needed 100 of the reference and 200 now"),
+        (2000, 199, "needed 200 on each side"),
+        (150, 0, "needed 150 of the reference and 200 now"),
+    ],
+)
+def test_too_few_rows_are_told_apart_from_calm(
+    reference_rows: int, current_rows: int, needed: str
+) -> None:
     """A drifted score over too few rows is neither an alarm nor calm."""
     reading = make_reading(
         reference_rows=reference_rows, current_rows=current_rows, columns=features(9.0, 9.0)
@@ -164,9 +173,92 @@ def test_too_few_rows_are_told_apart_from_calm(reference_rows: int, current_rows
     decision = drift.judge(reading, TOLERANCE)
     assert (False, "not_enough_data") == (decision.yes, decision.facts["outcome"])
     assert decision.because == (
-        f"too few rows to tell: reference {reference_rows}, current {current_rows}, "
-        "needed 200 on each side"
+        f"too few rows to tell: reference {reference_rows}, current {current_rows}, {needed}"
     )
+
+
+@pytest.mark.parametrize("reference_rows", [100, 199, 200])
+def test_a_reference_that_cannot_grow_is_compared_with_what_it_has(reference_rows: int) -> None:
+    """One row too few of `min_rows` does not switch every vote off until the next champion."""
+    reading = make_reading(reference_rows=reference_rows, columns=features(9.0, 9.0))
+    assert "alarm" == outcome(reading)
+    assert () == drift.unknown_votes(reading, TOLERANCE)
+
+
+def test_a_smaller_min_rows_is_a_persons_own_word() -> None:
+    """The floor is only for a reference that has less than was asked for."""
+    assert 30 == DriftTolerance(min_rows=30).reference_needs(40)
+    assert 30 == DriftTolerance(min_rows=30).reference_needs(10)
+
+
+def test_every_vote_that_is_unknown_is_named_with_what_would_make_it_known() -> None:
+    """A feature, the prediction and the performance; what is known or has no vote is not."""
+    columns = (
+        make_column(name="x1", score=0.01),
+        make_column(
+            name="x2", score=None, enough=False, unknown_because="no values", remedy="values"
+        ),
+        make_label(role="prediction", score=None, enough=False, unknown_because="12 of 200"),
+        make_label(role="target", score=None, enough=False),
+    )
+    performance = make_performance(
+        reference=None, unknown_because="no score is kept", remedy="the next champion"
+    )
+    reading = make_reading(columns=columns, performance=performance)
+    found = drift.unknown_votes(reading, DriftTolerance(target_votes=False))
+    assert ["feature x2", "prediction", "performance"] == [each.vote for each in found]
+    assert ["values", "the next look may tell it", "the next champion"] == [
+        each.remedy for each in found
+    ]
+    assert "12 of 200" == found[1].because
+    assert "no score is kept" == found[2].because
+
+
+def test_a_window_that_is_too_short_is_one_unknown_vote() -> None:
+    """What would make it known is said in rows."""
+    short = drift.unknown_votes(make_reading(reference_rows=2000, current_rows=40), TOLERANCE)
+    assert ["window"] == [each.vote for each in short]
+    assert short[0].remedy.startswith("160 more values")
+    old = drift.unknown_votes(make_reading(reference_rows=60, current_rows=900), TOLERANCE)
+    assert "a champion made from more rows" in old[0].remedy
+
+
+def test_a_broken_contract_hides_no_vote_behind_unknown() -> None:
+    """Nothing was scored, and that is told by the alarm itself."""
+    reading = make_reading(columns=(), missing_columns=("price",))
+    assert () == drift.unknown_votes(reading, TOLERANCE)
+
+
+def test_a_loss_of_a_proper_score_is_measured_by_the_baselines() -> None:
+    """Half a point is what the baseline loses, as a coin does; so what is rare shows."""
+    rare = make_performance(
+        metric="brier",
+        reference=0.0005,
+        current=0.002,
+        larger_is_better=False,
+        unit="baseline",
+        baseline=0.002,
+    )
+    assert drift.performance_loss(rare) == pytest.approx(0.375)
+    assert drift.performance_loss(rare.model_copy(update={"baseline": None})) is None
+    perfect = rare.model_copy(update={"baseline": 0.0})
+    assert math.inf == drift.performance_loss(perfect)
+
+
+def test_a_loss_that_chance_may_have_made_is_no_alarm() -> None:
+    """Two standard errors of the current score are the least that counts."""
+    lost = make_performance(reference=0.9, current=0.7, standard_error=0.11)
+    assert "calm" == outcome(make_reading(performance=lost))
+    sure = lost.model_copy(update={"standard_error": 0.09})
+    assert "alarm" == outcome(make_reading(performance=sure))
+
+
+def test_labels_that_left_what_was_known_are_an_alarm_by_themselves() -> None:
+    """Unless the target has no vote."""
+    reading = make_reading(change="the class 'x' is new")
+    assert "the class 'x' is new" in drift.judge(reading, TOLERANCE).because
+    assert "alarm" == outcome(reading)
+    assert not drift.judge(reading, DriftTolerance(target_votes=False)).yes
 
 
 def test_exactly_enough_rows_are_enough() -> None:

@@ -246,7 +246,7 @@ def test_odd_columns_have_one_defined_outcome(
 @pytest.mark.parametrize(
     ("odd", "kind", "said"),
     [
-        ("one row", "number", "values: reference 1, current 1, needed 200 on each side"),
+        ("one row", "number", "reference 1, current 1, needed 100 of the reference and 200 now"),
         ("lost", "number", "values: reference 400, current 0, needed 200 on each side"),
         ("huge", "number", "overflow"),
         ("identifiers", "category", "800 categories in 400 values, needed 20 values for each"),

@@ -199,3 +199,26 @@ def test_an_alarm_never_turns_a_yes_into_a_no(evidence: Evidence, policy: WorthP
         for alarm in (False, True)
     )
     assert worth.judge(alarmed, policy).yes >= worth.judge(calm, policy).yes
+
+
+@pytest.mark.parametrize(
+    ("changed", "since", "expected"),
+    [
+        (None, 1_000, False),
+        (450, 3_000, True),  # the change is news to a champion of long ago
+        (400, 1_000, True),  # that request ended before the labels changed
+        (399, 1_000, False),  # a fit would learn the old world again
+        (1_350, 1_000, True),  # it knew of 350 records of the new world; there are 1,350
+        (600, 300, True),  # twice as many as it knew of
+        (599, 299, False),
+        (2_500, 1_500, False),  # it knew of 1,000, and learned from 500: a fit like others
+        (2_400, 1_500, True),
+    ],
+)
+def test_a_cooldown_does_not_hold_a_champion_that_could_not_know_of_a_change(
+    changed: int | None, since: int, expected: bool
+) -> None:
+    """Nor does that cost a retrain at every look: each has twice the records of the one before."""
+    evidence = make_evidence(records_since_change=changed, records_since_retrain=since)
+    decision = worth.judge(evidence, POLICY)
+    assert expected is decision.yes

@@ -1,0 +1,164 @@
+"""What models are judged by in a run: rare classes count, unknown is said, a change is followed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import status
+from models.example import Task
+from models.seal import Seal
+from models.store import Store
+from observability.places import Places
+from tests.flows.makers import ask, toml, write_stream
+from tests.flows.nursery import Nursery, open_nursery
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """A process that forks a run for each test."""
+    with open_nursery() as kept:
+        yield kept
+
+
+def run(nursery: Nursery, folder: Path, records: list[dict[str, Any]], **tables: Any) -> Any:
+    """The summary of a run over these records to their end, whose target is y."""
+    task: Task = "classification" if isinstance(records[0]["y"], str) else "regression"
+    write_stream(folder / "stream.csv", records)
+    asked: dict[str, Any] = {
+        "pipeline": {"name": "small", "task": task},
+        "stream": {"path": "stream.csv", "target": "y", "batch": 200},
+        "online": {"recipe": "linear"},
+        "batch": {"recipe": "linear"},
+        "drift": {"page": False, "every": 200},
+        "gate": {"source": "off"},
+    }
+    for name, knobs in tables.items():
+        asked[name] = {**asked.get(name, {}), **knobs}
+    (folder / "pipeline.toml").write_text(toml(asked))
+    done = nursery.loop(folder / "pipeline.toml", folder / "home")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def rare_records(count: int = 4_000) -> list[dict[str, Any]]:
+    """One fraud in a hundred, told by x, but never by a probability near a half."""
+    chance = random.Random(1)
+    records = []
+    for index in range(count):
+        fraud = index % 100 == 50
+        x = round(chance.gauss(3.5 if fraud else 0.0, 1.0), 4)
+        records.append({"x": x, "y": "fraud" if fraud else "fine"})
+    return records
+
+
+def test_with_f1_most_of_what_is_rare_is_caught_and_all_of_it_is_told(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """Accuracy alone would answer "fine" for ever and be right in 99 of 100 records."""
+    summary = run(nursery, tmp_path, rare_records(), pipeline={"metric": "f1"})
+    assert ("accuracy", "f1") == (summary["metric"], summary["judged_by"])
+    assert summary["scores"]["served"] > 0.95
+    assert summary["judged"]["served"] > 0.2
+    assert 0.0 < summary["threshold"] < 0.5
+    home = tmp_path / "home"
+    (late,) = ask(
+        home,
+        "SELECT avg((served = label)::INT) AS caught FROM predictions"
+        " WHERE label = 'fraud' AND position >= 2000",
+    )
+    assert late["caught"] >= 0.4
+    told = ask(home, "SELECT because FROM decisions WHERE question = 'threshold'")
+    assert "the class 'fraud' is served from a probability of" in told[0]["because"]
+    metrics = ask(home, "SELECT DISTINCT metric FROM scores WHERE member = 'served'")
+    assert {"accuracy", "f1"} == {each["metric"] for each in metrics}
+    (brief,) = status.of(home)
+    assert summary["judged"] == brief["judged"]
+    assert summary["threshold"] == brief["threshold"]
+
+
+def test_a_comparison_holds_what_is_rare(nursery: Nursery, tmp_path: Path) -> None:
+    """With a fraud in a hundred the newest 200 of 1,000 rows hold two; five are compared on."""
+    run(nursery, tmp_path, rare_records(1_000), worth={"min_rows": 1_000})
+    home = Places(tmp_path / "home")
+    store = Store(home.pipeline("small"), Seal.open(home.key))
+    (manifest,) = store.ls()
+    assert "brier" == manifest.judged_by
+    assert (550, 650, 750) == manifest.apart
+    assert 800 == manifest.holdout_from == manifest.train_to
+    assert 797 == manifest.rows
+    assert {"holdout:challenger", "newest:challenger"} < set(manifest.scores)
+
+
+def steady_records(count: int) -> list[dict[str, Any]]:
+    """A stream that never changes."""
+    chance = random.Random(2)
+    records = []
+    for _ in range(count):
+        x = round(chance.gauss(0, 1), 4)
+        records.append({"x": x, "y": "up" if x + chance.gauss(0, 0.5) > 0 else "down"})
+    return records
+
+
+def test_a_reference_that_lacks_one_row_does_not_switch_drift_off(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """A first window of 995 rows holds 199 out, where `min_rows` asks for 200."""
+    summary = run(
+        nursery, tmp_path, steady_records(1_990), stream={"batch": 995}, drift={"every": 995}
+    )
+    assert 1 == summary["promotions"]
+    assert [] == summary["unknown_votes"]
+    (drift,) = ask(
+        tmp_path / "home",
+        "SELECT because FROM decisions WHERE question = 'drift' AND position = 1990",
+    )
+    assert "prediction steady" in drift["because"]
+    assert "brier went from" in drift["because"]
+
+
+def test_a_vote_that_is_unknown_is_told_wherever_people_look(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """A first window of 400 rows holds 80 out, of which nothing can be said of predictions."""
+    summary = run(
+        nursery,
+        tmp_path,
+        steady_records(1_200),
+        stream={"batch": 400},
+        drift={"every": 400},
+        worth={"min_rows": 400},
+    )
+    (vote,) = summary["unknown_votes"]
+    assert ("prediction", 800) == (vote["vote"], vote["since"])
+    assert "reference 80, current 800, needed 100 of the reference and 200 now" in vote["because"]
+    assert "a champion made from more rows" in vote["remedy"]
+    (brief,) = status.of(tmp_path / "home")
+    assert summary["unknown_votes"] == brief["unknown_votes"]
+
+
+def test_a_target_that_jumps_is_followed_by_a_champion_of_the_new_world(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """Retrained as soon as 400 records of it are there, on them, whatever the cooldown says."""
+    chance = random.Random(3)
+    records = []
+    for index in range(2_400):
+        x = round(chance.gauss(0, 1), 4)
+        value = (3 * x + chance.gauss(10, 0.5)) * (1_000 if index >= 1_500 else 1)
+        records.append({"x": x, "y": round(value, 3)})
+    summary = run(nursery, tmp_path, records, worth={"min_rows": 1_000})
+    home = tmp_path / "home"
+    crowned = ask(home, "SELECT version, train_from, train_to FROM models ORDER BY stored_at")
+    assert 2 <= len(crowned)
+    assert ("v000002000", 1_500, 1_750) == tuple(crowned[1].values())
+    (error,) = ask(
+        home, "SELECT avg(abs(served - label)) AS mae FROM predictions WHERE position >= 2200"
+    )
+    assert error["mae"] < 800
+    assert "mae" == summary["judged_by"]

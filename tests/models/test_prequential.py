@@ -1,0 +1,97 @@
+"""What is counted record by record is what scikit-learn says of all records at once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from models import metrics, prequential
+from models.batch import BatchPrediction
+from models.example import Label
+from models.metrics import Measure
+
+
+def make_answers(count: int = 60, classes: str = "ab") -> list[tuple[dict[Label, float], Label]]:
+    """Probabilities by class, and what came: rarely the last one."""
+    chance = random.Random(4)
+    rows: list[tuple[dict[Label, float], Label]] = []
+    for _ in range(count):
+        parts = [chance.random() + 0.01 for _ in classes]
+        answer: dict[Label, float] = {
+            label: part / sum(parts) for label, part in zip(classes, parts, strict=True)
+        }
+        rows.append((answer, chance.choice(classes[0] * 3 + classes)))
+    return rows
+
+
+@pytest.mark.parametrize("name", metrics.names("classification"))
+@pytest.mark.parametrize("classes", ["ab", "abc"])
+def test_a_running_score_of_classes_is_that_of_all_records(
+    name: metrics.Name, classes: str
+) -> None:
+    """But for rankings of three classes, which are unknown: only those of two are kept."""
+    measure, rows = Measure(name), make_answers(classes=classes)
+    running = prequential.start(measure)
+    assert running.value() is None
+    for answer, label in rows:
+        running.add(answer, max(answer, key=answer.__getitem__), label)
+    labels = [label for _, label in rows]
+    answered: list[Label | None] = [max(each, key=each.__getitem__) for each, _ in rows]
+    expected = metrics.of_answers(
+        labels, [each for each, _ in rows], answered, measure, metrics.counted(labels)
+    )
+    if classes == "abc" and name in ("roc_auc", "average_precision"):
+        assert running.value() is None
+    else:
+        assert expected == pytest.approx(running.value())
+    assert len(rows) == running.count
+
+
+@pytest.mark.parametrize("name", metrics.names("regression"))
+def test_a_running_score_of_values_is_that_of_all_records(name: metrics.Name) -> None:
+    """Each metric, at a quantile of its own."""
+    measure, chance = Measure(name, quantile=0.8), random.Random(2)
+    running = prequential.start(measure)
+    assert running.value() is None
+    labels = [chance.gauss(3.0, 2.0) for _ in range(50)]
+    values = [label + chance.gauss(0.5, 1.0) for label in labels]
+    for value, label in zip(values, labels, strict=True):
+        running.add(value, value, label)
+    expected = metrics.value(labels, BatchPrediction(list(values), None), measure)
+    assert expected == pytest.approx(running.value())
+
+
+@pytest.mark.parametrize("name", ["f1", "roc_auc", "balanced_accuracy"])
+def test_one_class_alone_is_unknown(name: metrics.Name) -> None:
+    """And not 0."""
+    running = prequential.start(Measure(name))
+    running.add({"a": 1.0}, "a", "a")
+    assert running.value() is None
+
+
+def test_a_ranking_is_over_the_newest_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is older is forgotten, so that it stays small."""
+    monkeypatch.setattr(prequential, "RECENT", 4)
+    running = prequential.start(Measure("roc_auc"))
+    rows: list[tuple[float, str]] = [(0.9, "a"), (0.1, "b"), (0.2, "a"), (0.8, "a")]
+    rows += [(0.3, "b"), (0.4, "b")]
+    for share, label in rows:
+        running.add({"b": share, "a": 1 - share}, "a", label)
+    assert 4 == running.count
+    assert running.value() == pytest.approx(0.5)
+
+
+def test_values_that_overflow_are_unknown_and_raise_nothing() -> None:
+    """An error that has no square is no reason to stop."""
+    running = prequential.start(Measure("r2"))
+    for value in (0.0, 1e300):
+        running.add(-value, -value, value)
+    assert running.value() is None
+
+
+def test_a_certain_answer_that_is_wrong_costs_a_finite_log_loss() -> None:
+    """As scikit-learn cuts it."""
+    running = prequential.start(Measure("log_loss"))
+    running.add({"a": 1.0}, "a", "b")
+    assert running.value() == pytest.approx(36.04, abs=0.01)
