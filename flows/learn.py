@@ -273,13 +273,11 @@ def _scores(session: Session, batch: Batch, log: Log) -> list[Record]:
     ]
     measure = session.state.learner.measure
     if measure.name != scoring.metric(kind):
+        log = log.labelled()
         labels = [label for label in log.labels if label is not None]
         rarer = metrics.counted(labels) if kind == "classification" else None
         for member, _, _ in tuple(found):
-            answers, answered = (
-                [each for each, label in zip(of, log.labels, strict=True) if label is not None]
-                for of in (log.answers[member], log.predicted[member])
-            )
+            answers, answered = log.answers[member], log.predicted[member]
             value = metrics.of_answers(labels, answers, answered, measure, rarer)
             found.append((member, measure.name, value))
     return [

@@ -9,7 +9,7 @@ the records that came meanwhile, and by the models of now.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,9 @@ def _keep(session: Session, part: _Part, log: Log) -> None:
     totals.replayed += len(log)
     state.intake.rejects = state.intake.rejects.minus(part.positions)
     version = state.champion if part.by_champion else None
-    replayed = Replayed(tuple(part.positions), log, (version,) * len(log))
+    # Whole answers are for the scores of a batch: neither the log on disk nor a checkpoint has them.
+    kept = replace(log, answers={})
+    replayed = Replayed(tuple(part.positions), kept, (version,) * len(log))
     rows = [
         session.row(ReplayRecord, position=place, labelled=label is not None)
         for place, label in zip(part.positions, part.labels, strict=True)

@@ -83,6 +83,18 @@ class Log:
         """Records that had a label, and were learned."""
         return len(self.labels) - self.labels.count(None)
 
+    def labelled(self) -> Log:
+        """The log of those records alone that have a label."""
+        kept = [index for index, label in enumerate(self.labels) if label is not None]
+        if len(kept) == len(self.labels):
+            return self
+        return Log(
+            [self.labels[index] for index in kept],
+            {name: [each[index] for index in kept] for name, each in self.predicted.items()},
+            {name: [each[index] for index in kept] for name, each in self.probabilities.items()},
+            {name: [each[index] for index in kept] for name, each in self.answers.items()},
+        )
+
     def add(self, label: Label | None, *answers: Answer) -> None:
         """One more record; answers in the members' order, then what was served."""
         self.labels.append(label)
