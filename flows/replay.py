@@ -210,7 +210,7 @@ def _keep(session: Session, part: _Part, log: Log) -> None:
     totals.replayed += len(log)
     state.intake.rejects = state.intake.rejects.minus(part.positions)
     version = state.champion if part.by_champion else None
-    # Whole answers are for the scores of a batch: neither the log on disk nor a checkpoint has them.
+    # Whole answers are for the scores of a batch; the log on disk does not have them.
     kept = replace(log, answers={})
     replayed = Replayed(tuple(part.positions), kept, (version,) * len(log))
     rows = [
