@@ -155,8 +155,9 @@ def feature_from_values(plan: Plan, column: Column, values: Sequence[Any]) -> Re
     """One feature whose cells are JSON values."""
     where, free = f"column {column.source!r}", column.source in plan.free
     if column.kind == "number":
+        # Many programs write some numbers as text: 3.5 and "3.5" are one.
         return numbers_from_values(
-            values, where, plan.largest, from_text=free, spelling=column.spelling
+            values, where, plan.largest, from_text=True, spelling=column.spelling
         )
     return categories_from_values(values, where, from_number=free)
 
