@@ -194,9 +194,13 @@ def _clock(home: Path) -> tuple[State, str]:
 
 
 def _intakes(home: Path) -> list[Finding]:
+    try:
+        known = status.of(home)
+    except OSError as error:
+        return [Finding("intake", "broken", f"{error}: {durable.remedy(error)}")]
     ill = [
         (each["pipeline"], each["intake"])
-        for each in status.of(home)
+        for each in known
         if each.get("intake", {}).get("state", "well") != "well"
     ]
     return [

@@ -102,7 +102,8 @@ def _stop_before_another_shape(session: Session, batch: Batch) -> None:
     if not known:
         session.commit([session.decided(decision)])
     session.display.happened(batch.first, "stopped", decision.because, "red")
-    rejects = "" if "new_columns" in remedy else "; [stream] rejected_share = 1 rejects them all"
+    by_shape = "rejected_share" in decision.facts
+    rejects = "; [stream] rejected_share = 1 rejects them all" if by_shape else ""
     raise IntakeStopped(
         f"{session.file.path}: {decision.because}. What to do: {remedy}{rejects}. Nothing is "
         f"consumed from position {batch.first} on: run again and it goes on there",

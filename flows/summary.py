@@ -301,6 +301,11 @@ def _where_next(summary: Mapping[str, Any], file: str) -> None:
         (f"{here} history tables", "everything else that can be asked"),
         (f"{here} drift show {file}", "how far the world has moved"),
         (f"{here} models ls {summary['pipeline']}", "models, and which one serves"),
+        *(
+            [(f"{here} rejects {file}", "which records were rejected, and why")]
+            if summary["rejected"]
+            else []
+        ),
     ):
         out.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
         out.print(f"      {told}", style="dim")

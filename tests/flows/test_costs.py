@@ -16,6 +16,7 @@ from flows import cycle, power_source, summary
 from flows.follower import Follower
 from flows.metering import Cost, Meter
 from flows.power_source import PowerSource
+from flows.state import IntakeState
 from observability import bill
 from observability.bill import Rates
 from power.energy import Energy
@@ -463,7 +464,8 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
 ) -> None:
     """Processor time always, fits where there were any; joules, money and grams where known."""
     run = {"records": 1, "seconds": 8.0, "records_per_second": None, "cpu_s": 7.0}
-    counts = dict.fromkeys(("learned", "rejected", "alarms", "retrains", "promotions"), 0)
+    counted = ("learned", "unlabelled", "rejected", "alarms", "retrains", "promotions")
+    counts = dict.fromkeys(counted, 0)
     summary.tell(
         {
             "run": {
@@ -483,6 +485,7 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
             "metric": "accuracy",
             "scores": {},
             "owed": None,
+            "intake": IntakeState().brief(),
             "history_trouble": None,
             "unfinished_bytes": 0,
             "home": "home",
