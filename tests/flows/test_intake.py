@@ -12,7 +12,6 @@ import pytest
 from flows import cycle, doctor, learn, pipeline, retrain, shifts, status, watch
 from flows.learn import IntakeStopped
 from flows.progress import Display
-from flows.state import Totals
 from flows.stopping import Stop
 from models.intake import Batch, Cursor, Notice
 from models.stream import Stream
@@ -238,12 +237,3 @@ def test_a_new_column_ends_the_run_where_a_person_asked_for_it(
     assert 200 == status.of(home)[0]["position"]
     path.write_text(path.read_text().replace('"stop"', '"ignore"'))
     assert RECORDS == run(path, home)["learned"]
-
-
-def test_a_checkpoint_of_an_earlier_version_has_counted_nothing_of_it() -> None:
-    """What it did not know is none, and what it knew is as it was."""
-    kept = {"records": 7, "learned": 5, "rejected": 2}
-    totals = Totals.__new__(Totals)
-    totals.__setstate__(kept)
-    assert replace(Totals(), **kept) == totals
-    assert vars(Totals()).keys() == vars(totals).keys()
