@@ -143,12 +143,6 @@ class Learner:
         self._spread = Tally()
         self.judge_by(measure or metrics.measure("auto", task))
 
-    def __setstate__(self, kept: dict[str, Any]) -> None:
-        """Take what a checkpoint kept; one of an earlier version lacks what it did not know."""
-        self.__dict__.update({"novelty": novelty.Novelty(kept["task"]), **kept})
-        if "measure" not in kept:
-            self.judge_by(metrics.measure("auto", self.task))
-
     def judge_by(self, measure: Measure) -> None:
         """Count by this measure from now on, and decide as it asks; nothing learned is lost."""
         self.measure = measure

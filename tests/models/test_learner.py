@@ -484,17 +484,3 @@ def test_another_metric_begins_to_count_anew_and_forgets_nothing_learned() -> No
     made.judge_by(Measure("f1"))
     assert 0 == made.judged["served"].count
     assert 99 == made.tallies["served"].count
-
-
-def test_a_learner_of_an_earlier_version_is_judged_by_the_tasks_own_metric() -> None:
-    """A checkpoint that knows nothing of metrics, and of labels that are new, goes on."""
-    rows, labels = make_records(count=100)
-    old = make_learner()
-    old.learn(rows[:50], labels[:50], None)
-    for unknown in ("measure", "judged", "threshold", "novelty"):
-        delattr(old, unknown)
-    resumed = pickling.loads(pickling.dumps(old))
-    assert isinstance(resumed, Learner)
-    resumed.learn(rows[50:], labels[50:], None)
-    assert "brier" == resumed.measure.name
-    assert 50 == resumed.judged["served"].count == resumed.novelty.learned
