@@ -364,6 +364,7 @@ def _notice(notice: Notice) -> Decision:
         "new column": "is new and is left out",
         "unfit cell": "has a cell that does not fit and is taken as missing",
         "leading zeros": "is read as numbers and has digits with a leading zero",
+        "empty column": "has no value any more, though it had some when the stream began",
     }[notice.kind]
     return Decision(
         question="intake",

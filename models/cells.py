@@ -4,8 +4,9 @@ Pure. A cell becomes a finite float, a text, or None for missing; whatever else 
 which says what was allowed and what came. `models.columns` reads whole columns by these rules.
 
 Missing, in a number column of a text file: blank and what `MISSING_NUMBERS` names, in upper or
-lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan and null,
-and of numbers whatever is missing in a number column. White space around a text is no part of it.
+lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan, null
+and \\N, and of numbers whatever is missing in a number column. White space around a text is no part
+of it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MISSING_NUMBERS = frozenset(
     }
 )
 """In lower case; databases write \\N, and #VALUE! and its like are a spreadsheet's errors."""
+MISSING_LABELS = frozenset({"", "nan", "null", "\\n", "<na>"})
+"""In lower case; of a target of texts. Others, as none and ?, may well be classes."""
 LONGEST_TEXT = 10_000
 """Characters in a category or a class; more than that is a document."""
 HUGE = 1e300
@@ -67,11 +70,21 @@ def number_in(text: str, spelling: Spelling) -> float | None:
 
 
 def number_from_value(
-    value: Any, largest: float, *, from_text: bool = False, spelling: Spelling = PLAIN
+    value: Any,
+    largest: float,
+    *,
+    from_text: bool = False,
+    from_truth: bool = False,
+    spelling: Spelling = PLAIN,
 ) -> float | None:
-    """The number that a JSON or Parquet value is. Text only counts where asked. Raises Unfit."""
+    """The number that a JSON or Parquet value is. Text and truth only count where asked.
+
+    Raises Unfit.
+    """
     if value is None:
         return None
+    if from_truth and isinstance(value, bool):
+        return float(value)
     if type(value) in (int, float):
         return _plausible(value, largest, value)
     if from_text and isinstance(value, str):
@@ -115,7 +128,7 @@ def class_from_text(text: str, kind: LabelKind) -> Label | None:
     bare = text.strip()
     if kind == "int":
         return None if bare.casefold() in MISSING_NUMBERS else _whole(bare)
-    return None if bare.casefold() == "nan" else category_from_text(bare)
+    return None if bare.casefold() in MISSING_LABELS else category_from_text(bare)
 
 
 def class_from_value(value: Any, kind: LabelKind) -> Label | None:
@@ -138,6 +151,8 @@ def moment_from_text(text: str, form: TimeForm, largest: float) -> float | None:
     if form != "iso":
         return _moment(number_from_text(text, largest), form, text)
     seconds = times.seconds_of_text(text)
+    if seconds is None and times.is_no_date(text):
+        return None
     if seconds is None:
         raise Unfit(f"a time in ISO 8601 was expected, {shown(text)} came")
     return seconds
@@ -153,7 +168,8 @@ def moment_from_value(value: Any, form: TimeForm, largest: float) -> float | Non
 
 
 def _moment(number: float | None, form: TimeForm, came: object) -> float | None:
-    if number is None:
+    if not number:
+        # Moments of 1970 sharp are times that are missing.
         return None
     seconds = times.seconds_of_number(number, form)
     if seconds is None:

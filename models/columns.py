@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,9 @@ from models.cells import Unfit
 from models.example import Cell, Column, Label, Part, Schema, TimeForm
 from models.intake import Notice, joined
 from models.spelling import PLAIN, Spelling
+
+FEWEST_EMPTY = 100
+"""Records without a value in a row that make it worth a word."""
 
 Reasons = dict[int, str]
 """Why a record is unfit, by its index."""
@@ -34,12 +38,21 @@ class Plan:
     schema: Schema
     largest: float
     free: frozenset[str] = frozenset()
-    """Columns that were named by a person, not inferred: there a text may spell a number, and a
+    """Columns that were named by a person, not inferred: there a truth may be a number, and a
     number may be a category."""
     ignored: frozenset[str] = frozenset()
     """Columns of the file that are left out by now: their features are missing in every record."""
     unfit_is_missing: bool = False
     """Whether a cell that does not fit is missing, where else its record is a reject."""
+
+    @cached_property
+    def filled(self) -> frozenset[str]:
+        """Columns of the file of which most cells of the first sample had a value."""
+        return frozenset(
+            each.name
+            for each in self.schema.seen
+            if each.missing_share is not None and each.missing_share < 0.5
+        )
 
     @property
     def target(self) -> str:
@@ -157,9 +170,14 @@ def feature_from_values(plan: Plan, column: Column, values: Sequence[Any]) -> Re
     if column.kind == "number":
         # Many programs write some numbers as text: 3.5 and "3.5" are one.
         return numbers_from_values(
-            values, where, plan.largest, from_text=True, spelling=column.spelling
+            values,
+            where,
+            plan.largest,
+            from_text=True,
+            from_truth=free,
+            spelling=column.spelling,
         )
-    return categories_from_values(values, where, from_number=free)
+    return categories_from_values(values, where, from_number=free or column.mixed)
 
 
 def assemble(
@@ -179,6 +197,8 @@ def assemble(
     reasons: Reasons = {}
     unfit: list[Notice] = []
     for each, column in zip(schema.columns, features, strict=True):
+        if _is_empty(plan, each.source, column):
+            unfit.append(Notice("empty column", each.source, 0, len(rows), "no value at all"))
         if column.reasons and plan.unfit_is_missing:
             first = min(column.reasons)
             unfit.append(
@@ -212,6 +232,7 @@ def numbers_from_values(
     largest: float,
     *,
     from_text: bool,
+    from_truth: bool = False,
     spelling: Spelling = PLAIN,
 ) -> Read:
     """A column of JSON values that are numbers, or (where asked) texts that spell them."""
@@ -223,7 +244,7 @@ def numbers_from_values(
     return _each(
         values,
         lambda value: cells.number_from_value(
-            value, largest, from_text=from_text, spelling=spelling
+            value, largest, from_text=from_text, from_truth=from_truth, spelling=spelling
         ),
         where,
     )
@@ -280,6 +301,22 @@ def labels_from_values(plan: Plan, values: Sequence[Any]) -> Read:
     # True, 1 and 1.0 are one key to a dict, so that a mixed column is read value by value.
     read_all = _each_distinct if set(map(type, values)) in ({str}, {int}) else _each
     return read_all(values, lambda value: cells.class_from_value(value, kind), where)
+
+
+def _is_empty(plan: Plan, source: str, column: Read) -> bool:
+    """Whether a column that had values is without any over many records: it may have been renamed.
+
+    A cell that does not fit is another matter, and an ignored column is empty on purpose.
+    """
+    count = len(column.values)
+    return (
+        count >= FEWEST_EMPTY
+        and column.values[0] is None
+        and not column.reasons
+        and source in plan.filled
+        and source not in plan.ignored
+        and column.values.count(None) == count
+    )
 
 
 def _leading_zeros(plan: Plan, texts: Mapping[str, Sequence[str]]) -> list[Notice]:

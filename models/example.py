@@ -43,6 +43,9 @@ class Column(BaseModel):
     spelling: Spelling = Field(default=PLAIN, description="How its numbers are written as text.")
     time: TimeForm | None = Field(default=None, description="How its times are written, of a time.")
     part: Part | None = Field(default=None, description="Which part of a time it is.")
+    mixed: bool = Field(
+        default=False, description="Whether numbers stand among its texts and are read as text."
+    )
 
     @property
     def source(self) -> str:

@@ -21,9 +21,9 @@ from models.example import Cell, Label
 from observability.errors import BadConfiguration, ThermodriftError
 
 Format = Literal["csv", "parquet", "jsonl"]
-NoticeKind = Literal["new column", "unfit cell", "leading zeros"]
+NoticeKind = Literal["new column", "unfit cell", "leading zeros", "empty column"]
 """A column that the schema does not have; a cell that does not fit and was taken as missing; digits
-with a leading zero in a column that is read as numbers."""
+with a leading zero in a column that is read as numbers; a column that had values and has none."""
 
 LONGEST_RAW = 10_000
 """Characters of a rejected record that are kept."""

@@ -7,7 +7,6 @@ again when its inode, its size or its time of change is another.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from models.intake import (
 )
 from models.row_digest import RowDigest
 from models.survey import Sample
+from models.times import UNITS
 
 _MOST_ROWS = 10_000
 """Rows that are decoded in one go, fewer where they are wide."""
@@ -96,12 +96,18 @@ class ParquetFile:
         with self._reading():
             held = self._open_for(plan)
             self._check(held, plan, cursor)
-            return self._batch(held, plan, size, RowDigest.read(cursor.digest))
+            known = cursor.digest or not cursor.position
+            return self._batch(held, plan, size, RowDigest.read(cursor.digest) if known else None)
 
-    def between(self, plan: Plan, first: int, last: int) -> Batch:
-        """The records first..last-1, or as many of them as there are."""
+    def between(self, plan: Plan, first: int, last: int, newest: Cursor | None = None) -> Batch:
+        """The records first..last-1, or as many of them as there are.
+
+        `newest` is a cursor up to which the past must be as it was read. Raises StreamChanged.
+        """
         with self._reading():
             held = self._open_for(plan)
+            if newest is not None and newest.digest and held.stamped != newest.stamp:
+                self._verify(held, plan, newest)
             self._seek(held, plan, min(first, held.file.metadata.num_rows))
             return self._batch(held, plan, last - held.position)
 
@@ -145,11 +151,19 @@ class ParquetFile:
             arrow = held.file.schema_arrow
             names = survey.named(self._path, arrow.names, self._options)
             new = survey.check_pinned(self._path, names, plan.schema, self._options)
+            gone = [name for name in plan.schema.sources if name not in names]
+            if gone:
+                # The digest of the past has them in it.
+                raise self._changed(
+                    f"column {gone[0]!r} is gone, and with it values that were read (write it "
+                    "further on, blank in new rows, and name it in stream.ignore)"
+                )
             for column in plan.schema.columns:
-                if column.source in names and not _suits(column, arrow, plan):
+                if column.source not in plan.ignored and not _suits(column, arrow, plan):
                     raise self._changed(
                         f"column {column.source!r} was a {'time' if column.part else column.kind} "
-                        f"and holds {arrow.field(column.source).type} now"
+                        f"and holds {arrow.field(column.source).type} now (if it was empty so far, "
+                        "stream.ignore goes on with it as missing)"
                     )
             held.checked, held.new_columns = plan, tuple(new)
         return held
@@ -166,7 +180,7 @@ class ParquetFile:
                 self._verify(held, plan, cursor)
             self._seek(held, plan, cursor.position - 1)
             row = next(self._rows(held, 1), None)
-            if row is None or _row_hash(row) != cursor.tail:
+            if row is None or _tail(row) != cursor.tail:
                 raise self._changed(
                     f"the row before position {cursor.position} is no longer the one that was read"
                 )
@@ -210,11 +224,7 @@ class ParquetFile:
         held.slices = held.file.iter_batches(
             batch_size=_rows_at_once(metadata),
             row_groups=range(group, metadata.num_row_groups),
-            columns=[
-                name
-                for name in (*plan.schema.sources, plan.schema.target)
-                if name in held.file.schema_arrow.names
-            ],
+            columns=[*plan.schema.sources, plan.schema.target],
             use_threads=False,
         )
         for _ in self._rows(held, position - start):
@@ -255,7 +265,7 @@ class ParquetFile:
             notices += moved(taken.notices, at)
             digest = None if digest is None else _with_rows(digest, at, piece)
             at += piece.num_rows
-            held.tail = _row_hash(piece.slice(piece.num_rows - 1))
+            held.tail = _tail(piece.slice(piece.num_rows - 1))
         if at > first:
             notices += [
                 Notice("new column", name, first, at - first, "") for name in held.new_columns
@@ -339,7 +349,7 @@ def _take(plan: Plan, rows: pa.RecordBatch) -> Taken:
     if plan.schema.label_kind == "float" and _kind(target.type) == "number":
         labels = columns.numbers_from_floats(_floats(target), plan.target, plan.largest)
     else:
-        labels = columns.labels_from_values(plan, _values(target))
+        labels = columns.labels_from_values(plan, _classes(rows.column(plan.schema.target)))
     features = columns.features(
         plan,
         rows.num_rows,
@@ -369,18 +379,47 @@ def _moments(plan: Plan, source: str, form: TimeForm, array: pa.Array) -> Read:
 def _seconds(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Seconds since 1970 of a timestamp or a date, shape (records,), NaN for null.
 
-    A time with a zone is kept in UTC; one without is taken as it stands.
+    A time with a zone is kept in UTC; one without is taken as it stands. Whatever the unit, the
+    same moment is the same number, down to a microsecond.
     """
-    micros = pc.cast(pc.cast(array, pa.timestamp("us"), safe=False), pa.int64())
-    return _floats(micros) / 1e6
+    if pa.types.is_date32(array.type):
+        return _floats(pc.cast(array, pa.int32())) * 86_400.0
+    unit: TimeForm = "ms" if pa.types.is_date64(array.type) else array.type.unit
+    whole = pc.cast(array, pa.int64())
+    if unit == "ns":
+        whole, unit = pc.divide(whole, 1000), "us"
+    seconds: np.ndarray[Any, np.dtype[np.float64]] = _floats(whole) / UNITS[unit]
+    return seconds
 
 
 def _sampled(column: pa.ChunkedArray) -> list[Any]:
     """Cells of the sample: times in seconds since 1970, else Python values."""
-    array = _plain(column.combine_chunks())
-    if _kind(array.type) != "time":
-        return _values(array)
-    return [None if moment != moment else moment for moment in _seconds(array).tolist()]
+    return _told(column.combine_chunks())
+
+
+def _told(array: pa.Array) -> list[Any]:
+    """Cells as Python values, times in seconds since 1970: no calendar has every moment."""
+    plain = _plain(array)
+    if _kind(plain.type) != "time":
+        return _values(plain)
+    return [None if moment != moment else moment for moment in _seconds(plain).tolist()]
+
+
+def _classes(array: pa.Array) -> list[Any]:
+    """Labels as Python values; a decimal that is whole is a whole number, however large."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if not pa.types.is_decimal(array.type):
+        return _values(_plain(array))
+    return [
+        None if cell is None else int(cell) if cell == cell.to_integral_value() else float(cell)
+        for cell in array.to_pylist()
+    ]
+
+
+def _tail(row: pa.RecordBatch) -> str:
+    """The digest of one row alone."""
+    return _with_rows(RowDigest(), 0, row).text
 
 
 def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest:
@@ -389,7 +428,13 @@ def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest
         plain = _plain(array)
         kind = _kind(plain.type)
         if kind == "number":
-            digest = digest.with_numbers(name, first, _floats(plain))
+            floats = _floats(plain)
+            digest = digest.with_numbers(name, first, floats)
+            # A float does not tell neighbours of this size apart.
+            large = np.flatnonzero(np.abs(floats) > cells.LARGEST_CLASS)
+            if len(large) and pa.types.is_integer(plain.type):
+                exact = _values(plain.take(pa.array(large)))
+                digest = digest.with_some(name, first + large, exact)
         elif kind == "time":
             digest = digest.with_numbers(name, first, _seconds(plain))
         else:
@@ -398,10 +443,12 @@ def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The array without a dictionary, and decimals as floats."""
+    """The array without a dictionary, and decimals as the floats that their texts spell."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return pc.cast(array, pa.float64()) if pa.types.is_decimal(array.type) else array
+    if not pa.types.is_decimal(array.type):
+        return array
+    return pc.cast(pc.cast(array, pa.string()), pa.float64())
 
 
 def _floats(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -426,22 +473,8 @@ def _text_or_bytes(cell: bytes | None) -> str | bytes | None:
         return cell
 
 
-def _row_values(row: pa.RecordBatch) -> dict[str, Any]:
-    return {
-        name: _values(_plain(array))[0]
-        for name, array in zip(row.schema.names, row.columns, strict=True)
-    }
-
-
 def _raw(row: pa.RecordBatch) -> str:
-    return json.dumps(_row_values(row), ensure_ascii=False, default=repr)[:LONGEST_RAW]
-
-
-def _row_hash(row: pa.RecordBatch) -> str:
-    """Hash of one row's values by name; 5 and 5.0 are one, as a rewritten file may have either."""
     values = {
-        name: float(value) if type(value) is int else value
-        for name, value in _row_values(row).items()
+        name: _told(array)[0] for name, array in zip(row.schema.names, row.columns, strict=True)
     }
-    text = repr(sorted(values.items()))
-    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+    return json.dumps(values, ensure_ascii=False, default=repr)[:LONGEST_RAW]

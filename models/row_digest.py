@@ -2,7 +2,8 @@
 
 Pure. It is a sum over all cells, modulo 2^64, of the cell's hash times a number that belongs to its
 column and one that belongs to its row: so pieces may come in any size, and a value that moved to
-another row or column changes the sum. It notices accidents, not forgers: an accident goes unseen
+another row or column changes the sum. A missing value adds nothing, so that a column of nothing
+may get a type later. It notices accidents, not forgers: an accident goes unseen
 once in 2^64.
 """
 
@@ -40,24 +41,29 @@ class RowDigest:
         """With the numbers of a column, NaN for missing; `first` is the row of the first one."""
         from pandas.util import hash_array
 
-        # One zero and one NaN, whatever their bits: a file that is rewritten may have others.
-        plain = np.where(np.isnan(values), np.nan, values + 0.0)
-        return self._with(column, first, hash_array(plain))
+        present = np.flatnonzero(~np.isnan(values))
+        # One zero, whatever its sign: a file that is rewritten may have the other.
+        return self._with(column, first + present, hash_array(values[present] + 0.0))
 
     def with_texts(self, column: str, first: int, values: Sequence[Any]) -> Self:
         """With the texts, truths or bytes of a column, None for missing."""
+        present = [index for index, value in enumerate(values) if value is not None]
+        rows = first + np.array(present, dtype=np.intp)
+        return self.with_some(column, rows, [values[index] for index in present])
+
+    def with_some(self, column: str, rows: NDArray[np.intp], values: Sequence[Any]) -> Self:
+        """With the values of these rows of a column, as texts; `rows` run in parallel to them."""
         from pandas.util import hash_array
 
         texts = np.array([_as_text(value) for value in values], dtype=object)
-        return self._with(column, first, hash_array(texts))
+        return self._with(column, rows, hash_array(texts))
 
-    def _with(self, column: str, first: int, hashes: NDArray[np.uint64]) -> Self:
-        rows = _mixed(np.arange(first, first + len(hashes), dtype=np.uint64))
+    def _with(self, column: str, rows: NDArray[np.intp], hashes: NDArray[np.uint64]) -> Self:
         name = int.from_bytes(hashlib.blake2b(column.encode(), digest_size=8).digest()) | 1
         with np.errstate(over="ignore"):
             # The hash of the number 0 is 0, and nothing times its place would be nothing.
-            added = int(((hashes ^ _SALT) * rows).sum(dtype=np.uint64)) * name
-        return type(self)((self.total + added) & _ALL)
+            summed = ((hashes ^ _SALT) * _mixed(rows.astype(np.uint64))).sum(dtype=np.uint64)
+        return type(self)((self.total + int(summed) * name) & _ALL)
 
 
 def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -74,4 +80,4 @@ def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _as_text(value: Any) -> str:
-    return "\0missing" if value is None else f"{type(value).__name__}:{value}"
+    return f"{type(value).__name__}:{value}"

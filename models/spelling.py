@@ -4,19 +4,18 @@ Pure. Plain is what Python and most exports write: 1234.5, -2e3. Spreadsheets wr
 people: 1.234,50 or 1'234.50 or 12,5 % or $1,234.50 or (12). A column has one such spelling, which
 is pinned with the schema; a cell that is written otherwise does not fit, and is never guessed at.
 
-1,234 can be a thousand or about one. What decides are the cells of the file that can be read one
-way only (12,5 and 1.234,5 have a decimal comma, 1,234.5 has none), and where there is no such cell
-the delimiter: programs that write a decimal comma separate columns by semicolons.
+1,234 can be a thousand or about one; `models.inference` says what decides.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,7 +33,28 @@ _SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f"), " ")
 """No-break, figure, thin and narrow spaces, which separate groups as a plain space does."""
 _TYPOGRAPHIC = {**_SPACES, ord("\u2212"): "-", ord("\u2019"): "'"}
 _BESIDE = re.compile(r"([^0-9.,'()+\-\s]+\.?)?\s*(.*?)\s*([^0-9.,'()+\-\s]+\.?)?", re.DOTALL)
+PERCENTS = frozenset({"%", "‰"})
 _DIGITS = frozenset("0123456789")
+_HAS_DIGIT = re.compile("[0-9]")
+LONGEST = 64
+"""Characters of a number: the search for one takes time by the square of a text's length."""
+_MARKS: tuple[Decimal, ...] = (".", ",")
+_GROUPS: tuple[Thousands, ...] = (",", ".", " ", "'")
+
+
+class Parts(NamedTuple):
+    """A text taken apart; of one that is no number the digits match no pattern."""
+
+    minus: str
+    digits: str
+    """With their marks."""
+    sign: str
+    """The currency or percent sign beside them."""
+    behind: bool = False
+    """Whether brackets around it, or a minus behind it, make it negative."""
+
+
+_NONE = Parts("", "", "")
 
 
 class Spelling(BaseModel):
@@ -51,8 +71,12 @@ class Spelling(BaseModel):
         Brackets around a number and a minus behind it mean that it is negative. A currency may be
         left out in some cells; a percent sign may not, since 12 and 12 % differ by a factor of 100.
         """
-        minus, digits, sign = _split(text)
-        if sign != self.sign and (sign or self.sign in {"%", "‰"}):
+        return self.of(split(text))
+
+    def of(self, parts: Parts) -> str | None:
+        """As `plain`, of a text that was taken apart."""
+        minus, digits, sign, _ = parts
+        if sign != self.sign and (sign or self.sign in PERCENTS):
             return None
         if not _pattern(self.decimal, self.thousands).fullmatch(digits):
             return None
@@ -74,48 +98,74 @@ class Spelling(BaseModel):
 PLAIN = Spelling()
 
 
-def decisive(texts: Iterable[str]) -> Counter[Decimal]:
-    """How many of the texts can be read with one decimal mark only, by that mark."""
-    votes: Counter[Decimal] = Counter()
-    for text in texts:
-        digits = _split(text)[1]
-        readings = [mark for mark in _MARKS if _reads(digits, mark)]
-        if len(readings) == 1 and ("," in digits or "." in digits):
-            votes[readings[0]] += 1
-    return votes
+class Sample:
+    """What a column's cells tell of how its numbers are written; each different cell counts once
+    in the work, and as often as it came in the sums."""
 
+    def __init__(self, texts: Iterable[str]) -> None:
+        cells = Counter(texts)
+        self.total = sum(cells.values())
+        """Cells, those that are no numbers included."""
+        self._texts: dict[Parts, str] = {}
+        self._parts: Counter[Parts] = Counter()
+        for text, times in cells.items():
+            parts = split(text)
+            if parts.digits:
+                self._parts[parts] += times
+                self._texts.setdefault(parts, text)
 
-def ambiguous(texts: Iterable[str]) -> str | None:
-    """A text with a comma that is a number with either decimal mark, with different values."""
-    for text in texts:
-        digits = _split(text)[1]
-        if "," in digits and all(_reads(digits, mark) for mark in _MARKS):
-            return text
-    return None
+    def votes(self) -> Counter[Decimal]:
+        """How many cells can be read with one decimal mark only, by that mark.
 
+        12,5 and 1.234,5 have a decimal comma, 1,234.5 and 12.5 have none.
+        """
+        votes: Counter[Decimal] = Counter()
+        for parts, times in self._parts.items():
+            readings = _readings(parts.digits)
+            if len(readings) == 1 and ("," in parts.digits or "." in parts.digits):
+                votes[readings[0]] += times
+        return votes
 
-def infer(texts: Sequence[str], decimal: Decimal, thousands: Thousands | None = None) -> Spelling:
-    """The spelling with this decimal mark that most of the texts have; PLAIN where none has one.
+    def unclear(self, mark: Literal[".", ","]) -> str | None:
+        """A cell with this mark that is a number either way, with different values."""
+        for parts in self._parts:
+            if mark in parts.digits and len(_readings(parts.digits)) == len(_MARKS):
+                return self._texts[parts]
+        return None
 
-    `thousands` is what a person said; None: whatever separates groups in most of the texts.
-    """
-    split = [_split(text)[1:] for text in texts]
-    signs = Counter(sign for _, sign in split)
-    common = signs.most_common(1)
-    sign = common[0][0] if common and common[0][1] * 2 > len(texts) else ""
-    if thousands is None:
-        groups: Counter[Thousands] = Counter(
-            mark
-            for digits, _ in split
-            for mark in _GROUPS
-            if mark != decimal and mark in digits and _pattern(decimal, mark).fullmatch(digits)
+    def spelling(self, decimal: Decimal, thousands: Thousands | None = None) -> Spelling:
+        """The spelling with this decimal mark that most of the cells have.
+
+        `thousands` is what a person said; None: whatever separates groups in the cells. One sign
+        beside some of them belongs to all; two different ones are no spelling.
+        """
+        signs = Counter[str]()
+        groups = Counter[Thousands]()
+        for parts, times in self._parts.items():
+            signs[parts.sign] += times
+            for mark in _GROUPS:
+                if mark == decimal or mark not in parts.digits:
+                    continue
+                if _pattern(decimal, mark).fullmatch(parts.digits):
+                    groups[mark] += times
+        named = [sign for sign in signs if sign]
+        if thousands is None:
+            thousands = groups.most_common(1)[0][0] if groups else ""
+        return Spelling(
+            decimal=decimal, thousands=thousands, sign=named[0] if len(named) == 1 else ""
         )
-        thousands = groups.most_common(1)[0][0] if groups else ""
-    return Spelling(decimal=decimal, thousands=thousands, sign=sign)
 
+    def count(self, spelt: Spelling) -> int:
+        """Cells that are finite numbers in a spelling."""
+        return sum(
+            times
+            for parts, times in self._parts.items()
+            if (plain := spelt.of(parts)) is not None and math.isfinite(float(plain))
+        )
 
-_MARKS: tuple[Decimal, ...] = (".", ",")
-_GROUPS: tuple[Thousands, ...] = (",", ".", " ", "'")
+    def negative_behind(self) -> str | None:
+        """A cell that is negative by brackets or by a minus behind it."""
+        return next((self._texts[parts] for parts in self._parts if parts.behind), None)
 
 
 @cache
@@ -128,24 +178,31 @@ def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
-def _reads(digits: str, decimal: Decimal) -> bool:
-    return any(
-        _pattern(decimal, mark).fullmatch(digits) for mark in ("", *_GROUPS) if mark != decimal
-    )
+def _readings(digits: str) -> list[Decimal]:
+    """The decimal marks with which these digits are a number."""
+    return [
+        decimal
+        for decimal in _MARKS
+        if any(
+            _pattern(decimal, mark).fullmatch(digits)
+            for mark in ("", *_GROUPS)
+            if mark != decimal and (not mark or mark in digits)
+        )
+    ]
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    """The minus of a text, its digits with their marks, and the currency or percent beside them.
-
-    Where the text is no such number, the digits are whatever is left, and match no pattern.
-    """
-    bare = text.strip().translate(_TYPOGRAPHIC)
+def split(text: str) -> Parts:
+    """A text taken apart into minus, digits and what stands beside them."""
+    bare = text.strip()
+    if len(bare) > LONGEST or _HAS_DIGIT.search(bare) is None:
+        return _NONE
+    if not bare.isascii():
+        bare = bare.translate(_TYPOGRAPHIC)
     minus = ""
-    if bare.startswith("(") and bare.endswith(")"):
-        minus, bare = "-", bare[1:-1].strip()
-    elif len(bare) > 1 and bare.endswith("-"):
-        minus, bare = "-", bare[:-1].rstrip()
-    if not minus:
+    inner = _behind(bare)
+    if inner is not None:
+        minus, bare = "-", inner
+    else:
         minus, bare = _minus(bare)
     sign = ""
     found = None if _DIGITS.issuperset((*bare[:1], *bare[-1:])) else _BESIDE.fullmatch(bare)
@@ -155,7 +212,22 @@ def _split(text: str) -> tuple[str, str, str]:
             bare, sign = digits, before or after
             if not minus:
                 minus, bare = _minus(bare)
-    return minus, bare, sign
+    return Parts(minus, bare, sign, inner is not None)
+
+
+def _behind(bare: str) -> str | None:
+    """What is negative by brackets or by a minus behind it; None where nothing is.
+
+    A short whole number is not: 2- may be a grade, and (1) a footnote.
+    """
+    if bare.startswith("(") and bare.endswith(")"):
+        inner = bare[1:-1].strip()
+    elif bare.endswith("-"):
+        inner = bare[:-1].rstrip()
+    else:
+        return None
+    digits = sum(map(_DIGITS.__contains__, inner))
+    return inner if digits >= 3 or "." in inner or "," in inner else None
 
 
 def _minus(bare: str) -> tuple[str, str]:

@@ -110,15 +110,16 @@ class Stream:
         """The records first..last-1 again, as they were read the first time.
 
         `marks` are earlier `Batch.after`s in their order (see `thin`), the newest last: reading
-        starts at the nearest one before `first`, or at the beginning. Parquet needs none. Fewer
-        records come if there are fewer. Raises as `read` does.
+        starts at the nearest one before `first`, or at the beginning. Parquet needs the newest, up
+        to which the past is held against what was read. Fewer records come if there are fewer.
+        Raises as `read` does.
         """
         if not 0 <= first <= last:
             raise ValueError(f"a range of positions has 0 <= first <= last; came: {first}, {last}")
         self._check_path()
         plan = self._known_plan()
         if not isinstance(self._source, TextFile):
-            return self._source.between(plan, first, last)
+            return self._source.between(plan, first, last, marks[-1] if marks else None)
         cursor = _nearest(marks, first)
         while cursor.position < first:
             skipped = self.read(cursor, min(_SKIPPED, first - cursor.position))
@@ -162,8 +163,9 @@ class Stream:
             if schema is None:
                 found = self._source.survey()
                 schema = survey.schema_of(self.path, found, self.task, self.options)
+            survey.check_knobs(self.path, schema, self.options)
             self._plan = Plan(
-                schema,
+                survey.respelt(schema, self.options),
                 self.options.largest,
                 free=frozenset([*self.options.numbers, *self.options.categories]),
                 ignored=frozenset(self.options.ignore),

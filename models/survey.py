@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from models import cells, inference, spelling, times
 from models.example import Column, LabelKind, Schema, SeenColumn, Task
-from models.inference import Marks, Understood
+from models.inference import Marks, Unclear, Understood
 from models.intake import BadStream, StreamChanged, StreamOptions
 from models.spelling import PLAIN, Decimal, Spelling
 
+T = TypeVar("T")
+
 _MOST_NAMES = 20
-_MISSING_TEXTS = cells.MISSING_NUMBERS
+_PLAIN_TYPES = frozenset({None, "number", "category"})
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def check_pinned(
 ) -> list[str]:
     """The file has the columns that the pipeline began with; the new ones that it has besides.
 
-    Raises StreamChanged where one is gone, or where new ones are not to be ignored.
+    Raises StreamChanged where one is gone, or where new ones are not to be ignored; BadStream where
+    stream.ignore names what never was a column.
     """
     here, there = {*names}, {*schema.sources, schema.target} - {*options.ignore}
     gone = sorted(there - here)
@@ -96,6 +99,12 @@ def check_pinned(
             f"{_listed(gone)}). Bring them back, or name them in stream.ignore, which makes them "
             "missing values from here on"
         )
+    for name in options.ignore:
+        if name not in here and name not in schema.known:
+            raise BadStream(
+                f"{path}: stream.ignore names the column {name!r}, which is not in the file"
+                f"{_nearest(name, names)}"
+            )
     new = [name for name in names if name not in schema.known and name not in options.ignore]
     if new and options.new_columns != "ignore":
         raise StreamChanged(
@@ -106,19 +115,58 @@ def check_pinned(
     return new
 
 
+def check_knobs(path: Path, schema: Schema, options: StreamOptions) -> None:
+    """What the options say of a column is what the pipeline has learned it as. Raises BadStream."""
+    kinds = {each.source: "time" if each.part else each.kind for each in schema.columns}
+    named = {
+        **dict.fromkeys(options.numbers, "number"),
+        **dict.fromkeys(options.categories, "category"),
+        **dict.fromkeys(options.times, "time"),
+    }
+    keys = {"number": "numbers", "category": "categories", "time": "times"}
+    for name, wanted in named.items():
+        if name == schema.target:
+            learned = {"str": "category"}.get(schema.label_kind, "number")
+        else:
+            learned = kinds.get(name) or ("ignored" if name in options.ignore else "left out")
+        if learned != wanted:
+            raise BadStream(
+                f"{path}: stream.{keys[wanted]} names the column {name!r}, which this pipeline "
+                f"began with as {learned}, and its models know it so. Take it out of "
+                f"stream.{keys[wanted]}, or start a pipeline under another name"
+            )
+
+
+def respelt(schema: Schema, options: StreamOptions) -> Schema:
+    """The schema with numbers written as the options say by now; what they leave open stays."""
+    if options.decimal == options.thousands == "auto":
+        return schema
+
+    def by_hand(spelt: Spelling) -> Spelling:
+        decimal = spelt.decimal if options.decimal == "auto" else options.decimal
+        thousands = spelt.thousands if options.thousands == "auto" else options.thousands
+        if thousands == decimal:
+            # The mark that a person did not name gives way.
+            if options.decimal == "auto":
+                decimal = "," if decimal == "." else "."
+            else:
+                thousands = ""
+        return Spelling(decimal=decimal, thousands=thousands, sign=spelt.sign)
+
+    columns = tuple(
+        each.model_copy(update={"spelling": by_hand(each.spelling)}) for each in schema.columns
+    )
+    label = by_hand(schema.label_spelling)
+    return schema.model_copy(update={"columns": columns, "label_spelling": label})
+
+
 def schema_of(path: Path, sample: Sample, task: Task, options: StreamOptions) -> Schema:
     """The schema that the sample and the options give. Raises BadStream."""
-    marks = Marks(
-        None if options.decimal == "auto" else options.decimal,
-        None if options.thousands == "auto" else options.thousands,
-    )
-    decimal = _decimal(path, sample, options, marks)
+    first = _First(path, sample, task, options)
     names = features_of(sample.names, options)
-    found = {name: _understood(path, name, sample, decimal, marks, options) for name in names}
-    found = _something_left(path, found)
-    label_kind, label_spelling = _label(path, sample, task, options, decimal, marks)
+    found = _something_left(path, {name: first.understood(name) for name in names})
+    target, label_kind, label_spelling = first.target()
     columns = [column for name in names for column in _features(name, found[name], sample.names)]
-    target = Understood("target", _told_of(label_kind, label_spelling))
     return Schema(
         columns=tuple(columns),
         target=options.target,
@@ -127,7 +175,7 @@ def schema_of(path: Path, sample: Sample, task: Task, options: StreamOptions) ->
         label_spelling=label_spelling,
         seen=(
             *(
-                _seen(name, found.get(name, target), sample, columns)
+                _seen(name, found.get(name, target), sample, columns, label_kind)
                 if name not in options.ignore
                 else SeenColumn(name=name, read_as="ignored", because="stream.ignore names it")
                 for name in sample.names
@@ -140,87 +188,174 @@ def schema_of(path: Path, sample: Sample, task: Task, options: StreamOptions) ->
     )
 
 
-def _decimal(path: Path, sample: Sample, options: StreamOptions, marks: Marks) -> Decimal:
-    """The decimal mark of the file. Raises BadStream where a number can be read two ways."""
-    if sample.delimiter is None:
-        return marks.decimal or "."
-    if marks.decimal is not None:
-        return marks.decimal
-    if marks.thousands in {",", "."}:
-        return "." if marks.thousands == "," else ","
-    texts = {name: sample.cells[name] for name in sample.cells if name not in options.categories}
-    decimal = inference.decimal_of(texts.values(), sample.delimiter)
-    if sample.delimiter in {",", ";"} or marks.thousands is not None:
-        return decimal
-    # Neither another cell nor the delimiter says what the comma is, and a thousandth is no trifle.
-    for name, column in texts.items():
-        present = [text for text in column if text.strip().casefold() not in _MISSING_TEXTS]
-        value = spelling.ambiguous(present)
-        numbers = present and inference.spelling_of(present, decimal, marks) not in {None, PLAIN}
-        if value is not None and numbers and not spelling.decisive(present):
-            raise BadStream(
-                f"{path}: column {name!r} holds {cells.shown(value)}, which can be a thousand or a "
-                'fraction: say stream.decimal = "." or stream.decimal = ","'
-            )
-    return decimal
+class _First:
+    """A first look at a file, column by column."""
 
-
-def _understood(
-    path: Path,
-    name: str,
-    sample: Sample,
-    decimal: Decimal,
-    marks: Marks,
-    options: StreamOptions,
-) -> Understood:
-    """What a feature is: a person's word first, then the file's types, then its cells."""
-    column, of_type = sample.cells[name], sample.types.get(name)
-    if name in options.numbers:
-        return Understood("number", "stream.numbers names it", _spelt(column, decimal, marks))
-    if name in options.categories:
-        return Understood("category", "stream.categories names it")
-    if name in options.times:
-        return _named_time(path, name, column, of_type)
-    if of_type not in {None, "number", "category", "time"}:
-        return Understood("left out", f"{of_type} is neither a number nor a category")
-    if of_type == "time":
-        seconds = [value for value in column if value is not None]
-        return inference.of_moments(seconds, "times, by the file's type", "iso")
-    if sample.delimiter is not None:
-        return inference.of_texts(name, column, decimal, marks)
-    understood = inference.of_values(name, column)
-    if of_type == "number" and understood.read_as == "category":
-        return Understood("number", "numbers, by the file's type")
-    if of_type == "category" and understood.read_as == "number":
-        return Understood("category", "text, by the file's type")
-    return understood
-
-
-def _named_time(path: Path, name: str, column: Sequence[Any], of_type: str | None) -> Understood:
-    told = "stream.times names it"
-    present = [value for value in column if str(value).strip().casefold() not in _MISSING_TEXTS]
-    if of_type == "time":
-        return inference.of_moments([float(each) for each in present], told, "iso")
-    moments = [inference.moment_of(value) for value in present]
-    known = [moment for moment in moments if moment is not None]
-    if present and len(known) >= inference.NEARLY_ALL * len(present):
-        return inference.of_moments(known, told, "iso")
-    numbers = [number for value in present if (number := inference.number_of(value)) is not None]
-    form = times.form_of_numbers(numbers) if len(numbers) == len(present) else None
-    if form is None:
-        came = cells.shown(present[0]) if present else "nothing"
-        raise BadStream(
-            f"{path}: stream.times names the column {name!r}, and {came} came: ISO 8601 (as "
-            "2026-03-01T12:00:00Z), or seconds, ms, us or ns since 1970 were expected"
+    def __init__(self, path: Path, sample: Sample, task: Task, options: StreamOptions) -> None:
+        self.path = path
+        self.sample = sample
+        self.task = task
+        self.options = options
+        self.marks = Marks(
+            None if options.decimal == "auto" else options.decimal,
+            None if options.thousands == "auto" else options.thousands,
+            sample.delimiter,
+            self._others(),
         )
-    unit = times.UNITS[form]
-    return inference.of_moments([number / unit for number in numbers], told, form)
 
+    def _others(self) -> Decimal | None:
+        """The decimal mark on which the columns agree; where no cell has a comma, none is asked."""
+        if self.sample.delimiter is None or self.options.decimal != "auto":
+            return None
+        columns = [
+            inference.numbers_present(cells_of)
+            for name, cells_of in self.sample.cells.items()
+            if name not in self.options.categories
+        ]
+        if not any("," in text for column in columns for text in column):
+            return None
+        return inference.decimal_of(map(spelling.Sample, columns))
 
-def _spelt(column: Sequence[Any], decimal: Decimal, marks: Marks) -> Spelling:
-    texts = [value for value in column if isinstance(value, str)]
-    present = [text for text in texts if text.strip().casefold() not in _MISSING_TEXTS]
-    return (inference.spelling_of(present, decimal, marks) if present else None) or PLAIN
+    def understood(self, name: str) -> Understood:
+        """What a feature is: a person's word first, then the file's types, then its cells.
+
+        Raises BadStream.
+        """
+        column, of_type = self.sample.cells[name], self.sample.types.get(name)
+        for key in ("numbers", "categories"):
+            if name in getattr(self.options, key) and of_type not in _PLAIN_TYPES:
+                raise BadStream(
+                    f"{self.path}: stream.{key} names the column {name!r}, which holds {of_type}: "
+                    "take it out of there, or turn it into numbers or texts in the file"
+                )
+        if name in self.options.numbers:
+            return Understood("number", "stream.numbers names it", self._spelt(name, column))
+        if name in self.options.categories:
+            return Understood("category", "stream.categories names it")
+        if name in self.options.times:
+            return self._named_time(name, column, of_type)
+        if of_type == "time":
+            seconds = [value for value in column if value is not None]
+            return inference.of_moments(seconds, "times, by the file's type", "iso")
+        if of_type not in _PLAIN_TYPES:
+            return Understood("left out", f"{of_type} is neither a number nor a category")
+        found = self._asking(name, lambda: self._by_cells(name, column))
+        if of_type == "number" and found.read_as == "category":
+            return Understood("number", "numbers, by the file's type")
+        if of_type == "category" and found.read_as == "number" and found.spelling == PLAIN:
+            return Understood("category", "text, by the file's type")
+        return found
+
+    def _by_cells(self, name: str, column: Sequence[Any]) -> Understood:
+        if self.sample.delimiter is not None:
+            return inference.of_texts(name, column, self.marks)
+        return inference.of_values(name, column, self.marks)
+
+    def _spelt(self, name: str, column: Sequence[Any]) -> Spelling:
+        """How a column that is numbers by a person's word, or the target, is written."""
+        texts = [value for value in inference.numbers_present(column) if isinstance(value, str)]
+        if not texts:
+            return PLAIN
+        found = self._asking(
+            name, lambda: inference.spelling_of(spelling.Sample(texts), self.marks)
+        )
+        return found or PLAIN
+
+    def _asking(self, name: str, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except Unclear as error:
+            raise BadStream(
+                f"{self.path}: column {name!r} holds {cells.shown(error.cell)}, which can be a "
+                'thousand or a fraction, and no other cell says which: write decimal = "." or '
+                'decimal = "," under [stream]'
+            ) from error
+
+    def _named_time(self, name: str, column: Sequence[Any], of_type: str | None) -> Understood:
+        told = "stream.times names it"
+        present = inference.numbers_present(column)
+        if of_type == "time":
+            return inference.of_moments([float(each) for each in present], told, "iso")
+        moments = [inference.moment_of(value) for value in present]
+        known = [moment for moment in moments if moment is not None]
+        if present and len(known) >= inference.NEARLY_ALL * len(present):
+            return inference.of_moments(known, told, "iso")
+        found = [inference.number_of(value) for value in present]
+        numbers = [number for number in found if number]
+        enough = len(numbers) >= inference.NEARLY_ALL * len(present)
+        form = times.form_of_numbers(numbers) if enough else None
+        if form is None:
+            came = cells.shown(present[0]) if present else "nothing"
+            raise BadStream(
+                f"{self.path}: stream.times names the column {name!r}, and {came} came: ISO 8601 "
+                "(as 2026-03-01T12:00:00Z), or seconds, ms, us or ns since 1970 were expected"
+            )
+        return inference.of_moments([each / times.UNITS[form] for each in numbers], told, form)
+
+    def target(self) -> tuple[Understood, LabelKind, Spelling]:
+        """What the target's labels are, and how they are written. Raises BadStream."""
+        name = self.options.target
+        target, of_type = f"{self.path}: stream.target {name!r}", self.sample.types.get(name)
+        if of_type not in _PLAIN_TYPES:
+            raise BadStream(f"{target} holds {of_type}, neither numbers nor classes")
+        labels = self.sample.cells[name]
+        if any(isinstance(label, list | dict) for label in labels):
+            raise BadStream(f"{target} holds lists or objects, neither numbers nor classes")
+        present = (
+            inference.numbers_present(labels)
+            if self.task == "regression"
+            else inference.labels_present(labels)
+        )
+        if not present:
+            raise BadStream(
+                f"{target} has no label in the first {len(labels)} records: "
+                "fill it in, raise stream.sample, or name another column"
+            )
+        spelt = self._spelt(name, present)
+        if self.task == "regression":
+            return self._values(target, present, spelt)
+        return self._classes(target, labels, present, spelt)
+
+    def _values(
+        self, target: str, present: Sequence[Any], spelt: Spelling
+    ) -> tuple[Understood, LabelKind, Spelling]:
+        odd = [label for label in present if inference.number_of(label, spelt) is None]
+        if len(odd) > (1 - inference.NEARLY_ALL) * len(present):
+            raise BadStream(
+                f"{target} holds {cells.shown(odd[0])}, and the task is regression: say under "
+                "[stream] how its numbers are written (decimal, thousands), use "
+                'task = "classification", or name a column of numbers'
+            )
+        told = f"numbers ({spelt.told})" if spelt.told else "numbers"
+        if odd:
+            told += f"; {len(odd)} of {len(present)} are none, as {cells.shown(odd[0])}"
+        return Understood("target", told), "float", spelt
+
+    def _classes(
+        self, target: str, labels: Sequence[Any], present: Sequence[Any], spelt: Spelling
+    ) -> tuple[Understood, LabelKind, Spelling]:
+        name = self.options.target
+        if name in self.options.categories:
+            return Understood("target", "stream.categories names it"), "str", PLAIN
+        if name in self.options.numbers:
+            whole = inference.numbers_present(present)
+            odd = next((each for each in whole if not cells.is_whole(each)), None)
+            if odd is not None:
+                raise BadStream(
+                    f"{target} holds {cells.shown(odd)}, and classes that are numbers are whole: "
+                    "take it out of stream.numbers to read it as text"
+                )
+            return Understood("target", "stream.numbers names it"), "int", PLAIN
+        if why := inference.no_classes(present, spelt):
+            raise BadStream(
+                f"{target} holds {why}, as {cells.shown(present[0])}, and the task is "
+                'classification: use task = "regression", name another column, or name it in '
+                "stream.categories if these are classes all the same"
+            )
+        kind = inference.kind_of_labels(labels) or "str"
+        told = "classes that are whole numbers" if kind == "int" else "classes that are text"
+        alike = inference.alike(present) if kind == "str" else ""
+        return Understood("target", f"{told}; {alike}" if alike else told), kind, PLAIN
 
 
 def _something_left(path: Path, found: Mapping[str, Understood]) -> dict[str, Understood]:
@@ -238,7 +373,8 @@ def _something_left(path: Path, found: Mapping[str, Understood]) -> dict[str, Un
         told = "; ".join(f"{name!r}: {each.because}" for name, each in found.items())
         raise BadStream(
             f"{path}: nothing is left to learn from ({told}): name a column in stream.numbers, "
-            "stream.categories or stream.times to take it all the same"
+            "stream.categories or stream.times to take it all the same, if the file has one record "
+            "a line"
         )
     return {**found, **back}
 
@@ -255,8 +391,15 @@ def _features(name: str, understood: Understood, taken: Sequence[str]) -> list[C
             )
             for part in understood.parts
         ]
-    if understood.read_as in {"number", "category"}:
-        return [Column(name=name, kind=understood.read_as, spelling=understood.spelling)]
+    if understood.read_as == "number" or understood.read_as == "category":
+        return [
+            Column(
+                name=name,
+                kind=understood.read_as,
+                spelling=understood.spelling,
+                mixed=understood.mixed,
+            )
+        ]
     return []
 
 
@@ -267,31 +410,28 @@ def _free_name(name: str, taken: Sequence[str]) -> str:
 
 
 def _seen(
-    name: str, understood: Understood, sample: Sample, columns: Sequence[Column]
+    name: str,
+    understood: Understood,
+    sample: Sample,
+    columns: Sequence[Column],
+    label_kind: LabelKind,
 ) -> SeenColumn:
     column = sample.cells[name]
-    textual = sample.delimiter is not None
-    present = [
-        value
-        for value in column
-        if not (
-            value is None
-            or value != value
-            or (isinstance(value, str) and not value.strip())
-            or (
-                textual
-                and understood.read_as != "category"
-                and value.strip().casefold() in _MISSING_TEXTS
-            )
-        )
-    ]
+    if understood.read_as == "target":
+        numbers = label_kind != "str"
+        present = inference.numbers_present(column) if numbers else inference.labels_present(column)
+    elif understood.read_as in {"number", "time"}:
+        present = inference.numbers_present(column)
+    else:
+        present = [value for value in column if not inference.is_missing(value)]
+    example = understood.example if understood.example is not None else next(iter(present), None)
     return SeenColumn(
         name=name,
         read_as=understood.read_as,
         because=understood.because,
         features=tuple(each.name for each in columns if each.source == name),
         missing_share=1.0 - len(present) / len(column) if column else None,
-        example=_example(present[0], sample.types.get(name)) if present else None,
+        example=None if example is None else _example(example, sample.types.get(name)),
     )
 
 
@@ -299,61 +439,6 @@ def _example(value: Any, of_type: str | None) -> str:
     if of_type == "time":
         return times.told(value)
     return cells.shown(value).strip("'")
-
-
-def _told_of(kind: LabelKind, spelt: Spelling) -> str:
-    told = {"int": "classes that are whole numbers", "str": "classes that are text"}
-    return told.get(kind, f"numbers ({spelt.told})" if spelt.told else "numbers")
-
-
-def _label(
-    path: Path,
-    sample: Sample,
-    task: Task,
-    options: StreamOptions,
-    decimal: Decimal,
-    marks: Marks,
-) -> tuple[LabelKind, Spelling]:
-    """What the target's labels are, and how they are written. Raises BadStream."""
-    name = options.target
-    target, of_type = f"{path}: stream.target {name!r}", sample.types.get(name)
-    if of_type not in {None, "number", "category"}:
-        raise BadStream(f"{target} holds {of_type}, neither numbers nor classes")
-    labels = sample.cells[name]
-    present = inference.present_labels(labels)
-    if not present:
-        raise BadStream(
-            f"{target} has no label in the first {len(labels)} records: "
-            "fill it in, raise stream.sample, or name another column"
-        )
-    spelt = _spelt(present, decimal, marks)
-    numbers = [label for label in present if inference.number_of(label, spelt) is not None]
-    if task == "regression":
-        if len(numbers) < inference.NEARLY_ALL * len(present):
-            odd = next(label for label in present if label not in numbers)
-            raise BadStream(
-                f"{target} holds {cells.shown(odd)}, and the task is regression: say how its "
-                "numbers are written by stream.decimal and stream.thousands, use "
-                'task = "classification", or name a column of numbers'
-            )
-        return "float", spelt
-    if name in options.categories:
-        return "str", PLAIN
-    if name in options.numbers:
-        odd = next((each for each in present if not cells.is_whole(each)), None)
-        if odd is not None:
-            raise BadStream(
-                f"{target} holds {cells.shown(odd)}, and classes that are numbers are whole: take "
-                "it out of stream.numbers to read it as text"
-            )
-        return "int", PLAIN
-    if why := inference.no_classes(present, spelt):
-        raise BadStream(
-            f"{target} holds {why}, as {cells.shown(present[0])}, and the task is classification: "
-            'use task = "regression", name another column, or name it in stream.categories if '
-            "these are classes all the same"
-        )
-    return inference.kind_of_labels(labels) or "str", PLAIN
 
 
 def _check_once(path: Path, names: Sequence[str]) -> None:

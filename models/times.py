@@ -45,6 +45,16 @@ def seconds_of_text(text: str) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def is_iso(text: str) -> bool:
+    """Whether a text is a moment in ISO 8601, or the date that databases write for none."""
+    return seconds_of_text(text) is not None or is_no_date(text)
+
+
+def is_no_date(text: str) -> bool:
+    """Whether a text is 0000-00-00, with or without a time: MySQL's date for none."""
+    return text.strip().startswith("0000-00-00")
+
+
 def seconds_of_number(number: float, form: TimeForm) -> float | None:
     """Seconds since 1970 of a number in a unit; None beyond the years 1 to 9999."""
     seconds = number / UNITS[form]

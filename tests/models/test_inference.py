@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 
-from models import inference
+from models import inference, spelling
 from models.inference import Marks, Understood
 from models.spelling import PLAIN, Spelling
 
 COUNT = 60
 
 
-def of_texts(texts: list[str], name: str = "x", decimal: Any = ".") -> Understood:
+def of_texts(texts: list[str], name: str = "x") -> Understood:
     """A column of a CSV file."""
-    return inference.of_texts(name, texts, decimal, Marks())
+    return inference.of_texts(name, texts, Marks(delimiter=","))
+
+
+def of_values(values: list[Any], name: str = "x") -> Understood:
+    """A column of JSON values."""
+    return inference.of_values(name, values, Marks())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,8 @@ def test_digits_with_a_leading_zero_are_text() -> None:
     [
         ([str(7 + place) for place in range(COUNT)], "x", "a row number"),
         ([str(5 * place) for place in range(COUNT)], "x", "plus 5"),
-        ([str(place * place + 3) for place in range(COUNT)], "x", "whole numbers that only grow"),
+        ([str(place + place // 3) for place in range(COUNT)], "x", "grow with every record"),
+        ([str(place // 2 * 50) for place in range(COUNT)], "order_id", "an id by its name"),
         (
             [str(place * 7919 % 100_003) for place in range(COUNT)],
             "customer_id",
@@ -74,18 +80,19 @@ def test_what_tells_records_apart_is_left_out(texts: list[str], name: str, says:
     ("texts", "name"),
     [
         ([str(place * 7919 % 100_003) for place in range(COUNT)], "price"),
+        ([str(place * 7919 % 100_003) for place in range(COUNT)], "nasdaq_index"),
+        ([str(place * place + 30 * place) for place in range(COUNT)], "odometer_km"),
+        ([str(COUNT - place) for place in range(COUNT)], "remaining_cycles"),
         ([str(place % 7) for place in range(COUNT)], "store_id"),
         ([str(place / 2) for place in range(COUNT)], "x"),
         (["7"] * COUNT, "x"),
         ([str(place) for place in range(40)], "x"),
-        ([str(place) for place in range(COUNT)] + [""], "row"),
     ],
 )
 def test_numbers_that_may_mean_something_stay(texts: list[str], name: str) -> None:
-    """Values that come again, fractions, constants, and what is too short to tell."""
-    found = of_texts(texts, name)
-    grows = texts[-1] == ""
-    assert ("left out" if grows else "number") == found.read_as
+    """Values that come again, that grow by more than one a record, fractions, constants, and what
+    is too short to tell."""
+    assert "number" == of_texts(texts, name).read_as
 
 
 @pytest.mark.parametrize(
@@ -115,6 +122,12 @@ def test_numbers_that_may_mean_something_stay(texts: list[str], name: str) -> No
             "s",
             ("hour", "weekday", "month"),
         ),
+        (
+            ["0" if place % 20 == 0 else f"{1_700_000_000 + place}.25" for place in range(COUNT)],
+            "ts",
+            "s",
+            ("hour", "weekday", "month"),
+        ),
     ],
 )
 def test_times_give_their_parts(texts: list[str], name: str, form: str, parts: Any) -> None:
@@ -123,28 +136,40 @@ def test_times_give_their_parts(texts: list[str], name: str, form: str, parts: A
     assert ("time", form, parts) == (found.read_as, found.time, found.parts)
 
 
-def test_numbers_of_the_size_of_moments_that_jump_about_are_numbers() -> None:
-    """A telephone number is no time."""
-    texts = [str(1_700_000_000 + place * 79_190_003 % 900_000_000) for place in range(COUNT)]
-    assert "number" == of_texts(texts, "phone").read_as
+@pytest.mark.parametrize(
+    ("start", "step", "name"),
+    [
+        (1_700_000_000, 79_190_003, "phone"),
+        (1_500_000_000, 4_096, "bytes_total"),
+        (1_600_000_000, 7, "candidate_votes"),
+        (1_300_000_000, 999, "response_time_ns"),
+        (1_700_000_000_000_000_000, 4_194_304, "user"),
+    ],
+)
+def test_numbers_of_the_size_of_moments_are_numbers_unless_their_name_says_time(
+    start: int, step: int, name: str
+) -> None:
+    """Counters, telephone numbers and ids of social networks grow, too."""
+    texts = [str(start + place * step) for place in range(COUNT)]
+    assert "time" != of_texts(texts, name).read_as
 
 
 @pytest.mark.parametrize(
-    ("columns", "delimiter", "expected"),
+    ("columns", "expected"),
     [
-        ([["0,189", "12,5"], ["a", "b"]], ",", ","),
-        ([["0.189", "12.5"]], ";", "."),
-        ([["1,234", "2"]], ";", ","),
-        ([["1,234", "2"]], ",", "."),
-        ([["1,234", "2"], ["0,5", "1,25"]], ",", ","),
-        ([["1,5 and more"]], ",", "."),
+        ([["0,189", "12,5"], ["a", "b"]], ","),
+        ([["0.189", "12.5"]], "."),
+        ([["1,234", "2"]], None),
+        ([["1,234", "2"], ["0,5", "1,25"]], ","),
+        ([["0.5"], ["0,5"]], None),
+        ([["1,5 and more"]], None),
     ],
 )
-def test_the_decimal_mark_is_what_unambiguous_numbers_have(
-    columns: list[list[str]], delimiter: str, expected: str
+def test_columns_agree_on_a_decimal_mark_or_there_is_none(
+    columns: list[list[str]], expected: str | None
 ) -> None:
-    """Texts with a comma have no voice; where nobody has one the delimiter decides."""
-    assert expected == inference.decimal_of(columns, delimiter)
+    """Texts with a comma have no voice."""
+    assert expected == inference.decimal_of(map(spelling.Sample, columns))
 
 
 @pytest.mark.parametrize(
@@ -155,18 +180,22 @@ def test_the_decimal_mark_is_what_unambiguous_numbers_have(
         (["a", "b"], "category"),
         ([[1], {}], "left out"),
         ([None], "number"),
-        ([10**400, 2.0], "category"),
+        ([10**400, 2.0], "number"),
+        (["", 2.0, 3.0], "number"),
+        (["a", 2.0, 3.0], "category"),
     ],
 )
 def test_json_values_are_what_their_type_says(values: list[Any], expected: str) -> None:
     """Lists and objects are neither numbers nor categories."""
-    assert expected == inference.of_values("x", values).read_as
+    assert expected == of_values(values).read_as
 
 
 def test_json_texts_that_spell_numbers_are_texts_and_that_is_said() -> None:
-    """The type says text; the knob is named."""
-    found = inference.of_values("x", ["12.5", "13"])
+    """The type says text, and the knob is named; fractions are no codes, and numbers."""
+    found = of_values(["12", "13"])
     assert ("category", True) == (found.read_as, "stream.numbers" in found.because)
+    assert "number" == of_values(["12.5", "13"]).read_as
+    assert "category" == of_values(["012.5", "0123"]).read_as
 
 
 @pytest.mark.parametrize(
@@ -178,7 +207,8 @@ def test_json_texts_that_spell_numbers_are_texts_and_that_is_said() -> None:
         (["01067", "1067"], "str"),
         ([1, 0, None], "int"),
         ([True, False], "str"),
-        (["NULL"], "str"),
+        (["none"], "str"),
+        (["NULL"], None),
         (["", "nan", None, math.nan], None),
     ],
 )

@@ -21,8 +21,8 @@ DOLLARS = Spelling(thousands=",", sign="$")
     [
         (PLAIN, "-12.5", "-12.5"),
         (PLAIN, "\u22125", "-5"),
-        (PLAIN, "12-", "-12"),
-        (PLAIN, "(12)", "-12"),
+        (PLAIN, "120-", "-120"),
+        (PLAIN, "(1.2)", "-1.2"),
         (PLAIN, "1,5", None),
         (PLAIN, "5 %", None),
         (PLAIN, "--5", None),
@@ -60,19 +60,20 @@ def test_a_text_is_a_number_in_its_columns_spelling_or_it_is_none(
     ("texts", "expected"),
     [
         (["12,5", "1.234,5", "0,123"], {",": 3}),
-        (["12.5", "1,234.5", "1,234,567"], {".": 3}),
+        (["12.5", "1,234.5", "1,234,567", "12.5"], {".": 4}),
         (["1,234", "12", "-5", "x"], {}),
     ],
 )
 def test_cells_that_can_be_read_one_way_decide(texts: list[str], expected: dict[str, int]) -> None:
     """1,234 alone decides nothing."""
-    assert expected == dict(spelling.decisive(texts))
+    assert expected == dict(spelling.Sample(texts).votes())
 
 
 def test_what_can_be_read_two_ways_is_found() -> None:
     """For the question to a person."""
-    assert "1,234" == spelling.ambiguous(["12", "1,234"])
-    assert spelling.ambiguous(["12,5", "1.234"]) is None
+    assert "1,234" == spelling.Sample(["12", "1,234"]).unclear(",")
+    assert spelling.Sample(["12,5", "1.234"]).unclear(",") is None
+    assert "1.234" == spelling.Sample(["12,5", "1.234"]).unclear(".")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,8 @@ def test_what_can_be_read_two_ways_is_found() -> None:
         (["1,234.50", "12"], ".", Spelling(thousands=",")),
         (["1.234,50", "12"], ",", GERMAN),
         (["12,5 %", "3 %"], ",", PERCENT),
-        (["$1,234.50", "$2"], ".", DOLLARS),
+        (["$1,234.50", "2", "2", "2"], ".", DOLLARS),
+        (["$2", "€2"], ".", PLAIN),
         (["1 234 567", "2"], ".", Spelling(thousands=" ")),
         (["1.5", "2"], ".", PLAIN),
     ],
@@ -89,13 +91,34 @@ def test_what_can_be_read_two_ways_is_found() -> None:
 def test_the_spelling_of_a_sample_is_found(
     texts: list[str], decimal: Decimal, expected: Spelling
 ) -> None:
-    """Groups and signs that most of the cells have."""
-    assert expected == spelling.infer(texts, decimal)
+    """Groups that some of the cells have, and one sign; of two signs nobody knows the rate."""
+    assert expected == spelling.Sample(texts).spelling(decimal)
 
 
 def test_a_persons_word_on_groups_is_kept() -> None:
     """stream.thousands is not found out anew."""
-    assert Spelling(decimal=",") == spelling.infer(["1.234,5"], ",", "")
+    assert Spelling(decimal=",") == spelling.Sample(["1.234,5"]).spelling(",", "")
+
+
+def test_cells_are_counted_that_are_finite_numbers() -> None:
+    """As often as they came; 1e999 is no number to calculate with."""
+    sample = spelling.Sample(["1.5", "1.5", "1e999", "x", "1,5"])
+    assert (5, 2) == (sample.total, sample.count(PLAIN))
+
+
+def test_short_whole_numbers_with_a_minus_behind_are_no_numbers() -> None:
+    """2- is a grade and (1) a footnote; 1,200- and (3.5) are amounts below zero."""
+    assert [None, None] == [PLAIN.plain(text) for text in ("2-", "(1)")]
+    assert ["-3.5", "-120"] == [PLAIN.plain(text) for text in ("(3.5)", "120-")]
+    assert "120-" == spelling.Sample(["5", "120-"]).negative_behind()
+    assert spelling.Sample(["5", "-120"]).negative_behind() is None
+
+
+def test_a_long_text_is_looked_at_for_no_number() -> None:
+    """The time for it would grow by the square of its length."""
+    assert PLAIN.plain("1" * 64) == "1" * 64
+    for text in ("'" + "x" * 200_000 + "'", "1" + " " * 200_000 + "(", "1" * 65):
+        assert PLAIN.plain(text) is None
 
 
 def test_a_spelling_says_what_is_special() -> None:

@@ -124,6 +124,80 @@ def test_a_past_that_was_rewritten_is_refused_however_the_rows_are_grouped(
         make_stream(path, schema=stream.schema).read(after)
 
 
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (pa.array([1, 2], pa.int32()), pa.array([1.0, 2.0, 3.0])),
+        (pa.array([0.0, None]), pa.array([-0.0, float("nan"), 3.0])),
+        (pa.array(["a", "b"]).dictionary_encode(), pa.array(["a", "b", "c"], pa.large_string())),
+        (
+            pa.array([Decimal("0.35")] * 2),
+            pa.array([Decimal("0.350000")] * 3, pa.decimal128(20, 6)),
+        ),
+        (pa.array([Decimal("0.35")] * 2), pa.array([0.35, 0.35, 1.5])),
+        (pa.array([1, 2], pa.timestamp("us")), pa.array([1_000, 2_000, 3_000], pa.timestamp("ns"))),
+        (pa.array([1, 2], pa.timestamp("s")), pa.array([1, 2, 3], pa.timestamp("s", "UTC"))),
+        (pa.array([1, 2], pa.date32()), pa.array([86_400, 172_800, 9], pa.timestamp("s"))),
+    ],
+)
+def test_the_same_values_in_another_type_are_the_same_past(
+    tmp_path: Path, before: pa.Array, now: pa.Array
+) -> None:
+    """Programs change types when they write a file anew."""
+    path = write(tmp_path / "s.parquet", x=before, a=[0.5, 1.5])
+    stream = make_stream(path)
+    after = stream.read(Cursor()).after
+    write(path, x=now, a=[0.5, 1.5, 2.5])
+    assert 1 == len(make_stream(path, schema=stream.schema).read(after).rows)
+
+
+def test_whole_numbers_that_no_float_tells_apart_are_told_apart(tmp_path: Path) -> None:
+    """As labels they are two classes, and changed ones are another past."""
+    big = [2**60 + place % 2 for place in range(6)]
+    path = write(tmp_path / "s.parquet", y=pa.array(big), a=[0.5] * 6)
+    stream = make_stream(path)
+    batch = stream.read(Cursor())
+    assert {str(2**60), str(2**60 + 1)} == set(batch.labels)
+    write(path, y=pa.array([*reversed(big[:5]), big[5], 7]), a=[0.5] * 7)
+    assert 1 == len(make_stream(path, schema=stream.schema).read(batch.after).rows)
+    write(path, y=pa.array([2**60 + 1, *big[1:], 7]), a=[0.5] * 7)
+    with pytest.raises(StreamChanged, match="other values"):
+        make_stream(path, schema=stream.schema).read(batch.after)
+    decimals = pa.array([Decimal(value) for value in big], pa.decimal128(30, 0))
+    path = write(tmp_path / "t.parquet", y=decimals, a=[0.5] * 6)
+    assert {str(2**60), str(2**60 + 1)} == set(make_stream(path).read(Cursor()).labels)
+
+
+def test_a_range_is_not_read_again_from_a_past_that_was_rewritten(tmp_path: Path) -> None:
+    """A window of training is of what was learned."""
+    path = write(tmp_path / "s.parquet", x=[1.5, 2.5, 3.5])
+    stream = make_stream(path)
+    after = stream.read(Cursor()).after
+    write(path, x=[9.5, 2.5, 3.5, 4.5])
+    with pytest.raises(StreamChanged, match="other values"):
+        make_stream(path, schema=stream.schema).between(0, 3, [after])
+
+
+def test_moments_that_no_calendar_has_are_no_reason_to_fail(tmp_path: Path) -> None:
+    """The year 33658, and an end of time in a zone east of UTC; in rejects they are shown, too."""
+    far = pa.array([10**12, None], pa.timestamp("s", "Asia/Tokyo"))
+    path = write(tmp_path / "s.parquet", when=far, a=[0.5, float("inf")])
+    batch = make_stream(path).read(Cursor())
+    assert ([0], [1]) == (batch.positions, [reject.position for reject in batch.rejects])
+
+
+def test_a_column_that_was_empty_may_get_a_type(tmp_path: Path) -> None:
+    """It was taken for numbers; as text it can be ignored, and the past is as it was."""
+    path = write(tmp_path / "s.parquet", x=pa.nulls(2), a=[0.5, 1.5])
+    stream = make_stream(path)
+    after = stream.read(Cursor()).after
+    write(path, x=pa.array([None, None, "b"]), a=[0.5, 1.5, 2.5])
+    with pytest.raises(StreamChanged, match=r"'x' was a number.*stream\.ignore"):
+        make_stream(path, schema=stream.schema).read(after)
+    rows = make_stream(path, schema=stream.schema, ignore=("x",)).read(after).rows
+    assert [{"x": None, "a": 2.5}] == rows
+
+
 def test_a_row_that_is_unfit_is_a_reject_with_its_json(tmp_path: Path) -> None:
     """In the middle of a file, over several row groups."""
     numbers = [float(index) for index in range(250)]

@@ -67,7 +67,7 @@ def test_a_number_that_can_be_two_things_is_asked_about(tmp_path: Path) -> None:
     """Between tabs nothing says what the comma of 1,234 is; the knob settles it."""
     body = make_csv({"x": [f"{place},{place + 100}" for place in range(10, 10 + COUNT)]}, "\t")
     path = tmp_path / "s.csv"
-    with pytest.raises(BadStream, match=r"'x' holds '10,110'.*stream\.decimal"):
+    with pytest.raises(BadStream, match=r"'x' holds '10,110'.*decimal = \",\" under \[stream\]"):
         _ = make_stream(path, body).schema
     assert {"x": 10.11} == make_stream(path, decimal=",").read(Cursor()).rows[0]
     assert {"x": 10110.0} == make_stream(path, decimal=".").read(Cursor()).rows[0]
@@ -77,7 +77,7 @@ def test_a_number_that_can_be_two_things_is_asked_about(tmp_path: Path) -> None:
 def test_a_regression_on_text_shows_a_value_and_the_knobs(tmp_path: Path) -> None:
     """Exit code 78, before anything is fitted."""
     body = make_csv({"x": some("{:.3f}")})
-    with pytest.raises(BadStream, match=r"holds 'yes'.*stream\.decimal.*classification"):
+    with pytest.raises(BadStream, match=r"holds 'yes'.*\(decimal, thousands\).*classification"):
         _ = make_stream(tmp_path / "s.csv", body, task="regression").schema
 
 
@@ -255,3 +255,180 @@ def test_a_column_without_name_and_values_is_told(tmp_path: Path) -> None:
     schema = make_stream(tmp_path / "s.csv", "a,y,\n" + "1.5,0,\n2.5,1,\n" * 3).schema
     assert ["a"] == schema.names
     assert ("(column 3)", "left out") == (schema.seen[-1].name, schema.seen[-1].read_as)
+
+
+def amounts(form: str) -> list[str]:
+    """Numbers of which one in twenty is larger than a thousand."""
+    return [form.format(n * (97.0 if n % 20 == 0 else 1.0)) for n in range(1, COUNT + 1)]
+
+
+def test_the_few_that_are_large_enough_for_a_separator_are_read_too(tmp_path: Path) -> None:
+    """Else just the largest values would be lost, and few enough that nobody is told."""
+    cells_of = [f'"{text}"' for text in amounts("{:,.1f}")]
+    stream = make_stream(tmp_path / "s.csv", make_csv({"x": cells_of}))
+    batch = stream.read(Cursor())
+    assert ([], [float(text.replace(",", "")) for text in amounts("{:,.1f}")]) == (
+        batch.rejects,
+        [row["x"] for row in batch.rows],
+    )
+    assert "thousands" in stream.schema.seen[0].because
+
+
+def test_each_column_is_written_in_its_own_way(tmp_path: Path) -> None:
+    """A program's coordinates beside a person's prices, in one file."""
+    body = make_csv(
+        {"lat": some("{:.5f}"), "price": [text.replace(".", ",") for text in some("{:.2f}", 1)]},
+        ";",
+    )
+    batch = make_stream(tmp_path / "s.csv", body).read(Cursor())
+    assert [
+        (float(a), float(b)) for a, b in zip(some("{:.5f}"), some("{:.2f}", 1), strict=True)
+    ] == [(row["lat"], row["price"]) for row in batch.rows]
+
+
+def test_another_column_tells_what_a_comma_is(tmp_path: Path) -> None:
+    """Between tabs 1,234 is a thousand where the next column has 1.5; lists lead to a question."""
+    turnover = [f"{place * 37 % 90 + 10},{place + 110}" for place in range(COUNT)]
+    body = make_csv({"x": turnover, "z": some("{:.1f}")}, "\t")
+    assert 10110.0 == make_stream(tmp_path / "s.csv", body).read(Cursor()).rows[0]["x"]
+    tags = [f"{place % 9},{place % 7}" for place in range(COUNT)]
+    body = make_csv({"x": [f'"{text}"' for text in turnover], "tags": [f'"{tag}"' for tag in tags]})
+    with pytest.raises(BadStream, match=r"'x' holds '10,110'"):
+        _ = make_stream(tmp_path / "t.csv", body).schema
+
+
+def test_three_decimals_between_semicolons_are_asked_about(tmp_path: Path) -> None:
+    """23.456 may be twenty-three thousand; one cell of another form would tell."""
+    body = make_csv({"x": [f"{place}.{place + 100}" for place in range(10, 10 + COUNT)]}, ";")
+    path = tmp_path / "s.csv"
+    with pytest.raises(BadStream, match=r"'10\.110'"):
+        _ = make_stream(path, body).schema
+    body = body.replace("10.110", "10.1")
+    assert {"x": 10.1} == make_stream(path, body).read(Cursor()).rows[0]
+
+
+@pytest.mark.parametrize("word", ["NULL", "\\N", "nan", ""])
+def test_words_for_nothing_are_no_labels(tmp_path: Path, word: str) -> None:
+    """Neither of classes nor of values; the table counts them as missing."""
+    labels = [word if place % 4 == 0 else "stay" for place in range(COUNT - 1)] + ["churn"]
+    stream = make_stream(tmp_path / "s.csv", make_csv({"x": some("{:.3f}"), "y": labels}))
+    assert {"stay", "churn", None} == set(stream.read(Cursor()).labels)
+    assert 0.25 == stream.schema.seen[-1].missing_share
+    values = [word if place % 4 == 0 else f"{place}.5" for place in range(COUNT)]
+    body = make_csv({"x": some("{:.3f}"), "y": values})
+    stream = make_stream(tmp_path / "t.csv", body, task="regression")
+    assert 30 == stream.read(Cursor()).unlabelled
+    assert 0.25 == stream.schema.seen[-1].missing_share
+
+
+def test_a_class_may_be_a_sign_or_a_word_for_nothing(tmp_path: Path) -> None:
+    """Of texts, - and none are classes, and the table does not call them missing."""
+    body = make_csv({"x": some("{:.3f}"), "y": ["-", "none"] * (COUNT // 2)})
+    stream = make_stream(tmp_path / "s.csv", body)
+    assert {"-", "none"} == set(stream.read(Cursor()).labels)
+    assert 0.0 == stream.schema.seen[-1].missing_share
+
+
+def test_classes_that_differ_in_case_are_told(tmp_path: Path) -> None:
+    """They stay two classes: a person decides."""
+    body = make_csv({"x": some("{:.3f}"), "y": ["yes", "Yes", "no"] * (COUNT // 3)})
+    assert (
+        "'yes' and 'Yes' are two" in make_stream(tmp_path / "s.csv", body).schema.seen[-1].because
+    )
+
+
+def test_what_is_no_number_among_numbers_is_told_with_a_cell_that_fits(tmp_path: Path) -> None:
+    """A tenth of the records would be rejected; the table says so before they are."""
+    numbers = some("{:.3f}")
+    numbers[::20] = ["<5"] * (COUNT // 20)
+    seen = make_stream(tmp_path / "s.csv", make_csv({"x": numbers})).schema.seen[0]
+    assert (numbers[1], True) == (seen.example, "6 of 120 are none, as '<5'" in seen.because)
+
+
+@pytest.mark.parametrize("key", ["numbers", "categories", "times"])
+def test_a_knob_that_comes_too_late_is_refused(tmp_path: Path, key: str) -> None:
+    """The models know the column as it was; in silence nothing would change."""
+    body = make_csv({"x": some("{:.3f}"), "c": ["a", "b"] * (COUNT // 2)})
+    path = tmp_path / "s.csv"
+    schema = make_stream(path, body).schema
+    name = "c" if key == "numbers" else "x"
+    with pytest.raises(BadStream, match=rf"stream\.{key} names the column '{name}'.*another name"):
+        make_stream(path, None, "classification", schema, **{key: (name,)}).read(Cursor())
+    kept = make_stream(path, schema=schema, numbers=("x",), categories=("c",))
+    assert COUNT == len(kept.read(Cursor()).rows)
+
+
+def test_a_decimal_mark_that_comes_later_can_be_named_later(tmp_path: Path) -> None:
+    """Whole numbers between semicolons tell nothing; a person does, and the records fit again."""
+    path = tmp_path / "s.csv"
+    schema = make_stream(
+        path, make_csv({"x": [str(place % 7) for place in range(COUNT)]}, ";")
+    ).schema
+    with path.open("a") as file:
+        file.write("0.5;yes\n")
+    assert 1 == len(make_stream(path, schema=schema).read(Cursor()).rejects)
+    batch = make_stream(path, schema=schema, decimal=".").read(Cursor())
+    assert ([], 0.5) == (batch.rejects, batch.rows[-1]["x"])
+
+
+def test_ignoring_what_never_was_a_column_is_a_slip(tmp_path: Path) -> None:
+    """Also where the pipeline has begun."""
+    path = tmp_path / "s.csv"
+    schema = make_stream(path, make_csv({"note": some("{:.1f}"), "x": some("{:.3f}")})).schema
+    with pytest.raises(BadStream, match=r"ignore names the column 'nota'.*did you mean 'note'"):
+        make_stream(path, schema=schema, ignore=("nota",)).read(Cursor())
+
+
+def test_a_column_that_is_empty_from_some_record_on_is_told(tmp_path: Path) -> None:
+    """It may have been renamed; its values are missing meanwhile."""
+    path = tmp_path / "s.jsonl"
+    record = {"x": 1.5, "c": "a", "y": "yes"}
+    path.write_text("".join(json.dumps(record) + "\n" for _ in range(COUNT)))
+    stream = make_stream(path)
+    first = stream.read(Cursor())
+    with path.open("a") as file:
+        file.write("".join(json.dumps({"c": "a", "y": "no"}) + "\n" for _ in range(COUNT)))
+    (notice,) = make_stream(path, schema=stream.schema).read(first.after).notices
+    assert ("empty column", "x", COUNT, COUNT) == (
+        notice.kind,
+        notice.column,
+        notice.position,
+        notice.count,
+    )
+
+
+def test_a_blank_text_is_missing_among_json_numbers(tmp_path: Path) -> None:
+    """As it is in CSV."""
+    path = tmp_path / "s.jsonl"
+    records = [{"x": "" if place % 3 == 0 else place % 7, "y": place % 2} for place in range(COUNT)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    stream = make_stream(path)
+    assert "number" == stream.schema.seen[0].read_as
+    assert (None, 1.0) == tuple(row["x"] for row in stream.read(Cursor()).rows[:2])
+
+
+def test_texts_and_numbers_that_are_mixed_are_read_as_text_and_told(tmp_path: Path) -> None:
+    """An id that is 17 in one record and "17b" in the next."""
+    path = tmp_path / "s.jsonl"
+    records = [{"x": "b" if place % 3 == 0 else 17, "y": place % 2} for place in range(COUNT)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    stream = make_stream(path)
+    assert ("category", True) == (
+        stream.schema.seen[0].read_as,
+        "mixed" in stream.schema.seen[0].because,
+    )
+    assert ["b", "17"] == [row["x"] for row in stream.read(Cursor()).rows[:2]]
+
+
+def test_fractions_that_json_has_as_text_are_numbers(tmp_path: Path) -> None:
+    """As many interfaces write decimals; whole numbers as text may be codes, and stay text."""
+    path = tmp_path / "s.jsonl"
+    records = [
+        {"price": f"{place / 7:.4f}", "code": str(place % 5), "y": place % 2}
+        for place in range(COUNT)
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    stream = make_stream(path)
+    assert {"price": "number", "code": "category", "y": "target"} == read_as(stream.schema)
+    assert "stream.numbers" in stream.schema.seen[1].because
+    assert 0.1429 == stream.read(Cursor()).rows[1]["price"]
