@@ -56,9 +56,8 @@ class PipelineTable(BaseModel):
     threshold: Literal["auto"] | float = Field(
         default="auto",
         description="Of two classes: the probability (0 to 1) from which the rarer one is served, "
-        "or auto: "
-        "chosen on labelled past predictions for f1 and balanced_accuracy, and for the others the "
-        "likelier class is served.",
+        "or auto: chosen on labelled past predictions for f1 and balanced_accuracy, and for the "
+        "others the likelier class is served.",
     )
 
     @field_validator("threshold")

@@ -257,7 +257,10 @@ def tell_unknown(votes: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _score(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
+    if value is None:
+        return "unknown"
+    # Errors of values are in the target's unit, the others near 1: a column of one width.
+    return f"{value:.5f}" if abs(value) < 100 else f"{value:.5g}"
 
 
 def _tell_cost(run: Mapping[str, Any]) -> None:
