@@ -85,9 +85,10 @@ def look_ahead(file: PipelineFile, places: PipelinePlaces) -> None:
     """Refuse at once a stream that is not there or cannot be read. Raises BadConfiguration."""
     path = file.beside(file.pipeline.stream.path)
     if not path.is_file():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
         raise BadConfiguration(
-            f"{file.path}: stream.path: there is no file {path}; name a CSV, Parquet or JSON lines "
-            "file, relative to the pipeline file"
+            f"{file.path}: stream.path: {what}; name one CSV, Parquet or JSON lines file, relative "
+            "to the pipeline file"
         )
     if not places.checkpoint.exists():
         _ = open_stream(file).schema

@@ -11,6 +11,7 @@ Pure: values only. `models.stream` is the door that reads; nothing here touches 
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -25,6 +26,8 @@ NoticeKind = Literal["new column", "unfit cell", "leading zeros", "empty column"
 """A column that the schema does not have; a cell that does not fit and was taken as missing; digits
 with a leading zero in a column that is read as numbers; a column that had values and has none."""
 
+_NO_TEXT = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"})
+"""Python's codecs of names and literals, which are no encodings of a file."""
 LONGEST_RAW = 10_000
 """Characters of a rejected record that are kept."""
 MOST_CUTS = 256
@@ -41,6 +44,15 @@ class StreamUnreadable(ThermodriftError, OSError):
 
 class StreamChanged(ThermodriftError, ValueError):
     """The file shrank, or what had been read of it is no longer what it was."""
+
+
+def _encodes(name: str) -> bool:
+    """Whether Python knows an encoding of text files by this name."""
+    try:
+        "a".encode(name)  # codecs.lookup alone would also know rot13, which makes no bytes.
+        return codecs.lookup(name).name not in _NO_TEXT
+    except (LookupError, UnicodeError):
+        return False
 
 
 class StreamOptions(BaseModel):
@@ -126,14 +138,11 @@ class StreamOptions(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _encoding_is_known(cls, name: str) -> str:
-        try:
-            if name != "auto":
-                "a".encode(name)  # codecs.lookup would also know rot13, which makes no bytes.
-        except (LookupError, UnicodeError) as error:
+        if name != "auto" and not _encodes(name):
             raise ValueError(
                 "encoding is 'auto' or an encoding that Python knows, such as 'cp1252' or "
                 f"'utf-16'; came: {name!r}"
-            ) from error
+            )
         return name
 
     @model_validator(mode="after")

@@ -22,6 +22,10 @@ from models.spelling import PLAIN, Decimal, Spelling
 T = TypeVar("T")
 
 _MOST_NAMES = 20
+_NO_HEADER = (
+    ". Where that is no header, take away the lines above it, or name the delimiter: delimiter = "
+    '";" under [stream]'
+)
 _PLAIN_TYPES = frozenset({None, "number", "category"})
 
 
@@ -75,6 +79,7 @@ def check_names(path: Path, names: Sequence[str], options: StreamOptions) -> Non
                 raise BadStream(
                     f"{path}: stream.{key} names the column {name!r}, which is not in the file"
                     f"{_nearest(name, names)}; its columns are: {_listed(names)}"
+                    f"{_NO_HEADER if len(names) == 1 else ''}"
                 )
     if not features_of(names, options):
         raise BadStream(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ RARE_KEY = 0.05
 """Share of the sample's objects below which a JSON key is no column."""
 _GUARD = 4096
 _BOM = b"\xef\xbb\xbf"
+_MOST_HEADER_LINES = 20
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _DELIMITERS = ",;\t|"
 _WIDE = (
     "; if the file is UTF-16 without a byte order mark, say under [stream] in the pipeline file: "
@@ -414,9 +417,12 @@ class _Header:
 
     def one(self, pull: Callable[[], str]) -> list[str]:
         """The names; a blank one is ''. Raises Unfit."""
-        first = pull()
-        self.delimiter = self.delimiter_of(first)
-        lines = chain([first], iter(pull, None))
+        # A name in quotes may hold delimiters and line ends: only what is outside tells.
+        head = [pull()]
+        while "".join(head).count('"') % 2 and len(head) < _MOST_HEADER_LINES:
+            head.append(pull())
+        self.delimiter = self.delimiter_of(_QUOTED.sub("", "".join(head)))
+        lines = chain(head, iter(pull, None))
         return [cell.strip() for cell in csv_cells(lambda: next(lines), self.delimiter)]
 
 
@@ -446,7 +452,13 @@ def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptio
         for name, count in seen.items()
         if name not in named and name not in options.ignore and count < RARE_KEY * len(records)
     }
-    names = tuple(name for name in seen if name not in rare)
+    # Half of a pair of surrogates is no text: neither a schema nor the history could be written.
+    rare |= {repr(name): "its name is no text" for name in seen if not _is_text(name)}
+    names = tuple(name for name in seen if name not in rare and _is_text(name))
     wanted = [*survey.features_of(names, options), options.target]
     cells = {name: [record.get(name) for record in records] for name in wanted}
     return Sample(names, cells, rare=rare)
+
+
+def _is_text(name: str) -> bool:
+    return name == name.encode("utf-8", "ignore").decode()

@@ -340,6 +340,7 @@ def test_a_range_that_is_none_is_refused(path: Path, first: int, last: int) -> N
         {"ignore": ("y",)},
         {"decimal": ",", "thousands": ","},
         {"encoding": "no-such"},
+        {"encoding": "idna"},
         {"batch": 0},
         {"batch": 100_001},
         {"largest": 1e200},

@@ -432,3 +432,24 @@ def test_fractions_that_json_has_as_text_are_numbers(tmp_path: Path) -> None:
     assert {"price": "number", "code": "category", "y": "target"} == read_as(stream.schema)
     assert "stream.numbers" in stream.schema.seen[1].because
     assert 0.1429 == stream.read(Cursor()).rows[1]["price"]
+
+
+def test_a_key_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    """JSON can spell half of a pair of surrogates; no file of ours could."""
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"a":1.5,"\\ud800":2,"y":1}\n' * 3)
+    stream = make_stream(path)
+    assert (["a"], 3) == (stream.schema.names, len(stream.read(Cursor()).rows))
+    assert stream.schema.model_dump_json()
+
+
+def test_a_name_in_quotes_may_hold_delimiters_and_line_ends(tmp_path: Path) -> None:
+    """What stands outside of the quotes tells the delimiter."""
+    body = '"a;b;c;d","size\n(cm)",y\n' + "red,1.5,0\nblue,2.5,1\n" * 5
+    assert ["a;b;c;d", "size\n(cm)"] == make_stream(tmp_path / "s.csv", body).schema.names
+
+
+def test_a_title_above_the_header_is_asked_about(tmp_path: Path) -> None:
+    """The message says what may be wrong."""
+    with pytest.raises(BadStream, match="take away the lines above it"):
+        _ = make_stream(tmp_path / "s.csv", "Sales of March\na,b,y\n1,2,3\n").schema
