@@ -36,7 +36,7 @@ def state_and_stream(
 
     Raises BadConfiguration, StreamChanged, CheckpointUnusable and what the seal raises.
     """
-    _find_factories(file)
+    find_factories(file)
     begun = load(places, seal) if places.checkpoint.exists() else None
     if begun is not None:
         _same_task(file, begun)
@@ -162,7 +162,7 @@ def _same_knobs(file: PipelineFile, state: State) -> None:
         )
 
 
-def _find_factories(file: PipelineFile) -> None:
+def find_factories(file: PipelineFile) -> None:
     """Import a user's own modules before anything pickled from them is loaded."""
     for recipe in (file.pipeline.online.recipe, file.pipeline.batch.recipe):
         if ":" in recipe:

@@ -129,10 +129,10 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
 def _show_columns(file: Any, home: Path) -> None:
     """Show what was understood of a stream that is read for the first time."""
     from flows import stream_view
+    from observability.places import Places
 
-    document = stream_view.of(file, home)
-    if not document["pinned"]:
-        stream_view.tell(document, console.stderr(), most=stream_view.MOST_SHOWN)
+    if not Places(home).pipeline(file.name).checkpoint.exists():
+        stream_view.tell(stream_view.of(file, home), console.stderr(), most=stream_view.MOST_SHOWN)
 
 
 def _import_flows() -> None:

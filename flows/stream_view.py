@@ -27,6 +27,8 @@ def of(file: PipelineFile, home: Path) -> dict[str, Any]:
     places = Places(home).pipeline(file.name)
     begun = places.checkpoint.exists()
     if begun:
+        # What is pickled of a user's own modules needs them.
+        beginning.find_factories(file)
         state = beginning.load(places, Seal.open(Places(home).key))
         schema, position = state.schema, state.position
     else:
