@@ -58,10 +58,14 @@ class OnlineMember:
         """What a class is in this stream; None believes whatever the model answers."""
         self.silent = 0
         """Records on which the model answered something that is not finite."""
+        self._lowest, self._highest = math.inf, -math.inf
+        """Of the values learned, in regression."""
 
     def predict(self, record: Features) -> Answer:
         """Probabilities by class (summing to 1) or a value; None before anything is known.
 
+        A value is cut to the range of those learned: linear models of few records, in the leaves of
+        trees too, answer ten thousand times as far off where a feature is larger than before.
         Raises TypeError where the model names a class that this stream cannot have.
         """
         if self.task == "regression":
@@ -76,12 +80,17 @@ class OnlineMember:
     def learn(self, record: Features, label: Label) -> None:
         """Learn one record."""
         self.model.learn_one(record, label)
+        if self.task == "regression":
+            value = float(label)
+            self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
 
     def _finite(self, value: float | None) -> float | None:
         if value is not None and not math.isfinite(value):
             self.silent += 1
             return None
-        return value
+        if value is None or self._lowest > self._highest:
+            return value
+        return min(max(value, self._lowest), self._highest)
 
     def _shares(self, masses: Mapping[Label, float]) -> Mapping[Label, float] | None:
         """Masses (trees answer such, and all zeros in a new leaf) as shares.

@@ -229,3 +229,16 @@ def test_a_factory_that_makes_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own_no_model.py").write_text("def make():\n    return object()\n")
     with pytest.raises(BadConfiguration, match="learn_one and predict_proba_one"):
         online.build(OnlineRecipe(recipe="own_no_model:make"), make_schema(), tmp_path)
+
+
+@pytest.mark.parametrize("recipe", ["linear", "hoeffding_adaptive_tree"])
+def test_a_value_is_cut_to_the_range_that_was_learned(recipe: str) -> None:
+    """A feature a million times larger than any before is no reason for such an answer."""
+    member = online.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
+    records = make_records("regression")
+    go_through(member, records)
+    labels = [float(label) for _, label in records]
+    for far in (1e6, -1e6):
+        answer = member.predict({"x": far, "y": far, "site": "a"})
+        assert isinstance(answer, float)
+        assert min(labels) <= answer <= max(labels)
