@@ -22,6 +22,7 @@ from models.spelling import PLAIN, Spelling
 MISSING_NUMBERS = frozenset(
     {
         *("", "nan", "-nan", "+nan", "na", "n/a", "n.a.", "#n/a", "<na>", "null", "none", "nil"),
+        *("missing", "unknown", "n.d."),
         *("?", "-", "--", ".", "\\n"),
         *("#null!", "#value!", "#ref!", "#div/0!", "#num!", "#name?"),
     }

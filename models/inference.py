@@ -318,18 +318,25 @@ def _with_unfit(found: Understood, present: Sequence[Any], fitting: Sequence[Any
 def _of_json_texts(
     name: str, values: Sequence[Any], texts: Sequence[str], marks: Marks
 ) -> Understood:
-    """Texts of a file that has numbers, too: they spell numbers where they have fractions."""
-    if not any(map(_LEADING_ZERO.fullmatch, texts)):
-        present = numbers_present(texts)
-        sample = spelling.Sample(present)
-        spelt = spelling_of(sample, marks) if sample.votes() else None
-        if spelt is not None:
-            found = _of_spelt(name, present, sample, spelt, whole=len(present) == len(values))
-            return replace(found, because=f"{found.because}, written as text")
+    """Texts of a file that has numbers, too.
+
+    They are numbers where they have fractions, or are whole and so many different ones that they
+    are no codes; where they are ids, the rules for numbers say so.
+    """
     found = _of_words(texts)
-    whole = sum(map(cells.is_whole, texts)) >= NEARLY_ALL * len(texts)
-    hint = " (stream.numbers reads them as numbers)" if whole and found.read_as != "time" else ""
-    return replace(found, because=f"{found.because}{hint}")
+    if found.read_as == "time" or any(map(_LEADING_ZERO.fullmatch, texts)):
+        return found
+    present = numbers_present(texts)
+    sample = spelling.Sample(present)
+    fractions = bool(sample.votes())
+    many = len(texts) >= FEWEST_TO_TELL and len(set(texts)) * 3 > len(texts)
+    spelt = spelling_of(sample, marks) if fractions else PLAIN
+    if spelt is None or not present or sample.count(spelt) < NEARLY_ALL * sample.total:
+        return found
+    if fractions or many:
+        numbers = _of_spelt(name, present, sample, spelt, whole=len(present) == len(values))
+        return replace(numbers, because=f"{numbers.because}, written as text")
+    return replace(found, because=f"{found.because} (stream.numbers reads them as numbers)")
 
 
 def _of_numbers(name: str, numbers: Sequence[float], spelt: Spelling, *, whole: bool) -> Understood:

@@ -50,18 +50,22 @@ def features_of(names: Sequence[str], options: StreamOptions) -> list[str]:
 
 
 def named(path: Path, header: Sequence[str], options: StreamOptions) -> tuple[str, ...]:
-    """The names in a header: each once. The N-th, if blank, is unnamed_N and must be ignored, and
-    so must an index that pandas wrote along. Raises BadStream."""
+    """The names in a header: each once. The N-th, if blank, is unnamed_N and must be ignored, but
+    for the first, which is an index that pandas wrote along. Raises BadStream."""
     names = [name or f"unnamed_{place}" for place, name in enumerate(header, 1)]
     for place, (name, written) in enumerate(zip(names, header, strict=True), 1):
-        unnamed = not written or written.startswith("__index_level_")
-        if unnamed and name not in options.ignore:
+        if not written and not _is_index(name) and name not in options.ignore:
             raise BadStream(
-                f"{path}: column {place} has no name (an index that was written along?): give it "
-                f"one in the header line, or put {name!r} into stream.ignore"
+                f"{path}: column {place} has no name: give it one in the header line, or put "
+                f"{name!r} into stream.ignore"
             )
     _check_once(path, names)
     return tuple(names)
+
+
+def _is_index(name: str) -> bool:
+    """Whether a column is the index of a data frame, in CSV or in Parquet."""
+    return name == "unnamed_1" or name.startswith("__index_level_")
 
 
 def check_names(path: Path, names: Sequence[str], options: StreamOptions) -> None:
@@ -239,6 +243,8 @@ class _First:
             return Understood("category", "stream.categories names it")
         if name in self.options.times:
             return self._named_time(name, column, of_type)
+        if _is_index(name):
+            return Understood("left out", "a data frame's index that was written along: no name")
         if of_type == "time":
             seconds = [value for value in column if value is not None]
             return inference.of_moments(seconds, "times, by the file's type", "iso")

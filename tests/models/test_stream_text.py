@@ -352,7 +352,7 @@ def test_columns_in_another_order_are_still_the_columns(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("a,a,y\n1,1,1\n", "column 'a' is there 2 times"),
-        (",a,y\n0,1,1\n", "column 1 has no name.*'unnamed_1' into stream.ignore"),
+        ("a,,y\n0,1,1\n", "column 2 has no name.*'unnamed_2' into stream.ignore"),
         (b"a,\0y\n1,1\n", "header line is not readable: .*NUL"),
         ("при,y\n1,1\n".encode("utf-16-le"), 'NUL.*encoding = "utf-16-le"'),
         ('a,"y\n1,1\n', "header line is not readable"),
@@ -370,8 +370,17 @@ def test_a_head_that_makes_no_schema_is_bad_configuration(
 
 def test_an_unnamed_column_can_be_ignored(tmp_path: Path) -> None:
     """By the name that the message gave it."""
-    stream = make_stream(tmp_path / "s.csv", ",a,y\n0,1,1\n", ignore=("unnamed_1",))
+    stream = make_stream(tmp_path / "s.csv", "a,,y\n1,0,1\n", ignore=("unnamed_2",))
     assert [{"a": 1.0}] == stream.read(Cursor()).rows
+
+
+def test_an_index_that_was_written_along_is_left_out_and_told(tmp_path: Path) -> None:
+    """As pandas writes one by default; a person may take it all the same."""
+    stream = make_stream(tmp_path / "s.csv", ",a,y\n7,1,1\n3,2,0\n")
+    assert [{"a": 1.0}, {"a": 2.0}] == stream.read(Cursor()).rows
+    assert ("unnamed_1", "left out") == (stream.schema.seen[0].name, stream.schema.seen[0].read_as)
+    taken = make_stream(tmp_path / "s.csv", numbers=("unnamed_1",))
+    assert {"unnamed_1": 7.0, "a": 1.0} == taken.read(Cursor()).rows[0]
 
 
 def test_text_as_target_of_a_regression_is_bad_configuration(tmp_path: Path) -> None:

@@ -434,6 +434,21 @@ def test_fractions_that_json_has_as_text_are_numbers(tmp_path: Path) -> None:
     assert 0.1429 == stream.read(Cursor()).rows[1]["price"]
 
 
+def test_whole_numbers_that_json_has_as_text_are_numbers_where_they_are_no_codes(
+    tmp_path: Path,
+) -> None:
+    """Hundreds of different ones: as categories they would teach nothing."""
+    path = tmp_path / "s.jsonl"
+    records = [{"qty": str(place * 7919 % 1009), "y": place % 2} for place in range(COUNT)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    stream = make_stream(path)
+    assert ("number", "numbers, written as text") == (
+        stream.schema.seen[0].read_as,
+        stream.schema.seen[0].because,
+    )
+    assert 7919 % 1009 == stream.read(Cursor()).rows[1]["qty"]
+
+
 def test_a_key_that_is_no_text_is_left_out(tmp_path: Path) -> None:
     """JSON can spell half of a pair of surrogates; no file of ours could."""
     path = tmp_path / "s.jsonl"
