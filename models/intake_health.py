@@ -279,7 +279,7 @@ def _undecodable(reason: Reason, target: str) -> str:
 
 
 def _magnitude(reason: Reason, target: str) -> str:
-    return f"[stream] largest = 1e30 lets larger numbers in, and {_unfit_cell(reason, target)}"
+    return f"[stream] largest = 1e150 lets larger numbers in, and {_unfit_cell(reason, target)}"
 
 
 _REMEDIES: Sequence[tuple[re.Pattern[str], Callable[[Reason, str], str]]] = (
