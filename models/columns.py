@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models import cells, times
 from models.cells import Unfit
 from models.example import Cell, Column, Label, Part, Schema, TimeForm
-from models.intake import Notice, joined
+from models.intake import Notice
 from models.spelling import PLAIN, Spelling
 
 FEWEST_EMPTY = 100
@@ -28,7 +28,9 @@ Reasons = dict[int, str]
 """Why a record is unfit, by its index."""
 T = TypeVar("T")
 
-_LEADING_ZERO = re.compile(r"^[ \t]*[+-]?0[0-9]+[ \t]*$", re.MULTILINE)
+_LEADING_ZERO = re.compile(r"[ \t]*[+-]?0[0-9]+[ \t]*")
+_MAYBE_ZERO = re.compile(r"\n[ \t+-]*0[0-9]")
+"""Of cells that are joined by line ends; with a plain first character the search is fast."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Read:
 
     values: list[Any]
     reasons: Reasons
+    notice: Notice | None = None
+    """What is unusual about it and costs no record; its position is an index here."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,6 @@ def take_texts(plan: Plan, texts: Mapping[str, Sequence[str]]) -> Taken:
             ),
         ),
         labels,
-        _leading_zeros(plan, texts),
     )
 
 
@@ -159,9 +162,14 @@ def moments(
 def feature_from_texts(plan: Plan, column: Column, texts: Sequence[str]) -> Read:
     """One feature whose cells are texts."""
     where = f"column {column.source!r}"
-    if column.kind == "number":
-        return numbers_from_texts(texts, where, plan.largest, column.spelling)
-    return categories_from_texts(texts, where)
+    if column.kind != "number":
+        return categories_from_texts(texts, where)
+    joined = "\n".join(texts)
+    read = numbers_from_texts(texts, where, plan.largest, column.spelling, joined)
+    if column.source in plan.free:
+        return read
+    notice = _leading_zero(column.source, texts, joined)
+    return read if notice is None else replace(read, notice=notice)
 
 
 def feature_from_values(plan: Plan, column: Column, values: Sequence[Any]) -> Read:
@@ -180,9 +188,7 @@ def feature_from_values(plan: Plan, column: Column, values: Sequence[Any]) -> Re
     return categories_from_values(values, where, from_number=free or column.mixed)
 
 
-def assemble(
-    plan: Plan, features: Sequence[Read], labels: Read, notices: Sequence[Notice] = ()
-) -> Taken:
+def assemble(plan: Plan, features: Sequence[Read], labels: Read) -> Taken:
     """Columns as rows. A record's reason is that of its first unfit column, the label's last.
 
     `features` are in the schema's order.
@@ -195,13 +201,13 @@ def assemble(
         for row, value in zip(rows, column.values, strict=True):
             row[name] = value
     reasons: Reasons = {}
-    unfit: list[Notice] = []
+    notices = [column.notice for column in features if column.notice is not None]
     for each, column in zip(schema.columns, features, strict=True):
         if _is_empty(plan, each.source, column):
-            unfit.append(Notice("empty column", each.source, 0, len(rows), "no value at all"))
+            notices.append(Notice("empty column", each.source, 0, len(rows), "no value at all"))
         if column.reasons and plan.unfit_is_missing:
             first = min(column.reasons)
-            unfit.append(
+            notices.append(
                 Notice("unfit cell", each.source, first, len(column.reasons), column.reasons[first])
             )
             continue
@@ -209,7 +215,7 @@ def assemble(
             reasons.setdefault(index, why)
     for index, why in labels.reasons.items():
         reasons.setdefault(index, why)
-    told = joined({(each.kind, each.column): each for each in (*notices, *unfit)}.values())
+    told = tuple({(each.kind, each.column): each for each in notices}.values())
     if not reasons:
         return Taken(range(len(rows)), rows, labels.values, reasons, told)
     fit = [index for index in range(len(rows)) if index not in reasons]
@@ -217,10 +223,17 @@ def assemble(
 
 
 def numbers_from_texts(
-    texts: Sequence[str], where: str, largest: float, spelling: Spelling = PLAIN
+    texts: Sequence[str],
+    where: str,
+    largest: float,
+    spelling: Spelling = PLAIN,
+    joined: str | None = None,
 ) -> Read:
-    """A column of texts that spell numbers. `where` names it in reasons."""
-    plain = _plain_numbers(texts, largest) if spelling == PLAIN else None
+    """A column of texts that spell numbers. `where` names it in reasons; `joined` are the texts in
+    one, where the caller has them so."""
+    plain = None
+    if spelling == PLAIN:
+        plain = _plain_numbers(texts, largest, "".join(texts) if joined is None else joined)
     if plain is not None:
         return Read(plain, {})
     return _each(texts, lambda text: cells.number_from_text(text, largest, spelling), where)
@@ -319,27 +332,21 @@ def _is_empty(plan: Plan, source: str, column: Read) -> bool:
     )
 
 
-def _leading_zeros(plan: Plan, texts: Mapping[str, Sequence[str]]) -> list[Notice]:
-    """Number columns in which digits with a leading zero came: as a number they lose it."""
-    found = []
-    for column in plan.schema.columns:
-        free = column.source in plan.free or column.source in plan.ignored
-        if column.kind != "number" or column.part is not None or free:
-            continue
-        cells_of = texts[column.source]
-        if _LEADING_ZERO.search("\n".join(cells_of)) is None:
-            continue
-        places = [index for index, cell in enumerate(cells_of) if _LEADING_ZERO.fullmatch(cell)]
-        if places:
-            example = cells.shown(cells_of[places[0]])
-            found.append(Notice("leading zeros", column.source, places[0], len(places), example))
-    return found
+def _leading_zero(source: str, texts: Sequence[str], joined: str) -> Notice | None:
+    """Digits with a leading zero in a column that is read as numbers: as such they lose it."""
+    if _MAYBE_ZERO.search(joined) is None and not _LEADING_ZERO.fullmatch(
+        texts[0] if texts else ""
+    ):
+        return None
+    places = [index for index, cell in enumerate(texts) if _LEADING_ZERO.fullmatch(cell)]
+    if not places:
+        return None
+    return Notice("leading zeros", source, places[0], len(places), cells.shown(texts[places[0]]))
 
 
-def _plain_numbers(texts: Sequence[str], largest: float) -> list[float] | None:
+def _plain_numbers(texts: Sequence[str], largest: float, joined: str) -> list[float] | None:
     """All texts as floats, or None if any of them is missing or in any way unusual."""
-    spelt = "".join(texts)
-    if not spelt.isascii() or "_" in spelt:
+    if not joined.isascii() or "_" in joined:
         return None
     try:
         values = list(map(float, texts))

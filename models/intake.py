@@ -193,9 +193,7 @@ class Cursor(BaseModel):
     )
     head: str = Field(default="", description="Hash of the first bytes (at most 4 KiB) read.")
     tail: str = Field(
-        default="",
-        description="Hash of the last bytes (at most 4 KiB) before the offset; in Parquet, of the "
-        "row before the position.",
+        default="", description="Hash of the last bytes (at most 4 KiB) before the offset."
     )
     digest: str = Field(
         default="", description="In Parquet: of all values before the position, as they were read."

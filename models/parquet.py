@@ -55,7 +55,6 @@ class _Held:
     new_columns: tuple[str, ...] = ()
     """Columns that the schema does not have."""
     position: int = 0
-    tail: str = ""
     rows: pa.RecordBatch | None = None
     slices: Iterator[pa.RecordBatch] | None = None
     same_until: dict[int, str] = field(default_factory=dict)
@@ -169,22 +168,16 @@ class ParquetFile:
         return held
 
     def _check(self, held: _Held, plan: Plan, cursor: Cursor) -> None:
-        """Stand at the cursor, behind the row that was read before it. Raises StreamChanged."""
+        """Stand at the cursor, behind a past that is as it was read. Raises StreamChanged."""
         rows = held.file.metadata.num_rows
         if rows < max(cursor.size, cursor.position):
             raise self._changed(f"it had {max(cursor.size, cursor.position)} rows and has {rows}")
         if cursor.position == 0:
             self._seek(held, plan, 0)
-        elif (held.position, held.tail) != (cursor.position, cursor.tail):
-            if held.stamped != cursor.stamp and cursor.digest:
-                self._verify(held, plan, cursor)
-            self._seek(held, plan, cursor.position - 1)
-            row = next(self._rows(held, 1), None)
-            if row is None or _tail(row) != cursor.tail:
-                raise self._changed(
-                    f"the row before position {cursor.position} is no longer the one that was read"
-                )
-            held.tail = cursor.tail
+            return
+        if held.stamped != cursor.stamp and cursor.digest:
+            self._verify(held, plan, cursor)
+        self._seek(held, plan, cursor.position)
 
     def _verify(self, held: _Held, plan: Plan, cursor: Cursor) -> None:
         """The values before the cursor are those that were read. Raises StreamChanged.
@@ -220,7 +213,7 @@ class ParquetFile:
             if position < start + rows:
                 break
             start, group = start + rows, group + 1
-        held.rows, held.position, held.tail = None, start, ""
+        held.rows, held.position = None, start
         held.slices = held.file.iter_batches(
             batch_size=_rows_at_once(metadata),
             row_groups=range(group, metadata.num_row_groups),
@@ -265,7 +258,6 @@ class ParquetFile:
             notices += moved(taken.notices, at)
             digest = None if digest is None else _with_rows(digest, at, piece)
             at += piece.num_rows
-            held.tail = _tail(piece.slice(piece.num_rows - 1))
         if at > first:
             notices += [
                 Notice("new column", name, first, at - first, "") for name in held.new_columns
@@ -274,7 +266,6 @@ class ParquetFile:
         after = Cursor(
             position=at,
             size=total,
-            tail=held.tail,
             digest="" if digest is None else digest.text,
             stamp=held.stamped,
         )
@@ -417,11 +408,6 @@ def _classes(array: pa.Array) -> list[Any]:
     ]
 
 
-def _tail(row: pa.RecordBatch) -> str:
-    """The digest of one row alone."""
-    return _with_rows(RowDigest(), 0, row).text
-
-
 def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest:
     """The digest with these rows, the first of which is at position `first`."""
     for name, array in zip(rows.schema.names, rows.columns, strict=True):
@@ -438,7 +424,9 @@ def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest
         elif kind == "time":
             digest = digest.with_numbers(name, first, _seconds(plain))
         else:
-            digest = digest.with_texts(name, first, _values(plain))
+            coded = plain.dictionary_encode()
+            codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.intp)
+            digest = digest.with_texts(name, first, _values(coded.dictionary), codes)
     return digest
 
 

@@ -45,18 +45,17 @@ class RowDigest:
         # One zero, whatever its sign: a file that is rewritten may have the other.
         return self._with(column, first + present, hash_array(values[present] + 0.0))
 
-    def with_texts(self, column: str, first: int, values: Sequence[Any]) -> Self:
-        """With the texts, truths or bytes of a column, None for missing."""
-        present = [index for index, value in enumerate(values) if value is not None]
-        rows = first + np.array(present, dtype=np.intp)
-        return self.with_some(column, rows, [values[index] for index in present])
+    def with_texts(
+        self, column: str, first: int, distinct: Sequence[Any], codes: NDArray[np.intp]
+    ) -> Self:
+        """With the texts, truths or bytes of a column: `codes`, one a row, are places in
+        `distinct`, and -1 where the value is missing."""
+        present = np.flatnonzero(codes >= 0)
+        return self._with(column, first + present, _hashes(distinct)[codes[present]])
 
     def with_some(self, column: str, rows: NDArray[np.intp], values: Sequence[Any]) -> Self:
         """With the values of these rows of a column, as texts; `rows` run in parallel to them."""
-        from pandas.util import hash_array
-
-        texts = np.array([_as_text(value) for value in values], dtype=object)
-        return self._with(column, rows, hash_array(texts))
+        return self._with(column, rows, _hashes(values))
 
     def _with(self, column: str, rows: NDArray[np.intp], hashes: NDArray[np.uint64]) -> Self:
         name = int.from_bytes(hashlib.blake2b(column.encode(), digest_size=8).digest()) | 1
@@ -79,5 +78,8 @@ def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return (mixed ^ (mixed >> np.uint64(31))) | np.uint64(1)
 
 
-def _as_text(value: Any) -> str:
-    return f"{type(value).__name__}:{value}"
+def _hashes(values: Sequence[Any]) -> NDArray[np.uint64]:
+    from pandas.util import hash_array
+
+    texts = np.array([f"{type(value).__name__}:{value}" for value in values], dtype=object)
+    return hash_array(texts, categorize=False)

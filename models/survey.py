@@ -114,7 +114,8 @@ def check_pinned(
                 f"{path}: stream.ignore names the column {name!r}, which is not in the file"
                 f"{_nearest(name, names)}"
             )
-    new = [name for name in names if name not in schema.known and name not in options.ignore]
+    known = schema.known.union(options.ignore)
+    new = [name for name in names if name not in known]
     if new and options.new_columns != "ignore":
         raise StreamChanged(
             f"{path}: the columns are not those that this pipeline learned from (new: "

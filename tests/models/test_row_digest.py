@@ -21,7 +21,9 @@ def digest_of(column: list[Any], cut: int = 0, name: str = "x") -> RowDigest:
         if any(isinstance(value, float) for value in column):
             digest = digest.with_numbers(name, first, np.array(piece, dtype=np.float64))
         else:
-            digest = digest.with_texts(name, first, piece)
+            distinct = [value for value in dict.fromkeys(map(repr, piece)) if value != "None"]
+            codes = [distinct.index(repr(v)) if v is not None else -1 for v in piece]
+            digest = digest.with_texts(name, first, distinct, np.array(codes, dtype=np.intp))
     return digest
 
 
