@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from platformdirs import user_cache_path
 from pydantic import Field
@@ -161,9 +162,9 @@ def _own_prefect(folder: Path) -> dict[str, str]:
 
 
 def _sqlite(database: Path) -> str:
-    # SQLAlchemy takes these two in a path for a URL's own.
-    path = str(database).replace("%", "%25").replace("?", "%3F")
-    return f"sqlite+aiosqlite:///{path}"
+    # SQLite's own form of a path, in which every character can be written: SQLAlchemy 2.0 takes a
+    # question mark for the end of a plain one.
+    return f"sqlite+aiosqlite:///file:{quote(str(database))}?uri=true"
 
 
 def prepare_prefect(home: Path) -> None:

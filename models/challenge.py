@@ -188,13 +188,17 @@ def with_unlabelled(
 
     Later windows of the stream have such records; a reference without them would differ by that
     alone. `positions` are those of the rows that were fought on, `places` those of the rows of
-    `frame`. The challenger's answers are in the reference from where its hold-out begins.
+    `frame`. The challenger's answers are in the reference from where the newest share begins; the
+    reference begins where it began.
     """
     import pandas as pd
 
-    if not len(frame):
+    begins = positions[-len(made.reference)]
+    inside = [index for index, place in enumerate(places) if place >= begins]
+    if not inside:
         return made
-    first = positions[-made.holdout_rows]
+    frame, places = frame.iloc[inside], [places[index] for index in inside]
+    first = positions[made.parts.newest]
     held_out = [index for index, place in enumerate(places) if place >= first]
     answers: list[Label | None] = [None] * len(places)
     # A model that answers these alone not at all has answered the hold-out: it is no worse for it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -106,7 +107,9 @@ def test_the_embedded_server_knows_nothing_of_the_users_prefect(
         "PREFECT_PROFILES_PATH": "/home/prefect/profiles.toml",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "us:word",
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////home/prefect/elec2.db",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": (
+            "sqlite+aiosqlite:///file:/home/prefect/elec2.db?uri=true"
+        ),
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_SERVER_UI_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -123,13 +126,21 @@ def test_warnings_as_errors_are_for_people_and_not_for_the_api(
 
 
 @pytest.mark.parametrize("name", ["ho me", "50%", "a%41b", "what?", "#1", "größe"])
-def test_the_database_lies_where_it_should_whatever_the_home_is_called(name: str) -> None:
+def test_the_database_lies_where_it_should_whatever_the_home_is_called(
+    tmp_path: Path, name: str
+) -> None:
     """A path is no URL: what looks like a part of one in a folder's name is none."""
-    database = Path("/srv") / name / "elec2.db"
+    database = tmp_path / name / "elec2.db"
+    database.parent.mkdir()
     url = settings.prefect_server_environment(database, "us:word")[
         "PREFECT_SERVER_DATABASE_CONNECTION_URL"
     ]
-    assert str(database) == make_url(url).database
+    named = make_url(url)
+    assert ("file:", "true") == (named.database[:5] if named.database else "", named.query["uri"])
+    connection = sqlite3.connect(named.database or "", uri=True)
+    (listed,) = connection.execute("PRAGMA database_list").fetchall()
+    connection.close()
+    assert str(database) == listed[2]
 
 
 @pytest.fixture(scope="module")

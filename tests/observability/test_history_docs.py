@@ -191,8 +191,9 @@ def test_the_cookbook_has_at_least_fifteen_questions() -> None:
     assert len(asked) == COOKBOOK.count("```sql") >= 15
 
 
-INSIDE = {"forecast", "forecast_trust", "rest"}
-"""Answers that are a part of another one: an admission's, or a simulated device's."""
+INSIDE = {"forecast", "forecast_trust", "rest", "clock"}
+"""Answers that are a part of another one, an admission's or a simulated device's; and that of a
+server's clock, which is of no pipeline."""
 
 
 def test_every_kind_of_decision_is_documented() -> None:
