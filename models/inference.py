@@ -154,7 +154,7 @@ def spelling_of(sample: spelling.Sample, marks: Marks) -> Spelling | None:
     best: Spelling | None = None
     decimal = marks.decimal or _decimal(sample, marks, enough)
     rich = sample.spelling(decimal, marks.thousands)
-    if sample.count(rich) > plain or (decimal == "," and sample.count(rich) >= plain):
+    if rich != PLAIN and sample.count(rich) >= plain:
         best, plain = rich, sample.count(rich)
     elif decimal == "." and marks.thousands is None:
         best = PLAIN

@@ -78,10 +78,14 @@ class Spelling(BaseModel):
         minus, digits, sign, _ = parts
         if sign != self.sign and (sign or self.sign in PERCENTS):
             return None
-        if not _pattern(self.decimal, self.thousands).fullmatch(digits):
+        thousands = self.thousands
+        if not thousands and _grouped(self.decimal).fullmatch(digits):
+            # 1,234.50 is one number, and the first that has groups may come late.
+            thousands = _other(self.decimal)
+        if not _pattern(self.decimal, thousands).fullmatch(digits):
             return None
-        if self.thousands:
-            digits = digits.replace(self.thousands, "")
+        if thousands:
+            digits = digits.replace(thousands, "")
         return minus + digits.replace(self.decimal, ".")
 
     @property
@@ -176,6 +180,17 @@ def _pattern(decimal: str, thousands: str) -> re.Pattern[str]:
         whole = rf"(?:[1-9][0-9]{{0,2}}(?:{re.escape(thousands)}[0-9]{{3}})+|[0-9]+)"
     mark = re.escape(decimal)
     return re.compile(rf"(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def _other(decimal: Decimal) -> Thousands:
+    return "," if decimal == "." else "."
+
+
+@cache
+def _grouped(decimal: Decimal) -> re.Pattern[str]:
+    """Numbers with groups of three digits, and a fraction that tells which mark is which."""
+    mark, group = re.escape(decimal), re.escape(_other(decimal))
+    return re.compile(rf"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+{mark}[0-9]+")
 
 
 def _readings(digits: str) -> list[Decimal]:

@@ -468,3 +468,17 @@ def test_a_title_above_the_header_is_asked_about(tmp_path: Path) -> None:
     """The message says what may be wrong."""
     with pytest.raises(BadStream, match="take away the lines above it"):
         _ = make_stream(tmp_path / "s.csv", "Sales of March\na,b,y\n1,2,3\n").schema
+
+
+def test_the_first_number_with_groups_may_come_late(tmp_path: Path) -> None:
+    """1,234.50 can be read one way; of 1,234 a person says what it is."""
+    path = tmp_path / "s.csv"
+    schema = make_stream(path, make_csv({"x": some("{:.2f}")})).schema
+    with path.open("a") as file:
+        file.write('"1,234.50",yes\n"2,345",no\n')
+    batch = make_stream(path, schema=schema).read(Cursor())
+    assert (1234.5, [COUNT + 1]) == (
+        batch.rows[-1]["x"],
+        [reject.position for reject in batch.rejects],
+    )
+    assert 2345.0 == make_stream(path, schema=schema, thousands=",").read(Cursor()).rows[-1]["x"]
