@@ -113,7 +113,7 @@ class PrefectServer:
         except OSError:
             return False
 
-    def ask(self, method: str, path: str, document: object = None, timeout_s: float = 10.0) -> Any:
+    def ask(self, method: str, path: str, document: object = None, timeout_s: float = 60.0) -> Any:
         """What the API answers. Raises HTTPError, OSError."""
         import base64
 
