@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from flows import cycle
 from tests.flows import plain_loop
 from tests.flows.nursery import Nursery, open_nursery
+from tests.flows.plain_loop import Run
 from tests.flows.prefect_server import PrefectServer, deployed, served, working
 
 
@@ -32,6 +34,13 @@ def without_prefect() -> Iterator[None]:
     """The loop needs no server."""
     with plain_loop.without_prefect():
         yield
+
+
+@pytest.fixture
+def run(without_prefect: None) -> Run:
+    """The loop over a pipeline file and a home, its tasks as plain functions."""
+    found: Run = cycle.cycle.fn
+    return found
 
 
 @pytest.fixture(scope="module")

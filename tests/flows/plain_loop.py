@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from flows import learn, retrain, settings, watch
+
+Run = Callable[[Path, Path], dict[str, Any]]
+"""A whole run over a pipeline file and a home, which answers the summary."""
 
 
 @contextmanager

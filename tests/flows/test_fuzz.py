@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from flows import cycle, learn, retrain, watch
 from flows.state import State
 from models import checkpoint, predictions
 from models.example import Task
@@ -26,6 +24,7 @@ from models.stream import Cursor, Stream, StreamOptions
 from observability.history import History
 from observability.places import Places
 from tests.flows.makers import NAME, make_pipeline
+from tests.flows.plain_loop import Run
 from tests.models.mangle import mangle
 
 RECORDS = 10_000
@@ -41,17 +40,6 @@ CALMER: dict[str, Any] = {
     "worth": {"min_rows": 400, "cooldown_records": 2_000},
 }
 NO_RETRAIN: dict[str, Any] = {"worth": {"min_rows": 10_000_000}}
-
-Run = Callable[[Path, Path], dict[str, Any]]
-
-
-@pytest.fixture(name="run")
-def _run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The loop over a pipeline file and a home, its tasks as plain functions."""
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        monkeypatch.setattr(room, name, getattr(room, name).fn)
-    found: Run = cycle.cycle.fn
-    return found
 
 
 def fuzz(path: Path, seed: int) -> None:

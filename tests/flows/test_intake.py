@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import cycle, doctor, learn, pipeline, retrain, shifts, status, watch
+from flows import cycle, doctor, pipeline, shifts, status
 from flows.learn import IntakeStopped
 from flows.progress import Display
 from flows.stopping import Stop
@@ -18,6 +18,7 @@ from models.stream import Stream
 from observability.errors import BadConfiguration
 from observability.places import Places
 from tests.flows.makers import NAME, ask, make_pipeline, thermodrift
+from tests.flows.plain_loop import Run
 
 RECORDS = 1_000
 SMALL: dict[str, Any] = {"worth": {"min_rows": 10_000_000}}
@@ -25,17 +26,6 @@ DECISIONS = (
     "SELECT position, yes, because, facts->>'outcome' AS outcome, facts->>'column' AS \"column\" "
     "FROM decisions WHERE question = 'intake' ORDER BY position"
 )
-
-Run = Callable[[Path, Path], dict[str, Any]]
-
-
-@pytest.fixture(name="run")
-def _run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The loop over a pipeline file and a home, its tasks as plain functions."""
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        monkeypatch.setattr(room, name, getattr(room, name).fn)
-    found: Run = cycle.cycle.fn
-    return found
 
 
 def make_changed(folder: Path, places: Iterable[int]) -> Path:

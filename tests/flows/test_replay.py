@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from flows import cycle, learn, pipeline, rejects, replay, retrain, status, watch
+from flows import pipeline, rejects, replay, status
 from flows.progress import Display
 from flows.replay import RecordsMoved
 from flows.session import AlreadyRunning, locked, opened
@@ -24,6 +24,7 @@ from observability.errors import BadConfiguration
 from observability.places import Places
 from tests.flows.makers import NAME, ask, make_pipeline, make_records, thermodrift, write_stream
 from tests.flows.nursery import Nursery, open_nursery
+from tests.flows.plain_loop import Run
 
 RECORDS = 600
 LARGE = frozenset({3, 150, *range(210, 330, 2), 599})
@@ -36,17 +37,6 @@ FITS = frozenset(LARGE - BROKEN)
 BATCH = 50
 FIRST: dict[str, Any] = {"path": "stream.csv", "batch": BATCH, "largest": 10, "rejected_share": 1}
 SMALL: dict[str, Any] = {"worth": {"min_rows": 10_000_000}}
-
-Run = Callable[[Path, Path], dict[str, Any]]
-
-
-@pytest.fixture(name="run")
-def _run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The loop over a pipeline file and a home, its tasks as plain functions."""
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        monkeypatch.setattr(room, name, getattr(room, name).fn)
-    found: Run = cycle.cycle.fn
-    return found
 
 
 def make_refused(folder: Path, **tables: Any) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import cycle, learn, pipeline, retrain, status, watch
+from flows import pipeline, status
 from flows.progress import Display
 from flows.session import opened
 from flows.stopping import Stop
@@ -16,21 +15,11 @@ from models import predictions, scoring
 from models.example import Task
 from observability.places import Places
 from tests.flows.makers import NAME, ask, make_pipeline, make_records, write_stream
+from tests.flows.plain_loop import Run
 
 RECORDS = 1_000
 WAITING = frozenset({100, 300, 500, 700, 900})
 MEMBERS = ("served", "online", "batch", "baseline")
-
-Run = Callable[[Path, Path], dict[str, Any]]
-
-
-@pytest.fixture(name="run")
-def _run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The loop over a pipeline file and a home, its tasks as plain functions."""
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
-        monkeypatch.setattr(room, name, getattr(room, name).fn)
-    found: Run = cycle.cycle.fn
-    return found
 
 
 def make_waiting(
