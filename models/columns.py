@@ -87,35 +87,29 @@ class Taken:
 def take_texts(plan: Plan, texts: Mapping[str, Sequence[str]]) -> Taken:
     """Records whose cells are texts, by the file's columns: the sources and the target."""
     labels = labels_from_texts(plan, texts[plan.schema.target])
-    return assemble(
-        plan,
-        features(
-            plan,
-            len(labels.values),
-            lambda column: feature_from_texts(plan, column, texts[column.source]),
-            lambda source, form: moments(
-                texts[source], f"column {source!r}", form, plan.largest, cells.moment_from_text
-            ),
-        ),
-        labels,
-    )
+    return _take(plan, texts, labels, feature_from_texts, cells.moment_from_text)
 
 
 def take_values(plan: Plan, values: Mapping[str, Sequence[Any]]) -> Taken:
     """Records whose cells are JSON values, by the file's columns: the sources and the target."""
     labels = labels_from_values(plan, values[plan.schema.target])
-    return assemble(
-        plan,
-        features(
-            plan,
-            len(labels.values),
-            lambda column: feature_from_values(plan, column, values[column.source]),
-            lambda source, form: moments(
-                values[source], f"column {source!r}", form, plan.largest, cells.moment_from_value
-            ),
-        ),
-        labels,
-    )
+    return _take(plan, values, labels, feature_from_values, cells.moment_from_value)
+
+
+def _take(
+    plan: Plan,
+    columns: Mapping[str, Sequence[T]],
+    labels: Read,
+    read: Callable[[Plan, Column, Sequence[T]], Read],
+    read_moment: Callable[[T, TimeForm, float], float | None],
+) -> Taken:
+    def read_moments(source: str, form: TimeForm) -> Read:
+        return moments(columns[source], f"column {source!r}", form, plan.largest, read_moment)
+
+    def read_one(column: Column) -> Read:
+        return read(plan, column, columns[column.source])
+
+    return assemble(plan, features(plan, len(labels.values), read_one, read_moments), labels)
 
 
 def features(
