@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +157,7 @@ def _sum(amounts: Sequence[float | None]) -> float | None:
 
 def tell(summary: Mapping[str, Any], file: str) -> None:
     """Print the story of a run on stdout."""
-    from rich.markup import escape
-
-    run = summary["run"]
-    out = console.stdout()
+    run, out = summary["run"], console.stdout()
     out.print()
     out.print(f"[bold]{summary['pipeline']}[/]: {summary['outcome']}, {summary['because']}")
     rate = run["records_per_second"]
@@ -171,13 +168,27 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         + _unlabelled(summary["unlabelled"])
     )
     _tell_cost(run)
-    metric = summary["metric"]
+    _tell_scores(summary)
+    out.print(
+        f"{summary['alarms']} drift alarms, {summary['retrains']} retrains, "
+        f"{summary['promotions']} promotions; "
+        f"{settling.deferrals(summary, summary['reads_from'])}",
+        soft_wrap=True,
+    )
+    tell_unknown(summary["unknown_votes"])
+    for trouble in _troubles(summary):
+        out.print(trouble, soft_wrap=True)
+    _where_next(summary, file)
+
+
+def _tell_scores(summary: Mapping[str, Any]) -> None:
+    """The members, the best first, by accuracy or MAE and by what the pipeline is judged by."""
+    metric, by = summary["metric"], summary["judged_by"]
     ranked = sorted(
         ((who, score) for who, score in summary["scores"].items() if score is not None),
         key=lambda pair: pair[1],
         reverse=metric == "accuracy",
     )
-    by = summary["judged_by"]
     both = by != metric
     console.print_table(
         ["member", metric, *([by] if both else []), "records"],
@@ -192,51 +203,41 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         ],
     )
     if summary["threshold"] is not None:
-        out.print(
+        console.stdout().print(
             f"the rarer class is served from a probability of {summary['threshold']:.3g} on, which "
             f"suits {by}"
         )
-    out.print(
-        f"{summary['alarms']} drift alarms, {summary['retrains']} retrains, "
-        f"{summary['promotions']} promotions; "
-        f"{settling.deferrals(summary, summary['reads_from'])}",
-        soft_wrap=True,
-    )
-    if run["warnings"]:
-        out.print(
-            f"Libraries warned {run['warnings']:,} times while models learned and answered; what "
-            "each said first is in decisions (question = 'warnings')",
-            soft_wrap=True,
+
+
+def _troubles(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What a person should know or do, a line each, for rich."""
+    from rich.markup import escape
+
+    if warned := summary["run"]["warnings"]:
+        yield (
+            f"Libraries warned {warned:,} times while models learned and answered; what each said "
+            "first is in decisions (question = 'warnings')"
         )
-    tell_unknown(summary["unknown_votes"])
-    if summary["owed"]:
-        owed = summary["owed"]
-        out.print(
+    if owed := summary["owed"]:
+        yield (
             f"[yellow]A retrain is owed[/] since position {owed['asked_position']:,} "
             f"({escape(owed['because'])}); run again and the gate is asked again"
         )
     if summary["history_trouble"]:
-        out.print(
-            f"[yellow]Trouble with the history[/]: {escape(summary['history_trouble'])}",
-            soft_wrap=True,
-        )
-    if summary["intake"]["state"] != "well":
-        out.print(
-            f"[yellow]The stream does not fit as it did[/]: {escape(summary['intake']['because'])}",
-            soft_wrap=True,
-        )
-    for notice in summary["intake"]["notices"]:
-        out.print(
-            f"[yellow]Noticed[/]: {notice['kind']} in column {escape(repr(notice['column']))} from "
-            f"position {notice['position']:,} on, in {notice['count']:,} records",
-            soft_wrap=True,
+        yield f"[yellow]Trouble with the history[/]: {escape(summary['history_trouble'])}"
+    intake = summary["intake"]
+    if intake["state"] != "well":
+        yield f"[yellow]The stream does not fit as it did[/]: {escape(intake['because'])}"
+    for notice in intake["notices"]:
+        yield (
+            f"[yellow]Noticed[/] ({notice['kind']}): {escape(repr(notice['column']))}, from "
+            f"position {notice['position']:,} on, in {notice['count']:,} records"
         )
     if summary["unfinished_bytes"]:
-        out.print(
+        yield (
             f"[yellow]The last {summary['unfinished_bytes']} bytes of the stream are no whole "
             "record yet[/]; they wait for the rest of their line"
         )
-    _where_next(summary, file)
 
 
 def _unlabelled(count: int) -> str:
