@@ -13,13 +13,13 @@ from typing import Annotated
 
 import typer
 
-from flows.desk import register as register_flows
-from models.desk import models_app
-from observability import durable
-from observability.console import Surroundings
-from observability.desk import history_app
-from observability.errors import ThermodriftError
-from power.desk import gate_app, gpu_app
+from flows.cli.commands import register as register_flows
+from models.cli import models_app
+from observability.cli import history_app
+from observability.core import atomic_file
+from observability.core.cli_output import Surroundings
+from observability.core.errors import ThermodriftError
+from power.cli.gate_commands import gate_app, gpu_app
 
 app = typer.Typer(
     name="thermodrift",
@@ -49,12 +49,12 @@ def front_desk(
     debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
 ) -> None:
     """Open the desk: find the home, arm what tests armed, silence other people's telemetry."""
-    from flows.settings import Settings, silence_telemetry, visible_devices
-    from observability import faults
+    from flows.config.settings import Settings, silence_telemetry, visible_devices
+    from observability.core import failpoints
 
     silence_telemetry()
     settings = Settings()
-    faults.arm_from(settings.faults)
+    failpoints.arm_from(settings.faults)
     context.obj = Surroundings(
         home=home or settings.home,
         debug=debug,
@@ -77,7 +77,7 @@ def main() -> None:
         if debug:
             raise
         _say(
-            f"{error}: {durable.remedy(error)}, then run again. What was acknowledged is on disk, "
+            f"{error}: {atomic_file.remedy(error)}, then run again. What was acknowledged is on disk, "
             "and the same command goes on from it (--debug shows where it happened)"
         )
         raise SystemExit(1) from error

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from observability.history import History
-from observability.records import DecisionRecord, Record, ScoreRecord
+from observability.history.records import DecisionRecord, Record, ScoreRecord
+from observability.history.store import History
 
 MEMBERS = ("served", "online", "batch", "baseline")
 BATCH = 500

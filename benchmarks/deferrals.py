@@ -3,8 +3,8 @@
     python -m benchmarks.deferrals [--plants 200] [--jobs 24] [--first 0]
 
 Plants and jobs are those of `benchmarks.gate`, the judges and the times of coming back those of the
-deployed flow: an attempt reads the device, asks `power.admission`, and where it may not begin stays
-away until `flows.coming_back` says, during which nobody reads the device. Only the clock is
+deployed flow: an attempt reads the device, asks `power.policy.admission`, and where it may not begin stays
+away until `flows.deployed.backoff` says, during which nobody reads the device. Only the clock is
 simulated. Side by side: the forecast, the thermostat alone with the flow's patience (1, 2, 4 .. 15
 minutes), and the thermostat asked every minute, which is what a fixed delay between retries does.
 
@@ -24,13 +24,18 @@ from typing import Any
 
 import numpy as np
 
-from flows import coming_back
-from flows.coming_back import Patience
-from power import admission, forecast, gate, plant, policies
-from power.forecast import ForecastRules, JobProfile, Known
-from power.gate import GateLimits, GateState, Judged
-from power.plant import PRESETS, Plant, PlantKind
-from power.policies import SimulatedJob
+from flows.deployed import backoff
+from flows.deployed.backoff import Patience
+from power.core.gate_config import GateLimits
+from power.forecast import forecast, job_profile
+from power.forecast.config import ForecastRules
+from power.forecast.forecast import Known
+from power.forecast.job_profile import JobProfile
+from power.policy import admission, gate
+from power.policy.gate import GateState, Judged
+from power.simulation import policy_lab, simulated_device
+from power.simulation.policy_lab import SimulatedJob
+from power.simulation.simulated_device import PRESETS, Plant, PlantKind
 
 EVERY_S = 5.0
 START_S = 4.0
@@ -151,7 +156,7 @@ class Machine:
         seconds = after.at_s - before.at_s
         profile = self.profiles.get(job.kind, JobProfile())
         mean_w = (after.energy_j - before.energy_j) / seconds
-        self.profiles[job.kind] = forecast.learn_job(profile, mean_w, seconds, self.way.rules)
+        self.profiles[job.kind] = job_profile.learn_job(profile, mean_w, seconds, self.way.rules)
         return after.slowed_s - before.slowed_s
 
 
@@ -166,7 +171,7 @@ def went(kind: PlantKind, jobs: Sequence[SimulatedJob], seed: int, way: Way, int
         late = False
         while not may and not late:
             left_s = machine.limits.deadline_s - (machine.now_s - asked_s)
-            machine.rest(coming_back.again_in_s(attempts, way.patience, forecast_s, left_s))
+            machine.rest(backoff.again_in_s(attempts, way.patience, forecast_s, left_s))
             attempts += 1
             may, forecast_s = machine.attempt(job)
             late = machine.now_s - asked_s >= machine.limits.deadline_s
@@ -190,8 +195,8 @@ def main() -> None:
     accounts = {way.name: Account() for way in WAYS}
     for seed in range(asked.first, asked.first + asked.plants):
         generator = np.random.default_rng(seed)
-        kind = plant.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
-        jobs = policies.draw_jobs(kind, asked.jobs, generator)
+        kind = simulated_device.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
+        jobs = policy_lab.draw_jobs(kind, asked.jobs, generator)
         for way in WAYS:
             went(kind, jobs, seed, way, accounts[way.name])
     ways = {name: account.told() for name, account in accounts.items()}

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
-from observability.history import History
+from observability.history.store import History
 from tests.flows.deployed_makers import asked, begin, warm_until
 from tests.flows.makers import ROOT, environment_of, make_pipeline
 from tests.flows.prefect_server import (
@@ -41,9 +41,11 @@ EXAMPLE = ROOT / "examples/elec2.toml"
 WITHOUT = """
 import json, sys, time
 from pathlib import Path
-from flows import learn, pipeline, shifts
-from flows.progress import Display
-from flows.stopping import Stop
+from flows.learning import learn_batch as learn
+from flows.config import pipeline
+from flows.deployed import learn_run as shifts
+from flows.run.progress import Display
+from flows.run.shutdown import Stop
 learn.learn = learn.learn.fn
 began_s, cpu_s = time.monotonic(), time.process_time()
 file = pipeline.read(Path(sys.argv[1]))

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from observability import drift, reports
+from observability.drift import drift, evidently_adapter
 
 NUMBERS, CATEGORIES, REPEATS, PAIRS = 16, 5, 5, 200
 SAME_SCORE = 1e-9
@@ -52,7 +52,7 @@ def ours(
     reference: pd.DataFrame, current: pd.DataFrame, tolerance: drift.DriftTolerance
 ) -> tuple[bool, dict[str, tuple[float, bool]]]:
     """The frame's verdict, and each column's score and verdict."""
-    reading = reports.measure(reference, current, _watched(reference), tolerance)
+    reading = evidently_adapter.measure(reference, current, _watched(reference), tolerance)
     decision = drift.judge(reading, tolerance)
     return decision.yes, {
         column.name: (

@@ -25,11 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from power import forecast, plant, policies
-from power.forecast import ForecastRules, Job, Known
-from power.gate import GateLimits
-from power.plant import PRESETS, Plant
-from power.policies import Outcome, SimulationRules
+from power.core.gate_config import GateLimits
+from power.forecast import forecast
+from power.forecast.config import ForecastRules
+from power.forecast.forecast import Known
+from power.forecast.job_profile import Job
+from power.simulation import policy_lab, simulated_device
+from power.simulation.policy_lab import Outcome, SimulationRules
+from power.simulation.simulated_device import PRESETS, Plant
 
 HORIZONS_S = (60.0, 300.0)
 EVERY_S = 5.0
@@ -61,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def one_plant(seed: int, jobs: int) -> tuple[Outcome, ...]:
     """Every policy on the device and the jobs of a seed."""
     generator = np.random.default_rng(seed)
-    kind = plant.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
-    mix = policies.draw_jobs(kind, jobs, generator)
-    return policies.compare(
+    kind = simulated_device.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
+    mix = policy_lab.draw_jobs(kind, jobs, generator)
+    return policy_lab.compare(
         kind, mix, lambda: np.random.default_rng([seed, 1]), SimulationRules(every_s=EVERY_S)
     )
 
@@ -133,7 +136,7 @@ def forecast_errors(seeds: Sequence[int]) -> dict[str, Any]:
 def lived(seed: int, rules: ForecastRules, readings: int) -> tuple[Plant, Known]:
     """A plant, and what is known of it after so many readings of a load that often changes."""
     generator = np.random.default_rng(seed)
-    kind = plant.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
+    kind = simulated_device.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
     device, known, load = Plant(kind, generator), Known(), 0.0
     for number in range(readings):
         if number % 24 == 0:

@@ -30,10 +30,13 @@ from pathlib import Path
 
 import pynvml
 
-from power import gate, reader
-from power.gate import GateLimits, GateState, GpuReading
-from power.nvml import NvmlDoor
-from power.twin import Fault, StandIn, StandInGpu, StandInNvml
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.devices import nvml_worker
+from power.devices.fake_nvml import Fault, StandIn, StandInGpu, StandInNvml
+from power.devices.nvml import NvmlDoor
+from power.policy import gate
+from power.policy.gate import GateState
 
 ROOT = Path(__file__).resolve().parents[1]
 UUID = "GPU-a"
@@ -104,7 +107,7 @@ def own_reads(readings: int) -> dict[str, float]:
     loaded = pynvml.nvmlLib
     pynvml.nvmlLib = StandInNvml(WELL)
     try:
-        rounds = reader.reports(0, lambda what: None)
+        rounds = nvml_worker.reports(0, lambda what: None)
         told: list[float] = []
         while len(told) < readings:
             began_s = time.perf_counter()
@@ -166,7 +169,7 @@ def own_stall(watch_s: float) -> dict[str, float]:
 def ask_the_hung() -> None:
     """Read the device until a call does not return: in a process of its own."""
     pynvml.nvmlLib = StandInNvml(HANGS)
-    for report in reader.reports(0, lambda what: None):
+    for report in nvml_worker.reports(0, lambda what: None):
         if report.is_well:
             print("asking", flush=True)  # noqa: T201 - whoever watches begins to count
 

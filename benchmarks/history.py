@@ -29,9 +29,9 @@ from pathlib import Path
 import duckdb
 
 from benchmarks import crew
-from observability.history import History
-from observability.places import Places
-from observability.records import DecisionRecord, Record
+from observability.core.paths import Places
+from observability.history.records import DecisionRecord, Record
+from observability.history.store import History
 
 ANALYST_SHARE = 1 / 3
 _BETWEEN_TRIES_S = 0.005

@@ -16,11 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from models import log_files
-from observability import log_names
-from observability.history import History
-from observability.places import Places
-from observability.records import (
+from models.prediction_log import segments
+from observability.core import log_segments
+from observability.core.paths import Places
+from observability.history.records import (
     CostRecord,
     DecisionRecord,
     ForecastRecord,
@@ -32,6 +31,7 @@ from observability.records import (
     RunRecord,
     ScoreRecord,
 )
+from observability.history.store import History
 
 NAME = "elec2"
 RECORDS_PER_FILE = 1_000_000
@@ -48,9 +48,9 @@ def fill(home: Path, records: int, seed: int) -> dict[str, Any]:
     folder.mkdir(parents=True)
     rng, began_s = np.random.default_rng(seed), time.perf_counter()
     for first in range(0, records, RECORDS_PER_FILE):
-        span = log_names.Span(first, min(first + RECORDS_PER_FILE, records))
+        span = log_segments.Span(first, min(first + RECORDS_PER_FILE, records))
         table = _log(rng, *span)
-        log_files.write_aside(folder / log_names.name(span), table.schema, [table])
+        segments.write_aside(folder / log_segments.name(span), table.schema, [table])
     log_s = time.perf_counter() - began_s
     rows = _commit_history(home, rng, records)
     size = sum(path.stat().st_size for path in folder.iterdir())

@@ -29,7 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from observability.places import Places
+from observability.core.paths import Places
 
 ROOT = Path(__file__).resolve().parent.parent
 MILLION = 1_000_000
@@ -115,7 +115,7 @@ def ask(home: Path, sql: str) -> dict[str, Any]:
     """Seconds, rows and peak memory of one question through the history's door."""
     import pyarrow as pa
 
-    from observability.history import History
+    from observability.history.store import History
 
     began_s = time.perf_counter()
     answer = History(home).ask(sql)

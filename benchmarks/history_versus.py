@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from observability.history import History
-from observability.records import ScoreRecord
+from observability.history.records import ScoreRecord
+from observability.history.store import History
 
 METRICS = 5
 _NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -31,7 +31,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from models.stream import Cursor, Stream, StreamOptions
+from models.stream.source import Cursor, Stream, StreamOptions
 
 Rows = list[tuple[dict[str, Any], Any]]
 

@@ -20,11 +20,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from models import predictions
-from models.seal import Seal
-from models.store import Store
-from observability.history import History
-from observability.places import Places
+from models.persistence.signing import Seal
+from models.prediction_log import prediction_log
+from models.registry.registry import Store
+from observability.core.paths import Places
+from observability.history.store import History
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "elec2"
@@ -102,7 +102,7 @@ def _killed(pipeline: Path, home: Path, after_s: float) -> bool:
 def _differences(expected: Path, actual: Path, records: int) -> dict[str, int]:
     def log(home: Path) -> list[dict[str, object]]:
         folder = Places(home).pipeline(NAME).predictions
-        rows: list[dict[str, object]] = predictions.read(folder, 0, records).to_pylist()
+        rows: list[dict[str, object]] = prediction_log.read(folder, 0, records).to_pylist()
         return rows
 
     def models(home: Path) -> list[dict[str, object]]:

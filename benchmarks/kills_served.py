@@ -24,9 +24,9 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
-from models import predictions
-from observability.history import History
-from observability.places import Places
+from models.prediction_log import prediction_log
+from observability.core.paths import Places
+from observability.history.store import History
 from tests.flows.deployed_makers import begin
 from tests.flows.makers import NAME, make_pipeline, thermodrift
 from tests.flows.prefect_server import POOLS, PrefectServer, Worker, deployed, served, until
@@ -134,7 +134,7 @@ class _Box:
 
 def _lost(path: Path, records: int) -> dict[str, Any]:
     home = path.parent / "home"
-    log = predictions.read(Places(home).pipeline(NAME).predictions, 0, records)
+    log = prediction_log.read(Places(home).pipeline(NAME).predictions, 0, records)
     logged = Counter(log["position"].to_pylist())
     states = Counter(
         row["state"] for row in History(home).ask("SELECT state FROM requests").to_pylist()

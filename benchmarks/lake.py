@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks import crew
-from observability.history import History
+from observability.history.store import History
 from tests import postgres
 from tests.postgres import Database, Server
 

@@ -19,14 +19,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows import learn, pipeline
-from flows.progress import Display
-from flows.session import opened
-from flows.stopping import Stop
-from models import online
-from models.baseline import NoChange
-from models.example import Features, Label, Schema
-from models.stream import Cursor, Stream, StreamOptions
+from flows.config import pipeline
+from flows.learning import learn_batch
+from flows.run.progress import Display
+from flows.run.session import opened
+from flows.run.shutdown import Stop
+from models.core.record_schema import Features, Label, Schema
+from models.online import online_model
+from models.online.naive_baseline import NoChange
+from models.stream.source import Cursor, Stream, StreamOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 STREAM = ROOT / "examples" / "elec2.parquet"
@@ -70,7 +71,7 @@ def bare(recipe: str, rows: list[dict[str, Any]], labels: list[Label], schema: S
     """Records per second of the two members in a loop: predict, score, learn."""
     from river import metrics
 
-    model: Any = online.RECIPES[recipe](schema, 0, {})
+    model: Any = online_model.RECIPES[recipe](schema, 0, {})
     last = NoChange("classification")
     scores = metrics.Accuracy(), metrics.Accuracy()
     began_s = time.perf_counter()
@@ -101,7 +102,7 @@ def in_earnest(recipe: str, records: int) -> float:
             session.commit([])
             began_s = time.perf_counter()
             while session.records < records:
-                learn.learn.fn(session)
+                learn_batch.learn.fn(session)
             session.settle()
             return records / (time.perf_counter() - began_s)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # it publishes no types
 
-from flows import deployments
+from flows.stack import manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -60,4 +60,4 @@ def test_there_is_a_worker_for_each_pool() -> None:
         for service in OURS.values()
         if "worker" in service["command"]
     }
-    assert dict(deployments.LIMITS) == workers
+    assert dict(manifest.LIMITS) == workers

@@ -30,12 +30,14 @@ import pytest
 import typer
 
 import thermodrift
-from flows import configuration, pipeline
-from models import challenge, example, learner, online
-from models.stream import Cursor, Stream
-from observability import faults
-from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
-from observability.home_file import HomeFile
+from flows.config import pipeline, reference
+from models.batch import evaluation
+from models.core import record_schema
+from models.online import learner, online_model
+from models.stream.source import Cursor, Stream
+from observability.core import failpoints
+from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
+from observability.history.home_config import HomeFile
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
@@ -306,14 +308,14 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     file = pipeline.read(path)
     stream = Stream(file.beside("prices.csv"), "regression", file.pipeline.stream)
     records = stream.read(Cursor(), 600).labelled()
-    member = online.build(file.pipeline.online, stream.schema, file.folder)
+    member = online_model.build(file.pipeline.online, stream.schema, file.folder)
     loop = learner.Learner(member, "regression", file.pipeline.blend, 0.001)
     loop.learn(records.rows, records.labels, None)
     assert 600 == len(records.rows)
     assert "BaggingRegressor" in set(member.model.steps)
     assert 0 == member.silent
-    fought = challenge.fight(
-        example.frame(records.rows, stream.schema),
+    fought = evaluation.fight(
+        record_schema.frame(records.rows, stream.schema),
         records.labels,
         recipe=file.pipeline.batch,
         schema=stream.schema,
@@ -343,14 +345,14 @@ def test_python_on_a_page_runs(
 def test_the_page_of_the_knobs_is_printed_from_the_models() -> None:
     """Write it again with: thermodrift schema --markdown > docs/configuration.md."""
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert configuration.markdown() == page
+    assert reference.markdown() == page
 
 
 def test_the_command_prints_the_page_of_the_knobs(capsys: pytest.CaptureFixture[str]) -> None:
     """`schema --markdown` prints that file to the byte, whatever the width of the terminal."""
     command = typer.main.get_command(thermodrift.app)
     command.main(["schema", "--markdown"], standalone_mode=False)
-    assert configuration.markdown() == capsys.readouterr().out
+    assert reference.markdown() == capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_the_command_prints_the_page_of_the_knobs(capsys: pytest.CaptureFixture[
 )
 def test_a_knob_is_told_with_what_it_takes(knob: str, allowed: str, default: str) -> None:
     """Every kind of knob, its bounds and its default are in words on the page."""
-    assert f"| `{knob}` | {allowed} | {default} | " in configuration.markdown()
+    assert f"| `{knob}` | {allowed} | {default} | " in reference.markdown()
 
 
 @pytest.mark.parametrize(
@@ -490,7 +492,7 @@ def test_every_fault_point_is_tried_by_a_test_that_is_named() -> None:
         if NAMED_TEST.search(row)
     ]
     untried = [
-        point for point in faults.POINTS if not any(fnmatch(point, each) for each in covered)
+        point for point in failpoints.POINTS if not any(fnmatch(point, each) for each in covered)
     ]
     assert [] == untried
-    assert all(any(fnmatch(point, each) for point in faults.POINTS) for each in covered)
+    assert all(any(fnmatch(point, each) for point in failpoints.POINTS) for each in covered)

@@ -82,26 +82,26 @@ KINDS = {
 }
 
 PART_OF = {
-    "observability.duck": "observability.history",
-    "observability.home_file": "observability.history",
-    "observability.home_lock": "observability.history",
-    "observability.ledger_file": "observability.history",
-    "observability.ledger_lake": "observability.history",
-    "observability.ledger_steps": "observability.history",
-    "observability.prediction_view": "observability.history",
-    "observability.spool": "observability.history",
-    "power.child": "power.nvml",
-    "power.reader": "power.nvml",
-    "models.compaction": "models.predictions",
-    "models.log_files": "models.predictions",
-    "models.parquet": "models.stream",
-    "models.text": "models.stream",
-    "models.text_file": "models.stream",
-    "models.unpacking": "models.stream",
+    "observability.history.backends.duckdb_connection": "observability.history.store",
+    "observability.history.home_config": "observability.history.store",
+    "observability.history.backends.lock": "observability.history.store",
+    "observability.history.backends.duckdb_file": "observability.history.store",
+    "observability.history.backends.ducklake": "observability.history.store",
+    "observability.history.backends.migrator": "observability.history.store",
+    "observability.history.backends.predictions_view": "observability.history.store",
+    "observability.history.outbox": "observability.history.store",
+    "power.devices.supervised_process": "power.devices.nvml",
+    "power.devices.nvml_worker": "power.devices.nvml",
+    "models.prediction_log.compaction": "models.prediction_log.prediction_log",
+    "models.prediction_log.segments": "models.prediction_log.prediction_log",
+    "models.stream.parquet_source": "models.stream.source",
+    "models.stream.text_records": "models.stream.source",
+    "models.stream.text_source": "models.stream.source",
+    "models.stream.decompression": "models.stream.source",
 }
 """A part is imported by its door, and by that door's other parts."""
 
-PRINTS_KNOBS = "flows.configuration"
+PRINTS_KNOBS = "flows.config.reference"
 """Prints the knobs of every file that people write, those of parts too: it opens nothing."""
 
 OPENS_TO = {
@@ -137,8 +137,8 @@ WORLDLY_CALLS = {
 """Calls that read a clock or the disk, whatever they are called on."""
 
 LOADERS = {
-    "models.factory": "imports a class that a user's pipeline file names",
-    "models.pickling": "needs a thread with a deeper stack, and changes nothing outside it",
+    "models.core.user_code": "imports a class that a user's pipeline file names",
+    "models.persistence.serialization": "needs a thread with a deeper stack, and changes nothing outside it",
 }
 """Ground that must touch the interpreter, each with its reason."""
 
@@ -149,8 +149,8 @@ SLOW = {
 """Libraries that take longer to import than a command line may take to answer."""
 
 ENVIRONMENT = {"environ", "environb", "getenv", "putenv", "unsetenv"}
-READS_ENVIRONMENT = "flows.settings"
-SETS_ENVIRONMENT = {"observability.reports": "turns off evidently's telemetry"}
+READS_ENVIRONMENT = "flows.config.settings"
+SETS_ENVIRONMENT = {"observability.drift.evidently_adapter": "turns off evidently's telemetry"}
 
 
 def house_files() -> dict[str, Path]:
@@ -326,7 +326,7 @@ def test_what_is_no_door_imports_no_tool(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["thermodrift", "flows.desk", *files_of("ground", "sill", "desk")],
+    ["thermodrift", "flows.cli.commands", *files_of("ground", "sill", "desk")],
 )
 def test_desks_and_what_all_share_import_slow_libraries_only_inside_functions(module: str) -> None:
     """`thermodrift --help` answers at once."""
@@ -345,7 +345,7 @@ def test_the_front_desk_reaches_the_rooms_through_their_desks() -> None:
     behind = {
         name
         for name in filter(is_ours, imports_of(parse("thermodrift")))
-        if not (KINDS.get(name) in kinds or name in {READS_ENVIRONMENT, "flows.desk"})
+        if not (KINDS.get(name) in kinds or name in {READS_ENVIRONMENT, "flows.cli.commands"})
     }
     assert set() == behind
 
@@ -383,7 +383,9 @@ def test_only_the_settings_read_the_environment(module: str) -> None:
     uses = environment_uses(parse(module))
     if module in SETS_ENVIRONMENT:
         uses = [(line, set_only) for line, set_only in uses if not set_only]
-    assert [] == uses, f"{module} touches the environment; flows/settings.py is where that belongs"
+    assert [] == uses, (
+        f"{module} touches the environment; flows/config/settings.py is where that belongs"
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows import cycle
+from flows.loop import local_loop
 from tests.flows import plain_loop
 from tests.flows.nursery import Nursery, open_nursery
 from tests.flows.plain_loop import Run
@@ -39,7 +39,7 @@ def without_prefect() -> Iterator[None]:
 @pytest.fixture
 def run(without_prefect: None) -> Run:
     """The loop over a pipeline file and a home, its tasks as plain functions."""
-    found: Run = cycle.cycle.fn
+    found: Run = local_loop.cycle.fn
     return found
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows import looks, pipeline, shifts
-from flows.jobs import Job
-from flows.looks import Look
-from flows.progress import Display
-from flows.shifts import Shift
-from flows.stopping import Stop
+from flows.config import pipeline
+from flows.deployed import drift_run, learn_run
+from flows.deployed.drift_run import Look
+from flows.deployed.flow_run import Job
+from flows.deployed.learn_run import Shift
+from flows.run.progress import Display
+from flows.run.shutdown import Stop
 from tests.flows.makers import ROOT, ask, make_pipeline
 from tests.flows.plain_loop import without_prefect
 from tests.flows.prefect_server import PrefectServer
@@ -56,7 +57,7 @@ def learned(path: Path, records: int | None = None) -> Shift:
     """Learn what is new, up to so many records."""
     file, home = pipeline.read(path), path.parent / "home"
     with without_prefect():
-        return shifts.learned(
+        return learn_run.learned(
             file, home, "before", Stop(), Display(file.name), records, to_look=False
         )
 
@@ -71,7 +72,7 @@ def looked(path: Path) -> Look:
     """Look for drift, and tell nobody."""
     file, home = pipeline.read(path), path.parent / "home"
     with without_prefect():
-        return looks.taken(Job(file, home, "before", Stop(), Display(file.name)))
+        return drift_run.taken(Job(file, home, "before", Stop(), Display(file.name)))
 
 
 def warm_until(folder: Path, position: int) -> Path:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from flows import cycle
-from models import checkpoint, predictions
-from models.seal import Seal
-from models.store import Store
-from observability import durable, faults
-from observability.history import Folded, History
-from observability.places import Places
+from flows.loop import local_loop
+from models.persistence import checkpoint
+from models.persistence.signing import Seal
+from models.prediction_log import prediction_log
+from models.registry.registry import Store
+from observability.core import atomic_file, failpoints
+from observability.core.paths import Places
+from observability.history.store import Folded, History
 from tests.flows.makers import NAME
 from tests.flows.plain_loop import without_prefect
 from tests.flows.small_disk import fill
@@ -61,7 +62,7 @@ def tried(home: Path, pipeline: Path, text: str) -> dict[str, Any]:
     """Meet the moment, look at what is there, make space, run again."""
     filler = home.with_name("filler")
     moment = Moment(text, filler)
-    write, point, fold = durable.write, faults.point, History.fold
+    write, point, fold = atomic_file.write, failpoints.point, History.fold
 
     def watched_write(path: Path, content: bytes) -> None:
         moment.passed(str(path))
@@ -78,8 +79,8 @@ def tried(home: Path, pipeline: Path, text: str) -> dict[str, Any]:
             moment.folded()
 
     with (
-        mock.patch.object(durable, "write", watched_write),
-        mock.patch.object(faults, "point", watched_point),
+        mock.patch.object(atomic_file, "write", watched_write),
+        mock.patch.object(failpoints, "point", watched_point),
         mock.patch.object(History, "fold", watched_fold),
     ):
         met = ended(pipeline, home)
@@ -97,7 +98,7 @@ def tried(home: Path, pipeline: Path, text: str) -> dict[str, Any]:
 def ended(pipeline: Path, home: Path) -> str:
     """The outcome of one run, or the error that ended it."""
     try:
-        return str(cycle.cycle.fn(pipeline, home)["outcome"])
+        return str(local_loop.cycle.fn(pipeline, home)["outcome"])
     except OSError as error:
         return f"{type(error).__name__}: {error}"
 
@@ -117,7 +118,7 @@ def whole(home: Path) -> bool:
         position = checkpoint.brief(places.checkpoint)["position"]
     if position == 0:
         return True
-    logged = predictions.read(places.predictions, 0, ENDLESS)["position"].to_pylist()
+    logged = prediction_log.read(places.predictions, 0, ENDLESS)["position"].to_pylist()
     return bool(logged[:position] == list(range(position)))
 
 

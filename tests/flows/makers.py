@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from models.example import Task
-from observability.history import History
+from models.core.record_schema import Task
+from observability.history.store import History
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "small"

@@ -79,21 +79,22 @@ def open_nursery() -> Iterator[Nursery]:
 
 def _born(job: dict[str, Any]) -> None:
     """Be a child: a run of the loop, and nothing after it."""
-    from flows import cycle, replay
-    from flows.stopping import Stop
-    from observability import faults
+    from flows.learning import reject_replay
+    from flows.loop import local_loop
+    from flows.run.shutdown import Stop
+    from observability.core import failpoints
 
     code = 0
     for number, name in ((1, "stdout"), (2, "stderr")):
         opened = os.open(f"{job['in']}/{name}", os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
     try:
-        faults.arm_from(job["armed"])
+        failpoints.arm_from(job["armed"])
         path, home = Path(job["pipeline"]), Path(job["home"])
         if job["what"] == "replay":
-            told = replay.replay(path, home, Stop())
+            told = reject_replay.replay(path, home, Stop())
         else:
-            told = cycle.cycle.fn(path, home, job["limit"])
+            told = local_loop.cycle.fn(path, home, job["limit"])
         sys.stdout.write(json.dumps(told))
     except BaseException:  # noqa: BLE001 - whatever ends a run is told as a process would
         traceback.print_exc()

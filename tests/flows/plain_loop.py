@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from flows import learn, retrain, settings, watch
+from flows.config import settings
+from flows.learning import drift_check, learn_batch
+from flows.retraining import retrain
 
 Run = Callable[[Path, Path], dict[str, Any]]
 """A whole run over a pipeline file and a home, which answers the summary."""
@@ -19,6 +21,6 @@ def without_prefect() -> Iterator[None]:
     """Inside the block, and in what is forked from it, a step of the loop is a call."""
     settings.silence_telemetry()
     with ExitStack() as stack:
-        for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
+        for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
             stack.enter_context(mock.patch.object(room, name, getattr(room, name).fn))
         yield

@@ -24,7 +24,8 @@ from urllib.request import Request, urlopen
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
-from flows import fresh_database, settings, tethered
+from flows.config import prefect_env
+from flows.stack import database_template, tied_process
 from tests.flows.makers import ROOT, environment_of
 
 Answer = TypeVar("Answer")
@@ -58,13 +59,13 @@ class PrefectServer:
     def start(self) -> None:
         """Start it, and return once it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        own = settings.lasting_server_environment(self.folder, self.password)
+        own = prefect_env.lasting_server_environment(self.folder, self.password)
         clean = {key: value for key, value in own.items() if key.startswith(("PREFECT_", "DO_NOT"))}
         if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in self._environment:
-            fresh_database.put(self.folder / settings.DATABASE)
+            database_template.put(self.folder / prefect_env.DATABASE)
         words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.folder / "server.log").open("ab") as log:
-            self._process = tethered.start(
+            self._process = tied_process.start(
                 words, environment_of(**{**clean, **self._environment}), log, grace_s=3
             )
         until(self.answers, "the server")
@@ -72,7 +73,7 @@ class PrefectServer:
     def stop(self) -> None:
         """End it, and return once it is gone."""
         if self._process is not None:
-            tethered.cut(self._process)
+            tied_process.cut(self._process)
             self._process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
@@ -80,7 +81,7 @@ class PrefectServer:
         assert self._process is not None
         killed(self._process.pid)
         self._process.wait(timeout=PATIENCE_S)
-        tethered.cut(self._process)
+        tied_process.cut(self._process)
 
     def hang(self) -> None:
         """Let it take every word from now on, and answer none, until `go_on`."""
@@ -138,7 +139,7 @@ class PrefectServer:
 
     def environment(self, home: Path, **changes: str) -> dict[str, str]:
         """The environment of a client of it."""
-        own = settings.worker_environment(self.folder / "client", self.url, self.password, home)
+        own = prefect_env.worker_environment(self.folder / "client", self.url, self.password, home)
         clean = {
             key: value
             for key, value in own.items()
@@ -249,7 +250,7 @@ class Worker:
         log = (server.folder / f"worker-{pool}-{secrets.token_hex(3)}.log").open("ab")
         words = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
         with log:
-            self.process = tethered.start(
+            self.process = tied_process.start(
                 [*words, "--limit", str(limit)],
                 {**server.environment(home), **environment},
                 log,
@@ -260,14 +261,14 @@ class Worker:
 
     def stop(self) -> None:
         """End it, and return once it is gone."""
-        tethered.cut(self.process)
+        tied_process.cut(self.process)
         self.process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
         """End it and what it started, as a power cut would."""
         killed(self.process.pid)
         self.process.wait(timeout=PATIENCE_S)
-        tethered.cut(self.process)
+        tied_process.cut(self.process)
 
 
 def killed(pid: int) -> None:
@@ -312,7 +313,7 @@ def working(
         yield workers
     finally:
         for worker in workers.values():
-            tethered.cut(worker.process)
+            tied_process.cut(worker.process)
         for worker in workers.values():
             worker.stop()
 

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from flows import beginning, pipeline
-from flows.pipeline import PipelineFile
-from flows.progress import Display
-from flows.session import opened
-from flows.stopping import Stop
-from models import online, predictions
-from models.checkpoint import CheckpointUnusable
-from observability.errors import BadConfiguration
-from observability.places import Places
+from flows.config import pipeline
+from flows.config.pipeline import PipelineFile
+from flows.run import bootstrap
+from flows.run.progress import Display
+from flows.run.session import opened
+from flows.run.shutdown import Stop
+from models.online import online_model
+from models.persistence.checkpoint import CheckpointUnusable
+from models.prediction_log import prediction_log
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
 
 
 def make_file(folder: Path, more: str = "", name: str = "small", target: str = "y") -> PipelineFile:
@@ -33,7 +35,7 @@ def make_file(folder: Path, more: str = "", name: str = "small", target: str = "
 
 def learn_ten(file: PipelineFile, home: Path) -> None:
     """Learn the stream's ten records."""
-    from flows.learn import learn
+    from flows.learning.learn_batch import learn
 
     with opened(file, home, Stop(), Display("test")) as session:
         session.commit([])
@@ -95,7 +97,7 @@ def test_a_lost_checkpoint_is_said_and_its_log_is_left_alone(tmp_path: Path) -> 
     places.checkpoint.unlink()
     with pytest.raises(CheckpointUnusable, match="is gone"):
         learn_ten(file, home)
-    assert 10 == predictions.read(places.predictions, 0, 10).num_rows
+    assert 10 == prediction_log.read(places.predictions, 0, 10).num_rows
     shutil.rmtree(places.root)
     learn_ten(file, home)
 
@@ -132,16 +134,16 @@ def test_a_stream_that_is_not_there_is_said_before_prefect_starts(
     if lost == "stream":
         (tmp_path / "stream.csv").unlink()
     with pytest.raises(BadConfiguration, match="path" if lost == "stream" else "target"):
-        beginning.look_ahead(file, Places(tmp_path / "home").pipeline("small"))
+        bootstrap.look_ahead(file, Places(tmp_path / "home").pipeline("small"))
 
 
 def test_a_member_that_answers_nan_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would never recover; history says so, and nothing that is not finite is served."""
-    from flows.learn import learn
-    from models import predictions
-    from observability.history import History
+    from flows.learning.learn_batch import learn
+    from models.prediction_log import prediction_log
+    from observability.history.store import History
 
     class Nan:
         def predict_proba_one(self, record: object) -> dict[int, float]:
@@ -153,11 +155,11 @@ def test_a_member_that_answers_nan_begins_anew(
     file, home = make_file(tmp_path), tmp_path / "home"
     with opened(file, home, Stop(), Display("test")) as session:
         session.commit([])
-        session.state.learner.online = online.OnlineMember(Nan(), "classification")
+        session.state.learner.online = online_model.OnlineMember(Nan(), "classification")
         learn.fn(session)
         session.settle()
         assert "HoeffdingAdaptiveTree" in str(session.state.learner.online.model)
-        log = predictions.read(session.places.predictions, 0, 10)
+        log = prediction_log.read(session.places.predictions, 0, 10)
     assert log["online"].null_count == 10
     assert log["served"].null_count == 1
     (row,) = (

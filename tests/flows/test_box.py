@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from flows import box as boxes
+from flows.stack import local_stack as boxes
 from tests.flows.box_maker import Up, word
 from tests.flows.makers import answer, make_pipeline, thermodrift
 from tests.flows.prefect_server import PATIENCE_S, until

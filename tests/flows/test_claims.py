@@ -12,25 +12,29 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]  # it publishes no types
 
-from flows import claims, coming_back, deployments, learn, pipeline, shifts, tethered, turns
-from flows.coming_back import Patience
-from flows.learn import Learned
-from flows.overrides import over
-from flows.progress import Display
-from flows.session import Session
-from flows.stopping import Stop
-from observability.drift import DriftTolerance
-from observability.errors import BadConfiguration
-from observability.places import PipelinePlaces, Places
-from observability.worth import WorthPolicy
+from flows.config import pipeline
+from flows.config.overrides import over
+from flows.deployed import backoff, learn_run, run_lease
+from flows.deployed.backoff import Patience
+from flows.learning import learn_batch
+from flows.learning.learn_batch import Learned
+from flows.run import run_queue
+from flows.run.progress import Display
+from flows.run.session import Session
+from flows.run.shutdown import Stop
+from flows.stack import manifest, tied_process
+from observability.core.errors import BadConfiguration
+from observability.core.paths import PipelinePlaces, Places
+from observability.drift.drift import DriftTolerance
+from observability.drift.retrain_policy import WorthPolicy
 from tests.flows.makers import ROOT, environment_of, make_pipeline
 
 WITHIN_S = 30.0
 HOLDER = """
 import sys
 from pathlib import Path
-from flows import claims
-from observability.places import PipelinePlaces
+from flows.deployed import run_lease as claims
+from observability.core.paths import PipelinePlaces
 with claims.held(PipelinePlaces(Path(sys.argv[1])), "retrain", "first") as held:
     if len(sys.argv) > 2:
         held.wait_until(float(sys.argv[2]))
@@ -64,61 +68,62 @@ def test_two_processes_never_have_the_same_work(places: PipelinePlaces) -> None:
     """The second one is told at once; other work of the same pipeline is free."""
     child = holder(places)
     with (
-        pytest.raises(claims.Claimed, match="retrain of pipeline small"),
-        claims.held(places, "retrain", "second"),
+        pytest.raises(run_lease.Claimed, match="retrain of pipeline small"),
+        run_lease.held(places, "retrain", "second"),
     ):
         pytest.fail("both had it")
-    with claims.held(places, "watch", "second"):
-        assert claims.busy(places, "retrain")
+    with run_lease.held(places, "watch", "second"):
+        assert run_lease.busy(places, "retrain")
     child.communicate("\n", timeout=WITHIN_S)
-    with claims.held(places, "retrain", "second") as held:
+    with run_lease.held(places, "retrain", "second") as held:
         assert held.before is None
 
 
 def test_a_killed_run_leaves_its_name(places: PipelinePlaces) -> None:
     """The lock dies with the process, the file says whose it was."""
     child = holder(places)
-    assert claims.left(places, "retrain") is None
+    assert run_lease.left(places, "retrain") is None
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=WITHIN_S)
-    left = claims.left(places, "retrain")
+    left = run_lease.left(places, "retrain")
     assert left is not None
     assert ("first", child.pid, None) == (left.run_id, left.pid, left.back_at_s)
-    claims.clear(places, left)
-    assert claims.left(places, "retrain") is None
+    run_lease.clear(places, left)
+    assert run_lease.left(places, "retrain") is None
 
 
 def test_a_run_that_waits_keeps_the_work(places: PipelinePlaces) -> None:
     """It is not there, and comes back; who looks in between leaves it as it was."""
     child = holder(places, "123.5")
     child.communicate("\n", timeout=WITHIN_S)
-    with claims.held(places, "retrain", "second") as held:
+    with run_lease.held(places, "retrain", "second") as held:
         assert held.before is not None
         assert ("first", 123.5) == (held.before.run_id, held.before.back_at_s)
         held.give_back()
-    assert held.before == claims.left(places, "retrain")
+    assert held.before == run_lease.left(places, "retrain")
 
 
 def test_who_waits_for_a_pipeline_is_seen(tmp_path: Path) -> None:
     """Learning asks between batches: nobody, until somebody waits for what it holds."""
     file = pipeline.read(make_pipeline(tmp_path, 100))
     places = Places(tmp_path / "home").pipeline(file.name)
-    with turns.taken(file, tmp_path / "home", Stop(), Display(file.name)):
-        assert not turns.wanted(places)
+    with run_queue.taken(file, tmp_path / "home", Stop(), Display(file.name)):
+        assert not run_queue.wanted(places)
         waiting = waiter(file.path, tmp_path / "home")
         over_s = time.monotonic() + WITHIN_S
-        while not turns.wanted(places):
+        while not run_queue.wanted(places):
             assert time.monotonic() < over_s
     assert "0\n" == waiting.communicate(timeout=WITHIN_S)[0]
-    assert not turns.wanted(places)
+    assert not run_queue.wanted(places)
 
 
 WAITER = """
 import sys
 from pathlib import Path
-from flows import pipeline, turns
-from flows.progress import Display
-from flows.stopping import Stop
+from flows.config import pipeline
+from flows.run import run_queue as turns
+from flows.run.progress import Display
+from flows.run.shutdown import Stop
 file = pipeline.read(Path(sys.argv[1]))
 with turns.taken(file, Path(sys.argv[2]), Stop(), Display(file.name)) as session:
     print(session.state.position, flush=True)
@@ -143,18 +148,18 @@ def test_learning_makes_room_for_whoever_waits(
     file = pipeline.read(make_pipeline(tmp_path, 1_000))
     home = tmp_path / "home"
     waiting: list[subprocess.Popen[str]] = []
-    plain = learn.learn.fn
+    plain = learn_batch.learn.fn
 
     def learned(session: Session) -> Learned:
         if session.state.position == 300 and not waiting:
             waiting.append(waiter(file.path, home))
             over_s = time.monotonic() + WITHIN_S
-            while not turns.wanted(session.places):
+            while not run_queue.wanted(session.places):
                 assert time.monotonic() < over_s
         return plain(session)
 
-    monkeypatch.setattr(learn, "learn", learned)
-    shift = shifts.learned(file, home, "run", Stop(), Display("small"), None, to_look=False)
+    monkeypatch.setattr(learn_batch, "learn", learned)
+    shift = learn_run.learned(file, home, "run", Stop(), Display("small"), None, to_look=False)
     assert (1_000, 1_000, "finished") == (shift.records, shift.position, shift.outcome)
     assert "400\n" == waiting[0].communicate(timeout=WITHIN_S)[0]
 
@@ -178,7 +183,7 @@ def test_a_deferred_run_comes_back_in_time(
     deferrals: int, forecast_s: float | None, left_s: float | None, expected_s: float
 ) -> None:
     """At the forecast's time, else ever more seldom, at the deadline, and never at once."""
-    assert expected_s == coming_back.again_in_s(deferrals, Patience(), forecast_s, left_s)
+    assert expected_s == backoff.again_in_s(deferrals, Patience(), forecast_s, left_s)
 
 
 def test_only_the_knobs_that_were_given_count(tmp_path: Path) -> None:
@@ -208,7 +213,7 @@ def test_the_shipped_file_is_what_one_box_deploys() -> None:
     shipped = yaml.safe_load((ROOT / "prefect.yaml").read_text().replace("{{ $PWD }}", str(ROOT)))
     del shipped["definitions"]
     example = {"elec2": ROOT / "examples/elec2.toml"}
-    assert deployments.document(example, ROOT) == shipped
+    assert manifest.document(example, ROOT) == shipped
 
 
 TETHERED = """
@@ -224,16 +229,16 @@ def test_a_tethered_program_is_asked_to_end(how: str, tmp_path: Path) -> None:
     """When the tether is cut, or itself asked, the program has time to end by itself."""
     (tmp_path / "program.py").write_text(TETHERED)
     with (tmp_path / "log").open("wb") as log:
-        process = tethered.start(
+        process = tied_process.start(
             ["program"], environment_of(PYTHONPATH=str(tmp_path)), log, grace_s=WITHIN_S
         )
     over_s = time.monotonic() + WITHIN_S
     while b"up" not in (tmp_path / "log").read_bytes():
         assert time.monotonic() < over_s
     if how == "cut":
-        tethered.cut(process)
+        tied_process.cut(process)
     else:
         process.terminate()
     assert 0 == process.wait(timeout=WITHIN_S)
-    tethered.cut(process)
+    tied_process.cut(process)
     assert b"up\nasked\n" == (tmp_path / "log").read_bytes()

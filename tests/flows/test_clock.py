@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from flows import clock
-from flows.server import Server, Unheard
-from observability.decision import Decision
+from flows.stack import scheduler_watch
+from flows.stack.prefect_client import Server, Unheard
+from observability.core.decision import Decision
 from tests.flows.box_maker import Up
 from tests.flows.makers import answer, make_pipeline, thermodrift
 from tests.flows.prefect_server import PrefectServer, free_port, served, until
@@ -39,7 +39,7 @@ def dead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
         schedules = [{"schedule": {"interval": 1.0}, "active": True}]
         deployment = {"name": "elec2", "flow_id": flow["id"], "schedules": schedules}
         server.ask("POST", "/deployments/", deployment)
-        until(lambda: not clock.asked(there(server)).yes, "a no of the clock")
+        until(lambda: not scheduler_watch.asked(there(server)).yes, "a no of the clock")
         yield server
 
 
@@ -127,7 +127,7 @@ def test_a_server_that_refuses_is_unheard(dead: PrefectServer, password: str) ->
     """With the name of what is to be set: to be refused proves nothing about its clock."""
     server = Server(dead.url, password, ours=False)
     with pytest.raises(Unheard, match=r"401 .*PREFECT_API_AUTH_STRING"):
-        clock.asked(server)
+        scheduler_watch.asked(server)
 
 
 def test_a_server_that_is_gone_is_a_note_and_keeps_status_from_nothing(tmp_path: Path) -> None:
@@ -153,15 +153,15 @@ def test_where_to_look_is_told_where_all_is_not_well(log: Path | None) -> None:
     """Its log where that is ours, else its page; and a remedy where it does not schedule."""
     server = Server("http://127.0.0.1:1/api", "", ours=log is not None, log=log)
     look = "its log: server.log" if log else "look in the log of http://127.0.0.1:1"
-    assert "for a reason" == clock.told(decided(), server)
-    assert f"for a reason; {look}" == clock.told(decided(log_errors=2), server)
-    dead = clock.told(decided(yes=False), server)
+    assert "for a reason" == scheduler_watch.told(decided(), server)
+    assert f"for a reason; {look}" == scheduler_watch.told(decided(log_errors=2), server)
+    dead = scheduler_watch.told(decided(yes=False), server)
     assert dead.startswith(f"for a reason; {look}. What is scheduled does not start")
 
 
 def test_news_is_an_answer_of_another_kind() -> None:
     """Not each count that moved; and all is news again after the server was started anew."""
-    watch = clock.Watch()
+    watch = scheduler_watch.Watch()
     assert watch.news() is None
     for coming in (1, 2):
         watch.put(decided(coming=coming))

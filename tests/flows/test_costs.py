@@ -12,20 +12,23 @@ from typing import Any
 
 import pytest
 
-from flows import cycle, power_source, summary
-from flows.follower import Follower
-from flows.metering import Cost, Meter
-from flows.power_source import PowerSource
-from flows.state import IntakeState
-from observability import bill
-from observability.bill import Rates
-from power.energy import Energy
-from power.forecast import ForecastRules
-from power.gate import GateLimits, Survey
-from power.leases import Leases
-from power.nvml import NvmlDoor
-from power.sensors import SensorDoor
-from power.twin import StandIn
+from flows.cli import run_summary
+from flows.loop import local_loop
+from flows.run import power_source
+from flows.run.cost_meter import Cost, Meter
+from flows.run.power_source import PowerSource
+from flows.run.state import IntakeState
+from observability import energy_cost
+from observability.energy_cost import Rates
+from power.core.device_readings import Survey
+from power.core.gate_config import GateLimits
+from power.devices.cpu_sensors import SensorDoor
+from power.devices.fake_nvml import StandIn
+from power.devices.leases import Leases
+from power.devices.nvml import NvmlDoor
+from power.forecast.config import ForecastRules
+from power.metering.energy import Energy
+from power.monitoring.device_monitor import Follower
 from tests.flows.makers import ask, make_pipeline
 from tests.power.makers import (
     COOL_C,
@@ -63,7 +66,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
 
 def run(folder: Path, records: int = 1_000, **tables: Any) -> dict[str, Any]:
     """The summary of a small pipeline that was run to its end."""
-    told: dict[str, Any] = cycle.cycle.fn(make_pipeline(folder, records, **tables), folder / "home")
+    told: dict[str, Any] = local_loop.cycle.fn(
+        make_pipeline(folder, records, **tables), folder / "home"
+    )
     return told
 
 
@@ -418,10 +423,10 @@ def test_a_cost_is_billed_at_the_rates_that_are_known() -> None:
     after = make_survey(make_reading(read_at_s=10.0))
     cost = metered(source(after), make_survey(make_reading()))
     rates = Rates(price_per_kwh=3.6e5, pue=2.0)
-    assert bill.UNKNOWN == cost.bill
+    assert energy_cost.UNKNOWN == cost.bill
     assert pytest.approx(2.0 * 15.0 * cost.seconds) == cost.billed(rates).bill.price
     silent = metered(source(make_survey()), make_survey())
-    assert bill.UNKNOWN == silent.billed(rates).bill
+    assert energy_cost.UNKNOWN == silent.billed(rates).bill
 
 
 def test_one_fit_of_unknown_energy_leaves_the_sum_of_the_run_unknown(
@@ -466,7 +471,7 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
     run = {"records": 1, "seconds": 8.0, "records_per_second": None, "cpu_s": 7.0}
     counted = ("learned", "unlabelled", "rejected", "alarms", "retrains", "promotions")
     counts = dict.fromkeys(counted, 0)
-    summary.tell(
+    run_summary.tell(
         {
             "run": {
                 **run,

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from flows import attempts, pipeline, server
-from flows.attempts import Tried
-from flows.course import Course
-from flows.follower import Look
-from flows.jobs import Job
-from flows.progress import Display
-from flows.stopping import Stop
-from power import gate
-from power.gate import GateLimits, GateState, GpuReading
+from flows.config import pipeline
+from flows.deployed import retrain_run
+from flows.deployed.flow_run import Job
+from flows.deployed.retrain_run import Tried
+from flows.run.progress import Display
+from flows.run.shutdown import Stop
+from flows.stack import prefect_client
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.monitoring.device_monitor import Look
+from power.monitoring.thermal_trace import Course
+from power.policy import gate
+from power.policy.gate import GateState
 from tests.flows.makers import make_pipeline
 from tests.power.makers import make_reading, make_survey
 
@@ -65,13 +69,13 @@ def test_the_margin_over_a_run_is_shown_beside_it(
 ) -> None:
     """A table of moments, the lowest margin above it; a fit on no device shows nothing."""
     shown: list[tuple[object, ...]] = []
-    monkeypatch.setattr(server, "show", lambda *told: shown.append(told))
+    monkeypatch.setattr(prefect_client, "show", lambda *told: shown.append(told))
     file = pipeline.read(make_pipeline(tmp_path, 10, name="two_words"))
     job = Job(file, tmp_path, "run-1", Stop(), Display(file.name))
     course = heard(make_reading(read_at_s=101.0), make_reading(read_at_s=105.0, margin_c=12.5))
     tried = Tried("request-1", "Promoted", "better", overdue=False, course=course.moments())
-    attempts.show_course(job, tried)
-    attempts.show_course(job, replace(tried, course=()))
+    retrain_run.show_course(job, tried)
+    retrain_run.show_course(job, replace(tried, course=()))
     ((run_id, key, kind, table, told),) = shown
     assert ("run-1", "margin-two-words", "table") == (run_id, key, kind)
     assert [1.0, 5.0] == [row["seconds"] for row in json.loads(str(table))]

@@ -11,8 +11,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from flows import goodbye
-from observability.history import History
+from flows.deployed import exit_deadline
+from observability.history.store import History
 from tests.flows.deployed_makers import SOON, asked, begin, learned, run, warm_until
 from tests.flows.makers import make_pipeline, thermodrift
 from tests.flows.prefect_server import PrefectServer, deployed, served, until, working
@@ -150,9 +150,9 @@ def test_a_server_in_trouble_loses_nothing_and_holds_nobody(
         file = tmp_path / "home/pipelines/small/claims/learn.json"
         until(lambda: not file.exists(), "the end of learning")
         done_s = time.monotonic()
-        psutil.wait_procs([process], timeout=goodbye.BOUND_S + 30)
+        psutil.wait_procs([process], timeout=exit_deadline.BOUND_S + 30)
         assert not process.is_running()
-        assert time.monotonic() - done_s <= goodbye.BOUND_S + 5
+        assert time.monotonic() - done_s <= exit_deadline.BOUND_S + 5
         {"dead": server.start, "slow": server.go_on}[trouble]()
         again = run(server, "learn", path, to_look=False)
     assert "NothingNew" == again["state_name"]

@@ -22,8 +22,8 @@ from urllib.request import Request, urlopen
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from flows.embedded import PrefectUnavailable, prefect_api
-from observability.places import Places
+from flows.stack.ephemeral_api import PrefectUnavailable, prefect_api
+from observability.core.paths import Places
 from tests.flows.makers import ROOT, environment_of, make_pipeline
 
 WITHIN_S = 30.0
@@ -32,7 +32,7 @@ WITHIN_S = 30.0
 PARENT = """
 import sys
 from pathlib import Path
-from flows.embedded import prefect_api
+from flows.stack.ephemeral_api import prefect_api
 with prefect_api(Path(sys.argv[1])) as api:
     print(api.url, api.password, flush=True)
     sys.stdin.readline()
@@ -135,10 +135,11 @@ def test_ctrl_c_in_the_terminal_is_not_for_it(servers: list[Server]) -> None:
 SIGNALLED = """
 import signal, sys
 from pathlib import Path
-from flows import embedded, settings
-from flows.stopping import Stop, StopRequested
+from flows.stack import ephemeral_api as embedded
+from flows.config import settings
+from flows.run.shutdown import Stop, StopRequested
 settings.prepare_prefect(Path(sys.argv[3]))
-from flows import pipeline
+from flows.config import pipeline
 read = pipeline.read
 def interrupted(path):
     signal.raise_signal(signal.SIGTERM)
@@ -148,7 +149,7 @@ with Stop().listening():
     try:
         api = embedded.Api(sys.argv[1], sys.argv[4])
         with embedded.speaking_to(api):
-            from flows.cycle import cycle
+            from flows.loop.local_loop import cycle
             cycle(Path(sys.argv[2]), Path(sys.argv[3]), None)
     except StopRequested:
         print("stopped")

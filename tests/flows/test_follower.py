@@ -11,13 +11,15 @@ from typing import Any, Self
 
 import pytest
 
-from flows import follower
-from flows.follower import Follower, Look
-from observability import faults
-from power import memory
-from power.device import Device
-from power.forecast import ForecastRules
-from power.gate import DeviceState, GateLimits, GateState, GpuReading, Survey
+from observability.core import failpoints
+from power.core.device_readings import GpuReading, Survey
+from power.core.gate_config import GateLimits
+from power.devices.device import Device
+from power.forecast import device_state_file
+from power.forecast.config import ForecastRules
+from power.monitoring import device_monitor
+from power.monitoring.device_monitor import Follower, Look
+from power.policy.gate import DeviceState, GateState
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading
 from tests.power.test_forecast import KNOWN, LIFE, NOW_S
 
@@ -29,7 +31,7 @@ OVER_S = 30.0
 def disarmed() -> Iterator[None]:
     """No fault outlives its test."""
     yield
-    faults.disarm()
+    failpoints.disarm()
 
 
 class Door:
@@ -147,27 +149,27 @@ def test_what_was_learned_is_kept_and_gone_on_from(tmp_path: Path) -> None:
         door.tell()
         with make_follower(door, tmp_path / "devices") as follows:
             assert count == learned(await_look(follows, lambda look: bool(look.known)))
-        assert count == memory.load(tmp_path / "devices")["GPU-a"].model.readings
+        assert count == device_state_file.load(tmp_path / "devices")["GPU-a"].model.readings
 
 
 def test_it_is_kept_on_the_way_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is killed loses a minute of learning, and no more."""
-    monkeypatch.setattr(follower, "_KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(device_monitor, "_KEEP_EVERY_S", 0.0)
     saved = threading.Event()
-    save = memory.save
+    save = device_state_file.save
 
     def noted(*arguments: Any) -> None:
         save(*arguments)
         saved.set()
 
-    monkeypatch.setattr(memory, "save", noted)
+    monkeypatch.setattr(device_state_file, "save", noted)
     door = Door()
     door.tell()
     with make_follower(door, tmp_path) as follows:
         await_look(follows, lambda look: bool(look.known))
         saved.clear()
         assert saved.wait(OVER_S)
-        assert "GPU-a" in memory.load(tmp_path)
+        assert "GPU-a" in device_state_file.load(tmp_path)
 
 
 def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
     door.tell()
     with make_follower(door, tmp_path) as follows:
         follows.look()
-        faults.arm("durable.before_write", "raise")
+        failpoints.arm("durable.before_write", "raise")
     assert [] == list(tmp_path.iterdir())
 
 
@@ -218,7 +220,7 @@ def test_the_answer_waits_without_the_thread_too() -> None:
 
 def test_the_wait_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that says nothing new is closed after a while, however many readings are wanted."""
-    monkeypatch.setattr(follower, "_LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(device_monitor, "_LONGEST_WAIT_S", 0.1)
     door = Door()
     door.tell()
     began_s = time.monotonic()
@@ -276,7 +278,7 @@ def test_a_known_device_settles_before_the_first_answer(
 ) -> None:
     """Nobody had read it for long: some readings in a row, and what is known of it counts again."""
     uuid, rules = LIFE.readings[-1].uuid, ForecastRules(enabled=enabled)
-    memory.save(tmp_path, {uuid: KNOWN})
+    device_state_file.save(tmp_path, {uuid: KNOWN})
     follows = Follower(KnownDevice(), GateLimits(source="nvml"), rules, tmp_path)
     model = follows.judge(GateState(), GateLimits(source="nvml")).known[uuid].model
     assert settled is (model.in_a_row >= rules.settled_readings)
@@ -317,7 +319,7 @@ def test_what_was_read_before_the_first_question_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that never asks keeps the newest readings only."""
-    monkeypatch.setattr(follower, "MOST_UNASKED", 2)
+    monkeypatch.setattr(device_monitor, "MOST_UNASKED", 2)
     door = Door()
     follows = make_follower(door)
     for _ in range(3):

@@ -14,13 +14,17 @@ from typing import Self
 import numpy as np
 import pytest
 
-from flows import cycle, follower, learn, power_source, retrain, vigil, watch
-from flows.session import Session
-from flows.settling import Ending
-from power.device import Device
-from power.forecast import JobProfile
-from power.gate import Survey
-from power.plant import PRESETS, Plant, Sensors
+from flows.learning import drift_check, learn_batch
+from flows.loop import local_loop
+from flows.retraining import retrain, thermal_guard
+from flows.retraining.retrain_request import Ending
+from flows.run import power_source
+from flows.run.session import Session
+from power.core.device_readings import Survey
+from power.devices.device import Device
+from power.forecast.job_profile import JobProfile
+from power.monitoring import device_monitor
+from power.simulation.simulated_device import PRESETS, Plant, Sensors
 from tests.flows.makers import ask, make_pipeline
 
 LIQUID = PRESETS["liquid"].model_copy(update={"swing_c": 0.0})
@@ -83,9 +87,9 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Simulated:
     """A machine with a simulated device, whose clock the run goes by; no Prefect."""
     device = Simulated()
     monkeypatch.setattr(power_source, "NvmlDoor", device)
-    for module in (follower, power_source, vigil):
+    for module in (device_monitor, power_source, thermal_guard):
         monkeypatch.setattr(module, "time", Clock(device))
-    for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
+    for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
         monkeypatch.setattr(room, name, getattr(room, name).fn)
     return device
 
@@ -129,7 +133,7 @@ def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it
 
     monkeypatch.setattr(retrain, "retrain", lived)
     path = make_pipeline(tmp_path, gate={"source": "nvml", "deadline_s": 100_000})
-    cycle.cycle.fn(path, tmp_path / "home", 200)
+    local_loop.cycle.fn(path, tmp_path / "home", 200)
     warm, half_way, cool = endings
     assert ["Deferred", "Deferred", "Promoted"] == [each.name for each in endings]
     facts = warm.decision.facts
@@ -162,7 +166,7 @@ def test_what_a_run_decides_of_a_job_is_json(
         return once(session)
 
     monkeypatch.setattr(retrain, "retrain", lived)
-    cycle.cycle.fn(make_pipeline(tmp_path, gate={"source": "nvml"}), tmp_path / "home", 200)
+    local_loop.cycle.fn(make_pipeline(tmp_path, gate={"source": "nvml"}), tmp_path / "home", 200)
     told = ask(tmp_path / "home", "SELECT question, facts FROM decisions")
     assert {"gate", "admission", "deadline"} <= {row["question"] for row in told}
     for row in told:

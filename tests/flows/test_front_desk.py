@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import thermodrift as desk
-from flows import doctor
-from flows.session import locked
-from models import checkpoint
-from models.seal import Seal
-from observability.errors import BadConfiguration, ThermodriftError, TryAgainLater
-from observability.history import History
-from observability.places import Places
-from observability.spool import Spool
+from flows.cli import doctor
+from flows.run.session import locked
+from models.persistence import checkpoint
+from models.persistence.signing import Seal
+from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
+from observability.core.paths import Places
+from observability.history.outbox import Spool
+from observability.history.store import History
 from tests.flows.makers import ROOT, answer, environment_of, make_pipeline, thermodrift
 from tests.observability.history_makers import make_score
 

@@ -23,8 +23,8 @@ import httpx
 import pytest
 from prefect.exceptions import PrefectHTTPStatusError
 
-from flows.embedded import Api, PrefectUnavailable, speaking_to
-from observability import faults
+from flows.stack.ephemeral_api import Api, PrefectUnavailable, speaking_to
+from observability.core import failpoints
 from tests.flows.makers import NAME, ROOT, environment_of, make_pipeline, thermodrift
 from tests.flows.small_disk import SmallDisk, fill, mounted
 from tests.flows.test_resume import left_behind
@@ -157,7 +157,7 @@ MOMENTS = [
     "/champion.json@2-0",
     *(
         f"{point}@{4 if point.startswith('cycle') else 2}-0"
-        for point in faults.POINTS
+        for point in failpoints.POINTS
         if not point.startswith(("durable.", "limits.", "replay.", "run.", "upkeep."))
     ),
     # The fold's log fits, and then not what it is checkpointed into.

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from flows.state import State
-from models import checkpoint, predictions
-from models.example import Task
-from models.learner import Learner
-from models.seal import Seal
-from models.stream import Cursor, Stream, StreamOptions
-from observability.history import History
-from observability.places import Places
+from flows.run.state import State
+from models.core.record_schema import Task
+from models.online.learner import Learner
+from models.persistence import checkpoint
+from models.persistence.signing import Seal
+from models.prediction_log import prediction_log
+from models.stream.source import Cursor, Stream, StreamOptions
+from observability.core.paths import Places
+from observability.history.store import History
 from tests.flows.makers import NAME, make_pipeline
 from tests.flows.plain_loop import Run
 from tests.models.mangle import mangle
@@ -56,7 +57,7 @@ def fuzz(path: Path, seed: int) -> None:
 
 def logged(home: Path) -> dict[str, list[Any]]:
     """The prediction log, column by column."""
-    found: dict[str, list[Any]] = predictions.read(
+    found: dict[str, list[Any]] = prediction_log.read(
         Places(home).pipeline(NAME).predictions, 0, 10**9
     ).to_pydict()
     return found

@@ -20,17 +20,21 @@ from typing import Any, Self
 
 import pytest
 
-from flows import cycle, power_source, settling
-from flows.progress import Display
-from models import partials
-from observability.errors import BadConfiguration
-from observability.places import Places
-from power import gate, memory, override
-from power.device import Device
-from power.gate import Override, Survey
-from power.leases import Leases
-from power.nvml import NvmlDoor, NvmlSetter
-from power.twin import StandIn, keep_limits, kept_limits
+from flows.loop import local_loop
+from flows.retraining import retrain_request
+from flows.run import power_source
+from flows.run.progress import Display
+from models.registry import partial_fits
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
+from power.core.device_readings import Survey
+from power.devices.device import Device
+from power.devices.fake_nvml import StandIn, keep_limits, kept_limits
+from power.devices.leases import Leases
+from power.devices.nvml import NvmlDoor, NvmlSetter
+from power.forecast import device_state_file
+from power.policy import deadline, override_file
+from power.policy.gate_override import Override
 from tests.flows.makers import ask, make_pipeline
 from tests.power.makers import (
     BETWEEN_C,
@@ -155,7 +159,7 @@ def run(folder: Path, limit: int = 400, **tables: Any) -> dict[str, Any]:
     """The summary of `limit` records of a small pipeline, run on live devices."""
     tables["gate"] = {"source": "nvml", **tables.get("gate", {})}
     path = make_pipeline(folder, **tables)
-    told: dict[str, Any] = cycle.cycle.fn(path, folder / "home", limit)
+    told: dict[str, Any] = local_loop.cycle.fn(path, folder / "home", limit)
     return told
 
 
@@ -211,10 +215,10 @@ def test_what_was_learned_of_a_device_is_kept_for_the_next_run(
     machine(make_twin())
     run(tmp_path)
     devices = Places(tmp_path / "home").devices
-    first = memory.load(devices)["GPU-a"].model.readings
+    first = device_state_file.load(devices)["GPU-a"].model.readings
     assert first > 0
     run(tmp_path)
-    assert memory.load(devices)["GPU-a"].model.readings > first
+    assert device_state_file.load(devices)["GPU-a"].model.readings > first
 
 
 def test_a_fit_pauses_on_a_closed_gate_and_goes_on_when_it_opens(
@@ -252,17 +256,17 @@ def test_a_fit_pauses_on_a_closed_gate_and_goes_on_when_it_opens(
 @pytest.fixture(autouse=True)
 def gate_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """`SEEN` is set as it says."""
-    from flows import vigil
+    from flows.retraining import thermal_guard
 
     SEEN.clear()
-    hear = vigil.Vigil.hear
+    hear = thermal_guard.Vigil.hear
 
-    def heard(self: vigil.Vigil, look: Any) -> None:
+    def heard(self: thermal_guard.Vigil, look: Any) -> None:
         hear(self, look)
         if not self.answer:
             SEEN.set()
 
-    monkeypatch.setattr(vigil.Vigil, "hear", heard)
+    monkeypatch.setattr(thermal_guard.Vigil, "hear", heard)
 
 
 def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
@@ -398,7 +402,7 @@ def test_a_persons_override_decides_and_is_in_the_history(
     """Open, a hot device takes the job and is not paused; closed, a cool one waits."""
     now = datetime.now(UTC)
     word = Override(open=opens, set_at=now, until=now + timedelta(hours=1), because="a test")
-    override.write(Places(tmp_path / "home").override, word)
+    override_file.write(Places(tmp_path / "home").override, word)
     machine(make_twin(make_gpu(tlimit_c=int(margin_c))))
     told = run(tmp_path, 200)
     assert opens is bool(told["retrains"])
@@ -428,7 +432,7 @@ def test_an_urgent_request_is_let_in_at_a_lower_margin(
         (tmp_path / name).mkdir()
         with scripted(monkeypatch, a=BETWEEN_C):
             # A request is as old as its deadline at once: all the urgency that waiting gives.
-            monkeypatch.setattr(gate, "urgency", lambda *_, told=urgency: told)
+            monkeypatch.setattr(deadline, "urgency", lambda *_, told=urgency: told)
             told = run(tmp_path / name, 200)
         assert bool(urgency) is bool(told["retrains"])
 
@@ -552,7 +556,7 @@ def test_a_disk_that_takes_no_partial_costs_the_fit_anew_and_not_the_run(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(partials, "put", full)
+    monkeypatch.setattr(partial_fits, "put", full)
     first = given_back()
     assert (1, 0) == (first["deferrals"], first["retrains"])
     again = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
@@ -567,7 +571,7 @@ def test_a_partial_whose_run_failed_before_it_was_told_is_used_and_dropped(
 ) -> None:
     """It is on disk before the checkpoint: what comes next goes on from it, and leaves nothing."""
     with monkeypatch.context() as patched:
-        patched.setattr(settling, "defer", lambda *_: 1 / 0)
+        patched.setattr(retrain_request, "defer", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             given_back()
     kept = Places(tmp_path / "home").pipeline("small").partial
@@ -588,7 +592,7 @@ def test_an_override_that_is_damaged_amid_a_run_ends_it_and_costs_nothing(
     with pytest.raises(BadConfiguration, match="override clear"):
         run(tmp_path, 200)
     assert not list(Places(tmp_path / "home").devices.glob("*.holder"))
-    override.clear(path)
+    override_file.clear(path)
     told = run(tmp_path, 100)
     assert 1 == told["retrains"]
 
@@ -605,7 +609,9 @@ def test_whoever_begins_however_warm_it_is_takes_a_device_that_is_free(
     if why == "override":
         now, knobs = datetime.now(UTC), {}
         until = now + timedelta(hours=1)
-        override.write(home.override, Override(open=True, set_at=now, until=until, because="test"))
+        override_file.write(
+            home.override, Override(open=True, set_at=now, until=until, because="test")
+        )
     with Leases(home.devices).held("GPU-b", "prices") as held:
         assert held is not None
         told = run(tmp_path, 200, gate=knobs)

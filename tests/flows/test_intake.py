@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from flows import cycle, doctor, pipeline, shifts, status
-from flows.learn import IntakeStopped
-from flows.progress import Display
-from flows.stopping import Stop
-from models.intake import Batch, Cursor, Notice
-from models.stream import Stream
-from observability.errors import BadConfiguration
-from observability.places import Places
+from flows.cli import doctor, status
+from flows.config import pipeline
+from flows.deployed import learn_run
+from flows.learning.learn_batch import IntakeStopped
+from flows.loop import local_loop
+from flows.run.progress import Display
+from flows.run.shutdown import Stop
+from models.stream.batches import Batch, Cursor, Notice
+from models.stream.source import Stream
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
 from tests.flows.makers import NAME, ask, make_pipeline, thermodrift
 from tests.flows.plain_loop import Run
 
@@ -162,7 +165,7 @@ def test_a_deployed_run_ends_failed_and_leaves_no_row_twice(run: Run, tmp_path: 
 
     def shift(run_id: str) -> None:
         with pytest.raises(IntakeStopped):
-            shifts.learned(file, home, run_id, Stop(), Display(NAME), None, False)
+            learn_run.learned(file, home, run_id, Stop(), Display(NAME), None, False)
 
     shift("first")
     shift("second")
@@ -204,7 +207,7 @@ def test_a_notice_is_told_once_and_counted_on(
     """Where it began is in the history; a run that goes on counts, and tells it no more."""
     path, home = make_pipeline(tmp_path, RECORDS, **SMALL), tmp_path / "home"
     with_notices(monkeypatch, since=250)
-    cycle.cycle.fn(path, home, 500)
+    local_loop.cycle.fn(path, home, 500)
     told = run(path, home)
     seen = {"kind": "new column", "column": "extra", "position": 250, "count": 750}
     assert [{**seen, "example": "5.5"}] == told["intake"]["notices"]

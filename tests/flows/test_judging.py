@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from flows import status
-from models.example import Task
-from models.seal import Seal
-from models.store import Store
-from observability.places import Places
+from flows.cli import status
+from models.core.record_schema import Task
+from models.persistence.signing import Seal
+from models.registry.registry import Store
+from observability.core.paths import Places
 from tests.flows.makers import ask, toml, write_stream
 from tests.flows.nursery import Nursery, open_nursery
 

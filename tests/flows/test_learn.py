@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from flows import learn, pipeline, shifts, template
-from flows.learn import MOST_REFUSED, ModelRefusesEverything
-from flows.progress import Display
-from flows.session import opened
-from flows.stopping import Stop
-from models import factory, predictions
-from observability.places import Places
+from flows.config import pipeline, template
+from flows.deployed import learn_run
+from flows.learning import learn_batch
+from flows.learning.learn_batch import MOST_REFUSED, ModelRefusesEverything
+from flows.run.progress import Display
+from flows.run.session import opened
+from flows.run.shutdown import Stop
+from models.core import user_code
+from models.prediction_log import prediction_log
+from observability.core.paths import Places
 from tests.flows.makers import ask
 from tests.flows.nursery import open_nursery
 from tests.flows.plain_loop import without_prefect
@@ -62,7 +65,7 @@ def learn_all(path: Path, home: Path) -> dict[str, Any]:
     """Learn the whole stream, without looking at the world; the totals."""
     with opened(pipeline.read(path), home, Stop(), Display("test")) as session:
         session.commit([])
-        while not learn.learn.fn(session).ended:
+        while not learn_batch.learn.fn(session).ended:
             pass
         session.settle()
         return vars(session.state.totals)
@@ -74,7 +77,7 @@ def test_a_model_that_refuses_some_records_learns_all_others(batch: int, tmp_pat
     refused = {0, 1, 2, 999, *range(5, RECORDS, 10)}
     totals = learn_all(make_picky(tmp_path, repr(refused), batch), tmp_path / "home")
     assert (len(refused), RECORDS - len(refused)) == (totals["rejected"], totals["learned"])
-    log = predictions.read(Places(tmp_path / "home").pipeline("picky").predictions, 0, RECORDS)
+    log = prediction_log.read(Places(tmp_path / "home").pipeline("picky").predictions, 0, RECORDS)
     assert sorted(set(range(RECORDS)) - refused) == log["position"].to_pylist()
     rejects = ask(tmp_path / "home", "SELECT position, reason FROM rejects ORDER BY position")
     assert sorted(refused) == [row["position"] for row in rejects]
@@ -98,7 +101,7 @@ def test_what_is_refused_leaves_no_trace_in_the_model(tmp_path: Path) -> None:
 
     def served(home: Path) -> list[Any]:
         folder = Places(home).pipeline("picky").predictions
-        found: list[Any] = predictions.read(folder, 0, RECORDS)["served_probability"].to_pylist()
+        found: list[Any] = prediction_log.read(folder, 0, RECORDS)["served_probability"].to_pylist()
         return found
 
     assert served(without_odd / "home") == served(with_odd / "home")
@@ -168,13 +171,13 @@ def test_a_champion_that_fails_takes_no_row_away_from_a_deployed_run(tmp_path: P
     home = tmp_path / "home"
     with opened(pipeline.read(path), home, Stop(), Display("test")) as session:
         made = make_dummy()
-        broken = replace(made, estimator=factory.find("failing_voice:Failing", tmp_path)())
+        broken = replace(made, estimator=user_code.find("failing_voice:Failing", tmp_path)())
         put(session.store, pipeline="picky", model=broken)
         session.store.promote("v1", "by hand")
     with without_prefect():
         for run_id in ("one", "two"):
             file = pipeline.read(path)
-            shifts.learned(file, home, run_id, Stop(), Display("test"), 200, to_look=False)
+            learn_run.learned(file, home, run_id, Stop(), Display("test"), 200, to_look=False)
     runs = ask(home, "SELECT run_id, started_at, position_from, position_to FROM runs ORDER BY ALL")
     assert [("one", 0, 200), ("two", 200, 400)] == [
         (row["run_id"], row["position_from"], row["position_to"]) for row in runs

@@ -19,8 +19,14 @@ LOOP = """
 import sys
 from functools import partial
 from pathlib import Path
-from flows import admit, cycle, learn, power_source, retrain, settings, watch
-from power.nvml import NvmlDoor
+from flows.retraining import admit
+from flows.loop import local_loop as cycle
+from flows.learning import learn_batch as learn
+from flows.run import power_source
+from flows.retraining import retrain
+from flows.config import settings
+from flows.learning import drift_check as watch
+from power.devices.nvml import NvmlDoor
 from tests.power.makers import make_twin
 
 settings.silence_telemetry()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from flows import pipeline
-from flows.pipeline import Pipeline
-from observability import toml
-from observability.errors import BadConfiguration
+from flows.config import pipeline
+from flows.config.pipeline import Pipeline
+from observability.core import toml_config
+from observability.core.errors import BadConfiguration
 from tests.flows import makers
 from tests.flows.makers import make_pipeline, thermodrift
 
@@ -195,8 +195,8 @@ def number_knobs() -> list[tuple[str, str]]:
     """Every knob that is a number, by its table."""
     return [
         (table, name)
-        for table, model in toml.tables(Pipeline)
-        for name, knob in toml.knobs(model).items()
+        for table, model in toml_config.tables(Pipeline)
+        for name, knob in toml_config.knobs(model).items()
         if knob.annotation in (int, float, int | None, float | None)
     ]
 
@@ -214,7 +214,7 @@ def test_no_number_may_be_one_that_compares_with_nothing(
 
 def test_there_are_knobs_of_numbers() -> None:
     """The search for them finds some in every table that has them."""
-    tables = {table for table, _ in toml.tables(Pipeline)}
+    tables = {table for table, _ in toml_config.tables(Pipeline)}
     assert tables == {table for table, _ in number_knobs()}
 
 

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from flows import pipeline, rejects, replay, status
-from flows.progress import Display
-from flows.replay import RecordsMoved
-from flows.session import AlreadyRunning, locked, opened
-from flows.stopping import Stop
-from models import compaction, predictions
-from models.predictions import LogBusy
-from models.stream import Batch, Stream
-from observability.errors import BadConfiguration
-from observability.places import Places
+from flows.cli import reject_report, status
+from flows.config import pipeline
+from flows.learning import reject_replay
+from flows.learning.reject_replay import RecordsMoved
+from flows.run.progress import Display
+from flows.run.session import AlreadyRunning, locked, opened
+from flows.run.shutdown import Stop
+from models.prediction_log import compaction, prediction_log
+from models.prediction_log.prediction_log import LogBusy
+from models.stream.source import Batch, Stream
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
 from tests.flows.makers import NAME, ask, make_pipeline, make_records, thermodrift, write_stream
 from tests.flows.nursery import Nursery, open_nursery
 from tests.flows.plain_loop import Run
@@ -61,7 +63,7 @@ def correct(path: Path) -> None:
 
 def log_of(home: Path) -> list[dict[str, Any]]:
     """The prediction log, row by row."""
-    found: list[dict[str, Any]] = predictions.read(
+    found: list[dict[str, Any]] = prediction_log.read(
         Places(home).pipeline(NAME).predictions, 0, RECORDS
     ).to_pylist()
     return found
@@ -87,7 +89,7 @@ def left_behind(home: Path) -> dict[str, Any]:
 
 def again(path: Path, home: Path) -> dict[str, Any]:
     """Read the rejects again."""
-    return replay.replay(path, home, Stop())
+    return reject_replay.replay(path, home, Stop())
 
 
 def test_rejects_that_fit_now_are_predicted_learned_and_logged(run: Run, tmp_path: Path) -> None:
@@ -358,7 +360,7 @@ def test_a_signal_ends_it_between_two_records(run: Run, tmp_path: Path) -> None:
     path, home = make_refused(tmp_path), tmp_path / "home"
     run(path, home)
     correct(path)
-    told = replay.replay(path, home, stop_after(30))
+    told = reject_replay.replay(path, home, stop_after(30))
     assert "stopped" == told["outcome"]
     assert 0 < told["fitted"] < len(FITS)
     assert len(FITS) - told["fitted"] == again(path, home)["fitted"]
@@ -384,7 +386,7 @@ def test_a_pipeline_that_has_not_run_has_no_rejects(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match="has not run in"):
         again(path, tmp_path / "h")
     with pytest.raises(BadConfiguration, match="has not run in"):
-        rejects.of(path, tmp_path / "h")
+        reject_report.of(path, tmp_path / "h")
     assert not (tmp_path / "h").exists()
 
 
@@ -397,7 +399,7 @@ def test_rejects_are_listed_by_reason(run: Run, tmp_path: Path) -> None:
     """Reasons that differ in the value alone are one; what was brought back is not listed."""
     path, home = make_refused(tmp_path), tmp_path / "home"
     run(path, home)
-    found = rejects.of(path, home)
+    found = reject_report.of(path, home)
     assert [(len(FITS), 3, 599), (len(BROKEN), 40, 215)] == kinds(found["reasons"])
     assert (
         "column 'load': a number of a magnitude up to 10 was expected"
@@ -407,7 +409,7 @@ def test_rejects_are_listed_by_reason(run: Run, tmp_path: Path) -> None:
     assert len(LARGE | BROKEN) == found["rejected"] == found["can_be_replayed"]
     correct(path)
     again(path, home)
-    assert [(len(BROKEN), 40, 215)] == kinds(rejects.of(path, home)["reasons"])
+    assert [(len(BROKEN), 40, 215)] == kinds(reject_report.of(path, home)["reasons"])
 
 
 def test_the_commands_list_and_bring_back(run: Run, tmp_path: Path) -> None:

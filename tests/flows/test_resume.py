@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from benchmarks import kills
-from models import predictions
-from models.seal import Seal
-from models.store import Store
-from observability import faults
-from observability.history import History
-from observability.places import Places
+from models.persistence.signing import Seal
+from models.prediction_log import prediction_log
+from models.registry.registry import Store
+from observability.core import failpoints
+from observability.core.paths import Places
+from observability.history.store import History
 from tests.flows.nursery import Nursery
 from tests.flows.test_run import make_example
 
@@ -43,7 +43,7 @@ cooldown_records = 500
 
 POINTS = [
     point
-    for point in faults.POINTS
+    for point in failpoints.POINTS
     if not point.startswith(("limits.", "replay.", "run.", "upkeep."))
 ]
 """The points that a run passes; those of upkeep are tried by tests/models/test_compaction.py, those
@@ -64,7 +64,7 @@ def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict
         return found
 
     return {
-        "log": predictions.read(places.predictions, 0, records).to_pylist(),
+        "log": prediction_log.read(places.predictions, 0, records).to_pylist(),
         "models": [each.model_dump(exclude=timed) for each in store.ls()],
         "champion": store.champion(),
         "decisions": rows("SELECT position, question, yes, because FROM decisions ORDER BY ALL"),
@@ -127,7 +127,7 @@ def test_a_slow_disk_changes_nothing(
     example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
     """Every point delayed at every passing: the writer lags behind, and the outcome is the same."""
-    late = [point for point in faults.POINTS if not point.startswith("durable.")]
+    late = [point for point in failpoints.POINTS if not point.startswith("durable.")]
     done = nursery.loop(example, tmp_path, ",".join(f"{point}=delay" for point in late))
     assert done.returncode == 0, done.stderr
     assert undisturbed == left_behind(tmp_path)
@@ -149,10 +149,10 @@ def test_a_batch_that_was_logged_but_not_checkpointed_comes_again(
     """Between kill and resume the log may be ahead of the checkpoint; afterwards it is not."""
     nursery.loop(example, tmp_path, "cycle.after_predictions=kill:3")
     places = Places(tmp_path).pipeline("elec2")
-    from models import checkpoint
+    from models.persistence import checkpoint
 
     position = checkpoint.brief(places.checkpoint)["position"]
-    assert predictions.read(places.predictions, position, RECORDS).num_rows == 250
+    assert prediction_log.read(places.predictions, position, RECORDS).num_rows == 250
     nursery.loop(example, tmp_path, "cycle.after_predictions=kill:1")
     assert json.dumps(checkpoint.brief(places.checkpoint)["position"]) == str(position)
     assert nursery.loop(example, tmp_path).returncode == 0

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from models import predictions
-from observability.places import Places
+from models.prediction_log import prediction_log
+from observability.core.paths import Places
 from tests.flows.makers import ask
 from tests.flows.nursery import Nursery
 
@@ -85,7 +85,7 @@ def test_the_blend_beats_its_members(done: tuple[Path, Path, dict[str, Any]]) ->
 def test_every_record_is_logged_once(done: tuple[Path, Path, dict[str, Any]]) -> None:
     """The prediction log has each position once, with no gap."""
     _, home, _ = done
-    log = predictions.read(Places(home).pipeline("elec2").predictions, 0, RECORDS)
+    log = prediction_log.read(Places(home).pipeline("elec2").predictions, 0, RECORDS)
     assert log["position"].to_pylist() == list(range(RECORDS))
 
 
@@ -191,8 +191,8 @@ def test_the_log_does_not_depend_on_how_a_run_was_cut(
     pipeline, home, summary = done
     for limit in (1234, 2345, None):
         cut = json.loads(nursery.loop(pipeline, tmp_path / "cut", limit=limit).stdout)
-    whole = predictions.read(Places(home).pipeline("elec2").predictions, 0, RECORDS)
-    parts = predictions.read(Places(tmp_path / "cut").pipeline("elec2").predictions, 0, RECORDS)
+    whole = prediction_log.read(Places(home).pipeline("elec2").predictions, 0, RECORDS)
+    parts = prediction_log.read(Places(tmp_path / "cut").pipeline("elec2").predictions, 0, RECORDS)
     assert whole.equals(parts)
     counts = ("records", "learned", "rejected", "alarms", "retrains", "promotions", "deferrals")
     assert {key: cut[key] for key in counts} == {key: summary[key] for key in counts}
@@ -202,7 +202,7 @@ def test_two_runs_of_one_pipeline_never_go_at_once(
     done: tuple[Path, Path, dict[str, Any]],
 ) -> None:
     """The second one ends at once with 75 and says who holds what."""
-    from flows.session import locked
+    from flows.run.session import locked
 
     pipeline, home, _ = done
     with locked(Places(home).pipeline("elec2")):

@@ -15,21 +15,25 @@ from typing import Any, NamedTuple, Self
 import pytest
 from typer.testing import CliRunner
 
-from flows import attempts, doctor, pipeline, status, summary
-from flows.coming_back import Patience
-from flows.jobs import Job
-from flows.power_source import PowerSource
-from flows.progress import Display
-from flows.session import opened
-from flows.stopping import Stop
-from observability.console import Surroundings
-from observability.decision import Decision
-from observability.places import Places
-from power import desk, gate
-from power.device import Device
-from power.gate import Survey
-from power.nvml import NvmlDoor
-from power.twin import StandIn
+from flows.cli import doctor, run_summary, status
+from flows.config import pipeline
+from flows.deployed import retrain_run
+from flows.deployed.backoff import Patience
+from flows.deployed.flow_run import Job
+from flows.loop import summary
+from flows.run.power_source import PowerSource
+from flows.run.progress import Display
+from flows.run.session import opened
+from flows.run.shutdown import Stop
+from observability.core.cli_output import Surroundings
+from observability.core.decision import Decision
+from observability.core.paths import Places
+from power.cli import gate_commands
+from power.core.device_readings import Survey
+from power.devices.device import Device
+from power.devices.fake_nvml import StandIn
+from power.devices.nvml import NvmlDoor
+from power.policy import gate
 from tests.flows.deployed_makers import asked
 from tests.flows.makers import ask, make_pipeline
 from tests.flows.plain_loop import without_prefect
@@ -132,16 +136,16 @@ def test_all_who_tell_of_a_state_say_the_same(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Commands, the messages of a deployed run, its summary, the status, the history."""
-    for room in ("power.nvml", "flows.power_source"):
+    for room in ("power.devices.nvml", "flows.run.power_source"):
         monkeypatch.setattr(f"{room}.NvmlDoor", told[name])
     home, cause = tmp_path / "home", STATES[name].cause
-    (shown,) = said(desk.gate_app, home, "show")
+    (shown,) = said(gate_commands.gate_app, home, "show")
     because = shown["because"]
     assert (cause is None, cause) == (shown["yes"], shown["facts"]["cause"])
 
-    (probed,) = said(desk.gpu_app, home, "probe")
+    (probed,) = said(gate_commands.gpu_app, home, "probe")
     assert {**shown, "forecasts": []} == {**probed["gate"], "forecasts": []}
-    watched = said(desk.gate_app, home, "watch", "--count", "1")
+    watched = said(gate_commands.gate_app, home, "watch", "--count", "1")
     assert watched
     assert {shown["yes"]} == {line["gate_open"] for line in watched}
     assert any(line["because"] in because and line["cause"] == cause for line in watched)
@@ -149,7 +153,10 @@ def test_all_who_tell_of_a_state_say_the_same(
     sentence = gate.told(Decision(question="gate", yes=shown["yes"], because=because))
     (finding,) = (each for each in doctor.examine(home) if each.what == "GPU")
     assert sentence in finding.told
-    for app, words in ((desk.gpu_app, ["probe"]), (desk.gate_app, ["watch", "--count", "1"])):
+    for app, words in (
+        (gate_commands.gpu_app, ["probe"]),
+        (gate_commands.gate_app, ["watch", "--count", "1"]),
+    ):
         printed = CliRunner().invoke(app, words, obj=Surroundings(home=home)).stdout
         assert because in " ".join(printed.replace("\n", " ").split())
 
@@ -171,7 +178,7 @@ def test_all_who_tell_of_a_state_say_the_same(
     (known,) = status.of(home)
     assert {cause: 2} == known["totals"]["deferred_because"]
     capsys.readouterr()
-    summary.tell(document, "pipeline.toml")
+    run_summary.tell(document, "pipeline.toml")
     assert f"2 deferrals: 2 {cause_words}" in capsys.readouterr().out
     status.tell([known])
     assert f"small: 2 deferrals: 2 {cause_words}" in capsys.readouterr().out
@@ -185,10 +192,10 @@ def test_all_who_tell_of_a_state_say_the_same(
         assert "warm" not in document["owed"]["why_deferred"].partition("(")[0]
 
 
-def attempt(path: Path) -> attempts.Tried:
+def attempt(path: Path) -> retrain_run.Tried:
     """What a deployed run's attempt comes to."""
     job = Job(pipeline.read(path), path.parent / "home", "run", Stop(), Display("test"))
     with without_prefect(), PowerSource.opened(job.file, Places(job.home)) as power:
-        tried = attempts._tried(job, power, Patience())
+        tried = retrain_run._tried(job, power, Patience())
     assert tried is not None
     return tried

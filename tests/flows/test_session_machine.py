@@ -24,14 +24,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flows import pipeline
-from flows.progress import Display
-from flows.session import Session, opened
-from flows.stopping import Stop
-from observability import faults
-from observability.decision import Decision
-from observability.history import History
-from observability.records import Record
+from flows.config import pipeline
+from flows.run.progress import Display
+from flows.run.session import Session, opened
+from flows.run.shutdown import Stop
+from observability.core import failpoints
+from observability.core.decision import Decision
+from observability.history.records import Record
+from observability.history.store import History
 from tests.flows.makers import NAME, ask, make_pipeline
 from tests.models import makers
 
@@ -195,13 +195,13 @@ class SessionMachine(RuleBasedStateMachine):
         self.session.settle()
         commits = self.session.state.commits
         deed = self._prepared(count, crown, with_log)
-        faults.arm(cut[0], "raise", cut[1])
+        failpoints.arm(cut[0], "raise", cut[1])
         try:
             with suppress(OSError):
                 self._commit(deed, wait)
                 self.session.settle()
         finally:
-            faults.disarm()
+            failpoints.disarm()
         if again and self.session.places.checkpoint.exists():
             self.session.restore()
         else:
@@ -241,12 +241,12 @@ class SessionMachine(RuleBasedStateMachine):
         """Rows go into the history meanwhile, or are cut on their way and wait."""
         if cut is not None:
             self.session.settle()
-            faults.arm(cut, "raise")
+            failpoints.arm(cut, "raise")
         try:
             self.session.fold()
             self.session.settle()
         finally:
-            faults.disarm()
+            failpoints.disarm()
 
     @rule()
     def another_run_comes(self) -> None:
@@ -275,7 +275,7 @@ class SessionMachine(RuleBasedStateMachine):
                 self._open()
                 self.all_of_it_is_there_once()
         finally:
-            faults.disarm()
+            failpoints.disarm()
             if hasattr(self, "run"):
                 self.run.close()
             self.stack.close()

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from flows import settings
-from flows.settings import Settings
+from flows.config import prefect_env, settings
+from flows.config.settings import Settings
 from tests.flows.makers import environment_of, thermodrift
 
 CLIENT = """
 import json, sys
 from pathlib import Path
-from flows import settings
+from flows.config import settings
 settings.prepare_prefect(Path(sys.argv[1]))
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4242/api"}):
@@ -99,7 +99,7 @@ def test_the_embedded_server_knows_nothing_of_the_users_prefect(
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "postgresql://theirs")
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/theirs")
-    given = settings.prefect_server_environment(Path("/home/prefect/elec2.db"), "us:word")
+    given = prefect_env.prefect_server_environment(Path("/home/prefect/elec2.db"), "us:word")
     assert "/opt/theirs" == given["LD_LIBRARY_PATH"]
     assert "1" == given["DO_NOT_TRACK"]
     assert {
@@ -121,7 +121,7 @@ def test_warnings_as_errors_are_for_people_and_not_for_the_api(
 ) -> None:
     """A warning inside uvicorn would keep the API from starting at all."""
     monkeypatch.setenv("PYTHONWARNINGS", "error")
-    given = settings.prefect_server_environment(Path("/home/p.db"), "us:word")
+    given = prefect_env.prefect_server_environment(Path("/home/p.db"), "us:word")
     assert "PYTHONWARNINGS" not in given
 
 
@@ -132,7 +132,7 @@ def test_the_database_lies_where_it_should_whatever_the_home_is_called(
     """A path is no URL: what looks like a part of one in a folder's name is none."""
     database = tmp_path / name / "elec2.db"
     database.parent.mkdir()
-    url = settings.prefect_server_environment(database, "us:word")[
+    url = prefect_env.prefect_server_environment(database, "us:word")[
         "PREFECT_SERVER_DATABASE_CONNECTION_URL"
     ]
     named = make_url(url)

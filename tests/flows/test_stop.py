@@ -13,9 +13,10 @@ from typing import IO
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from models import checkpoint, predictions
-from observability.history import History
-from observability.places import Places
+from models.persistence import checkpoint
+from models.prediction_log import prediction_log
+from observability.core.paths import Places
+from observability.history.store import History
 from tests.flows.nursery import Nursery
 from tests.flows.test_run import ROOT, thermodrift
 
@@ -120,7 +121,7 @@ def test_a_signal_amid_a_slow_batch_keeps_what_was_learned(
     position = checkpoint.brief(places.checkpoint)["position"]
     assert summary["position"] == position < 1_000
     if position:
-        log = predictions.read(places.predictions, 0, 3_000)
+        log = prediction_log.read(places.predictions, 0, 3_000)
         assert log["position"].to_pylist() == list(range(position))
     (run,) = History(home).ask("SELECT outcome, position_to FROM runs").to_pylist()
     assert run == {"outcome": "stopped", "position_to": position}
@@ -182,7 +183,7 @@ def test_a_run_whose_prefect_api_dies_checkpoints_and_ends(
     (api,) = (
         child
         for child in psutil.Process(process.pid).children()
-        if "flows.embedded" in child.cmdline()
+        if "flows.stack.ephemeral_api" in child.cmdline()
     )
     began_s = time.monotonic()
     api.kill()
@@ -194,5 +195,5 @@ def test_a_run_whose_prefect_api_dies_checkpoints_and_ends(
     places = Places(home).pipeline("coins")
     (tmp_path / "slow_online.py").write_text(SLOW_ONLINE.replace("0.02", "0.0"))
     assert 0 == nursery.loop(pipeline, home).returncode
-    log = predictions.read(places.predictions, 0, 3_000)
+    log = prediction_log.read(places.predictions, 0, 3_000)
     assert log["position"].to_pylist() == list(range(3_000))

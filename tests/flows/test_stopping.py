@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.stopping import Stop, StopRequested
+from flows.run.shutdown import Stop, StopRequested
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from flows import pipeline as pipelines
-from flows import stream_view
+from flows.config import pipeline as pipelines
+from flows.run import schema_report
 from tests.flows.makers import make_pipeline, thermodrift
 
 
@@ -62,9 +62,9 @@ def test_a_wide_stream_is_shown_in_part(tmp_path: Path) -> None:
         '[pipeline]\nname = "wide"\ntask = "classification"\n'
         '[stream]\npath = "wide.csv"\ntarget = "y"\n'
     )
-    document = stream_view.of(pipelines.read(path), tmp_path / "home")
+    document = schema_report.of(pipelines.read(path), tmp_path / "home")
     with (tmp_path / "shown").open("w") as file:
-        stream_view.tell(document, Console(file=file, width=120), most=10)
+        schema_report.tell(document, Console(file=file, width=120), most=10)
     shown = (tmp_path / "shown").read_text()
     assert "c9" in shown
     assert "c10" not in shown

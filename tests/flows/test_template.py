@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import pipeline, template
-from flows.pipeline import Pipeline
-from models.stream import Stream
-from observability import toml
-from observability.errors import BadConfiguration
+from flows.config import pipeline, template
+from flows.config.pipeline import Pipeline
+from models.stream.source import Stream
+from observability.core import toml_config
+from observability.core.errors import BadConfiguration
 from tests.flows.makers import thermodrift
 
 HEADER = re.compile(r"(?:# )?\[([\w.]+)\]")
@@ -49,14 +49,14 @@ def test_every_knob_stands_in_the_file() -> None:
     knobs = {
         table: {
             name
-            for name in toml.knobs(model)
+            for name in toml_config.knobs(model)
             if (table, name)
             not in {
                 *(("pipeline", "name"), ("pipeline", "task")),
                 *(("stream", "path"), ("stream", "target")),
             }
         }
-        for table, model in toml.tables(Pipeline)
+        for table, model in toml_config.tables(Pipeline)
     }
     assert "forecast.thermal" in knobs
     assert knobs == {table: set(shown) for table, shown in commented().items()}
@@ -87,8 +87,8 @@ def test_a_knob_without_a_value_is_one_whose_default_is_none() -> None:
     }
     nones = {
         (table, name)
-        for table, model in toml.tables(Pipeline)
-        for name, knob in toml.knobs(model).items()
+        for table, model in toml_config.tables(Pipeline)
+        for name, knob in toml_config.knobs(model).items()
         if not knob.is_required() and knob.get_default(call_default_factory=True) is None
     }
     assert nones == empty

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from flows import pipeline, status
-from flows.progress import Display
-from flows.session import opened
-from flows.stopping import Stop
-from models import predictions, scoring
-from models.example import Task
-from observability.places import Places
+from flows.cli import status
+from flows.config import pipeline
+from flows.run.progress import Display
+from flows.run.session import opened
+from flows.run.shutdown import Stop
+from models.core import scoring
+from models.core.record_schema import Task
+from models.prediction_log import prediction_log
+from observability.core.paths import Places
 from tests.flows.makers import NAME, ask, make_pipeline, make_records, write_stream
 from tests.flows.plain_loop import Run
 
@@ -37,7 +39,7 @@ def make_waiting(
 
 def logged(home: Path) -> list[dict[str, Any]]:
     """The prediction log, row by row."""
-    found: list[dict[str, Any]] = predictions.read(
+    found: list[dict[str, Any]] = prediction_log.read(
         Places(home).pipeline(NAME).predictions, 0, RECORDS
     ).to_pylist()
     return found

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flows.upkeep import upkeep
-from observability import history
-from observability.history import History
-from observability.places import Places
+from flows.maintenance import upkeep
+from observability.core.paths import Places
+from observability.history import store
+from observability.history.store import History
 from tests.flows.makers import NAME, make_pipeline, thermodrift
 from tests.flows.nursery import Nursery
 from tests.observability.history_makers import python
@@ -23,7 +23,7 @@ from tests.observability.history_makers import python
 LOOP = """
 import sys
 from pathlib import Path
-from flows import cycle
+from flows.loop import local_loop as cycle
 from tests.flows.plain_loop import without_prefect
 with without_prefect():
     cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -32,8 +32,8 @@ with without_prefect():
 UPKEEP = """
 import sys
 from pathlib import Path
-from flows.upkeep import upkeep
-from observability import faults
+from flows.maintenance import upkeep
+from observability.core import failpoints as faults
 faults.arm_from(sys.argv[2])
 upkeep.fn(Path(sys.argv[1]))
 """
@@ -62,7 +62,7 @@ def log_of(home: Path) -> list[str]:
 
 def predicted(home: Path) -> pa.Table:
     """Every prediction, by position."""
-    return history.open(home).predictions(NAME)
+    return store.open(home).predictions(NAME)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def test_the_log_is_merged_and_the_history_says_so(
     assert undisturbed.predictions.equals(predicted(tmp_path))
     kept(tmp_path)
     assert ["000000000000-000000001000.parquet"] == log_of(tmp_path)
-    told = history.open(tmp_path).ask(
+    told = store.open(tmp_path).ask(
         "SELECT pipeline, yes, because FROM decisions WHERE question = 'upkeep' "
         "AND pipeline <> '' ORDER BY decided_at"
     )
@@ -182,7 +182,7 @@ def test_old_predictions_and_rows_go_where_a_person_said_so(
         first["facts"]["rows"],
     )
     assert ["000000000100-000000001000.parquet"] == log_of(home)
-    assert 900 == history.open(home).predictions(NAME).num_rows
+    assert 900 == store.open(home).predictions(NAME).num_rows
 
 
 def test_an_analysts_session_puts_it_off(tmp_path: Path, undisturbed: Undisturbed) -> None:
@@ -199,7 +199,7 @@ def test_an_analysts_session_puts_it_off(tmp_path: Path, undisturbed: Undisturbe
     states = {deed["pipeline"]: deed["state"] for deed in document["deeds"]}
     assert (75, {NAME: "done", "": "later"}) == (put_off.returncode, states)
     assert f"process {analyst.pid}" in document["deeds"][-1]["because"]
-    told = history.open(home).ask(
+    told = store.open(home).ask(
         "SELECT yes, because FROM decisions WHERE question = 'upkeep' AND pipeline = ''"
     )
     assert [(False, document["deeds"][-1]["because"])] == [

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from flows.follower import Look
-from flows.stopping import Stop, StopRequested
-from flows.vigil import Vigil
-from models.guard import GiveBack
-from observability.decision import Decision
-from power import gate
-from power.gate import GateLimits, GateState, GpuReading, Judged, Survey
+from flows.retraining.thermal_guard import Vigil
+from flows.run.shutdown import Stop, StopRequested
+from models.batch.fit_guard import GiveBack
+from observability.core.decision import Decision
+from power.core.device_readings import GpuReading, Survey
+from power.core.gate_config import GateLimits
+from power.monitoring.device_monitor import Look
+from power.policy import gate
+from power.policy.gate import GateState, Judged
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading, make_survey
 
 OVER_S = 30.0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import cycle, summary
+from flows.cli import run_summary
+from flows.loop import local_loop
 from tests.flows.makers import ask, make_pipeline
 from tests.flows.plain_loop import without_prefect
 
@@ -48,8 +49,8 @@ def test_each_model_is_told_of_once_with_its_recipe_and_the_count(
     )
     with without_prefect(), warnings.catch_warnings():
         warnings.simplefilter("default")
-        told = cycle.cycle.fn(path, tmp_path / "home")
-        summary.tell(told, "pipeline.toml")
+        told = local_loop.cycle.fn(path, tmp_path / "home")
+        run_summary.tell(told, "pipeline.toml")
     printed = capsys.readouterr()
     shown = printed.out + printed.err
     rows = ask(

@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from models import predictions
-from models.example import Label, LabelKind
-from models.learner import MEMBERS, Log
+from models.core.record_schema import Label, LabelKind
+from models.online.learner import MEMBERS, Log
+from models.prediction_log import prediction_log
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def put(
     """Log the positions from `first` to `last` (exclusive), without the rejected ones."""
     positions = [place for place in range(first, last) if place not in rejected]
     log = make_log([label] * len(positions), champion=version is not None)
-    return predictions.write(folder, "elec2", positions, (first, last), log, kind, version)
+    return prediction_log.write(folder, "elec2", positions, (first, last), log, kind, version)
 
 
 def put_batches(folder: Path, ends: Sequence[int], rejected: Collection[int] = ()) -> list[Path]:
@@ -56,7 +56,7 @@ def put_batches(folder: Path, ends: Sequence[int], rejected: Collection[int] = (
 
 def rows(folder: Path, first: int = 0, last: int = 10**11) -> list[dict[str, Any]]:
     """What is logged in a range, row by row."""
-    found: list[dict[str, Any]] = predictions.read(folder, first, last).to_pylist()
+    found: list[dict[str, Any]] = prediction_log.read(folder, first, last).to_pylist()
     return found
 
 

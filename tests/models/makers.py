@@ -10,13 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from models import batch, example
-from models.batch import BatchModel
-from models.example import Column, Features, Kind, Label, LabelKind, Schema, Task
-from models.seal import Seal
-from models.store import Manifest, Store
-from models.stream import Batch, Cursor, Stream, StreamOptions
-from observability.places import PipelinePlaces, Places
+from models.batch import batch_model
+from models.batch.batch_model import BatchModel
+from models.core import record_schema
+from models.core.record_schema import Column, Features, Kind, Label, LabelKind, Schema, Task
+from models.persistence.signing import Seal
+from models.registry.registry import Manifest, Store
+from models.stream.source import Batch, Cursor, Stream, StreamOptions
+from observability.core.paths import PipelinePlaces, Places
 
 KEY = bytes(range(32))
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -74,7 +75,7 @@ def make_window(
     rows: Sequence[Features] = make_rows(count, seed)
     task: Task = "regression" if label_kind == "float" else "classification"
     return (
-        example.frame(rows, make_schema(task, label_kind)),
+        record_schema.frame(rows, make_schema(task, label_kind)),
         [make_label(row, label_kind) for row in rows],
     )
 
@@ -91,7 +92,7 @@ def make_store(folder: Path, pipeline: str = "elec2", key: bytes = KEY) -> Store
 
 def make_dummy(first: str = "high") -> BatchModel:
     """The quickest model there is."""
-    return batch.baseline([first, "low", first], "classification")
+    return batch_model.baseline([first, "low", first], "classification")
 
 
 def make_reference(kind: LabelKind = "str") -> pd.DataFrame:
@@ -100,7 +101,7 @@ def make_reference(kind: LabelKind = "str") -> pd.DataFrame:
     frame, labels = make_window(3, label_kind=kind)
     frame["class"] = pd.Series(labels, dtype=object)
     frame["prediction"] = pd.Series([None, None, labels[2]], dtype=object)
-    return batch.typed_reference(frame, make_schema(task, kind))
+    return batch_model.typed_reference(frame, make_schema(task, kind))
 
 
 def put(kept: Store, version: str = "v1", **changes: Any) -> Manifest:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.baseline import NoChange
-from models.example import Label, Task
+from models.core.record_schema import Label, Task
+from models.online.naive_baseline import NoChange
 
 
 def make_baseline(*labels: Label, task: Task = "classification") -> NoChange:

@@ -17,19 +17,21 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
-from models import batch, example, metrics, pickling, recipes
-from models import challenge as challenges
-from models.batch import (
+from models.batch import batch_model, recipes
+from models.batch import evaluation as challenges
+from models.batch.batch_model import (
     BatchAnswersNothing,
     BatchCannotLearn,
     BatchModel,
-    BatchPrediction,
     BatchRecipe,
     TooLittleToLearn,
 )
-from models.example import Label, LabelKind, Schema, Task
-from models.metrics import Measure
-from observability.errors import BadConfiguration
+from models.core import metrics, record_schema
+from models.core.metrics import Measure
+from models.core.prediction import BatchPrediction
+from models.core.record_schema import Label, LabelKind, Schema, Task
+from models.persistence import serialization
+from observability.core.errors import BadConfiguration
 from tests.models.makers import make_dummy, make_label, make_rows, make_schema, make_window
 
 RECIPES = ["hist_gradient_boosting", "random_forest", "linear", "sgd"]
@@ -114,7 +116,7 @@ def make_model(recipe: str = "linear", beside: Path | None = None, **changes: An
     task: Task = "regression" if kind == "float" else "classification"
     frame, labels = make_window(label_kind=kind)
     wanted = BatchRecipe(recipe=recipe, **changes)
-    return batch.fit(frame, labels, wanted, make_schema(task, kind), beside)
+    return batch_model.fit(frame, labels, wanted, make_schema(task, kind), beside)
 
 
 def make_prediction(
@@ -143,9 +145,9 @@ def challenge(count: int = 300, **changes: Any) -> challenges.Challenge:
 
 def test_the_recipes_by_name_are_known_without_scikit_learn() -> None:
     """Those are not built before the first fit: without parameters nothing can be wrong in one."""
-    from models import recipes
+    from models.batch import recipes
 
-    assert set(recipes.NAMED) == batch.PLAIN
+    assert set(recipes.NAMED) == batch_model.PLAIN
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -154,7 +156,7 @@ def test_every_recipe_learns_what_can_be_learned(recipe: str, kind: LabelKind) -
     """On rows it never saw it is far better than the dummy, and answers labels of their kind."""
     model = make_model(recipe, label_kind=kind)
     frame, labels = make_window(200, seed=1, label_kind=kind)
-    dummy = batch.baseline(labels, model.task)
+    dummy = batch_model.baseline(labels, model.task)
     prediction = model.predict(frame)
     measure = metrics.measure("auto", model.task)
     loss = metrics.value(labels, prediction, measure)
@@ -208,13 +210,15 @@ def test_strange_columns_and_strange_rows_are_answered(recipe: str, kind: LabelK
         for place, row in enumerate(make_rows(600))
     ]
     labels = [make_label(row, kind) for row in make_rows(600)]
-    model = batch.fit(example.frame(rows, schema), labels, BatchRecipe(recipe=recipe), schema)
+    model = batch_model.fit(
+        record_schema.frame(rows, schema), labels, BatchRecipe(recipe=recipe), schema
+    )
     strange = [
         dict.fromkeys(schema.names),
         rows[1] | {"height": 1e308, "constant": -1e308, "huge": -1e308},
         rows[1] | {"empty": 3.0, "nowhere": "here", "always": "no", "town": "a town never seen"},
     ]
-    prediction = model.predict(example.frame(strange, schema))
+    prediction = model.predict(record_schema.frame(strange, schema))
     assert 3 == len(prediction.values)
     if kind == "float":
         assert all(math.isfinite(float(value)) for value in prediction.values)
@@ -247,7 +251,7 @@ def test_a_model_answers_the_same_after_the_round_trip(recipe: str) -> None:
     """Its pickle is the model."""
     model = make_model(recipe, label_kind="float")
     frame, _ = make_window(20, seed=5)
-    again = pickling.loads(pickling.dumps(model))
+    again = serialization.loads(serialization.dumps(model))
     assert isinstance(again, BatchModel)
     assert model.predict(frame).values == again.predict(frame).values
 
@@ -284,9 +288,9 @@ def test_a_category_is_taken_natively_by_the_default_recipe() -> None:
     colours = [f"c{place % 40}" for place in range(2000)]
     schema = make_schema(columns={"colour": "category"})
     labels: list[Label] = ["odd" if int(each[1:]) % 2 else "even" for each in colours]
-    frame = example.frame([{"colour": each} for each in colours], schema)
+    frame = record_schema.frame([{"colour": each} for each in colours], schema)
     recipe = BatchRecipe(params={"max_iter": 1, "max_leaf_nodes": 2, "learning_rate": 1.0})
-    assert labels == batch.fit(frame, labels, recipe, schema).predict(frame).values
+    assert labels == batch_model.fit(frame, labels, recipe, schema).predict(frame).values
 
 
 def test_few_bins_bound_the_categories() -> None:
@@ -295,8 +299,8 @@ def test_few_bins_bound_the_categories() -> None:
     rows = [{"town": f"town {place % 90}"} for place in range(400)]
     labels: list[Label] = ["a" if place % 90 < 45 else "b" for place in range(400)]
     recipe = BatchRecipe(params={"max_bins": 16})
-    model = batch.fit(example.frame(rows, schema), labels, recipe, schema)
-    assert 400 == len(model.predict(example.frame(rows, schema)).values)
+    model = batch_model.fit(record_schema.frame(rows, schema), labels, recipe, schema)
+    assert 400 == len(model.predict(record_schema.frame(rows, schema)).values)
 
 
 def test_too_few_rows_are_refused() -> None:
@@ -304,22 +308,22 @@ def test_too_few_rows_are_refused() -> None:
     frame, labels = make_window(160)
     recipe = BatchRecipe(recipe="linear")
     with pytest.raises(TooLittleToLearn, match=r"159 rows are too few.*160 are needed"):
-        batch.fit(frame[:159], labels[:159], recipe, make_schema())
-    assert ("high", "low") == batch.fit(frame, labels, recipe, make_schema()).labels
+        batch_model.fit(frame[:159], labels[:159], recipe, make_schema())
+    assert ("high", "low") == batch_model.fit(frame, labels, recipe, make_schema()).labels
 
 
 def test_a_single_class_is_refused() -> None:
     """There is nothing to tell apart."""
     frame, _ = make_window()
     with pytest.raises(TooLittleToLearn, match=r"all 300 rows are of one class .'low'."):
-        batch.fit(frame, ["low"] * 300, BatchRecipe(), make_schema())
+        batch_model.fit(frame, ["low"] * 300, BatchRecipe(), make_schema())
 
 
 def test_a_window_without_a_single_value_is_refused() -> None:
     """Columns that hold nothing are left out, and then there is none."""
     frame, labels = make_window()
     with pytest.raises(TooLittleToLearn, match="no feature has a value in any of 300 rows"):
-        batch.fit(
+        batch_model.fit(
             pd.DataFrame(None, frame.index, frame.columns, dtype=object),
             labels,
             BatchRecipe(),
@@ -332,14 +336,14 @@ def test_a_target_that_is_not_finite_is_refused(wrong: float) -> None:
     """One NaN among the targets would make a model that answers NaN."""
     frame, labels = make_window(label_kind="float")
     with pytest.raises(TooLittleToLearn, match="1 of 300 targets"):
-        batch.fit(frame, [*labels[:-1], wrong], BatchRecipe(), make_schema("regression"))
+        batch_model.fit(frame, [*labels[:-1], wrong], BatchRecipe(), make_schema("regression"))
 
 
 def test_rows_and_labels_must_pair() -> None:
     """One label too few is a mistake of the caller."""
     frame, labels = make_window()
     with pytest.raises(ValueError, match="300 rows came with 299 labels"):
-        batch.fit(frame, labels[1:], BatchRecipe(), make_schema())
+        batch_model.fit(frame, labels[1:], BatchRecipe(), make_schema())
 
 
 @pytest.mark.parametrize(
@@ -390,7 +394,7 @@ def test_a_fit_that_fails_is_named() -> None:
     labels = ["alone", *labels[1:]]
     recipe = BatchRecipe(params={"early_stopping": True})
     with pytest.raises(BatchCannotLearn, match="fitting 'hist_gradient_boosting' on 300 rows"):
-        batch.fit(frame, labels, recipe, make_schema())
+        batch_model.fit(frame, labels, recipe, make_schema())
 
 
 def test_an_unfinished_fit_is_no_warning() -> None:
@@ -481,7 +485,7 @@ def test_decision_functions_of_several_classes_become_probabilities(beside: Path
     frame, labels = make_window()
     labels = ["middle" if place % 3 else label for place, label in enumerate(labels)]
     recipe = BatchRecipe(recipe="own_models:WithDecisions")
-    model = batch.fit(frame, labels, recipe, make_schema(), beside)
+    model = batch_model.fit(frame, labels, recipe, make_schema(), beside)
     assert np.allclose([[1 / 8, 2 / 8, 5 / 8]] * 2, probabilities_of(model))
     assert {"middle"} == set(model.predict(frame).values)
 
@@ -529,7 +533,7 @@ def test_an_estimator_that_cannot_fit_is_named(beside: Path) -> None:
 @given(rows=st.integers(min_value=0, max_value=10_000), share=st.floats(0.001, 0.9))
 def test_a_split_holds_out_the_newest_rows(rows: int, share: float) -> None:
     """Both parts cover all rows, once, in order, and neither is empty if two rows are there."""
-    train, held_out = batch.split(rows, BatchRecipe(holdout=share))
+    train, held_out = batch_model.split(rows, BatchRecipe(holdout=share))
     assert [*range(rows)] == [*range(rows)[train], *range(rows)[held_out]]
     if rows > 1:
         assert train.stop >= 1
@@ -540,30 +544,30 @@ def test_a_split_holds_out_the_newest_rows(rows: int, share: float) -> None:
 def test_the_baseline_answers_shares_or_the_median() -> None:
     """It looks at no feature."""
     frame, _ = make_window(3)
-    shares = batch.baseline(["b", "a", "a", "a"], "classification").predict(frame)
+    shares = batch_model.baseline(["b", "a", "a", "a"], "classification").predict(frame)
     assert ["a", "a", "a"] == shares.values
     assert shares.probabilities is not None
     assert [[0.75, 0.25]] * 3 == shares.probabilities.tolist()
-    assert [2.0] * 3 == batch.baseline([1.0, 2.0, 90.0], "regression").predict(frame).values
+    assert [2.0] * 3 == batch_model.baseline([1.0, 2.0, 90.0], "regression").predict(frame).values
 
 
 def test_a_baseline_of_one_class_is_sure_of_it() -> None:
     """A dull stream has a baseline that cannot be beaten."""
-    found = batch.baseline([4, 4], "classification").predict(make_window(2)[0])
+    found = batch_model.baseline([4, 4], "classification").predict(make_window(2)[0])
     assert [4, 4] == found.values
 
 
 def test_a_baseline_of_nothing_is_refused() -> None:
     """There is no share and no median of no labels."""
     with pytest.raises(TooLittleToLearn, match="at least one label"):
-        batch.baseline([], "regression")
+        batch_model.baseline([], "regression")
 
 
 def test_a_challenge_scores_all_contestants_on_the_same_rows() -> None:
     """The newest fifth is held out, and the older window is cut to its newest rows."""
     frame, labels = make_window(300)
     older_frame, older_labels = make_window(80, seed=9)
-    champion = batch.fit(frame, ["high", *["low"] * 299], BatchRecipe(), make_schema())
+    champion = batch_model.fit(frame, ["high", *["low"] * 299], BatchRecipe(), make_schema())
     found = challenge(
         champion=champion,
         older=(older_frame, older_labels),
@@ -573,7 +577,7 @@ def test_a_challenge_scores_all_contestants_on_the_same_rows() -> None:
     models = {
         "challenger": found.model,
         "champion": champion,
-        "baseline": batch.baseline(labels[:240], "classification"),
+        "baseline": batch_model.baseline(labels[:240], "classification"),
     }
     windows = {
         "holdout": (frame[240:], labels[240:]),
@@ -702,7 +706,7 @@ def test_balanced_classes_find_more_of_what_is_rare(recipe: str) -> None:
     labels: list[Label] = ["rare" if each else "usual" for each in rare]
     caught = {}
     for weight in ("none", "balanced"):
-        model = batch.fit(
+        model = batch_model.fit(
             frame, labels, BatchRecipe(recipe=recipe, class_weight=weight), make_schema()
         )
         answers = model.predict(frame).probabilities

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import cells, columns
-from models.cells import Unfit
-from models.columns import Plan, Read
-from models.example import LabelKind
+from models.core.record_schema import LabelKind
+from models.stream.parsing import cells, columns
+from models.stream.parsing.cells import Unfit
+from models.stream.parsing.columns import Plan, Read
 from tests.models.makers import make_schema
 
 LARGEST = 1e100

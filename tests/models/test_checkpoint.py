@@ -14,14 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models import checkpoint, online
-from models.blend import BlendRules
-from models.checkpoint import CheckpointUnusable
-from models.learner import Learner
-from models.online import OnlineRecipe
-from models.pickling import CannotPickle
-from models.seal import Seal
-from observability import faults
+from models.online import online_model
+from models.online.learner import Learner
+from models.online.online_model import OnlineRecipe
+from models.online.stacking import BlendRules
+from models.persistence import checkpoint
+from models.persistence.checkpoint import CheckpointUnusable
+from models.persistence.serialization import CannotPickle
+from models.persistence.signing import Seal
+from observability.core import failpoints
 from tests.models.makers import KEY, make_label, make_rows, make_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ class Bomb:
 def disarm() -> Iterator[None]:
     """No fault point stays armed."""
     yield
-    faults.disarm()
+    failpoints.disarm()
 
 
 def put(folder: Path, state: object = STATE, seal: Seal = SEAL) -> Path:
@@ -80,7 +81,7 @@ def test_a_learner_goes_on_from_its_checkpoint_as_if_nothing_had_been(tmp_path: 
     schema = make_schema()
     rows = make_rows(200)
     labels = [make_label(row) for row in rows]
-    member = online.build(OnlineRecipe(), schema)
+    member = online_model.build(OnlineRecipe(), schema)
     undisturbed = Learner(member, "classification", BlendRules(), 0.001)
     undisturbed.learn(rows[:100], labels[:100], None)
     path = put(tmp_path, undisturbed)
@@ -234,7 +235,7 @@ def test_a_state_that_has_no_bytes_leaves_the_old_checkpoint(tmp_path: Path) -> 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, point: str) -> None:
     """The error reaches the caller, the old state is whole, and nothing is left aside."""
     path = put(tmp_path)
-    faults.arm(point, "raise")
+    failpoints.arm(point, "raise")
     with pytest.raises(OSError, match="no space left"):
         put(tmp_path, {"position": 500})
     assert STATE == checkpoint.load(path, SEAL)
@@ -244,7 +245,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, point: str) -> No
 VICTIM = """
 import sys
 from pathlib import Path
-from observability import faults
+from observability.core import failpoints as faults
 from tests.models.test_checkpoint import put
 faults.arm(sys.argv[2], "kill")
 put(Path(sys.argv[1]), {"position": 500})

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from models import log_files, predictions
-from observability import faults, log_names
+from models.prediction_log import prediction_log, segments
+from observability.core import failpoints, log_segments
 from tests.models.log_makers import names, places, put, put_batches, python, rows
 
 POINTS = ["upkeep.before_swap", "upkeep.inside_swap"]
@@ -29,7 +29,7 @@ POINTS = ["upkeep.before_swap", "upkeep.inside_swap"]
 def disarm() -> Iterator[None]:
     """No fault point stays armed."""
     yield
-    faults.disarm()
+    failpoints.disarm()
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
@@ -44,11 +44,13 @@ def test_neighbours_become_one_file_with_the_same_rows(tmp_path: Path) -> None:
     """Every column of every row, rejected records still missing, and the numbers are told."""
     paths = put_batches(tmp_path, range(0, 60, 10), rejected=[3, *range(20, 30)])
     expected, size = rows(tmp_path), sum(path.stat().st_size for path in paths)
-    done = predictions.compact(tmp_path, 50)
+    done = prediction_log.compact(tmp_path, 50)
     assert ["0-50"] == names(tmp_path)
     assert expected == rows(tmp_path)
     left = next(tmp_path.glob("*.parquet")).stat().st_size
-    assert predictions.Compacted(5, size, 1, left, merged=5, rows=39, because=done.because) == done
+    assert (
+        prediction_log.Compacted(5, size, 1, left, merged=5, rows=39, because=done.because) == done
+    )
     assert done.because.startswith(
         "merged 5 files with 39 predictions into 1; files of the log before position 50: 1 (0.0 MB)"
     )
@@ -57,9 +59,9 @@ def test_neighbours_become_one_file_with_the_same_rows(tmp_path: Path) -> None:
 def test_a_repeat_does_nothing(tmp_path: Path) -> None:
     """No file is written again, and that is said."""
     put_batches(tmp_path, range(0, 60, 10))
-    predictions.compact(tmp_path, 50, target_rows=20)
+    prediction_log.compact(tmp_path, 50, target_rows=20)
     before = stamps(tmp_path)
-    done = predictions.compact(tmp_path, 50, target_rows=20)
+    done = prediction_log.compact(tmp_path, 50, target_rows=20)
     assert before == stamps(tmp_path)
     assert (0, 3, 3) == (done.merged, done.files_before, done.files_after)
     assert done.because.startswith("nothing to merge; files of the log before position 50: 3 ")
@@ -80,18 +82,18 @@ def test_what_does_not_lie_wholly_before_the_checkpoint_is_left(
 ) -> None:
     """It is the learner's, which may be writing it or sweeping it away."""
     put_batches(tmp_path, range(0, 60, 10))
-    predictions.compact(tmp_path, before)
+    prediction_log.compact(tmp_path, before)
     assert expected == names(tmp_path)
 
 
 def test_a_full_stretch_is_never_written_again(tmp_path: Path) -> None:
     """Merged files begin and end at multiples of their size; only the last one still grows."""
     put_batches(tmp_path, range(0, 260, 10))
-    predictions.compact(tmp_path, 250, target_rows=100)
+    prediction_log.compact(tmp_path, 250, target_rows=100)
     assert ["0-100", "100-200", "200-250"] == names(tmp_path)
     before = stamps(tmp_path)
     put_batches(tmp_path, range(250, 340, 10))
-    predictions.compact(tmp_path, 330, target_rows=100)
+    prediction_log.compact(tmp_path, 330, target_rows=100)
     assert ["0-100", "100-200", "200-300", "300-330"] == names(tmp_path)
     after = stamps(tmp_path)
     full = sorted(before)[:2]
@@ -101,7 +103,7 @@ def test_a_full_stretch_is_never_written_again(tmp_path: Path) -> None:
 def test_a_batch_across_a_border_of_stretches_stays_by_itself(tmp_path: Path) -> None:
     """No merged file is longer than asked for, even where batches do not divide its length."""
     put_batches(tmp_path, range(0, 241, 30))
-    predictions.compact(tmp_path, 240, target_rows=100)
+    prediction_log.compact(tmp_path, 240, target_rows=100)
     assert ["0-90", "90-120", "120-180", "180-210", "210-240"] == names(tmp_path)
     assert list(range(240)) == places(tmp_path)
 
@@ -111,13 +113,13 @@ def test_a_hole_is_not_merged_over(tmp_path: Path) -> None:
     paths = put_batches(tmp_path, range(0, 60, 10))
     expected = rows(tmp_path)
     away = paths[2].rename(tmp_path / "away")
-    predictions.compact(tmp_path, 50)
+    prediction_log.compact(tmp_path, 50)
     assert ["0-20", "30-50", "away"] == names(tmp_path)
     away.rename(paths[2])
     assert expected == rows(tmp_path)
-    predictions.sweep(tmp_path, 50)
+    prediction_log.sweep(tmp_path, 50)
     assert expected == rows(tmp_path)
-    predictions.compact(tmp_path, 50)
+    prediction_log.compact(tmp_path, 50)
     assert ["0-50"] == names(tmp_path)
     assert expected == rows(tmp_path)
 
@@ -129,7 +131,7 @@ def test_files_with_other_columns_are_not_merged(tmp_path: Path) -> None:
     for first in (20, 30):
         put(tmp_path, first, first + 10, label=1, kind="int")
     for _ in range(2):
-        predictions.compact(tmp_path, 40)
+        prediction_log.compact(tmp_path, 40)
         assert ["0-20", "20-40"] == names(tmp_path)
     assert {"up"} == {row["label"] for row in rows(tmp_path, 0, 20)}
     assert {1} == {row["label"] for row in rows(tmp_path, 20, 40)}
@@ -139,28 +141,28 @@ def test_files_that_overlap_are_not_merged(tmp_path: Path) -> None:
     """Neither replaces the other, and which of them is right is not for a merge to say."""
     for first, last in [(0, 10), (5, 15), (15, 20)]:
         put(tmp_path, first, last)
-    predictions.compact(tmp_path, 20)
+    prediction_log.compact(tmp_path, 20)
     assert ["0-10", "5-20"] == names(tmp_path)
 
 
 def test_batches_of_rejects_alone_are_merged_too(tmp_path: Path) -> None:
     """They hold no row, and leave no hole."""
     put_batches(tmp_path, [0, 10, 20, 30], rejected=range(20))
-    assert 10 == predictions.compact(tmp_path, 30, target_rows=30).rows
+    assert 10 == prediction_log.compact(tmp_path, 30, target_rows=30).rows
     assert ["0-30"] == names(tmp_path)
     assert list(range(20, 30)) == places(tmp_path)
     put_batches(tmp_path, [30, 40, 50], rejected=range(30, 50))
-    predictions.compact(tmp_path, 50, target_rows=30)
+    prediction_log.compact(tmp_path, 50, target_rows=30)
     assert ["0-30", "30-50"] == names(tmp_path)
     assert [] == places(tmp_path, 30, 50)
 
 
 def test_a_large_file_is_read_no_further_than_needed(tmp_path: Path) -> None:
     """It has pieces of a fixed number of rows: damage in one spoils only what that one holds."""
-    size = log_files.GROUP_ROWS
+    size = segments.GROUP_ROWS
     ends = [0, size - 5, size, size + 10, 2 * size + 7]
     put_batches(tmp_path, ends)
-    predictions.compact(tmp_path, ends[-1])
+    prediction_log.compact(tmp_path, ends[-1])
     (path,) = tmp_path.glob("*.parquet")
     with parquet.ParquetFile(path) as file:
         found = [file.metadata.row_group(each) for each in range(file.metadata.num_row_groups)]
@@ -170,7 +172,7 @@ def test_a_large_file_is_read_no_further_than_needed(tmp_path: Path) -> None:
     content[100] ^= 1
     path.write_bytes(content)
     assert list(range(size, size + 9)) == places(tmp_path, size, size + 9)
-    with pytest.raises(predictions.LogDamaged, match=r"cannot be read .*checksum"):
+    with pytest.raises(prediction_log.LogDamaged, match=r"cannot be read .*checksum"):
         places(tmp_path, size - 1, size)
 
 
@@ -211,7 +213,7 @@ def test_a_damaged_file_is_left_alone_and_stops_no_other(tmp_path: Path, damage:
     DAMAGES[damage](bad)
     content = bad.read_bytes()
     for merged in (4, 0):
-        done = predictions.compact(tmp_path, 50)
+        done = prediction_log.compact(tmp_path, 50)
         assert ["0-20", "20-30", "30-50"] == names(tmp_path)
         assert content == bad.read_bytes()
         assert merged == done.merged
@@ -225,7 +227,7 @@ def test_several_damaged_files_each_split_the_rest(tmp_path: Path) -> None:
     paths = put_batches(tmp_path, range(0, 110, 10))
     for each in (0, 3, 5, 9):
         _bit(paths[each])
-    done = predictions.compact(tmp_path, 100)
+    done = prediction_log.compact(tmp_path, 100)
     assert ["0-10", "10-30", "30-40", "40-50", "50-60", "60-90", "90-100"] == names(tmp_path)
     assert (4, 5, 50) == (len(done.damaged), done.merged, done.rows)
 
@@ -243,8 +245,8 @@ def test_a_disk_that_does_not_keep_what_it_is_given_loses_nothing(
             os.pwrite(handle, b"?????", 20)
 
     monkeypatch.setattr(os, "fsync", spoil)
-    with pytest.raises(predictions.LogDamaged, match="merging"):
-        predictions.compact(tmp_path, 50)
+    with pytest.raises(prediction_log.LogDamaged, match="merging"):
+        prediction_log.compact(tmp_path, 50)
     assert before == stamps(tmp_path)
     assert 5 == len(names(tmp_path))
 
@@ -254,15 +256,15 @@ def test_a_full_disk_leaves_each_row_once(tmp_path: Path, point: str) -> None:
     """Whatever the disk refuses, nothing is lost, and the next compaction finishes the work."""
     put_batches(tmp_path, range(0, 60, 10))
     expected, before = rows(tmp_path), names(tmp_path)
-    faults.arm(point, "raise")
+    failpoints.arm(point, "raise")
     with pytest.raises(OSError, match="no space left"):
-        predictions.compact(tmp_path, 50)
+        prediction_log.compact(tmp_path, 50)
     assert expected == rows(tmp_path)
     assert set(before) | ({"0-50"} if point == "upkeep.inside_swap" else set()) == set(
         names(tmp_path)
     )
-    faults.disarm()
-    done = predictions.compact(tmp_path, 50)
+    failpoints.disarm()
+    done = prediction_log.compact(tmp_path, 50)
     assert ["0-50"] == names(tmp_path)
     assert expected == rows(tmp_path)
     assert 1 == done.files_after
@@ -271,8 +273,8 @@ def test_a_full_disk_leaves_each_row_once(tmp_path: Path, point: str) -> None:
 VICTIM = """
 import sys
 from pathlib import Path
-from models import predictions
-from observability import faults
+from models.prediction_log import prediction_log as predictions
+from observability.core import failpoints as faults
 faults.arm_from(sys.argv[2])
 print(predictions.compact(Path(sys.argv[1]), 50, target_rows=20).because)
 """
@@ -290,10 +292,10 @@ def test_a_kill_leaves_each_row_once(tmp_path: Path, point: str, after: int, the
     assert -signal.SIGKILL == victim.returncode
     assert expected == rows(tmp_path)
     if then == "sweep":
-        predictions.sweep(tmp_path, 50)
+        prediction_log.sweep(tmp_path, 50)
         assert expected == rows(tmp_path)
-        assert not log_files.replaced(tmp_path)
-    predictions.compact(tmp_path, 50, target_rows=20)
+        assert not segments.replaced(tmp_path)
+    prediction_log.compact(tmp_path, 50, target_rows=20)
     assert ["0-20", "20-40", "40-50"] == names(tmp_path)
     assert expected == rows(tmp_path)
 
@@ -305,11 +307,11 @@ def test_a_run_that_begins_beside_a_compaction_does_not_disturb_it(tmp_path: Pat
 
     @contextmanager
     def swap() -> Iterator[None]:
-        predictions.sweep(tmp_path, 50)
+        prediction_log.sweep(tmp_path, 50)
         yield
-        predictions.sweep(tmp_path, 50)
+        prediction_log.sweep(tmp_path, 50)
 
-    predictions.compact(tmp_path, 50, swap=swap, target_rows=20)
+    prediction_log.compact(tmp_path, 50, swap=swap, target_rows=20)
     assert ["0-20", "20-40", "40-50"] == names(tmp_path)
     assert expected == rows(tmp_path)
 
@@ -325,7 +327,7 @@ def test_the_swap_is_entered_around_the_moment_of_replacement(tmp_path: Path) ->
         yield
         seen.append(names(tmp_path))
 
-    predictions.compact(tmp_path, 50, swap=swap, target_rows=30)
+    prediction_log.compact(tmp_path, 50, swap=swap, target_rows=30)
     parts = [f"{first}-{first + 10}" for first in range(0, 50, 10)]
     assert [parts, ["0-30", *parts[3:]], ["0-30", *parts[3:]], ["0-30", "30-50"]] == seen
 
@@ -341,7 +343,7 @@ def test_what_was_left_by_a_kill_is_removed_inside_the_swap_too(tmp_path: Path) 
         seen.append(names(tmp_path))
         yield
 
-    predictions.compact(tmp_path, 20, swap=swap)
+    prediction_log.compact(tmp_path, 20, swap=swap)
     assert [["0-10", "0-20", "10-20"]] == seen
     assert ["0-20"] == names(tmp_path)
 
@@ -350,7 +352,7 @@ def test_what_is_replaced_beyond_the_checkpoint_is_left_to_the_learner(tmp_path:
     """It lies where the learner writes and sweeps, and only there is it known what holds."""
     for span in [(0, 10), (10, 20), (10, 30), (20, 30)]:
         put(tmp_path, *span)
-    predictions.compact(tmp_path, 20)
+    prediction_log.compact(tmp_path, 20)
     assert ["0-10", "10-30", "20-30"] == names(tmp_path)
 
 
@@ -365,7 +367,7 @@ def test_a_swap_that_cannot_be_had_leaves_everything(tmp_path: Path) -> None:
         yield
 
     with pytest.raises(TimeoutError, match="open elsewhere"):
-        predictions.compact(tmp_path, 50, swap=swap)
+        prediction_log.compact(tmp_path, 50, swap=swap)
     assert before == stamps(tmp_path)
     assert 5 == len(names(tmp_path))
 
@@ -385,7 +387,7 @@ def test_a_part_that_changes_while_it_is_merged_is_not_replaced(
                 put(tmp_path, 20, 30, label="theirs")
         yield
 
-    done = predictions.compact(tmp_path, 50, swap=swap)
+    done = prediction_log.compact(tmp_path, 50, swap=swap)
     theirs = ["20-30"] if change == "written again" else []
     assert ["0-20", *theirs, "30-50"] == names(tmp_path)
     assert {"theirs"} >= {row["label"] for row in rows(tmp_path) if 20 <= row["position"] < 30}
@@ -395,28 +397,28 @@ def test_a_part_that_changes_while_it_is_merged_is_not_replaced(
 def test_one_at_a_time(tmp_path: Path) -> None:
     """A second compaction, or a removal, answers at once that another one is at work."""
     put_batches(tmp_path, range(0, 60, 10))
-    refused: list[predictions.Compacted | predictions.Forgotten] = []
+    refused: list[prediction_log.Compacted | prediction_log.Forgotten] = []
 
     @contextmanager
     def swap() -> Iterator[None]:
-        refused.append(predictions.compact(tmp_path, 50))
-        refused.append(predictions.forget(tmp_path, 0, 50))
+        refused.append(prediction_log.compact(tmp_path, 50))
+        refused.append(prediction_log.forget(tmp_path, 0, 50))
         yield
 
-    predictions.compact(tmp_path, 50, swap=swap)
+    prediction_log.compact(tmp_path, 50, swap=swap)
     assert [True, True] == [each.busy for each in refused]
     assert {f"another process is merging or removing files of {tmp_path}: nothing was done"} == {
         each.because for each in refused
     }
     assert ["0-50"] == names(tmp_path)
-    assert not predictions.compact(tmp_path, 50).busy
+    assert not prediction_log.compact(tmp_path, 50).busy
 
 
 RIVAL = """
 import sys
 from pathlib import Path
-from models import predictions
-from observability import faults
+from models.prediction_log import prediction_log as predictions
+from observability.core import failpoints as faults
 faults.arm("upkeep.inside_swap", "delay")
 for target in (20, 60, 120, 240):
     predictions.compact(Path(sys.argv[1]), 240, target_rows=target)
@@ -436,7 +438,7 @@ def test_nobody_sees_a_hole_or_a_double_beside_two_compactions(tmp_path: Path) -
         reads += 1
     assert [("done\n", "")] * 2 == [rival.communicate() for rival in rivals]
     assert reads > 10
-    predictions.compact(tmp_path, 240, target_rows=240)
+    prediction_log.compact(tmp_path, 240, target_rows=240)
     assert ["0-240"] == names(tmp_path)
     assert expected == places(tmp_path)
 
@@ -446,14 +448,14 @@ def test_files_that_are_merged_between_listing_and_reading_are_looked_for_again(
 ) -> None:
     """The reader has listed the parts; when it opens the second one, all of them are gone."""
     put_batches(tmp_path, range(0, 60, 10))
-    expected, between = rows(tmp_path), log_files.between
+    expected, between = rows(tmp_path), segments.between
 
     def merged_meanwhile(path: Path, first: int, last: int) -> Iterator[pa.Table]:
-        if path.name == log_names.name(log_names.Span(10, 20)):
-            predictions.compact(tmp_path, 50)
+        if path.name == log_segments.name(log_segments.Span(10, 20)):
+            prediction_log.compact(tmp_path, 50)
         return between(path, first, last)
 
-    monkeypatch.setattr(log_files, "between", merged_meanwhile)
+    monkeypatch.setattr(segments, "between", merged_meanwhile)
     assert expected == rows(tmp_path)
     assert ["0-50"] == names(tmp_path)
 
@@ -465,10 +467,10 @@ def test_files_that_are_merged_while_the_folder_is_listed_are_looked_for_again(
     """The listing was past the merged file's place when it appeared, and came to the parts too
     late: it shows neither."""
     put_batches(tmp_path, range(0, 60, 10))
-    expected, look = rows(tmp_path), log_files.names
-    predictions.compact(tmp_path, 40)
+    expected, look = rows(tmp_path), segments.names
+    prediction_log.compact(tmp_path, 40)
     torn = [["000000000040-000000000050.parquet"], []]
-    monkeypatch.setattr(log_files, "names", lambda each: torn.pop() if torn else look(each))
+    monkeypatch.setattr(segments, "names", lambda each: torn.pop() if torn else look(each))
     assert expected == rows(tmp_path, 0, last)
 
 
@@ -494,15 +496,15 @@ def test_whatever_is_merged_and_cut_short_the_log_stays_the_same(
         expected = [] if not any(folder.iterdir()) else rows(folder)
         late = [each for each in names(folder) if int(each.partition("-")[2]) > before]
         for _ in range(4):
-            faults.arm(chance.choice(POINTS), "raise", after=chance.randint(1, 3))
+            failpoints.arm(chance.choice(POINTS), "raise", after=chance.randint(1, 3))
             with suppress(OSError):
-                predictions.compact(folder, before, target_rows=target)
-            faults.disarm()
+                prediction_log.compact(folder, before, target_rows=target)
+            failpoints.disarm()
             assert expected == ([] if not expected else rows(folder))
-        predictions.compact(folder, before, target_rows=target)
-        again = predictions.compact(folder, before, target_rows=target)
+        prediction_log.compact(folder, before, target_rows=target)
+        again = prediction_log.compact(folder, before, target_rows=target)
         spans = [tuple(map(int, each.split("-"))) for each in names(folder)]
-        assert (0, []) == (again.merged, log_files.replaced(folder))
+        assert (0, []) == (again.merged, segments.replaced(folder))
         assert expected == ([] if not expected else rows(folder))
         assert set(late) <= set(names(folder))
         for (first, middle), (follows, last) in pairwise(spans):
@@ -530,7 +532,7 @@ def test_whole_files_that_are_old_are_removed(
         each: path.stat().st_size
         for each, path in zip(names(tmp_path), sorted(tmp_path.iterdir()), strict=True)
     }
-    done = predictions.forget(tmp_path, keep, 50)
+    done = prediction_log.forget(tmp_path, keep, 50)
     assert [*expected, "50-60"] == names(tmp_path)
     gone = [each for each in sizes if each not in names(tmp_path)]
     assert len(gone) == done.files
@@ -550,9 +552,9 @@ def test_old_files_are_removed_inside_the_swap(tmp_path: Path) -> None:
         yield
         seen.append(names(tmp_path))
 
-    predictions.forget(tmp_path, 10, 20, swap=swap)
+    prediction_log.forget(tmp_path, 10, 20, swap=swap)
     assert [["0-10", "10-20"], ["10-20"]] == seen
-    predictions.forget(tmp_path, 10, 20, swap=swap)
+    prediction_log.forget(tmp_path, 10, 20, swap=swap)
     assert 2 == len(seen)
 
 
@@ -560,7 +562,7 @@ def test_what_is_replaced_is_not_counted_twice_when_it_is_forgotten(tmp_path: Pa
     """The parts go before the merged file does, so none of them comes back into sight."""
     put_batches(tmp_path, [0, 10, 20])
     put(tmp_path, 0, 20)
-    done = predictions.forget(tmp_path, 0, 20)
+    done = prediction_log.forget(tmp_path, 0, 20)
     assert (1, 20) == (done.files, done.rows)
     assert [] == names(tmp_path)
 
@@ -568,7 +570,7 @@ def test_what_is_replaced_is_not_counted_twice_when_it_is_forgotten(tmp_path: Pa
 def test_a_damaged_file_is_forgotten_with_its_time(tmp_path: Path) -> None:
     """Its rows cannot be counted, which is said; its age is in its name."""
     put_batches(tmp_path, [0, 10, 20])[0].write_bytes(b"torn")
-    done = predictions.forget(tmp_path, 0, 20)
+    done = prediction_log.forget(tmp_path, 0, 20)
     assert (2, 10, 1) == (done.files, done.rows, done.unreadable)
     assert [] == names(tmp_path)
 
@@ -577,16 +579,16 @@ def test_knobs_that_would_reach_beyond_the_checkpoint_are_refused(tmp_path: Path
     """Fewer than no records cannot be kept, nor can a file hold fewer than one position."""
     put_batches(tmp_path, [0, 10, 20])
     with pytest.raises(ValueError, match="came: -1"):
-        predictions.forget(tmp_path, -1, 10)
+        prediction_log.forget(tmp_path, -1, 10)
     with pytest.raises(ValueError, match="came: 0"):
-        predictions.compact(tmp_path, 10, target_rows=0)
+        prediction_log.compact(tmp_path, 10, target_rows=0)
     assert ["0-10", "10-20"] == names(tmp_path)
 
 
 def test_where_there_is_no_log_nothing_is_done(tmp_path: Path) -> None:
     """A pipeline that has not begun has no folder, and gets none."""
     none = tmp_path / "none"
-    done, forgot = predictions.compact(none, 100), predictions.forget(none, 0, 100)
+    done, forgot = prediction_log.compact(none, 100), prediction_log.forget(none, 0, 100)
     assert (0, 0, False) == (done.files_before, done.files_after, done.busy)
     assert (0, 0, False) == (forgot.files, forgot.rows, forgot.busy)
     assert done.because == forgot.because == f"there is no log yet: {none} is not there"

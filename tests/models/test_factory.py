@@ -9,8 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from models import factory, pickling
-from observability.errors import BadConfiguration
+from models.core import user_code
+from models.persistence import serialization
+from observability.core.errors import BadConfiguration
 
 
 @pytest.fixture(autouse=True)
@@ -32,35 +33,35 @@ def make_module(folder: Path, name: str = "own_forest", text: str | None = None)
 def test_a_factory_beside_the_pipeline_file_is_found(tmp_path: Path) -> None:
     """Both the pipeline file and its folder say where to look."""
     make_module(tmp_path)
-    found = factory.find("own_forest:Forest", tmp_path / "elec2.toml")
+    found = user_code.find("own_forest:Forest", tmp_path / "elec2.toml")
     assert 3 == found().depth
-    assert found is factory.find("own_forest:Forest", tmp_path)
+    assert found is user_code.find("own_forest:Forest", tmp_path)
 
 
 def test_a_module_is_loaded_once(tmp_path: Path) -> None:
     """A second look-up answers the same class, so that pickles of it are of one class."""
     file = make_module(tmp_path)
-    first = factory.find("own_forest:Forest", tmp_path)
+    first = user_code.find("own_forest:Forest", tmp_path)
     file.write_text("class Forest:\n    depth = 9\n")
-    assert first is factory.find("own_forest:Forest", tmp_path)
+    assert first is user_code.find("own_forest:Forest", tmp_path)
 
 
 def test_pickles_of_a_found_class_load_again(tmp_path: Path) -> None:
     """The module stands under its plain name, where unpickling looks for it."""
     make_module(tmp_path)
-    content = pickling.dumps(factory.find("own_forest:Forest", tmp_path)())
+    content = serialization.dumps(user_code.find("own_forest:Forest", tmp_path)())
     del sys.modules["own_forest"]
-    with pytest.raises(pickling.CannotLoad, match="own_forest"):
-        pickling.loads(content)
-    found = factory.find("own_forest:Forest", tmp_path)
-    assert found is type(pickling.loads(content))
+    with pytest.raises(serialization.CannotLoad, match="own_forest"):
+        serialization.loads(content)
+    found = user_code.find("own_forest:Forest", tmp_path)
+    assert found is type(serialization.loads(content))
 
 
 def test_the_folder_does_not_come_onto_the_path(tmp_path: Path) -> None:
     """Other files beside the pipeline file cannot hide anything."""
     before = list(sys.path)
     make_module(tmp_path)
-    factory.find("own_forest:Forest", tmp_path)
+    user_code.find("own_forest:Forest", tmp_path)
     assert before == sys.path
 
 
@@ -68,14 +69,14 @@ def test_an_installed_module_is_found() -> None:
     """Without a file beside, the environment's packages are looked through, dotted names too."""
     from sklearn.tree import DecisionTreeClassifier
 
-    assert DecisionTreeClassifier is factory.find("sklearn.tree:DecisionTreeClassifier", None)
+    assert DecisionTreeClassifier is user_code.find("sklearn.tree:DecisionTreeClassifier", None)
 
 
 def test_a_missing_file_falls_back_to_an_installed_module(tmp_path: Path) -> None:
     """The folder is looked at first, and is not the only place."""
     from sklearn.tree import DecisionTreeClassifier
 
-    found = factory.find("sklearn.tree:DecisionTreeClassifier", tmp_path)
+    found = user_code.find("sklearn.tree:DecisionTreeClassifier", tmp_path)
     assert DecisionTreeClassifier is found
 
 
@@ -97,7 +98,7 @@ def test_a_file_that_would_hide_a_module_is_refused(
     make_module(tmp_path, name)
     before = sys.modules.get(name)
     with pytest.raises(BadConfiguration, match=f"would hide .*{owner}"):
-        factory.find(f"{name}:Forest", tmp_path)
+        user_code.find(f"{name}:Forest", tmp_path)
     assert before is sys.modules.get(name)
 
 
@@ -111,7 +112,7 @@ def test_an_installed_module_that_nobody_imported_is_not_hidden_either(
         make_module(folder, "twice_there")
     monkeypatch.syspath_prepend(installed)
     with pytest.raises(BadConfiguration, match="would hide an installed module"):
-        factory.find("twice_there:Forest", beside)
+        user_code.find("twice_there:Forest", beside)
 
 
 def test_a_file_that_is_on_the_path_itself_hides_nothing(
@@ -120,7 +121,7 @@ def test_a_file_that_is_on_the_path_itself_hides_nothing(
     """Started from the pipeline's folder, the file is what an import would find anyway."""
     make_module(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert 3 == factory.find("own_forest:Forest", tmp_path)().depth
+    assert 3 == user_code.find("own_forest:Forest", tmp_path)().depth
 
 
 def test_a_module_of_the_same_name_from_another_folder_is_refused(tmp_path: Path) -> None:
@@ -128,9 +129,9 @@ def test_a_module_of_the_same_name_from_another_folder_is_refused(tmp_path: Path
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
         make_module(folder)
-    factory.find("own_forest:Forest", tmp_path / "a")
+    user_code.find("own_forest:Forest", tmp_path / "a")
     with pytest.raises(BadConfiguration, match="already imported"):
-        factory.find("own_forest:Forest", tmp_path / "b")
+        user_code.find("own_forest:Forest", tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_a_module_of_the_same_name_from_another_folder_is_refused(tmp_path: Path
 def test_another_form_is_refused(spec: str, tmp_path: Path) -> None:
     """A spec is module, colon, name; never a path."""
     with pytest.raises(BadConfiguration, match="module:factory") as caught:
-        factory.find(spec, tmp_path)
+        user_code.find(spec, tmp_path)
     assert repr(spec) in str(caught.value)
 
 
@@ -147,7 +148,7 @@ def test_another_form_is_refused(spec: str, tmp_path: Path) -> None:
 def test_a_missing_module_says_where_it_was_looked_for(tmp_path: Path, beside: bool) -> None:
     """The message names the folder if there was one, and the environment."""
     with pytest.raises(BadConfiguration, match="no module 'no_such_forest' is installed") as caught:
-        factory.find("no_such_forest:Forest", tmp_path if beside else None)
+        user_code.find("no_such_forest:Forest", tmp_path if beside else None)
     assert beside == (str(tmp_path) in str(caught.value))
 
 
@@ -155,7 +156,7 @@ def test_a_missing_name_is_refused(tmp_path: Path) -> None:
     """The message names the module's file and what was wanted of it."""
     file = make_module(tmp_path)
     with pytest.raises(BadConfiguration, match="has no 'Wood'") as caught:
-        factory.find("own_forest:Wood", tmp_path)
+        user_code.find("own_forest:Wood", tmp_path)
     assert str(file) in str(caught.value)
 
 
@@ -163,7 +164,7 @@ def test_what_cannot_be_called_is_refused(tmp_path: Path) -> None:
     """A constant makes no model."""
     make_module(tmp_path)
     with pytest.raises(BadConfiguration, match=r"'SIZE' must be a function or class.*came: int"):
-        factory.find("own_forest:SIZE", tmp_path)
+        user_code.find("own_forest:SIZE", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_module_that_fails_on_import_is_refused_and_forgotten(
     """The cause is in the message, and no half of the module stays behind."""
     make_module(tmp_path, "broken_forest", text)
     with pytest.raises(BadConfiguration, match=reason) as caught:
-        factory.find("broken_forest:Forest", tmp_path)
+        user_code.find("broken_forest:Forest", tmp_path)
     assert "broken_forest" not in sys.modules
     assert caught.value.__cause__ is not None
 
@@ -190,7 +191,7 @@ def test_an_interrupt_during_import_is_no_mistake_of_the_file(tmp_path: Path) ->
     """Ctrl-C goes on its way, and the half-loaded module is forgotten."""
     make_module(tmp_path, "slow_forest", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
-        factory.find("slow_forest:Forest", tmp_path)
+        user_code.find("slow_forest:Forest", tmp_path)
     assert "slow_forest" not in sys.modules
 
 
@@ -208,4 +209,4 @@ def test_an_installed_module_that_fails_on_import_is_refused(
     make_module(tmp_path, "broken_package", text)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(BadConfiguration, match=f"importing broken_package failed.*{reason}"):
-        factory.find("broken_package:Forest", None)
+        user_code.find("broken_package:Forest", None)

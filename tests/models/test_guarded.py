@@ -34,10 +34,11 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models import batch, guarded, pickling, recipes
-from models.batch import BatchCannotLearn, BatchModel, BatchRecipe
-from models.example import LabelKind
-from models.guard import GiveBack, Guard, Partial
+from models.batch import batch_model, interruptible_fit, recipes
+from models.batch.batch_model import BatchCannotLearn, BatchModel, BatchRecipe
+from models.batch.fit_guard import GiveBack, Guard, Partial
+from models.core.record_schema import LabelKind
+from models.persistence import serialization
 from tests.models.makers import make_schema, make_window
 
 RECIPES = ["hist_gradient_boosting", "random_forest", "linear", "sgd"]
@@ -126,7 +127,7 @@ def make_model(
     frame, labels = make_window(label_kind=kind)
     knobs = BatchRecipe(recipe=recipe, params=SMALL.get(recipe, {}) if params is None else params)
     schema = make_schema("regression" if kind == "float" else "classification", kind)
-    return batch.fit(frame, labels, knobs, schema, beside, **watched)
+    return batch_model.fit(frame, labels, knobs, schema, beside, **watched)
 
 
 def answers(model: BatchModel) -> bytes:
@@ -159,7 +160,7 @@ def given_back(fit: Callable[[Guard], object], at: int) -> object:
     with pytest.raises(GiveBack) as stopped:
         fit(Watcher(at))
     partial = stopped.value.partial
-    return None if partial is None else pickling.loads(pickling.dumps(partial))
+    return None if partial is None else serialization.loads(serialization.dumps(partial))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -171,7 +172,7 @@ def test_a_watched_fit_leaves_the_same_model(recipe: str, kind: LabelKind) -> No
     assert answers(alone) == answers(watched)
     assert sorted(vars(alone.estimator)) == sorted(vars(watched.estimator))
     assert str(alone.estimator.get_params()) == str(watched.estimator.get_params())
-    assert b"models.guard" not in pickling.dumps(watched)
+    assert b"models.batch.fit_guard" not in serialization.dumps(watched)
     assert (0.0, 1.0) == (watcher.asked[0], watcher.asked[-1])
     assert sorted(watcher.asked) == watcher.asked
 
@@ -193,7 +194,7 @@ def test_every_recipe_says_how_it_is_watched(recipe: str, kind: LabelKind, expec
     """It is asked amid the fit where it says so, and else before and after it alone."""
     watcher = Watcher()
     model = make_model(recipe, kind, guard=watcher)
-    way = guarded.way(model.estimator)
+    way = interruptible_fit.way(model.estimator)
     assert expected == way.kind
     assert str(way).startswith(f"{expected}: ")
     assert (expected == "unguarded") == ([0.0, 1.0] == watcher.asked)
@@ -207,7 +208,7 @@ def test_given_back_at_any_question_it_goes_on_to_the_same_model(
     """At every question of a fit: what is kept leads to the model of an undisturbed fit."""
     watcher = Watcher()
     expected = answers(make_model(recipe, kind, guard=watcher))
-    keeps = guarded.way(make_model(recipe, kind).estimator).keeps
+    keeps = interruptible_fit.way(make_model(recipe, kind).estimator).keeps
     for at in range(1, len(watcher.asked) + 1):
         partial = given_back(lambda guard: make_model(recipe, kind, guard=guard), at)
         assert partial is None or isinstance(partial, Partial)
@@ -228,7 +229,7 @@ def test_given_back_again_and_again_it_still_gets_there(recipe: str) -> None:
         try:
             model = make_model(recipe, guard=Watcher(3), partial=kept)
         except GiveBack as stopped:
-            kept = pickling.loads(pickling.dumps(stopped.partial))
+            kept = serialization.loads(serialization.dumps(stopped.partial))
             assert isinstance(kept, Partial)
         else:
             break
@@ -345,15 +346,15 @@ def test_a_way_never_changes_what_an_estimator_learns(
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
         expected = raw(make().fit(matrix, targets), matrix)
         watcher = Watcher()
-        assert expected == raw(guarded.fit(make(), matrix, targets, watcher), matrix)
-        found = guarded.way(make())
+        assert expected == raw(interruptible_fit.fit(make(), matrix, targets, watcher), matrix)
+        found = interruptible_fit.way(make())
         assert (way, found.keeps) == (found.kind, way.startswith("rounds"))
         assert (way == "unguarded") == (len(watcher.asked) == 2)
         at = len(watcher.asked) // 3 + 1
-        kept = given_back(lambda guard: guarded.fit(make(), matrix, targets, guard), at)
+        kept = given_back(lambda guard: interruptible_fit.fit(make(), matrix, targets, guard), at)
         assert kept is None or isinstance(kept, Partial)
         assert (at > 1 and found.keeps) == (kept is not None)
-        again = guarded.fit(make(), matrix, targets, Watcher(), partial=kept)
+        again = interruptible_fit.fit(make(), matrix, targets, Watcher(), partial=kept)
     assert expected == raw(again, matrix)
 
 
@@ -362,7 +363,7 @@ def test_a_search_in_other_processes_is_unguarded() -> None:
     for n_jobs, expected in ((2, "unguarded"), (-1, "unguarded"), (1, "callbacks")):
         search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, n_jobs=n_jobs)
         for estimator in (search, make_pipeline(StandardScaler(), search)):
-            assert expected == guarded.way(estimator).kind
+            assert expected == interruptible_fit.way(estimator).kind
 
 
 def test_a_network_and_gradient_descent_would_be_other_models_in_rounds() -> None:
@@ -374,7 +375,7 @@ def test_a_network_and_gradient_descent_would_be_other_models_in_rounds() -> Non
         epochs.partial_fit(matrix, targets, classes=[False, True])
     assert whole.coef_.tobytes() != epochs.coef_.tobytes()
     for estimator in (SGDClassifier(), MLPClassifier()):
-        way = guarded.way(estimator)
+        way = interruptible_fit.way(estimator)
         assert ("unguarded", True) == (way.kind, "leave" in way.because)
 
 
@@ -384,7 +385,7 @@ def test_a_class_that_is_only_derived_is_not_trusted_with_rounds() -> None:
     class Own(RandomForestClassifier):  # type: ignore[misc]  # it has no types
         pass
 
-    assert "unguarded" == guarded.way(Own()).kind
+    assert "unguarded" == interruptible_fit.way(Own()).kind
 
 
 def test_a_model_of_ones_own_that_allows_nothing_is_said_to_be_unguarded(beside: Path) -> None:
@@ -396,14 +397,14 @@ def test_a_model_of_ones_own_that_allows_nothing_is_said_to_be_unguarded(beside:
         "unguarded: Plain: no way is known to ask amid its fit that leaves the same model; "
         "it is asked before and after"
     )
-    assert expected == str(guarded.way(model.estimator))
+    assert expected == str(interruptible_fit.way(model.estimator))
 
 
 def test_a_model_of_ones_own_may_say_that_its_fit_is_rounds(beside: Path) -> None:
     """Then it is asked before each call of partial_fit, and goes on where it was given back."""
     watcher = Watcher()
     watched = make_model("own_epochs:Epochs", beside=beside, guard=watcher)
-    assert "rounds by partial_fit" == guarded.way(watched.estimator).kind
+    assert "rounds by partial_fit" == interruptible_fit.way(watched.estimator).kind
     expected = answers(make_model("own_epochs:Epochs", beside=beside))
     assert expected == answers(watched)
     assert [0.0, *(each / 10 for each in range(10)), 1.0] == watcher.asked
@@ -468,7 +469,7 @@ def test_a_search_does_not_take_a_guard_for_a_failed_candidate(act: BaseExceptio
     search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2)
     watcher = Watcher(6, act)
     with pytest.raises(type(act)) as raised:
-        guarded.fit(search, matrix, targets, watcher)
+        interruptible_fit.fit(search, matrix, targets, watcher)
     assert act is raised.value
     assert 6 == len(watcher.asked)
 
@@ -500,7 +501,7 @@ def test_other_callbacks_are_called_too_and_stay(at: int | None) -> None:
     assert isinstance(estimator, CallbackSupportMixin)
     estimator.set_callbacks(other)
     with suppress(GiveBack):
-        guarded.fit(estimator, matrix, targets, Watcher(at))
+        interruptible_fit.fit(estimator, matrix, targets, Watcher(at))
     assert [other] == vars(estimator)["_skl_callbacks"]
     assert other.begun > 0
 
@@ -518,7 +519,7 @@ def test_a_round_of_a_forest_is_about_a_second(tick_s: float, expected: list[flo
     """It grows at most eightfold; a clock that stands still leaves a tree to a round."""
     matrix, targets = np.nan_to_num(made()[0])[:40], made()[1][:40]
     watcher, ticks = Watcher(), iter(range(1_000_000))
-    guarded.fit(
+    interruptible_fit.fit(
         RandomForestClassifier(100, random_state=0),
         matrix,
         targets,
@@ -531,10 +532,10 @@ def test_a_round_of_a_forest_is_about_a_second(tick_s: float, expected: list[flo
 def test_what_is_kept_is_not_changed_by_going_on() -> None:
     """It can be gone on from twice, and it is what it was."""
     kept = given_back(lambda guard: make_model("random_forest", guard=guard), 4)
-    before = pickling.dumps(kept)
+    before = serialization.dumps(kept)
     once, twice = (make_model("random_forest", partial=kept) for _ in range(2))
     assert answers(once) == answers(twice)
-    assert before == pickling.dumps(kept)
+    assert before == serialization.dumps(kept)
 
 
 @pytest.mark.parametrize("other", [{"n_estimators": 9}, {"n_estimators": 8, "max_depth": 2}])
@@ -551,7 +552,7 @@ def test_a_class_of_other_estimators_is_not_gone_on_from() -> None:
     """Of another class, or for another matrix: the fit begins anew."""
     matrix, targets = np.nan_to_num(made()[0]), made()[1]
     kept = given_back(
-        lambda guard: guarded.fit(
+        lambda guard: interruptible_fit.fit(
             RandomForestClassifier(9, random_state=1), matrix, targets, guard
         ),
         3,
@@ -562,7 +563,7 @@ def test_a_class_of_other_estimators_is_not_gone_on_from() -> None:
         (RandomForestClassifier(9, random_state=1), matrix[:, 1:]),
     ):
         watcher = Watcher()
-        guarded.fit(estimator, rows, targets, watcher, partial=kept)
+        interruptible_fit.fit(estimator, rows, targets, watcher, partial=kept)
         assert 0.0 == watcher.asked[0]
 
 
@@ -576,7 +577,7 @@ def test_a_model_that_was_fitted_before_is_fitted_anew() -> None:
     ):
         used = clone(fresh).fit(matrix[::2], targets[::2])
         expected = raw(fresh.fit(matrix, targets), matrix)
-        assert expected == raw(guarded.fit(used, matrix, targets, Watcher()), matrix)
+        assert expected == raw(interruptible_fit.fit(used, matrix, targets, Watcher()), matrix)
 
 
 def test_a_wrong_parameter_is_told_as_ever() -> None:
@@ -598,4 +599,4 @@ def test_the_page_tells_of_each_recipe_how_it_is_watched() -> None:
     assert "callbacks" == linear["`linear` for classes"]
     for kind in KINDS:
         for recipe in ("hist_gradient_boosting", "random_forest", "sgd"):
-            assert told[recipe] == guarded.way(make_model(recipe, kind).estimator).kind
+            assert told[recipe] == interruptible_fit.way(make_model(recipe, kind).estimator).kind

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import holdout
-from models.example import Label
+from models.batch import holdout
+from models.core.record_schema import Label
 
 
 def rare_every(step: int, rows: int = 5_000) -> list[Label]:

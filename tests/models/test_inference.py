@@ -8,21 +8,22 @@ from typing import Any
 
 import pytest
 
-from models import inference, spelling
-from models.inference import Marks, Understood
-from models.spelling import PLAIN, Spelling
+from models.core import number_format
+from models.core.number_format import PLAIN, Spelling
+from models.stream.parsing import column_inference
+from models.stream.parsing.column_inference import Marks, Understood
 
 COUNT = 60
 
 
 def of_texts(texts: list[str], name: str = "x") -> Understood:
     """A column of a CSV file."""
-    return inference.of_texts(name, texts, Marks(delimiter=","))
+    return column_inference.of_texts(name, texts, Marks(delimiter=","))
 
 
 def of_values(values: list[Any], name: str = "x") -> Understood:
     """A column of JSON values."""
-    return inference.of_values(name, values, Marks())
+    return column_inference.of_values(name, values, Marks())
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_columns_agree_on_a_decimal_mark_or_there_is_none(
     columns: list[list[str]], expected: str | None
 ) -> None:
     """Texts with a comma have no voice."""
-    assert expected == inference.decimal_of(map(spelling.Sample, columns))
+    assert expected == column_inference.decimal_of(map(number_format.Sample, columns))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_labels_are_whole_numbers_only_if_all_of_the_sample_are(
     labels: list[Any], expected: str | None
 ) -> None:
     """One other label, or a leading zero, makes them texts; none at all leaves the kind unknown."""
-    assert expected == inference.kind_of_labels(labels)
+    assert expected == column_inference.kind_of_labels(labels)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +236,6 @@ def test_labels_that_can_be_no_classes_are_found(
     labels: list[Any], spelt: Spelling, says: str
 ) -> None:
     """A fit with a class per record takes minutes; grades and digits are classes."""
-    found = inference.no_classes(labels, spelt)
+    found = column_inference.no_classes(labels, spelt)
     assert says in found
     assert bool(says) == bool(found)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import intake_health
-from models.intake import Batch, Cursor, Notice, Reject, StreamOptions
-from models.intake_health import FEWEST
+from models.stream import intake_health
+from models.stream.batches import Batch, Cursor, Notice, Reject, StreamOptions
+from models.stream.intake_health import FEWEST
 
 LONGER = "4 cells were expected, 5 came"
 

@@ -20,13 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import linear_model
 
-from models import learner, online, pickling, scoring
-from models.batch import BatchPrediction
-from models.blend import BlendRules
-from models.example import Features, Label, Task
-from models.learner import MEMBERS, Learner, Log, RecordRefused, Tally
-from models.metrics import Measure
-from models.online import OnlineMember, OnlineRecipe
+from models.core import scoring
+from models.core.metrics import Measure
+from models.core.prediction import BatchPrediction
+from models.core.record_schema import Features, Label, Task
+from models.online import learner, online_model
+from models.online.learner import MEMBERS, Learner, Log, RecordRefused, Tally
+from models.online.online_model import OnlineMember, OnlineRecipe
+from models.online.stacking import BlendRules
+from models.persistence import serialization
 from tests.models.makers import make_label, make_rows, make_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +38,7 @@ EVERYBODY = (*MEMBERS, "served")
 
 def make_learner(task: Task = "classification", recipe: str = "linear") -> Learner:
     """A learner of `makers.make_schema` that has met nothing."""
-    member = online.build(OnlineRecipe(recipe=recipe), make_schema(task))
+    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema(task))
     return Learner(member, task, BlendRules(), tripwire_delta=0.0001)
 
 
@@ -139,7 +141,7 @@ def test_a_learner_that_was_pickled_goes_on_as_if_it_had_not_been(task: Task) ->
     champion = make_champion(labels[100:], task)
     undisturbed = make_learner(task, "hoeffding_adaptive_tree")
     undisturbed.learn(rows[:100], labels[:100], None)
-    resumed = pickling.loads(pickling.dumps(undisturbed))
+    resumed = serialization.loads(serialization.dumps(undisturbed))
     assert isinstance(resumed, Learner)
     expected = undisturbed.learn(rows[100:], labels[100:], champion)
     assert expected == resumed.learn(rows[100:], labels[100:], champion)
@@ -457,7 +459,7 @@ def test_a_threshold_decides_what_is_served_and_nothing_else() -> None:
     """The members answer their likeliest class; the log's probability is of the class served."""
     rows, labels = make_records(count=300)
     measure = Measure("f1", threshold=0.05)
-    member = online.build(OnlineRecipe(recipe="linear"), make_schema())
+    member = online_model.build(OnlineRecipe(recipe="linear"), make_schema())
     cut = Learner(member, "classification", BlendRules(), 0.0001, measure)
     plain = make_learner()
     log, usual = cut.learn(rows, labels, None), plain.learn(rows, labels, None)

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from models import metrics
-from models.batch import BatchPrediction
-from models.blend import Answer
-from models.example import Label, Task
-from models.metrics import Measure
-from observability.errors import BadConfiguration
+from models.core import metrics
+from models.core.metrics import Measure
+from models.core.prediction import Answer, BatchPrediction
+from models.core.record_schema import Label, Task
+from observability.core.errors import BadConfiguration
 
 BRIER, F1 = Measure("brier"), Measure("f1")
 

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from models import checkpoint, store
-from models.desk import models_app
-from models.seal import Seal
-from models.store import NoEarlierChampion, Store
-from observability.console import Surroundings
-from observability.errors import BadConfiguration
-from observability.history import History
-from observability.places import Places
+from models.cli import models_app
+from models.persistence import checkpoint
+from models.persistence.signing import Seal
+from models.registry import registry
+from models.registry.registry import NoEarlierChampion, Store
+from observability.core.cli_output import Surroundings
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
+from observability.history.store import History
 from tests.models.makers import NOW, put
 
 
@@ -256,8 +257,8 @@ def test_a_crown_that_was_refused_is_not_recorded(
 ) -> None:
     """History tells what was done."""
     make_home(tmp_path, "elec2")
-    here = store.libraries()
-    monkeypatch.setattr(store, "libraries", lambda: here | {"numpy": "9.9.9"})
-    with pytest.raises(store.OtherLibraries):
+    here = registry.libraries()
+    monkeypatch.setattr(registry, "libraries", lambda: here | {"numpy": "9.9.9"})
+    with pytest.raises(registry.OtherLibraries):
         run(tmp_path, "promote", "v2")
     assert not History(home_of(tmp_path))._places.spool.exists()

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from models import novelty
-from models.example import Label
-from models.novelty import Novelty
+from models.core.record_schema import Label
+from models.online import novelty
+from models.online.novelty import Novelty
 
 
 def news(seen: Novelty, labels: Iterable[Label]) -> list[int]:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from models import online, pickling
-from models.example import Column, Features, Label, Schema, Task
-from models.online import OnlineMember, OnlineRecipe
-from observability.errors import BadConfiguration
+from models.core.record_schema import Column, Features, Label, Schema, Task
+from models.online import online_model
+from models.online.online_model import OnlineMember, OnlineRecipe
+from models.persistence import serialization
+from observability.core.errors import BadConfiguration
 
 
 def make_schema(task: Task = "classification") -> Schema:
@@ -57,12 +58,12 @@ def go_through(member: OnlineMember, records: list[tuple[Features, Label]]) -> l
     return answers
 
 
-@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
 @pytest.mark.parametrize("classes", [2, 3])
 def test_every_recipe_learns_classes(recipe: str, classes: int) -> None:
     """With blanks and categories in the stream, the second half is predicted better than chance."""
     records = make_records("classification", classes=classes)
-    member = online.build(OnlineRecipe(recipe=recipe), make_schema())
+    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema())
     answers = go_through(member, records)
     half = len(records) // 2
     hits = sum(
@@ -77,11 +78,11 @@ def test_every_recipe_learns_classes(recipe: str, classes: int) -> None:
     assert member.silent == 0
 
 
-@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
 def test_every_recipe_learns_values(recipe: str) -> None:
     """In regression the second half is predicted better than by the mean."""
     records = make_records("regression", count=1_000)
-    member = online.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
+    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
     answers = go_through(member, records)
     half = len(records) // 2
     pairs = [
@@ -95,15 +96,15 @@ def test_every_recipe_learns_values(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
 def test_a_member_goes_on_from_its_pickle_as_if_never_stopped(recipe: str, task: Task) -> None:
     """Pickled in the middle and loaded again, it gives the same answers, bit for bit."""
     records = make_records(task, count=300)
-    whole = online.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
+    whole = online_model.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
     expected = go_through(whole, records)
-    first = online.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
+    first = online_model.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
     actual = go_through(first, records[:150])
-    second = pickling.loads(pickling.dumps(first))
+    second = serialization.loads(serialization.dumps(first))
     assert isinstance(second, OnlineMember)
     actual += go_through(second, records[150:])
     assert expected == actual
@@ -113,7 +114,8 @@ _PROCESS = """
 import json, sys
 from pathlib import Path
 from tests.models import test_online as t
-from models import online, pickling
+from models.online import online_model as online
+from models.persistence import serialization as pickling
 folder, begin, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 told = {}
 for task in ("classification", "regression"):
@@ -152,7 +154,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[st
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-@pytest.mark.parametrize("recipe", sorted(online.RECIPES))
+@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
 def test_answers_do_not_depend_on_the_process(
     recipe: str, task: Task, answers: tuple[dict[str, list[str]], ...]
 ) -> None:
@@ -200,14 +202,14 @@ def test_masses_become_shares() -> None:
 def test_an_unknown_recipe_names_those_that_there_are() -> None:
     """The message says what may be chosen."""
     with pytest.raises(BadConfiguration, match="linear") as caught:
-        online.build(OnlineRecipe(recipe="magic"), make_schema())
+        online_model.build(OnlineRecipe(recipe="magic"), make_schema())
     assert caught.value.exit_code == 78
 
 
 def test_a_parameter_that_no_model_takes_is_refused() -> None:
     """A misspelt parameter is a mistake in the file, not a crash."""
     with pytest.raises(BadConfiguration, match=r"online\.params.*grace"):
-        online.build(OnlineRecipe(params={"grace": 1}), make_schema())
+        online_model.build(OnlineRecipe(params={"grace": 1}), make_schema())
 
 
 def test_ones_own_factory_is_used(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_ones_own_factory_is_used(tmp_path: Path) -> None:
         "    return dummy.StatisticRegressor(stats.Mean())\n"
     )
     recipe = OnlineRecipe(recipe="own_online_model:make", seed=9)
-    member = online.build(recipe, make_schema("regression"), tmp_path)
+    member = online_model.build(recipe, make_schema("regression"), tmp_path)
     member.learn({"x": 1.0, "y": None, "site": None}, 4.0)
     assert member.predict({"x": None, "y": None, "site": "a"}) == 4.0
 
@@ -228,13 +230,13 @@ def test_a_factory_that_makes_no_model_is_refused(tmp_path: Path) -> None:
     """What comes must learn and predict one record."""
     (tmp_path / "own_no_model.py").write_text("def make():\n    return object()\n")
     with pytest.raises(BadConfiguration, match="learn_one and predict_proba_one"):
-        online.build(OnlineRecipe(recipe="own_no_model:make"), make_schema(), tmp_path)
+        online_model.build(OnlineRecipe(recipe="own_no_model:make"), make_schema(), tmp_path)
 
 
 @pytest.mark.parametrize("recipe", ["linear", "hoeffding_adaptive_tree"])
 def test_a_value_is_cut_to_the_range_that_was_learned(recipe: str) -> None:
     """A feature a million times larger than any before is no reason for such an answer."""
-    member = online.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
+    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
     records = make_records("regression")
     go_through(member, records)
     labels = [float(label) for _, label in records]

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from models import batch, online
-from models.batch import BatchAnswersNothing, BatchCannotLearn, BatchModel, BatchRecipe
-from models.blend import BlendRules
-from models.example import Features, Label, LabelKind
-from models.learner import Learner, RecordRefused
-from models.online import OnlineMember, OnlineRecipe
-from models.pickling import CannotLoad
-from observability.errors import BadConfiguration
+from models.batch import batch_model
+from models.batch.batch_model import BatchAnswersNothing, BatchCannotLearn, BatchModel, BatchRecipe
+from models.core.record_schema import Features, Label, LabelKind
+from models.online import online_model
+from models.online.learner import Learner, RecordRefused
+from models.online.online_model import OnlineMember, OnlineRecipe
+from models.online.stacking import BlendRules
+from models.persistence.serialization import CannotLoad
+from observability.core.errors import BadConfiguration
 from tests.models.makers import make_schema, make_store, make_window, put
 
 ROW: Features = {"height": 1.0, "colour": "red", "weight": 2.0}
@@ -111,13 +112,13 @@ def test_a_batch_model_that_ends_the_process_cannot_learn(tmp_path: Path) -> Non
     )
     recipe = BatchRecipe(recipe="own_exits:make", min_rows=20)
     with pytest.raises(BatchCannotLearn, match="SystemExit"):
-        batch.fit(frame, labels, recipe, make_schema(), tmp_path)
+        batch_model.fit(frame, labels, recipe, make_schema(), tmp_path)
 
 
 def test_a_champion_that_ends_the_process_answers_nothing() -> None:
     """It is absent for that batch."""
     frame, labels = make_window(40)
-    dummy = batch.baseline(labels, "classification")
+    dummy = batch_model.baseline(labels, "classification")
     model = BatchModel("classification", dummy.labels, None, dummy.preparation, ExitsEstimator())
     with pytest.raises(BatchAnswersNothing, match="SystemExit"):
         model.predict(frame)
@@ -131,7 +132,7 @@ def test_a_model_that_is_not_rivers_is_refused_with_what_to_derive_from(tmp_path
         "    def predict_proba_one(self, x): return {}\n"
     )
     with pytest.raises(BadConfiguration, match=r"derives from river\.base\.Classifier"):
-        online.build(OnlineRecipe(recipe="own_duck:Duck"), make_schema(), tmp_path)
+        online_model.build(OnlineRecipe(recipe="own_duck:Duck"), make_schema(), tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["self.f = lambda: 1", "self.f = NeverLoads()"])
@@ -149,7 +150,7 @@ def test_an_online_model_that_no_checkpoint_can_keep_is_refused_at_once(
         "    def predict_proba_one(self, x): return {}\n"
     )
     with pytest.raises(BadConfiguration, match="no checkpoint can keep"):
-        online.build(OnlineRecipe(recipe=f"{name}:Unkept"), make_schema(), tmp_path)
+        online_model.build(OnlineRecipe(recipe=f"{name}:Unkept"), make_schema(), tmp_path)
 
 
 def test_a_batch_model_that_does_not_load_is_never_stored(tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from models import challenge, partials, pickling
-from models.batch import BatchModel, BatchRecipe
-from models.challenge import Challenge, PartialChallenge
-from models.guard import GiveBack, Guard, Partial
-from models.partials import Work
-from models.seal import Seal
-from observability import faults
+from models.batch import evaluation
+from models.batch.batch_model import BatchModel, BatchRecipe
+from models.batch.evaluation import Challenge, PartialChallenge
+from models.batch.fit_guard import GiveBack, Guard, Partial
+from models.persistence import serialization
+from models.persistence.signing import Seal
+from models.registry import partial_fits
+from models.registry.partial_fits import Work
+from observability.core import failpoints
 from tests.models.makers import KEY, make_places, make_schema, make_window
 
 SEAL = Seal(KEY)
@@ -51,7 +53,7 @@ class Watcher:
 def disarm() -> Iterator[None]:
     """No fault point stays armed, and no module of a test's own stays loaded."""
     yield
-    faults.disarm()
+    failpoints.disarm()
     sys.modules.pop("own_partials", None)
 
 
@@ -59,7 +61,7 @@ def fight(recipe: BatchRecipe = FOREST, seed: int = 0, **given: Any) -> Challeng
     """A challenge on a window of 300 rows."""
     frame, labels = make_window(300, seed=seed)
     knobs: dict[str, Any] = {"clock": lambda: 0.0, "schema": make_schema()} | given
-    return challenge.fight(frame, labels, recipe=recipe, **knobs)
+    return evaluation.fight(frame, labels, recipe=recipe, **knobs)
 
 
 def given_back(at: int, **given: Any) -> PartialChallenge | None:
@@ -100,13 +102,13 @@ def outcome(challenge: Challenge) -> tuple[object, ...]:
 def put(folder: Path, at: int = 6, work: Work | None = None, seal: Seal = SEAL) -> Path:
     """Keep a partial of `fight` under `folder`."""
     path = make_places(folder).partial
-    partials.put(path, make_partial(at), work or make_work(), seal)
+    partial_fits.put(path, make_partial(at), work or make_work(), seal)
     return path
 
 
 def not_used(path: Path, *words: str, work: Work | None = None) -> None:
     """It is not used, and why says `words`."""
-    found = partials.find(path, work or make_work(), SEAL)
+    found = partial_fits.find(path, work or make_work(), SEAL)
     assert found.partial is None
     assert all(word in found.because for word in (str(path), "begins anew", *words)), found.because
 
@@ -129,7 +131,7 @@ def test_a_watched_challenge_has_the_same_outcome(recipe: BatchRecipe) -> None:
     assert (0.0, 1.0) == (watcher.asked[0], watcher.asked[-1])
     assert sorted(watcher.asked) == watcher.asked
     for at in range(1, len(watcher.asked) + 1):
-        partial = pickling.loads(pickling.dumps(given_back(at, recipe=recipe)))
+        partial = serialization.loads(serialization.dumps(given_back(at, recipe=recipe)))
         assert partial is None or isinstance(partial, PartialChallenge)
         # Of the first fit (two thirds) its rounds alone can be kept; later a whole model at least.
         assert partial is not None or watcher.asked[at - 1] < 0.66
@@ -216,7 +218,7 @@ def test_a_challenge_tells_how_it_was_watched() -> None:
 def test_what_is_kept_is_found_and_gone_on_from(tmp_path: Path) -> None:
     """Once through the disk, and the outcome is that of an undisturbed challenge."""
     path = put(tmp_path)
-    found = partials.find(path, make_work(), SEAL)
+    found = partial_fits.find(path, make_work(), SEAL)
     assert found.partial is not None
     assert found.because.startswith("goes on from ")
     assert outcome(fight()) == outcome(fight(partial=found.partial))
@@ -227,11 +229,11 @@ def test_putting_again_replaces_and_dropping_forgets(tmp_path: Path) -> None:
     put(tmp_path, 4)
     path = put(tmp_path, 7)
     assert [path] == list(path.parent.iterdir())
-    found = partials.find(path, make_work(), SEAL)
+    found = partial_fits.find(path, make_work(), SEAL)
     assert make_partial(7).done == (found.partial.done if found.partial else None)
     for _ in range(2):
-        partials.drop(path)
-    nothing = partials.find(path, make_work(), SEAL)
+        partial_fits.drop(path)
+    nothing = partial_fits.find(path, make_work(), SEAL)
     assert (None, "nothing is kept") == (nothing.partial, nothing.because)
 
 
@@ -280,10 +282,10 @@ def test_what_another_key_signed_is_never_unpickled(tmp_path: Path) -> None:
     path, mark = put(tmp_path, seal=Seal(KEY[::-1])), tmp_path / "ran"
     not_used(path, "not what this home signed")
     line = put(tmp_path).read_bytes().partition(b"\n")[0]
-    path.write_bytes(line + b"\n" + pickling.dumps(Bomb(mark)))
+    path.write_bytes(line + b"\n" + serialization.dumps(Bomb(mark)))
     not_used(path, "not what this home signed")
     assert not mark.exists()
-    pickling.loads(path.read_bytes().partition(b"\n")[2])
+    serialization.loads(path.read_bytes().partition(b"\n")[2])
     assert mark.exists()
 
 
@@ -324,7 +326,7 @@ def test_a_signed_file_of_another_kind_is_not_used(tmp_path: Path) -> None:
     for changes, content, word in (
         ({"format": "partial 9"}, body, "format"),
         ({"work": "all of it"}, body, "of other work"),
-        ({}, pickling.dumps({"position": 300}), "holds a dict"),
+        ({}, serialization.dumps({"position": 300}), "holds a dict"),
         ({}, b"no pickle", "do not load"),
     ):
         told = {**json.loads(head), **changes}
@@ -339,9 +341,9 @@ def test_a_model_of_ones_own_is_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "own_partials.py").write_text(OWN)
     recipe = BatchRecipe(recipe="own_partials:Epochs", min_rows=50)
     path, work = make_places(tmp_path).partial, make_work(recipe=recipe)
-    partials.put(path, make_partial(recipe=recipe, beside=tmp_path), work, SEAL)
+    partial_fits.put(path, make_partial(recipe=recipe, beside=tmp_path), work, SEAL)
     del sys.modules["own_partials"]
-    assert partials.find(path, work, SEAL, tmp_path).partial is not None
+    assert partial_fits.find(path, work, SEAL, tmp_path).partial is not None
     del sys.modules["own_partials"]
     not_used(path, "own_partials", work=work)
 
@@ -349,8 +351,8 @@ def test_a_model_of_ones_own_is_found_beside_the_file(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_what_was_kept(tmp_path: Path) -> None:
     """The disk's refusal is told, and the partial before is whole."""
     path = put(tmp_path, 4)
-    faults.arm("durable.before_rename", "raise")
+    failpoints.arm("durable.before_rename", "raise")
     with pytest.raises(OSError, match="no space left"):
         put(tmp_path, 7)
-    found = partials.find(path, make_work(), SEAL)
+    found = partial_fits.find(path, make_work(), SEAL)
     assert make_partial(4).done == (found.partial.done if found.partial else None)

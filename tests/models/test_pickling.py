@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from river import tree
 
-from models import pickling
-from observability.errors import ThermodriftError
+from models.persistence import serialization
+from observability.core.errors import ThermodriftError
 
 DEEP = 50_000
 
@@ -57,7 +57,7 @@ def test_a_chain_of_fifty_thousand_nodes_comes_back(kind: type[Slotted] | type[P
     chain = None
     for value in range(DEEP):
         chain = kind(value, chain)  # type: ignore[arg-type]  # a chain is of one kind throughout
-    node = pickling.loads(pickling.dumps(chain))
+    node = serialization.loads(serialization.dumps(chain))
     values = []
     while node is not None:
         assert isinstance(node, kind)
@@ -72,7 +72,7 @@ def test_what_occurs_twice_is_still_one_object() -> None:
     chain: Plain | None = None
     for value in range(5000):
         chain = Plain(value, chain)
-    again: Any = pickling.loads(pickling.dumps((shared, shared, chain)))
+    again: Any = serialization.loads(serialization.dumps((shared, shared, chain)))
     first, second, _ = again
     assert first is second
 
@@ -86,8 +86,8 @@ def test_a_river_tree_predicts_the_same_after_the_round_trip() -> None:
         model.learn_one(row, (row["a"] > 0.5) != (row["b"] > 0.3))
     assert model.n_nodes > 3
     expected = [model.predict_proba_one(row) for row in rows]
-    for content in (pickling.dumps(model), pickling._dumps_deep(model)):
-        again: Any = pickling.loads(content)
+    for content in (serialization.dumps(model), serialization._dumps_deep(model)):
+        again: Any = serialization.loads(content)
         assert expected == [again.predict_proba_one(row) for row in rows]
 
 
@@ -99,15 +99,15 @@ def test_a_deep_river_tree_is_saved() -> None:
     for turn in range(1800):
         model.learn_one({"x": float(turn)}, float(turn**2))
     answers = [model.predict_one({"x": float(x)}) for x in range(0, 1800, 7)]
-    for content in (pickling.dumps(model), pickling._dumps_deep(model)):
-        again: Any = pickling.loads(content)
+    for content in (serialization.dumps(model), serialization._dumps_deep(model)):
+        again: Any = serialization.loads(content)
         assert answers == [again.predict_one({"x": float(x)}) for x in range(0, 1800, 7)]
 
 
 def test_what_has_no_bytes_is_refused_by_name() -> None:
     """The message names the class and says what to do about it."""
-    with pytest.raises(pickling.CannotPickle, match=r"a dict cannot be saved.*top level"):
-        pickling.dumps({"lock": threading.Lock()})
+    with pytest.raises(serialization.CannotPickle, match=r"a dict cannot be saved.*top level"):
+        serialization.dumps({"lock": threading.Lock()})
 
 
 def test_what_has_no_bytes_deep_down_is_refused_too() -> None:
@@ -116,27 +116,27 @@ def test_what_has_no_bytes_deep_down_is_refused_too() -> None:
     chain.value = threading.Lock()  # type: ignore[union-attr]  # what must not be there
     for value in range(5000):
         chain = Plain(value, chain)
-    with pytest.raises(pickling.CannotPickle, match="cannot be saved"):
-        pickling.dumps(chain)
+    with pytest.raises(serialization.CannotPickle, match="cannot be saved"):
+        serialization.dumps(chain)
 
 
 def test_nesting_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fall-back has a limit too, and says which."""
-    monkeypatch.setattr(pickling, "FRAMES", 20_000)
-    with pytest.raises(pickling.CannotPickle, match="deeper than 20,000 frames"):
-        pickling.dumps(Endless())
+    monkeypatch.setattr(serialization, "FRAMES", 20_000)
+    with pytest.raises(serialization.CannotPickle, match="deeper than 20,000 frames"):
+        serialization.dumps(Endless())
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x05", b"not a pickle", b"cno_such\nName\n."])
 def test_damaged_bytes_are_refused(content: bytes) -> None:
     """Whatever pickle makes of them, one error comes out, with its cause."""
-    with pytest.raises(pickling.CannotLoad, match="saved bytes do not load") as caught:
-        pickling.loads(content)
+    with pytest.raises(serialization.CannotLoad, match="saved bytes do not load") as caught:
+        serialization.loads(content)
     assert caught.value.__cause__ is not None
     assert isinstance(caught.value, ThermodriftError)
 
 
-@pytest.mark.parametrize("operation", [pickling.dumps, pickling.loads])
+@pytest.mark.parametrize("operation", [serialization.dumps, serialization.loads])
 def test_want_of_memory_is_not_a_fault_of_the_model(
     monkeypatch: pytest.MonkeyPatch, operation: object
 ) -> None:

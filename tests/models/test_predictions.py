@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from models import log_files, predictions
-from models.example import Label, LabelKind
-from models.learner import MEMBERS, Log
-from observability import faults
+from models.core.record_schema import Label, LabelKind
+from models.online.learner import MEMBERS, Log
+from models.prediction_log import prediction_log, segments
+from observability.core import failpoints
 from tests.models.log_makers import make_log, names, places, put, put_batches, python, rows
 
 COLUMNS = [
@@ -25,7 +25,7 @@ LABELS: dict[LabelKind, Label] = {"int": 7, "str": "up", "float": 2.5}
 def disarm() -> Iterator[None]:
     """No fault point stays armed."""
     yield
-    faults.disarm()
+    failpoints.disarm()
 
 
 @pytest.mark.parametrize("kind", ["int", "str", "float"])
@@ -33,7 +33,7 @@ def test_what_is_written_is_read(tmp_path: Path, kind: LabelKind) -> None:
     """Every column comes back, with labels of the kind that the stream has."""
     label = LABELS[kind]
     put(tmp_path, 10, 12, label=label, kind=kind)
-    table = predictions.read(tmp_path, 10, 12)
+    table = prediction_log.read(tmp_path, 10, 12)
     assert COLUMNS == table.column_names
     row = {"pipeline": "elec2", "label": label, "model_version": "v1"}
     row |= dict.fromkeys((*MEMBERS, "served"), label)
@@ -49,7 +49,7 @@ def test_a_member_that_is_not_there_yet_is_null_and_still_typed(tmp_path: Path) 
     """Batches from before and after the first champion are one table."""
     put(tmp_path, 0, 2, version=None)
     put(tmp_path, 2, 4)
-    table = predictions.read(tmp_path, 0, 4)
+    table = prediction_log.read(tmp_path, 0, 4)
     assert [None, None, "up", "up"] == table["batch"].to_pylist()
     assert [None, None, 0.75, 0.75] == table["batch_probability"].to_pylist()
     assert [None, None, "v1", "v1"] == table["model_version"].to_pylist()
@@ -73,11 +73,11 @@ def test_a_label_that_is_not_known_yet_is_null(
     log = Log()
     for each in (label, None):
         log.add(each, None, None, None, None)
-    predictions.write(tmp_path, "elec2", [0, 1], (0, 2), log, kind, None)
+    prediction_log.write(tmp_path, "elec2", [0, 1], (0, 2), log, kind, None)
     nothing = Log()
     nothing.add(None, None, None, None, None)
-    predictions.write(tmp_path, "elec2", [2], (2, 3), nothing, kind, None)
-    assert [label, None, None] == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
+    prediction_log.write(tmp_path, "elec2", [2], (2, 3), nothing, kind, None)
+    assert [label, None, None] == prediction_log.read(tmp_path, 0, 3)["label"].to_pylist()
 
 
 def test_rejected_records_are_missing_from_the_log(tmp_path: Path) -> None:
@@ -95,13 +95,13 @@ def test_a_batch_that_is_gone_through_again_overwrites_its_own_file(tmp_path: Pa
     after = put(tmp_path, 0, 3, label="down")
     assert before == after
     assert [after] == list(tmp_path.iterdir())
-    assert ["down"] * 3 == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
+    assert ["down"] * 3 == prediction_log.read(tmp_path, 0, 3)["label"].to_pylist()
 
 
 def amend(folder: Path, positions: Sequence[int], label: Label = "late") -> int:
     """Put predictions of records that come later into the log; how many are logged nowhere."""
     log = make_log([label] * len(positions))
-    return predictions.amend(folder, "elec2", positions, log, "str", ["v2"] * len(positions))
+    return prediction_log.amend(folder, "elec2", positions, log, "str", ["v2"] * len(positions))
 
 
 def test_what_comes_later_takes_its_place_in_the_files_that_are_there(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_a_merged_file_of_many_pieces_takes_up_what_comes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its pieces, before the first and behind the last."""
-    monkeypatch.setattr(log_files, "GROUP_ROWS", 4)
+    monkeypatch.setattr(segments, "GROUP_ROWS", 4)
     put_batches(tmp_path, range(0, 31, 10), rejected=[0, 9, 10, 17, 29])
-    predictions.compact(tmp_path, 30)
+    prediction_log.compact(tmp_path, 30)
     assert ["0-30"] == names(tmp_path)
     assert 0 == amend(tmp_path, [0, 9, 10, 17, 29])
     assert list(range(30)) == places(tmp_path)
@@ -166,14 +166,14 @@ def test_a_range_of_which_nothing_is_logged_is_told(tmp_path: Path, first: int, 
     put(tmp_path, 0, 10)
     put(tmp_path, 20, 30)
     with pytest.raises(FileNotFoundError, match=f"{tmp_path} .* position {first} to {last}"):
-        predictions.read(tmp_path, first, last)
+        prediction_log.read(tmp_path, first, last)
 
 
 def test_a_folder_that_is_not_there_logs_nothing(tmp_path: Path) -> None:
     """Reading before the first batch is an error; sweeping is none."""
     with pytest.raises(FileNotFoundError):
-        predictions.read(tmp_path / "none", 0, 10)
-    predictions.sweep(tmp_path / "none", 0)
+        prediction_log.read(tmp_path / "none", 0, 10)
+    prediction_log.sweep(tmp_path / "none", 0)
     assert not (tmp_path / "none").exists()
 
 
@@ -182,7 +182,7 @@ def test_sweeping_removes_what_lies_beyond_the_checkpoint(tmp_path: Path) -> Non
     kept = [put(tmp_path, 0, 10), put(tmp_path, 10, 15)]
     put(tmp_path, 15, 20)
     put(tmp_path, 20, 30)
-    predictions.sweep(tmp_path, 15)
+    prediction_log.sweep(tmp_path, 15)
     assert kept == sorted(tmp_path.iterdir())
 
 
@@ -193,7 +193,7 @@ def test_sweeping_removes_what_a_killed_writer_left_aside(tmp_path: Path) -> Non
     theirs = [tmp_path / "notes.txt", tmp_path / "backup.parquet"]
     for path in theirs:
         path.write_text("theirs")
-    predictions.sweep(tmp_path, 10)
+    prediction_log.sweep(tmp_path, 10)
     assert sorted([kept, *theirs]) == sorted(tmp_path.iterdir())
     assert list(range(10)) == places(tmp_path, 0, 1_000)
 
@@ -205,9 +205,9 @@ def test_what_is_superseded_is_neither_read_nor_kept(tmp_path: Path) -> None:
     put(tmp_path, 5, 10, label="part")
     put(tmp_path, 10, 15, label="later")
     expected = ["whole"] * 10 + ["later"] * 5
-    assert expected == predictions.read(tmp_path, 0, 15)["label"].to_pylist()
-    assert ["whole"] * 4 == predictions.read(tmp_path, 4, 8)["label"].to_pylist()
-    predictions.sweep(tmp_path, 15)
+    assert expected == prediction_log.read(tmp_path, 0, 15)["label"].to_pylist()
+    assert ["whole"] * 4 == prediction_log.read(tmp_path, 4, 8)["label"].to_pylist()
+    prediction_log.sweep(tmp_path, 15)
     assert ["0-10", "10-15"] == names(tmp_path)
 
 
@@ -218,10 +218,10 @@ def test_sweeping_cuts_a_file_that_reaches_beyond_the_checkpoint(tmp_path: Path)
     """
     put(tmp_path, 0, 10)
     put(tmp_path, 10, 30, label="merged", rejected=[12])
-    predictions.sweep(tmp_path, 15)
+    prediction_log.sweep(tmp_path, 15)
     assert ["0-10", "10-15"] == names(tmp_path)
     put(tmp_path, 15, 20, label="again")
-    log = predictions.read(tmp_path, 10, 30)
+    log = prediction_log.read(tmp_path, 10, 30)
     assert [10, 11, 13, 14, *range(15, 20)] == log["position"].to_pylist()
     assert ["merged"] * 4 + ["again"] * 5 == log["label"].to_pylist()
 
@@ -231,7 +231,7 @@ def test_a_cut_that_was_cut_short_is_finished(tmp_path: Path) -> None:
     put(tmp_path, 0, 30)
     before = put(tmp_path, 0, 10).stat().st_mtime_ns
     assert list(range(30)) == places(tmp_path)
-    predictions.sweep(tmp_path, 10)
+    prediction_log.sweep(tmp_path, 10)
     assert ["0-10"] == names(tmp_path)
     assert before == next(tmp_path.iterdir()).stat().st_mtime_ns
     assert list(range(10)) == places(tmp_path)
@@ -241,8 +241,8 @@ def test_a_damaged_file_that_must_be_cut_is_told(tmp_path: Path) -> None:
     """It is left where it is: what it still holds may be worth something."""
     path = put(tmp_path, 0, 30)
     path.write_bytes(b"torn")
-    with pytest.raises(predictions.LogDamaged, match="Restore it from a backup"):
-        predictions.sweep(tmp_path, 10)
+    with pytest.raises(prediction_log.LogDamaged, match="Restore it from a backup"):
+        prediction_log.sweep(tmp_path, 10)
     assert ["0-30"] == names(tmp_path)
 
 
@@ -250,8 +250,8 @@ def test_a_file_that_is_named_and_not_there_is_told(tmp_path: Path) -> None:
     """A link that leads nowhere is looked for twice and no more."""
     put(tmp_path, 0, 10)
     (tmp_path / "000000000010-000000000020.parquet").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(predictions.LogDamaged, match="leads nowhere"):
-        predictions.read(tmp_path, 0, 20)
+    with pytest.raises(prediction_log.LogDamaged, match="leads nowhere"):
+        prediction_log.read(tmp_path, 0, 20)
     assert list(range(10)) == places(tmp_path, 0, 10)
 
 
@@ -259,7 +259,7 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
     """Arrow would read `pipeline=other` in a path as a column of its own."""
     folder = tmp_path / "pipeline=other" / "day=1"
     put(folder, 0, 1)
-    table = predictions.read(folder, 0, 1)
+    table = prediction_log.read(folder, 0, 1)
     assert COLUMNS == table.column_names
     assert ["elec2"] == table["pipeline"].to_pylist()
 
@@ -267,24 +267,24 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
 def test_a_log_that_does_not_fit_its_positions_is_refused(tmp_path: Path) -> None:
     """A log with a row too few would put every later prediction at a wrong place."""
     with pytest.raises(ValueError, match="length"):
-        predictions.write(tmp_path, "elec2", [0, 1], (0, 2), make_log(["up"]), "str", None)
+        prediction_log.write(tmp_path, "elec2", [0, 1], (0, 2), make_log(["up"]), "str", None)
     assert [] == list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_the_old_log(tmp_path: Path) -> None:
     """What was logged stays readable, and nothing is left aside."""
     path = put(tmp_path, 0, 3, label="up")
-    faults.arm("durable.before_rename", "raise")
+    failpoints.arm("durable.before_rename", "raise")
     with pytest.raises(OSError, match="no space left"):
         put(tmp_path, 0, 3, label="down")
     assert [path] == list(tmp_path.iterdir())
-    assert ["up"] * 3 == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
+    assert ["up"] * 3 == prediction_log.read(tmp_path, 0, 3)["label"].to_pylist()
 
 
 VICTIM = """
 import sys
 from pathlib import Path
-from observability import faults
+from observability.core import failpoints as faults
 from tests.models.log_makers import put
 faults.arm(sys.argv[2], "kill")
 put(Path(sys.argv[1]), 0, 3, label="down")
@@ -305,8 +305,8 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path, point: str, l
     victim = python(VICTIM, tmp_path, point)
     assert ("", "") == victim.communicate()
     assert -signal.SIGKILL == victim.returncode
-    assert [label] * 3 == predictions.read(tmp_path, 0, 3)["label"].to_pylist()
-    predictions.sweep(tmp_path, 3)
+    assert [label] * 3 == prediction_log.read(tmp_path, 0, 3)["label"].to_pylist()
+    prediction_log.sweep(tmp_path, 3)
     assert [path] == list(tmp_path.iterdir())
 
 
@@ -317,6 +317,6 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, damage: str) ->
     content = bytearray(path.read_bytes())
     content[20] ^= 1
     path.write_bytes({"emptied": b"", "one bit": bytes(content), "no Parquet": b"x" * 99}[damage])
-    with pytest.raises(predictions.LogDamaged, match="Restore it from a backup") as error:
-        predictions.read(tmp_path, 0, 100)
+    with pytest.raises(prediction_log.LogDamaged, match="Restore it from a backup") as error:
+        prediction_log.read(tmp_path, 0, 100)
     assert str(path) in str(error.value)

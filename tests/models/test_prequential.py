@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from models import metrics, prequential
-from models.batch import BatchPrediction
-from models.example import Label
-from models.metrics import Measure
+from models.core import metrics
+from models.core.metrics import Measure
+from models.core.prediction import BatchPrediction
+from models.core.record_schema import Label
+from models.online import prequential
 
 
 def make_answers(count: int = 60, classes: str = "ab") -> list[tuple[dict[Label, float], Label]]:

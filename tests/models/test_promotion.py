@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models import promotion
-from models.promotion import Contest, PromotionRules
+from models.batch import promotion
+from models.batch.promotion import Contest, PromotionRules
 
 RULES = PromotionRules()
 losses = st.floats(min_value=0, max_value=1e6)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranges import Ranges
+from models.core.position_ranges import Ranges
 
 PLACES = st.sets(st.integers(0, 40))
 

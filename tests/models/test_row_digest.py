@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.row_digest import RowDigest
+from models.stream.row_digest import RowDigest
 
 numbers = st.lists(st.one_of(st.floats(), st.just(0.0)), min_size=1, max_size=12)
 texts = st.lists(st.one_of(st.none(), st.text(max_size=3), st.booleans()), min_size=1, max_size=12)

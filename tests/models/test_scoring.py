@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import scoring
-from models.example import Label, Task
+from models.core import scoring
+from models.core.record_schema import Label, Task
 
 
 @pytest.mark.parametrize(("task", "name"), [("classification", "accuracy"), ("regression", "mae")])

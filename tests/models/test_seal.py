@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import seal
-from models.seal import KeyUnusable, Seal, Tampered
+from models.persistence import signing
+from models.persistence.signing import KeyUnusable, Seal, Tampered
 
 KEY = bytes(range(32))
 
@@ -107,14 +107,14 @@ def test_who_comes_second_takes_the_first_ones_key(
 ) -> None:
     """Another process makes the key between our look and our making: its key stands."""
     file = tmp_path / "key"
-    make = seal._make
+    make = signing._make
 
     def make_late(key_file: Path) -> None:
         file.write_bytes(KEY)
         file.chmod(0o600)
         make(key_file)
 
-    monkeypatch.setattr(seal, "_make", make_late)
+    monkeypatch.setattr(signing, "_make", make_late)
     Seal.open(file).verify(b"content", Seal(KEY).sign(b"content"), "it")
     assert [file] == list(tmp_path.iterdir())
 
@@ -122,7 +122,7 @@ def test_who_comes_second_takes_the_first_ones_key(
 def test_processes_that_make_the_key_at_once_all_have_one_key(tmp_path: Path) -> None:
     """Exactly one wins, whoever it is."""
     code = (
-        "import sys; from pathlib import Path; from models.seal import Seal; "
+        "import sys; from pathlib import Path; from models.persistence.signing import Seal; "
         "sys.stdin.readline(); print(Seal.open(Path(sys.argv[1])).sign(b'content'))"
     )
     racers = [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import spelling
-from models.spelling import PLAIN, Decimal, Spelling, Thousands
+from models.core import number_format
+from models.core.number_format import PLAIN, Decimal, Spelling, Thousands
 
 GERMAN = Spelling(decimal=",", thousands=".")
 PERCENT = Spelling(decimal=",", sign="%")
@@ -70,14 +70,14 @@ def test_a_text_is_a_number_in_its_columns_spelling_or_it_is_none(
 )
 def test_cells_that_can_be_read_one_way_decide(texts: list[str], expected: dict[str, int]) -> None:
     """1,234 alone decides nothing."""
-    assert expected == dict(spelling.Sample(texts).votes())
+    assert expected == dict(number_format.Sample(texts).votes())
 
 
 def test_what_can_be_read_two_ways_is_found() -> None:
     """For the question to a person."""
-    assert "1,234" == spelling.Sample(["12", "1,234"]).unclear(",")
-    assert spelling.Sample(["12,5", "1.234"]).unclear(",") is None
-    assert "1.234" == spelling.Sample(["12,5", "1.234"]).unclear(".")
+    assert "1,234" == number_format.Sample(["12", "1,234"]).unclear(",")
+    assert number_format.Sample(["12,5", "1.234"]).unclear(",") is None
+    assert "1.234" == number_format.Sample(["12,5", "1.234"]).unclear(".")
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,17 @@ def test_the_spelling_of_a_sample_is_found(
     texts: list[str], decimal: Decimal, expected: Spelling
 ) -> None:
     """Groups that some of the cells have, and one sign; of two signs nobody knows the rate."""
-    assert expected == spelling.Sample(texts).spelling(decimal)
+    assert expected == number_format.Sample(texts).spelling(decimal)
 
 
 def test_a_persons_word_on_groups_is_kept() -> None:
     """stream.thousands is not found out anew."""
-    assert Spelling(decimal=",") == spelling.Sample(["1.234,5"]).spelling(",", "")
+    assert Spelling(decimal=",") == number_format.Sample(["1.234,5"]).spelling(",", "")
 
 
 def test_cells_are_counted_that_are_finite_numbers() -> None:
     """As often as they came; 1e999 is no number to calculate with."""
-    sample = spelling.Sample(["1.5", "1.5", "1e999", "x", "1,5"])
+    sample = number_format.Sample(["1.5", "1.5", "1e999", "x", "1,5"])
     assert (5, 2) == (sample.total, sample.count(PLAIN))
 
 
@@ -114,8 +114,8 @@ def test_short_whole_numbers_with_a_minus_behind_are_no_numbers() -> None:
     """2- is a grade and (1) a footnote; 1,200- and (3.5) are amounts below zero."""
     assert [None, None] == [PLAIN.plain(text) for text in ("2-", "(1)")]
     assert ["-3.5", "-120"] == [PLAIN.plain(text) for text in ("(3.5)", "120-")]
-    assert "120-" == spelling.Sample(["5", "120-"]).negative_behind()
-    assert spelling.Sample(["5", "-120"]).negative_behind() is None
+    assert "120-" == number_format.Sample(["5", "120-"]).negative_behind()
+    assert number_format.Sample(["5", "-120"]).negative_behind() is None
 
 
 def test_a_long_text_is_looked_at_for_no_number() -> None:

@@ -20,11 +20,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from models import batch, pickling, store
-from models.batch import BatchModel, BatchRecipe
-from models.example import LabelKind, Task
-from models.seal import Seal, Tampered
-from models.store import (
+from models.batch import batch_model
+from models.batch.batch_model import BatchModel, BatchRecipe
+from models.core.record_schema import LabelKind, Task
+from models.persistence import serialization
+from models.persistence.signing import Seal, Tampered
+from models.registry import registry
+from models.registry.registry import (
     NoEarlierChampion,
     NoSuchModel,
     NotAVersion,
@@ -33,8 +35,8 @@ from models.store import (
     StoreBusy,
     StoreUnusable,
 )
-from observability import durable, faults
-from observability.errors import TryAgainLater
+from observability.core import atomic_file, failpoints
+from observability.core.errors import TryAgainLater
 from tests.models.makers import (
     KEY,
     NOW,
@@ -52,7 +54,7 @@ from tests.models.makers import (
 def disarm() -> Iterator[None]:
     """No fault point stays armed after a test."""
     yield
-    faults.disarm()
+    failpoints.disarm()
 
 
 def make_filled(folder: Path, *versions: str) -> Store:
@@ -71,7 +73,7 @@ def file_of(folder: Path, name: str) -> Path:
 def test_a_model_comes_back_as_it_was(tmp_path: Path) -> None:
     """Real files, a real estimator, the same answers."""
     frame, labels = make_window(200)
-    model = batch.fit(frame, labels, BatchRecipe(recipe="linear"), make_schema())
+    model = batch_model.fit(frame, labels, BatchRecipe(recipe="linear"), make_schema())
     put(make_store(tmp_path), "v1", model=model)
     again = make_store(tmp_path).load("v1")
     assert model.predict(frame).values == again.predict(frame).values
@@ -107,11 +109,11 @@ def test_a_manifest_says_all_that_was_given(tmp_path: Path) -> None:
     assert manifest == kept.manifest("v1")
     model = file_of(tmp_path, "v1.model").read_bytes()
     reference = file_of(tmp_path, "v1.reference.parquet").read_bytes()
-    assert store._sha256(model) == manifest.sha256
+    assert registry._sha256(model) == manifest.sha256
     assert len(model) == manifest.size_bytes
-    assert store._sha256(reference) == manifest.reference_sha256
+    assert registry._sha256(reference) == manifest.reference_sha256
     assert len(reference) == manifest.reference_bytes
-    assert store.libraries() == manifest.libraries
+    assert registry.libraries() == manifest.libraries
     assert {"python", "scikit-learn", "numpy", "thermodrift"} == set(manifest.libraries)
     assert (NOW, make_schema(), ("high", "low")) == (
         manifest.created_at,
@@ -205,7 +207,7 @@ def test_a_model_of_another_pipeline_is_not_put(tmp_path: Path) -> None:
 def test_what_cannot_be_pickled_leaves_nothing(tmp_path: Path) -> None:
     """The error comes before the first file."""
     model = BatchModel("classification", ("a", "b"), None, lambda frame: frame, None)
-    with pytest.raises(pickling.CannotPickle):
+    with pytest.raises(serialization.CannotPickle):
         put(make_store(tmp_path), model=model)
     assert [] == make_store(tmp_path).versions()
 
@@ -231,9 +233,9 @@ def test_a_changed_model_is_never_unpickled(
 ) -> None:
     """Unpickling runs code, so every check comes before it."""
     kept = make_filled(tmp_path, "v1")
-    monkeypatch.setattr(pickling, "loads", lambda content: pytest.fail("it was unpickled"))
-    other = {**store.libraries(), "numpy": "1.26.0"}
-    monkeypatch.setattr(store, "libraries", lambda: other)
+    monkeypatch.setattr(serialization, "loads", lambda content: pytest.fail("it was unpickled"))
+    other = {**registry.libraries(), "numpy": "1.26.0"}
+    monkeypatch.setattr(registry, "libraries", lambda: other)
     with pytest.raises(OtherLibraries):
         kept.load("v1")
     file_of(tmp_path, "v1.model").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
@@ -248,7 +250,7 @@ def test_a_manifest_that_was_forged_to_fit_is_refused(tmp_path: Path) -> None:
     file_of(tmp_path, "v1.model").write_bytes(evil)
     file = file_of(tmp_path, "v1.json")
     document = json.loads(file.read_text())
-    document["content"] |= {"sha256": store._sha256(evil), "size_bytes": len(evil)}
+    document["content"] |= {"sha256": registry._sha256(evil), "size_bytes": len(evil)}
     file.write_text(json.dumps(document))
     with pytest.raises(Tampered):
         kept.load("v1")
@@ -323,7 +325,7 @@ def test_a_signed_document_of_another_release_is_refused(tmp_path: Path) -> None
     """Keys that this release does not know are not guessed at."""
     kept, file = make_filled(tmp_path, "v1"), file_of(tmp_path, "v1.json")
     content = json.loads(file.read_text())["content"] | {"colour": "red"}
-    signature = Seal(KEY).sign(store._canonical("manifest", content))
+    signature = Seal(KEY).sign(registry._canonical("manifest", content))
     file.write_text(json.dumps({"content": content, "hmac_sha256": signature}))
     with pytest.raises(Tampered, match="not understood by this thermodrift"):
         kept.manifest("v1")
@@ -362,10 +364,10 @@ def test_other_libraries_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str, refused: bool
 ) -> None:
     """The message says which, which are here, and what to do."""
-    here = store.libraries()
-    monkeypatch.setattr(store, "libraries", lambda: here | {name: version})
+    here = registry.libraries()
+    monkeypatch.setattr(registry, "libraries", lambda: here | {name: version})
     kept = make_filled(tmp_path, "v1")
-    monkeypatch.setattr(store, "libraries", lambda: here)
+    monkeypatch.setattr(registry, "libraries", lambda: here)
     if refused:
         reason = rf"{name} {version} \(here {here[name]}\).*train the model again"
         for ask in (kept.load, kept.verify):
@@ -379,11 +381,11 @@ def test_a_patch_release_is_no_other_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pickles hold within a minor release."""
-    here = store.libraries()
+    here = registry.libraries()
     patched = {name: ".".join([*text.split(".")[:2], "99"]) for name, text in here.items()}
-    monkeypatch.setattr(store, "libraries", lambda: patched)
+    monkeypatch.setattr(registry, "libraries", lambda: patched)
     kept = make_filled(tmp_path, "v1")
-    monkeypatch.setattr(store, "libraries", lambda: here)
+    monkeypatch.setattr(registry, "libraries", lambda: here)
     assert kept.load("v1")
 
 
@@ -392,8 +394,8 @@ def test_a_pickle_of_something_else_is_refused(
 ) -> None:
     """Signed or not, it must be a batch model."""
     kept = make_filled(tmp_path, "v1")
-    monkeypatch.setattr(pickling, "loads", lambda content: {"a": 1})
-    with pytest.raises(pickling.CannotLoad, match="holds a dict and not a batch model"):
+    monkeypatch.setattr(serialization, "loads", lambda content: {"a": 1})
+    with pytest.raises(serialization.CannotLoad, match="holds a dict and not a batch model"):
         kept.load("v1")
 
 
@@ -406,7 +408,7 @@ def test_a_model_of_ones_own_loads_in_another_process(tmp_path: Path) -> None:
     )
     frame, labels = make_window(200)
     recipe = BatchRecipe(recipe="own_majority:Majority")
-    model = batch.fit(frame, labels, recipe, make_schema(), tmp_path)
+    model = batch_model.fit(frame, labels, recipe, make_schema(), tmp_path)
     put(make_store(tmp_path), model=model, recipe=recipe.recipe)
     sys.modules.pop("own_majority")
     loaded = make_store(tmp_path).load("v1", tmp_path / "elec2.toml")
@@ -475,7 +477,7 @@ def test_a_champion_that_is_damaged_is_not_rolled_back_to(tmp_path: Path) -> Non
 def test_the_last_hundred_tokens_are_remembered(tmp_path: Path) -> None:
     """The pointer does not grow without bound."""
     kept = make_filled(tmp_path, "v1", "v2")
-    for turn in range(store.REMEMBERED + 1):
+    for turn in range(registry.REMEMBERED + 1):
         kept.crown(f"v{1 + turn % 2}", f"token {turn}")
     assert not kept.crown("v2", "token 1")
     pointer = kept._pointer()
@@ -486,7 +488,7 @@ def test_the_last_hundred_tokens_are_remembered(tmp_path: Path) -> None:
 def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hands at one crown take turns; who waits too long is told so."""
     kept = make_filled(tmp_path, "v1")
-    monkeypatch.setattr(store, "LOCK_WAIT_S", 0.01)
+    monkeypatch.setattr(registry, "LOCK_WAIT_S", 0.01)
     with (
         filelock.FileLock(file_of(tmp_path, ".lock")),
         pytest.raises(StoreBusy, match="try again later") as caught,
@@ -503,10 +505,10 @@ def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
     """The old champion serves on, and the same wish comes through once there is room."""
     kept = make_filled(tmp_path, "v1", "v2")
     kept.crown("v1", "1")
-    faults.arm(point, "raise")
+    failpoints.arm(point, "raise")
     with pytest.raises(StoreUnusable, match=r"no space left on device.*run it again"):
         kept.crown("v2", "2")
-    faults.disarm()
+    failpoints.disarm()
     assert "v1" == kept.champion()
     assert kept.crown("v2", "2")
 
@@ -515,10 +517,10 @@ def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
 def test_a_full_disk_stores_nothing(tmp_path: Path, passing: int) -> None:
     """Whichever file did not fit, there is no version, and a second try finishes it."""
     kept = make_store(tmp_path)
-    faults.arm("durable.before_rename", "raise", passing)
+    failpoints.arm("durable.before_rename", "raise", passing)
     with pytest.raises(StoreUnusable):
         put(kept)
-    faults.disarm()
+    failpoints.disarm()
     assert [] == kept.versions()
     assert put(kept) == kept.verify("v1")
 
@@ -526,8 +528,8 @@ def test_a_full_disk_stores_nothing(tmp_path: Path, passing: int) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from observability import faults
-from models.batch import BatchModel
+from observability.core import failpoints as faults
+from models.batch.batch_model import BatchModel
 from tests.models.makers import make_store, put
 folder, act, point, after = sys.argv[1:]
 kept = make_store(Path(folder))
@@ -665,10 +667,10 @@ class PointerMachine(RuleBasedStateMachine):
     def crash(self, version: str, point: str) -> None:
         """The crown breaks off, and whoever comes next replays the wish."""
         token = f"token {len(self.used)}"
-        faults.arm(point, "raise")
+        failpoints.arm(point, "raise")
         with pytest.raises(StoreUnusable):
             self.kept.crown(version, token)
-        faults.disarm()
+        failpoints.disarm()
         self.kept = make_store(Path(self._folder.name))
         assert (point != "durable.after_rename") == self.kept.crown(version, token)
         self.used.append((version, token))
@@ -681,7 +683,7 @@ class PointerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nothing stays armed, and nothing stays on disk."""
-        faults.disarm()
+        failpoints.disarm()
         self._folder.cleanup()
 
 
@@ -694,6 +696,6 @@ def test_the_folder_is_durable_before_it_holds_a_model(
 ) -> None:
     """A new folder's name is on disk before anything in it is relied on."""
     synced: list[Path] = []
-    monkeypatch.setattr(durable, "sync_folder", synced.append)
+    monkeypatch.setattr(atomic_file, "sync_folder", synced.append)
     put(make_store(tmp_path))
     assert make_places(tmp_path).root == synced[0]

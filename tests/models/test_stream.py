@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from models.stream import (
+from models.stream.source import (
     BadStream,
     Batch,
     Cursor,

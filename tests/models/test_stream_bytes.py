@@ -22,8 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models import charset, unpacking
-from models.stream import BadStream, Batch, Cursor, StreamChanged, StreamUnreadable
+from models.stream import decompression
+from models.stream.parsing import charset
+from models.stream.source import BadStream, Batch, Cursor, StreamChanged, StreamUnreadable
 from tests.models.makers import make_schema, make_stream, read_all, records_of
 
 TAR = b"s.csv" + b"\0" * 252 + b"ustar\0" + b"\0" * 300
@@ -203,7 +204,7 @@ def test_a_full_temporary_disk_is_said(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(
-        *((tempfile, "TemporaryFile", full) if at_once else (unpacking, "_write", full))
+        *((tempfile, "TemporaryFile", full) if at_once else (decompression, "_write", full))
     )
     stream = make_stream(tmp_path / "s.csv.gz", gzip.compress(b"a,y\n1,0\n"))
     with pytest.raises(StreamUnreadable, match=r"No space left.*TMPDIR"):

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.example import Schema
-from models.stream import Batch, Cursor, Stream
+from models.core.record_schema import Schema
+from models.stream.source import Batch, Cursor, Stream
 from tests.models.makers import make_schema, make_stream, read_all, records_of
 from tests.models.mangle import mangle
 

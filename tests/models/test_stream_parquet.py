@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.stream import BadStream, Cursor, StreamChanged, StreamUnreadable
+from models.stream.source import BadStream, Cursor, StreamChanged, StreamUnreadable
 from tests.models.makers import make_stream, read_all, records_of
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.intake import joined
-from models.stream import BadStream, Batch, Cursor, Notice
+from models.stream.batches import joined
+from models.stream.source import BadStream, Batch, Cursor, Notice
 from tests.models.makers import make_schema, make_stream, read_all, records_of
 
 SCHEMA = make_schema("classification", "int", {"a": "number", "b": "category"}, "y")

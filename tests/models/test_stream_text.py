@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from models import text
-from models.stream import BadStream, Batch, Cursor, Stream, StreamChanged
+from models.stream import text_records
+from models.stream.source import BadStream, Batch, Cursor, Stream, StreamChanged
 from tests.models.makers import make_schema, make_stream, read_all, records_of
 
 HEAD = "a,b,y\n"
@@ -183,13 +183,13 @@ def test_quotes_that_all_open_by_mistake_do_not_make_each_line_a_thousand(
     """As a first line each of these leaves a quote open, and as a second one it closes that and
     opens another: cells that are too many end such a record long before its limit."""
     pulled = []
-    pull = text._Joined.pull
+    pull = text_records._Joined.pull
 
     def counting(joined: Any) -> str:
         pulled.append(1)
         return pull(joined)
 
-    monkeypatch.setattr(text._Joined, "pull", counting)
+    monkeypatch.setattr(text_records._Joined, "pull", counting)
     batch = read_csv(tmp_path, '",x","\n' * 3_000 + "1,red,1\n")
     assert ([3_000], 3_000) == (batch.positions, len(batch.rejects))
     assert "more than 22 cells came before a quote was closed" in batch.rejects[0].reason
@@ -225,7 +225,7 @@ def test_a_quoted_record_that_holds_a_broken_line_costs_its_first_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NUL, other encodings and endless lines are in no record."""
-    monkeypatch.setattr(text, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(text_records, "LONGEST_LINE", 1 << 20)
     for odd in (b"\0", b"\xff", b"x" * 2_000_000):
         batch = read_csv(tmp_path, b'1,"two\n' + odd + b'",1\n2,red,0\n')
         assert ([2], [0, 1]) == (batch.positions, [r.position for r in batch.rejects])
@@ -445,7 +445,7 @@ def test_a_line_that_is_too_long_is_a_reject(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in a column that nobody reads."""
-    monkeypatch.setattr(text, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(text_records, "LONGEST_LINE", 1 << 20)
     batch = read_csv(tmp_path, "1,red,1\n1," + "r" * 6_000_000 + ",1\n2,blue,0\n")
     assert ([0, 2], [1]) == (batch.positions, [reject.position for reject in batch.rejects])
     assert "a line of at most 1048576 bytes was expected" == batch.rejects[0].reason
@@ -455,7 +455,7 @@ def test_a_line_without_end_is_never_held_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file of 32 MB without a line end is one reject that waits, in little memory."""
-    monkeypatch.setattr(text, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(text_records, "LONGEST_LINE", 1 << 20)
     path = tmp_path / "s.csv"
     path.write_bytes(HEAD.encode() + b"1,red,1\n" + b"x" * (32 << 20))
     stream = make_stream(path, schema=SCHEMA)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from models.example import Schema
-from models.stream import BadStream, Cursor
+from models.core.record_schema import Schema
+from models.stream.source import BadStream, Cursor
 from tests.models.makers import make_stream
 
 COUNT = 120

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from models import threshold
-from models.example import Label
-from models.metrics import Measure
-from models.threshold import Threshold
+from models.core.metrics import Measure
+from models.core.record_schema import Label
+from models.online import decision_threshold
+from models.online.decision_threshold import Threshold
 
 
 def fed(cut: Threshold, records: int = 1_000, seed: int = 1) -> Threshold:
@@ -26,13 +26,13 @@ def fed(cut: Threshold, records: int = 1_000, seed: int = 1) -> Threshold:
 @pytest.mark.parametrize("name", ["accuracy", "log_loss", "brier", "roc_auc", "mae"])
 def test_other_metrics_serve_the_likeliest_class(name: str) -> None:
     """They have no threshold at all."""
-    assert threshold.start(Measure(name)) is None  # type: ignore[arg-type]  # one of the names
+    assert decision_threshold.start(Measure(name)) is None  # type: ignore[arg-type]  # one of the names
 
 
 @pytest.mark.parametrize("name", ["f1", "balanced_accuracy"])
 def test_what_is_rare_is_served_from_the_probability_that_tells_it(name: str) -> None:
     """No probability here is near a half, and yet both classes can be told apart."""
-    cut = threshold.start(Measure(name))  # type: ignore[arg-type]  # one of the names
+    cut = decision_threshold.start(Measure(name))  # type: ignore[arg-type]  # one of the names
     assert cut is not None
     assert "a" == cut.decide({"a": 0.85, "b": 0.15}, "a")
     fed(cut)
@@ -55,7 +55,7 @@ def test_the_record_that_is_decided_is_never_among_those_it_is_chosen_on() -> No
 
 def test_a_threshold_of_a_number_is_that_number() -> None:
     """It is never chosen anew, and it holds from the second class on."""
-    cut = threshold.start(Measure("brier", threshold=0.12))
+    cut = decision_threshold.start(Measure("brier", threshold=0.12))
     assert cut is not None
     fed(cut)
     assert 0.12 == cut.value
@@ -66,7 +66,7 @@ def test_a_threshold_of_a_number_is_that_number() -> None:
 def test_with_a_third_class_the_likeliest_is_served() -> None:
     """A threshold is about two."""
     cut = fed(Threshold(Measure("f1")))
-    for _ in range(threshold.EVERY):
+    for _ in range(decision_threshold.EVERY):
         cut.learn({"a": 1.0}, "c")
     assert cut.rarer is None
     assert "a" == cut.decide({"a": 0.8, "b": 0.15, "c": 0.05}, "a")
@@ -75,7 +75,7 @@ def test_with_a_third_class_the_likeliest_is_served() -> None:
 def test_too_few_of_a_class_choose_nothing() -> None:
     """Four are no handful."""
     cut = Threshold(Measure("f1"))
-    for index in range(threshold.EVERY):
+    for index in range(decision_threshold.EVERY):
         cut.learn({"a": 0.9, "b": 0.1}, "b" if index < 4 else "a")
     assert cut.value is None
 

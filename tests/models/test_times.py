@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import times
+from models.stream.parsing import timestamps
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from models import times
 )
 def test_a_text_is_a_moment_in_iso_8601_or_none(text: str, expected: datetime | None) -> None:
     """A time with an offset is read in UTC; 02.03. is two days to two people, and read as none."""
-    found = times.seconds_of_text(text)
+    found = timestamps.seconds_of_text(text)
     assert found == (None if expected is None else expected.timestamp())
 
 
@@ -51,13 +51,13 @@ def test_the_unit_of_numbers_is_told_by_the_years_that_it_gives(
     numbers: list[float], expected: str | None
 ) -> None:
     """All of them must lie between 2000 and 2100."""
-    assert expected == times.form_of_numbers(numbers)
+    assert expected == timestamps.form_of_numbers(numbers)
 
 
 def test_a_number_beyond_every_year_is_no_moment() -> None:
     """Python's own calendar ends in the year 9999."""
-    assert 1.5 == times.seconds_of_number(1500, "ms")
-    assert times.seconds_of_number(1e18, "s") is None
+    assert 1.5 == timestamps.seconds_of_number(1500, "ms")
+    assert timestamps.seconds_of_number(1e18, "s") is None
 
 
 @given(
@@ -70,7 +70,7 @@ def test_a_number_beyond_every_year_is_no_moment() -> None:
 def test_parts_are_those_of_the_calendar(moment: datetime) -> None:
     """As Python's own calendar has them, before 1970 too."""
     seconds = np.array([moment.timestamp(), np.nan])
-    hour, weekday, month = (times.part(seconds, which).tolist() for which in times.PARTS)
+    hour, weekday, month = (timestamps.part(seconds, which).tolist() for which in timestamps.PARTS)
     expected = moment.hour + moment.minute / 60 + (moment.second + moment.microsecond / 1e6) / 3600
     assert hour[0] == pytest.approx(expected, abs=1e-4)
     assert (float(moment.weekday()), float(moment.month)) == (weekday[0], month[0])
@@ -79,13 +79,13 @@ def test_parts_are_those_of_the_calendar(moment: datetime) -> None:
 
 def test_dates_have_no_hours() -> None:
     """One moment that is not midnight makes the hour a feature."""
-    assert not times.has_hours([0.0, 86_400.0])
-    assert times.has_hours([0.0, 3_600.0])
+    assert not timestamps.has_hours([0.0, 86_400.0])
+    assert timestamps.has_hours([0.0, 3_600.0])
 
 
 def test_a_moment_is_told_as_people_read_it() -> None:
     """Beyond the calendar as its seconds."""
-    assert "2026-03-02T12:30:00Z" == times.told(
+    assert "2026-03-02T12:30:00Z" == timestamps.told(
         datetime(2026, 3, 2, 12, 30, tzinfo=UTC).timestamp()
     )
-    assert "1e+18 s" == times.told(1e18)
+    assert "1e+18 s" == timestamps.told(1e18)

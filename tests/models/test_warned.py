@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import recipes, warned
-from models.warned import LONGEST, Warned
+from models.batch import recipes
+from models.core import library_warnings
+from models.core.library_warnings import LONGEST, Warned
 
 
 @given(messages=st.lists(st.text(max_size=2 * LONGEST), min_size=1, max_size=20))
 def test_each_warning_counts_and_the_first_is_kept_on_one_line(messages: list[str]) -> None:
     """However many come from one place, and whatever they say."""
     into = Warned()
-    with warned.collected(into), recipes.working(1):
+    with library_warnings.collected(into), recipes.working(1):
         for message in messages:
             warnings.warn(message, UserWarning, stacklevel=1)
     assert len(messages) == into.count
@@ -34,7 +35,7 @@ def test_nobody_collects_and_a_warning_goes_where_python_sends_it() -> None:
 def test_what_python_hides_from_users_is_not_counted() -> None:
     """A deprecation is news for the makers of a library."""
     into = Warned()
-    with warned.collected(into), recipes.working(1):
+    with library_warnings.collected(into), recipes.working(1):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     assert Warned() == into
 
@@ -42,8 +43,8 @@ def test_what_python_hides_from_users_is_not_counted() -> None:
 def test_a_collection_ends_with_its_block() -> None:
     """The inner one has what came inside it; afterwards the outer one hears again."""
     outer, inner = Warned(), Warned()
-    with warned.collected(outer):
-        with warned.collected(inner), recipes.working(1):
+    with library_warnings.collected(outer):
+        with library_warnings.collected(inner), recipes.working(1):
             warnings.warn("inside", UserWarning, stacklevel=1)
         with recipes.working(1):
             warnings.warn("outside", UserWarning, stacklevel=1)

@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from observability.history import History
-from observability.places import Places
-from observability.records import (
+from observability.core.paths import Places
+from observability.history.records import (
     CostRecord,
     DecisionRecord,
     ForecastRecord,
@@ -26,6 +25,7 @@ from observability.records import (
     RunRecord,
     ScoreRecord,
 )
+from observability.history.store import History
 
 ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

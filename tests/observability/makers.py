@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from observability import drift, worth
+from observability.drift import drift, retrain_policy
 
 
 def make_column(**overrides: Any) -> drift.ColumnDrift:
@@ -56,7 +56,7 @@ def make_performance(**overrides: Any) -> drift.Performance:
     return drift.Performance(**default | overrides)
 
 
-def make_evidence(**overrides: Any) -> worth.Evidence:
+def make_evidence(**overrides: Any) -> retrain_policy.Evidence:
     """A drift alarm over an old champion with plenty of new rows: worth a retrain."""
     default = {
         "drift_alarm": True,
@@ -67,7 +67,7 @@ def make_evidence(**overrides: Any) -> worth.Evidence:
         "champion_age_records": 3000,
         "records_since_retrain": 3000,
     }
-    return worth.Evidence(**default | overrides)
+    return retrain_policy.Evidence(**default | overrides)
 
 
 def make_window(rows: int = 400, shift: float = 0.0, seed: int = 0) -> pd.DataFrame:

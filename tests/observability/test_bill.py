@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from observability import bill
-from observability.bill import Bill, Rates
+from observability import energy_cost
+from observability.energy_cost import Bill, Rates
 
 KWH_J = 3.6e6
 
@@ -18,14 +18,14 @@ KWH_J = 3.6e6
 def test_a_kilowatt_hour_costs_its_price_and_its_grams() -> None:
     """3.6 million joules are one."""
     rates = Rates(price_per_kwh=0.3, currency="CHF", carbon_g_per_kwh=400.0)
-    assert Bill(0.3, "CHF", 400.0, 1.0) == bill.of(KWH_J, rates)
-    assert Bill(0.0, "CHF", 0.0, 1.0) == bill.of(0.0, rates)
+    assert Bill(0.3, "CHF", 400.0, 1.0) == energy_cost.of(KWH_J, rates)
+    assert Bill(0.0, "CHF", 0.0, 1.0) == energy_cost.of(0.0, rates)
 
 
 def test_the_facility_uses_more_than_its_machines() -> None:
     """Price and grams are of the whole; divided by the PUE they are the devices' own."""
     rates = Rates(price_per_kwh=0.5, carbon_g_per_kwh=100.0, pue=1.5)
-    whole = bill.of(2 * KWH_J, rates)
+    whole = energy_cost.of(2 * KWH_J, rates)
     assert Bill(1.5, "EUR", 300.0, 1.5) == whole
     assert whole.price is not None
     assert whole.pue is not None
@@ -34,16 +34,18 @@ def test_the_facility_uses_more_than_its_machines() -> None:
 
 def test_a_rate_that_nobody_set_leaves_its_part_unknown() -> None:
     """Not zero, and the other part is known all the same."""
-    assert bill.UNKNOWN == bill.of(KWH_J, Rates(pue=2.0))
-    assert Bill(None, None, 50.0, 1.0) == bill.of(KWH_J, Rates(carbon_g_per_kwh=50.0))
-    assert Bill(2.0, "EUR", None, 1.0) == bill.of(KWH_J, Rates(price_per_kwh=2.0))
-    assert Bill(0.0, "EUR", None, 1.0) == bill.of(KWH_J, Rates(price_per_kwh=0.0))
+    assert energy_cost.UNKNOWN == energy_cost.of(KWH_J, Rates(pue=2.0))
+    assert Bill(None, None, 50.0, 1.0) == energy_cost.of(KWH_J, Rates(carbon_g_per_kwh=50.0))
+    assert Bill(2.0, "EUR", None, 1.0) == energy_cost.of(KWH_J, Rates(price_per_kwh=2.0))
+    assert Bill(0.0, "EUR", None, 1.0) == energy_cost.of(KWH_J, Rates(price_per_kwh=0.0))
 
 
 @pytest.mark.parametrize("joules", [None, math.nan, math.inf, -1.0])
 def test_unknown_energy_has_no_bill(joules: float | None) -> None:
     """What was not measured was not free."""
-    assert bill.UNKNOWN == bill.of(joules, Rates(price_per_kwh=1.0, carbon_g_per_kwh=1.0))
+    assert energy_cost.UNKNOWN == energy_cost.of(
+        joules, Rates(price_per_kwh=1.0, carbon_g_per_kwh=1.0)
+    )
 
 
 @given(st.floats(0, 1e13), st.floats(0, 1e6), st.floats(1, 10))
@@ -51,8 +53,8 @@ def test_the_pue_multiplies_and_nothing_is_less_than_nothing(
     joules: float, price_per_kwh: float, pue: float
 ) -> None:
     """For any energy and any rate."""
-    alone = bill.of(joules, Rates(price_per_kwh=price_per_kwh)).price
-    whole = bill.of(joules, Rates(price_per_kwh=price_per_kwh, pue=pue)).price
+    alone = energy_cost.of(joules, Rates(price_per_kwh=price_per_kwh)).price
+    whole = energy_cost.of(joules, Rates(price_per_kwh=price_per_kwh, pue=pue)).price
     assert alone is not None
     assert 0 <= alone
     assert pytest.approx(alone * pue) == whole

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability import clock
-from observability.clock import Evidence, Schedule
-from observability.decision import Decision
+from observability import scheduler_health
+from observability.core.decision import Decision
+from observability.scheduler_health import Evidence, Schedule
 
 LOCKED = "06:43:07.772 sqlite3.OperationalError: database is locked"
 
@@ -29,7 +29,7 @@ def make_schedule(**changes: Any) -> Schedule:
 
 def judged(*schedules: Schedule, errors: int | None = 0) -> Decision:
     """The answer for these."""
-    return clock.judge(
+    return scheduler_health.judge(
         Evidence(schedules=schedules, log_errors=errors, last_error=LOCKED if errors else "")
     )
 

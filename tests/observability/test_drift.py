@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from observability import drift
-from observability.drift import DriftTolerance
+from observability.drift import drift
+from observability.drift.drift import DriftTolerance
 from tests.observability.makers import make_column, make_label, make_performance, make_reading
 
 TOLERANCE = DriftTolerance(number_threshold=0.3, category_threshold=0.1)

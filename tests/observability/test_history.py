@@ -14,9 +14,11 @@ import pytest
 from filelock import FileLock
 from pyarrow import csv, parquet
 
-from observability import faults, migrations
-from observability.errors import BadConfiguration
-from observability.history import (
+from observability.core import failpoints
+from observability.core.errors import BadConfiguration
+from observability.history import schema
+from observability.history.schema import MIGRATIONS, Migration
+from observability.history.store import (
     BadQuestion,
     ExportFormat,
     Folded,
@@ -26,7 +28,6 @@ from observability.history import (
     HistoryTooNew,
     HistoryUnwritable,
 )
-from observability.migrations import MIGRATIONS, Migration
 from tests.observability.history_makers import (
     make_decision,
     make_model,
@@ -124,7 +125,7 @@ def test_more_commits_than_one_transaction_takes_are_all_folded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long wait is folded in parts; the sum is the same."""
-    monkeypatch.setattr("observability.history._FILES_AT_ONCE", 3)
+    monkeypatch.setattr("observability.history.store._FILES_AT_ONCE", 3)
     history = History(tmp_path)
     for i in range(8):
         history.commit([make_score(position_from=i)], f"c{i}")
@@ -175,7 +176,7 @@ def test_a_question_takes_parameters(tmp_path: Path) -> None:
 def test_an_empty_history_answers(tmp_path: Path) -> None:
     """Every public view exists and is empty before anything has happened."""
     shapes = History(tmp_path / "new" / "home").views()
-    assert list(migrations.PUBLIC_VIEWS) == [shape.name for shape in shapes]
+    assert list(schema.PUBLIC_VIEWS) == [shape.name for shape in shapes]
     assert {0} == {shape.rows for shape in shapes}
 
 
@@ -419,7 +420,7 @@ def test_every_view_is_exported_into_one_file(tmp_path: Path, kind: ExportFormat
     history = History(tmp_path / "it's home")
     history.commit([make_score(), make_score(member="online"), make_decision()], "a")
     written = history.export(tmp_path / "out" / "put", kind)
-    assert [f"{view}.{kind}" for view in migrations.PUBLIC_VIEWS] == [p.name for p in written]
+    assert [f"{view}.{kind}" for view in schema.PUBLIC_VIEWS] == [p.name for p in written]
     read = parquet.read_table if kind == "parquet" else csv.read_csv
     assert 2 == read(tmp_path / "out" / "put" / f"scores.{kind}").num_rows
     assert sorted(written) == sorted((tmp_path / "out" / "put").iterdir())
@@ -441,11 +442,11 @@ def test_an_export_onto_a_file_is_refused(tmp_path: Path) -> None:
 @contextmanager
 def full_disk(point: str) -> Iterator[None]:
     """A disk without space at one point."""
-    faults.arm(point, "raise")
+    failpoints.arm(point, "raise")
     try:
         yield
     finally:
-        faults.disarm()
+        failpoints.disarm()
 
 
 @pytest.mark.parametrize(
@@ -522,7 +523,7 @@ def test_labels_of_all_pipelines_share_the_widest_type(tmp_path: Path) -> None:
     history = History(tmp_path)
 
     def label_type() -> str:
-        return history.views()[migrations.PUBLIC_VIEWS.index("predictions")].columns["label"]
+        return history.views()[schema.PUBLIC_VIEWS.index("predictions")].columns["label"]
 
     write_predictions(tmp_path, "elec2", label=[1, 0])
     assert "BIGINT" == label_type()

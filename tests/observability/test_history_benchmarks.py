@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks import crew, history_home, history_scale, history_versus, lake
 from benchmarks import history as storm
-from models import predictions
-from observability.history import History
-from observability.places import Places
+from models.prediction_log import prediction_log
+from observability.core.paths import Places
+from observability.history.store import History
 from tests import postgres
 from tests.observability.history_makers import rows_of
 from tests.observability.test_history_docs import QUESTIONS
@@ -71,7 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_filled_log_is_one_that_the_door_reads(home: Path) -> None:
     """Every position once, members about as good as they are said to be."""
     folder = Places(home).pipeline(history_home.NAME).predictions
-    assert list(range(20_000)) == predictions.read(folder, 0, 20_000)["position"].to_pylist()
+    assert list(range(20_000)) == prediction_log.read(folder, 0, 20_000)["position"].to_pylist()
     shares = rows_of(
         History(home),
         "SELECT avg((served = label)::INT) AS served, avg((online = label)::INT) AS online, "

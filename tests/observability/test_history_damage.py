@@ -16,14 +16,14 @@ from typing import Any
 import duckdb
 import pytest
 
-from observability.history import History, HistoryDamaged
+from observability.history.store import History, HistoryDamaged
 from tests.observability.history_makers import make_score, python, rows_of
 
 FOLDER = """
 import sys
 from pathlib import Path
-from observability import faults
-from observability.history import History
+from observability.core import failpoints as faults
+from observability.history.store import History
 from tests.observability.history_makers import make_score
 history = History(Path(sys.argv[1]))
 for i in range(3):
@@ -234,8 +234,8 @@ def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> N
     (tmp_path / "history.duckdb").unlink()
     for fault in ("before_fold", "inside_fold", "before_checkpoint"):
         script = (
-            "import sys; from pathlib import Path; from observability import faults\n"
-            "from observability.history import History\n"
+            "import sys; from pathlib import Path; from observability.core import failpoints as faults\n"
+            "from observability.history.store import History\n"
             f"faults.arm('history.{fault}', 'kill'); History(Path(sys.argv[1])).ask('SELECT 1')"
         )
         killed = python(script, tmp_path)
@@ -247,17 +247,17 @@ def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> N
 
 def test_kept_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest stay; neither their number nor their size grows with the history."""
-    monkeypatch.setattr("observability.spool.KEPT_FILES", 3)
+    monkeypatch.setattr("observability.history.outbox.KEPT_FILES", 3)
     folded(tmp_path, 0, 6)
     kept = tmp_path / "history.spool" / "kept"
     assert {"a.3.json", "a.4.json", "a.5.json"} == {path.name for path in kept.iterdir()}
-    monkeypatch.setattr("observability.spool.KEPT_BYTES", 1)
+    monkeypatch.setattr("observability.history.outbox.KEPT_BYTES", 1)
     folded(tmp_path, 6, 7)
     assert [] == list(kept.iterdir())
     folded(tmp_path, 7, 8)
     old = kept / "a.1.json"
     old.write_bytes(b"{}")
     os.utime(old, (0, 0))
-    monkeypatch.setattr("observability.spool.KEPT_BYTES", 1 << 20)
+    monkeypatch.setattr("observability.history.outbox.KEPT_BYTES", 1 << 20)
     folded(tmp_path, 8, 9)
     assert {"a.8.json"} == {path.name for path in kept.iterdir()}

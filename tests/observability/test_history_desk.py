@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from observability import migrations
-from observability.console import Surroundings
-from observability.desk import history_app
-from observability.history import BadQuestion, History
+from observability.cli import history_app
+from observability.core.cli_output import Surroundings
+from observability.history import schema
+from observability.history.store import BadQuestion, History
 from tests.observability.history_makers import ROOT, make_decision, make_run, make_score
 
 
@@ -43,10 +43,10 @@ def answered(home: Path, *arguments: str) -> Any:
 def test_tables_lists_every_view_with_its_rows(home: Path) -> None:
     """Both ways of answering have all views, rows and columns."""
     views = {view["view"]: view for view in answered(home, "tables")}
-    assert list(migrations.PUBLIC_VIEWS) == list(views)
+    assert list(schema.PUBLIC_VIEWS) == list(views)
     assert (2, 1, 0) == tuple(views[name]["rows"] for name in ("runs", "scores", "rejects"))
     assert "DOUBLE" == views["scores"]["columns"]["value"]
-    assert all(name in said(home, "tables") for name in migrations.PUBLIC_VIEWS)
+    assert all(name in said(home, "tables") for name in schema.PUBLIC_VIEWS)
 
 
 def test_sql_answers_machines_with_plain_objects(home: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_bad_question_is_raised_to_the_front_desk(home: Path) -> None:
 def test_export_says_what_it_wrote(home: Path, tmp_path: Path) -> None:
     """One file per view, in the format asked for."""
     files = answered(home, "export", str(tmp_path / "out"), "--format", "csv")["files"]
-    assert [f"{view}.csv" for view in migrations.PUBLIC_VIEWS] == [Path(f).name for f in files]
+    assert [f"{view}.csv" for view in schema.PUBLIC_VIEWS] == [Path(f).name for f in files]
     assert all(Path(file).is_file() for file in files)
     assert "runs.parquet" in "".join(said(home, "export", str(tmp_path / "p")).split())
 
@@ -100,7 +100,7 @@ def test_export_says_what_it_wrote(home: Path, tmp_path: Path) -> None:
 def test_the_desk_imports_nothing_slow() -> None:
     """Help must answer at once: DuckDB and Arrow are imported when they are asked for."""
     script = (
-        "import sys, observability.desk; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"
+        "import sys, observability.cli; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True

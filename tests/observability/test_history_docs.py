@@ -16,10 +16,14 @@ import typer
 from pyarrow import parquet
 
 import thermodrift
-from flows import cycle, learn, power_source, retrain, upkeep, watch
-from observability.history import History
-from observability.places import Places
-from power.nvml import NvmlDoor
+from flows import maintenance
+from flows.learning import drift_check, learn_batch
+from flows.loop import local_loop
+from flows.retraining import retrain
+from flows.run import power_source
+from observability.core.paths import Places
+from observability.history.store import History
+from power.devices.nvml import NvmlDoor
 from tests.flows.makers import make_pipeline
 from tests.flows.test_run import make_example
 from tests.observability.history_makers import ROOT, make_forecast, python
@@ -58,8 +62,11 @@ pue = 1.4
 KILLED = """
 import sys
 from pathlib import Path
-from flows import cycle, learn, retrain, watch
-from observability import faults
+from flows.loop import local_loop as cycle
+from flows.learning import learn_batch as learn
+from flows.retraining import retrain
+from flows.learning import drift_check as watch
+from observability.core import failpoints as faults
 learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
 faults.arm("cycle.after_checkpoint", "kill", after=3)
 cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -70,7 +77,7 @@ cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
 def without_prefect() -> Iterator[pytest.MonkeyPatch]:
     """The loop needs no server; a stand-in for NVIDIA's library is this machine's."""
     with pytest.MonkeyPatch.context() as patch:
-        for room, name in ((learn, "learn"), (watch, "watch"), (retrain, "retrain")):
+        for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
             patch.setattr(room, name, getattr(room, name).fn)
         patch.setattr(power_source, "NvmlDoor", partial(NvmlDoor, twin=make_twin()))
         yield patch
@@ -88,17 +95,17 @@ def history(
     killed = python(KILLED, pipeline, home)
     killed.communicate()
     assert -signal.SIGKILL == killed.returncode
-    cycle.cycle.fn(pipeline, home, 2_500)
+    local_loop.cycle.fn(pipeline, home, 2_500)
     backup = shutil.copyfile(Places(home).history, folder / "backup")
     roll_back(home)
-    cycle.cycle.fn(pipeline, home)
+    local_loop.cycle.fn(pipeline, home)
     # Somebody brings back an old copy of the file: the history makes up for it, and says so.
     backup.replace(Places(home).history)
-    cycle.cycle.fn(make_load(folder), home)
-    cycle.cycle.fn(make_oven(folder), home)
+    local_loop.cycle.fn(make_load(folder), home)
+    local_loop.cycle.fn(make_oven(folder), home)
     History(home).commit([make_forecast(at=datetime.now(UTC))], "forecast")
     (home / "thermodrift.toml").write_text(f"{RATES}[upkeep]\nkeep_days = 365\n")
-    assert "done" == upkeep.upkeep.fn(home)["state"]
+    assert "done" == maintenance.upkeep.fn(home)["state"]
     return History(home)
 
 

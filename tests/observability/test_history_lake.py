@@ -18,9 +18,13 @@ from typing import Any
 
 import pytest
 
-from observability import durable, history, ledger_lake
-from observability.errors import BadConfiguration
-from observability.history import (
+from observability.core import atomic_file
+from observability.core.errors import BadConfiguration
+from observability.history import store
+from observability.history.backends import ducklake
+from observability.history.retention import UpkeepRules
+from observability.history.schema import MIGRATIONS, PUBLIC_VIEWS, Migration
+from observability.history.store import (
     BadQuestion,
     History,
     HistoryDamaged,
@@ -29,8 +33,6 @@ from observability.history import (
     HistoryUnwritable,
     Logged,
 )
-from observability.keeping import UpkeepRules
-from observability.migrations import MIGRATIONS, PUBLIC_VIEWS, Migration
 from tests.observability.history_makers import (
     at,
     make_cost,
@@ -56,7 +58,7 @@ NEWER = (
 WRITER = """
 import sys
 from pathlib import Path
-from observability.history import History
+from observability.history.store import History
 from tests.observability.history_makers import make_score
 home, writer, commits = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 history = History(home)
@@ -72,8 +74,8 @@ while left:
 VICTIM = """
 import sys
 from pathlib import Path
-from observability import faults
-from observability.history import History
+from observability.core import failpoints as faults
+from observability.history.store import History
 history = History(Path(sys.argv[1]))
 faults.arm_from(sys.argv[2])
 history.fold()
@@ -206,7 +208,7 @@ def test_a_server_that_is_gone_costs_nothing_but_the_answer(
         past.ask("FROM scores")
     assert 75 == error.value.exit_code
     lake.server.start()
-    monkeypatch.setattr(ledger_lake, "SILENCE_S", 0.0)
+    monkeypatch.setattr(ducklake, "SILENCE_S", 0.0)
     assert [0, 1] == positions(home)
 
 
@@ -326,14 +328,14 @@ def test_predictions_of_every_host_are_in_the_lake(lake: Lake) -> None:
     one, other = lake.host("one"), lake.host("other")
     written(one, "elec2", 0, [0, 1, 1])
     History(one).fold()
-    assert [0, 1, 1] == history.open(other).predictions()["label"].to_pylist()
+    assert [0, 1, 1] == store.open(other).predictions()["label"].to_pylist()
     written(other, "words", 0, ["a", "b"])
     History(other).fold()
-    seen = history.open(one).predictions()
+    seen = store.open(one).predictions()
     assert [("elec2", 0, "0"), ("elec2", 1, "1"), ("elec2", 2, "1"), ("words", 0, "a")] == [
         (row["pipeline"], row["position"], row["label"]) for row in seen.to_pylist()
     ][:4]
-    assert [0.5] * 3 == history.open(other).predictions("elec2")["served_probability"].to_pylist()
+    assert [0.5] * 3 == store.open(other).predictions("elec2")["served_probability"].to_pylist()
 
 
 def logged_file(home: Path, pipeline: str, first: int, labels: list[Any]) -> Path:
@@ -376,7 +378,7 @@ def test_predictions_are_brought_once_though_the_log_was_merged_meanwhile(lake: 
     merged = logged_file(lake.folder / "aside", "elec2", 0, [0, 1, 1, 1])
     shutil.copyfile(merged, folder / "000000000000-000000000004.parquet")
     History(home).commit([make_score()], "elec2.x.0", Logged("elec2", 0, 2))
-    assert [0, 1, 2, 3] == history.open(home).predictions()["position"].to_pylist()
+    assert [0, 1, 2, 3] == store.open(home).predictions()["position"].to_pylist()
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -392,7 +394,7 @@ def test_predictions_that_come_later_are_brought_once(lake: Lake, late: bool) ->
         History(home).fold()
     shutil.copyfile(logged_file(lake.folder / "three", "elec2", 0, [0, 1, 0]), file)
     History(home).commit([make_score()], "elec2.x.1", Logged("elec2", 2, 3, only=[2]))
-    assert [0, 1, 2] == history.open(home).predictions()["position"].to_pylist()
+    assert [0, 1, 2] == store.open(home).predictions()["position"].to_pylist()
 
 
 def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
@@ -475,7 +477,7 @@ def test_an_honest_question_is_answered(questioned: Lake, sql: str) -> None:
 def test_a_lake_without_its_files_is_not_the_questions_fault(lake: Lake) -> None:
     """A folder that is not mounted, say: not exit code 2, and the file is named."""
     past = History(lake.host("host"))
-    past.commit([make_score(position_from=i) for i in range(2 * ledger_lake.INLINED_ROWS)], "a")
+    past.commit([make_score(position_from=i) for i in range(2 * ducklake.INLINED_ROWS)], "a")
     past.fold()
     (file,) = lake.data.rglob("score_rows/*.parquet")
     file.unlink()
@@ -526,8 +528,8 @@ def test_no_file_is_named_before_it_is_on_the_disk(
     """Of a fold, of upkeep and of a removal: a loss of power after them loses nothing of them."""
     past = History(lake.host("host"))
     synced: set[Path] = set()
-    monkeypatch.setattr(durable, "sync_file", synced.add)
-    past.commit([make_score(position_from=i) for i in range(2 * ledger_lake.INLINED_ROWS)], "a")
+    monkeypatch.setattr(atomic_file, "sync_file", synced.add)
+    past.commit([make_score(position_from=i) for i in range(2 * ducklake.INLINED_ROWS)], "a")
     past.fold()
     assert 1 == len(synced) == len(list(lake.data.rglob("*.parquet")))
     past.commit([make_score(at=at(86_400 * 9), position_from=0)], "b")
@@ -544,17 +546,17 @@ def test_a_disk_that_does_not_keep_a_file_keeps_the_commit_waiting(
     home = lake.host("host")
     past = History(home)
     past.ask("SELECT 1")
-    past.commit([make_score(position_from=i) for i in range(2 * ledger_lake.INLINED_ROWS)], "a")
+    past.commit([make_score(position_from=i) for i in range(2 * ducklake.INLINED_ROWS)], "a")
 
     def refused(path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     with monkeypatch.context() as broken:
-        broken.setattr(durable, "sync_file", refused)
+        broken.setattr(atomic_file, "sync_file", refused)
         with pytest.raises(HistoryUnwritable, match="Input/output error"):
             past.fold()
     assert ["a.json"] == [path.name for path in (home / "history.spool").glob("*.json")]
-    assert 2 * ledger_lake.INLINED_ROWS == len(positions(home))
+    assert 2 * ducklake.INLINED_ROWS == len(positions(home))
 
 
 def test_rows_that_are_too_old_go_from_a_lake_too(

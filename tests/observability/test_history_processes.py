@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from observability.duck import Duck
-from observability.history import History, HistoryBusy
-from observability.ledger_file import LedgerFile
-from observability.migrations import MIGRATIONS, Migration
+from observability.history.backends.duckdb_connection import Duck
+from observability.history.backends.duckdb_file import LedgerFile
+from observability.history.schema import MIGRATIONS, Migration
+from observability.history.store import History, HistoryBusy
 from tests.observability.history_makers import make_score, python, rows_of
 
 WRITER = """
 import sys
 from pathlib import Path
-from observability.history import History
+from observability.history.store import History
 from tests.observability.history_makers import make_score
 home, writer, commits = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 history = History(home)
@@ -38,8 +38,8 @@ connection.close()
 VICTIM = """
 import sys
 from pathlib import Path
-from observability import faults
-from observability.history import History
+from observability.core import failpoints as faults
+from observability.history.store import History
 from tests.observability.history_makers import make_score
 history = History(Path(sys.argv[1]))
 faults.arm_from(sys.argv[2])
@@ -52,7 +52,7 @@ history.fold()
 FORKED = """
 import os, sys
 from pathlib import Path
-from observability.history import History, HistoryForked
+from observability.history.store import History, HistoryForked
 from tests.observability.history_makers import make_score
 home = Path(sys.argv[1])
 history = History(home)

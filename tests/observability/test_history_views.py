@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from observability.history import History
-from observability.records import Record
+from observability.history.records import Record
+from observability.history.store import History
 from tests.observability.history_makers import (
     NOON,
     at,

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from observability import home_file
-from observability.bill import Rates
-from observability.errors import BadConfiguration
-from observability.history import History
-from observability.home_file import HomeFile
-from observability.places import Places
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
+from observability.energy_cost import Rates
+from observability.history import home_config
+from observability.history.home_config import HomeFile
+from observability.history.store import History
 
 
 def read(home: Path, text: str) -> HomeFile:
     """What a home's file of this text says."""
     (home / "thermodrift.toml").write_text(text, encoding="utf-8")
-    return home_file.read(Places(home))
+    return home_config.read(Places(home))
 
 
 def test_a_home_needs_no_file(tmp_path: Path) -> None:
     """Without one everything is kept, in a DuckDB file."""
-    assert HomeFile() == home_file.read(Places(tmp_path))
+    assert HomeFile() == home_config.read(Places(tmp_path))
     assert HomeFile() == read(tmp_path, "")
     assert (None, None) == (HomeFile().history.url, HomeFile().upkeep.keep_days)
 
@@ -86,4 +86,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Bytes that are no text are a mistake like any other."""
     (tmp_path / "thermodrift.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadConfiguration, match="the home's file cannot be read"):
-        home_file.read(Places(tmp_path))
+        home_config.read(Places(tmp_path))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from observability.history import History
-from observability.keeping import UpkeepRules
+from observability.history.retention import UpkeepRules
+from observability.history.store import History
 from tests.observability.history_makers import (
     make_cost,
     make_decision,
@@ -142,9 +142,9 @@ FORGETTER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from observability import faults
-from observability.history import History
-from observability.keeping import UpkeepRules
+from observability.core import failpoints as faults
+from observability.history.store import History
+from observability.history.retention import UpkeepRules
 faults.arm("upkeep.inside_forget", sys.argv[2])
 History(Path(sys.argv[1])).forget(UpkeepRules(keep_days=30), datetime(2026, 6, 1, tzinfo=UTC))
 """

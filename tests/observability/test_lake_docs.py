@@ -13,8 +13,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from observability import duck, history
-from observability.history import History
+from observability.history import store
+from observability.history.backends import duckdb_connection
+from observability.history.store import History
 from tests.observability.history_makers import make_decision, make_score, rows_of
 from tests.observability.test_history_lake import everything, written
 from tests.postgres import Database, Server
@@ -52,7 +53,7 @@ def home_of(folder: Path, there: Database) -> Path:
 def run(session: duckdb.DuckDBPyConnection, sql: str, there: Database, home: Path) -> None:
     """Run a block of the page."""
     for extension in ("ducklake", "postgres_scanner"):
-        session.execute(f"LOAD '{duck._extension(extension)}'")
+        session.execute(f"LOAD '{duckdb_connection._extension(extension)}'")
     sql = re.sub(r"INSTALL \w+;\n", "", sql).replace("/srv/thermodrift/home", str(home))
     sql = re.sub(
         r"host=db dbname=history user=(\w+)",
@@ -110,5 +111,5 @@ def test_what_a_restored_lake_lacks_comes_from_the_homes(writer: Database, tmp_p
         lake.execute("DELETE FROM folded WHERE name = 'elec2.x.1'")
     for path in (spool / "kept").glob("*.json"):
         shutil.copy(path, spool)
-    assert 1 == history.open(home).fold().files
+    assert 1 == store.open(home).fold().files
     assert [0, 1] == past.scores()["position_from"].to_pylist()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from observability import history
-from observability.errors import BadConfiguration
-from observability.history import History
+from observability.core.errors import BadConfiguration
+from observability.history import store
+from observability.history.store import History
 from tests.observability.history_makers import (
     at,
     make_decision,
@@ -29,7 +29,7 @@ def past(tmp_path: Path) -> History:
             make(pipeline=pipeline) for make in (make_run, make_decision, make_model, make_score)
         ]
         History(tmp_path).commit([*records, make_score(pipeline=pipeline, at=at(9))], f"a{number}")
-    return history.open(str(tmp_path))
+    return store.open(str(tmp_path))
 
 
 def test_every_kind_of_the_past_is_a_table(past: History) -> None:
@@ -65,7 +65,7 @@ def test_predictions_come_by_position(past: History) -> None:
 def test_a_typing_error_makes_no_new_home(tmp_path: Path) -> None:
     """A folder that is not there is said not to be there."""
     with pytest.raises(BadConfiguration, match=r"there is no home at .*typo"):
-        history.open(tmp_path / "typo")
+        store.open(tmp_path / "typo")
     assert not (tmp_path / "typo").exists()
 
 
@@ -74,7 +74,7 @@ def test_a_file_of_somebody_else_is_no_prediction(tmp_path: Path) -> None:
     path = write_predictions(tmp_path, position=[0, 1], label=[0, 1])
     for name in ("notes.parquet", "copy of 000000000000-000000000001.parquet", "1-2.parquet"):
         (path.parent / name).write_bytes(b"not Parquet at all")
-    assert [0, 1] == history.open(tmp_path).predictions()["label"].to_pylist()
+    assert [0, 1] == store.open(tmp_path).predictions()["label"].to_pylist()
 
 
 def test_a_merge_that_was_cut_short_shows_no_row_twice(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_merge_that_was_cut_short_shows_no_row_twice(tmp_path: Path) -> None:
         part.rename(part.with_name(name))
     merged = write_predictions(tmp_path, position=[0, 1, 2, 3], label=[0, 1, 0, 1])
     merged.rename(merged.with_name("000000000000-000000000004.parquet"))
-    past = history.open(tmp_path)
+    past = store.open(tmp_path)
     assert [0, 1, 2, 3] == past.predictions()["position"].to_pylist()
     for name in names:
         (merged.parent / name).unlink()

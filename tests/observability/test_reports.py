@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from observability import drift, faults, reports
-from observability.drift import DriftTolerance
+from observability.core import failpoints
+from observability.drift import drift, evidently_adapter
+from observability.drift.drift import DriftTolerance
 from tests.observability.makers import make_performance, make_window
 
 KINDS: dict[str, drift.Kind] = {"load": "number", "price": "number", "region": "category"}
@@ -29,7 +30,7 @@ def measure_one(
     reference: Any, current: Any, kind: drift.Kind = "number", **knobs: Any
 ) -> drift.ColumnDrift:
     """The reading of a single feature."""
-    reading = reports.measure(
+    reading = evidently_adapter.measure(
         pd.DataFrame({"x": reference}),
         pd.DataFrame({"x": current}),
         drift.watched({"x": kind}, label_kind="number"),
@@ -58,7 +59,9 @@ def page_verdicts(snapshot: Any) -> tuple[bool | None, dict[str, tuple[float, bo
 
 def test_a_reading_names_every_column_with_its_method_role_and_direction() -> None:
     """Features first, then the target; numbers and categories by their own methods."""
-    reading = reports.measure(make_window(), make_window(shift=1.0, seed=1), WATCHED, TOLERANCE)
+    reading = evidently_adapter.measure(
+        make_window(), make_window(shift=1.0, seed=1), WATCHED, TOLERANCE
+    )
     assert [
         ("load", "feature", "wasserstein", True),
         ("price", "feature", "wasserstein", True),
@@ -77,7 +80,7 @@ def test_a_reading_names_every_column_with_its_method_role_and_direction() -> No
 def test_performance_and_tripwire_pass_through_unjudged() -> None:
     """The door adds what it was told to the reading, and decides nothing."""
     performance = make_performance(current=0.1)
-    reading = reports.measure(
+    reading = evidently_adapter.measure(
         make_window(), make_window(), WATCHED, TOLERANCE, performance=performance, tripwire=True
     )
     assert (performance, True) == (reading.performance, reading.tripwire)
@@ -101,8 +104,10 @@ def test_the_page_and_the_decision_agree(number_method: str, category_method: st
         reference, current = make_window(), make_window(shift=shift, seed=1)
         current.loc[:20, "price"] = np.nan
         current["price"] += shift
-        reading = reports.measure(reference, current, WATCHED, tolerance)
-        whole, columns = page_verdicts(reports.snapshot(reference, current, WATCHED, tolerance))
+        reading = evidently_adapter.measure(reference, current, WATCHED, tolerance)
+        whole, columns = page_verdicts(
+            evidently_adapter.snapshot(reference, current, WATCHED, tolerance)
+        )
         assert {column.name: drift.drifted(column, tolerance) for column in reading.columns} == {
             name: verdict for name, (_, verdict) in columns.items()
         }
@@ -122,8 +127,12 @@ def test_the_page_agrees_although_it_leaves_columns_out() -> None:
         for shift in (0, 3)
     )
     watched = drift.watched(kinds, label_kind="number")
-    decision = drift.judge(reports.measure(reference, current, watched, TOLERANCE), TOLERANCE)
-    whole, columns = page_verdicts(reports.snapshot(reference, current, watched, TOLERANCE))
+    decision = drift.judge(
+        evidently_adapter.measure(reference, current, watched, TOLERANCE), TOLERANCE
+    )
+    whole, columns = page_verdicts(
+        evidently_adapter.snapshot(reference, current, watched, TOLERANCE)
+    )
     assert (False, 1, {"a", "b"}) == (
         decision.yes,
         decision.facts["features_drifted"],
@@ -131,7 +140,9 @@ def test_the_page_agrees_although_it_leaves_columns_out() -> None:
     )
     assert whole is False
     current["b"] += 3
-    assert page_verdicts(reports.snapshot(reference, current, watched, TOLERANCE))[0] is True
+    assert (
+        page_verdicts(evidently_adapter.snapshot(reference, current, watched, TOLERANCE))[0] is True
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +164,7 @@ def test_a_column_that_came_or_went_breaks_the_contract(
         frames[lost_from] = frames[lost_from].drop(columns="price")
     if added_to:
         frames[added_to]["spare"] = 1.0
-    reading = reports.measure(frames["reference"], frames["current"], WATCHED, TOLERANCE)
+    reading = evidently_adapter.measure(frames["reference"], frames["current"], WATCHED, TOLERANCE)
     assert (missing, extra, ()) == (
         reading.missing_columns,
         reading.extra_columns,
@@ -165,7 +176,7 @@ def test_a_column_that_came_or_went_breaks_the_contract(
 def test_a_column_that_is_there_twice_breaks_the_contract() -> None:
     """Nobody can tell which of the two was agreed."""
     twice = pd.concat([make_window(), make_window()[["load"]]], axis=1)
-    reading = reports.measure(make_window(), twice, WATCHED, TOLERANCE)
+    reading = evidently_adapter.measure(make_window(), twice, WATCHED, TOLERANCE)
     assert ("load",) == reading.extra_columns
 
 
@@ -299,18 +310,18 @@ def test_neither_frame_is_changed_and_their_indexes_do_not_matter() -> None:
     reference, current = make_window(), make_window(shift=1.0, seed=1)
     current.loc[3, "load"] = np.inf
     kept = reference.copy(deep=True), current.copy(deep=True)
-    reading = reports.measure(reference, current, WATCHED, TOLERANCE)
-    reports.snapshot(reference, current, WATCHED, TOLERANCE)
+    reading = evidently_adapter.measure(reference, current, WATCHED, TOLERANCE)
+    evidently_adapter.snapshot(reference, current, WATCHED, TOLERANCE)
     pd.testing.assert_frame_equal(kept[0], reference)
     pd.testing.assert_frame_equal(kept[1], current)
     shifted = current.set_index(np.repeat(7, ROWS))
-    assert reading == reports.measure(reference, shifted, WATCHED, TOLERANCE)
+    assert reading == evidently_adapter.measure(reference, shifted, WATCHED, TOLERANCE)
 
 
 def test_a_page_is_written_whole_and_names_the_columns(tmp_path: Path) -> None:
     """One HTML file that a browser can open without anything beside it."""
     path = tmp_path / "page.html"
-    assert reports.page(make_window(), make_window(shift=1.0), WATCHED, TOLERANCE, path)
+    assert evidently_adapter.page(make_window(), make_window(shift=1.0), WATCHED, TOLERANCE, path)
     html = path.read_text(encoding="utf-8")
     assert "</html>" in html
     assert "load" in html
@@ -322,25 +333,29 @@ def test_nothing_is_written_where_nothing_can_be_shown(tmp_path: Path) -> None:
     short, constant = make_window(rows=10), make_window().assign(load=1.0)[["load"]]
     path = tmp_path / "page.html"
     only_load = drift.watched({"load": "number"}, label_kind="number")
-    assert not reports.page(make_window(), make_window()[["load"]], WATCHED, TOLERANCE, path)
-    assert not reports.page(make_window(), short, WATCHED, TOLERANCE, path)
-    assert not reports.page(constant, constant, only_load, TOLERANCE, path)
+    assert not evidently_adapter.page(
+        make_window(), make_window()[["load"]], WATCHED, TOLERANCE, path
+    )
+    assert not evidently_adapter.page(make_window(), short, WATCHED, TOLERANCE, path)
+    assert not evidently_adapter.page(constant, constant, only_load, TOLERANCE, path)
     assert [] == list(tmp_path.iterdir())
 
 
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """The disk refuses the next durable write."""
-    faults.arm("durable.before_rename", "raise")
+    failpoints.arm("durable.before_rename", "raise")
     yield
-    faults.disarm()
+    failpoints.disarm()
 
 
 @pytest.mark.usefixtures("full_disk")
 def test_a_disk_that_refuses_leaves_no_half_page(tmp_path: Path) -> None:
     """The disk's error comes through as such, and no file is left."""
     with pytest.raises(OSError, match="no space left"):
-        reports.page(make_window(), make_window(), WATCHED, TOLERANCE, tmp_path / "page.html")
+        evidently_adapter.page(
+            make_window(), make_window(), WATCHED, TOLERANCE, tmp_path / "page.html"
+        )
     assert [] == list(tmp_path.iterdir())
 
 
@@ -353,9 +368,11 @@ def test_a_page_that_evidently_cannot_draw_says_what_to_do(
     def fail(*_: object) -> None:
         raise cause
 
-    monkeypatch.setattr(reports, "_drawings", fail)
-    with pytest.raises(reports.PageFailed, match="page = false") as caught:
-        reports.page(make_window(), make_window(), WATCHED, TOLERANCE, tmp_path / "page.html")
+    monkeypatch.setattr(evidently_adapter, "_drawings", fail)
+    with pytest.raises(evidently_adapter.PageFailed, match="page = false") as caught:
+        evidently_adapter.page(
+            make_window(), make_window(), WATCHED, TOLERANCE, tmp_path / "page.html"
+        )
     assert caught.value.__cause__ is cause
 
 
@@ -363,7 +380,7 @@ PROBE = """
 import json, os, socket, sys
 def refuse(*_): raise AssertionError("a connection was tried")
 socket.socket.connect = socket.getaddrinfo = refuse
-from observability import reports
+from observability.drift import evidently_adapter as reports
 early = sorted({"evidently", "pandas", "scipy"} & set(sys.modules))
 from pathlib import Path
 from tests.observability.test_reports import WATCHED, TOLERANCE
@@ -386,6 +403,8 @@ def test_a_fresh_process_imports_late_tells_nobody_and_scores_the_same(tmp_path:
         text=True,
     )
     assert 0 == finished.returncode, finished.stderr
-    reading = reports.measure(make_window(), make_window(shift=1.0, seed=1), WATCHED, TOLERANCE)
+    reading = evidently_adapter.measure(
+        make_window(), make_window(shift=1.0, seed=1), WATCHED, TOLERANCE
+    )
     expected = [[], True, "1", [column.score for column in reading.columns]]
     assert expected == json.loads(finished.stdout)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.spool import Spool, SpoolTooNew, SpoolTorn
+from observability.history.outbox import Spool, SpoolTooNew, SpoolTorn
 from tests.observability.history_makers import make_decision, make_reject, make_score
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from observability import worth
-from observability.worth import Evidence, WorthPolicy
+from observability.drift import retrain_policy
+from observability.drift.retrain_policy import Evidence, WorthPolicy
 from tests.observability.makers import make_evidence
 
 POLICY = WorthPolicy()
@@ -19,7 +19,7 @@ POLICY = WorthPolicy()
 
 def test_an_alarm_over_an_old_champion_is_worth_a_retrain() -> None:
     """Yes, with the drift's own reason and every number that was looked at."""
-    decision = worth.judge(make_evidence(), POLICY)
+    decision = retrain_policy.judge(make_evidence(), POLICY)
     assert (True, "worth", "drift: 3 of 4 features drifted") == (
         decision.yes,
         decision.question,
@@ -34,7 +34,7 @@ def test_the_first_champion_is_asked_for_as_soon_as_there_are_rows_enough(
 ) -> None:
     """Without a champion no alarm is needed, only the rows of a fit."""
     evidence = Evidence(drift_alarm=False, rows_available=rows, new_rows=0, champion_present=False)
-    decision = worth.judge(evidence, POLICY)
+    decision = retrain_policy.judge(evidence, POLICY)
     assert expected is decision.yes
     assert str(rows) in decision.because
     assert "needed 500" in decision.because
@@ -66,7 +66,7 @@ def test_the_first_champion_is_asked_for_as_soon_as_there_are_rows_enough(
 )
 def test_every_no_says_why_with_its_numbers(overrides: dict[str, Any], said: str) -> None:
     """Each reason against stands alone against an otherwise worthy retrain."""
-    decision = worth.judge(make_evidence(**overrides), POLICY)
+    decision = retrain_policy.judge(make_evidence(**overrides), POLICY)
     assert not decision.yes
     assert said in decision.because
 
@@ -86,7 +86,7 @@ def test_every_no_says_why_with_its_numbers(overrides: dict[str, Any], said: str
 )
 def test_every_limit_itself_lets_the_retrain_through(overrides: dict[str, Any]) -> None:
     """At its limit a reason against no longer holds; an unknown cost is not held against it."""
-    assert worth.judge(make_evidence(**overrides), POLICY).yes
+    assert retrain_policy.judge(make_evidence(**overrides), POLICY).yes
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_an_old_champion_is_retrained_without_an_alarm_where_an_age_is_set(
 ) -> None:
     """Age alone suffices from the limit on, and never where no limit is set."""
     evidence = make_evidence(drift_alarm=False, champion_age_records=age)
-    assert expected is worth.judge(evidence, WorthPolicy(max_age_records=limit)).yes
+    assert expected is retrain_policy.judge(evidence, WorthPolicy(max_age_records=limit)).yes
 
 
 def test_a_retrain_for_age_needs_no_measured_loss() -> None:
     """The age was asked for by a person: the cost of the fit is part of that wish."""
     evidence = make_evidence(drift_alarm=False, fit_cost_s=9000.0)
-    decision = worth.judge(evidence, WorthPolicy(max_age_records=3000))
+    decision = retrain_policy.judge(evidence, WorthPolicy(max_age_records=3000))
     assert (True, "the champion is 3000 records old (retrained from 3000)") == (
         decision.yes,
         decision.because,
@@ -114,7 +114,7 @@ def test_a_retrain_for_age_needs_no_measured_loss() -> None:
 def test_a_first_champion_that_was_not_crowned_waits_for_the_cooldown_too() -> None:
     """Otherwise a stream that no model can learn would be fitted after every batch."""
     evidence = make_evidence(champion_present=False, records_since_retrain=10)
-    assert not worth.judge(evidence, POLICY).yes
+    assert not retrain_policy.judge(evidence, POLICY).yes
 
 
 def test_a_misspelt_knob_is_refused() -> None:
@@ -156,7 +156,7 @@ def test_a_budget_of_a_day_is_kept_where_hours_are_counted(
 ) -> None:
     """From the budget on nothing more is asked for; without one, or in a replay, all may be."""
     evidence = make_evidence(retrains_last_day=begun)
-    decision = worth.judge(evidence, WorthPolicy(max_retrains_per_day=most))
+    decision = retrain_policy.judge(evidence, WorthPolicy(max_retrains_per_day=most))
     assert expected is decision.yes
     if not expected:
         assert f"{begun} retrains began within the last 24 hours (at most 2)" == decision.because
@@ -165,7 +165,7 @@ def test_a_budget_of_a_day_is_kept_where_hours_are_counted(
 @given(evidences, policies)
 def test_a_yes_never_passes_over_an_obstacle(evidence: Evidence, policy: WorthPolicy) -> None:
     """Whatever else is known: no second request, no broken columns, no fit on too few rows."""
-    decision = worth.judge(evidence, policy)
+    decision = retrain_policy.judge(evidence, policy)
     assert decision.because
     if decision.yes:
         assert evidence.open_request_position is None
@@ -188,7 +188,7 @@ def test_more_rows_never_turn_a_yes_into_a_no(
             "new_rows": evidence.new_rows + more,
         }
     )
-    assert worth.judge(richer, policy).yes >= worth.judge(evidence, policy).yes
+    assert retrain_policy.judge(richer, policy).yes >= retrain_policy.judge(evidence, policy).yes
 
 
 @given(evidences, policies)
@@ -198,7 +198,7 @@ def test_an_alarm_never_turns_a_yes_into_a_no(evidence: Evidence, policy: WorthP
         evidence.model_copy(update={"drift_alarm": alarm, "fit_cost_s": None})
         for alarm in (False, True)
     )
-    assert worth.judge(alarmed, policy).yes >= worth.judge(calm, policy).yes
+    assert retrain_policy.judge(alarmed, policy).yes >= retrain_policy.judge(calm, policy).yes
 
 
 @pytest.mark.parametrize(
@@ -220,5 +220,5 @@ def test_a_cooldown_does_not_hold_a_champion_that_could_not_know_of_a_change(
 ) -> None:
     """Nor does that cost a retrain at every look: each has twice the records of the one before."""
     evidence = make_evidence(records_since_change=changed, records_since_retrain=since)
-    decision = worth.judge(evidence, POLICY)
+    decision = retrain_policy.judge(evidence, POLICY)
     assert expected is decision.yes

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from power.device import Device
-from power.gate import GateLimits, GateState, GpuReading, Judged, Survey, judge
-from power.replay import COLUMNS
-from power.twin import Fault, FaultKind, StandIn, StandInGpu
+from power.core.device_readings import GpuReading, Survey
+from power.core.gate_config import GateLimits
+from power.devices.device import Device
+from power.devices.fake_nvml import Fault, FaultKind, StandIn, StandInGpu
+from power.devices.trace import COLUMNS
+from power.policy.gate import GateState, Judged, judge
 
 COOL_C, BETWEEN_C, HOT_C = 40.0, 15.0, 5.0
 """Margins at which a gate with the default limits opens, stays as it is, and closes."""

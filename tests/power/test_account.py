@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power import account
-from power.account import Account, Figures
-from power.gate import GateLimits, GpuReading
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.metering import usage
+from power.metering.usage import Account, Figures
 from tests.power.makers import make_reading
 
 LIMITS = GateLimits()
@@ -295,15 +296,15 @@ def test_devices_together_draw_the_sum_and_are_as_warm_as_the_warmest() -> None:
         unread_s=0.0,
         gaps=0,
     )
-    assert expected == account.together([cool, warm, Account()])
-    assert "GPU-b" == account.together([warm]).uuid
-    assert account.NONE_READ == account.together([Account()])
+    assert expected == usage.together([cool, warm, Account()])
+    assert "GPU-b" == usage.together([warm]).uuid
+    assert usage.NONE_READ == usage.together([Account()])
 
 
 def test_a_device_without_power_leaves_the_sum_unknown() -> None:
     """Its part would be missing from what passes for the whole; how warm it was still counts."""
     silent = account_of({"power_w": None}, {"power_w": None, "temperature_c": 90.0})
-    figures = account.together([silent, account_of({}, {})])
+    figures = usage.together([silent, account_of({}, {})])
     assert (None, None, None) == (figures.mean_power_w, figures.source, figures.peak_power_w)
     assert 90.0 == figures.peak_temperature_c
     assert (None, None) == figures.energy(10.0)[:2]
@@ -311,7 +312,7 @@ def test_a_device_without_power_leaves_the_sum_unknown() -> None:
 
 def test_the_mean_power_times_the_seconds_is_the_energy() -> None:
     """With its source and a sentence; a job without a duration has none."""
-    figures = account.together([account_of({"power_w": 100.0}, {"power_w": 300.0})])
+    figures = usage.together([account_of({"power_w": 100.0}, {"power_w": 300.0})])
     because = "400 J on 1 device in 2.0 s, by power, from 2 readings"
     assert (400.0, "power", because) == figures.energy(2.0)
     for seconds in (0.0, -1.0, math.nan, math.inf):

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.decision import Decision
-from power import admission, forecast, gate
-from power.forecast import ForecastRules, Job, Known
-from power.gate import DeviceState, GateLimits, GateState, Judged
+from observability.core.decision import Decision
+from power.core.gate_config import GateLimits
+from power.forecast import forecast
+from power.forecast.config import ForecastRules
+from power.forecast.forecast import Known
+from power.forecast.job_profile import Job
+from power.policy import admission, deadline, gate
+from power.policy.gate import DeviceState, GateState, Judged
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading, make_survey
 from tests.power.test_forecast import KNOWN, LIFE, NOW_S, SHORT, followed, make_life
 
@@ -164,7 +168,7 @@ def test_a_trusted_yes_does_not_end_a_dwell() -> None:
         )
         gated = Judged(gate.answer_of(device, LIMITS, NOW_S), GateState(devices=(device,)))
         trusted = says.model_copy(update={"yes": True, "facts": {"trusted": True}})
-        assert yes is forecast.admit(gated, trusted, LIMITS).yes
+        assert yes is admission.admit(gated, trusted, LIMITS).yes
 
 
 def test_a_job_is_never_planned_into_the_margin_in_which_it_would_be_paused() -> None:
@@ -185,7 +189,7 @@ def test_a_foretold_device_comes_before_one_that_the_thermostat_alone_vouches_fo
 def test_what_begins_all_the_same_keeps_the_no_that_it_overrules() -> None:
     """Both reasons are told, and the placement stays."""
     no = placed(looked(a=HOT_C))
-    why = gate.at_deadline(math.inf, GateLimits(at_deadline="run"))
+    why = deadline.at_deadline(math.inf, GateLimits(at_deadline="run"))
     decision = admission.anyway(no, why)
     assert (True, "GPU-a", False) == (
         decision.yes,

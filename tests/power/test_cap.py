@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from observability.decision import Decision
-from power import cap
-from power.cap import CapPoint, CapRules, CapRun
-from power.device import Device
+from observability.core.decision import Decision
+from power.devices.device import Device
+from power.policy import power_cap
+from power.policy.power_cap import CapPoint, CapRules, CapRun
 from tests.power.makers import make_device
 
 NONE, MILD, STRICT = None, 560.0, 350.0
@@ -43,7 +43,7 @@ def chosen(
     points: Sequence[CapPoint] = make_points(TYPICAL), device: Device | None = None, **knobs: Any
 ) -> Decision:
     """What is decided of the next job on GPU-a."""
-    return cap.choose(points, device or make_device(), make_rules(**knobs))
+    return power_cap.choose(points, device or make_device(), make_rules(**knobs))
 
 
 def test_caps_are_measured_one_by_one_the_mildest_first() -> None:
@@ -51,21 +51,23 @@ def test_caps_are_measured_one_by_one_the_mildest_first() -> None:
     points: tuple[CapPoint, ...] = ()
     tried = []
     while (decision := chosen(points, max_slowdown=1.0)).facts["measuring"]:
-        cap_w = cap.watts(decision)
+        cap_w = power_cap.watts(decision)
         assert decision.yes is (cap_w is not None)
         assert "is measured: 0 of 1 runs of it are known" in decision.because
         tried.append(cap_w)
         seconds, energy_j = TYPICAL[cap_w]
-        points = cap.learn(points, CapRun("GPU-a", cap_w, seconds, energy_j, 1.0), make_rules())
+        points = power_cap.learn(
+            points, CapRun("GPU-a", cap_w, seconds, energy_j, 1.0), make_rules()
+        )
     assert [NONE, MILD, STRICT] == tried
-    assert STRICT == cap.watts(decision)
+    assert STRICT == power_cap.watts(decision)
 
 
 def test_each_is_measured_as_often_as_is_wanted() -> None:
     """A cap with fewer runs than measure_runs is still to be measured."""
     points = make_points({NONE: TYPICAL[NONE]}, runs=2) + make_points({MILD: TYPICAL[MILD]})
     decision = chosen(points, measure_runs=2)
-    assert (MILD, True) == (cap.watts(decision), decision.facts["measuring"])
+    assert (MILD, True) == (power_cap.watts(decision), decision.facts["measuring"])
     assert "1 of 2 runs of it are known (measure_runs)" in decision.because
 
 
@@ -73,14 +75,14 @@ def test_what_is_stricter_than_one_that_is_too_slow_is_not_tried() -> None:
     """At 560 W a job takes 20 % longer, so 350 W is not worth a run."""
     points = make_points({NONE: (10.0, 6_000.0), MILD: (12.0, 5_200.0)})
     decision = chosen(points)
-    assert (None, False) == (cap.watts(decision), decision.facts["measuring"])
+    assert (None, False) == (power_cap.watts(decision), decision.facts["measuring"])
     assert chosen(points, objective="least_energy").facts["measuring"]
 
 
 def test_without_measuring_the_choice_is_among_what_is_known() -> None:
     """`measure = false` tries nothing; without a run uncapped there is nothing to compare with."""
     known = make_points({NONE: TYPICAL[NONE], MILD: TYPICAL[MILD]})
-    assert MILD == cap.watts(chosen(known, measure=False, objective="least_energy"))
+    assert MILD == power_cap.watts(chosen(known, measure=False, objective="least_energy"))
     decision = chosen(make_points({MILD: TYPICAL[MILD]}), measure=False)
     assert not decision
     assert "set measure = true in [cap]" in decision.because
@@ -102,7 +104,7 @@ def test_without_measuring_the_choice_is_among_what_is_known() -> None:
 def test_the_objective_chooses(knobs: dict[str, Any], cap_w: float | None) -> None:
     """The same points, and what is best for each objective."""
     decision = chosen(**knobs)
-    assert (cap_w, cap_w is not None) == (cap.watts(decision), decision.yes)
+    assert (cap_w, cap_w is not None) == (power_cap.watts(decision), decision.yes)
     assert cap_w == decision.facts["cap_w"]
 
 
@@ -151,7 +153,7 @@ def test_what_keeps_a_job_from_being_capped_is_a_no_that_says_what_to_do(
 ) -> None:
     """Each with its remedy; nothing is capped by guess."""
     decision = chosen(device=make_device(**device), **knobs)
-    assert (False, None) == (decision.yes, cap.watts(decision))
+    assert (False, None) == (decision.yes, power_cap.watts(decision))
     assert told in decision.because
 
 
@@ -159,14 +161,14 @@ def test_a_limit_that_a_person_lowered_is_never_raised() -> None:
     """At 500 of 700 W only caps below 500 W are left."""
     device = make_device(power_limit_w=500.0)
     decision = chosen(make_points({NONE: TYPICAL[NONE]}), device)
-    assert STRICT == cap.watts(decision)
+    assert STRICT == power_cap.watts(decision)
     assert "runs_at_560_w" not in decision.facts
 
 
 def test_points_of_another_device_count_for_nothing() -> None:
     """Two GPUs of one machine need not be alike."""
     decision = chosen(make_points(TYPICAL, uuid="GPU-b"))
-    assert (None, True) == (cap.watts(decision), decision.facts["measuring"])
+    assert (None, True) == (power_cap.watts(decision), decision.facts["measuring"])
 
 
 @pytest.mark.parametrize(
@@ -181,21 +183,21 @@ def test_the_lowest_cap_is_for_a_job_that_must_run(
     device: dict[str, Any], cap_w: float | None
 ) -> None:
     """Within the device's range; a limit that is as low already needs no cap, and is a yes."""
-    decision = cap.lowest(make_device(**device), CapRules())
-    assert (True, cap_w) == (decision.yes, cap.watts(decision))
+    decision = power_cap.lowest(make_device(**device), CapRules())
+    assert (True, cap_w) == (decision.yes, power_cap.watts(decision))
 
 
 def test_a_device_that_cannot_be_capped_has_no_lowest_cap() -> None:
     """No privilege, no range: a no, with the remedy."""
     for lacking in ({"may_set_limit": False}, {"power_limit_max_w": None}, {"unreadable": "lost"}):
-        decision = cap.lowest(make_device(**lacking), CapRules())
-        assert (False, None) == (decision.yes, cap.watts(decision))
+        decision = power_cap.lowest(make_device(**lacking), CapRules())
+        assert (False, None) == (decision.yes, power_cap.watts(decision))
 
 
 def test_runs_of_any_size_are_compared_by_the_unit_of_work() -> None:
     """A window twice as long takes twice the time and energy, and is no slower."""
-    points = cap.learn((), CapRun("GPU-a", None, 10.0, 6_000.0, 1_000.0), CapRules())
-    points = cap.learn(points, CapRun("GPU-a", None, 40.0, 24_000.0, 2_000.0), CapRules())
+    points = power_cap.learn((), CapRun("GPU-a", None, 10.0, 6_000.0, 1_000.0), CapRules())
+    points = power_cap.learn(points, CapRun("GPU-a", None, 40.0, 24_000.0, 2_000.0), CapRules())
     assert make_points({None: (0.015, 9.0)}, runs=2) == points
 
 
@@ -204,7 +206,7 @@ def test_an_old_run_counts_for_less_and_less() -> None:
     rules = CapRules(remember_runs=2)
     points: tuple[CapPoint, ...] = ()
     for seconds in (8.0, 8.0, 8.0, 16.0):
-        points = cap.learn(points, CapRun("GPU-a", None, seconds, 100.0, 1.0), rules)
+        points = power_cap.learn(points, CapRun("GPU-a", None, seconds, 100.0, 1.0), rules)
     assert make_points({None: (12.0, 100.0)}, runs=4) == points
 
 
@@ -219,7 +221,7 @@ def test_a_run_that_was_not_measured_teaches_nothing(value: float) -> None:
         run._replace(seconds=None),
         run._replace(energy_j=None),
     ):
-        assert points == cap.learn(points, odd, CapRules())
+        assert points == power_cap.learn(points, odd, CapRules())
 
 
 def test_points_are_kept_by_checkpoints() -> None:
@@ -281,10 +283,10 @@ def test_a_cap_is_always_within_the_range_and_below_the_limit_that_was_there(
 ) -> None:
     """Chosen, measured or the lowest: whatever the rules and the points say."""
     for decision in (
-        cap.choose(make_points(measured), device, rules),
-        cap.lowest(device, rules),
+        power_cap.choose(make_points(measured), device, rules),
+        power_cap.lowest(device, rules),
     ):
-        cap_w = cap.watts(decision)
+        cap_w = power_cap.watts(decision)
         if cap_w is not None:
             assert device.power_limit_min_w is not None
             assert device.power_limit_w is not None
@@ -297,8 +299,8 @@ def test_what_is_chosen_was_measured_and_nothing_allowed_is_better(
 ) -> None:
     """The objective is really the least, and the bound on the slow-down is kept."""
     rules = rules.model_copy(update={"shares": (0.9, 0.8, 0.7, 0.6, 0.5), "measure": False})
-    decision = cap.choose(make_points(measured), make_device(), rules)
-    cap_w = cap.watts(decision)
+    decision = power_cap.choose(make_points(measured), make_device(), rules)
+    cap_w = power_cap.watts(decision)
     if None not in measured:
         assert cap_w is None
         return
@@ -325,11 +327,11 @@ def test_measuring_ends_after_a_run_of_each(rules: CapRules, exponent: float) ->
     rules, device = rules.model_copy(update={"measure": True}), make_device()
     points: tuple[CapPoint, ...] = ()
     for _ in range(len(rules.shares) + 2):
-        decision = cap.choose(points, device, rules)
+        decision = power_cap.choose(points, device, rules)
         if not decision.facts["measuring"]:
             return
-        cap_w = cap.watts(decision)
+        cap_w = power_cap.watts(decision)
         seconds = (700 / (cap_w or 700)) ** (1 / exponent)
         run = CapRun("GPU-a", cap_w, seconds, (cap_w or 700) * seconds, 1.0)
-        points = cap.learn(points, run, rules)
+        points = power_cap.learn(points, run, rules)
     pytest.fail("it goes on measuring")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from power.child import Child, Watched
+from power.devices.supervised_process import Child, Watched
 
 BOUND_S = 10.0
 """Longer than anything here takes; a test that reaches it has failed."""
@@ -226,7 +226,7 @@ def test_it_ends_when_its_parent_is_killed() -> None:
     """A parent that dies without a word leaves no process behind."""
     parent_program = (
         "import sys, time\n"
-        "from power.child import Child\n"
+        "from power.devices.supervised_process import Child\n"
         f"child = Child([sys.executable, '-c', {TALKS!r}], lambda line: True, print)\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"

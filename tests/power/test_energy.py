@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power import energy
-from power.gate import Survey
+from power.core.device_readings import Survey
+from power.metering import energy
 from tests.power.makers import make_reading, make_survey
 
 NUMBERS = st.none() | st.floats() | st.sampled_from([0.0, 150.0, 1e6, 5e6, 1e13, 1e14, -1.0])

@@ -12,12 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from observability.decision import Decision
-from power import forecast, gate, plant, thermal
-from power.forecast import ForecastRules, Job, JobProfile, Known
-from power.gate import GateLimits, GateState, GpuReading, Judged
-from power.plant import PRESETS, Plant, Sensors
-from power.thermal import ThermalModel
+from observability.core.decision import Decision
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.forecast import forecast, job_profile, thermal_model
+from power.forecast.config import ForecastRules
+from power.forecast.forecast import Known
+from power.forecast.job_profile import Job, JobProfile
+from power.forecast.thermal_model import ThermalModel
+from power.policy import admission, gate
+from power.policy.gate import GateState, Judged
+from power.simulation import simulated_device
+from power.simulation.simulated_device import PRESETS, Plant, Sensors
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading, make_survey
 
 LIMITS = GateLimits(max_age_s=60)
@@ -37,7 +43,7 @@ def followed(*readings: GpuReading, known: Known | None = None, **rules: Any) ->
 class Life(NamedTuple):
     """What a plant went through."""
 
-    body: plant.Body
+    body: simulated_device.Body
     readings: tuple[GpuReading, ...]
 
 
@@ -68,7 +74,7 @@ def idle(known: Known = KNOWN, for_s: int = 60) -> Known:
     """The same device after it idled on."""
     body = LIFE.body
     for _ in range(for_s // 5):
-        body = plant.advanced(LIQUID, body, 5, 0.0, None)
+        body = simulated_device.advanced(LIQUID, body, 5, 0.0, None)
         told = make_reading(
             read_at_s=body.at_s, margin_c=LIQUID.slowdown_c - body.die_c, power_w=LIQUID.idle_w
         )
@@ -118,10 +124,10 @@ def test_a_job_that_fits_may_begin_and_the_answer_tells_its_numbers() -> None:
 def test_what_was_foretold_of_a_job_comes() -> None:
     """The margin at the end of a real job is within three standard errors of the forecast."""
     known = idle()
-    body = plant.advanced(LIQUID, LIFE.body, 60, 0.0, None)
+    body = simulated_device.advanced(LIQUID, LIFE.body, 60, 0.0, None)
     job = Job(power_w=600, seconds=120)
     load = (600 - LIQUID.idle_w) / (LIQUID.full_w - LIQUID.idle_w)
-    came = plant.advanced(LIQUID, body, 120, load, None)
+    came = simulated_device.advanced(LIQUID, body, 120, load, None)
     told = forecast.forecast(known.model, job, RULES)
     assert 120 == pytest.approx(told.lowest_at_s)
     off_c = abs(told.margin_c - (LIQUID.slowdown_c - came.die_c))
@@ -169,9 +175,9 @@ def test_it_never_says_ready_where_its_own_model_says_too_hot(
     assert told.sure_margin_c <= told.margin_c - errors * told.standard_error_c + 1e-9
     assert 0 <= told.lowest_at_s <= seconds + 1e-6
     if told.ready_in_s is not None:
-        seen = thermal.outlook(
+        seen = thermal_model.outlook(
             model,
-            thermal.guess(model),
+            thermal_model.guess(model),
             (model.power_w, power_w),
             spread_w,
             np.array([told.ready_in_s]),
@@ -369,7 +375,7 @@ def test_a_profile_is_the_mean_and_the_spread_of_its_runs() -> None:
     assert JobProfile().job() is None
     profile = JobProfile()
     for watts in [290.0, 310.0] * 40:
-        profile = forecast.learn_job(
+        profile = job_profile.learn_job(
             profile, watts, watts - 190, ForecastRules(remember_runs=1_000)
         )
     job = profile.job()
@@ -383,7 +389,7 @@ def test_a_profile_is_the_mean_and_the_spread_of_its_runs() -> None:
 
 def test_one_run_is_not_taken_for_all() -> None:
     """After a single run its numbers are expected, with a spread that it did not show."""
-    job = forecast.learn_job(JobProfile(), 300.0, 100.0, RULES).job()
+    job = job_profile.learn_job(JobProfile(), 300.0, 100.0, RULES).job()
     assert job is not None
     assert (300.0, 100.0) == (job.power_w, job.seconds)
     assert 5 < job.power_spread_w < 15
@@ -393,15 +399,15 @@ def test_a_profile_follows_a_job_that_changes() -> None:
     """It spans about the newest runs: thirty later it has moved over."""
     profile = JobProfile()
     for watts in [100.0] * 50 + [300.0] * 30:
-        profile = forecast.learn_job(profile, watts, 60, ForecastRules(remember_runs=5))
+        profile = job_profile.learn_job(profile, watts, 60, ForecastRules(remember_runs=5))
     assert 300 == pytest.approx(profile.mean_w, abs=1)
 
 
 @pytest.mark.parametrize("watts", [None, math.nan, math.inf, -1.0, 1e6])
-@pytest.mark.parametrize("learn", [forecast.learn_job, forecast.learn_capped])
+@pytest.mark.parametrize("learn", [job_profile.learn_job, job_profile.learn_capped])
 def test_a_run_that_was_not_measured_teaches_nothing(watts: float | None, learn: Any) -> None:
     """Neither unknown power nor unknown length enters a profile."""
-    profile = forecast.learn_job(JobProfile(), 300.0, 100.0, RULES)
+    profile = job_profile.learn_job(JobProfile(), 300.0, 100.0, RULES)
     assert profile == learn(profile, watts, 100.0, RULES)
     for seconds in (None, math.nan, math.inf, 0.0, -5.0):
         assert profile == learn(profile, 200.0, seconds, RULES)
@@ -424,28 +430,28 @@ def test_a_capped_job_takes_longer_by_at_most_the_cut() -> None:
 
 def test_what_a_cap_costs_is_learned_from_capped_runs() -> None:
     """Half the power, and time longer by a quarter: the exponent comes down towards that."""
-    profile = forecast.learn_job(JobProfile(), 400.0, 100.0, RULES)
+    profile = job_profile.learn_job(JobProfile(), 400.0, 100.0, RULES)
     assert 1.0 == profile.cap_exponent
     for _ in range(30):
-        profile = forecast.learn_capped(profile, 200.0, 125.0, RULES)
+        profile = job_profile.learn_capped(profile, 200.0, 125.0, RULES)
     assert math.log(1.25) / math.log(2) == pytest.approx(profile.cap_exponent, abs=0.1)
     assert (1, 30) == (profile.runs, profile.cap_runs)
 
 
 def test_the_first_guess_of_a_caps_cost_counts_as_one_run() -> None:
     """One capped run alone does not overthrow it; one outside 0 to 1 counts as its bound."""
-    profile = forecast.learn_job(JobProfile(), 400.0, 100.0, RULES)
-    assert 0.5 == pytest.approx(forecast.learn_capped(profile, 200, 100, RULES).cap_exponent)
-    assert 0.5 == pytest.approx(forecast.learn_capped(profile, 200, 50, RULES).cap_exponent)
-    assert 1.0 == pytest.approx(forecast.learn_capped(profile, 200, 900, RULES).cap_exponent)
+    profile = job_profile.learn_job(JobProfile(), 400.0, 100.0, RULES)
+    assert 0.5 == pytest.approx(job_profile.learn_capped(profile, 200, 100, RULES).cap_exponent)
+    assert 0.5 == pytest.approx(job_profile.learn_capped(profile, 200, 50, RULES).cap_exponent)
+    assert 1.0 == pytest.approx(job_profile.learn_capped(profile, 200, 900, RULES).cap_exponent)
 
 
 def test_a_capped_run_that_shows_no_cut_teaches_nothing_of_caps() -> None:
     """Nor does one of a job that never ran without a cap."""
-    profile = forecast.learn_job(JobProfile(), 400.0, 100.0, RULES)
-    assert profile == forecast.learn_capped(profile, 399.0, 100.0, RULES)
-    assert profile == forecast.learn_capped(profile, 0.0, 100.0, RULES)
-    assert JobProfile() == forecast.learn_capped(JobProfile(), 200.0, 100.0, RULES)
+    profile = job_profile.learn_job(JobProfile(), 400.0, 100.0, RULES)
+    assert profile == job_profile.learn_capped(profile, 399.0, 100.0, RULES)
+    assert profile == job_profile.learn_capped(profile, 0.0, 100.0, RULES)
+    assert JobProfile() == job_profile.learn_capped(JobProfile(), 200.0, 100.0, RULES)
 
 
 def test_rest_is_where_waiting_gains_little() -> None:
@@ -513,7 +519,7 @@ def test_gate_and_forecast_together(
     gate_says: Judged, forecast_says: Decision, expected: bool
 ) -> None:
     """The forecast vetoes, and opens between the margins; hot, unknown, slow stays closed."""
-    decision = forecast.admit(gate_says, forecast_says, LIMITS)
+    decision = admission.admit(gate_says, forecast_says, LIMITS)
     assert (expected, "admission") == (decision.yes, decision.question)
     assert (gate_says.decision.yes, forecast_says.yes) == (
         decision.facts["gate"],
@@ -525,7 +531,7 @@ def test_a_stale_reading_between_the_margins_stays_closed() -> None:
     """The gate's age counts, whatever the forecast says."""
     state = gated(BETWEEN_C).state
     stale = gate.judge(make_survey(), state, LIMITS, NOW_S + 61)
-    assert not forecast.admit(stale, says(True), LIMITS)
+    assert not admission.admit(stale, says(True), LIMITS)
 
 
 def test_a_device_that_spoke_sense_before_and_nonsense_now_stays_closed() -> None:
@@ -533,7 +539,7 @@ def test_a_device_that_spoke_sense_before_and_nonsense_now_stays_closed() -> Non
     state = gated(BETWEEN_C).state
     reading = make_reading(read_at_s=NOW_S + 1, margin_c=BETWEEN_C, power_w=-2.0)
     now = gate.judge(make_survey(reading), state, LIMITS, NOW_S + 1)
-    assert not forecast.admit(now, says(True), LIMITS)
+    assert not admission.admit(now, says(True), LIMITS)
 
 
 @pytest.mark.parametrize("knob", ["go", "wait"])
@@ -541,7 +547,7 @@ def test_without_a_driver_the_gate_alone_decides(knob: Any) -> None:
     """There is no device whose heat could be foreseen."""
     limits = GateLimits(no_driver=knob)
     away = gate.judge(make_survey(driver="absent", because="none here"), GateState(), limits, NOW_S)
-    decision = forecast.admit(away, says(False), limits)
+    decision = admission.admit(away, says(False), limits)
     assert (knob == "go") is decision.yes
     assert decision.because.startswith("no GPU driver (none here)")
 
@@ -569,9 +575,9 @@ def test_each_reading_tells_which_forecasts_it_was_the_test_of() -> None:
 
 def test_the_words_are_those_of_who_decided() -> None:
     """A veto says the forecast's reason; a closed gate its own; distrust both."""
-    veto = forecast.admit(OPEN_GATE, says(False), LIMITS)
-    hot = forecast.admit(gated(HOT_C), says(True), LIMITS)
-    alone = forecast.admit(OPEN_GATE, says(False, trusted=False), LIMITS)
+    veto = admission.admit(OPEN_GATE, says(False), LIMITS)
+    hot = admission.admit(gated(HOT_C), says(True), LIMITS)
+    alone = admission.admit(OPEN_GATE, says(False, trusted=False), LIMITS)
     assert "the forecast's reason" == veto.because
     assert "at or below the pause margin" in hot.because
     assert alone.because.startswith("GPU-a is open")

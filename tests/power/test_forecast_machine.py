@@ -9,11 +9,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from observability.decision import Decision
-from power import forecast, gate, plant
-from power.forecast import ForecastRules, Job, Known
-from power.gate import GateLimits, GateState, GpuReading, Judged
-from power.plant import PRESETS, Plant
+from observability.core.decision import Decision
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.forecast import forecast
+from power.forecast.config import ForecastRules
+from power.forecast.forecast import Known
+from power.forecast.job_profile import Job
+from power.policy import admission, gate
+from power.policy.gate import GateState, Judged
+from power.simulation import simulated_device
+from power.simulation.simulated_device import PRESETS, Plant
 from tests.power.makers import make_survey
 
 LIMITS = GateLimits(max_age_s=60)
@@ -24,7 +30,7 @@ class ForecastMachine(RuleBasedStateMachine):
     """A device that works, rests, falls silent and lies, and a job that wants to begin on it."""
 
     @initialize(seed=st.integers(0, 50), preset=st.sampled_from(list(PRESETS)))
-    def begin(self, seed: int, preset: plant.Preset) -> None:
+    def begin(self, seed: int, preset: simulated_device.Preset) -> None:
         """A device that has worked for a while, and is known."""
         self.device = Plant(PRESETS[preset], np.random.default_rng(seed))
         self.known, self.state = Known(), GateState()
@@ -79,7 +85,7 @@ class ForecastMachine(RuleBasedStateMachine):
         job = Job(power_w=power * self.device.kind.full_w, seconds=seconds)
         says = forecast.judge(self.known, job, LIMITS, RULES, self.now_s)
         now = gate.judge(make_survey(), self.state, LIMITS, self.now_s)
-        admitted = forecast.admit(now, says, LIMITS)
+        admitted = admission.admit(now, says, LIMITS)
         assert not says.yes or self._sure(says)
         if admitted.yes:
             assert self.now_s - self.reading.read_at_s <= LIMITS.max_age_s

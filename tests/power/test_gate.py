@@ -12,8 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from power import gate
-from power.gate import DeviceState, GateLimits, GateState, GpuReading, Override
+from power.core import device_readings
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.policy import deadline, gate, gate_override
+from power.policy.gate import DeviceState, GateState
+from power.policy.gate_override import Override
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, judge_one, make_reading, make_survey
 
 OPEN = judge_one(make_reading(read_at_s=-1.0)).state
@@ -144,7 +148,7 @@ def test_each_rung_of_the_ladder_is_told(
     decision = judge_one(read, max_temperature_c=80.0).decision
     assert (rung, margin_c) == (decision.facts["rung"], decision.facts["margin_c"])
     assert (margin_c is not None, True) == (decision.yes, told in decision.because)
-    standing = gate.standing(read, GateLimits(max_temperature_c=80.0))
+    standing = device_readings.standing(read, GateLimits(max_temperature_c=80.0))
     assert (rung, margin_c) == (standing.rung, standing.margin_c)
 
 
@@ -152,7 +156,7 @@ def test_a_reading_without_a_word_on_its_rung_stands_on_its_margin() -> None:
     """What older traces and checkpoints say: the margin they tell is the device's own."""
     assert "margin" == make_reading().rung
     assert "unknown" == make_reading(margin_c=None).rung
-    assert "margin" == gate.margin(make_reading(rung="unknown"), GateLimits())[1]
+    assert "margin" == device_readings.margin(make_reading(rung="unknown"), GateLimits())[1]
 
 
 def test_a_configured_maximum_never_overrules_the_device() -> None:
@@ -204,12 +208,12 @@ def test_what_cannot_be_is_counted_per_device() -> None:
     assert 0 == state.device("GPU-b").discarded
 
 
-@given(st.integers(0, 5), st.sampled_from(sorted(gate.PLAUSIBLE)), st.floats())
+@given(st.integers(0, 5), st.sampled_from(sorted(device_readings.PLAUSIBLE)), st.floats())
 def test_a_number_is_plausible_or_it_is_counted_and_closes(
     discarded: int, name: str, value: float
 ) -> None:
     """For every number a device may tell: never open on what cannot be, and never uncounted."""
-    least, most = gate.PLAUSIBLE[name]
+    least, most = device_readings.PLAUSIBLE[name]
     decision = judge_one(make_reading(discarded=discarded, **{name: value})).decision
     possible = least <= value <= most
     assert discarded + (not possible) == decision.facts["discarded"]
@@ -267,7 +271,7 @@ def test_an_impossible_number_closes(name: str, value: float) -> None:
     assert OPEN.device("GPU-a").trusted == state.device("GPU-a").trusted
 
 
-@pytest.mark.parametrize(("name", "bounds"), gate.PLAUSIBLE.items())
+@pytest.mark.parametrize(("name", "bounds"), device_readings.PLAUSIBLE.items())
 def test_the_bounds_of_the_plausible_are_plausible(name: str, bounds: tuple[float, float]) -> None:
     """A value on a bound is judged by the margins like any other."""
     for value in bounds:
@@ -468,7 +472,7 @@ def test_a_named_device_that_is_not_there_closes_and_lists_who_is() -> None:
 @pytest.mark.parametrize(("waited_s", "over"), [(0, False), (3599.9, False), (3600, True)])
 def test_a_deferred_request_ends_at_its_deadline(waited_s: float, over: bool) -> None:
     """Before the deadline it waits; at it, it ends, and the numbers are told."""
-    decision = gate.at_deadline(waited_s, GateLimits())
+    decision = deadline.at_deadline(waited_s, GateLimits())
     assert ("deadline", over) == (decision.question, decision.yes)
     assert (waited_s, 3600.0) == (decision.facts["waited_s"], decision.facts["deadline_s"])
     assert ("keeps waiting" in decision.because) is not over
@@ -481,7 +485,7 @@ def test_a_deferred_request_ends_at_its_deadline(waited_s: float, over: bool) ->
 def test_at_the_deadline_the_knob_says_what_becomes_of_it(choice: str, words: str) -> None:
     """at_deadline is told in the reason and in the facts."""
     limits = GateLimits.model_validate({"at_deadline": choice, "deadline_s": 0})
-    decision = gate.at_deadline(math.inf, limits)
+    decision = deadline.at_deadline(math.inf, limits)
     assert decision.yes
     assert words in decision.because
     assert choice == decision.facts["at_deadline"]
@@ -489,7 +493,7 @@ def test_at_the_deadline_the_knob_says_what_becomes_of_it(choice: str, words: st
 
 def test_a_wait_that_is_not_a_number_ends_nothing() -> None:
     """NaN is no proof that the time is over."""
-    assert not gate.at_deadline(math.nan, GateLimits()).yes
+    assert not deadline.at_deadline(math.nan, GateLimits()).yes
 
 
 @pytest.mark.parametrize(
@@ -622,12 +626,12 @@ def test_urgency_grows_with_the_wait_and_with_the_drift(
     waited_s: float, severity: float, urgency: float
 ) -> None:
     """Each by its own knob, neither beyond it; what is not a number urges nothing."""
-    assert urgency == pytest.approx(gate.urgency(waited_s, severity, GateLimits()))
+    assert urgency == pytest.approx(deadline.urgency(waited_s, severity, GateLimits()))
 
 
 def test_without_patience_every_request_is_urgent() -> None:
     """A deadline of zero is over at once."""
-    assert 0.5 == gate.urgency(0.0, 0.0, GateLimits(deadline_s=0))
+    assert 0.5 == deadline.urgency(0.0, 0.0, GateLimits(deadline_s=0))
 
 
 NOON, HOUR = datetime(2026, 11, 26, 12, tzinfo=UTC), timedelta(hours=1)
@@ -638,12 +642,12 @@ def test_an_override_answers_in_place_of_the_gate_until_it_expires(opens: bool) 
     """A person's word stands until its end, says whose word it is, and then counts no more."""
     override = Override(open=opens, set_at=NOON, until=NOON + HOUR, because="maintenance")
     gated = judge_one(make_reading(margin_c=HOT_C if opens else COOL_C)).decision
-    overridden = gate.overridden(gated, override, NOON)
+    overridden = gate_override.overridden(gated, override, NOON)
     assert opens is overridden.yes
     assert "maintenance" in overridden.because
     assert gated.yes is overridden.facts["gate_without_override"]
-    assert gated == gate.overridden(gated, override, NOON + HOUR)
-    assert gated == gate.overridden(gated, None, NOON)
+    assert gated == gate_override.overridden(gated, override, NOON + HOUR)
+    assert gated == gate_override.overridden(gated, None, NOON)
 
 
 @pytest.mark.parametrize("hours", [0, -1, 24 * 7 + 1])

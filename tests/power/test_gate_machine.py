@@ -8,9 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from observability.decision import Decision
-from power import gate
-from power.gate import GateLimits, GateState, GpuReading
+from observability.core.decision import Decision
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.policy import gate
+from power.policy.gate import GateState
 from tests.power.makers import make_reading, make_survey
 
 MAX_AGE_S = 30.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from power.forecast import ForecastRules
+from power.forecast.config import ForecastRules
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gate.md"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from power.leases import LeaseFolderUnusable, Leases
+from power.devices.leases import LeaseFolderUnusable, Leases
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys
 from pathlib import Path
-from power.leases import Leases
+from power.devices.leases import Leases
 lease = Leases(Path(sys.argv[1])).take("GPU-a", "prices")
 print(lease is not None, flush=True)
 sys.stdin.read()

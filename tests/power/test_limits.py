@@ -17,13 +17,13 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability import faults
-from power import limits, reader
-from power.device import LimitChange, LimitRefused, PowerLimit
-from power.limits import Capping
-from power.nvml import NvmlDoor, NvmlSetter
-from power.reader import Asking, LimitErrand, LimitReport
-from power.twin import FaultKind, StandIn, StandInNvml, keep_limits, kept_limits
+from observability.core import failpoints
+from power.devices import nvml_worker, power_limit
+from power.devices.device import LimitChange, LimitRefused, PowerLimit
+from power.devices.fake_nvml import FaultKind, StandIn, StandInNvml, keep_limits, kept_limits
+from power.devices.nvml import NvmlDoor, NvmlSetter
+from power.devices.nvml_worker import Asking, LimitErrand, LimitReport
+from power.devices.power_limit import Capping
 from tests.power.makers import make_gpu, make_twin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ BOUND_S = 30.0
 """Longer than anything here takes; a test that reaches it has failed."""
 SET = "nvmlDeviceSetPowerManagementLimit"
 GET = "nvmlDeviceGetPowerManagementLimit"
-POINTS = [point for point in faults.POINTS if point.startswith("limits.")]
+POINTS = [point for point in failpoints.POINTS if point.startswith("limits.")]
 OLD_MW, CAP_W = 600_000, 420.0
 Broken = Mapping[str, FaultKind]
 NOTHING: Broken = {}
@@ -68,7 +68,7 @@ def reported(twin: StandIn, errand: LimitErrand) -> LimitReport:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pynvml.nvmlLib", StandInNvml(twin))
         patch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
-        return reader.limit_report(errand, Asking(BOUND_S))
+        return nvml_worker.limit_report(errand, Asking(BOUND_S))
 
 
 class Machine:
@@ -102,7 +102,7 @@ class Machine:
     def capped(self, cap_w: float | None = CAP_W, broken: Broken = NOTHING) -> Iterator[Capping]:
         """Its one device, capped."""
         setter = self.setter(broken)
-        with limits.capped("GPU-a", cap_w, self.devices, setter) as told:
+        with power_limit.capped("GPU-a", cap_w, self.devices, setter) as told:
             yield told
 
 
@@ -110,7 +110,7 @@ class Machine:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine that nobody has touched; fault points are disarmed afterwards."""
     yield Machine(tmp_path)
-    faults.disarm()
+    failpoints.disarm()
 
 
 def test_a_limit_is_lowered_in_the_block_and_put_back_after_it(machine: Machine) -> None:
@@ -162,7 +162,7 @@ def test_a_stop_at_any_call_of_the_driver_leaves_the_limit_as_it_was(
         with machine.capped():
             pass
     except StopNow:
-        limits.restore_left_over(machine.devices, machine.setter())
+        power_limit.restore_left_over(machine.devices, machine.setter())
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
 
@@ -223,7 +223,7 @@ class Rounding(StandInSetter):
 def test_what_a_driver_makes_of_a_cap_is_put_back_too(machine: Machine) -> None:
     """420 W become 400 W: that is no cap that was chosen, and it does not stay."""
     setter = Rounding(machine.twin())
-    with limits.capped("GPU-a", CAP_W, machine.devices, setter) as told:
+    with power_limit.capped("GPU-a", CAP_W, machine.devices, setter) as told:
         assert "the driver makes 400 W of it" in told.begun.because
         assert (False, 600.0) == (told.begun.yes, machine.limit_w)
     assert [] == machine.remembered
@@ -241,7 +241,7 @@ class Forgetful(StandInSetter):
 def test_a_driver_that_does_not_keep_a_limit_is_noticed(machine: Machine) -> None:
     """Without persistence a cap is gone when nothing uses the device: it is asked anew."""
     setter = Forgetful(machine.twin())
-    with limits.capped("GPU-a", CAP_W, machine.devices, setter) as told:
+    with power_limit.capped("GPU-a", CAP_W, machine.devices, setter) as told:
         assert "a moment later it is 600 W; turn on persistence mode" in told.begun.because
     assert (False, []) == (told.begun.yes, machine.remembered)
 
@@ -257,7 +257,7 @@ class Overtaken(StandInSetter):
 def test_who_sets_a_limit_in_the_same_moment_is_right(machine: Machine) -> None:
     """The cap is not set over it, and the limit of before is not put back over it."""
     setter = Overtaken(machine.twin())
-    with limits.capped("GPU-a", CAP_W, machine.devices, setter) as told:
+    with power_limit.capped("GPU-a", CAP_W, machine.devices, setter) as told:
         assert "somebody set it to 300 W in this moment, which counts" in told.begun.because
     assert (False, 300.0, []) == (told.begun.yes, machine.limit_w, machine.remembered)
 
@@ -267,7 +267,7 @@ def test_a_lock_that_cannot_be_taken_is_told(machine: Machine) -> None:
     left_over(machine)
     (machine.devices / "GPU-0.limit.json").write_text("{}")
     (machine.devices / "GPU-0.limit.lock").mkdir()
-    first, second = limits.restore_left_over(machine.devices, machine.setter())
+    first, second = power_limit.restore_left_over(machine.devices, machine.setter())
     assert "GPU-0.limit.lock" in first.because
     assert (False, True, 600.0) == (first.yes, second.yes, machine.limit_w)
 
@@ -284,25 +284,25 @@ def test_what_an_administrator_set_meanwhile_stays(machine: Machine) -> None:
 
 def test_a_limit_that_cannot_be_put_back_stays_remembered(machine: Machine) -> None:
     """The end says so, with what to do by hand; a start with the privilege puts it back."""
-    with limits.capped("GPU-a", CAP_W, machine.devices, setter := machine.setter()) as told:
+    with power_limit.capped("GPU-a", CAP_W, machine.devices, setter := machine.setter()) as told:
         setter.twin = machine.twin({SET: "no_permission"})
     assert told.ended is not None
     assert not told.held
     assert not told.ended
     assert "by hand: nvidia-smi -i GPU-a -pl 600 as root, then remove" in told.ended.because
-    (answer,) = limits.restore_left_over(machine.devices, setter)
+    (answer,) = power_limit.restore_left_over(machine.devices, setter)
     assert (False, CAP_W, ["GPU-a.limit.json"]) == (
         *(answer.yes, machine.limit_w),
         machine.remembered,
     )
-    (answer,) = limits.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
     assert (True, 600.0, []) == (answer.yes, machine.limit_w, machine.remembered)
 
 
 def left_over(machine: Machine) -> None:
     """A cap whose process is gone."""
     machine.devices.mkdir()
-    kept = limits.Remembered.model_validate(
+    kept = power_limit.Remembered.model_validate(
         {"uuid": "GPU-a", "limit_w": 600, "cap_w": CAP_W, "pid": 1, "at": "2026-01-01T00:00:00Z"}
     )
     (machine.devices / "GPU-a.limit.json").write_text(kept.model_dump_json())
@@ -323,11 +323,11 @@ def test_the_next_start_puts_back_what_was_left_over(
     """Only where the cap is still there; else it is forgotten. Each says which."""
     left_over(machine)
     keep_limits(machine.limits_kept_in, {"GPU-a": int(1000 * limit_w)})
-    (answer,) = limits.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
     assert ("limit", yes) == (answer.question, answer.yes)
     assert told in answer.because
     assert (then_w, []) == (machine.limit_w, machine.remembered)
-    assert [] == limits.restore_left_over(machine.devices, machine.setter())
+    assert [] == power_limit.restore_left_over(machine.devices, machine.setter())
 
 
 def test_a_cap_puts_back_what_was_left_over_first(machine: Machine) -> None:
@@ -351,7 +351,7 @@ def test_no_cap_is_set_over_one_that_cannot_be_put_back(machine: Machine) -> Non
 def test_what_a_living_process_holds_is_left_alone(machine: Machine) -> None:
     """Neither put back by a start, nor capped by a second job; the first one's end puts it back."""
     with machine.capped():
-        assert [] == limits.restore_left_over(machine.devices, machine.setter())
+        assert [] == power_limit.restore_left_over(machine.devices, machine.setter())
         with machine.capped(300.0) as second:
             assert "another process holds the limit of GPU-a" in second.begun.because
         assert (CAP_W, ["GPU-a.limit.json"]) == (machine.limit_w, machine.remembered)
@@ -363,7 +363,7 @@ def test_a_memory_that_cannot_be_read_is_told_and_kept(machine: Machine) -> None
     left_over(machine)
     file = machine.devices / "GPU-a.limit.json"
     file.write_text("{}")
-    (answer,) = limits.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
     assert not answer
     assert f"{file} cannot be read" in answer.because
     assert "nvidia-smi -pl, and remove the file" in answer.because
@@ -375,7 +375,7 @@ def test_a_memory_that_cannot_be_read_is_told_and_kept(machine: Machine) -> None
 @given(st.lists(st.text(min_size=1, max_size=300), unique=True, min_size=2, max_size=2))
 def test_every_device_has_a_plain_file_of_its_own(uuids: list[str]) -> None:
     """Whatever a driver calls its devices: no path leaves the folder, and no two are one."""
-    places = [limits._Place.of(uuid, Path("devices")) for uuid in uuids]
+    places = [power_limit._Place.of(uuid, Path("devices")) for uuid in uuids]
     assert places[0] != places[1]
     for place in places:
         for path in place:
@@ -397,26 +397,26 @@ def test_a_home_that_cannot_be_written_leaves_the_job_uncapped(machine: Machine)
 @pytest.mark.parametrize("point", ["durable.before_rename", *POINTS])
 def test_a_full_disk_at_any_point_leaves_the_limit_as_it_was(machine: Machine, point: str) -> None:
     """Where it cannot be remembered or checked there is no cap; what is put back stays so."""
-    faults.arm(point, "raise")
+    failpoints.arm(point, "raise")
     with machine.capped() as told:
         assert (point == "limits.before_forget") is told.begun.yes
         assert (CAP_W if told.begun else 600.0) == machine.limit_w
     answer = told.ended or told.begun
     assert "no space left on device" in answer.because.lower()
     assert 600.0 == machine.limit_w
-    faults.disarm()
-    limits.restore_left_over(machine.devices, machine.setter())
+    failpoints.disarm()
+    power_limit.restore_left_over(machine.devices, machine.setter())
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
 
 CAPPED = """
 import sys
 from pathlib import Path
-from flows.stopping import Stop
-from observability import faults
-from power import limits
-from power.nvml import NvmlSetter
-from power.twin import StandIn
+from flows.run.shutdown import Stop
+from observability.core import failpoints as faults
+from power.devices import power_limit as limits
+from power.devices.nvml import NvmlSetter
+from power.devices.fake_nvml import StandIn
 twin, devices, armed = sys.argv[1:]
 faults.arm_from(armed)
 setter = NvmlSetter(twin=StandIn.model_validate_json(twin))
@@ -450,7 +450,7 @@ def test_killed_at_any_point_the_next_start_puts_it_back(machine: Machine, point
     assert -signal.SIGKILL == job.returncode
     was_set = {"limits.before_set": 600.0, "limits.after_set": CAP_W, "limits.before_forget": 600.0}
     assert (was_set[point], ["GPU-a.limit.json"]) == (machine.limit_w, machine.remembered)
-    (answer,) = limits.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
     assert answer
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
@@ -471,10 +471,10 @@ def test_killed_amid_the_job_the_next_start_puts_it_back(machine: Machine) -> No
     with start(machine) as job:
         assert job.stdout is not None
         assert "the limit of GPU-a is 420 W, 600 W before\n" == job.stdout.readline()
-        assert [] == limits.restore_left_over(machine.devices, machine.setter())
+        assert [] == power_limit.restore_left_over(machine.devices, machine.setter())
         assert CAP_W == machine.limit_w
         job.kill()
-    (answer,) = limits.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
     assert "is put back to 600 W" in answer.because
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
@@ -497,7 +497,9 @@ def test_what_is_set_is_seen_by_every_reader(machine: Machine) -> None:
     """The processes that read show the cap as the enforced limit, and the gate is told of it."""
     with (
         NvmlDoor(twin=machine.twin(), poll_s=0.02, first_answer_s=BOUND_S) as door,
-        limits.capped("GPU-a", CAP_W, machine.devices, NvmlSetter(twin=machine.twin())) as told,
+        power_limit.capped(
+            "GPU-a", CAP_W, machine.devices, NvmlSetter(twin=machine.twin())
+        ) as told,
     ):
         assert told.begun
         ends_s = time.monotonic() + BOUND_S
@@ -528,7 +530,7 @@ def test_a_call_that_hangs_or_kills_its_process_is_refused_in_time(
     """It takes down neither us nor the job; what may have been set stays remembered."""
     setter = NvmlSetter(twin=machine.twin({SET: fault}), hang_s=0.5)
     began_s = time.monotonic()
-    with limits.capped("GPU-a", CAP_W, machine.devices, setter) as capping:
+    with power_limit.capped("GPU-a", CAP_W, machine.devices, setter) as capping:
         assert not capping.begun
         assert told in capping.begun.because
     assert time.monotonic() - began_s < BOUND_S
@@ -540,10 +542,10 @@ def test_a_process_that_says_nothing_is_stopped(
 ) -> None:
     """Its own watchdog hangs too: it is killed from outside, and none is left behind."""
     monkeypatch.setattr(
-        "power.nvml._command",
+        "power.devices.nvml._command",
         lambda function, errand: [sys.executable, "-c", "import signal; signal.pause()"],
     )
-    monkeypatch.setattr("power.nvml._LATER_S", 0.2)
+    monkeypatch.setattr("power.devices.nvml._LATER_S", 0.2)
     with pytest.raises(LimitRefused, match=r"it said nothing for 0\.3 s and was stopped; see"):
         NvmlSetter(twin=machine.twin(), hang_s=0.1).read("GPU-a")
 

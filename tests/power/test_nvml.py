@@ -14,12 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power import gate, reader
-from power.device import Device
-from power.gate import GateLimits, GateState, Survey
-from power.nvml import Listed, NvmlDoor, shown_devices
-from power.reader import Asking, Report
-from power.twin import Fault, FaultKind, StandIn, StandInNvml
+from power.core import device_readings
+from power.core.device_readings import Survey
+from power.core.gate_config import GateLimits
+from power.devices import nvml_worker
+from power.devices.device import Device
+from power.devices.fake_nvml import Fault, FaultKind, StandIn, StandInNvml
+from power.devices.nvml import Listed, NvmlDoor, shown_devices
+from power.devices.nvml_worker import Asking, Report
+from power.policy import gate
+from power.policy.gate import GateState
 from tests.power.makers import make_fault, make_gpu, make_twin
 
 BOUND_S = 10.0
@@ -48,7 +52,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> Any:
     def over(twin: StandIn, index: int = 0) -> Iterator[Report]:
         monkeypatch.setattr("pynvml.nvmlLib", StandInNvml(twin))
         monkeypatch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
-        return reader.reports(index, Asking(BOUND_S))
+        return nvml_worker.reports(index, Asking(BOUND_S))
 
     return over
 
@@ -260,14 +264,14 @@ def test_whatever_a_driver_answers_an_open_gate_has_plausible_numbers(**told: An
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pynvml.nvmlLib", StandInNvml(make_twin(make_gpu(**told))))
         patch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
-        device = next(devices_in(reader.reports(0, Asking(BOUND_S))))
+        device = next(devices_in(nvml_worker.reports(0, Asking(BOUND_S))))
     assert device.clock_mhz is None or 0 <= device.clock_mhz <= 100_000
     assert device.power_limit_max_w is None or 0 <= device.power_limit_max_w <= 20_000
     assert device.threshold_c is None or 20 <= device.threshold_c <= 150
     reading = device.reading(0.0)
     if judged(Survey(driver="present", because="", readings=(reading,))):
         assert reading.margin_c is not None
-        for name, (least, most) in gate.PLAUSIBLE.items():
+        for name, (least, most) in device_readings.PLAUSIBLE.items():
             value = getattr(reading, name)
             assert value is None or least <= value <= most
 
@@ -400,7 +404,7 @@ def test_a_machine_without_the_library_has_no_driver(monkeypatch: pytest.MonkeyP
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr("pynvml.CDLL", refuse)
-    (report,) = reader.reports(0, Asking(BOUND_S))
+    (report,) = nvml_worker.reports(0, Asking(BOUND_S))
     assert ("absent", True) == (report.driver, "install the NVIDIA driver" in str(report.trouble))
 
 
@@ -413,7 +417,7 @@ def test_root_in_a_container_has_not_the_privilege(
 ) -> None:
     """What counts is the capability, and not the user's number."""
     (tmp_path / "status").write_text(status)
-    assert expected is reader.may_set_limit(tmp_path / "status")
+    assert expected is nvml_worker.may_set_limit(tmp_path / "status")
 
 
 def test_without_capabilities_to_read_the_users_number_counts(
@@ -422,7 +426,7 @@ def test_without_capabilities_to_read_the_users_number_counts(
     """Elsewhere than on Linux, root may and others may not."""
     for number, expected in ((0, True), (1000, False)):
         monkeypatch.setattr("os.geteuid", lambda number=number: number)
-        assert expected is reader.may_set_limit(tmp_path / "none")
+        assert expected is nvml_worker.may_set_limit(tmp_path / "none")
 
 
 def test_a_call_that_does_not_return_is_named() -> None:
@@ -518,7 +522,7 @@ def test_contract_a_survey_tells_each_device_once_and_plausibly(
     assert {device.uuid for device in door.devices()} == set(uuids)
     for reading in survey.readings:
         assert now_s - BOUND_S < reading.read_at_s <= now_s
-        for name, (least, most) in gate.PLAUSIBLE.items():
+        for name, (least, most) in device_readings.PLAUSIBLE.items():
             value = getattr(reading, name)
             assert value is None or least <= value <= most
 
@@ -771,7 +775,7 @@ def test_a_hanging_reader_does_not_outlive_its_killed_parent() -> None:
     """Even stuck in the driver, the reading process ends with the process that started it."""
     program = (
         "import time\n"
-        "from power.nvml import NvmlDoor\n"
+        "from power.devices.nvml import NvmlDoor\n"
         "from tests.power.makers import make_twin\n"
         "door = NvmlDoor(twin=make_twin(nvmlDeviceGetCount_v2='hang'), first_answer_s=0.2)\n"
         "door.survey(time.monotonic())\n"

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from observability.console import Surroundings
-from observability.errors import BadConfiguration
-from observability.history import History
-from observability.places import Places
-from power import desk, override
-from power.gate import Override
-from power.nvml import NvmlDoor
-from power.twin import StandIn
+from observability.core.cli_output import Surroundings
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
+from observability.history.store import History
+from power.cli import gate_commands
+from power.devices.fake_nvml import StandIn
+from power.devices.nvml import NvmlDoor
+from power.policy import override_file
+from power.policy.gate_override import Override
 from tests.flows.makers import thermodrift
 from tests.power.makers import make_gpu, make_twin, write_trace
 
@@ -29,7 +30,9 @@ def gate(tmp_path: Path) -> Callable[..., Result]:
 
     def typed(*words: object) -> Result:
         result = CliRunner().invoke(
-            desk.gate_app, [str(each) for each in words], obj=Surroundings(home=tmp_path / "home")
+            gate_commands.gate_app,
+            [str(each) for each in words],
+            obj=Surroundings(home=tmp_path / "home"),
         )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -46,7 +49,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
         def door(visible: str | None) -> NvmlDoor:
             return NvmlDoor(visible=visible, twin=twin, poll_s=0.02, first_answer_s=10.0)
 
-        monkeypatch.setattr("power.nvml.NvmlDoor", door)
+        monkeypatch.setattr("power.devices.nvml.NvmlDoor", door)
 
     return be
 
@@ -55,7 +58,7 @@ def kept(home: Path, **changes: Any) -> Path:
     """A home in which somebody said "open" a minute ago, for an hour, but for `changes`."""
     set_at = datetime.now(UTC) - timedelta(minutes=1)
     facts = {"open": True, "set_at": set_at, "until": set_at + timedelta(hours=1), "because": "ok"}
-    override.write(Places(home).override, Override(**(facts | changes)))
+    override_file.write(Places(home).override, Override(**(facts | changes)))
     return home
 
 

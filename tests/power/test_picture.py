@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from power.picture import Limit, Panel, svg
+from power.simulation.svg_chart import Limit, Panel, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 LIMITS = [Limit("slowdown", 90.0, "#c62828")]

@@ -10,9 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power import gate, plant
-from power.gate import GateLimits, GateState
-from power.plant import PRESETS, AmbientStep, Plant, PlantKind, Preset, SensorFault, Sensors
+from power.core import device_readings
+from power.core.gate_config import GateLimits
+from power.policy import gate
+from power.policy.gate import GateState
+from power.simulation import simulated_device
+from power.simulation.simulated_device import (
+    PRESETS,
+    AmbientStep,
+    Plant,
+    PlantKind,
+    Preset,
+    SensorFault,
+    Sensors,
+)
 
 AIR = PRESETS["air"]
 EXACT = Sensors(noise_c=0, power_noise=0, whole_degrees=False)
@@ -22,7 +33,9 @@ def make_plant(
     kind: PlantKind = AIR, sensors: Sensors = EXACT, seed: int = 0, **body: Any
 ) -> Plant:
     """A plant at rest whose sensors tell the truth; `body` overrides what it is physically."""
-    return Plant(kind, np.random.default_rng(seed), sensors, plant.at_rest(kind)._replace(**body))
+    return Plant(
+        kind, np.random.default_rng(seed), sensors, simulated_device.at_rest(kind)._replace(**body)
+    )
 
 
 def steady_c(kind: PlantKind, power_w: float) -> float:
@@ -34,10 +47,10 @@ def steady_c(kind: PlantKind, power_w: float) -> float:
 def test_every_preset_gets_too_hot_at_full_load_and_not_at_rest(preset: Preset) -> None:
     """A device that never slows down would have nothing to gate, one that always does no use."""
     kind = PRESETS[preset]
-    body = plant.at_rest(kind)
+    body = simulated_device.at_rest(kind)
     assert body.die_c < kind.slowdown_c - 30
-    assert plant.advanced(kind, body, 20, 1.0, None).slowed_s == 0
-    assert plant.advanced(kind, body, 5_000, 1.0, None).slowed_s > 0
+    assert simulated_device.advanced(kind, body, 20, 1.0, None).slowed_s == 0
+    assert simulated_device.advanced(kind, body, 5_000, 1.0, None).slowed_s > 0
 
 
 @pytest.mark.parametrize("load", [0.0, 0.3])
@@ -45,7 +58,7 @@ def test_a_constant_load_ends_where_the_resistances_say(load: float) -> None:
     """The integration has the steady state of the equations, and stays there."""
     kind = PRESETS["liquid"].model_copy(update={"swing_c": 0.0})
     power_w = kind.idle_w + load * (kind.full_w - kind.idle_w)
-    body = plant.advanced(kind, plant.at_rest(kind), 5_000, load, None)
+    body = simulated_device.advanced(kind, simulated_device.at_rest(kind), 5_000, load, None)
     assert body.die_c == pytest.approx(steady_c(kind, power_w), abs=0.01)
     assert body.energy_j == pytest.approx(5_000 * power_w)
 
@@ -53,8 +66,8 @@ def test_a_constant_load_ends_where_the_resistances_say(load: float) -> None:
 def test_a_device_at_rest_stays_at_rest() -> None:
     """Also one whose fans turn at rest."""
     kind = AIR.model_copy(update={"swing_c": 0.0, "fan_from_c": 20.0})
-    rest = plant.at_rest(kind)
-    later = plant.advanced(kind, rest, 3_000, 0.0, None)
+    rest = simulated_device.at_rest(kind)
+    later = simulated_device.advanced(kind, rest, 3_000, 0.0, None)
     assert later.die_c == pytest.approx(rest.die_c, abs=0.01)
 
 
@@ -62,7 +75,8 @@ def test_fans_cool_a_warm_heatsink() -> None:
     """With fans the same load ends cooler."""
     fanless = AIR.model_copy(update={"fan_gain": 0.0})
     ends_c = [
-        plant.advanced(kind, plant.at_rest(kind), 3_000, 0.6, None).die_c for kind in (AIR, fanless)
+        simulated_device.advanced(kind, simulated_device.at_rest(kind), 3_000, 0.6, None).die_c
+        for kind in (AIR, fanless)
     ]
     assert ends_c[0] < ends_c[1] - 2
 
@@ -82,16 +96,18 @@ def test_the_hardware_slows_down_when_hot_and_recovers_when_cooler() -> None:
 def test_slowed_down_work_takes_longer_and_is_counted() -> None:
     """Half the clock does half the work; seconds at rest are not throttled work."""
     kind = AIR.model_copy(update={"release_c": 500.0})
-    slow = plant.at_rest(kind)._replace(die_c=500.0, slowed=True)
-    busy = plant.advanced(kind, slow, 10, 0.8, None)
+    slow = simulated_device.at_rest(kind)._replace(die_c=500.0, slowed=True)
+    busy = simulated_device.advanced(kind, slow, 10, 0.8, None)
     assert busy.work_s == pytest.approx(10 * 0.8 * 0.5)
     assert busy.slowed_s == pytest.approx(10)
-    assert 0 == plant.advanced(kind, slow, 10, 0.0, None).slowed_s
+    assert 0 == simulated_device.advanced(kind, slow, 10, 0.0, None).slowed_s
 
 
 def test_work_ends_at_the_moment_when_it_is_done() -> None:
     """Not at the end of a step, or jobs would be longer than they are."""
-    body = plant.advanced(AIR, plant.at_rest(AIR), 100, 0.5, None, until_work_s=3.3)
+    body = simulated_device.advanced(
+        AIR, simulated_device.at_rest(AIR), 100, 0.5, None, until_work_s=3.3
+    )
     assert body.at_s == pytest.approx(6.6)
     assert body.work_s == pytest.approx(3.3)
 
@@ -99,15 +115,15 @@ def test_work_ends_at_the_moment_when_it_is_done() -> None:
 @pytest.mark.parametrize(("cap_w", "expected_w"), [(None, 350), (400, 350), (250, 250), (45, 45.6)])
 def test_a_cap_holds_power_by_lowering_the_clock(cap_w: float | None, expected_w: float) -> None:
     """Power falls to the cap, or to that of the lowest clock; work falls by less than power."""
-    at_clock = plant.clock(AIR, False, 1.0, cap_w)
-    assert plant.power_at(AIR, 1.0, at_clock) == pytest.approx(expected_w, abs=0.1)
+    at_clock = simulated_device.clock(AIR, False, 1.0, cap_w)
+    assert simulated_device.power_at(AIR, 1.0, at_clock) == pytest.approx(expected_w, abs=0.1)
     assert at_clock >= (expected_w - AIR.idle_w) / (AIR.full_w - AIR.idle_w)
 
 
 def test_a_cap_and_heat_together_leave_the_lower_clock() -> None:
     """A cap does not undo the slowdown, nor the slowdown a strict cap."""
-    assert 0.5 == plant.clock(AIR, True, 1.0, 340)
-    assert plant.clock(AIR, True, 1.0, 60) < 0.5
+    assert 0.5 == simulated_device.clock(AIR, True, 1.0, 340)
+    assert simulated_device.clock(AIR, True, 1.0, 60) < 0.5
 
 
 def test_the_air_swings_with_the_day_and_steps() -> None:
@@ -128,8 +144,8 @@ def test_a_device_never_leaves_what_physics_allows(
     load: float, seconds: float, die_c: float, cap_w: float | None
 ) -> None:
     """No colder than its air, no hotter than full power makes it, and no more power than full."""
-    before = plant.at_rest(AIR)._replace(die_c=die_c, sink_c=min(die_c, 80.0))
-    after = plant.advanced(AIR, before, seconds, load, cap_w)
+    before = simulated_device.at_rest(AIR)._replace(die_c=die_c, sink_c=min(die_c, 80.0))
+    after = simulated_device.advanced(AIR, before, seconds, load, cap_w)
     assert after.at_s == pytest.approx(seconds)
     assert (
         min(die_c, AIR.air_c) - AIR.swing_c
@@ -144,10 +160,10 @@ def test_a_device_never_leaves_what_physics_allows(
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8))
 def test_time_passes_the_same_in_one_piece_or_in_many(pieces: list[int]) -> None:
     """Whoever reads more often does not change the device."""
-    whole = plant.advanced(AIR, plant.at_rest(AIR), sum(pieces), 0.9, None)
-    body = plant.at_rest(AIR)
+    whole = simulated_device.advanced(AIR, simulated_device.at_rest(AIR), sum(pieces), 0.9, None)
+    body = simulated_device.at_rest(AIR)
     for piece in pieces:
-        body = plant.advanced(AIR, body, piece, 0.9, None)
+        body = simulated_device.advanced(AIR, body, piece, 0.9, None)
     assert body.die_c == pytest.approx(whole.die_c)
     assert body.energy_j == pytest.approx(whole.energy_j)
 
@@ -197,7 +213,7 @@ def test_the_same_seed_is_the_same_device_with_the_same_noise() -> None:
 
     def life(seed: int) -> list[object]:
         generator = np.random.default_rng(seed)
-        one = Plant(plant.varied(AIR, generator), generator)
+        one = Plant(simulated_device.varied(AIR, generator), generator)
         return [one.advance(5, load=0.8) for _ in range(20)]
 
     assert life(3) == life(3)
@@ -207,7 +223,7 @@ def test_the_same_seed_is_the_same_device_with_the_same_noise() -> None:
 @pytest.mark.parametrize("preset", get_args(Preset))
 def test_a_varied_device_is_still_of_its_kind(preset: Preset) -> None:
     """Parts and air differ, limits do not."""
-    kind = plant.varied(PRESETS[preset], np.random.default_rng(1))
+    kind = simulated_device.varied(PRESETS[preset], np.random.default_rng(1))
     assert kind.slowdown_c == PRESETS[preset].slowdown_c
     assert kind.full_w != PRESETS[preset].full_w
     assert kind.full_w == pytest.approx(PRESETS[preset].full_w, rel=0.08)
@@ -266,7 +282,7 @@ def test_a_device_may_tell_no_margin_and_no_energy() -> None:
     told = one.advance(1)
     assert (None, None) == (told.margin_c, told.energy_j)
     assert told.temperature_c is not None
-    margin_c, _ = gate.margin(told, GateLimits(max_temperature_c=80))
+    margin_c, _ = device_readings.margin(told, GateLimits(max_temperature_c=80))
     assert 80 - told.temperature_c == margin_c
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from observability.errors import ThermodriftError
-from power import gate
-from power.gate import GateLimits, GateState
-from power.replay import COLUMNS, OPTIONAL, Trace, TraceUnreadable
+from observability.core.errors import ThermodriftError
+from power.core.gate_config import GateLimits
+from power.devices.trace import COLUMNS, OPTIONAL, Trace, TraceUnreadable
+from power.policy import gate
+from power.policy.gate import GateState
 from tests.power.makers import make_reading, write_trace
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "elec2-gpu.csv"

@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power import gate
-from power.device import Device
-from power.gate import GateLimits, GateState, GpuReading
-from power.sensors import SensorDoor, meters, packages
+from power.core import device_readings
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.devices.cpu_sensors import SensorDoor, meters, packages
+from power.devices.device import Device
+from power.policy import gate
+from power.policy.gate import GateState
 from tests.power.makers import StandInPsutil, make_temperature
 
 BOUND_S = 10.0
@@ -222,7 +225,7 @@ def test_without_a_threshold_the_configured_maximum_stands_in(
     assert ("unknown", None) == (device.rung, device.margin_c)
     assert "set max_temperature_c in [gate]" == missing_of(device)["margin_c"]
     reading = device.reading(0.0)
-    assert (29.0, "maximum") == gate.margin(reading, GateLimits(max_temperature_c=90))
+    assert (29.0, "maximum") == device_readings.margin(reading, GateLimits(max_temperature_c=90))
 
 
 def test_power_is_the_counter_over_time_and_a_full_counter_goes_on(tmp_path: Path) -> None:
@@ -436,7 +439,7 @@ def test_contract_this_machines_sensors_are_plausible_or_said_to_be_none() -> No
     assert [each.uuid for each in devices] == [each.uuid for each in survey.readings]
     for reading in survey.readings:
         assert now_s - BOUND_S < reading.read_at_s <= now_s
-        for name, (least, most) in gate.PLAUSIBLE.items():
+        for name, (least, most) in device_readings.PLAUSIBLE.items():
             value = getattr(reading, name)
             assert value is None or least <= value <= most
     assert gate.judge(survey, GateState(), GateLimits(source="cpu"), now_s).decision.because

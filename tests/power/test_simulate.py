@@ -10,13 +10,15 @@ from xml.etree import ElementTree as ET
 import pytest
 from typer.testing import CliRunner, Result
 
-from observability.errors import BadConfiguration
-from power import desk
+from observability.core.errors import BadConfiguration
+from power.cli import gate_commands
 
 
 def simulate(*arguments: object) -> Result:
     """Type `gate simulate`; errors of ours come through, as they do to the front desk."""
-    result = CliRunner().invoke(desk.gate_app, ["simulate", *(str(each) for each in arguments)])
+    result = CliRunner().invoke(
+        gate_commands.gate_app, ["simulate", *(str(each) for each in arguments)]
+    )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

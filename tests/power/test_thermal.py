@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from power import plant, thermal
-from power.gate import GateLimits, GpuReading
-from power.plant import PRESETS, Plant, Sensors
-from power.thermal import TAU_S, ThermalModel, ThermalRules
+from power.core.device_readings import GpuReading
+from power.core.gate_config import GateLimits
+from power.forecast import thermal_model
+from power.forecast.thermal_model import TAU_S, ThermalModel, ThermalRules
+from power.simulation import simulated_device
+from power.simulation.simulated_device import PRESETS, Plant, Sensors
 from tests.power.makers import make_reading
 
 LIMITS = GateLimits()
@@ -27,7 +29,7 @@ def after(*readings: GpuReading, model: ThermalModel | None = None, **rules: Any
     """The model once it has seen the readings in turn."""
     model = model or ThermalModel()
     for reading in readings:
-        model = thermal.learn(model, reading, LIMITS, ThermalRules(**rules))
+        model = thermal_model.learn(model, reading, LIMITS, ThermalRules(**rules))
     return model
 
 
@@ -48,9 +50,9 @@ def margins(
     model: ThermalModel, job_w: float, *moments_s: float, wait_s: float = 0.0
 ) -> list[float]:
     """Expected margins so long into a job of `job_w`, which begins after `wait_s`."""
-    seen = thermal.outlook(
+    seen = thermal_model.outlook(
         model,
-        thermal.guess(model),
+        thermal_model.guess(model),
         (model.power_w, job_w),
         0.0,
         np.array([wait_s]),
@@ -64,9 +66,9 @@ def standard_errors(
     model: ThermalModel, job_w: float, spread_w: float, wait_s: float, **rules: Any
 ) -> float:
     """The standard error after 300 s of a job."""
-    seen = thermal.outlook(
+    seen = thermal_model.outlook(
         model,
-        thermal.guess(model),
+        thermal_model.guess(model),
         (model.power_w, job_w),
         spread_w,
         np.array([wait_s]),
@@ -80,14 +82,14 @@ def test_a_device_that_was_watched_is_foreseen() -> None:
     """After 50 minutes of changing load, a heavier one than any before is told within a degree."""
     readings = lived()
     model = after(*readings)
-    body = plant.at_rest(STILL)
+    body = simulated_device.at_rest(STILL)
     one = Plant(STILL, np.random.default_rng(0), EXACT)
     for reading in readings:
         one.advance(5, load=(reading.utilization or 0) / 100)
     body = one.body
     for seconds, told_c in zip((60, 300), margins(model, 500.0, 60, 300), strict=True):
         load = (500 - STILL.idle_w) / (STILL.full_w - STILL.idle_w)
-        came = plant.advanced(STILL, body, seconds, load, None)
+        came = simulated_device.advanced(STILL, body, seconds, load, None)
         assert told_c == pytest.approx(STILL.slowdown_c - came.die_c, abs=1.0)
 
 
@@ -113,10 +115,10 @@ def test_a_constant_load_converges_to_its_steady_state(load: float) -> None:
 
 def test_a_warm_start_is_not_taken_for_a_warm_room() -> None:
     """First read while hot and idle: the heat is foreseen to leave, as it does."""
-    warm = plant.at_rest(STILL)._replace(die_c=70.0, sink_c=68.0)
+    warm = simulated_device.at_rest(STILL)._replace(die_c=70.0, sink_c=68.0)
     one = Plant(STILL, np.random.default_rng(1), EXACT, warm)
     model = after(*(one.advance(2, load=0.0) for _ in range(60)))
-    came = plant.advanced(STILL, one.body, 100, 0.0, None)
+    came = simulated_device.advanced(STILL, one.body, 100, 0.0, None)
     assert margins(model, STILL.idle_w, 100)[0] == pytest.approx(
         STILL.slowdown_c - came.die_c, abs=3.0
     )
@@ -153,7 +155,7 @@ def test_gains_below_zero_are_held_at_zero_and_the_rest_follows() -> None:
     raw = [np.array(model.values)[1 : 1 + len(TAU_S)] for model in NOISY]
     assert min(float(each.min()) for each in raw) < 0
     for model in NOISY:
-        known = thermal.guess(model)
+        known = thermal_model.guess(model)
         assert float(known.values[1 : 1 + len(TAU_S)].min()) >= 0
         assert float(np.linalg.eigvalsh(known.covariance).min()) > -1e-6
         sees = np.concatenate(([1.0], np.array(model.smoothed_w) / model.reference_w, np.ones(6)))
@@ -171,7 +173,7 @@ def test_all_gains_below_zero_are_held_at_zero() -> None:
             "covariance": tuple(np.eye(len(values)).ravel().tolist()),
         }
     )
-    assert [0.0, 0.0, 0.0] == thermal.guess(model).values[1:4].tolist()
+    assert [0.0, 0.0, 0.0] == thermal_model.guess(model).values[1:4].tolist()
 
 
 def test_a_room_that_warms_slowly_is_followed() -> None:
@@ -319,9 +321,9 @@ def test_a_counter_that_cannot_be_is_not_gone_by(energy_j: float | None) -> None
 def test_margins_of_another_rung_begin_a_new_model() -> None:
     """Degrees to a configured maximum are not degrees to the hardware's own."""
     limits = GateLimits(max_temperature_c=80)
-    told = thermal.learn(ThermalModel(), make_reading(), limits, RULES)
+    told = thermal_model.learn(ThermalModel(), make_reading(), limits, RULES)
     later = make_reading(read_at_s=1.0, margin_c=None)
-    other = thermal.learn(told, later, limits, RULES)
+    other = thermal_model.learn(told, later, limits, RULES)
     assert (1, 1.0) == (other.readings, other.began_s)
     assert told.rung != other.rung
 
@@ -379,7 +381,7 @@ def test_the_margin_since_a_guess_follows_the_power_that_was_drawn() -> None:
     readings = lived(3_000)
     then = after(*readings[:500])
     now = after(*readings[500:560], model=then)
-    guessed = tuple(thermal.guess(then).values.tolist())
-    assert thermal.margin_since(now, guessed, 300.0) == pytest.approx(
+    guessed = tuple(thermal_model.guess(then).values.tolist())
+    assert thermal_model.margin_since(now, guessed, 300.0) == pytest.approx(
         readings[559].margin_c, abs=1.0
     )

@@ -1,0 +1,1 @@
+"""The command line: it parses options, calls the other packages and renders what they answer."""

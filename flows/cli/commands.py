@@ -1,0 +1,329 @@
+"""The commands that join the rooms: init, run, status, doctor, schema, drift and rejects.
+
+Nothing slow is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from observability.core import cli_output
+from observability.core.cli_output import JsonOption
+
+PipelineArgument = Annotated[
+    Path, typer.Argument(help="The pipeline's TOML file.", show_default=False)
+]
+
+
+def register(front_desk: typer.Typer) -> None:
+    """Put this room's commands on the front desk."""
+    front_desk.command()(init)
+    front_desk.command()(run)
+    front_desk.command()(up)
+    front_desk.command()(upkeep)
+    front_desk.command()(status)
+    front_desk.command()(doctor)
+    front_desk.command()(schema)
+    drift = typer.Typer(no_args_is_help=True, help="How far the world has moved.")
+    drift.command("show")(drift_show)
+    front_desk.add_typer(drift, name="drift")
+    stream = typer.Typer(no_args_is_help=True, help="How a stream is read.")
+    stream.command("show")(stream_show)
+    front_desk.add_typer(stream, name="stream")
+    rejects = typer.Typer(
+        cls=_ListsByItself, no_args_is_help=True, help="Rejected records: why, and bring them back."
+    )
+    rejects.command("ls")(rejects_ls)
+    rejects.command("replay")(rejects_replay)
+    front_desk.add_typer(rejects, name="rejects")
+
+
+class _ListsByItself(TyperGroup):
+    """`rejects PIPELINE` is `rejects ls PIPELINE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["ls", *args]
+        return super().parse_args(ctx, args)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Write a commented pipeline file and sample data to start from."""
+    from flows.config import template
+
+    written = template.write(folder)
+    if as_json:
+        cli_output.print_json({"written": written})
+        return
+    out = cli_output.stdout()
+    for path in written:
+        out.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    command = shlex.join(["thermodrift", "run", str(written[0])])
+    out.print(f"now run: {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+def run(
+    context: typer.Context,
+    pipeline: PipelineArgument,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many records of this run.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole loop on this machine, to the end of the stream; resumes where it stopped."""
+    from flows.run.shutdown import Stop
+
+    home = cli_output.surroundings(context).home.resolve()
+    stop = Stop()
+    with stop.listening(), cli_output.answer_alone():
+        summary = _run(pipeline, home, limit, stop)
+    if as_json:
+        cli_output.print_json(summary)
+    else:
+        from flows.cli import run_summary
+
+        run_summary.tell(summary, str(pipeline))
+
+
+def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, Any]:
+    """Run the flow on a Prefect API of our own; a signal before it begins ends before it begins."""
+    from flows.config import pipeline as pipelines
+    from flows.config import prefect_env
+    from flows.loop import summary
+    from flows.run.bootstrap import look_ahead, look_for_room
+    from flows.run.shutdown import StopRequested
+    from flows.stack import ephemeral_api
+    from observability.core.paths import Places
+
+    file = pipelines.read(pipeline)
+    # Prefect takes seconds to start: what a person must correct is said before that.
+    places = Places(home)
+    look_ahead(file, places.pipeline(file.name))
+    _show_columns(file, home)
+    look_for_room(home)
+    prefect_env.prepare_prefect(places.prefect)
+    # Both take seconds; neither needs the other.
+    threading.Thread(target=_import_flows, daemon=True).start()
+    with ExitStack() as stack:
+        try:
+            with stop.breakable():
+                api = stack.enter_context(
+                    ephemeral_api.prefect_api(places.prefect / f"{file.name}.db")
+                )
+            with ephemeral_api.speaking_to(api):
+                from flows.loop.local_loop import cycle
+
+                return cycle(file.path, home, limit)
+        except StopRequested:
+            return summary.unbegun(file, places)
+
+
+def _show_columns(file: Any, home: Path) -> None:
+    """Show what was understood of a stream that is read for the first time."""
+    from flows.run import schema_report
+    from observability.core.paths import Places
+
+    if not Places(home).pipeline(file.name).checkpoint.exists():
+        schema_report.tell(
+            schema_report.of(file, home), cli_output.stderr(), most=schema_report.MOST_SHOWN
+        )
+
+
+def _import_flows() -> None:
+    import flows.loop.local_loop  # noqa: F401 - imported for the time it takes
+
+
+def up(
+    context: typer.Context,
+    pipelines: Annotated[
+        list[Path], typer.Argument(help="The pipelines' TOML files.", show_default=False)
+    ],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the server, on 127.0.0.1; 0: any.")
+    ] = 4200,
+    as_json: JsonOption = False,
+) -> None:
+    """Deploy pipelines on this machine and keep them going: server, pools, deployments, workers.
+
+    The server is a new one on 127.0.0.1, or the one that PREFECT_API_URL names. With --json the
+    document is printed once all is up.
+    """
+    from flows.config import pipeline as files
+    from flows.run.shutdown import Stop, StopRequested
+    from flows.stack import local_stack
+    from flows.stack.status_table import Board
+
+    home = cli_output.surroundings(context).home.resolve()
+    read = [files.read(each) for each in pipelines]
+    stop = Stop(hard_end_s=60.0)
+    try:
+        with stop.listening(), Board() as board, ExitStack() as stack:
+            with stop.breakable():
+                told, programs, server = stack.enter_context(
+                    local_stack.up(read, home, port, board)
+                )
+            if as_json:
+                cli_output.print_json(told)
+                sys.stdout.flush()
+            local_stack.kept(programs, server, stop, board)
+    except StopRequested:
+        return
+
+
+def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Merge the prediction logs, and remove what the home's [upkeep] no longer keeps."""
+    from flows.run.shutdown import Stop, StopRequested
+    from observability.core.errors import BadConfiguration, TryAgainLater
+
+    home = cli_output.surroundings(context).home.resolve()
+    if not home.is_dir():
+        # A timer with a typing error would else keep an empty home in order for years.
+        raise BadConfiguration(f"there is no home at {home}; name one where pipelines have run")
+    stop = Stop()
+    try:
+        with stop.listening(), stop.breakable(), cli_output.answer_alone():
+            document = _upkeep(home)
+    except StopRequested as error:
+        raise TryAgainLater("stopped before all was done; what was begun is whole") from error
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        from flows import maintenance as story
+
+        story.tell(document)
+    if document["state"] != "done":
+        raise typer.Exit(TryAgainLater.exit_code if document["state"] == "later" else 1)
+
+
+def _upkeep(home: Path) -> dict[str, Any]:
+    """Run the flow on a Prefect API of our own, so that it is never in another one's way."""
+    from flows.config import prefect_env
+    from flows.stack import ephemeral_api
+    from observability.core.paths import Places
+
+    places = Places(home)
+    prefect_env.prepare_prefect(places.prefect)
+    with (
+        ephemeral_api.prefect_api(places.prefect / "upkeep.db") as api,
+        ephemeral_api.speaking_to(api),
+    ):
+        from flows.maintenance import upkeep as flow
+
+        return flow(home)
+
+
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show what is going on, and why: position, champion, scores, and what is owed."""
+    from flows.cli import status as statuses
+
+    home = cli_output.surroundings(context).home
+    known = statuses.server(home)
+    found = statuses.of(home, known)
+    if as_json:
+        cli_output.print_json(found)
+    else:
+        statuses.tell(found, known)
+
+
+def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Check this installation: libraries, home, history, GPU; say what is missing."""
+    from flows.cli import doctor as doctors
+
+    findings = doctors.examine(cli_output.surroundings(context).home)
+    if as_json:
+        cli_output.print_json([vars(each) for each in findings])
+    else:
+        doctors.tell(findings)
+    if any(each.state == "broken" for each in findings):
+        raise typer.Exit(1)
+
+
+def schema(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/configuration.md, for people, instead.")
+    ] = False,
+) -> None:
+    """Print the JSON schema of a pipeline file, for editors that check as you type."""
+    from flows.config import reference
+    from flows.config.pipeline import Pipeline
+
+    if markdown:
+        typer.echo(reference.markdown(), nl=False)
+        return
+    cli_output.stdout().print_json(json.dumps(Pipeline.model_json_schema()))
+
+
+def rejects_ls(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """List the rejected records by reason: how many, where, an example, and what answers them."""
+    from flows.cli import reject_report
+
+    document = reject_report.of(pipeline, cli_output.surroundings(context).home.resolve())
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        reject_report.tell(document, pipeline)
+
+
+def rejects_replay(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """Read the rejected records again, by the file as it is now, and bring back those that fit."""
+    from flows.config import settings
+    from flows.learning import reject_replay
+    from flows.run.shutdown import Stop
+
+    home = cli_output.surroundings(context).home.resolve()
+    # The loop's steps are Prefect's tasks, which read settings when they are imported.
+    settings.silence_telemetry()
+    stop = Stop()
+    with stop.listening(), cli_output.answer_alone():
+        document = reject_replay.replay(pipeline, home, stop)
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        reject_replay.tell(document)
+
+
+def drift_show(
+    context: typer.Context,
+    pipeline: PipelineArgument,
+    page: Annotated[bool, typer.Option(help="Write evidently's HTML page as well.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the latest window with the champion's reference, as the pipeline itself does."""
+    from flows.cli import drift_report
+
+    document = drift_report.of(pipeline, cli_output.surroundings(context).home.resolve(), page=page)
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        drift_report.tell(document)
+
+
+def stream_show(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """Show each column of the stream, how it is read, and why; nothing is learned."""
+    from flows.config import pipeline as pipelines
+    from flows.run import schema_report
+
+    file = pipelines.read(pipeline)
+    document = schema_report.of(file, cli_output.surroundings(context).home.resolve())
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        schema_report.tell(document)

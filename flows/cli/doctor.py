@@ -1,0 +1,224 @@
+"""Is this installation well? Each finding says what was looked at, how it is, and the remedy."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from flows.cli import status
+from flows.config import settings
+from flows.run.bootstrap import ROOM_BYTES
+from models.persistence.signing import Seal
+from observability.core import atomic_file, cli_output
+from observability.core.errors import ThermodriftError, TryAgainLater
+from observability.core.paths import Places
+from observability.history.store import History
+from power.core.device_readings import Survey
+from power.core.gate_config import GateLimits
+from power.policy import gate, gate_override
+from power.policy.gate import GateState
+
+MOST_NAMED = 3
+"""Damaged files that are named; all are counted."""
+
+_DECISIONS = """
+SELECT count(*) AS "all", count(*) FILTER (question = 'history') AS losses FROM decisions"""
+
+State = Literal["well", "note", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: State
+    told: str
+
+
+def examine(home: Path) -> list[Finding]:
+    """Look at Python, libraries, home, key, history, GPU, CPU, and the server's clock.
+
+    And at each pipeline whose stream does not fit as it did: broken where its run ended for that.
+    """
+    looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
+        ("Python", _python),
+        ("libraries", _libraries),
+        ("home", _home),
+        ("key", _key),
+        ("history", _history),
+        ("spool", _spool),
+        ("GPU", _gpu),
+        ("CPU", _cpu),
+        ("clock", _clock),
+    ]
+    return [_finding(what, look, home) for what, look in looks] + _intakes(home)
+
+
+def _finding(what: str, look: Callable[[Path], tuple[State, str]], home: Path) -> Finding:
+    try:
+        state, told = look(home)
+    except TryAgainLater as error:
+        return Finding(what, "note", str(error))
+    except ThermodriftError as error:
+        return Finding(what, "broken", str(error))
+    except OSError as error:
+        return Finding(what, "broken", f"{error}: {atomic_file.remedy(error)}")
+    return Finding(what, state, told)
+
+
+def _python(home: Path) -> tuple[State, str]:
+    version = sys.version.split()[0]
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return "well", version
+    return "note", f"{version}; tried are 3.11 to 3.13"
+
+
+def _libraries(home: Path) -> tuple[State, str]:
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for line in metadata.requires("thermodrift") or ():
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        found = metadata.version(wanted.name)
+        if found not in wanted.specifier:
+            wrong.append(f"{wanted.name} is {found}, wanted {wanted.specifier}")
+    if wrong:
+        return "broken", "; ".join(wrong) + ". Install from requirements.lock"
+    return "well", f"thermodrift {metadata.version('thermodrift')}, all within their bounds"
+
+
+def _home(home: Path) -> tuple[State, str]:
+    if not home.exists():
+        return "note", f"{home.resolve()} is not there yet; the first run makes it"
+    atomic_file.ensure_room(home, ROOM_BYTES)
+    free = shutil.disk_usage(home).free
+    return "well", f"{home.resolve()} can be written; {free / 1e9:.1f} GB are free"
+
+
+def _key(home: Path) -> tuple[State, str]:
+    if not Places(home).key.exists():
+        return "note", "not there yet; the first run makes it"
+    Seal.open(Places(home).key)
+    return "well", "there, and closed to others"
+
+
+def _history(home: Path) -> tuple[State, str]:
+    places, history = Places(home), History(home)
+    # A file that is gone, or rows that lie elsewhere, are not "not there yet".
+    known = (places.history, places.mark, places.spool)
+    if history.where == str(places.history) and not any(each.exists() for each in known):
+        return "note", "not there yet; the first run makes it"
+    (counts,) = history.ask(_DECISIONS).to_pylist()
+    told = f"{counts['all']} decisions"
+    if counts["losses"]:
+        told += f"; rows were missing {counts['losses']} times: ask for question = 'history'"
+    return "well", told
+
+
+def _spool(home: Path) -> tuple[State, str]:
+    """What waits still, after the history was asked, and what was found damaged."""
+    places = Places(home)
+    waiting = len(list(places.spool.glob("*.json")))
+    damaged = [
+        *sorted(places.spool.glob("*.torn")),
+        *sorted(home.glob(f"{places.history.name}.wal.damaged-*")),
+    ]
+    told = f"{waiting} waiting to be folded into the history"
+    if damaged:
+        names = ", ".join(str(path.relative_to(home)) for path in damaged[:MOST_NAMED])
+        told += (
+            f"; set aside as damaged, keep them until you know where the disk failed: "
+            f"{len(damaged)} ({names})"
+        )
+    return "note" if waiting or damaged else "well", told
+
+
+def _gpu(home: Path) -> tuple[State, str]:
+    import time
+
+    from power.devices.nvml import NvmlDoor
+
+    with NvmlDoor(visible=settings.visible_devices(), twin=settings.stand_in()) as door:
+        now_s = time.monotonic()
+        survey = door.survey(now_s)
+    return _told_of(survey, home, GateLimits(), now_s)
+
+
+def _cpu(home: Path) -> tuple[State, str]:
+    import time
+
+    from power.devices.cpu_sensors import SensorDoor
+
+    with SensorDoor() as door:
+        now_s = time.monotonic()
+        survey = door.survey(now_s)
+    return _told_of(survey, home, GateLimits(source="cpu"), now_s)
+
+
+def _told_of(survey: Survey, home: Path, limits: GateLimits, now_s: float) -> tuple[State, str]:
+    """What was read, and what the gate would answer by it: the words of `gate show`."""
+    from power.policy import override_file
+
+    decision = gate.judge(survey, GateState(), limits, now_s).decision
+    word = override_file.read(Places(home).override)
+    decision = gate_override.overridden(decision, word, datetime.now(UTC))
+    state: State = "note" if survey.driver == "unreadable" else "well"
+    temperatures = [each.temperature_c for each in survey.readings if each.temperature_c]
+    hottest = f", at most {max(temperatures):.0f} °C" if temperatures else ""
+    # Without a driver the gate's answer holds what the survey says.
+    read = f"{survey.because}{hottest}; " if survey.driver == "present" else ""
+    return state, f'{read}with source = "{limits.reads_from}" {gate.told(decision)}'
+
+
+def _clock(home: Path) -> tuple[State, str]:
+    """Whether the server of a home that is up, or the one that is configured, schedules."""
+    from flows.stack import local_stack, scheduler_watch
+
+    found = local_stack.server_of(home)
+    if found is None:
+        return "note", (
+            "this home is not up and PREFECT_API_URL names no server; `thermodrift run` needs none"
+        )
+    server, _ = found
+    decision = scheduler_watch.asked(server)
+    facts = decision.facts
+    doubtful = facts["waiting"] or facts["log_errors"]
+    state: State = "broken" if not decision.yes else "note" if doubtful else "well"
+    return state, scheduler_watch.told(decision, server)
+
+
+def _intakes(home: Path) -> list[Finding]:
+    try:
+        known = status.of(home)
+    except OSError as error:
+        return [Finding("intake", "broken", f"{error}: {atomic_file.remedy(error)}")]
+    ill = [
+        (each["pipeline"], each["intake"])
+        for each in known
+        if each.get("intake", {}).get("state", "well") != "well"
+    ]
+    return [
+        Finding(
+            f"intake of {name}",
+            "broken" if intake["state"] == "stopped" else "note",
+            status.told(intake),
+        )
+        for name, intake in ill
+    ]
+
+
+def tell(findings: Sequence[Finding]) -> None:
+    """Print the findings for people."""
+    marks = {"well": "✓", "note": "i", "broken": "✗"}
+    for each in findings:
+        line = f"{marks[each.state]} {each.what:<10} {each.told}"
+        cli_output.stdout().print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,96 @@
+"""How far the world has moved, on demand: the reading, the decision, and evidently's page."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from flows.cli import run_summary
+from flows.config import pipeline
+from flows.learning import drift_check
+from flows.run.progress import Display
+from flows.run.session import Session, opened
+from flows.run.shutdown import Stop
+from observability.core import cli_output
+from observability.core.errors import ThermodriftError
+from observability.core.paths import Places
+from observability.drift import drift
+from observability.drift.drift import DriftReading
+
+
+class NothingToCompare(ThermodriftError, LookupError):
+    """There is no champion, hence no reference."""
+
+
+def of(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
+    """Measure and judge as the pipeline would at this moment; it decides and learns nothing.
+
+    Raises NothingToCompare while there is no champion, AlreadyRunning while it runs.
+    """
+    file = pipeline.read(pipeline_file)
+    if not Places(home).pipeline(file.name).checkpoint.exists():
+        raise NothingToCompare(
+            f"pipeline {file.name} has not run in {home} yet; run it, or name its home (--home)"
+        )
+    with Display(file.name) as display, opened(file, home, Stop(), display) as session:
+        reading = drift_check.measure(session)
+        if reading is None:
+            raise NothingToCompare(
+                f"pipeline {file.name} has no champion yet, so there is no reference to compare "
+                "with; run it until the first retrain"
+            )
+        decision = drift.judge(reading, file.pipeline.drift)
+        return {
+            "pipeline": file.name,
+            "position": session.state.position,
+            "champion": session.state.champion,
+            "drift": decision.yes,
+            "because": decision.because,
+            "reading": reading.model_dump(),
+            "unknown_votes": _unknown(session, reading),
+            "thresholds": {
+                kind: file.pipeline.drift.threshold(kind) for kind in ("number", "category")
+            },
+            "page": drift_check.page(session) if page else None,
+        }
+
+
+def _unknown(session: Session, reading: DriftReading) -> list[dict[str, Any]]:
+    """The votes that are unknown now, and since which look, where one saw it."""
+    known = session.state.unknown
+    return [
+        {
+            "since": known[each.vote].since if each.vote in known else session.state.position,
+            **each.model_dump(),
+        }
+        for each in drift.unknown_votes(reading, session.file.pipeline.drift)
+    ]
+
+
+def tell(document: dict[str, Any]) -> None:
+    """Print the comparison for people."""
+    verdict = "drift" if document["drift"] else "no alarm"
+    out = cli_output.stdout()
+    out.print(f"[bold]{document['pipeline']}[/] at {document['position']:,}: {verdict}")
+    out.print(document["because"], markup=False)
+    cli_output.print_table(
+        ["column", "role", "method", "score", "threshold"],
+        [
+            (
+                each["name"],
+                each["role"],
+                each["method"],
+                _known(each["score"]) or each["unknown_because"],
+                document["thresholds"][each["kind"]],
+            )
+            for each in document["reading"]["columns"]
+        ],
+    )
+    run_summary.tell_unknown(document["unknown_votes"])
+    if document["page"]:
+        out.print(f"page: {document['page']}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _known(score: float | None) -> float | None:
+    return None if score is None or math.isnan(score) else score

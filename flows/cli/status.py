@@ -1,0 +1,168 @@
+"""What is going on, and why: read from the checkpoints' first lines, so that it always answers.
+
+Neither a model is unpickled nor the history opened: an analyst's open session, a run in progress or
+a missing library never stands in the way. A Prefect server that is known is asked whether it
+schedules, and not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.retraining import retrain_request
+from flows.run.session import AlreadyRunning, locked
+from models.persistence import checkpoint
+from observability.core import cli_output
+from observability.core.paths import PIPELINE_NAME, PipelinePlaces, Places
+from power.policy import gate
+
+
+@dataclass(frozen=True)
+class Known:
+    """The Prefect server of a home, and whether it schedules."""
+
+    page: str
+    up: bool
+    """Whether this home is up (`thermodrift up`); else PREFECT_API_URL names the server."""
+    pipelines: Sequence[str]
+    """That are up; they need not have begun."""
+    clock: Mapping[str, Any]
+    """The decision; ``yes`` is None where the server did not answer."""
+    told: str
+    """The same for people."""
+
+
+def of(home: Path, known: Known | None = None) -> list[dict[str, Any]]:
+    """One document per pipeline of the home, by name; with the clock of a server that is known."""
+    folder = Places(home).pipelines
+    begun = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
+    names = {*begun, *(known.pipelines if known is not None else ())}
+    clock = {} if known is None else {"clock": known.clock}
+    return [
+        {**_one(Places(home).pipeline(name)), **clock}
+        for name in sorted(names)
+        if PIPELINE_NAME.fullmatch(name)
+    ]
+
+
+def _one(places: PipelinePlaces) -> dict[str, Any]:
+    try:
+        known = checkpoint.brief(places.checkpoint)
+    except FileNotFoundError:
+        return {"pipeline": places.name, "state": "not begun"}
+    except OSError as error:
+        return {"pipeline": places.name, "state": "unreadable", "because": str(error)}
+    return {**known, "state": _state(places)}
+
+
+def _state(places: PipelinePlaces) -> str:
+    try:
+        with locked(places, wait_s=0):
+            return "resting"
+    except AlreadyRunning:
+        return "running"
+    except OSError:
+        # Another user's home may be read and not locked.
+        return "unknown"
+
+
+def server(home: Path) -> Known | None:
+    """The server of a home that is up, or that PREFECT_API_URL names; None where there is none."""
+    from flows.stack import local_stack, scheduler_watch
+    from flows.stack.prefect_client import Unheard
+
+    found = local_stack.server_of(home)
+    if found is None:
+        return None
+    server, pipelines = found
+    up = bool(pipelines)
+    try:
+        decision = scheduler_watch.asked(server)
+    except Unheard as error:
+        document = {"yes": None, "because": str(error)}
+        return Known(server.page, up, pipelines, document, str(error))
+    told = scheduler_watch.told(decision, server)
+    return Known(server.page, up, pipelines, decision.model_dump(), told)
+
+
+def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
+    """Print the documents for people, and how their server stands."""
+    out = cli_output.stdout()
+    if known is not None:
+        said = "up" if known.up else "server"
+        out.print(f"{said}: {known.page}", highlight=False, soft_wrap=True)
+        out.print(f"clock: {known.told}", highlight=False, markup=False, soft_wrap=True)
+    if not found:
+        out.print("nothing has run here yet; `thermodrift init` writes a pipeline to start from")
+        return
+    cli_output.print_table(
+        [
+            "pipeline",
+            "state",
+            "position",
+            "served",
+            "champion",
+            "alarms",
+            "retrains",
+            "intake",
+            "owed",
+        ],
+        [
+            (
+                each["pipeline"],
+                each["state"],
+                each.get("position"),
+                each.get("scores", {}).get("served"),
+                each.get("champion"),
+                each.get("totals", {}).get("alarms"),
+                each.get("totals", {}).get("retrains"),
+                each.get("intake", {}).get("state"),
+                _owed(each.get("request"), each.get("reads_from", "nvml")),
+            )
+            for each in found
+        ],
+    )
+    for each in found:
+        totals = each.get("totals", {})
+        if totals.get("deferrals"):
+            deferrals = retrain_request.deferrals(totals, each.get("reads_from", "nvml"))
+            out.print(
+                f"{each['pipeline']}: {deferrals}", markup=False, highlight=False, soft_wrap=True
+            )
+        intake = each.get("intake")
+        if intake is not None and intake["state"] != "well":
+            out.print(f"{each['pipeline']}: {told(intake)}", markup=False, soft_wrap=True)
+        for vote in each.get("unknown_votes", []):
+            out.print(
+                f"{each['pipeline']}: drift unknown, {vote['vote']}, since {vote['since']:,}: "
+                f"{vote['because']}; known with: {vote['remedy']}",
+                markup=False,
+                soft_wrap=True,
+            )
+        if each["state"] == "unreadable":
+            out.print(each["because"], markup=False, soft_wrap=True)
+
+
+def told(intake: Mapping[str, Any]) -> str:
+    """How a pipeline's intake is, and what to do where it is not well."""
+    if intake["state"] == "stopped":
+        how = f"the run ended before position {intake['stopped_at']:,}"
+    elif intake["state"] == "ill":
+        how = (
+            f"{intake['last_batch_rejected']} of the last {intake['last_batch_records']} records "
+            "were rejected"
+        )
+    else:
+        return "its records fit"
+    return f"{how}: {intake['because']}. What to do: {intake['remedy']}"
+
+
+def _owed(request: dict[str, Any] | None, reads_from: str) -> str | None:
+    if request is None:
+        return None
+    cause = request.get("cause")
+    why = f", last {gate.in_words(cause, reads_from)}" if cause else ""
+    return f"a retrain, deferred {request['deferrals']} times{why}: {request['why_deferred']}"

@@ -1,0 +1,130 @@
+"""A look at the world by a deployed run, and who is told of what was seen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+
+from flows.deployed import reconciler
+from flows.deployed.flow_run import Job
+from flows.learning import drift_check
+from flows.learning.drift_check import Looked
+from flows.run import run_queue
+from flows.run.session import Session
+from flows.run.state import OpenRequest
+from flows.stack import prefect_client
+from observability.drift.drift import DriftReading
+
+_BEGUN = (
+    "SELECT count(DISTINCT request_id) AS begun FROM request_rows "
+    "WHERE pipeline = ? AND event = 'started' AND \"at\" >= ?"
+)
+REQUEST_LABEL = "thermodrift.request"
+"""A label of the event's resource: the trigger of `retrain` asks that it is there."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a run saw, and the request that is open after it."""
+
+    name: str
+    because: str
+    looked: Looked | None
+    request: OpenRequest | None
+    position: int
+
+
+def taken(job: Job) -> Look:
+    """Look if it is time to; what was seen is in the history when this returns."""
+    with run_queue.taken(job.file, job.home, job.stop, job.display) as session:
+        session.run_id = job.run_id
+        session.adopt_champion()
+        if session.file.pipeline.worth.max_retrains_per_day is not None:
+            session.retrains_last_day = _retrains_last_day(session)
+        looked = drift_check.watch(session) if drift_check.due(session) else None
+        if looked is not None:
+            session.fold()
+            session.settle()
+        name, because = _told(session, looked)
+        return Look(name, because, looked, session.state.request, session.state.position)
+
+
+def _retrains_last_day(session: Session) -> int:
+    """Raises HistoryBusy while somebody has the history open: then the look waits for the next."""
+    since = session.now() - timedelta(days=1)
+    begun = session.history.ask(_BEGUN, (session.name, since))
+    return int(begun["begun"][0].as_py())
+
+
+def _told(session: Session, looked: Looked | None) -> tuple[str, str]:
+    if looked is None:
+        state = session.state
+        return "Calm", (
+            f"not yet time to look: {state.position - state.looked_at} records since the last "
+            f"look (every {session.file.pipeline.drift.every})"
+        )
+    because = f"{looked.changed.because}; {looked.wanted.because}"
+    if looked.changed:
+        return "Alarmed", because
+    if looked.wanted:
+        return "Wanted", because
+    scarce = looked.changed.facts.get("outcome") == "not_enough_data"
+    return "NotEnoughData" if scarce else "Calm", because
+
+
+def announce(job: Job, look: Look) -> None:
+    """Tell of an alarm, show its table, and see to it that an open request is taken up."""
+    if look.looked is not None and look.looked.reading is not None:
+        _show(job, look, look.looked.reading)
+    request = look.request
+    fresh = look.looked is not None and look.looked.wanted.yes
+    told_anew = fresh and request is not None
+    if look.looked is not None and look.looked.changed:
+        labels = {REQUEST_LABEL: request.request_id} if told_anew and request else {}
+        job.emit(
+            "drift.alarmed",
+            labels,
+            because=look.because,
+            position=look.position,
+            request_id=request.request_id if told_anew and request else None,
+        )
+        if told_anew:
+            return
+    if request is not None and not reconciler.retrain_is_coming(job.places, str(job.file.path)):
+        job.emit(
+            "retrain.wanted",
+            {REQUEST_LABEL: request.request_id},
+            because=request.because,
+            position=request.asked_position,
+            request_id=request.request_id,
+        )
+
+
+def _show(job: Job, look: Look, reading: DriftReading) -> None:
+    """The drift table beside the run."""
+    columns = ("column", "kind", "method", "score", "drift if", "missing before", "missing now")
+    table = prefect_client.rows(
+        columns,
+        [
+            (
+                each.name,
+                each.kind,
+                each.method,
+                each.score,
+                "larger" if each.larger_is_drift else "smaller",
+                each.reference_missing,
+                each.current_missing,
+            )
+            for each in reading.columns
+        ],
+    )
+    drawn = look.looked.page if look.looked is not None else None
+    where = "" if drawn is None else f"; evidently's page: [{drawn}]({drawn.as_uri()})"
+    told = f"Drift of {job.file.name} at position {look.position}: {look.because}{where}"
+    prefect_client.show(job.run_id, f"drift-{_key(job)}", "table", json.dumps(table), told)
+
+
+def _key(job: Job) -> str:
+    # Prefect's keys have no underscore.
+    return job.file.name.replace("_", "-")

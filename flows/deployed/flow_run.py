@@ -1,0 +1,125 @@
+"""What every deployed run does around its work: begin, put the picture right, end by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from pydantic import BaseModel
+
+from flows.config import pipeline, settings
+from flows.config.overrides import over
+from flows.config.pipeline import PipelineFile
+from flows.deployed import exit_deadline, pending_states, reconciler, run_lease
+from flows.deployed.run_lease import Held, Kind
+from flows.run.progress import Display
+from flows.run.shutdown import Stop, StopRequested
+from flows.stack import prefect_client
+from observability.core import failpoints
+from observability.core.errors import ThermodriftError, TryAgainLater
+from observability.core.paths import PipelinePlaces, Places
+
+EVENTS = "thermodrift."
+"""What the names of our events begin with."""
+
+
+@dataclass
+class Job:
+    """One deployed run of one pipeline."""
+
+    file: PipelineFile
+    home: Path
+    run_id: str
+    """Prefect's id of the flow run, which is the history's too."""
+    stop: Stop
+    display: Display
+    claim: Held | None = None
+
+    @property
+    def places(self) -> PipelinePlaces:
+        """Where the pipeline lies."""
+        return Places(self.home).pipeline(self.file.name)
+
+    def ends(self, name: str, because: str) -> State:
+        """End the run well, under a name that its list of runs shows; kept until that is heard."""
+        return pending_states.kept(self.home, self.run_id, True, name, because)
+
+    def emit(self, what: str, labels: dict[str, str] | None = None, **payload: Any) -> None:
+        """Tell the server what happened to this pipeline."""
+        here = {"pipeline": str(self.file.path), "home": str(self.home), "run_id": self.run_id}
+        prefect_client.emit(EVENTS + what, self.file.name, labels or {}, {**here, **payload})
+
+
+def done(
+    kind: Kind,
+    path: Path,
+    home: Path | None,
+    work: Callable[[Job], State],
+    **knobs: BaseModel | None,
+) -> State:
+    """Do `work` for a pipeline; how the run ends.
+
+    What only means "not now" ends it well: as Busy, Stopped, or Calm for a retrain that another run
+    is at. Raises BadConfiguration, and what the work raises; a failure is an event, too.
+    """
+    with exit_deadline.bounded():
+        file = over(pipeline.read(path), **knobs)
+        job = Job(file, home_of(home), run_id(), Stop(), Display(file.name))
+        pending_states.begin(job.home, job.run_id)
+        try:
+            with job.stop.listening(), job.display, _claimed(job, kind):
+                _put_right(job)
+                return work(job)
+        except run_lease.Claimed as claimed:
+            # A retrain that another run is at is wanted no more; learning and looking still are.
+            return job.ends("Calm" if kind == "retrain" else "Busy", str(claimed))
+        except TryAgainLater as later:
+            return job.ends("Busy", str(later))
+        except StopRequested:
+            return job.ends("Stopped", "a signal asked for it; what was begun comes again")
+        except (ThermodriftError, OSError, RuntimeError, ValueError) as error:
+            because = f"{type(error).__name__}: {error}"
+            pending_states.kept(job.home, job.run_id, False, None, because)
+            job.emit(f"{kind}.failed", because=because)
+            raise
+
+
+@contextmanager
+def _claimed(job: Job, kind: Kind) -> Iterator[None]:
+    with run_lease.held(job.places, kind, job.run_id) as job.claim:
+        yield
+
+
+def home_of(given: Path | None) -> Path:
+    """The home of a run: as given, or as the worker's environment says."""
+    settings.silence_telemetry()
+    surroundings = settings.Settings()
+    failpoints.arm_from(surroundings.faults)
+    return (given or surroundings.home).resolve()
+
+
+def run_id() -> str:
+    """Prefect's id of the flow run that this process is doing."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    return str(context.flow_run.id)
+
+
+def _put_right(job: Job) -> None:
+    """Say how runs ended that could not say it, and which were killed, before this one too."""
+    assert job.claim is not None
+    reconciler.unheard(job.home)
+    lost = reconciler.killed(job.places, job.claim.claim.kind)
+    before = job.claim.before
+    if before is not None and before.back_at_s is None and before.run_id != job.run_id:
+        buried = reconciler.bury(job.places, before)
+        lost.extend([buried] if buried is not None else [])
+    # One that waited, and was cancelled by a person meanwhile, did not fail.
+    for each in (each for each in lost if each.claim.back_at_s is None):
+        job.emit(f"{each.claim.kind}.failed", because=each.because, killed_run=each.claim.run_id)

@@ -1,0 +1,1 @@
+"""Learning, the drift check, and the replay of rejected records."""

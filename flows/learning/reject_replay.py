@@ -1,0 +1,290 @@
+"""Read rejected records again by a corrected pipeline file: those that fit now are brought back.
+
+Each is predicted, learned if it has a label, and logged at its position, once: the checkpoint knows
+which positions are rejects, and one that was brought back is none any more. It owes the log and the
+history what was predicted, as it owes them everything. What is brought back is learned now, after
+the records that came meanwhile, and by the models of now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+from flows.config import pipeline
+from flows.config.overrides import over
+from flows.learning import learn_batch
+from flows.run import run_record
+from flows.run.progress import Display
+from flows.run.run_record import Ended
+from flows.run.session import Session, opened
+from flows.run.shutdown import Stop
+from flows.run.state import Replayed
+from models.core.position_ranges import Ranges
+from models.core.record_schema import Features, Label
+from models.online.learner import Log, RecordRefused
+from models.stream import intake_health
+from models.stream.source import Batch, Cursor
+from observability.core import cli_output
+from observability.core.errors import BadConfiguration
+from observability.core.paths import Places
+from observability.history.records import ReplayRecord
+from power.core.gate_config import GateLimits
+
+MARKS_AT_ONCE = 10
+"""Stretches between two marks (a batch, in a stream of up to 4,096 batches) that are one commit."""
+
+
+class RecordsMoved(BadConfiguration):
+    """Read by the corrected file, the records of the stream lie elsewhere than they did."""
+
+
+@dataclass
+class _Tried:
+    """What became of the rejects that were read again."""
+
+    rejects: int
+    """That there were."""
+    fitted: int = 0
+    learned: int = 0
+    refused: list[int] = field(default_factory=list)
+    """Positions of those that fit, and on which the online model raised."""
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Records that fit now, all of which the champion may answer, or none."""
+
+    positions: Sequence[int]
+    rows: Sequence[Features]
+    labels: Sequence[Label | None]
+    by_champion: bool
+
+    def cut(self, first: int, last: int | None = None) -> _Part:
+        """Some of them."""
+        chosen = slice(first, last)
+        return _Part(
+            self.positions[chosen], self.rows[chosen], self.labels[chosen], self.by_champion
+        )
+
+
+def replay(path: Path, home: Path, stop: Stop) -> dict[str, Any]:
+    """Try all rejects of a pipeline again; how it went.
+
+    Raises AlreadyRunning while the pipeline runs, RecordsMoved, BadConfiguration, and what
+    `session.opened` raises.
+    """
+    # Replaying asks nothing of the devices, so none is opened.
+    file = over(pipeline.read(path), gate=GateLimits(source="off"))
+    if not Places(home).pipeline(file.name).checkpoint.exists():
+        raise BadConfiguration(
+            f"pipeline {file.name} has not run in {home} yet: it has no rejects; run it, or name "
+            "its home (--home)"
+        )
+    with Display(file.name) as display, opened(file, home, stop, display) as session:
+        tried = _Tried(len(session.state.intake.rejects))
+        if tried.rejects:
+            _try_all(session, tried)
+        return _document(session, tried)
+
+
+def _try_all(session: Session, tried: _Tried) -> None:
+    session.commit([run_record.run_record(session, "started")])
+    session.adopt_champion()
+    with session.display.doing("replaying"):
+        for left, right in _stretches(session):
+            if session.stop():
+                tried.stopped = True
+                break
+            _try(session, left, right, tried)
+            done = session.state.intake.rejects.between(0, right.position)
+            behind = tried.fitted + len(done)
+            session.display.at(right.position, behind / tried.rejects, 0.0, "")
+    _look_at_the_last_batch(session)
+    told = f"{tried.fitted} of {tried.rejects} rejects fitted when they were read again"
+    ended = Ended("stopped" if tried.stopped else "finished", told)
+    session.commit([run_record.run_record(session, "ended", ended)])
+    session.fold()
+    session.settle()
+
+
+def _stretches(session: Session) -> Iterator[tuple[Cursor, Cursor]]:
+    """From mark to mark through all that was consumed: the same ones whatever is replayed yet."""
+    marks = [*session.state.marks, session.state.cursor]
+    edges = [*marks[:-1:MARKS_AT_ONCE], marks[-1]]
+    if edges[0].position > 0:
+        edges.insert(0, Cursor())
+    yield from pairwise(edges)
+
+
+def _try(session: Session, left: Cursor, right: Cursor, tried: _Tried) -> None:
+    wanted = session.state.intake.rejects.between(left.position, right.position)
+    if not wanted:
+        return
+    batch = session.stream.between(left.position, right.position, session.state.marks)
+    if not _reaches(session, batch, right):
+        raise RecordsMoved(
+            f"{session.file.path}: read by this file, the records {left.position} to "
+            f"{right.position - 1} of the stream lie elsewhere than when they were consumed: "
+            "nothing of them is brought back. Undo what changes where a record ends (encoding, "
+            "delimiter, format), or start a pipeline under another name"
+        )
+    for part in _parts(session, batch, wanted):
+        _bring_back(session, part, tried)
+        if tried.stopped:
+            return
+
+
+def _reaches(session: Session, batch: Batch, right: Cursor) -> bool:
+    """Whether a stretch ends where it did, but for blank lines, which are no records."""
+    if batch.last != right.position:
+        return False
+    if batch.after.offset == right.offset:
+        return True
+    ahead = [session.stream.read(cursor, 1).after for cursor in (batch.after, right)]
+    return (ahead[0].position, ahead[0].offset) == (ahead[1].position, ahead[1].offset)
+
+
+def _parts(session: Session, batch: Batch, wanted: Ranges) -> Iterator[_Part]:
+    """The rejects that fit now, apart where the champion was made from rows of their positions.
+
+    A window that was read after the correction had them: the champion knows their labels.
+    """
+    champion = session.state.champion
+    made = range(0)
+    if champion is not None:
+        manifest = session.store.manifest(champion)
+        made = range(manifest.train_from, manifest.holdout_to)
+    places = set(wanted)
+    fit = [index for index, place in enumerate(batch.positions) if place in places]
+    for known, indexes in groupby(fit, key=lambda index: batch.positions[index] in made):
+        chosen = list(indexes)
+        yield _Part(
+            [batch.positions[index] for index in chosen],
+            [batch.rows[index] for index in chosen],
+            [batch.labels[index] for index in chosen],
+            by_champion=champion is not None and not known,
+        )
+
+
+def _bring_back(session: Session, part: _Part, tried: _Tried) -> None:
+    """Learn a part; a record on which the model raises stays a reject, and those around it do not.
+
+    As in learning, a model that raises is put back, and goes only up to that record.
+    """
+    while part.positions:
+        try:
+            log, end = _learned(session, part), len(part.positions)
+        except RecordRefused as error:
+            session.restore()
+            end = error.index
+            tried.refused.append(part.positions[end])
+            log = _learned(session, part.cut(0, end))
+        if len(log):
+            _keep(session, part.cut(0, len(log)), log)
+            tried.fitted += len(log)
+            tried.learned += log.learned
+        if len(log) < end:
+            tried.stopped = True
+            return
+        part = part.cut(end + 1)
+
+
+def _learned(session: Session, part: _Part) -> Log:
+    answers, silent = learn_batch.champions_answers(session, part.rows if part.by_champion else ())
+    log = session.state.learner.learn(part.rows, part.labels, answers, session.stop)
+    if silent is not None:
+        session.asides.append(session.decided(silent))
+    return log
+
+
+def _keep(session: Session, part: _Part, log: Log) -> None:
+    """One durable step: models, counts and the set of rejects; the log and the history are owed."""
+    state, totals = session.state, session.state.totals
+    state.new_rows += log.learned
+    totals.learned += log.learned
+    totals.unlabelled += len(log) - log.learned
+    totals.rejected -= len(log)
+    totals.replayed += len(log)
+    state.intake.rejects = state.intake.rejects.minus(part.positions)
+    version = state.champion if part.by_champion else None
+    # Whole answers are for the scores of a batch; the log on disk does not have them.
+    kept = replace(log, answers={})
+    replayed = Replayed(tuple(part.positions), kept, (version,) * len(log))
+    rows = [
+        session.row(ReplayRecord, position=place, labelled=label is not None)
+        for place, label in zip(part.positions, part.labels, strict=True)
+    ]
+    session.commit(rows, replayed=replayed)
+
+
+def _look_at_the_last_batch(session: Session) -> None:
+    """Say no more that the last batch was ill, where its rejects are brought back."""
+    intake, position = session.state.intake, session.state.position
+    left = intake.rejects.between(position - intake.records, position)
+    intake.rejected = len(left)
+    if intake.rejects.spans and intake.rejects.spans[-1][1] == position:
+        first, last = intake.rejects.spans[-1]
+        intake.in_a_row = min(intake.in_a_row, last - first)
+    else:
+        intake.in_a_row = 0
+    share = session.file.pipeline.stream.rejected_share
+    ill = intake.records >= intake_health.FEWEST and len(left) > share * intake.records
+    if intake.stopped_at is None and not ill:
+        intake.because = intake.remedy = ""
+
+
+def _document(session: Session, tried: _Tried) -> dict[str, Any]:
+    return {
+        "pipeline": session.name,
+        "outcome": "stopped" if tried.stopped else "finished",
+        "rejects": tried.rejects,
+        "fitted": tried.fitted,
+        "learned": tried.learned,
+        "unlabelled": tried.fitted - tried.learned,
+        "still_rejected": len(session.state.intake.rejects),
+        "refused_by_the_model": tried.refused,
+        "logged_nowhere": session.logged_nowhere,
+        "rejected_in_all": session.state.totals.rejected,
+        "replayed_in_all": session.state.totals.replayed,
+        "history_trouble": session.history_trouble or None,
+    }
+
+
+def tell(document: dict[str, Any]) -> None:
+    """Print how it went, for people."""
+    out = cli_output.stdout()
+    if not document["rejects"]:
+        out.print(f"{document['pipeline']}: there are no rejects that could be read again")
+    else:
+        out.print(
+            f"{document['pipeline']}: {document['outcome']}; {document['fitted']:,} of "
+            f"{document['rejects']:,} rejects fit now: {document['learned']:,} were learned, "
+            f"{document['unlabelled']:,} have no label and were predicted alone; "
+            f"{document['still_rejected']:,} stay rejects",
+            soft_wrap=True,
+        )
+    unknown = document["rejected_in_all"] - document["still_rejected"]
+    if unknown:
+        out.print(
+            f"{unknown:,} older rejects cannot be read again: the checkpoint does not know their "
+            "positions",
+            soft_wrap=True,
+        )
+    if document["refused_by_the_model"]:
+        out.print(
+            f"the online model raised on {len(document['refused_by_the_model']):,} that fit",
+            soft_wrap=True,
+        )
+    if document["logged_nowhere"]:
+        out.print(
+            f"{document['logged_nowhere']:,} predictions are in no log: the files of their "
+            "positions are removed or damaged",
+            soft_wrap=True,
+        )
+    if document["history_trouble"]:
+        out.print(f"Trouble with the history: {document['history_trouble']}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The whole loop in one process, and the summary of its run."""

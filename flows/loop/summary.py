@@ -1,0 +1,143 @@
+"""What a run has to tell: one document for machines, and the same as a story for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from flows.config.pipeline import PipelineFile
+from flows.run import schema_report
+from flows.run.cost_meter import Cost
+from flows.run.session import Session, judged, unknown_votes
+from flows.run.state import IntakeState, Totals
+from models.core import scoring
+from models.online.learner import MEMBERS
+from models.persistence import checkpoint
+from observability.core.paths import Places
+from observability.history.store import History
+
+
+def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
+    """The summary of a run that has ended; counts are over the life of the pipeline.
+
+    `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
+    that never answered. `scored` says over how many records: a member that came late has fewer.
+    `columns` says how each column of the stream is read, and why.
+    `judged` holds the same of the metric `judged_by`, over `judged_over` records each (ROC AUC and
+    average precision: the newest 5,000); null is unknown. `threshold` is the probability from which
+    the rarer of two classes is served, null where the likelier class is. `unknown_votes` are those
+    that drift could not cast at the last look: vote, position since which, because, and remedy.
+    `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
+    `fits` took in seconds and joules, and at the rates of the home's file, PUE included, in money
+    and in grams of carbon dioxide. Each sum is null where the part of any fit is unknown; `energy`
+    says what joules were read from, or why they were not. `deferrals` is the total, and
+    `deferred_because` its parts by cause (`power.policy.gate.Cause`). `history_trouble` says what the run
+    found lost or torn in the history, and why that could not take in all rows; null where all is
+    well.
+    """
+    state = session.state
+    request = state.request
+    return {
+        "pipeline": session.name,
+        "outcome": outcome,
+        "because": because,
+        "position": state.position,
+        **vars(state.totals),
+        "reads_from": session.file.pipeline.gate.reads_from,
+        "metric": scoring.metric(state.schema.task),
+        "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
+        "scored": {who: state.learner.tallies[who].count for who in ("served", *MEMBERS)},
+        **judged(state.learner),
+        "unknown_votes": unknown_votes(state),
+        "champion": state.champion,
+        "owed": None if request is None else vars(request),
+        "unfinished_bytes": session.unfinished_bytes,
+        "columns": schema_report.columns(state.schema),
+        "intake": state.intake.brief(),
+        "home": str(session.home.home),
+        "history": session.history.where,
+        "history_trouble": _trouble(session),
+        "run": {
+            "run_id": session.run_id,
+            "records": session.records,
+            "seconds": time.monotonic() - session.started_monotonic_s,
+            "records_per_second": (
+                session.records / session.learning_s if session.learning_s else None
+            ),
+            "cpu_s": session.cpu_s,
+            "warnings": session.warnings + session.warned.count,
+            **_fits(session.costs),
+        },
+    }
+
+
+def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
+    """The summary of a run that a signal ended before it began: what the checkpoint says."""
+    try:
+        known = checkpoint.brief(home.pipeline(file.name).checkpoint)
+    except FileNotFoundError:
+        known = {}
+    return {
+        "pipeline": file.name,
+        "outcome": "stopped",
+        "because": "a signal asked for it before the first record",
+        "position": known.get("position", 0),
+        **(vars(Totals()) | known.get("totals", {})),
+        "reads_from": file.pipeline.gate.reads_from,
+        "metric": scoring.metric(file.pipeline.pipeline.task),
+        "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
+        "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
+        "judged_by": known.get("judged_by", file.pipeline.pipeline.measure.name),
+        "judged": known.get("judged", dict.fromkeys(("served", *MEMBERS))),
+        "judged_over": known.get("judged_over", dict.fromkeys(("served", *MEMBERS), 0)),
+        "threshold": known.get("threshold"),
+        "unknown_votes": known.get("unknown_votes", []),
+        "champion": known.get("champion"),
+        "owed": known.get("request"),
+        "intake": known.get("intake", IntakeState().brief()),
+        "unfinished_bytes": 0,
+        "columns": [],
+        "home": str(home.home),
+        "history": History(home.home).where,
+        "history_trouble": None,
+        "run": {
+            "run_id": None,
+            "records": 0,
+            "seconds": 0.0,
+            "records_per_second": None,
+            "cpu_s": None,
+            "warnings": 0,
+            **_fits([]),
+        },
+    }
+
+
+def _trouble(session: Session) -> str | None:
+    """What this run found damaged in the history, and why that is behind, if it still is."""
+    told = [*session.history_damage, session.history_trouble]
+    return "; ".join(filter(None, told)) or None
+
+
+def _fits(costs: Sequence[Cost]) -> dict[str, Any]:
+    """What all fits of a run cost. A part of the joules would pass for all of them."""
+    energies = [cost.energy for cost in costs]
+    currencies = {cost.bill.currency for cost in costs}
+    unknown = [energy.because for energy in energies if energy.joules is None]
+    sources = sorted({energy.source for energy in energies if energy.source is not None})
+    return {
+        "fits": len(costs),
+        "fit_s": sum((cost.seconds for cost in costs), 0.0),
+        "fit_joules": _sum([each.joules for each in energies]),
+        "energy": unknown[0] if unknown else ", ".join(sources) or None,
+        "fit_price": _sum([cost.bill.price for cost in costs]),
+        # A run reads its rates once, so its prices are in one currency.
+        "currency": currencies.pop() if len(currencies) == 1 else None,
+        "fit_carbon_g": _sum([cost.bill.carbon_g for cost in costs]),
+    }
+
+
+def _sum(amounts: Sequence[float | None]) -> float | None:
+    """Their sum; unknown where any is."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known, 0.0) if len(known) == len(amounts) else None

@@ -1,0 +1,1 @@
+"""One retrain: admission, the watched fit, the comparison, and the request's outcome."""

@@ -1,0 +1,271 @@
+"""Ask whether the open request's retrain may begin now: gate, forecast, place, deadline, lease.
+
+The judges decide (`gate`, `admission`); this file brings them what was read and remembered, takes
+the lease of the device that they name, and writes down what they say. What is admitted is not yet
+committed: its rows go with what becomes of it, or with whoever lets the pipeline go meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from flows.retraining import retrain_request
+from flows.retraining.retrain_request import Ending
+from flows.run.session import Session
+from flows.run.state import OpenRequest
+from observability.core.decision import Decision
+from observability.history.records import ForecastRecord, GpuReadingRecord, Record
+from power.core import device_readings
+from power.core.device_readings import GpuReading, Survey
+from power.core.gate_config import GateLimits
+from power.devices.device import Device
+from power.devices.leases import Lease
+from power.forecast.job_profile import Job
+from power.monitoring.device_monitor import Look
+from power.policy import admission, deadline, gate_override, override_file, power_cap
+
+
+@dataclass
+class Admitted:
+    """A retrain that may begin: where, why, and what goes into the history with it."""
+
+    request: OpenRequest
+    position: int
+    decision: Decision
+    look: Look
+    limits: GateLimits
+    """As urgent as the request is."""
+    lease: Lease | None = None
+    """None where there is no device to speak of, or it is only a recorded one."""
+    cap_w: float | None = None
+    """The power limit that the device shall have meanwhile, watts; None: as it is."""
+    only_capped: bool = False
+    """It may not begin on the device without that limit."""
+    against_the_gate: bool = False
+    """Somebody wants it whatever the gate says: an override, or the end of the deadline."""
+    rows: list[Record] = field(default_factory=list)
+
+    @property
+    def uuid(self) -> str | None:
+        """The device that it was given."""
+        told = self.decision.facts.get("uuid")
+        return told if isinstance(told, str) else None
+
+    def give_back(self) -> None:
+        """Give the device back."""
+        if self.lease is not None:
+            self.lease.release()
+
+
+def ask(session: Session, request: OpenRequest) -> Admitted | Ending:
+    """An admission, or how the attempt ended without one: Deferred or Skipped.
+
+    Raises LeaseFolderUnusable, and BadConfiguration for an override that cannot be read.
+    """
+    # While nothing is held: one that cannot be read ends the run.
+    # A replay is decided the same whenever it runs, so a person's word of today is not for it.
+    told = None if session.power.replayed else override_file.read(session.home.override)
+    limits = _urgent(session, request)
+    look = _look(session, limits)
+    request.asked_gate_at = session.state.position
+    rows: list[Record] = [
+        *_readings(session, look.survey),
+        *_trials(session, look),
+        session.decided(look.judged.decision),
+    ]
+    admitted = _placed(session, request, look, limits)
+    admitted.rows[:0] = rows
+    if look.survey.driver == "present":
+        admitted.rows.append(session.decided(admitted.decision))
+    now = datetime.now(UTC)
+    overridden = gate_override.overridden(admitted.decision, told, now)
+    if overridden is not admitted.decision:
+        admitted = _anyhow(session, admitted) if overridden else admitted
+        return _by_hand(session, admitted, gate_override.overridden(admitted.decision, told, now))
+    return admitted if admitted.decision else _refused(session, admitted)
+
+
+def _urgent(session: Session, request: OpenRequest) -> GateLimits:
+    limits = session.file.pipeline.gate
+    waited_s = retrain_request.waited_s(session, request)
+    return limits.at_urgency(deadline.urgency(waited_s, request.severity, limits))
+
+
+def _look(session: Session, limits: GateLimits) -> Look:
+    state = session.state
+    look = session.power.look(state, limits)
+    state.gate, state.gate_s = look.judged.state, look.now_s
+    if session.power.replayed:
+        state.known = look.known
+    return look
+
+
+def _placed(
+    session: Session,
+    request: OpenRequest,
+    look: Look,
+    limits: GateLimits,
+    *,
+    anyhow: bool = False,
+) -> Admitted:
+    """The device for this job, and its lease: whoever is cool and not taken, the best first.
+
+    `anyhow`: the lease of one that is not cool, too.
+    """
+    leased: dict[str, str] = {}
+    while True:
+        placed = _admission(session, request, look, limits, leased)
+        if not (placed.decision or anyhow) or placed.uuid is None or session.power.replayed:
+            return placed
+        if placed.uuid in leased:
+            return placed
+        placed.lease = session.power.lease(placed.uuid, session.name)
+        if placed.lease is not None:
+            return placed
+        leased[placed.uuid] = session.power.holder(placed.uuid)
+
+
+def _admission(
+    session: Session,
+    request: OpenRequest,
+    look: Look,
+    limits: GateLimits,
+    leased: dict[str, str],
+) -> Admitted:
+    """What the judges say of the job: as its cap has it, and, where that is a no, under a lower."""
+    rules, profile = session.file.pipeline.forecast, session.state.job
+
+    def judged(job: Job | None) -> Decision:
+        return admission.judge(look.judged, look.known, job, limits, rules, look.now_s, leased)
+
+    admitted = Admitted(request, session.state.position, judged(profile.job()), look, limits)
+    device = None if admitted.uuid is None else session.power.device(admitted.uuid)
+    if device is not None:
+        # From here on it is about this device: its limits are no other's.
+        limits = limits.model_copy(update={"uuid": device.uuid})
+        _cap(session, admitted, device, judged)
+    return admitted
+
+
+def _cap(
+    session: Session,
+    admitted: Admitted,
+    device: Device,
+    judged: Callable[[Job | None], Decision],
+) -> None:
+    """Choose the power limit of the job, and ask again for the job as it is under that."""
+    rules, profile = session.file.pipeline.cap, session.state.job
+    if not rules.enabled:
+        return
+    chosen = power_cap.choose(session.state.caps, device, rules)
+    admitted.rows.append(session.decided(chosen))
+    admitted.cap_w = power_cap.watts(chosen)
+    job = profile.job()
+    if job is None:
+        return
+    if admitted.cap_w is not None:
+        job = job.capped(admitted.cap_w, profile.cap_exponent)
+        admitted.decision = judged(job)
+    lower_w = [
+        each
+        for each in power_cap.allowed(device, rules)
+        if admitted.cap_w is None or each < admitted.cap_w
+    ]
+    sooner = admission.capped(judged, job, profile.cap_exponent, lower_w, admitted.decision)
+    if sooner is not None:
+        admitted.cap_w, admitted.decision = sooner
+
+
+def _by_hand(session: Session, admitted: Admitted, overridden: Decision) -> Admitted | Ending:
+    """What a person said, who need not know of leases: a device that is taken stays taken."""
+    admitted.rows.append(session.decided(overridden))
+    if not overridden:
+        admitted.give_back()
+        return retrain_request.defer(session, admitted.request, overridden, admitted.rows)
+    return _begin_anyway(session, admitted, overridden)
+
+
+def _anyhow(session: Session, admitted: Admitted) -> Admitted:
+    """The same request with a device that is not taken, however warm, where there is one."""
+    if admitted.lease is not None:
+        return admitted
+    placed = _placed(session, admitted.request, admitted.look, admitted.limits, anyhow=True)
+    placed.rows = admitted.rows
+    return placed
+
+
+def _refused(session: Session, admitted: Admitted) -> Admitted | Ending:
+    """A no: put off until the deadline, and then what the knob says."""
+    request, placed = admitted.request, admitted.decision
+    late = deadline.at_deadline(
+        retrain_request.waited_s(session, request), session.file.pipeline.gate
+    )
+    admitted.rows.append(session.decided(late))
+    if not late:
+        again_in_s = placed.facts.get("again_in_s")
+        told = float(again_in_s) if isinstance(again_in_s, int | float) else None
+        return retrain_request.defer(session, request, placed, admitted.rows, told)
+    if late.facts["at_deadline"] != "skip":
+        admitted = _anyhow(session, admitted)
+        if _may_begin_late(session, admitted, late):
+            return _begin_anyway(session, admitted, admission.anyway(admitted.decision, late))
+        admitted.give_back()
+    return retrain_request.settle(session, request, Ending("Skipped", late), admitted.rows)
+
+
+def _may_begin_late(session: Session, admitted: Admitted, late: Decision) -> bool:
+    """Whether a request whose deadline is over begins all the same, and under which limit."""
+    if late.facts["at_deadline"] != "capped":
+        return late.facts["at_deadline"] == "run"
+    device = None if admitted.uuid is None else session.power.device(admitted.uuid)
+    if device is None:
+        return False
+    lowest = power_cap.lowest(device, session.file.pipeline.cap)
+    admitted.rows.append(session.decided(lowest))
+    admitted.cap_w = power_cap.watts(lowest)
+    admitted.only_capped = True
+    return lowest.yes
+
+
+def _begin_anyway(session: Session, admitted: Admitted, decision: Decision) -> Admitted | Ending:
+    """Begin whatever the gate says, unless the device is another job's."""
+    admitted.decision, admitted.against_the_gate = decision, True
+    if admitted.uuid is not None and admitted.lease is None and not session.power.replayed:
+        holder = session.power.holder(admitted.uuid)
+        taken = admission.taken(decision, admitted.uuid, holder)
+        rows = [*admitted.rows, session.decided(taken)]
+        return retrain_request.defer(session, admitted.request, taken, rows)
+    return admitted
+
+
+def _trials(session: Session, look: Look) -> list[Record]:
+    """The forecasts that were held against what came since the gate was last asked."""
+    return [
+        session.row(
+            ForecastRecord,
+            position=session.state.position,
+            uuid=each.uuid,
+            kind="margin at horizon",
+            horizon_s=each.checked.horizon_s,
+            foretold_c=each.checked.foretold_c,
+            came_c=each.checked.came_c,
+        )
+        for each in look.trials
+    ]
+
+
+def _readings(session: Session, survey: Survey) -> list[Record]:
+    gate_knobs = session.file.pipeline.gate
+    return [
+        session.row(
+            GpuReadingRecord,
+            source=gate_knobs.trace or gate_knobs.reads_from,
+            elapsed_s=reading.read_at_s,
+            **device_readings.standing(reading, gate_knobs).model_dump(
+                include=GpuReading.model_fields.keys() & GpuReadingRecord.model_fields.keys()
+            ),
+        )
+        for reading in survey.readings
+    ]

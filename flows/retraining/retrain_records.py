@@ -1,0 +1,152 @@
+"""What the history keeps of a retrain: its cost, its scores, its model, its limit, its forecast.
+
+Makes rows, and decides and keeps nothing.
+"""
+
+from __future__ import annotations
+
+from flows.retraining import retrain_request
+from flows.retraining.admit import Admitted
+from flows.retraining.training import Fitted, Prepared
+from flows.run.cost_meter import Cost
+from flows.run.session import Session
+from flows.run.state import OpenRequest
+from models.registry.registry import Manifest
+from observability.core.decision import Decision
+from observability.history.records import (
+    CostRecord,
+    ForecastRecord,
+    ModelRecord,
+    Record,
+    ScoreRecord,
+)
+
+
+def cost(
+    session: Session, admitted: Admitted, fitted: Fitted, version: str | None = None
+) -> list[Record]:
+    """What a fit took, whatever came of it; where none ran, what became of the power limit."""
+    if fitted.cost is None:
+        return _limit_rows(session, fitted)
+    billed = fitted.cost.billed(session.history.rates)
+    session.costs.append(billed)
+    figures, price = billed.figures, billed.bill
+    row = session.row(
+        CostRecord,
+        at=billed.at,
+        request_id=admitted.request.request_id,
+        position=admitted.position,
+        work="fit",
+        version=version,
+        seconds=billed.seconds,
+        cpu_s=billed.cpu_s,
+        joules=billed.energy.joules,
+        energy_source=billed.energy.source,
+        uuid=figures.uuid,
+        mean_power_w=figures.mean_power_w,
+        peak_power_w=figures.peak_power_w,
+        peak_temperature_c=figures.peak_temperature_c,
+        lowest_margin_c=figures.lowest_margin_c,
+        throttled_s=figures.throttled_s,
+        unread_s=figures.unread_s,
+        deferred_s=_deferred_s(session, admitted.request, billed),
+        paused_s=fitted.paused_s,
+        cap_w=fitted.cap_w,
+        guarded=fitted.guarded,
+        work_rows=fitted.challenge.rows if fitted.challenge else None,
+        price=price.price,
+        currency=price.currency,
+        carbon_g=price.carbon_g,
+        pue=price.pue,
+    )
+    return [row, *_foretold(session, admitted, billed), *_limit_rows(session, fitted)]
+
+
+def spent(
+    session: Session,
+    admitted: Admitted,
+    prepared: Prepared,
+    fitted: Fitted,
+    version: str | None = None,
+) -> list[Record]:
+    """What a fit took, as `cost`, and that it began, where one ran."""
+    rows = cost(session, admitted, fitted, version)
+    return rows if fitted.cost is None else [prepared.started, *rows]
+
+
+def _deferred_s(session: Session, request: OpenRequest, cost: Cost) -> float:
+    """Seconds from asking until the fit began, on the request's clock; 0 if it was let in."""
+    if not request.deferrals:
+        return 0.0
+    if session.power.replayed:
+        return retrain_request.waited_s(session, request)
+    return max(0.0, cost.at.timestamp() - request.asked_s)
+
+
+def _foretold(session: Session, admitted: Admitted, cost: Cost) -> list[Record]:
+    """The margin that was foretold of this job, held against the lowest that came."""
+    facts, came_c = admitted.decision.facts, cost.figures.lowest_margin_c
+    foretold_c = facts.get("forecast_margin_c")
+    if facts.get("forecast_trusted") is not True or foretold_c is None or came_c is None:
+        return []
+    return [
+        session.row(
+            ForecastRecord,
+            position=admitted.position,
+            uuid=admitted.uuid,
+            kind="lowest margin of a job",
+            horizon_s=cost.seconds,
+            foretold_c=foretold_c,
+            standard_error_c=facts.get("forecast_standard_error_c"),
+            came_c=came_c,
+        )
+    ]
+
+
+def _limit_rows(session: Session, fitted: Fitted) -> list[Record]:
+    """Whether a power limit was lowered, and put back."""
+    if fitted.capping is None:
+        return []
+    told = (fitted.capping.begun, fitted.capping.ended)
+    return [session.decided(each) for each in told if each is not None]
+
+
+def scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list[Record]:
+    """What each contestant scored on the hold-out, and on the older window."""
+    newest = (manifest.holdout_from, manifest.holdout_to)
+    spans = {
+        "holdout": (min((newest[0], *manifest.apart)), newest[1]),
+        "newest": newest,
+        "older": older,
+    }
+    return [
+        session.row(
+            ScoreRecord,
+            position_from=spans[who.partition(":")[0]][0],
+            position_to=spans[who.partition(":")[0]][1],
+            member=who,
+            metric=metric,
+            value=value,
+        )
+        for who, scores in manifest.scores.items()
+        for metric, value in scores.items()
+        if value is not None
+    ]
+
+
+def model(session: Session, manifest: Manifest, promoted: Decision) -> list[Record]:
+    """That a version was stored, and that it was crowned or kept out."""
+    known = {
+        "version": manifest.version,
+        "position": session.state.position,
+        "because": promoted.because,
+        "recipe": manifest.recipe,
+        "rows": manifest.rows,
+        "train_from": manifest.train_from,
+        "train_to": manifest.train_to,
+        "fit_s": manifest.fit_s,
+        "size_bytes": manifest.size_bytes,
+        "sha256": manifest.sha256,
+    }
+    ending = "promoted" if promoted else "kept"
+    return [session.row(ModelRecord, event=event, **known) for event in ("stored", ending)]

@@ -1,0 +1,127 @@
+"""What becomes of an open request: put off, or settled, in one durable step, and told.
+
+Every way out has a name: Promoted, Kept, Deferred, Skipped, Refused. A deferred request stays open
+and is asked again; the others close it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from flows.run.session import Session
+from flows.run.state import OpenRequest
+from models.registry import partial_fits
+from observability.core.decision import Decision
+from observability.history.records import Record, RequestRecord
+from power.policy import gate
+from power.policy.gate import UNKNOWN
+
+Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
+_EVENT: dict[Name, str] = {
+    "Promoted": "promoted",
+    "Kept": "kept",
+    "Deferred": "deferred",
+    "Skipped": "skipped",
+    "Refused": "refused",
+}
+_STYLE: dict[Name, str] = {
+    "Promoted": "green",
+    "Kept": "blue",
+    "Deferred": "red",
+    "Skipped": "red",
+    "Refused": "red",
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, and the decision that ended it."""
+
+    name: Name
+    decision: Decision
+    again_in_s: float | None = None
+    """Of one that was deferred: seconds until the forecast would let it in, where it says so."""
+    left_s: float | None = None
+    """Of one that was deferred: seconds until its deadline."""
+
+
+def deferrals(totals: Mapping[str, Any], reads_from: str) -> str:
+    """How often retrains were deferred, and by what causes, for people.
+
+    `totals` is what a checkpoint or a summary says; `reads_from` is the gate's source. A checkpoint
+    of an earlier version knows no causes.
+    """
+    count, causes = int(totals.get("deferrals", 0)), dict(totals.get("deferred_because", {}))
+    told = gate.counted({**causes, UNKNOWN: count - sum(causes.values())}, reads_from)
+    return f"{count} deferral{'' if count == 1 else 's'}" + (f": {told}" if told else "")
+
+
+def waited_s(session: Session, request: OpenRequest) -> float:
+    """How long the request is open, in seconds of the requests' clock."""
+    return session.power.request_s(session.state.position) - request.asked_s
+
+
+def became(
+    session: Session, request: OpenRequest, event: str, because: str, at: datetime | None = None
+) -> RequestRecord:
+    """The row that says what became of the request, now or at a moment before."""
+    return session.row(
+        RequestRecord,
+        at=at or session.now(),
+        request_id=request.request_id,
+        event=event,
+        position=session.state.position,
+        because=because,
+        deadline_s=session.file.pipeline.gate.deadline_s,
+        waited_s=waited_s(session, request),
+    )
+
+
+def defer(
+    session: Session,
+    request: OpenRequest,
+    decision: Decision,
+    rows: Sequence[Record],
+    again_in_s: float | None = None,
+) -> Ending:
+    """Leave the request open, and say why and until when."""
+    cause = str(decision.facts.get("cause") or UNKNOWN)
+    news = request.deferrals == 0 or cause != request.cause
+    request.deferrals += 1
+    request.why_deferred, request.cause = decision.because, cause
+    totals = session.state.totals
+    totals.deferrals += 1
+    # A new one: what the totals were when the run began is compared with it.
+    totals.deferred_because = {
+        **totals.deferred_because,
+        cause: totals.deferred_because.get(cause, 0) + 1,
+    }
+    session.commit([*rows, became(session, request, "deferred", decision.because)])
+    if news:
+        session.display.happened(session.state.position, "deferred", decision.because, "red")
+    left_s = session.file.pipeline.gate.deadline_s - waited_s(session, request)
+    return Ending("Deferred", decision, again_in_s, max(left_s, 0.0))
+
+
+def settle(
+    session: Session,
+    request: OpenRequest,
+    ending: Ending,
+    rows: Sequence[Record],
+    crown: str | None = None,
+) -> Ending:
+    """Close the request and make its ending durable; a new champion is crowned after that."""
+    state = session.state
+    told = became(session, request, _EVENT[ending.name], ending.decision.because)
+    state.request = None
+    state.settled_at = state.position
+    session.commit([*rows, told], crown)
+    # Only now: killed before, the next attempt goes on from it.
+    partial_fits.drop(session.places.partial)
+    session.display.happened(
+        state.position, ending.name.lower(), ending.decision.because, _STYLE[ending.name]
+    )
+    return ending

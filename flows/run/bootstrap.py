@@ -1,0 +1,193 @@
+"""The state of a pipeline, found or begun, and whether it still fits its file.
+
+Whatever a person must correct is found here, before anything is learned: a stream that is not
+there, a recipe that cannot be built, knobs that are not those the models have learned by, a disk
+that is full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.config.pipeline import PipelineFile
+from flows.run.state import State
+from models.batch import batch_model
+from models.core import user_code
+from models.core.record_schema import Schema
+from models.online import learner, online_model
+from models.persistence import checkpoint
+from models.persistence.signing import Seal
+from models.stream.source import Cursor, Stream
+from observability.core import atomic_file
+from observability.core.errors import BadConfiguration, ThermodriftError
+from observability.core.paths import PipelinePlaces
+
+ROOM_BYTES = 16_000_000
+"""What a run may write before its first record: Prefect's database alone takes six million."""
+
+
+class NoRoom(ThermodriftError, OSError):
+    """The home cannot be written, or its disk is as good as full."""
+
+
+def state_and_stream(
+    file: PipelineFile, places: PipelinePlaces, seal: Seal
+) -> tuple[State, Stream]:
+    """The checkpoint's state or a new one, and the stream with its schema pinned.
+
+    Raises BadConfiguration, StreamChanged, CheckpointUnusable and what the seal raises.
+    """
+    find_factories(file)
+    begun = load(places, seal) if places.checkpoint.exists() else None
+    if begun is not None:
+        _same_task(file, begun)
+    else:
+        _refuse_lost(places)
+    stream = open_stream(file, begun.schema if begun is not None else None)
+    _refuse_unfit(file, stream.schema)
+    if begun is None:
+        return fresh(file, stream), stream
+    _same_knobs(file, begun)
+    if begun.learner.measure != file.pipeline.pipeline.measure:
+        # Nothing is learned by it: a pipeline may be judged by another metric from here on.
+        begun.learner.judge_by(file.pipeline.pipeline.measure)
+    return begun, stream
+
+
+def fresh(file: PipelineFile, stream: Stream) -> State:
+    """The state of a pipeline that has read no record yet."""
+    schema = stream.schema
+    return State(schema, _learner(file, schema), Cursor(), knobs(file))
+
+
+def load(places: PipelinePlaces, seal: Seal) -> State:
+    """The state in the checkpoint. Raises FileNotFoundError, CheckpointUnusable."""
+    state = checkpoint.load(places.checkpoint, seal)
+    if not isinstance(state, State):
+        raise checkpoint.CheckpointUnusable(
+            f"checkpoint {places.checkpoint} holds a {type(state).__name__}, not a pipeline's state"
+        )
+    return state
+
+
+def _refuse_lost(places: PipelinePlaces) -> None:
+    """A checkpoint is written before anything is logged: a log alone has lost its checkpoint.
+
+    To begin at the start would sweep that log away.
+    """
+    if any(places.predictions.glob("*.parquet")):
+        raise checkpoint.CheckpointUnusable(
+            f"checkpoint {places.checkpoint} is gone, and the predictions beside it are there: "
+            "restore it from a backup, or remove the pipeline's folder to learn from the start"
+        )
+
+
+def look_ahead(file: PipelineFile, places: PipelinePlaces) -> None:
+    """Refuse at once a stream that is not there or cannot be read. Raises BadConfiguration."""
+    path = file.beside(file.pipeline.stream.path)
+    if not path.is_file():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise BadConfiguration(
+            f"{file.path}: stream.path: {what}; name one CSV, Parquet or JSON lines file, relative "
+            "to the pipeline file"
+        )
+    if not places.checkpoint.exists():
+        _ = open_stream(file).schema
+
+
+def look_for_room(home: Path) -> None:
+    """Refuse at once a home that cannot be written, or has no room for a run. Raises NoRoom."""
+    try:
+        # Rejects hold raw data: a home that we make is its user's alone.
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic_file.ensure_room(home, ROOM_BYTES)
+    except OSError as error:
+        raise NoRoom(
+            f"the home cannot take the {ROOM_BYTES / 1e6:.0f} MB that a run needs to begin: "
+            f"{error}: {atomic_file.remedy(error)}, then run again; this run has changed nothing"
+        ) from error
+
+
+def open_stream(file: PipelineFile, schema: Schema | None = None) -> Stream:
+    """The pipeline's stream. Raises BadConfiguration where it is not there or not readable."""
+    options = file.pipeline.stream
+    return Stream(file.beside(options.path), file.pipeline.pipeline.task, options, schema)
+
+
+def knobs(file: PipelineFile) -> Mapping[str, Any]:
+    """The knobs that what learns online is built from, by their keys in the file."""
+    pipeline = file.pipeline
+    return {
+        **{f"online.{key}": value for key, value in pipeline.online.model_dump().items()},
+        **{f"blend.{key}": value for key, value in pipeline.blend.model_dump().items()},
+        "drift.tripwire_delta": pipeline.drift.tripwire_delta,
+    }
+
+
+def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
+    pipeline = file.pipeline
+    member = online_model.build(pipeline.online, schema, file.folder)
+    return learner.Learner(
+        member,
+        schema.task,
+        pipeline.blend,
+        pipeline.drift.tripwire_delta,
+        pipeline.pipeline.measure,
+    )
+
+
+def _same_task(file: PipelineFile, state: State) -> None:
+    task = file.pipeline.pipeline.task
+    if state.schema.task != task:
+        raise BadConfiguration(
+            f"{file.path}: pipeline.task: {task!r} was asked, but pipeline {file.name} has learned "
+            f"{state.schema.task}; give the new task another pipeline.name"
+        )
+
+
+def _same_knobs(file: PipelineFile, state: State) -> None:
+    """Before anything was learned a model may be changed or corrected; after that it is another."""
+    if state.totals.learned == 0:
+        state.learner, state.knobs = _learner(file, state.schema), knobs(file)
+        return
+    changed = [
+        f"{key} was {state.knobs.get(key)!r} and is {value!r}"
+        for key, value in knobs(file).items()
+        if state.knobs.get(key) != value
+    ]
+    if changed:
+        raise BadConfiguration(
+            f"{file.path}: {'; '.join(changed)}: pipeline {file.name} has learned "
+            f"{state.totals.learned} records by the old knobs, which cannot be changed under it. "
+            "Put them back, or give the new ones another pipeline.name"
+        )
+
+
+def find_factories(file: PipelineFile) -> None:
+    """Import a user's own modules before anything pickled from them is loaded."""
+    for recipe in (file.pipeline.online.recipe, file.pipeline.batch.recipe):
+        if ":" in recipe:
+            user_code.find(recipe, file.folder)
+
+
+def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
+    """Find now what the first retrain, hours later, would stumble over."""
+    if batch_model.PREDICTION in {*schema.names, schema.target}:
+        raise BadConfiguration(
+            f"{file.path}: stream: a column is called {batch_model.PREDICTION!r}, which is the name of "
+            "the models' answers; rename that column in the data, or name it in stream.ignore"
+        )
+    wanted = file.pipeline.batch
+    plain = wanted.recipe in batch_model.PLAIN and not wanted.params
+    if plain and wanted.class_weight == "none":
+        # scikit-learn takes seconds to import, and the first retrain may be hours away.
+        return
+    from models.batch import recipes
+
+    made = recipes.build(
+        wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder
+    )
+    if wanted.class_weight == "balanced":
+        recipes.weigh(made.estimator, wanted.recipe, schema.task, None)

@@ -1,0 +1,206 @@
+"""What a pipeline knows at one position, and what it still owes the world. No disk, no Prefect.
+
+The state is checkpointed whole. What must happen outside because of it (a new champion, rows of
+history) waits in it as `owed`: the checkpoint is written first, then the deeds are done, and after
+a crash they are done again; each has a name, so that doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from models.core.position_ranges import Ranges
+from models.core.record_schema import Schema
+from models.online.learner import Learner, Log
+from models.stream.source import Cursor
+from observability.history.records import Record
+from power.forecast.forecast import Known
+from power.forecast.job_profile import JobProfile
+from power.policy.gate import GateState
+from power.policy.power_cap import CapPoint
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A fit that began and is not done: its window ends where the stream was then."""
+
+    position: int
+    new_rows: int
+    """Records learned between the fit before and that position."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A vote of drift that could not be cast at the last look."""
+
+    since: int
+    """Position of the first look in a row that could not."""
+    because: str
+    remedy: str
+    """What would make it known."""
+
+
+@dataclass
+class OpenRequest:
+    """A retrain that is wanted and not yet settled."""
+
+    request_id: str
+    because: str
+    asked_position: int
+    asked_s: float
+    """On the request clock: the trace's where there is one, else seconds since 1970."""
+    deferrals: int = 0
+    why_deferred: str = "the gate was not asked yet"
+    cause: str | None = None
+    """The same in one word (`power.policy.gate.Cause`), of the last deferral."""
+    asked_gate_at: int = -1
+    """Position at which the gate was asked last."""
+    severity: float = 0.0
+    """How bad the drift was that asked for it, 0 to 1."""
+    begun: Begun | None = None
+    """The fit that was given back half done, and whose window is kept to."""
+
+
+@dataclass
+class Seen:
+    """A notice of the stream that was told: where it began, and how often it came since."""
+
+    position: int
+    count: int
+    example: str
+
+
+@dataclass
+class IntakeState:
+    """What is known of how well the stream fits what it began with."""
+
+    records: int = 0
+    """Of the batch that was consumed last."""
+    rejected: int = 0
+    """Of these, for whatever reason."""
+    in_a_row: int = 0
+    """Records rejected for their shape right before the position, without a break."""
+    because: str = ""
+    """What is wrong, where the last batch was ill or the run ended before the next one."""
+    remedy: str = ""
+    stopped_at: int | None = None
+    """Where the last run ended because of the stream's shape; None since more was consumed."""
+    notices: dict[tuple[str, str], Seen] = field(default_factory=dict)
+    """By kind and column."""
+    rejects: Ranges = field(default_factory=Ranges)
+    """Positions that are rejects now, but for the oldest where they are scattered too widely."""
+
+    def brief(self) -> dict[str, Any]:
+        """The same for people and programs, fit for JSON."""
+        stopped = self.stopped_at is not None
+        return {
+            "state": "stopped" if stopped else "ill" if self.because else "well",
+            "because": self.because or None,
+            "remedy": self.remedy or None,
+            "stopped_at": self.stopped_at,
+            "last_batch_records": self.records,
+            "last_batch_rejected": self.rejected,
+            "can_be_replayed": len(self.rejects),
+            "notices": [
+                {"kind": kind, "column": column, **vars(seen)}
+                for (kind, column), seen in sorted(self.notices.items())
+            ],
+        }
+
+
+@dataclass
+class Totals:
+    """Counts over the life of the pipeline."""
+
+    records: int = 0
+    learned: int = 0
+    unlabelled: int = 0
+    """Records that were predicted and have no label yet."""
+    rejected: int = 0
+    alarms: int = 0
+    retrains: int = 0
+    promotions: int = 0
+    deferrals: int = 0
+    deferred_because: dict[str, int] = field(default_factory=dict)
+    """Of the deferrals how many had which cause."""
+    replayed: int = 0
+    """Records that were rejected first, and fitted when they were read again."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What was predicted of records that were rejected before, and belongs into the log."""
+
+    positions: tuple[int, ...]
+    log: Log
+    versions: tuple[str | None, ...]
+    """The champion that answered, record by record."""
+
+
+@dataclass(frozen=True)
+class Owed:
+    """Deeds that follow from a checkpoint: at most one crown, and rows of history."""
+
+    name: str
+    records: tuple[Record, ...]
+    crown: str | None = None
+    logged: tuple[int, int] | None = None
+    """The positions whose predictions belong to the rows; the end is exclusive."""
+    replayed: Replayed | None = None
+    """Predictions that belong to the rows, and into files of the log that are there already."""
+
+
+@dataclass
+class State:
+    """Everything that a pipeline knows at `cursor.position`."""
+
+    schema: Schema
+    learner: Learner
+    cursor: Cursor
+    knobs: Mapping[str, Any]
+    """What the learner was built by, for whoever changes the file later."""
+    marks: Sequence[Cursor] = ()
+    """Earlier cursors, so that a training window is found without reading from the start."""
+    lineage: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Tells this learning from an earlier one of the same name whose folder was removed."""
+    commits: int = 0
+    champion: str | None = None
+    looked_at: int = 0
+    """Position of the last look for drift."""
+    settled_at: int | None = None
+    """Position where the last request ended, however it ended."""
+    new_rows: int = 0
+    """Records learned since the last fit."""
+    change_position: int | None = None
+    """Where the labels last left what was known: a new class, values out of the range."""
+    request: OpenRequest | None = None
+    gate: GateState = field(default_factory=GateState)
+    gate_s: float = -1.0
+    """The trace's clock when the gate was asked last."""
+    last_fit_s: float | None = None
+    job: JobProfile = field(default_factory=JobProfile)
+    """What a retrain of this pipeline asks of a device, from its past ones."""
+    caps: tuple[CapPoint, ...] = ()
+    """What a unit of a retrain's work took under each power limit that was tried."""
+    known: dict[str, Known] = field(default_factory=dict)
+    """What is known of the devices of a recorded trace; of real ones the home knows it."""
+    intake: IntakeState = field(default_factory=IntakeState)
+    unknown: dict[str, Unknown] = field(default_factory=dict)
+    """Votes of drift that the last look could not cast, by name."""
+    totals: Totals = field(default_factory=Totals)
+    owed: tuple[Owed, ...] = ()
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Take what a checkpoint kept; what an earlier version did not know has its default."""
+        for each in fields(self):
+            if each.name not in kept and each.default_factory is not MISSING:
+                kept[each.name] = each.default_factory()
+        self.__dict__.update(kept)
+
+    @property
+    def position(self) -> int:
+        """The next position of the stream."""
+        return self.cursor.position

@@ -1,0 +1,1 @@
+"""Processes that thermodrift manages: Prefect servers, workers, and their databases."""

@@ -1,0 +1,89 @@
+"""Whether a server schedules: asked once, or again and again beside what `up` keeps.
+
+The question is put by the door (`flows.stack.prefect_client`), and judged in `observability.scheduler_health`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from flows.stack.prefect_client import Server, Unheard
+from observability import scheduler_health
+from observability.core.decision import Decision
+
+LOOK_S = 15.0
+"""Seconds between two looks of `up`."""
+
+
+def asked(server: Server) -> Decision:
+    """Whether it schedules what is deployed on it. Raises Unheard."""
+    return scheduler_health.judge(server.seen(datetime.now(UTC)))
+
+
+def told(decision: Decision, server: Server) -> str:
+    """The answer for people; with where to look and what to do, where all is not well."""
+    errors = bool(decision.facts["log_errors"])
+    if decision.yes and not errors:
+        return decision.because
+    where = f"its log: {server.log}" if server.log else f"look in the log of {server.page}"
+    if decision.yes:
+        return f"{decision.because}; {where}"
+    remedy = (
+        "What is scheduled does not start. A server that was started just now: ask again in a "
+        "minute. Else see that PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED is not false where the "
+        "server runs, that its libraries are those of requirements.lock, and start it again"
+    )
+    return f"{decision.because}; {where}. {remedy}"
+
+
+class Watch:
+    """The newest answer that differs from the one before; `news` hands it out once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heard: tuple[object, ...] | None = None
+        self._news: Decision | None = None
+
+    def put(self, decision: Decision) -> None:
+        """Take note of an answer."""
+        facts = decision.facts
+        heard = (decision.yes, bool(facts["waiting"]), bool(facts["log_errors"]))
+        with self._lock:
+            if heard != self._heard:
+                self._heard, self._news = heard, decision
+
+    def news(self) -> Decision | None:
+        """An answer that was not handed out yet; None where there is none."""
+        with self._lock:
+            news, self._news = self._news, None
+        return news
+
+    def forget(self) -> None:
+        """The server was started again: whatever it answers next is news."""
+        with self._lock:
+            self._heard = self._news = None
+
+
+@contextmanager
+def watching(server: Server) -> Iterator[Watch]:
+    """Look every `LOOK_S` inside the block; in a thread, so that nothing waits for the server."""
+    watch, over = Watch(), threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            try:
+                watch.put(asked(server))
+            except Unheard:
+                # What ends is started again and told by whoever keeps it.
+                watch.forget()
+            over.wait(LOOK_S)
+
+    thread = threading.Thread(target=look, name="clock", daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()

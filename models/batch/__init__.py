@@ -1,0 +1,1 @@
+"""Models that are fitted on a window of the past, and their comparison."""

@@ -1,0 +1,397 @@
+"""Offline learning: fit on a window of the past, answer for frames.
+
+Maths: reads no disk and no clock but the one it is given. `models.core.metrics` scores models,
+`models.batch.evaluation` sets them against each other. Time runs downwards in every frame: the newest row
+is the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.batch.fit_guard import Guard, Partial
+from models.core.record_schema import Label, Schema, Task
+from observability.core.errors import BadConfiguration, ThermodriftError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from models.batch.interruptible_fit import Asked
+from models.core.prediction import BatchPrediction
+
+HUGE = 1e30
+"""Numbers are cut here: beyond, float32 and sums of squares overflow inside estimators."""
+PREDICTION = "prediction"
+"""The column of a reference that holds what the model answered on its hold-out rows."""
+
+
+class TooLittleToLearn(ThermodriftError, ValueError):
+    """Too few rows, or a single class: nothing can be learned from this window."""
+
+
+class BatchCannotLearn(ThermodriftError, RuntimeError):
+    """The estimator itself failed while it was fitted."""
+
+
+class BatchAnswersNothing(ThermodriftError, ValueError):
+    """A model failed to predict, or its answer is not a finite number or a probability."""
+
+
+PLAIN = frozenset({"hist_gradient_boosting", "random_forest", "linear", "sgd"})
+"""The recipes by name: without parameters each can be built, whatever the schema."""
+
+
+class BatchRecipe(BaseModel):
+    """How batch models are made: the table [batch]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str = Field(
+        default="hist_gradient_boosting",
+        description="hist_gradient_boosting, random_forest, linear, sgd, or 'module:factory'.",
+    )
+    window: int = Field(
+        default=5_000,
+        ge=20,
+        description="Newest labelled rows used, hold-out included; they are held in memory. After "
+        "an abrupt change a retrain is good once most of them are from after it.",
+    )
+    holdout: float = Field(
+        default=0.2, gt=0, le=0.9, description="Share of the window, the newest, only scored on."
+    )
+    min_rows: int = Field(
+        default=200, ge=20, description="Fewest rows of a window, hold-out included, to learn from."
+    )
+    recent_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="A second model is fitted on this newest share of the training rows, and the "
+        "better of the two is the challenger; 1: only one is fitted.",
+    )
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Makes a fit repeatable.")
+    older_rows: int = Field(
+        default=1000, ge=0, description="Rows of an older window scored too, against forgetting."
+    )
+    class_weight: Literal["none", "balanced"] = Field(
+        default="none",
+        description="balanced: in a fit each class counts as much as any other, however rare. It "
+        "finds more of what is rare, and makes probabilities too large for log_loss and brier. The "
+        "online member learns every record alike.",
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="The estimator's own parameters, passed on to it."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class BatchModel:
+    """A fitted model that pickles.
+
+    `labels` are its classes in the order of its probabilities, and empty in regression.
+    """
+
+    task: Task
+    labels: tuple[Label, ...]
+    schema: Schema | None
+    preparation: Any
+    estimator: Any
+
+    def predict(self, frame: pd.DataFrame) -> BatchPrediction:
+        """Answers for `frame`, whose columns are the schema's in any order; extra ones are ignored.
+
+        Always finite; probabilities are float64 and sum to 1 in every row. A class is the most
+        probable one. An estimator without probabilities gives them by its decision function
+        (logistic, or softmax of it), or else all to the class it predicts.
+        Raises BatchAnswersNothing.
+        """
+        if len(frame) == 0:
+            return self._nothing()
+        from models.batch import recipes
+
+        try:
+            with recipes.working(frame.size):
+                matrix = self.preparation.transform(tamed(frame, self.schema))
+                raw = self._raw(matrix)
+        except (Exception, SystemExit) as error:
+            raise BatchAnswersNothing(
+                f"the batch model failed on {len(frame)} rows: {type(error).__name__}: {error}; "
+                f"check that the frame has the columns it was trained on"
+            ) from error
+        return self._checked(raw, len(frame))
+
+    def _nothing(self) -> BatchPrediction:
+        empty = np.empty((0, len(self.labels))) if self.task == "classification" else None
+        return BatchPrediction([], empty, self.labels)
+
+    def _raw(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.task == "regression":
+            return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
+        if hasattr(self.estimator, "predict_proba"):
+            return np.asarray(self.estimator.predict_proba(matrix), dtype=np.float64)
+        if hasattr(self.estimator, "decision_function"):
+            scores = np.asarray(self.estimator.decision_function(matrix), dtype=np.float64)
+            return _softmax(
+                np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
+            )
+        codes = np.asarray(self.estimator.predict(matrix)).astype(np.intp).ravel()
+        return np.eye(len(self.labels))[codes]
+
+    def _checked(self, raw: NDArray[np.float64], rows: int) -> BatchPrediction:
+        if self.task == "regression":
+            values = raw.reshape(-1)
+            self._refuse_unless(values.shape == (rows,), raw.shape, (rows,))
+            self._refuse_non_finite(np.isfinite(values))
+            return BatchPrediction(list(values.tolist()), None)
+        self._refuse_unless(
+            raw.shape == (rows, len(self.labels)), raw.shape, (rows, len(self.labels))
+        )
+        probabilities = np.clip(raw, 0.0, 1.0)
+        totals = probabilities.sum(axis=1, keepdims=True)
+        self._refuse_non_finite(np.isfinite(raw).all(axis=1) & (totals[:, 0] > 0))
+        probabilities = probabilities / totals
+        best = probabilities.argmax(axis=1)
+        return BatchPrediction([self.labels[each] for each in best], probabilities, self.labels)
+
+    def _refuse_unless(self, right: bool, came: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        if not right:
+            raise BatchAnswersNothing(
+                f"the batch model ({type(self.estimator).__name__}) must answer in the shape "
+                f"{wanted}; came: {came}; correct its factory"
+            )
+
+    def _refuse_non_finite(self, fine: NDArray[np.bool_]) -> None:
+        if not fine.all():
+            raise BatchAnswersNothing(
+                f"the batch model ({type(self.estimator).__name__}) gave no finite answer for "
+                f"{int((~fine).sum())} of {len(fine)} rows; it diverged: train it with another "
+                f"recipe or other [batch.params]"
+            )
+
+
+def fit(
+    frame: pd.DataFrame,
+    labels: Sequence[Label],
+    recipe: BatchRecipe,
+    schema: Schema,
+    beside: Path | None = None,
+    *,
+    guard: Guard | None = None,
+    clock: Callable[[], float] | None = None,
+    partial: Partial | None = None,
+    device: str | None = None,
+) -> BatchModel:
+    """A model of `recipe` learned from all rows of `frame`, the same for the same seed.
+
+    A `guard` is asked before, amid and after the estimator's fit (`models.batch.interruptible_fit` says how), and
+    changes nothing of the model; what it raises comes out as it is. `clock` counts seconds, for the
+    size of the rounds. `partial` is what an earlier GiveBack of the same fit carried, on the same
+    rows.
+
+    Raises TooLittleToLearn (fewer rows than the training part of `min_rows`, or one class only),
+    BadConfiguration (an unknown recipe or parameter) and BatchCannotLearn.
+    """
+    fewest = split(recipe.min_rows, recipe)[0].stop
+    if len(frame) < fewest:
+        raise TooLittleToLearn(
+            f"{len(frame)} rows are too few to fit a batch model: {fewest} are needed "
+            f"(batch.min_rows without the hold-out); wait for more, or lower min_rows"
+        )
+    if len(frame) != len(labels):
+        raise ValueError(f"{len(frame)} rows came with {len(labels)} labels")
+    classes, targets = _encoded(labels, schema.task)
+    schema = _filled(frame, schema)
+    from models.batch import recipes
+
+    made = recipes.build(
+        recipe.recipe, recipe.params, schema.task, recipe.seed, schema, beside, device
+    )
+    if recipe.class_weight == "balanced":
+        recipes.weigh(made.estimator, recipe.recipe, schema.task, targets)
+    watch = None if guard is None and partial is None else _watch(guard or _go_on, clock, partial)
+    return _fitted(made, frame, targets, classes, schema, recipe.recipe, watch)
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """How one fit is watched, and what it goes on from."""
+
+    asked: Asked
+    clock: Callable[[], float] | None
+    partial: Partial | None
+
+    def fit(self, estimator: Any, matrix: Any, targets: NDArray[Any]) -> Any:
+        """The estimator, fitted; or another one that came of the partial."""
+        from models.batch import interruptible_fit
+
+        return interruptible_fit.fit(
+            estimator, matrix, targets, self.asked, clock=self.clock, partial=self.partial
+        )
+
+
+def _watch(guard: Guard, clock: Callable[[], float] | None, partial: Partial | None) -> _Watch:
+    from models.batch import interruptible_fit
+
+    return _Watch(interruptible_fit.Asked(guard, clock), clock, partial)
+
+
+def _go_on(done: float, /) -> None:
+    """The guard of whoever has none."""
+
+
+def _filled(frame: pd.DataFrame, schema: Schema) -> Schema:
+    """`schema` without the columns that hold nothing here: there is nothing to learn from them."""
+    filled = tuple(column for column in schema.columns if frame[column.name].notna().any())
+    if not filled:
+        raise TooLittleToLearn(
+            f"no feature has a value in any of {len(frame)} rows; check the stream's columns: "
+            f"{', '.join(schema.names) or 'there are none'}"
+        )
+    return schema.model_copy(update={"columns": filled})
+
+
+def _fitted(
+    made: Any,
+    frame: pd.DataFrame,
+    targets: NDArray[Any],
+    classes: tuple[Label, ...],
+    schema: Schema,
+    name: str,
+    watch: _Watch | None,
+) -> BatchModel:
+    from sklearn.utils._param_validation import InvalidParameterError
+
+    from models.batch import recipes
+
+    try:
+        with recipes.working(frame.size):
+            matrix = made.preparation.fit_transform(tamed(frame, schema))
+            estimator = made.estimator
+            if watch is None:
+                estimator.fit(matrix, targets)
+            else:
+                estimator = watch.fit(estimator, matrix, targets)
+    except InvalidParameterError as error:
+        raise BadConfiguration(f"[batch.params] does not suit {name!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        if watch is not None and error is watch.asked.failure:
+            raise
+        raise BatchCannotLearn(
+            f"fitting {name!r} on {len(frame)} rows failed with {type(error).__name__}: {error}; "
+            f"change batch.recipe or batch.params"
+        ) from error
+    return BatchModel(schema.task, classes, schema, made.preparation, estimator)
+
+
+def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], NDArray[Any]]:
+    """Classes and codes 0..k-1 (some libraries take nothing else), or () and the values."""
+    if task == "regression":
+        values = np.asarray(labels, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise TooLittleToLearn(
+                f"{int((~np.isfinite(values)).sum())} of {len(values)} targets are not finite "
+                f"numbers; leave those rows out"
+            )
+        return (), values
+    classes = _classes(labels)
+    if len(classes) < 2:
+        raise TooLittleToLearn(
+            f"all {len(labels)} rows are of one class ({classes[0]!r}), and at least 2 are "
+            f"needed: wait for more rows, or widen batch.window"
+        )
+    codes = {label: code for code, label in enumerate(classes)}
+    return classes, np.array([codes[label] for label in labels], dtype=np.int64)
+
+
+def _classes(labels: Sequence[Label]) -> tuple[Label, ...]:
+    # A stream's labels are all of one kind (Schema.label_kind), so they can be ordered.
+    return tuple(sorted(set(labels)))
+
+
+def baseline(labels: Sequence[Label], task: Task) -> BatchModel:
+    """The dummy that every model must beat: class shares, or the median of `labels`."""
+    from models.batch import recipes
+
+    if not labels:
+        raise TooLittleToLearn("a baseline needs at least one label; none came")
+    made = recipes.dummy(task)
+    classes = () if task == "regression" else _classes(labels)
+    codes = {label: code for code, label in enumerate(classes)}
+    targets = [codes[label] if codes else label for label in labels]
+    made.estimator.fit(np.zeros((len(labels), 1)), np.asarray(targets))
+    return BatchModel(task, classes, None, made.preparation, made.estimator)
+
+
+def tamed(frame: pd.DataFrame, schema: Schema | None) -> pd.DataFrame:
+    """The schema's columns alone: numbers float64 within ±1e30 or NaN, categories text or None."""
+    import pandas as pd
+
+    if schema is None:
+        return frame
+    columns: dict[str, Any] = {}
+    for column in schema.columns:
+        values = frame[column.name]
+        if column.kind == "number":
+            columns[column.name] = np.clip(
+                values.to_numpy(np.float64, na_value=np.nan), -HUGE, HUGE
+            )
+        else:
+            columns[column.name] = _texts(values)
+    return pd.DataFrame(columns, columns=schema.names)
+
+
+def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    texts = [
+        None if missing else str(value)
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]
+    return pd.Series(texts, dtype=object)
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    grown = np.exp(scores - scores.max(axis=1, keepdims=True))
+    softened: NDArray[np.float64] = grown / grown.sum(axis=1, keepdims=True)
+    return softened
+
+
+def split(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
+    """The rows to fit on, and the newest ones held out: at least one of each where rows > 1."""
+    held_out = min(max(round(rows * recipe.holdout), 1), max(rows - 1, 0))
+    return slice(0, rows - held_out), slice(rows - held_out, rows)
+
+
+def typed_reference(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """A reference with the types it has in memory, whatever a file made of them.
+
+    Numbers are float64 with NaN for missing, categories object with None; the target is object
+    (int or str), or float64 in regression; so is the prediction, None or NaN where there is none.
+    """
+    import pandas as pd
+
+    typed = tamed(frame, schema)
+    for name in (schema.target, PREDICTION):
+        typed[name] = pd.Series(_labels(frame[name], schema), dtype=_label_type(schema))
+    return typed
+
+
+def _label_type(schema: Schema) -> type[Any]:
+    return float if schema.task == "regression" else object
+
+
+def _labels(values: pd.Series[Any], schema: Schema) -> list[Label | None]:
+    kinds: dict[str, Callable[[Any], Label]] = {"int": int, "str": str, "float": float}
+    cast = kinds[schema.label_kind]
+    return [
+        None if missing else cast(value)
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]

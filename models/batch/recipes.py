@@ -1,0 +1,296 @@
+"""Recipes: a name in the pipeline file becomes a preparation and an estimator of scikit-learn.
+
+Maths: fits nothing and reads nothing. Every estimator gets the same promise about its input:
+finite numbers, categories as numbers, whatever is missing, constant or new. scikit-learn is slow
+to import, so `models.batch.batch_model` imports this file only when something is fitted.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
+from sklearn.utils import compute_class_weight
+from threadpoolctl import ThreadpoolController
+
+from models.core import library_warnings, user_code
+from models.core.record_schema import Schema, Task
+from observability.core.errors import BadConfiguration
+
+ONE_HOT_CATEGORIES = 50
+"""Categories that get a column of their own; the rarer ones share one."""
+FAR_SD = 30.0
+"""Scaled numbers are cut at so many standard deviations: one outlier must not drown a model."""
+CELLS_WORTH_THREADS = 2_000_000
+"""Below, OpenMP's threads spend more time waiting for each other than working: on a busy machine a
+fit of 8,000 rows took 3 to 9 s in two threads, and 0.1 s in one."""
+
+# After scikit-learn's import, so that its OpenMP is among the libraries that are found.
+_threads = ThreadpoolController()
+
+RESERVED = {
+    "random_state": "set batch.seed instead",
+    "categorical_features": "they follow from the stream's schema",
+    "n_jobs": "one thread fits, so that results do not depend on the number of cores",
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is fitted: first the preparation (frame to matrix), then the estimator on its matrix."""
+
+    preparation: Any
+    estimator: Any
+
+
+def build(
+    recipe: str,
+    params: Mapping[str, Any],
+    task: Task,
+    seed: int,
+    schema: Schema,
+    beside: Path | None,
+    device: str | None = None,
+) -> Build:
+    """Preparation and estimator of `recipe`, unfitted. Raises BadConfiguration."""
+    if ":" in recipe:
+        estimator = _made_by(recipe, {"task": task, "seed": seed, "device": device}, beside)
+        _set(estimator, params, recipe)
+        return Build(_scaled(schema), estimator)
+    if recipe not in NAMED:
+        raise BadConfiguration(
+            f"batch.recipe must be one of {', '.join(NAMED)}, or 'module:factory' for a model "
+            f"of your own; came: {recipe!r}"
+        )
+    estimator = NAMED[recipe](task, seed)
+    _set(estimator, params, recipe)
+    if recipe == "hist_gradient_boosting":
+        return _with_native_categories(estimator, schema)
+    if recipe == "sgd" and task == "regression":
+        # Its steps are in units of the target: unscaled targets make it diverge.
+        estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
+    return Build(_scaled(schema), estimator)
+
+
+def weigh(estimator: Any, recipe: str, task: Task, targets: NDArray[Any] | None) -> None:
+    """Let every class count the same in the fit: weights by scikit-learn's rule, as a parameter.
+
+    Weights of a parameter hold for all rounds of a fit alike. Without `targets` it is only found
+    out whether the estimator takes them. Raises BadConfiguration.
+    """
+    if task == "regression":
+        raise BadConfiguration(
+            'batch.class_weight: "none" was allowed in regression, which has no classes; '
+            'came: "balanced"'
+        )
+    takes = hasattr(estimator, "get_params") and "class_weight" in estimator.get_params()
+    if not takes:
+        raise BadConfiguration(
+            f'batch.class_weight: "balanced" was asked, but the model of {recipe!r} takes no '
+            "class_weight; choose another recipe, or weigh the classes inside the factory"
+        )
+    if estimator.get_params()["class_weight"] is not None:
+        raise BadConfiguration(
+            'batch.class_weight: "balanced" was asked, and [batch.params] sets class_weight too; '
+            "keep one of them"
+        )
+    if targets is not None:
+        classes = np.unique(targets)
+        weights = compute_class_weight("balanced", classes=classes, y=targets)
+        weighed = zip(classes.tolist(), weights.tolist(), strict=True)
+        estimator.set_params(class_weight=dict(weighed))
+
+
+def dummy(task: Task) -> Build:
+    """The baseline: class shares, or the median, which no constant beats in absolute error."""
+    estimator = (
+        DummyClassifier(strategy="prior")
+        if task == "classification"
+        else DummyRegressor(strategy="median")
+    )
+    return Build(FunctionTransformer(_nothing), estimator)
+
+
+@contextmanager
+def working(cells: int) -> Iterator[None]:
+    """Fit or predict a matrix of `cells`: quietly, and in as many threads as it is worth.
+
+    An unfinished fit and an overflow pass: what comes of them is scored or refused. Warnings are
+    counted where somebody collects them (`models.core.library_warnings`). The answers do not depend on the number
+    of threads.
+    """
+    limits = 1 if cells < CELLS_WORTH_THREADS else None
+    with (
+        warnings.catch_warnings(),
+        np.errstate(all="ignore"),
+        _threads.limit(limits=limits, user_api="openmp"),
+    ):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with library_warnings.of_a_model():
+            yield
+
+
+def _hist_gradient_boosting(task: Task, seed: int) -> Any:
+    kind = (
+        HistGradientBoostingClassifier
+        if task == "classification"
+        else HistGradientBoostingRegressor
+    )
+    # Early stopping splits at random and fails on a class with one row: a person may turn it on.
+    return kind(random_state=seed, early_stopping=False)
+
+
+def _random_forest(task: Task, seed: int) -> Any:
+    kind = RandomForestClassifier if task == "classification" else RandomForestRegressor
+    return kind(random_state=seed, min_samples_leaf=2, n_jobs=1)
+
+
+def _linear(task: Task, seed: int) -> Any:
+    if task == "classification":
+        return LogisticRegression(random_state=seed, max_iter=500)
+    return Ridge(random_state=seed)
+
+
+def _sgd(task: Task, seed: int) -> Any:
+    if task == "classification":
+        return SGDClassifier(loss="log_loss", random_state=seed, n_jobs=1)
+    return SGDRegressor(random_state=seed)
+
+
+NAMED: dict[str, Callable[[Task, int], Any]] = {
+    "hist_gradient_boosting": _hist_gradient_boosting,
+    "random_forest": _random_forest,
+    "linear": _linear,
+    "sgd": _sgd,
+}
+
+
+def _set(estimator: Any, params: Mapping[str, Any], recipe: str) -> None:
+    """Set `params` on `estimator`, and say of a wrong one what was allowed."""
+    if not params:
+        return
+    if not hasattr(estimator, "get_params") or not hasattr(estimator, "set_params"):
+        raise BadConfiguration(
+            f"[batch.params]: the model of {recipe!r} takes no parameters (it has no set_params); "
+            f"set them inside the factory, and remove: {', '.join(params)}"
+        )
+    allowed = sorted(set(estimator.get_params()) - set(RESERVED))
+    for name in params:
+        if name in RESERVED:
+            raise BadConfiguration(f"[batch.params] {name} cannot be set: {RESERVED[name]}")
+        if name not in allowed:
+            raise BadConfiguration(
+                f"[batch.params] {name} is not a parameter of {recipe!r}; "
+                f"there are: {', '.join(allowed)}"
+            )
+    estimator.set_params(**params)
+
+
+def _made_by(recipe: str, offered: Mapping[str, Any], beside: Path | None) -> Any:
+    make = user_code.find(recipe, beside)
+    try:
+        estimator = make(**_accepted(make, offered))
+    except Exception as error:
+        raise BadConfiguration(
+            f"batch.recipe {recipe!r} failed to make a model: {type(error).__name__}: {error}; "
+            f"it is called with task=, seed= and device= where it takes them, else with nothing"
+        ) from error
+    missing = [name for name in ("fit", "predict") if not callable(getattr(estimator, name, None))]
+    if missing:
+        raise BadConfiguration(
+            f"batch.recipe {recipe!r} must return a model with fit and predict, as "
+            f"scikit-learn's have; came: {type(estimator).__name__} without {', '.join(missing)}"
+        )
+    return estimator
+
+
+def _accepted(make: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those keywords of `offered` that `make` takes; one that it must name is not forced on it."""
+    try:
+        parameters = inspect.signature(make).parameters
+    except ValueError:
+        return {}
+    by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    named = {name for name, each in parameters.items() if each.kind in by_name}
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        # What takes anything may hand it on to a model that knows no devices.
+        named |= offered.keys() - {"device"}
+    return {name: value for name, value in offered.items() if name in named}
+
+
+def _with_native_categories(estimator: Any, schema: Schema) -> Build:
+    """Categories as codes and missing as NaN, which this estimator splits on as they are."""
+    encoder = OrdinalEncoder(
+        handle_unknown="use_encoded_value",
+        unknown_value=np.nan,
+        encoded_missing_value=np.nan,
+        # One code fewer than bins: the estimator keeps one for what is missing.
+        max_categories=max(2, estimator.max_bins - 1),
+    )
+    mask = [True] * len(schema.categories) + [False] * len(schema.numbers)
+    estimator.set_params(categorical_features=mask)
+    return Build(
+        ColumnTransformer(
+            [
+                ("categories", encoder, schema.categories),
+                ("numbers", "passthrough", schema.numbers),
+            ]
+        ),
+        estimator,
+    )
+
+
+def _scaled(schema: Schema) -> Any:
+    """Numbers imputed (with a flag), scaled and cut; categories one-hot, the rare ones shared."""
+    numbers = Pipeline(
+        [
+            (
+                "impute",
+                SimpleImputer(strategy="median", add_indicator=True),
+            ),
+            ("scale", StandardScaler()),
+            ("cut", FunctionTransformer(_cut)),
+        ]
+    )
+    categories = OneHotEncoder(
+        handle_unknown="infrequent_if_exist",
+        max_categories=ONE_HOT_CATEGORIES,
+        sparse_output=False,
+    )
+    return ColumnTransformer(
+        [("numbers", numbers, schema.numbers), ("categories", categories, schema.categories)],
+        sparse_threshold=0,
+    )
+
+
+def _cut(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(matrix, -FAR_SD, FAR_SD)
+
+
+def _nothing(frame: Any) -> NDArray[np.float64]:
+    return np.zeros((len(frame), 1))

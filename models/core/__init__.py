@@ -1,0 +1,1 @@
+"""Values and functions that all packages of models share."""

@@ -1,0 +1,40 @@
+"""How a prediction is scored against its label: hits for classes, absolute errors for values.
+
+Maths. The one place that says which metric a task has, for tallies, history and drift alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.core.record_schema import Label, Task
+
+
+def metric(task: Task) -> str:
+    """The metric's name: accuracy (larger is better) or mae (smaller is better)."""
+    return "accuracy" if task == "classification" else "mae"
+
+
+def point(task: Task, predicted: Label, label: Label) -> float:
+    """One prediction: 1 or 0 for a class, the absolute error for a value."""
+    if task == "classification":
+        return float(predicted == label)
+    return abs(float(predicted) - float(label))
+
+
+def mean(
+    task: Task, predicted: Sequence[Label | None], labels: Sequence[Label | None]
+) -> float | None:
+    """The metric over the records that were answered and have a label; None where none is."""
+    points = [
+        point(task, answer, label)
+        for answer, label in zip(predicted, labels, strict=True)
+        if answer is not None and label is not None
+    ]
+    return sum(points) / len(points) if points else None
+
+
+def count(predicted: Sequence[Label | None], labels: Sequence[Label | None]) -> int:
+    """How many records `mean` is over."""
+    pairs = zip(predicted, labels, strict=True)
+    return sum(answer is not None and label is not None for answer, label in pairs)

@@ -1,0 +1,1 @@
+"""Models that learn record by record, and the stacking of all members."""

@@ -1,0 +1,101 @@
+"""From which probability the rarer of two classes is answered.
+
+Maths. Where the metric depends on it (F1, balanced accuracy) the threshold is the one that would
+have done best on the newest labelled predictions, each of which was made before its label came;
+the record that is decided is never among them. For other metrics the likeliest class is answered.
+It counts records and nothing else, so that a resumed run decides as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+
+from models.core import metrics
+from models.core.metrics import Measure
+from models.core.prediction import Answer
+from models.core.record_schema import Label
+
+RECENT = 5_000
+"""Labelled predictions that a threshold is chosen on."""
+EVERY = 250
+"""Records between two choices."""
+FEWEST = 5
+"""Of each class, among the recent, below which nothing is chosen."""
+
+LEAST_SKILL = 0.1
+"""How much better than answering every record as the rarer class a threshold must have been, as a
+share of what there is to gain; below, the likeliest class is served."""
+FAR = 0.1
+"""A threshold that moved by so much is worth a word."""
+
+
+class Threshold:
+    """Decides the served class; learns from labels where the metric asks for it."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self.value = measure.threshold
+        """Probability of `rarer` from which it is served; None: the likeliest class is."""
+        self.rarer: Label | None = None
+        """The rarer of two classes so far; None while there are not two."""
+        self.told = self.value
+        """What was last told of it."""
+        self._counts: dict[Label, int] = {}
+        self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT)
+        """Probability of the class that came first, and whether it was that class."""
+        self._learned = 0
+
+    def decide(self, answer: Answer, likeliest: Label | None) -> Label | None:
+        """The class that is served for `answer`, whose likeliest class is given."""
+        if self.value is None or self.rarer is None or not isinstance(answer, Mapping):
+            return likeliest
+        if likeliest is None:
+            return None
+        if answer.get(self.rarer, 0.0) >= self.value:
+            return self.rarer
+        return next(label for label in self._counts if label != self.rarer)
+
+    def moved_far(self) -> bool:
+        """Whether it is far from what was told: by as much as 0.1, or twice the odds."""
+        if self.value == self.told:
+            return False
+        before, now = (0.5 if each is None else each for each in (self.told, self.value))
+        return abs(now - before) >= FAR or abs(_log_odds(now) - _log_odds(before)) >= math.log(2)
+
+    def learn(self, answer: Answer, label: Label) -> None:
+        """The label of the record that was decided last."""
+        self._counts[label] = self._counts.get(label, 0) + 1
+        self._learned += 1
+        if self._learned % EVERY == 0 or self._counts[label] == 1:
+            self.rarer = metrics.positive(self._counts)
+        if self.measure.threshold is not None:
+            return
+        first = next(iter(self._counts))
+        if isinstance(answer, Mapping):
+            self._recent.append((float(answer.get(first, 0.0)), label == first))
+        if self._learned % EVERY == 0:
+            self._choose(first)
+
+    def _choose(self, first: Label) -> None:
+        if self.rarer is None:
+            self.value = None
+            return
+        turned = self.rarer != first
+        shares = [1.0 - share if turned else share for share, _ in self._recent]
+        truth = [came != turned for _, came in self._recent]
+        fewer = min(sum(truth), len(truth) - sum(truth))
+        best = metrics.best_threshold(truth, shares, self.measure.name) if fewer >= FEWEST else None
+        # Probabilities that tell nothing make F1 largest where all is answered as the rarer class.
+        self.value = best.at if best is not None and best.skill >= LEAST_SKILL else None
+
+
+def _log_odds(probability: float) -> float:
+    bounded = min(max(probability, 1e-9), 1.0 - 1e-9)
+    return math.log(bounded / (1.0 - bounded))
+
+
+def start(measure: Measure) -> Threshold | None:
+    """What decides by a threshold; None where the likeliest class is always served."""
+    return Threshold(measure) if measure.task == "classification" and measure.cuts else None

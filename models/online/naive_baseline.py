@@ -1,0 +1,41 @@
+"""The dummy of a stream: what came last comes again. It is scored, and it is a member.
+
+Maths. On a stream whose labels persist (prices, weather) nothing is harder to beat, so it sits in
+the blend beside the models and the summary shows it; a model below it earns nothing.
+"""
+
+from __future__ import annotations
+
+from models.core.prediction import Answer
+from models.core.record_schema import Label, Task
+
+
+class NoChange:
+    """Predicts the last label, as surely as labels have repeated so far."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._last: Label | None = None
+        self._others: dict[Label, None] = {}
+        self._pairs = 0
+        self._repeats = 0
+
+    def predict(self) -> Answer:
+        """Probabilities by class met so far (Laplace's rule), or the last value; None at first."""
+        last = self._last
+        if last is None or self.task == "regression":
+            return float(last) if last is not None else None
+        if len(self._others) == 1:
+            return {last: 1.0}
+        stays = (self._repeats + 1) / (self._pairs + 2)
+        share = (1.0 - stays) / (len(self._others) - 1)
+        return {label: stays if label == last else share for label in self._others}
+
+    def learn(self, label: Label) -> None:
+        """The label becomes the last one."""
+        if self._last is not None:
+            self._pairs += 1
+            self._repeats += label == self._last
+        self._last = label
+        if self.task == "classification":
+            self._others[label] = None

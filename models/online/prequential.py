@@ -1,0 +1,197 @@
+"""How a member does by the judged metric, record by record, over all that it answered.
+
+Maths. Means (log loss, Brier, errors of values) are running means; F1 and balanced accuracy come
+from running counts of label and answer; ROC AUC and average precision need the answers themselves,
+so they are over the newest `RECENT` of them, and of two classes alone. R2 is kept by its sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from models.core import metrics
+from models.core.metrics import Measure
+from models.core.prediction import Answer, BatchPrediction
+from models.core.record_schema import Label
+
+RECENT = 5_000
+"""Answers that a ranking metric is over."""
+LEAST = 2.0**-52
+"""Least probability that the log loss believes, as scikit-learn's has it for float64."""
+
+
+class Running(Protocol):
+    """What is known of one member by one measure."""
+
+    @property
+    def count(self) -> int:
+        """Answers that the metric is over."""
+
+    def add(self, answer: Answer, answered: Label, label: Label) -> None:
+        """One more answer, the label that was answered by it, and the label that came."""
+
+    def value(self) -> float | None:
+        """The metric so far; None where nothing can be told yet."""
+
+
+def start(measure: Measure) -> Running:
+    """What counts by this measure and has counted nothing."""
+    if measure.name in ("f1", "balanced_accuracy"):
+        return Counts(measure)
+    if measure.name in ("roc_auc", "average_precision"):
+        return Ranks(measure)
+    return Explained() if measure.name == "r2" else Mean(measure)
+
+
+class Mean:
+    """A mean of what each record costs; of RMSE its root."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self.count = 0
+        self._total = 0.0
+
+    def add(self, answer: Answer, answered: Label, label: Label) -> None:
+        """One more record."""
+        self.count += 1
+        self._total += _COSTS[self.measure.name](answer, answered, label, self.measure.quantile)
+
+    def value(self) -> float | None:
+        """The mean; None before the first answer."""
+        if not self.count:
+            return None
+        mean = self._total / self.count
+        return math.sqrt(mean) if self.measure.name == "rmse" else mean
+
+
+class Counts:
+    """How often each class was answered for each."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self.count = 0
+        self._pairs: dict[tuple[Label, Label], int] = {}
+
+    def add(self, answer: Answer, answered: Label, label: Label) -> None:
+        """One more pair."""
+        self.count += 1
+        pair = (label, answered)
+        self._pairs[pair] = self._pairs.get(pair, 0) + 1
+
+    def value(self) -> float | None:
+        """The metric of all pairs; of two classes it is about the one that came less often."""
+        came: dict[Label, int] = {}
+        for (label, _), count in self._pairs.items():
+            came[label] = came.get(label, 0) + count
+        return _known(metrics.of_counts(self._pairs, self.measure, metrics.positive(came)))
+
+
+class Ranks:
+    """The newest answers for two classes, as the probability of the class that came first."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self.classes: list[Label] = []
+        self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT)
+
+    @property
+    def count(self) -> int:
+        """Answers that the metric is over."""
+        return len(self._recent)
+
+    def add(self, answer: Answer, answered: Label, label: Label) -> None:
+        """One more answer."""
+        if label not in self.classes:
+            self.classes.append(label)
+        if isinstance(answer, Mapping):
+            first = self.classes[0]
+            self._recent.append((float(answer.get(first, 0.0)), label == first))
+
+    def value(self) -> float | None:
+        """The metric over what is kept; None where one class came alone, or a third one."""
+        if len(self.classes) != 2 or not self._recent:
+            return None
+        first, second = self.classes
+        labels = [first if is_first else second for _, is_first in self._recent]
+        shares = np.array([share for share, _ in self._recent])
+        answers = BatchPrediction(labels, np.stack([shares, 1.0 - shares], axis=1), (first, second))
+        return _known(metrics.value(labels, answers, self.measure, metrics.counted(labels)))
+
+
+class Explained:
+    """R2: the share of the target's squared spread that the answers explain."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._errors = 0.0
+        self._mean = 0.0
+        self._spread = 0.0
+
+    def add(self, answer: Answer, answered: Label, label: Label) -> None:
+        """One more record; the spread by Welford's sums."""
+        value = float(label)
+        error = float(answered) - value
+        self.count += 1
+        # A power would raise where it overflows.
+        self._errors += error * error
+        gap = value - self._mean
+        self._mean += gap / self.count
+        self._spread += gap * (value - self._mean)
+
+    def value(self) -> float | None:
+        """1 - errors / spread; None where there is no spread to explain."""
+        if self.count < 2 or not 0.0 < self._spread < math.inf:
+            return None
+        return _known(1.0 - self._errors / self._spread)
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _share(answer: Answer, label: Label) -> float:
+    return float(answer.get(label, 0.0)) if isinstance(answer, Mapping) else 0.0
+
+
+def _log_loss(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
+    return -math.log(min(max(_share(answer, label), LEAST), 1.0))
+
+
+def _brier(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
+    """Half the squared distance from what came: from 0 to 1, however many classes there are."""
+    share = _share(answer, label)
+    squares = sum(each * each for each in answer.values()) if isinstance(answer, Mapping) else 0.0
+    return (squares - share * share + (1.0 - share) ** 2) / 2.0
+
+
+def _hit(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
+    return float(answered == label)
+
+
+def _error(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
+    return abs(float(answered) - float(label))
+
+
+def _square(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
+    gap = float(answered) - float(label)
+    return gap * gap
+
+
+def _pinball(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
+    gap = float(label) - float(answered)
+    return max(quantile * gap, (quantile - 1.0) * gap)
+
+
+_COSTS: Mapping[str, Callable[[Answer, Label, Label, float], float]] = {
+    "log_loss": _log_loss,
+    "brier": _brier,
+    "accuracy": _hit,
+    "mae": _error,
+    "rmse": _square,
+    "pinball": _pinball,
+}

@@ -1,0 +1,1 @@
+"""The predictions of every record, as Parquet files by position."""

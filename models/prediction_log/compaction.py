@@ -1,0 +1,408 @@
+"""How the prediction log is kept small: neighbours merged, old files removed, one cut short.
+
+Part of the door `predictions`. The learner may be at work in another process: it writes and sweeps
+at or beyond its checkpoint, and here only what lies wholly before it is merged or forgotten. There
+is no journal. A merged file has its name before its parts are removed, and from that moment on the
+parts are superseded: whoever goes through the log finds each position once, whatever is cut when.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from models.prediction_log import segments
+from models.prediction_log.segments import LogDamaged
+from observability.core import atomic_file, failpoints, log_segments
+from observability.core.errors import TryAgainLater
+from observability.core.log_segments import Span
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AMEND_WAIT_S = 60.0
+"""Seconds that a merge of others is waited for by who puts rows into the log."""
+Swap = Callable[[], AbstractContextManager[object]]
+"""Entered around the moment in which files are replaced or removed."""
+
+
+class LogBusy(TryAgainLater):
+    """Another process merges or removes files of the log."""
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction did; files and bytes are those that lie wholly before the checkpoint."""
+
+    files_before: int
+    bytes_before: int
+    files_after: int
+    bytes_after: int
+    merged: int = 0
+    """Files that were merged into others, and are gone."""
+    rows: int = 0
+    """Rows in them."""
+    damaged: tuple[str, ...] = ()
+    """Of each file that could not be merged: which, why, and what to do."""
+    busy: bool = False
+    """Whether nothing was done, because another process is at it."""
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was removed for its age."""
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    unreadable: int = 0
+    """Files among them whose rows could not be counted."""
+    busy: bool = False
+    """Whether nothing was done, because another process is at it."""
+    because: str = ""
+
+
+def compact(
+    folder: Path, before: int, *, swap: Swap = nullcontext, target_rows: int = 1_000_000
+) -> Compacted:
+    """Merge neighbouring files that lie wholly before position `before`, where the checkpoint is.
+
+    Positions are divided into stretches of `target_rows`; a merged file lies within one, so that a
+    stretch that is full and merged is never written again. Files are merged where each begins where
+    the one before it ends. What cannot be read, or has other columns, stays as it is and is not
+    merged over. Raises OSError where the disk refuses, and what `swap` raises: what was merged by
+    then stays merged, and the rest is as it was.
+    """
+    if target_rows < 1:
+        raise ValueError(f"a merged file covers at least one position; came: {target_rows}")
+    was = _size(folder, before)
+    if not folder.is_dir():
+        return Compacted(*was, *was, because=f"there is no log yet: {folder} is not there")
+    with _alone(folder) as alone:
+        if not alone:
+            return Compacted(*was, *was, busy=True, because=_busy(folder))
+        _clean(folder, before, swap)
+        work = _Work(folder, swap)
+        files = segments.current(segments.listed(folder))
+        for run in _runs((each for each in files if each[1].last <= before), target_rows):
+            work.merge(run)
+    now = _size(folder, before)
+    because = _said(work, before, was, now)
+    return Compacted(*was, *now, work.merged, work.rows, tuple(work.damaged), because=because)
+
+
+def forget(folder: Path, keep_records: int, before: int, *, swap: Swap = nullcontext) -> Forgotten:
+    """Remove whole files that lie more than `keep_records` positions before `before`.
+
+    `before` is where the checkpoint stands. A file that reaches into what is kept stays whole.
+    """
+    if keep_records < 0:
+        raise ValueError(f"no fewer than 0 records can be kept; came: {keep_records}")
+    if not folder.is_dir():
+        return Forgotten(because=f"there is no log yet: {folder} is not there")
+    horizon = before - keep_records
+    with _alone(folder) as alone:
+        if not alone:
+            return Forgotten(busy=True, because=_busy(folder))
+        _clean(folder, before, swap)
+        old = [path for path, span in segments.listed(folder) if span.last <= horizon]
+        counts = [_rows(path) for path in old]
+        size = sum(path.stat().st_size for path in old)
+        if old:
+            with swap():
+                segments.remove(folder, old)
+    rows = sum(each or 0 for each in counts)
+    because = (
+        f"removed {len(old)} files with {rows} predictions ({_mb(size)}): they lay more than "
+        f"{keep_records} positions before {before}"
+        if old
+        else f"nothing to remove: no file lies more than {keep_records} positions before {before}"
+    )
+    return Forgotten(len(old), rows, size, counts.count(None), because=because)
+
+
+def cut(path: Path, span: Span, beyond: int) -> None:
+    """Keep of a file only what lies before position `beyond`, which is within it.
+
+    A checkpoint that was restored from a backup may stand in the midst of what was merged since.
+    Raises LogDamaged, OSError.
+    """
+    kept = path.with_name(log_segments.name(Span(span.first, beyond)))
+    if not kept.exists():
+        with segments.opened(path) as file:
+            schema = file.schema_arrow
+        aside = kept.with_name(f".{kept.name}.{os.getpid()}.aside")
+        segments.write_aside(aside, schema, segments.between(path, span.first, beyond))
+        aside.replace(kept)
+    segments.remove(path.parent, [path])
+
+
+def amend(folder: Path, rows: pa.Table, *, wait_s: float = AMEND_WAIT_S) -> int:
+    """Put `rows` into the files that cover their positions, in place of what is there of them.
+
+    `rows` are in the order of their positions. Each file is written anew and takes its own name, so
+    that a reader finds the old one or the new one; done twice it is done once. Answers how many of
+    the rows are covered by no file that can be read: those are logged nowhere. Waits up to `wait_s`
+    seconds for another process that merges or removes. Raises LogBusy, OSError.
+    """
+    import pyarrow.compute as pc
+
+    positions = rows["position"]
+    if not rows.num_rows or not folder.is_dir():
+        return int(rows.num_rows)
+    with _alone(folder, wait_s) as alone:
+        if not alone:
+            raise LogBusy(f"{_busy(folder)} within {wait_s:g} s; run again")
+        first, last = positions[0].as_py(), positions[-1].as_py() + 1
+        put = 0
+        for path, span in segments.holding(folder, first, last):
+            within = pc.and_(pc.greater_equal(positions, span.first), pc.less(positions, span.last))
+            part = rows.filter(within)
+            if part.num_rows and _amended(path, part):
+                put += part.num_rows
+    return int(rows.num_rows) - put
+
+
+def _amended(path: Path, rows: pa.Table) -> bool:
+    """Write one file anew with `rows` in it; whether it could be read."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    try:
+        with segments.opened(path) as file:
+            schema = file.schema_arrow
+        segments.write_aside(aside, schema, segments.amended(path, rows))
+    except LogDamaged:
+        return False
+    failpoints.point("replay.before_swap")
+    aside.replace(path)
+    atomic_file.sync_folder(path.parent)
+    failpoints.point("replay.after_swap")
+    return True
+
+
+@contextmanager
+def _alone(folder: Path, wait_s: float = 0) -> Iterator[bool]:
+    """Hold the lock of those who merge and remove; whether that could be in `wait_s` seconds."""
+    lock = FileLock(folder / ".compaction.lock")
+    try:
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _busy(folder: Path) -> str:
+    return f"another process is merging or removing files of {folder}: nothing was done"
+
+
+def _clean(folder: Path, before: int, swap: Swap) -> None:
+    """Remove what a compaction that was killed left: its file aside, or parts that are replaced.
+
+    Call it under the lock.
+    """
+    for aside in folder.glob(".*.merging"):
+        aside.unlink(missing_ok=True)
+    gone = [path for path, span in segments.replaced(folder) if span.last <= before]
+    if gone:
+        with swap():
+            segments.remove(folder, gone)
+
+
+def _runs(
+    files: Iterable[tuple[Path, Span]], target_rows: int
+) -> Iterator[list[tuple[Path, Span]]]:
+    """Two or more files, each beginning where the last one ended, within one stretch.
+
+    A hole is not merged over: the name of the merged file would claim it, and what is put back
+    there from a backup would count as replaced.
+    """
+    run: list[tuple[Path, Span]] = []
+    for path, span in files:
+        follows = run and run[-1][1].last == span.first
+        if not follows or run[0][1].first // target_rows != (span.last - 1) // target_rows:
+            if len(run) > 1:
+                yield run
+            run = []
+        run.append((path, span))
+    if len(run) > 1:
+        yield run
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file that is to be merged, and what it was when it was looked at."""
+
+    path: Path
+    span: Span
+    rows: int
+    schema: pa.Schema
+    stamp: tuple[int, int, int]
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Its rows, a row group at a time. Raises _Unsound unless all are what its name says."""
+        rows, reached = 0, self.span.first - 1
+        try:
+            with segments.opened(self.path) as file:
+                for group in range(file.metadata.num_row_groups):
+                    table = file.read_row_group(group)
+                    reached = segments.last_of(table, reached, self.path)
+                    rows += table.num_rows
+                    yield table
+        except OSError as error:
+            raise _Unsound(self, str(error)) from error
+        if reached >= self.span.last or rows != self.rows:
+            raise _Unsound(
+                self,
+                f"{self.path} holds {rows} rows up to position {reached}, which is not what its "
+                "name and its footer say. Restore it from a backup, or move it away",
+            )
+
+
+class _Unsound(Exception):
+    """A part cannot be merged: it is left alone, and not merged over."""
+
+    def __init__(self, part: _Part, why: str) -> None:
+        super().__init__(why)
+        self.part = part
+
+
+@dataclass
+class _Work:
+    """One compaction while it goes on."""
+
+    folder: Path
+    swap: Swap
+    merged: int = 0
+    made: int = 0
+    rows: int = 0
+    damaged: list[str] = field(default_factory=list)
+
+    def merge(self, run: Sequence[tuple[Path, Span]]) -> None:
+        """Merge a run, or what is left of it on either side of what cannot be merged."""
+        waiting = self._sound(run)
+        while waiting:
+            parts = waiting.pop()
+            if len(parts) < 2:
+                continue
+            try:
+                self._replace(parts)
+            except _Unsound as unsound:
+                self.damaged.append(str(unsound))
+                at = parts.index(unsound.part)
+                waiting += [parts[at + 1 :], parts[:at]]
+
+    def _sound(self, run: Sequence[tuple[Path, Span]]) -> list[list[_Part]]:
+        """The run in pieces: neighbours that can be opened and have the same columns."""
+        pieces: list[list[_Part]] = [[]]
+        for path, span in run:
+            try:
+                part = _part(path, span)
+            except OSError as error:
+                self.damaged.append(str(error))
+                pieces.append([])
+                continue
+            if pieces[-1] and not pieces[-1][-1].schema.equals(part.schema):
+                pieces.append([])
+            pieces[-1].append(part)
+        return pieces
+
+    def _replace(self, parts: Sequence[_Part]) -> None:
+        """Merge `parts` into one file, which replaces them."""
+        span = Span(parts[0].span.first, parts[-1].span.last)
+        target = self.folder / log_segments.name(span)
+        # Not *.aside: the learner sweeps those away when it begins.
+        aside = target.with_name(f".{target.name}.{os.getpid()}.merging")
+        tables = (table for part in parts for table in part.tables())
+        rows = segments.write_aside(aside, parts[0].schema, tables)
+        try:
+            failpoints.point("upkeep.before_swap")
+            with self.swap():
+                for part in parts:
+                    _check_is_same(part)
+                aside.replace(target)
+                atomic_file.sync_folder(self.folder)
+                failpoints.point("upkeep.inside_swap")
+                segments.remove(self.folder, [part.path for part in parts])
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        self.merged += len(parts)
+        self.made += 1
+        self.rows += rows
+
+
+def _part(path: Path, span: Span) -> _Part:
+    """Look at a file. Raises FileNotFoundError, LogDamaged."""
+    import pyarrow as pa
+
+    stamp = _stamp(path)
+    with segments.opened(path) as file:
+        schema = file.schema_arrow
+        if pa.field("position", pa.int64()) not in list(schema):
+            raise LogDamaged(
+                f"{path} has no column of positions: it is no file that was logged here. "
+                "Move it away: its positions are then missing from the log"
+            )
+        return _Part(path, span, file.metadata.num_rows, schema, stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _check_is_same(part: _Part) -> None:
+    with suppress(FileNotFoundError):
+        if _stamp(part.path) == part.stamp:
+            return
+    raise _Unsound(
+        part,
+        f"{part.path} was changed or removed while it was merged, though it lies before the "
+        "checkpoint: it is left as it is. Merge again once nobody restores or begins the pipeline",
+    )
+
+
+def _rows(path: Path) -> int | None:
+    """Rows in a file, by its footer; None where it cannot be read."""
+    try:
+        with segments.opened(path) as file:
+            rows: int = file.metadata.num_rows
+            return rows
+    except OSError:
+        return None
+
+
+def _size(folder: Path, before: int) -> tuple[int, int]:
+    """Number and bytes of the files that lie wholly before `before`."""
+    sizes = []
+    for path, span in segments.listed(folder):
+        with suppress(FileNotFoundError):  # swept away meanwhile, because it is replaced
+            if span.last <= before:
+                sizes.append(path.stat().st_size)
+    return len(sizes), sum(sizes)
+
+
+def _said(work: _Work, before: int, was: tuple[int, int], now: tuple[int, int]) -> str:
+    said = "nothing to merge"
+    if work.merged:
+        said = f"merged {work.merged} files with {work.rows} predictions into {work.made}"
+    said += f"; files of the log before position {before}: {now[0]} ({_mb(now[1])})"
+    if now != was:
+        said += f", were {was[0]} ({_mb(was[1])})"
+    if work.damaged:
+        said += f"; cannot be merged, and stay as they are: {len(work.damaged)}"
+    return said
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,144 @@
+"""Door to the prediction log: Parquet, one file per batch, named by its positions.
+
+Touches pyarrow's Parquet alone. A batch that is gone through again after a crash overwrites its own
+file; what lies beyond the checkpoint is swept before a run goes on; files that are merged are left
+out from the moment that the larger one has its name. So there is never a gap and never a double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.core.record_schema import LabelKind
+from models.online.learner import Log
+from models.prediction_log import compaction, segments
+from models.prediction_log.compaction import Compacted, Forgotten, LogBusy, compact, forget
+from models.prediction_log.segments import LogDamaged
+from observability.core import atomic_file, log_segments
+from observability.core.log_segments import Span
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "Compacted",
+    "Forgotten",
+    "LogBusy",
+    "LogDamaged",
+    "amend",
+    "compact",
+    "forget",
+    "read",
+    "sweep",
+    "write",
+]
+
+
+def write(
+    folder: Path,
+    pipeline: str,
+    positions: Sequence[int],
+    span: tuple[int, int],
+    log: Log,
+    label_kind: LabelKind,
+    model_version: str | None,
+) -> Path:
+    """Write the log of the batch that covers the positions `span` (the end is exclusive).
+
+    `positions` has one place per predicted record; rejected ones are missing from it. A record
+    without a label has null for it.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = _table(pipeline, positions, log, label_kind, [model_version] * len(log))
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / log_segments.name(Span(*span))
+    atomic_file.write(path, sink.getvalue().to_pybytes())
+    return path
+
+
+def amend(
+    folder: Path,
+    pipeline: str,
+    positions: Sequence[int],
+    log: Log,
+    label_kind: LabelKind,
+    model_versions: Sequence[str | None],
+) -> int:
+    """Put predictions of records that were rejected before into the files of their positions.
+
+    `positions` increase, one per record of `log`, as do `model_versions`. Done twice it is done
+    once. Answers how many are logged nowhere, because no file that can be read covers them. Raises
+    LogBusy while another process merges the log, OSError.
+    """
+    return compaction.amend(folder, _table(pipeline, positions, log, label_kind, model_versions))
+
+
+def _table(
+    pipeline: str,
+    positions: Sequence[int],
+    log: Log,
+    label_kind: LabelKind,
+    model_versions: Sequence[str | None],
+) -> pa.Table:
+    import pyarrow as pa
+
+    kind = {"int": pa.int64(), "str": pa.string(), "float": pa.float64()}[label_kind]
+    columns: dict[str, pa.Array] = {
+        "pipeline": pa.array([pipeline] * len(log), pa.string()),
+        "position": pa.array(positions, pa.int64()),
+        "label": pa.array(log.labels, kind),
+    }
+    for member in ("online", "batch", "baseline", "served"):
+        columns[member] = pa.array(log.predicted[member], kind)
+    for member in ("online", "batch", "served"):
+        columns[f"{member}_probability"] = pa.array(log.probabilities[member], pa.float64())
+    columns["model_version"] = pa.array(model_versions, pa.string())
+    return pa.table(columns)
+
+
+def read(folder: Path, first: int, last: int) -> pa.Table:
+    """The log from position `first` to `last` (exclusive), ordered by position.
+
+    Columns: pipeline, position, label, online, batch, baseline, served, the probabilities, and
+    model_version. Raises FileNotFoundError where nothing of that range is logged, and LogDamaged.
+    """
+    import pyarrow as pa
+
+    missed = None
+    while (files := segments.holding(folder, first, last)) != missed:
+        if not files:
+            raise FileNotFoundError(f"{folder} logs no prediction from position {first} to {last}")
+        try:
+            return pa.concat_tables(
+                table for path, _ in files for table in segments.between(path, first, last)
+            )
+        except FileNotFoundError:
+            # Merged with its neighbours meanwhile: the next look finds the file that replaces it.
+            missed = files
+    raise LogDamaged(
+        f"{folder} names files from position {first} to {last} that are not there when they are "
+        "opened: a link leads nowhere, or the disk fails. Restore the folder from a backup"
+    )
+
+
+def sweep(folder: Path, beyond: int) -> None:
+    """Remove what was logged at or after position `beyond`, where the checkpoint stands.
+
+    It was written by a run that was killed before its checkpoint; the records come again. What is
+    superseded goes as well. Raises LogDamaged where a file that reaches beyond cannot be cut.
+    """
+    if not folder.is_dir():
+        return
+    atomic_file.sweep_asides(folder)
+    for path, span in segments.listed(folder, lambda span: span.last > beyond):
+        if span.first >= beyond:
+            path.unlink()
+        else:
+            compaction.cut(path, span, beyond)
+    segments.remove(folder, [path for path, _ in segments.replaced(folder)])

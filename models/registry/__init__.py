@@ -1,0 +1,1 @@
+"""Model versions on disk, the champion's pointer, and checkpoints of unfinished fits."""

@@ -1,0 +1,475 @@
+"""Door to models on disk: ids in, verified models out, and one pointer that says which one serves.
+
+A version is three files in the pipeline's models folder: VERSION.model (pickle),
+VERSION.reference.parquet, and VERSION.json, its signed manifest, written last: a version without a
+manifest does not exist. champion.json is signed too and flipped last of all. Nothing is unpickled
+before its signature, its hash and the libraries were found right. The store decides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import filelock
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from models.batch import batch_model
+from models.core import user_code
+from models.core.record_schema import Label, Schema
+from models.persistence import serialization
+from models.persistence.signing import Seal, Tampered
+from observability.core import atomic_file, failpoints
+from observability.core.errors import ThermodriftError, TryAgainLater
+from observability.core.paths import PipelinePlaces
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+POINTER = "champion"
+"""Name of the pointer's file, which no version may have."""
+REMEMBERED = 100
+"""Tokens and crowned versions that the pointer keeps."""
+LOCK_WAIT_S = 30.0
+LIBRARIES = ("scikit-learn", "numpy")
+
+_Content = TypeVar("_Content", bound=BaseModel)
+
+
+class NotAVersion(ThermodriftError, ValueError):
+    """Text that is not a version's id: the store takes ids, never paths."""
+
+
+class NoSuchModel(ThermodriftError, LookupError):
+    """No version of that id is stored here, or one of its files is gone."""
+
+
+class NoEarlierChampion(ThermodriftError, LookupError):
+    """There is nothing to roll back to."""
+
+
+class OtherLibraries(ThermodriftError, ImportError):
+    """A model was made with other versions of Python, scikit-learn or numpy than these."""
+
+
+class StoreUnusable(ThermodriftError, OSError):
+    """The disk refused to read or write a model's file."""
+
+
+class StoreBusy(TryAgainLater, TimeoutError):
+    """Another process holds the models folder."""
+
+
+class Manifest(BaseModel):
+    """What is known of one version. A score that is None was not a finite number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    pipeline: str
+    recipe: str = Field(description="Name of the recipe, or module:factory.")
+    record_schema: Schema
+    labels: tuple[Label, ...] = Field(description="Classes in order; empty in regression.")
+    train_from: int = Field(description="First position it was trained on.")
+    train_to: int = Field(description="Position after the last trained one.")
+    holdout_from: int
+    holdout_to: int
+    rows: int = Field(description="Rows it was fitted on.")
+    fit_s: float
+    scores: dict[str, dict[str, float | None]]
+    judged_by: str | None = Field(
+        default=None, description="The metric that it was compared by; None: before 0.2."
+    )
+    apart: tuple[int, ...] = Field(
+        default=(), description="Positions before holdout_from that were held out too: rare rows."
+    )
+    joined: tuple[int, ...] = Field(
+        default=(), description="Positions from holdout_from on that it was trained on."
+    )
+    created_at: AwareDatetime
+    sha256: str = Field(description="Of the pickled model.")
+    size_bytes: int = Field(description="Of the pickled model.")
+    reference_sha256: str
+    reference_bytes: int
+    libraries: dict[str, str] = Field(description="Versions that it was pickled with.")
+
+
+class _Pointer(BaseModel):
+    """Which version serves: the last of `crowned`, oldest first; and the tokens already used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pipeline: str
+    crowned: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+
+    def after(self, crowned: Sequence[str], token: str) -> _Pointer:
+        """The pointer with these versions and one more token, the oldest forgotten."""
+        return self.model_copy(
+            update={
+                "crowned": tuple(crowned)[-REMEMBERED:],
+                "tokens": (*self.tokens, token)[-REMEMBERED:],
+            }
+        )
+
+
+class Store:
+    """The models of one pipeline."""
+
+    def __init__(self, places: PipelinePlaces, seal: Seal) -> None:
+        self._places = places
+        self._folder = places.models
+        self._seal = seal
+
+    def put(
+        self,
+        version: str,
+        model: batch_model.BatchModel,
+        reference: pd.DataFrame,
+        *,
+        pipeline: str,
+        recipe: str,
+        schema: Schema,
+        labels: Sequence[Label],
+        train_from: int,
+        train_to: int,
+        holdout_from: int,
+        holdout_to: int,
+        rows: int,
+        fit_s: float,
+        scores: Mapping[str, Mapping[str, float]],
+        created_at: datetime,
+        judged_by: str | None = None,
+        apart: Sequence[int] = (),
+        joined: Sequence[int] = (),
+    ) -> Manifest:
+        """Store `model` and its reference durably, and answer the signed manifest.
+
+        The same version may be put again: what a crash left of it is overwritten. Raises
+        NotAVersion, ValueError for another pipeline than this store's, `pickling.CannotPickle`,
+        `pickling.CannotLoad`, StoreBusy and StoreUnusable.
+        """
+        content, frame = serialization.dumps(model), _parquet(reference)
+        # What cannot be loaded must never be crowned: every later run would stumble over it.
+        serialization.loads(content)
+        manifest = Manifest(
+            version=_checked(version),
+            pipeline=self._own(pipeline),
+            recipe=recipe,
+            record_schema=schema,
+            labels=tuple(labels),
+            train_from=train_from,
+            train_to=train_to,
+            holdout_from=holdout_from,
+            holdout_to=holdout_to,
+            rows=rows,
+            fit_s=fit_s,
+            scores=_finite(scores),
+            judged_by=judged_by,
+            apart=tuple(apart),
+            joined=tuple(joined),
+            created_at=created_at,
+            sha256=_sha256(content),
+            size_bytes=len(content),
+            reference_sha256=_sha256(frame),
+            reference_bytes=len(frame),
+            libraries=libraries(),
+        )
+        with self._locked():
+            self._write(manifest, content, frame)
+        return manifest
+
+    def _own(self, pipeline: str) -> str:
+        if pipeline != self._places.name:
+            raise ValueError(
+                f"this store is of pipeline {self._places.name!r}; came a model of {pipeline!r}"
+            )
+        return pipeline
+
+    def _write(self, manifest: Manifest, content: bytes, frame: bytes) -> None:
+        version = manifest.version
+        atomic_file.sweep_asides(self._folder)
+        # Half of a version must be absent, never a manifest that does not fit its files.
+        self._file(version, "json").unlink(missing_ok=True)
+        atomic_file.sync_folder(self._folder)
+        atomic_file.write(self._file(version, "model"), content)
+        atomic_file.write(self._file(version, "reference.parquet"), frame)
+        atomic_file.write(self._file(version, "json"), self._signed("manifest", manifest))
+
+    def versions(self) -> list[str]:
+        """Ids of all stored versions, sound or not, in alphabetical order."""
+        names = (file.stem for file in self._folder.glob("*.json"))
+        return sorted(name for name in names if VERSION.fullmatch(name) and name != POINTER)
+
+    def ls(self) -> list[Manifest]:
+        """Manifests of all versions, oldest first. Raises Tampered where one is not ours."""
+        manifests = [self.manifest(version) for version in self.versions()]
+        return sorted(manifests, key=lambda each: (each.created_at, each.version))
+
+    def manifest(self, version: str) -> Manifest:
+        """The manifest of `version`, its signature verified; its files are not looked at.
+
+        Raises NotAVersion, NoSuchModel, Tampered and StoreUnusable.
+        """
+        file = self._file(_checked(version), "json")
+        content = self._read(file)
+        if content is None:
+            raise NoSuchModel(
+                f"pipeline {self._places.name!r} has no model {version!r}; stored are: "
+                f"{', '.join(self.versions()) or 'none'}"
+            )
+        manifest = _parsed(Manifest, self._verified("manifest", content, file), file)
+        if (manifest.version, manifest.pipeline) != (version, self._places.name):
+            raise Tampered(
+                f"{file} is the manifest of {manifest.version!r} of pipeline "
+                f"{manifest.pipeline!r}; it was renamed or copied: put it back where it was made"
+            )
+        return manifest
+
+    def load(self, version: str, beside: Path | None = None) -> batch_model.BatchModel:
+        """The model of `version`, after its signature, hash and libraries were found right.
+
+        `beside` is the pipeline file or its folder, where the factory of a model of one's own is
+        found. Raises what `verify` raises, and `pickling.CannotLoad`.
+        """
+        manifest = self.manifest(version)
+        content = self._hashed(version, "model", manifest.sha256)
+        _refuse_other_libraries(manifest)
+        if ":" in manifest.recipe:
+            user_code.find(manifest.recipe, beside)
+        model = serialization.loads(content)
+        if not isinstance(model, batch_model.BatchModel):
+            raise serialization.CannotLoad(
+                f"{version!r} holds a {type(model).__name__} and not a batch model; train it again"
+            )
+        return model
+
+    def reference(self, version: str) -> pd.DataFrame:
+        """The rows that `version` stands for: features, target and `prediction`; hash verified."""
+        manifest = self.manifest(version)
+        content = self._hashed(version, "reference.parquet", manifest.reference_sha256)
+        from pyarrow import parquet
+
+        # Whole numbers beside missing ones stay whole: a float would round large ones.
+        frame = parquet.read_table(io.BytesIO(content)).to_pandas(integer_object_nulls=True)
+        return batch_model.typed_reference(frame, manifest.record_schema)
+
+    def verify(self, version: str) -> Manifest:
+        """Check all of `version` short of unpickling it, and answer its manifest.
+
+        Raises NotAVersion, NoSuchModel, Tampered, OtherLibraries and StoreUnusable.
+        """
+        manifest = self.manifest(version)
+        self._hashed(version, "model", manifest.sha256)
+        self._hashed(version, "reference.parquet", manifest.reference_sha256)
+        _refuse_other_libraries(manifest)
+        return manifest
+
+    def champion(self) -> str | None:
+        """The version that serves; None before the first one. Raises Tampered, StoreUnusable."""
+        crowned = self._pointer().crowned
+        return crowned[-1] if crowned else None
+
+    def crown(self, version: str, token: str) -> bool:
+        """Make `version` the champion; the change that nothing undoes but a later one.
+
+        `token` names the wish (a request's id): one that was used before changes nothing and
+        answers False, so that a replay after a crash never undoes a person's rollback. Raises
+        what `verify` raises, and StoreBusy.
+        """
+        _checked(version)
+        with self._locked():
+            pointer = self._pointer()
+            if token in pointer.tokens:
+                return False
+            self.verify(version)
+            # A champion that is crowned again must not become its own predecessor.
+            crowned = [*pointer.crowned[:-1], *(c for c in pointer.crowned[-1:] if c != version)]
+            self._flip(pointer.after([*crowned, version], token))
+        return True
+
+    def promote(self, version: str, token: str) -> bool:
+        """`crown`, by a person's hand: no judge was asked."""
+        return self.crown(version, token)
+
+    def rollback(self, token: str) -> str:
+        """Bring back the champion before the present one, and answer it.
+
+        A token that was used before changes nothing, and answers the present champion. Raises
+        NoEarlierChampion, and what `verify` raises.
+        """
+        with self._locked():
+            pointer = self._pointer()
+            if token in pointer.tokens and pointer.crowned:
+                return pointer.crowned[-1]
+            if len(pointer.crowned) < 2:
+                raise NoEarlierChampion(
+                    f"pipeline {self._places.name!r} has no champion before "
+                    f"{pointer.crowned[-1] if pointer.crowned else 'the first'!r}; "
+                    f"promote a version by its id instead: "
+                    f"{', '.join(self.versions()) or 'none is stored'}"
+                )
+            earlier = pointer.crowned[-2]
+            self.verify(earlier)
+            self._flip(pointer.after(pointer.crowned[:-1], token))
+        return earlier
+
+    def _flip(self, pointer: _Pointer) -> None:
+        failpoints.point("store.before_crown")
+        atomic_file.write(self._file(POINTER, "json"), self._signed("pointer", pointer))
+
+    def _pointer(self) -> _Pointer:
+        file = self._file(POINTER, "json")
+        content = self._read(file)
+        if content is None:
+            return _Pointer(pipeline=self._places.name)
+        pointer = _parsed(_Pointer, self._verified("pointer", content, file), file)
+        if pointer.pipeline != self._places.name:
+            raise Tampered(
+                f"{file} is the pointer of pipeline {pointer.pipeline!r}; it was copied here: "
+                f"remove it, and promote a version of {self._places.name!r} by hand"
+            )
+        return pointer
+
+    def _signed(self, kind: str, content: BaseModel) -> bytes:
+        """A JSON document with `content` and its signature, which is for this kind alone."""
+        plain = content.model_dump(mode="json")
+        document = {"content": plain, "hmac_sha256": self._seal.sign(_canonical(kind, plain))}
+        return json.dumps(document, indent=1, allow_nan=False).encode()
+
+    def _verified(self, kind: str, content: bytes, file: Path) -> object:
+        try:
+            document = json.loads(content)
+            plain, signature = document["content"], str(document["hmac_sha256"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Tampered(
+                f"{file} is damaged ({type(error).__name__}: {error}); restore it from a backup"
+            ) from error
+        self._seal.verify(_canonical(kind, plain), signature, str(file))
+        return plain
+
+    def _hashed(self, version: str, ending: str, sha256: str) -> bytes:
+        file = self._file(version, ending)
+        content = self._read(file)
+        if content is None:
+            raise NoSuchModel(
+                f"{file} is gone, though its manifest is there; restore it from a backup, or "
+                f"roll back to another version"
+            )
+        if _sha256(content) != sha256:
+            raise Tampered(
+                f"{file} is not the file that its manifest describes: it was changed or damaged; "
+                f"restore it from a backup, or roll back to another version"
+            )
+        return content
+
+    def _file(self, name: str, ending: str) -> Path:
+        return self._folder / f"{name}.{ending}"
+
+    def _read(self, file: Path) -> bytes | None:
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnusable(
+                f"{file} cannot be read: {error}; check the disk and this user's rights"
+            ) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder against other writers; what the disk refuses becomes StoreUnusable."""
+        try:
+            if not self._folder.is_dir():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                atomic_file.sync_folder(self._folder.parent)
+            with filelock.FileLock(self._folder / ".lock", timeout=LOCK_WAIT_S):
+                yield
+        except filelock.Timeout as error:
+            raise StoreBusy(
+                f"another process has held {self._folder} for {LOCK_WAIT_S:.0f} s; try again later"
+            ) from error
+        except ThermodriftError:
+            raise
+        except OSError as error:
+            raise StoreUnusable(
+                f"{self._folder} cannot be written: {error}; every file in it is whole: "
+                f"{atomic_file.remedy(error)}, and run it again"
+            ) from error
+
+
+def libraries() -> dict[str, str]:
+    """Versions of all that a pickled model depends on, as installed here."""
+    found = {name: metadata.version(name) for name in (*LIBRARIES, "thermodrift")}
+    return {"python": platform.python_version(), **found}
+
+
+def _refuse_other_libraries(manifest: Manifest) -> None:
+    here = libraries()
+    others = [
+        f"{name} {manifest.libraries.get(name, 'of an unknown version')} (here {here[name]})"
+        for name in ("python", *LIBRARIES)
+        if _minor(manifest.libraries.get(name, "")) != _minor(here[name])
+    ]
+    if others:
+        raise OtherLibraries(
+            f"model {manifest.version!r} was made with {', '.join(others)}, and pickles are not "
+            f"promised to mean the same across minor releases; install those versions, or train "
+            f"the model again with these"
+        )
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def _checked(version: str) -> str:
+    if not VERSION.fullmatch(version) or version == POINTER:
+        raise NotAVersion(
+            f"a model's version is 1 to 63 of a-z, 0-9 and '-', begins with a letter or a digit, "
+            f"and is not {POINTER!r}; came: {version!r}"
+        )
+    return version
+
+
+def _parsed(kind: type[_Content], plain: object, file: Path) -> _Content:
+    try:
+        return kind.model_validate_json(json.dumps(plain))
+    except ValidationError as error:
+        raise Tampered(
+            f"{file} was signed here but is not understood by this thermodrift "
+            f"({metadata.version('thermodrift')}): {error}; use the release that wrote it"
+        ) from error
+
+
+def _canonical(kind: str, plain: object) -> bytes:
+    """One byte string per document, whatever its layout in the file."""
+    return json.dumps([kind, plain], sort_keys=True, separators=(",", ":")).encode()
+
+
+def _finite(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    return {
+        who: {metric: value if math.isfinite(value) else None for metric, value in each.items()}
+        for who, each in scores.items()
+    }
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    file = io.BytesIO()
+    frame.to_parquet(file, engine="pyarrow", index=False)
+    return file.getvalue()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

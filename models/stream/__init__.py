@@ -1,0 +1,1 @@
+"""Streams: sources of records, batches of them, and the schema that a sample tells."""

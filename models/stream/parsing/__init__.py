@@ -1,0 +1,1 @@
+"""What one cell, one column and one text record mean."""

@@ -1,0 +1,465 @@
+"""One text file of a stream: its header, the guard of its cursors, its records as batches.
+
+Part of the stream's door. The file is opened for each reading and held by nobody: whoever appends
+to it, or replaces it, is noticed at the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from models.stream import decompression, schema_inference, text_records
+from models.stream.batches import (
+    LONGEST_RAW,
+    BadStream,
+    Batch,
+    Cursor,
+    Notice,
+    Reject,
+    StreamChanged,
+    StreamOptions,
+    StreamUnreadable,
+    joined,
+)
+from models.stream.decompression import Opened
+from models.stream.parsing import charset
+from models.stream.parsing.charset import Charset
+from models.stream.parsing.columns import Plan, Taken
+from models.stream.parsing.record_formats import (
+    HEADER_AGAIN,
+    LEAVES_OUT,
+    CsvFormat,
+    JsonFormat,
+    Left,
+    TextFormat,
+    csv_cells,
+    one_document,
+    separator_line,
+)
+from models.stream.schema_inference import Sample
+
+LARGEST_BATCH = 64 << 20
+"""Bytes of text after which a batch ends early."""
+RARE_KEY = 0.05
+"""Share of the sample's objects below which a JSON key is no column."""
+_GUARD = 4096
+_BOM = b"\xef\xbb\xbf"
+_MOST_HEADER_LINES = 20
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_DELIMITERS = ",;\t|"
+_WIDE = (
+    "; if the file is UTF-16 without a byte order mark, say under [stream] in the pipeline file: "
+    'encoding = "utf-16-le" (or "utf-16-be")'
+)
+_LONGEST_HEAD = 1 << 16
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """How the file begins: where its first record is, and the format that reads it."""
+
+    begin: int
+    form: TextFormat
+    names: tuple[str, ...] | None
+    charset: Charset
+    header: tuple[str, ...] = ()
+    """The names as they are written, those of blank columns at the end too."""
+
+
+class TextFile:
+    """CSV or JSON lines."""
+
+    def __init__(self, path: Path, options: StreamOptions, kind: Literal["csv", "jsonl"]) -> None:
+        self._path = path
+        self._options = options
+        self._kind = kind
+        self._bytes_of = decompression.Source(path, options.encoding)
+        self._bytes_per_record: float | None = None
+
+    def survey(self) -> Sample:
+        """Look at the first records. Raises BadStream, StreamUnreadable."""
+        with self._open() as opened:
+            opening = self._opening(opened, None)
+            records, reason = self._sample(opened, opening) if opening else ([], None)
+        if opening is None or not records:
+            raise BadStream(
+                f"{self._path}: there is no readable record to infer a schema from; stream.path "
+                f"must name a file that has some{f' (the first: {reason})' if reason else ''}"
+            )
+        if opening.names is None:
+            return _json_sample(self._path, records, self._options)
+        delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else ","
+        return _csv_sample(opening, opening.names, records, delimiter, self._options)
+
+    def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
+        """The next `size` records at most. Raises StreamChanged, StreamUnreadable, BadStream."""
+        with self._open() as opened:
+            file = opened.file
+            length = os.fstat(file.fileno()).st_size
+            self._check(file, cursor, length)
+            opening = self._opening(opened, plan)
+            if opening is None:  # Not even a header yet.
+                return _nothing(cursor, length)
+            going = _Going(plan, cursor, max(cursor.offset, opening.begin))
+            for lot in text_records.lots(
+                file,
+                opening.begin,
+                going.offset,
+                going.cuts,
+                size,
+                opening.form,
+                opening.charset,
+            ):
+                going.add(lot, opening.form)
+                if going.offset - cursor.offset > LARGEST_BATCH:
+                    break
+            return going.batch(self._cursor(file, going, length), length)
+
+    def done_fraction(self, cursor: Cursor) -> float | None:
+        """Bytes gone through, of those there are; None where that is not known."""
+        length = self._bytes_of.length()
+        return min(1.0, cursor.offset / length) if length else None
+
+    def total_hint(self) -> int | None:
+        """About how many records there are, by the length of those in the sample."""
+        length = self._bytes_of.length()
+        if length is None or not self._bytes_per_record:
+            return None
+        return round(length / self._bytes_per_record)
+
+    @contextmanager
+    def _open(self) -> Iterator[Opened]:
+        try:
+            with self._bytes_of.open() as opened:
+                yield opened
+        except StreamUnreadable:
+            raise
+        except OSError as error:
+            raise StreamUnreadable(
+                f"{self._path} cannot be read ({error.strerror or error}): check its permissions "
+                "and its disk, then run again; nothing is lost"
+            ) from error
+
+    def _opening(self, opened: Opened, plan: Plan | None) -> _Opening | None:
+        """Read the header; None where the file has not got a whole one."""
+        file = opened.file
+        file.seek(0)
+        begin = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
+        if self._kind == "jsonl":
+            ignored = frozenset(self._options.ignore) | (plan.schema.known if plan else frozenset())
+            required = frozenset([*plan.schema.sources, plan.schema.target]) if plan else None
+            objects = JsonFormat(required, ignored, self._options.new_columns)
+            return _Opening(begin, objects, None, opened.charset)
+        header = _Header(self._path, self._options)
+        begin = header.after_separator(file, begin)
+        walk = text_records.Walk(file, begin, (), inside=False, form=header, charset=opened.charset)
+        entry = walk.entry()
+        if entry is None or entry.loose:
+            return None
+        if entry.reason is not None:
+            if not opened.sure:
+                self._refuse_not_utf8(file, begin, entry.end, None, header.delimiter_of(entry.raw))
+            raise BadStream(
+                f"{self._path}: the header line is not readable: {entry.reason}"
+                f"{_WIDE if 'NUL' in entry.reason else ''}"
+            )
+        names = schema_inference.named(self._path, self._named_part(entry.record), self._options)
+        if plan is None:
+            schema_inference.check_names(self._path, names, self._options)
+        else:
+            schema_inference.check_pinned(self._path, names, plan.schema, self._options)
+        cells = tuple(entry.record)
+        form = CsvFormat(names, header.delimiter, cells[: len(names)], self._options.extra_cells)
+        return _Opening(entry.end, form, names, opened.charset, cells)
+
+    def _named_part(self, header: list[str]) -> list[str]:
+        """The header without blank cells at its end, unless the options name one of them: most
+        often each line of the file ends in a delimiter."""
+        end = len(header)
+        while end > 1 and not header[end - 1] and f"unnamed_{end}" not in self._options.ignore:
+            end -= 1
+        return header[:end]
+
+    def _sample(self, opened: Opened, opening: _Opening) -> tuple[list[Any], str | None]:
+        """The first records, and why the first one that is none is broken. Raises BadStream."""
+        records: list[Any] = []
+        begin, end, seen = opening.begin, opening.begin, 0
+        reasons: list[str] = []
+        if self._kind == "jsonl":
+            self._refuse_document(opened, begin)
+        for lot in text_records.lots(
+            opened.file, begin, begin, (), self._options.sample, opening.form, opening.charset
+        ):
+            reasons += lot.broken.values()
+            records += lot.records
+            seen += len(lot.raws)
+            end = lot.end
+            if lot.loose is not None:
+                records.append(lot.loose.record)
+            if end > LARGEST_BATCH:
+                break
+        self._bytes_per_record = (end - begin) / seen if seen else None
+        if reasons and not opened.sure:
+            delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else None
+            self._refuse_not_utf8(opened.file, begin, end, opening.names or (), delimiter)
+        if sum(LEAVES_OUT in reason for reason in reasons) * 2 > seen:
+            # A column without a name that is not blank after all: the header is at fault.
+            schema_inference.named(self._path, opening.header, self._options)
+        opening.form.shaped(records)
+        return records, next(iter(reasons), None)
+
+    def _refuse_document(self, opened: Opened, begin: int) -> None:
+        """Raises BadStream where the file is JSON, and not JSON lines."""
+        opened.file.seek(begin)
+        head = opened.file.read(_LONGEST_HEAD).decode(opened.charset.codec, "replace")
+        what = one_document(head)
+        if what is not None:
+            raise BadStream(f"{self._path}: there is no readable record: the file holds {what}")
+
+    def _refuse_not_utf8(
+        self,
+        file: BinaryIO,
+        begin: int,
+        end: int,
+        names: Sequence[str] | None,
+        delimiter: str | None,
+    ) -> None:
+        """Raises BadStream where any line from `begin` to `end` is not UTF-8. Which one it is of
+        the other encodings is a person's to say: most of them read every byte as something."""
+        file.seek(begin)
+        at = begin
+        while at < end:
+            line = file.readline(text_records.LONGEST_LINE)
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                if line.endswith(b"\n"):
+                    number = _line_number(file, at)
+                    what = charset.not_utf8(
+                        line, error.start, number, names, csv_delimiter=delimiter
+                    )
+                    raise BadStream(f"{self._path}: {what}") from error
+            at += max(1, len(line))
+
+    def _check(self, file: BinaryIO, cursor: Cursor, length: int) -> None:
+        """The file still is the one that the cursor was made on. Raises StreamChanged."""
+        if length < cursor.size or length < cursor.offset:
+            raise self._changed(
+                f"it had {max(cursor.size, cursor.offset)} bytes and has {length} now", cursor
+            )
+        if cursor.offset and _hashes(file, cursor.offset) != (cursor.head, cursor.tail):
+            raise self._changed(
+                f"the bytes before byte {cursor.offset} are no longer those that were read", cursor
+            )
+
+    def _changed(self, what: str, cursor: Cursor) -> StreamChanged:
+        return StreamChanged(
+            f"{self._path} was cut or rewritten: {what} (at record {cursor.position}). A stream "
+            "may only grow: bring the old file back, or start a pipeline under another name"
+        )
+
+    def _cursor(self, file: BinaryIO, going: _Going, length: int) -> Cursor:
+        head, tail = _hashes(file, going.offset)
+        return Cursor(
+            position=going.position,
+            offset=going.offset,
+            size=max(length, going.offset),
+            head=head,
+            tail=tail,
+            cuts=going.cuts,
+        )
+
+
+class _Going:
+    """A batch in the making."""
+
+    def __init__(self, plan: Plan, cursor: Cursor, offset: int) -> None:
+        self.position = cursor.position
+        self.offset = offset
+        self.cuts = cursor.cuts
+        self._plan = plan
+        self._first = cursor.position
+        self._ended = False
+        self._positions: list[int] = []
+        self._rows: list[Any] = []
+        self._labels: list[Any] = []
+        self._rejects: list[Reject] = []
+        self._notices: list[Notice] = []
+
+    def add(self, lot: text_records.Lot, form: TextFormat) -> None:
+        """The records of a lot, and its loose one if that is valid."""
+        self.cuts = lot.cuts
+        self.offset = lot.end
+        self._ended = lot.ended
+        self._left(form.shaped(lot.records), lot)
+        self._add(form.take(self._plan, lot.records), lot.raws, lot.broken)
+        if lot.loose is None:
+            return
+        whole = form.is_whole(lot.loose.record)
+        left = form.shaped([lot.loose.record])
+        loose = form.take(self._plan, [lot.loose.record])
+        if whole and not loose.reasons:
+            self._left(left, None)
+            self._add(loose, [lot.loose.raw], {})
+            self.offset = lot.loose.end
+            self.cuts = text_records.with_cut(lot.cuts, lot.loose.end)
+
+    def batch(self, after: Cursor, length: int) -> Batch:
+        """What was gathered."""
+        return Batch(
+            first=self._first,
+            last=self.position,
+            positions=self._positions,
+            rows=self._rows,
+            labels=self._labels,
+            rejects=self._rejects,
+            after=after,
+            ended=self._ended or self.offset >= length,
+            unfinished=max(0, length - self.offset) if self._ended else 0,
+            notices=joined(self._notices),
+        )
+
+    def _left(self, left: dict[str, Left], lot: text_records.Lot | None) -> None:
+        """Say what was left out of the records of a lot that are about to be added."""
+        for column, (index, times, example) in left.items():
+            place = index if lot is None else lot.place(index)
+            self._notices.append(
+                Notice("new column", column, self.position + place, times, example)
+            )
+
+    def _add(self, taken: Taken, raws: Sequence[str], broken: dict[int, str]) -> None:
+        reasons = taken.reasons
+        indexes = taken.indexes
+        first = self.position
+        # `taken` counts the records that are not broken.
+        sound: Sequence[int] = range(len(raws))
+        if broken:
+            sound = [index for index in range(len(raws)) if index not in broken]
+            indexes = [sound[index] for index in indexes]
+            reasons = broken | {sound[index]: why for index, why in reasons.items()}
+        self._notices += [
+            replace(each, position=first + sound[each.position]) for each in taken.notices
+        ]
+        self._positions += [first + index for index in indexes]
+        self._rows += taken.rows
+        self._labels += taken.labels
+        self._rejects += [
+            Reject(
+                first + index,
+                reasons[index],
+                raws[index][:LONGEST_RAW],
+                shape=reasons[index] != HEADER_AGAIN,
+            )
+            for index in sorted(reasons)
+        ]
+        self.position += len(raws)
+
+
+def _line_number(file: BinaryIO, offset: int) -> int:
+    """The line that begins at `offset`, counted from 1."""
+    file.seek(0)
+    number, left = 1, offset
+    while left > 0 and (piece := file.read(min(left, 1 << 20))):
+        number += piece.count(b"\n")
+        left -= len(piece)
+    return number
+
+
+def _nothing(cursor: Cursor, unfinished: int) -> Batch:
+    here = cursor.position
+    return Batch(here, here, [], [], [], [], cursor, ended=True, unfinished=unfinished)
+
+
+def _hashes(file: BinaryIO, offset: int) -> tuple[str, str]:
+    """Of the first and of the last 4 KiB before `offset`."""
+    file.seek(0)
+    head = file.read(min(_GUARD, offset))
+    file.seek(max(0, offset - _GUARD))
+    tail = file.read(min(_GUARD, offset))
+    return _hash(head), _hash(tail)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+class _Header:
+    """The first record of a CSV file, read as its names; its first line tells the delimiter."""
+
+    def __init__(self, path: Path, options: StreamOptions) -> None:
+        self.delimiter = self._asked = options.delimiter
+        if options.delimiter == "auto" and decompression.inner_ending(path) == ".tsv":
+            self.delimiter = "\t"
+
+    def after_separator(self, file: BinaryIO, begin: int) -> int:
+        """Where the header begins, after a line that names the delimiter. A given one counts."""
+        file.seek(begin)
+        found = separator_line(file.read(_GUARD))
+        if found is None:
+            return begin
+        if self._asked == "auto":
+            self.delimiter = found[0]
+        return begin + found[1]
+
+    def delimiter_of(self, first: str) -> str:
+        """The one that was named, or that the first line has most of: a comma where none is."""
+        if self.delimiter != "auto":
+            return self.delimiter
+        return max(_DELIMITERS, key=first.count)
+
+    def one(self, pull: Callable[[], str]) -> list[str]:
+        """The names; a blank one is ''. Raises Unfit."""
+        # A name in quotes may hold delimiters and line ends: only what is outside tells.
+        head = [pull()]
+        while "".join(head).count('"') % 2 and len(head) < _MOST_HEADER_LINES:
+            head.append(pull())
+        self.delimiter = self.delimiter_of(_QUOTED.sub("", "".join(head)))
+        lines = chain(head, iter(pull, None))
+        return [cell.strip() for cell in csv_cells(lambda: next(lines), self.delimiter)]
+
+
+def _csv_sample(
+    opening: _Opening,
+    names: tuple[str, ...],
+    records: list[Any],
+    delimiter: str,
+    options: StreamOptions,
+) -> Sample:
+    columns = dict(zip(names, zip(*records, strict=True), strict=True))
+    wanted = [*schema_inference.features_of(names, options), options.target]
+    nameless = {
+        f"(column {place})": "it has no name and no values: each line ends in a delimiter"
+        for place in range(len(names) + 1, len(opening.header) + 1)
+    }
+    return Sample(names, {name: columns[name] for name in wanted}, delimiter, rare=nameless)
+
+
+def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> Sample:
+    """A key that hardly any object of the sample has is no column, unless it is named."""
+    seen = Counter(name for record in records for name in record)
+    schema_inference.check_names(path, [*seen, *(set(options.ignore) - set(seen))], options)
+    named = {options.target, *options.numbers, *options.categories, *options.times}
+    rare = {
+        name: f"only {count} of {len(records)} records have this key"
+        for name, count in seen.items()
+        if name not in named and name not in options.ignore and count < RARE_KEY * len(records)
+    }
+    # Half of a pair of surrogates is no text: neither a schema nor the history could be written.
+    rare |= {repr(name): "its name is no text" for name in seen if not _is_text(name)}
+    names = tuple(name for name in seen if name not in rare and _is_text(name))
+    wanted = [*schema_inference.features_of(names, options), options.target]
+    cells = {name: [record.get(name) for record in records] for name in wanted}
+    return Sample(names, cells, rare=rare)
+
+
+def _is_text(name: str) -> bool:
+    return name == name.encode("utf-8", "ignore").decode()

@@ -1,0 +1,105 @@
+"""The ground floor's commands: asking the history. Decides nothing; imports slow things late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from observability.core.cli_output import JsonOption, print_json, print_table, stdout, surroundings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+history_app = typer.Typer(
+    help="Ask what happened, and why: every decision, run, model and score, with SQL.",
+    no_args_is_help=True,
+)
+
+
+@history_app.command("tables")
+def tables(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the public views, their columns and how many rows each has."""
+    from observability.history.store import History
+
+    views = History(surroundings(context).home).views()
+    if as_json:
+        print_json([{"view": v.name, "rows": v.rows, "columns": v.columns} for v in views])
+    else:
+        print_table(
+            ["view", "rows", "columns"], [(v.name, v.rows, ", ".join(v.columns)) for v in views]
+        )
+
+
+@history_app.command("sql")
+def sql(
+    context: typer.Context,
+    question: Annotated[str, typer.Argument(help='One SQL question, such as "FROM decisions".')],
+    as_json: JsonOption = False,
+) -> None:
+    """Answer one question in SQL. The history cannot be changed by it."""
+    from observability.history.store import History
+
+    answer = History(surroundings(context).home).ask(question)
+    names, rows = answer.column_names, _rows(answer)
+    if as_json:
+        keys = _keys(names)
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
+    else:
+        print_table(names, rows)
+
+
+@history_app.command("export")
+def export(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into.")],
+    file_format: Annotated[
+        Literal["parquet", "csv"], typer.Option("--format", help="Kind of the files.")
+    ] = "parquet",
+    as_json: JsonOption = False,
+) -> None:
+    """Write every public view into a file of its own."""
+    from observability.history.store import History
+
+    written = History(surroundings(context).home).export(folder, file_format)
+    if as_json:
+        print_json({"files": written})
+    else:
+        for path in written:
+            stdout().print(path, soft_wrap=True, highlight=False, markup=False)
+
+
+def _keys(names: Sequence[str]) -> list[str]:
+    """The names of columns, each once: of two that are joined, one would hide the other."""
+    keys: list[str] = []
+    for name in names:
+        spelt = (name if n == 0 else f"{name}_{n}" for n in count())
+        keys.append(
+            next(key for key in spelt if key not in keys and (key == name or key not in names))
+        )
+    return keys
+
+
+def _rows(answer: pa.Table) -> list[tuple[object, ...]]:
+    """The answer as Python's values. Raises BadQuestion for one that Python cannot hold."""
+    from observability.history.store import BadQuestion
+
+    try:
+        columns = [[_number(cell) for cell in column.to_pylist()] for column in answer.columns]
+    except (ValueError, OverflowError) as cause:
+        raise BadQuestion(
+            f"the answer holds what cannot be shown here ({cause}); ask for it as text: "
+            "CAST(... AS VARCHAR)"
+        ) from cause
+    return list(zip(*columns, strict=True))
+
+
+def _number(cell: object) -> object:
+    """DuckDB's sums of whole numbers come as decimals: plain numbers for people and for JSON."""
+    if isinstance(cell, Decimal):
+        return int(cell) if cell == cell.to_integral_value() else float(cell)
+    return cell

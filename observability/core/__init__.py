@@ -1,0 +1,1 @@
+"""What all rooms share: decisions, errors, paths, files, the command line's output."""

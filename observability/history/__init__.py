@@ -1,0 +1,1 @@
+"""The history: rows, the outbox before it, its schema and its retention."""

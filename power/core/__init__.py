@@ -1,0 +1,1 @@
+"""Readings of devices, and the gate's configuration."""

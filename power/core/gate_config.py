@@ -1,0 +1,121 @@
+"""The configuration of the power gate: the table [gate] of a pipeline file."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Source = Literal["nvml", "cpu", "trace", "off"]
+
+
+class GateLimits(BaseModel):
+    """The knobs of the table [gate]: when a device counts as cool enough for heavy work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    source: Literal["auto", "nvml", "cpu", "trace", "off"] = Field(
+        default="auto",
+        description="Where readings come from; auto is the trace if one is named, else nvml.",
+    )
+    trace: str | None = Field(default=None, description="Path of a recorded GPU trace (CSV).")
+    trace_s_per_record: float = Field(
+        default=0.1,
+        gt=0,
+        le=86_400,
+        description="Seconds of the trace that one record of the stream stands for.",
+    )
+    uuid: str | None = Field(
+        default=None, min_length=1, description="The one device that counts; none: any may open."
+    )
+    pause_margin_c: float = Field(
+        default=10.0, ge=-50, le=100, description="At or below this margin a device closes at once."
+    )
+    resume_margin_c: float = Field(
+        default=20.0, ge=-50, le=100, description="At or above this margin a device may open again."
+    )
+    max_temperature_c: float | None = Field(
+        default=None,
+        ge=20,
+        le=120,
+        description="Where a device tells neither margin nor threshold, count from this one.",
+    )
+    max_age_s: float = Field(
+        default=60.0, gt=0, le=86_400, description="A reading older than this counts for nothing."
+    )
+    max_jump_c_per_s: float = Field(
+        default=100.0,
+        gt=0,
+        le=10_000,
+        # A die holds about one joule per degree and steps by 30 degrees within a second when work
+        # begins; three times that is a sensor's mistake.
+        description="A faster change of temperature or margin is a sensor's mistake.",
+    )
+    good_readings: int = Field(
+        default=1, ge=1, le=10_000, description="Readings in a row that open a closed device."
+    )
+    dwell_s: float = Field(
+        default=10.0,
+        ge=0,
+        le=86_400,
+        description="A device that closed stays closed for at least this long.",
+    )
+    no_driver: Literal["go", "wait"] = Field(
+        default="go", description="What a machine does that has no driver, or no sensor."
+    )
+    unreadable: Literal["wait", "go"] = Field(
+        default="wait", description="What a machine does whose driver or sensors do not answer."
+    )
+    deadline_s: float = Field(
+        default=3600.0, ge=0, le=31_536_000, description="How long a deferred retrain may wait."
+    )
+    at_deadline: Literal["skip", "capped", "run"] = Field(
+        default="skip",
+        description="What becomes of a retrain that waited until its deadline; capped: it runs "
+        "under the lowest power limit of [cap], and is skipped where none can be set.",
+    )
+    urgency_of_waiting: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="How far waiting until the deadline moves the resume margin towards the pause "
+        "margin: 0 not at all, 1 all the way. It grows with the wait.",
+    )
+    urgency_of_drift: float = Field(
+        default=0.25, ge=0, le=1, description="The same for the worst drift, from the beginning."
+    )
+    max_pause_s: float = Field(
+        default=120.0,
+        ge=0,
+        le=86_400,
+        description="How long a fit pauses while its device is closed, before it gives it back.",
+    )
+
+    @model_validator(mode="after")
+    def _make_sense_together(self) -> Self:
+        if self.resume_margin_c < self.pause_margin_c:
+            raise ValueError(
+                f"resume_margin_c ({self.resume_margin_c:g}) must be at or above pause_margin_c "
+                f"({self.pause_margin_c:g}): a gate cannot open at a margin that closes it"
+            )
+        if self.source == "trace" and self.trace is None:
+            raise ValueError('source = "trace" needs a trace: name the CSV in [gate] trace')
+        return self
+
+    def at_urgency(self, urgency: float) -> Self:
+        """The same limits with the resume margin moved by `urgency` (0 to 1), never past pause.
+
+        What is not a number urges nothing.
+        """
+        share = min(max(urgency, 0.0), 1.0) if math.isfinite(urgency) else 0.0
+        band_c = self.resume_margin_c - self.pause_margin_c
+        resume_c = max(self.resume_margin_c - share * band_c, self.pause_margin_c)
+        return self.model_copy(update={"resume_margin_c": resume_c})
+
+    @property
+    def reads_from(self) -> Source:
+        """The source to open, with "auto" resolved."""
+        if self.source == "auto":
+            return "nvml" if self.trace is None else "trace"
+        return self.source

@@ -1,0 +1,1 @@
+"""Adapters: what reads a device, limits its power, or reserves it."""

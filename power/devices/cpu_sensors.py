@@ -1,0 +1,367 @@
+"""Door to the CPU's own sensors through psutil: the same readings as of a GPU, for heavy CPU work.
+
+A CPU package is a device here (`cpu-0`): its temperature, counted against the threshold that the
+chip tells, its energy where the kernel shows RAPL counters, how busy it is. A thread of ours reads,
+so that a slow sensor never stalls who asks: then the readings grow old. Nothing is decided: what
+cannot be read is None, with a note of what was missing and what to do about it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import psutil  # type: ignore[import-untyped]  # it publishes no types
+
+from power.core import device_readings
+from power.core.device_readings import PLAUSIBLE, GpuReading, Survey
+from power.devices.device import Device, Missing, unanswered
+
+CPU_CHIPS: Final = (
+    "coretemp",
+    "k10temp",
+    "zenpower",
+    "cpu_thermal",
+    "cpu-thermal",
+    "x86_pkg_temp",
+    "soc_thermal",
+    "acpitz",
+)
+"""The chips that measure CPUs, as the kernel calls them; the first that is there counts.
+
+The last one is a laptop's thermal zone, which stands in where no chip of the CPU is shown.
+"""
+POWERCAP: Final = Path("/sys/class/powercap")
+_ONE_PER_SOCKET: Final = frozenset({"k10temp", "zenpower"})
+_PACKAGE: Final = re.compile(r"(?:package id|physical id) (\d+)", re.IGNORECASE)
+_LEAST_THRESHOLD_C, _MOST_THRESHOLD_C = 40.0, 130.0
+"""A chip that tells another threshold means none: 0 and 65261.8 have been seen."""
+_SENSOR_TROUBLE: Final = (OSError, RuntimeError, ValueError, AttributeError, psutil.Error)
+_SET_MAXIMUM: Final = "set max_temperature_c in [gate]"
+
+
+class Package(NamedTuple):
+    """One CPU package by its sensor. `odd` counts values that could not be."""
+
+    number: int
+    name: str
+    temperature_c: float | None
+    threshold_c: float | None
+    odd: int
+
+
+class SensorDoor:
+    """Readings of the CPU packages. A context manager, or call `close`.
+
+    `tool` is psutil, or what stands in for it; `powercap` is where the kernel shows RAPL counters.
+    `clock` is the clock that `now_s` is read from. `first_answer_s` bounds the one wait, on the
+    first survey.
+    """
+
+    def __init__(
+        self,
+        *,
+        tool: Any = psutil,
+        powercap: Path = POWERCAP,
+        clock: Callable[[], float] = time.monotonic,
+        poll_s: float = 1.0,
+        first_answer_s: float = 2.0,
+    ) -> None:
+        self._chips = _Chips(tool, powercap, clock)
+        self._clock, self._poll_s, self._first_answer_s = clock, poll_s, first_answer_s
+        self._news = threading.Condition()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._round: _Round | None = None
+        self._shown: _Round | None = None
+        self._readings: tuple[GpuReading, ...] = ()
+        self._devices: tuple[Device, ...] = ()
+        self._waited = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start reading, without waiting for an answer. A survey starts it too."""
+        if self._thread is None and not self._stop.is_set():
+            self._thread = threading.Thread(target=self._keep_reading, daemon=True)
+            self._thread.start()
+
+    def survey(self, now_s: float) -> Survey:
+        """The last readings. Waits only the first time."""
+        if self._stop.is_set():
+            return Survey(driver="unreadable", because="this door is closed")
+        self.start()
+        if not self._waited:
+            self._waited = True
+            self.wait_for_news(self._first_answer_s)
+        with self._news:
+            newest = self._round
+        if newest is None:
+            return Survey(driver="unreadable", because="the CPU's sensors have not answered yet")
+        if newest is not self._shown:
+            self._shown = newest
+            self._show(newest, now_s)
+        if newest.trouble is None:
+            count = f"{len(newest.devices)} CPU package{'' if len(newest.devices) == 1 else 's'}"
+            because = f"psutil, {count}"
+            return Survey(driver="present", because=because, readings=self._readings)
+        # Sensors that were there and are gone are no machine without any.
+        driver = "unreadable" if self._readings or not newest.none_there else "absent"
+        return Survey(driver=driver, because=newest.trouble, readings=self._readings)
+
+    def devices(self) -> tuple[Device, ...]:
+        """The packages that the last survey showed, with what they did not tell."""
+        return self._devices
+
+    def wait_for_news(self, timeout_s: float) -> bool:
+        """Wait until something was read that no survey has shown; False after `timeout_s`."""
+        with self._news:
+            return self._news.wait_for(lambda: self._round is not self._shown, timeout_s)
+
+    def close(self) -> None:
+        """Stop reading. Waits for no sensor: the thread ends with the process at the latest."""
+        self._stop.set()
+
+    def _keep_reading(self) -> None:
+        while not self._stop.is_set():
+            newest = self._chips.read()
+            with self._news:
+                self._round = newest
+                self._news.notify_all()
+            self._stop.wait(self._poll_s)
+
+    def _show(self, newest: _Round, now_s: float) -> None:
+        """Stamp a round's readings once, so that what is told again is the same reading."""
+        before = {reading.uuid: reading.read_at_s for reading in self._readings}
+        told = {device.uuid: device for device in newest.devices}
+        why = newest.trouble or "its sensor is no longer shown"
+        lost = [unanswered(uuid, None, why, "load the driver of its sensor") for uuid in before]
+        self._devices = tuple((({each.uuid: each for each in lost}) | told).values())
+        at_s = min(newest.at_s, now_s)
+        self._readings = tuple(
+            each.reading(
+                max(at_s, math.nextafter(before.get(each.uuid, -math.inf), math.inf)),
+            )
+            for each in self._devices
+        )
+
+
+class _Round(NamedTuple):
+    """What one look at all sensors found."""
+
+    at_s: float
+    devices: tuple[Device, ...]
+    trouble: str | None
+    none_there: bool
+
+
+class _Chips:
+    """The sensors of this machine, read one after the other."""
+
+    def __init__(self, tool: Any, powercap: Path, clock: Callable[[], float]) -> None:
+        self._tool, self._clock = tool, clock
+        self._meters = {meter.number: meter for meter in meters(powercap)}
+        self._busy_since_s: float | None = None
+
+    def read(self) -> _Round:
+        at_s = self._clock()
+        try:
+            # psutil has this function only where the platform has sensors.
+            shown: Mapping[str, Sequence[Any]] = getattr(self._tool, "sensors_temperatures", dict)()
+        except _SENSOR_TROUBLE as error:
+            trouble = f"psutil cannot read the sensors ({error}); see whether `sensors` can"
+            return _Round(at_s, (), trouble, none_there=False)
+        found = packages(shown)
+        if not found:
+            names = ", ".join(sorted(shown)) or "none"
+            trouble = (
+                f"psutil shows no sensor of a CPU (chips: {names}), as in most virtual machines "
+                f"and containers; load its driver (coretemp, k10temp), or read another source"
+            )
+            return _Round(at_s, (), trouble, none_there=True)
+        shared = self._shared(at_s)
+        return _Round(at_s, tuple(self._device(each, shared, at_s) for each in found), None, False)
+
+    def _shared(self, at_s: float) -> dict[str, Any]:
+        """What psutil tells of all packages together."""
+        told: dict[str, Any] = {}
+        busy = _unless_trouble(lambda: self._tool.cpu_percent(interval=None))
+        # The first answer is about no time at all.
+        if self._busy_since_s is not None and at_s > self._busy_since_s:
+            told["utilization"] = busy
+        self._busy_since_s = at_s
+        clock = _unless_trouble(self._tool.cpu_freq)
+        if clock is not None and clock.current > 0:
+            told["clock_mhz"] = clock.current
+        memory = _unless_trouble(self._tool.virtual_memory)
+        if memory is not None:
+            told["memory_total_bytes"] = memory.total
+            told["memory_used_bytes"] = memory.total - memory.available
+        return told
+
+    def _device(self, package: Package, shared: Mapping[str, Any], at_s: float) -> Device:
+        told = dict(shared)
+        missing = [
+            Missing(
+                what="throttle_reasons", why="psutil does not tell it", remedy="the margin tells"
+            )
+        ]
+        temperature_c, threshold_c = package.temperature_c, package.threshold_c
+        if temperature_c is not None and threshold_c is not None:
+            told |= {"margin_c": threshold_c - temperature_c, "rung": "threshold"}
+        else:
+            what = "temperature" if temperature_c is None else "threshold"
+            why = f"{package.name} tells no {what} to trust"
+            missing.append(Missing(what="margin_c", why=why, remedy=_SET_MAXIMUM))
+        meter = self._meters.get(package.number)
+        if meter is None:
+            why, remedy = "the kernel shows no RAPL counter", "load intel_rapl_msr, if it has one"
+            missing.append(Missing(what="energy_j, power_w", why=why, remedy=remedy))
+        else:
+            power, lacks = meter.read(at_s)
+            told |= power
+            missing += lacks
+        return Device(
+            uuid=f"cpu-{package.number}",
+            name=package.name,
+            temperature_c=temperature_c,
+            threshold_c=threshold_c,
+            discarded=package.odd,
+            missing=tuple(missing),
+            **told,
+        )
+
+
+def packages(shown: Mapping[str, Sequence[Any]]) -> tuple[Package, ...]:
+    """The CPU packages among what psutil shows: chip -> entries of label, current, high, critical.
+
+    A chip that labels packages is believed; AMD's tells a row of sensors per socket; of any other
+    the entry closest to its threshold speaks for all.
+    """
+    chip = next((name for name in CPU_CHIPS if shown.get(name)), None)
+    if chip is None:
+        return ()
+    entries = shown[chip]
+    labelled = [(match, each) for each in entries if (match := _PACKAGE.match(each.label or ""))]
+    if labelled:
+        return tuple(_package(chip, int(match[1]), [each]) for match, each in labelled)
+    sockets = _sockets(entries) if chip in _ONE_PER_SOCKET else [list(entries)]
+    return tuple(_package(chip, number, row) for number, row in enumerate(sockets))
+
+
+def _sockets(entries: Iterable[Any]) -> list[list[Any]]:
+    """Entries of one chip, socket by socket: each begins with the first one's label."""
+    rows: list[list[Any]] = []
+    for each in entries:
+        if not rows or each.label == rows[0][0].label:
+            rows.append([])
+        rows[-1].append(each)
+    return rows
+
+
+def _package(chip: str, number: int, entries: Sequence[Any]) -> Package:
+    read = [_entry(each) for each in entries]
+    odd = sum(count for *_, count in read)
+    known = [(label, now_c, most_c) for label, now_c, most_c, _ in read if now_c is not None]
+    if not known:
+        return Package(number, chip, None, None, odd)
+    # Where no threshold is told, the hottest one is the one to watch.
+    label, now_c, most_c = max(
+        known, key=lambda told: told[1] - (_MOST_THRESHOLD_C if told[2] is None else told[2])
+    )
+    return Package(number, f"{chip}, {label}" if label else chip, now_c, most_c, odd)
+
+
+def _entry(each: Any) -> tuple[str, float | None, float | None, int]:
+    """Label, temperature, threshold, and how many values could not be.
+
+    The lower one of both thresholds counts: where one of them is a shutdown, the other is not.
+    """
+    least_c, most_c = PLAUSIBLE["temperature_c"]
+    now_c = each.current if least_c <= each.current <= most_c else None
+    told = [limit for limit in (each.high, each.critical) if limit is not None]
+    limits = [limit for limit in told if _LEAST_THRESHOLD_C <= limit <= _MOST_THRESHOLD_C]
+    odd = (now_c is None) + len(set(told)) - len(set(limits))
+    return each.label or "", now_c, min(limits, default=None), odd
+
+
+class Meter:
+    """One package's RAPL counter, which begins anew when it is full."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.number = number
+        self._folder = folder
+        self._last: tuple[float, float, float] | None = None
+        """The count, the joules with all rounds, and the moment, of the last reading."""
+        self._rounds_j = 0.0
+
+    def read(self, at_s: float) -> tuple[dict[str, float | bool], list[Missing]]:
+        """Energy, and from the second time on power, both by the counter; the limit beside them."""
+        told: dict[str, float | bool] = {
+            name: watts
+            for name, file in (
+                ("power_limit_w", "constraint_0_power_limit_uw"),
+                ("power_limit_max_w", "constraint_0_max_power_uw"),
+            )
+            if (watts := _micro(self._folder / file))
+        }
+        limit = self._folder / "constraint_0_power_limit_uw"
+        told["may_set_limit"] = os.access(limit, os.W_OK)
+        counter = self._folder / "energy_uj"
+        counted_j = device_readings.plausible_j(_micro(counter))
+        if counted_j is None:
+            remedy = f"let this user read {counter} (it is root's by default)"
+            why = "its RAPL counter cannot be read"
+            return told, [Missing(what="energy_j, power_w", why=why, remedy=remedy)]
+        return told | self._used(counted_j, at_s), []
+
+    def _used(self, counted_j: float, at_s: float) -> dict[str, float]:
+        before = self._last
+        if before is not None and counted_j < before[0]:
+            self._rounds_j += _micro(self._folder / "max_energy_range_uj") or 0.0
+        total_j = self._rounds_j + counted_j
+        self._last = (counted_j, total_j, at_s)
+        told = {"energy_j": total_j}
+        if before is not None and at_s > before[2] and total_j >= before[1]:
+            told["power_w"] = (total_j - before[1]) / (at_s - before[2])
+        return told
+
+
+def meters(powercap: Path) -> list[Meter]:
+    """The counters of whole packages under the kernel's folder; none where it has none."""
+    found = []
+    for folder in sorted(powercap.glob("intel-rapl:*")):
+        try:
+            name = (folder / "name").read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        match = re.fullmatch(r"package-(\d+)", name)
+        if match:
+            found.append(Meter(folder, int(match[1])))
+    return found
+
+
+def _micro(path: Path) -> float | None:
+    """A file of millionths as a number of ones; None where it cannot be read."""
+    try:
+        return int(path.read_text(encoding="ascii")) / 1e6
+    except (OSError, ValueError):
+        return None
+
+
+def _unless_trouble(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except _SENSOR_TROUBLE:
+        return None

@@ -1,0 +1,360 @@
+"""How warm does this device get from the power it draws? A model fitted from its own readings.
+
+Pure: the next reading in, the next model out. It decides nothing; `forecast` asks it.
+
+The model is a Foster network, the standard reduction of a thermal path to a row of RC pairs: what
+a device has lost of its margin is a constant (the air it stands in) plus, for each time constant
+of a fixed grid, a gain times the power smoothed with that time constant. It is linear in all that
+is unknown, so a Kalman filter fits it exactly, reading by reading, and says how sure it is. With no
+drift that is ridge regression; with it, what was learned long ago slowly counts for less.
+
+The heat that was in the device before the first reading is unknown too. It decays with the same
+time constants, so it is one more unknown per time constant, which is forgotten as it decays.
+
+It works on the gate's margin (degrees left, `gate.margin`), not on the temperature: some devices
+tell only the one, and the margin is what the gate goes by. Gains are kept in degrees at a reference
+power, so that a laptop and a server are of one size to it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from power.core import device_readings
+from power.core.device_readings import GpuReading, plausible, plausible_j
+from power.core.gate_config import GateLimits
+
+Array = NDArray[np.float64]
+
+TAU_S: Final = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Time constants of the grid, seconds: from a die to a heavy heatsink."""
+
+_TAU: Final = np.array(TAU_S)
+_PAIRS: Final = len(TAU_S)
+_SIZE: Final = 1 + 2 * _PAIRS
+_GAINS: Final = slice(1, 1 + _PAIRS)
+_REMAINS: Final = slice(1 + _PAIRS, _SIZE)
+_LEAST_REFERENCE_W: Final = 10.0
+_PRIOR_AIR_C: Final = 40.0
+_PRIOR_GAIN_C: Final = 20.0
+_PRIOR_C2: Final = np.array([_PRIOR_AIR_C**2] + [_PRIOR_GAIN_C**2] * (_SIZE - 1))
+
+
+class ThermalRules(BaseModel):
+    """The knobs of the thermal model: what is believed of a device before it is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    noise_c: float = Field(
+        default=1.0, ge=0.05, le=20, description="Standard error of one reading of the margin."
+    )
+    ambient_drift_c: float = Field(
+        default=1.5, ge=0, le=50, description="How far the air's temperature may drift in an hour."
+    )
+    gain_drift_c: float = Field(
+        default=0.3,
+        ge=0,
+        le=50,
+        description="How far each gain may drift in an hour, at reference power: fans, dust.",
+    )
+    unmodelled_c: float = Field(
+        default=0.3,
+        ge=0,
+        le=20,
+        description="Heat of each time constant that is not this device's own power.",
+    )
+    gap_s: float = Field(
+        default=120.0,
+        gt=0,
+        le=3600,
+        description="After a longer silence the heat in the device counts as unknown.",
+    )
+    misfit_errors: float = Field(
+        default=6.0,
+        ge=3,
+        le=100,
+        description="A reading further off than so many standard errors is not learned from.",
+    )
+    misfits_in_a_row: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="So many of them in a row are the truth: then heat and air count as unknown.",
+    )
+
+
+class ThermalModel(BaseModel):
+    """What is known of one device. A fresh one knows nothing. JSON keeps it to the last bit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rung: str | None = Field(default=None, description="What its margins are counted from.")
+    reference_w: float = Field(default=0.0, description="Power that the gains are told at, watts.")
+    read_at_s: float | None = Field(default=None, description="When it was last read, seconds.")
+    began_s: float = Field(default=0.0, description="When the heat in it was last unknown.")
+    power_w: float = Field(default=0.0, description="The last power told, watts.")
+    energy_j: float | None = Field(default=None, description="The last counter told, joules.")
+    smoothed_w: tuple[float, ...] = Field(
+        default=(0.0,) * _PAIRS, description="Power smoothed with each time constant, watts."
+    )
+    values: tuple[float, ...] = Field(
+        default=(), description="Best guess: loss of margin at no power, gains, remaining heat; °C."
+    )
+    covariance: tuple[float, ...] = Field(
+        default=(), description="Its covariance, row by row, square degrees."
+    )
+    readings: int = Field(default=0, description="Readings learned from.")
+    in_a_row: int = Field(default=0, description="Of these, since it was last unsettled.")
+    misfits: int = Field(default=0, description="Readings in a row that did not fit.")
+
+
+class Outlook(NamedTuple):
+    """Expected margins and their standard errors, degrees, of one shape."""
+
+    margin_c: Array
+    standard_error_c: Array
+
+
+class Guess(NamedTuple):
+    """What the model stands for, every gain at zero or above: values and covariance."""
+
+    values: Array
+    covariance: Array
+
+
+def learn(
+    model: ThermalModel, reading: GpuReading, limits: GateLimits, rules: ThermalRules
+) -> ThermalModel:
+    """The model once it has seen one more reading of its device.
+
+    One without a plausible power moves nothing, one without a plausible margin only the smoothed
+    power; after either the device must settle again. A reading without a time is none, and the same
+    one told again counts once.
+    """
+    power_w = plausible(reading.power_w, "power_w")
+    if not math.isfinite(reading.read_at_s) or reading.read_at_s == model.read_at_s:
+        return model
+    if power_w is None:
+        return model.model_copy(update={"in_a_row": 0})
+    margin_c, rung = device_readings.margin(reading, limits)
+    margin_c = plausible(margin_c, "margin_c")
+    if model.read_at_s is None or (margin_c is not None and rung != model.rung):
+        if margin_c is None:
+            return model
+        model = _fresh(reading, power_w, rung)
+    over_s = reading.read_at_s - (model.read_at_s or 0.0)
+    if over_s < 0 or over_s > rules.gap_s:
+        # A clock that began anew does not say for how long nothing was read.
+        hours = max(over_s, 3600.0) / 3600
+        model = _after_silence(model, reading.read_at_s, power_w, rules.ambient_drift_c**2 * hours)
+        over_s = 0.0
+    return _learned(model, reading, power_w, margin_c, over_s, rules)
+
+
+def guess(model: ThermalModel) -> Guess:
+    """What the model stands for, given that no power can cool a device.
+
+    Gains of neighbouring time constants are hard to tell apart, so some come out below zero. The
+    lowest is held at zero, the rest follow as their covariance says, until none is below.
+    """
+    values, covariance = _arrays(model)
+    for _ in range(_PAIRS):
+        lowest = 1 + int(np.argmin(values[_GAINS]))
+        if values[lowest] >= 0:
+            break
+        share = covariance[:, lowest] / covariance[lowest, lowest]
+        values = values - share * values[lowest]
+        covariance = covariance - np.outer(share, covariance[lowest])
+        values[lowest] = 0.0
+        covariance[lowest, :] = covariance[:, lowest] = 0.0
+    return Guess(values, covariance)
+
+
+def outlook(
+    model: ThermalModel,
+    known: Guess,
+    powers_w: tuple[float, float],
+    spread_w: float,
+    waits_s: Array,
+    seconds: Array,
+    rules: ThermalRules,
+) -> Outlook:
+    """Margins so many `seconds` into a job that begins after `waits_s`; both broadcast together.
+
+    `powers_w` are drawn while waiting and in the job; `spread_w` is the job power's standard error.
+    """
+    waiting_w, job_w = powers_w
+    smoothed = np.array(model.smoothed_w)
+    waits, into = np.broadcast_arrays(waits_s, seconds)
+    at_start = waiting_w + (smoothed - waiting_w) * np.exp(-waits[..., None] / _TAU)
+    decay = np.exp(-into[..., None] / _TAU)
+    powers = job_w + (at_start - job_w) * decay
+    remains = np.exp(-(waits + into)[..., None] / _TAU)
+    sees = np.concatenate(
+        (np.ones((*waits.shape, 1)), powers / model.reference_w, remains), axis=-1
+    )
+    per_watt = ((1 - decay) @ known.values[_GAINS]) / model.reference_w
+    variance = np.sum(sees @ known.covariance * sees, axis=-1)
+    variance = np.maximum(variance, 0.0) + (per_watt * spread_w) ** 2
+    variance += rules.ambient_drift_c**2 * (waits + into) / 3600
+    variance += rules.unmodelled_c**2 * np.sum(1 - remains**2, axis=-1)
+    return Outlook(-(sees @ known.values), np.sqrt(variance))
+
+
+def margin_since(model: ThermalModel, values: tuple[float, ...], over_s: float) -> float:
+    """The margin that `values`, guessed `over_s` ago, give for now by the power drawn since."""
+    powers = np.array(model.smoothed_w) / model.reference_w
+    guessed = np.array(values)
+    heat_c = guessed[0] + guessed[_GAINS] @ powers + guessed[_REMAINS] @ np.exp(-over_s / _TAU)
+    return float(-heat_c)
+
+
+def _fresh(reading: GpuReading, power_w: float, rung: str) -> ThermalModel:
+    """A model before its first reading: anything that a computer might be."""
+    limit_w = plausible(reading.power_limit_w, "power_limit_w") or 0.0
+    values = np.zeros(_SIZE)
+    values[0], values[_GAINS] = -50.0, 60.0 / _PAIRS
+    return ThermalModel(
+        rung=rung,
+        reference_w=max(limit_w, power_w, _LEAST_REFERENCE_W),
+        read_at_s=reading.read_at_s,
+        began_s=reading.read_at_s,
+        power_w=power_w,
+        smoothed_w=(power_w,) * _PAIRS,
+        values=tuple(values.tolist()),
+        covariance=tuple(np.diag(_PRIOR_C2).ravel().tolist()),
+    )
+
+
+def _after_silence(
+    model: ThermalModel, at_s: float, power_w: float, drifted_c2: float
+) -> ThermalModel:
+    """The gains are kept, the heat in the device is unknown again, and the air has drifted."""
+    values, covariance = _arrays(model)
+    values[_REMAINS] = 0.0
+    covariance[_REMAINS, :] = covariance[:, _REMAINS] = 0.0
+    covariance[_REMAINS, _REMAINS] = np.eye(_PAIRS) * _PRIOR_GAIN_C**2
+    covariance[0, 0] = min(covariance[0, 0] + drifted_c2, _PRIOR_AIR_C**2)
+    return _begun(model, at_s, power_w, values, covariance)
+
+
+def _misled(model: ThermalModel, at_s: float, power_w: float) -> ThermalModel:
+    """The device is not what it was taken for: the gains are kept as a first guess, no more."""
+    values, _ = _arrays(model)
+    values[_REMAINS] = 0.0
+    return _begun(model, at_s, power_w, values, np.diag(_PRIOR_C2))
+
+
+def _begun(
+    model: ThermalModel, at_s: float, power_w: float, values: Array, covariance: Array
+) -> ThermalModel:
+    return model.model_copy(
+        update={
+            "read_at_s": at_s,
+            "began_s": at_s,
+            "power_w": power_w,
+            "energy_j": None,
+            "smoothed_w": (power_w,) * _PAIRS,
+            "values": tuple(values.tolist()),
+            "covariance": tuple(covariance.ravel().tolist()),
+            "in_a_row": 0,
+            "misfits": 0,
+        }
+    )
+
+
+def _learned(
+    model: ThermalModel,
+    reading: GpuReading,
+    power_w: float,
+    margin_c: float | None,
+    over_s: float,
+    rules: ThermalRules,
+) -> ThermalModel:
+    mean_w = _mean_w(model, reading, power_w, over_s)
+    decay = np.exp(-over_s / _TAU)
+    smoothed = mean_w + (np.array(model.smoothed_w) - mean_w) * decay
+    values, covariance = _passed(model, decay, over_s, rules)
+    told = {
+        "read_at_s": reading.read_at_s,
+        "power_w": power_w,
+        "energy_j": plausible_j(reading.energy_j),
+        "smoothed_w": tuple(smoothed.tolist()),
+    }
+    counts = {"readings": model.readings, "in_a_row": model.in_a_row, "misfits": model.misfits}
+    if margin_c is None:
+        counts["in_a_row"] = 0
+    else:
+        sees = np.concatenate(((1.0,), smoothed / model.reference_w, np.ones(_PAIRS)))
+        fit = _fitted(values, covariance, sees, -margin_c, rules)
+        if fit is None and model.misfits + 1 >= rules.misfits_in_a_row:
+            return _misled(model, reading.read_at_s, power_w)
+        if fit is None:
+            counts |= {"in_a_row": 0, "misfits": model.misfits + 1}
+        else:
+            values, covariance = fit
+            counts = {"readings": model.readings + 1, "in_a_row": model.in_a_row + 1, "misfits": 0}
+    kept = {
+        "values": tuple(values.tolist()),
+        "covariance": tuple(covariance.ravel().tolist()),
+    }
+    return model.model_copy(update=told | counts | kept)
+
+
+def _mean_w(model: ThermalModel, reading: GpuReading, power_w: float, over_s: float) -> float:
+    """Mean power since the last reading: the counter's, else what was told at both ends.
+
+    Power read at an instant covers a quarter of the time on some devices; a counter covers it all.
+    """
+    now_j = plausible_j(reading.energy_j)
+    if over_s > 0 and now_j is not None and model.energy_j is not None:
+        counted_w = plausible((now_j - model.energy_j) / over_s, "power_w")
+        if counted_w is not None:
+            return counted_w
+    return (model.power_w + power_w) / 2
+
+
+def _passed(
+    model: ThermalModel, decay: Array, over_s: float, rules: ThermalRules
+) -> tuple[Array, Array]:
+    """Best guess and covariance after `over_s` without a look: remains decay, the rest drifts."""
+    values, covariance = _arrays(model)
+    values[_REMAINS] *= decay
+    covariance[_REMAINS, :] *= decay[:, None]
+    covariance[:, _REMAINS] *= decay
+    hours = over_s / 3600
+    variances = covariance.ravel()[:: _SIZE + 1]
+    # Nothing ever becomes less known than it was before the first reading.
+    if variances[0] < _PRIOR_AIR_C**2:
+        variances[0] += rules.ambient_drift_c**2 * hours
+    gains = variances[_GAINS]
+    gains[gains < _PRIOR_GAIN_C**2] += rules.gain_drift_c**2 * hours
+    variances[_REMAINS] += rules.unmodelled_c**2 * (1 - decay**2)
+    return values, covariance
+
+
+def _fitted(
+    values: Array, covariance: Array, sees: Array, heat_c: float, rules: ThermalRules
+) -> tuple[Array, Array] | None:
+    """Kalman's update by one reading; None where the reading does not fit."""
+    toward = covariance @ sees
+    variance = float(sees @ toward) + rules.noise_c**2
+    error_c = heat_c - float(sees @ values)
+    if abs(error_c) > rules.misfit_errors * math.sqrt(variance):
+        return None
+    values = values + toward * (error_c / variance)
+    covariance = covariance - np.outer(toward, toward) / variance
+    # Rounding must not let the two halves of the matrix, or a variance, wander off.
+    covariance = (covariance + covariance.T) / 2
+    diagonal = covariance.ravel()[:: _SIZE + 1]
+    np.maximum(diagonal, 1e-9, out=diagonal)
+    return values, covariance
+
+
+def _arrays(model: ThermalModel) -> tuple[Array, Array]:
+    return np.array(model.values), np.array(model.covariance).reshape(_SIZE, _SIZE)

@@ -1,0 +1,1 @@
+"""What a job took: energy, power and heat."""

@@ -1,0 +1,1 @@
+"""Follows live devices in a thread while a run goes on."""

@@ -1,0 +1,46 @@
+"""Door to a person's override of the gate: one small file in the home, which expires by itself.
+
+It decides nothing: `gate.overridden` says what an override does to an answer. A file that cannot be
+read as one is an error and no override, since nobody can tell which way it pointed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from observability.core import atomic_file
+from observability.core.errors import BadConfiguration
+from power.policy.gate_override import Override
+
+
+def read(path: Path) -> Override | None:
+    """The override in `path`, expired or not; None where there is none. Raises BadConfiguration."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return Override.model_validate_json(content)
+    except ValidationError as error:
+        raise BadConfiguration(
+            f"the gate's override {path} cannot be read ({error.error_count()} problems); take it "
+            "back with `thermodrift gate override clear`"
+        ) from error
+
+
+def write(path: Path, override: Override) -> None:
+    """Set an override, in place of any other. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    atomic_file.write(path, override.model_dump_json().encode())
+
+
+def clear(path: Path) -> bool:
+    """Take the override back; False where there was none. Raises OSError."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    atomic_file.sync_folder(path.parent)
+    return True

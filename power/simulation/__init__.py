@@ -1,0 +1,1 @@
+"""A simulated device, and the comparison of admission policies on it."""

@@ -1,0 +1,432 @@
+"""What would each way of admitting jobs have made of the same jobs on the same device?
+
+Pure: a plant, jobs and a policy in, an account of what happened out. The policies stand side by
+side, from none to one that cheats: `no gate`, `hysteresis` (the gate as it is), `forecast`, `cap
+only`, `forecast + cap`, and `oracle`, which looks into the plant and starts each job at the first
+moment from which it will run without slowing down, without caps. That is the yardstick of waiting.
+
+Jobs run one at a time, in order, each to its end: what is admitted is not stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from observability.core.decision import Decision
+from power.core.device_readings import Survey
+from power.core.gate_config import GateLimits
+from power.forecast import forecast, job_profile
+from power.forecast.config import ForecastRules
+from power.forecast.forecast import Known
+from power.forecast.job_profile import Job, JobProfile
+from power.policy import admission, deadline, gate
+from power.policy.gate import GateState, Judged
+from power.simulation.simulated_device import Plant, PlantKind, advanced, at_rest
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+CAP_SHARES: Final = (0.9, 0.8, 0.7, 0.6, 0.5)
+"""Caps that are tried, as shares of the device's limit, the mildest first."""
+
+POLICIES: Final = 6
+"""How many `compare` sets side by side."""
+
+_LONGEST_JOB_S: Final = 1500.0
+
+
+class SimulationRules(BaseModel):
+    """How policies are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    every_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between two readings.")
+    cap_share: float = Field(
+        default=0.6, gt=0, le=1, description="The cap of `cap only`, as a share of the limit."
+    )
+    gate: GateLimits = Field(
+        default_factory=GateLimits,
+        description="The gate's limits; a job that waited for its deadline_s runs all the same.",
+    )
+    forecast: ForecastRules = Field(default_factory=ForecastRules, description="The forecast's.")
+
+
+class SimulatedJob(NamedTuple):
+    """A job of a mix."""
+
+    kind: str
+    """Jobs of one kind are learned from together."""
+    arrives_s: float
+    work_s: float
+    """Seconds that it takes at full clock, times its load."""
+    load: float
+
+
+class Start(NamedTuple):
+    """A job may begin: under which cap, and with which margin foretold."""
+
+    cap_w: float | None = None
+    margin_c: float | None = None
+
+
+class Done(NamedTuple):
+    """What became of one job."""
+
+    job: SimulatedJob
+    started_s: float
+    ended_s: float
+    mean_w: float
+    slowed_s: float
+    lowest_margin_c: float
+    start: Start
+    forced: bool
+    """It began because its deadline had come."""
+
+
+class Outcome(NamedTuple):
+    """The account of one policy."""
+
+    policy: str
+    jobs: tuple[Done, ...]
+    energy_j: float
+    peak_c: float
+    course: tuple[tuple[float, float], ...]
+    """Moments and temperatures of the die, for a picture."""
+
+    @property
+    def throttled_s(self) -> float:
+        """Seconds of work for which the hardware had slowed itself down."""
+        return sum(each.slowed_s for each in self.jobs)
+
+    @property
+    def makespan_s(self) -> float:
+        """When the last job was done."""
+        return max((each.ended_s for each in self.jobs), default=0.0)
+
+    @property
+    def delays_s(self) -> tuple[float, ...]:
+        """How long each job waited, for the device or for the policy."""
+        return tuple(each.started_s - each.job.arrives_s for each in self.jobs)
+
+    def summary(self) -> dict[str, float | int | str]:
+        """The figures of the table, by name and unit."""
+        delays_s = self.delays_s or (0.0,)
+        return {
+            "policy": self.policy,
+            "throttled_s": self.throttled_s,
+            "makespan_s": self.makespan_s,
+            "mean_delay_s": sum(delays_s) / len(delays_s),
+            "max_delay_s": max(delays_s),
+            "energy_j": self.energy_j,
+            "peak_c": self.peak_c,
+            "work_s": sum(each.job.work_s for each in self.jobs),
+            "jobs": len(self.jobs),
+            "forced": sum(each.forced for each in self.jobs),
+        }
+
+
+class Policy(Protocol):
+    """When may the next job begin? It sees readings and ended jobs, never the plant."""
+
+    name: str
+
+    def see(self, survey: Survey, now_s: float) -> None:
+        """A look at the device."""
+
+    def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
+        """Whether `job` may begin now, after the look of this moment."""
+
+    def ended(self, done: Done) -> None:
+        """A job came to its end."""
+
+
+class NoGate:
+    """Every job begins at once."""
+
+    name = "no gate"
+
+    def see(self, survey: Survey, now_s: float) -> None:
+        """Looks at nothing."""
+
+    def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
+        """Yes."""
+        return Start()
+
+    def ended(self, done: Done) -> None:
+        """Learns nothing."""
+
+
+class CapOnly(NoGate):
+    """Every job begins at once, under one cap for all."""
+
+    name = "cap only"
+
+    def __init__(self, cap_w: float) -> None:
+        """`cap_w` is set for every job."""
+        self._cap_w = cap_w
+
+    def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
+        """Yes, capped."""
+        return Start(cap_w=self._cap_w)
+
+
+class Hysteresis(NoGate):
+    """The gate with its two thresholds."""
+
+    name = "hysteresis"
+
+    def __init__(self, rules: SimulationRules) -> None:
+        """`rules.gate` are the thresholds."""
+        self._rules = rules
+        self._state = GateState()
+        self._judged: Judged | None = None
+
+    def see(self, survey: Survey, now_s: float) -> None:
+        """Let the gate judge, and keep its memory."""
+        self._judged = gate.judge(survey, self._state, self._rules.gate, now_s)
+        self._state = self._judged.state
+
+    def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
+        """As the gate said of this moment's look."""
+        return Start() if self._gate_opens else None
+
+    @property
+    def _gate_opens(self) -> bool:
+        return self._judged is not None and self._judged.decision.yes
+
+
+class Forecasting(Hysteresis):
+    """The gate joined with the forecast, which learns device and jobs as they come."""
+
+    def __init__(self, rules: SimulationRules, caps_w: Sequence[float] = ()) -> None:
+        """`caps_w` are the caps that it may set, the mildest first; none: it caps nothing."""
+        super().__init__(rules)
+        self.name = "forecast + cap" if caps_w else "forecast"
+        self.known = Known()
+        self._caps_w = caps_w
+        self.profiles: dict[str, JobProfile] = {}
+
+    def see(self, survey: Survey, now_s: float) -> None:
+        """Let the gate judge, and the forecast learn."""
+        super().see(survey, now_s)
+        for reading in survey.readings:
+            rules = self._rules
+            self.known = forecast.learn(self.known, reading, rules.gate, rules.forecast).known
+
+    def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
+        """Now, or under the mildest cap with which it ends sooner than by waiting.
+
+        A job that nothing is known of, or that no wait makes safe, begins with the device at rest.
+        """
+        profile = self.profiles.get(job.kind, JobProfile())
+        expected = profile.job()
+        start, says = self._try(expected, now_s)
+        trusted = says.facts["trusted"] is True
+        if start is not None and (trusted or self._may_begin_unforeseen(now_s)):
+            return start
+        if expected is None or not trusted:
+            return None
+        ready_in_s = says.facts["ready_in_s"]
+        by_waiting_s = math.inf if ready_in_s is None else float(ready_in_s) + expected.seconds
+        for cap_w in self._caps_w:
+            capped = expected.capped(cap_w, profile.cap_exponent)
+            if capped.seconds >= by_waiting_s:
+                break
+            start, says = self._try(capped, now_s)
+            if start is not None and says:
+                return start._replace(cap_w=cap_w)
+        hopeless = ready_in_s is None and self._gate_opens and self._may_begin_unforeseen(now_s)
+        return Start() if hopeless else None
+
+    def ended(self, done: Done) -> None:
+        """Learn what such a job takes, and from a capped one what the cap cost."""
+        profile = self.profiles.get(done.job.kind, JobProfile())
+        learn = job_profile.learn_job if done.start.cap_w is None else job_profile.learn_capped
+        self.profiles[done.job.kind] = learn(
+            profile, done.mean_w, done.ended_s - done.started_s, self._rules.forecast
+        )
+
+    def _try(self, job: Job | None, now_s: float) -> tuple[Start | None, Decision]:
+        """A start if there may be one now, and what the forecast said."""
+        rules = self._rules
+        says = forecast.judge(self.known, job, rules.gate, rules.forecast, now_s)
+        if self._judged is None or not admission.admit(self._judged, says, rules.gate):
+            return None, says
+        return Start(margin_c=float(says.facts["margin_c"] or 0.0) if says else None), says
+
+    def _may_begin_unforeseen(self, now_s: float) -> bool:
+        """At rest, or before the device was read often enough to say what rest is.
+
+        A known device that is unsettled for a moment is waited for.
+        """
+        rules = self._rules
+        if self.known.model.readings < rules.forecast.min_readings:
+            return True
+        return forecast.at_rest(self.known, rules.gate, rules.forecast, now_s).yes
+
+
+class Oracle(NoGate):
+    """Knows the plant, and begins each job as soon as it will run without slowing down."""
+
+    name = "oracle"
+
+    def __init__(self, plant: Plant) -> None:
+        """`plant` is the device itself, and not its readings."""
+        self._plant = plant
+
+    def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
+        """Try it on a copy of the device, air and all."""
+        return Start() if self._stays_cool(job) else None
+
+    def _stays_cool(self, job: SimulatedJob) -> bool:
+        kind = self._plant.kind
+        body = self._plant.body._replace(hottest_c=-math.inf)
+        until_s = body.work_s + job.work_s
+        while until_s - body.work_s > 1e-9:
+            body = advanced(kind, body, 10.0, job.load, None, until_s)
+            if body.hottest_c > kind.slowdown_c:
+                return False
+        return True
+
+
+def run(
+    plant: Plant,
+    jobs: Sequence[SimulatedJob],
+    policy: Policy,
+    rules: SimulationRules,
+    on_done: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Run `jobs` (in order of arrival) on `plant` under `policy`; `on_done` hears of each job."""
+    done: list[Done] = []
+    course: list[tuple[float, float]] = []
+    peak_c = plant.body.die_c
+    for job in jobs:
+        start = _wait(plant, job, policy, rules, course)
+        peak_c = max(peak_c, plant.body.hottest_c)
+        done.append(_work(plant, job, start, policy, rules, course))
+        peak_c = max(peak_c, plant.body.hottest_c)
+        policy.ended(done[-1])
+        on_done()
+    return Outcome(policy.name, tuple(done), plant.body.energy_j, peak_c, tuple(course))
+
+
+def compare(
+    kind: PlantKind,
+    jobs: Sequence[SimulatedJob],
+    generators: Callable[[], Generator],
+    rules: SimulationRules,
+    on_done: Callable[[], None] = lambda: None,
+) -> tuple[Outcome, ...]:
+    """Every policy on a device of its own, all alike; `generators` gives each the same chance."""
+    caps_w = tuple(share * kind.full_w for share in CAP_SHARES)
+    plants = [Plant(kind, generators()) for _ in range(POLICIES)]
+    policies: tuple[Policy, ...] = (
+        NoGate(),
+        Hysteresis(rules),
+        Forecasting(rules),
+        CapOnly(rules.cap_share * kind.full_w),
+        Forecasting(rules, caps_w),
+        Oracle(plants[-1]),
+    )
+    return tuple(
+        run(plant, jobs, policy, rules, on_done)
+        for plant, policy in zip(plants, policies, strict=True)
+    )
+
+
+def draw_jobs(kind: PlantKind, count: int, generator: Generator) -> tuple[SimulatedJob, ...]:
+    """A mix of one to three kinds of job that this device can take, one by one, from cool.
+
+    A kind's length is 25 to 75 % of the time after which the device, begun at rest on the warmest
+    day, would slow down; a job's own varies by a twentieth. They come by chance (a Poisson process)
+    so densely that they alone would keep the device busy for 40 to 90 % of the time.
+    """
+    kinds = []
+    for number in range(int(generator.integers(1, 4))):
+        load = float(generator.uniform(0.75, 1.0))
+        longest_s = _longest_s(kind, load)
+        kinds.append((f"job {number + 1}", load, longest_s * float(generator.uniform(0.25, 0.75))))
+    busy = float(generator.uniform(0.4, 0.9))
+    jobs, at_s = [], 600.0
+    for _ in range(count):
+        name, load, seconds = kinds[int(generator.integers(len(kinds)))]
+        seconds *= float(generator.uniform(0.95, 1.05))
+        jobs.append(SimulatedJob(name, at_s, seconds * load, load))
+        at_s += float(generator.exponential(seconds / busy))
+    return tuple(jobs)
+
+
+def _longest_s(kind: PlantKind, load: float) -> float:
+    """How long a load can last on the warmest day, from rest, until the device slows down."""
+    warmer_c = kind.swing_c + sum(max(each.by_c, 0.0) for each in kind.steps)
+    warm = kind.model_copy(update={"air_c": kind.air_c + warmer_c, "swing_c": 0.0, "steps": ()})
+    body = at_rest(warm)
+    while body.hottest_c <= kind.slowdown_c and body.at_s < _LONGEST_JOB_S:
+        body = advanced(warm, body, 10.0, load, None)
+    return body.at_s
+
+
+def _wait(
+    plant: Plant,
+    job: SimulatedJob,
+    policy: Policy,
+    rules: SimulationRules,
+    course: list[tuple[float, float]],
+) -> tuple[Start, bool]:
+    """Idle until the job may begin, or its deadline has come: then the second answer is True."""
+    plant.load, plant.cap_w = 0.0, None
+    # What waits for the device is not deferred yet.
+    free_s = max(plant.body.at_s, job.arrives_s)
+    while True:
+        now_s = plant.body.at_s
+        _look(plant, policy, course)
+        if now_s >= job.arrives_s:
+            start = policy.ask(job, now_s)
+            if start is not None:
+                return start, False
+            if deadline.at_deadline(now_s - free_s, rules.gate):
+                return Start(), True
+        plant.work(math.inf, rules.every_s)
+
+
+def _work(
+    plant: Plant,
+    job: SimulatedJob,
+    admitted: tuple[Start, bool],
+    policy: Policy,
+    rules: SimulationRules,
+    course: list[tuple[float, float]],
+) -> Done:
+    """Run the job to its end, reading the device all the while."""
+    start, forced = admitted
+    before = plant.body
+    plant.body = before._replace(hottest_c=before.die_c)
+    plant.load, plant.cap_w = job.load, start.cap_w
+    until_s = before.work_s + job.work_s
+    while True:
+        plant.work(until_s, rules.every_s)
+        if until_s - plant.body.work_s <= 1e-9:
+            break
+        _look(plant, policy, course)
+    after = plant.body
+    seconds = after.at_s - before.at_s
+    return Done(
+        job=job,
+        started_s=before.at_s,
+        ended_s=after.at_s,
+        mean_w=(after.energy_j - before.energy_j) / seconds,
+        slowed_s=after.slowed_s - before.slowed_s,
+        lowest_margin_c=plant.kind.slowdown_c - after.hottest_c,
+        start=start,
+        forced=forced,
+    )
+
+
+def _look(plant: Plant, policy: Policy, course: list[tuple[float, float]]) -> None:
+    now_s = plant.body.at_s
+    policy.see(plant.survey(now_s), now_s)
+    course.append((now_s, plant.body.die_c))
