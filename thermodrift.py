@@ -77,8 +77,8 @@ def main() -> None:
         if debug:
             raise
         _say(
-            f"{error}: {atomic_file.remedy(error)}, then run again. What was acknowledged is on disk, "
-            "and the same command goes on from it (--debug shows where it happened)"
+            f"{error}: {atomic_file.remedy(error)}, then run again. What was acknowledged is on "
+            "disk, and the same command goes on from it (--debug shows where it happened)"
         )
         raise SystemExit(1) from error
     except Exception as error:

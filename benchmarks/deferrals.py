@@ -3,10 +3,11 @@
     python -m benchmarks.deferrals [--plants 200] [--jobs 24] [--first 0]
 
 Plants and jobs are those of `benchmarks.gate`, the judges and the times of coming back those of the
-deployed flow: an attempt reads the device, asks `power.policy.admission`, and where it may not begin stays
-away until `flows.deployed.backoff` says, during which nobody reads the device. Only the clock is
-simulated. Side by side: the forecast, the thermostat alone with the flow's patience (1, 2, 4 .. 15
-minutes), and the thermostat asked every minute, which is what a fixed delay between retries does.
+deployed flow: an attempt reads the device, asks `power.policy.admission`, and where it may not
+begin stays away until `flows.deployed.backoff` says, during which nobody reads the device. Only the
+clock is simulated. Side by side: the forecast, the thermostat alone with the flow's patience (1, 2,
+4 .. 15 minutes), and the thermostat asked every minute, which is what a fixed delay between retries
+does.
 
 Each attempt costs a process (`benchmarks.deployed`: its processor seconds), each second of waiting
 freshness, and each throttled second the hardware. `skipped` jobs met their deadline. Prints one

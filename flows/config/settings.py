@@ -49,7 +49,8 @@ class Settings(BaseSettings):
     )
     stand_in: Path | None = Field(
         default=None,
-        description="JSON of a stand-in for NVIDIA's library (power/devices/fake_nvml.py): no GPU is asked.",
+        description="JSON of a stand-in for NVIDIA's library (power/devices/fake_nvml.py): no GPU "
+        "is asked.",
     )
     faults: str = Field(default="", description="Armed fault points: for tests of recovery.")
 

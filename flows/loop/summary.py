@@ -23,18 +23,17 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
 
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
     that never answered. `scored` says over how many records: a member that came late has fewer.
-    `columns` says how each column of the stream is read, and why.
-    `judged` holds the same of the metric `judged_by`, over `judged_over` records each (ROC AUC and
-    average precision: the newest 5,000); null is unknown. `threshold` is the probability from which
-    the rarer of two classes is served, null where the likelier class is. `unknown_votes` are those
-    that drift could not cast at the last look: vote, position since which, because, and remedy.
-    `run` holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its
-    `fits` took in seconds and joules, and at the rates of the home's file, PUE included, in money
-    and in grams of carbon dioxide. Each sum is null where the part of any fit is unknown; `energy`
-    says what joules were read from, or why they were not. `deferrals` is the total, and
-    `deferred_because` its parts by cause (`power.policy.gate.Cause`). `history_trouble` says what the run
-    found lost or torn in the history, and why that could not take in all rows; null where all is
-    well.
+    `columns` says how each column of the stream is read, and why. `judged` holds the same of the
+    metric `judged_by`, over `judged_over` records each (ROC AUC and average precision: the newest
+    5,000); null is unknown. `threshold` is the probability from which the rarer of two classes is
+    served, null where the likelier class is. `unknown_votes` are those that drift could not cast at
+    the last look: vote, position since which, because, and remedy. `run` holds what this run alone
+    did, and what it cost: `cpu_s` of processor time, and what its `fits` took in seconds and
+    joules, and at the rates of the home's file, PUE included, in money and in grams of carbon
+    dioxide. Each sum is null where the part of any fit is unknown; `energy` says what joules were
+    read from, or why they were not. `deferrals` is the total, and `deferred_because` its parts by
+    cause (`power.policy.gate.Cause`). `history_trouble` says what the run found lost or torn in the
+    history, and why that could not take in all rows; null where all is well.
     """
     state = session.state
     request = state.request

@@ -176,8 +176,9 @@ def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
     """Find now what the first retrain, hours later, would stumble over."""
     if batch_model.PREDICTION in {*schema.names, schema.target}:
         raise BadConfiguration(
-            f"{file.path}: stream: a column is called {batch_model.PREDICTION!r}, which is the name of "
-            "the models' answers; rename that column in the data, or name it in stream.ignore"
+            f"{file.path}: stream: a column is called {batch_model.PREDICTION!r}, which is the "
+            "name of the models' answers; rename that column in the data, or name it in "
+            "stream.ignore"
         )
     wanted = file.pipeline.batch
     plain = wanted.recipe in batch_model.PLAIN and not wanted.params

@@ -1,8 +1,8 @@
 """One box with everything: a Prefect server, pools, deployments and workers, for some pipelines.
 
-What runs are processes on a tether (`flows.stack.tied_process`): they end with this one, however it ends. A
-part that ends by itself is started again. It decides nothing about pipelines: the deployed flows do
-all the work, and their truth is in the home.
+What runs are processes on a tether (`flows.stack.tied_process`): they end with this one, however it
+ends. A part that ends by itself is started again. It decides nothing about pipelines: the deployed
+flows do all the work, and their truth is in the home.
 """
 
 from __future__ import annotations

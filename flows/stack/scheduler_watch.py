@@ -1,6 +1,6 @@
 """Whether a server schedules: asked once, or again and again beside what `up` keeps.
 
-The question is put by the door (`flows.stack.prefect_client`), and judged in `observability.scheduler_health`.
+`flows.stack.prefect_client` asks the server, and `observability.scheduler_health` judges.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A program on a tether: it ends when whoever started it does, however that ended.
 
-Prefect's server and its workers outlive a parent that is killed. Run as
-``python -m flows.stack.tied_process GRACE_S PROGRAM...``, the program is asked to end when stdin closes,
-which the system sees to even after a SIGKILL, and is killed, with all that it started, when the
-grace is over. Not for people; see `start`.
+Prefect's server and its workers outlive a parent that is killed. Run as ``python -m
+flows.stack.tied_process GRACE_S PROGRAM...``, the program is asked to end when stdin closes, which
+the system sees to even after a SIGKILL, and is killed, with all that it started, when the grace is
+over. Not for people; see `start`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Offline learning: fit on a window of the past, answer for frames.
 
 Maths: reads no disk and no clock but the one it is given. `models.core.metrics` scores models,
-`models.batch.evaluation` sets them against each other. Time runs downwards in every frame: the newest row
-is the last.
+`models.batch.evaluation` sets them against each other. Time runs downwards in every frame: the
+newest row is the last.
 """
 
 from __future__ import annotations
@@ -191,10 +191,10 @@ def fit(
 ) -> BatchModel:
     """A model of `recipe` learned from all rows of `frame`, the same for the same seed.
 
-    A `guard` is asked before, amid and after the estimator's fit (`models.batch.interruptible_fit` says how), and
-    changes nothing of the model; what it raises comes out as it is. `clock` counts seconds, for the
-    size of the rounds. `partial` is what an earlier GiveBack of the same fit carried, on the same
-    rows.
+    A `guard` is asked before, amid and after the estimator's fit (`models.batch.interruptible_fit`
+    says how), and changes nothing of the model; what it raises comes out as it is. `clock` counts
+    seconds, for the size of the rounds. `partial` is what an earlier GiveBack of the same fit
+    carried, on the same rows.
 
     Raises TooLittleToLearn (fewer rows than the training part of `min_rows`, or one class only),
     BadConfiguration (an unknown recipe or parameter) and BatchCannotLearn.

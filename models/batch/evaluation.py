@@ -140,8 +140,8 @@ def fight(
     """
     if batch_model.PREDICTION in {*schema.names, schema.target}:
         raise BadConfiguration(
-            f"a column of the stream is called {batch_model.PREDICTION!r}, which a reference needs for "
-            f"the model's answers; rename that column in the data"
+            f"a column of the stream is called {batch_model.PREDICTION!r}, which a reference needs "
+            f"for the model's answers; rename that column in the data"
         )
     measure = measure or metrics.measure("auto", schema.task)
     cut = max(len(frame) - recipe.window, 0)

@@ -1,7 +1,7 @@
 """What a long fit and whoever watches it say to each other: asked, answered, given back.
 
-Ground: values alone. How each estimator is asked is in `models.batch.interruptible_fit`; who answers, and by what
-(a gate, a signal), is none of this room's business.
+Ground: values alone. How each estimator is asked is in `models.batch.interruptible_fit`; who
+answers, and by what (a gate, a signal), is none of this room's business.
 """
 
 from __future__ import annotations

@@ -141,8 +141,8 @@ def working(cells: int) -> Iterator[None]:
     """Fit or predict a matrix of `cells`: quietly, and in as many threads as it is worth.
 
     An unfinished fit and an overflow pass: what comes of them is scored or refused. Warnings are
-    counted where somebody collects them (`models.core.library_warnings`). The answers do not depend on the number
-    of threads.
+    counted where somebody collects them (`models.core.library_warnings`). The answers do not depend
+    on the number of threads.
     """
     limits = 1 if cells < CELLS_WORTH_THREADS else None
     with (

@@ -49,8 +49,8 @@ def override_set(
         )
     except (ValueError, OverflowError) as error:
         raise BadConfiguration(
-            f"an override lasts {gate_override.LONGEST_OVERRIDE.days} days at most, and has a reason of 1 "
-            f"to 500 characters; came: --for-s {for_s:g} --because {because!r}"
+            f"an override lasts {gate_override.LONGEST_OVERRIDE.days} days at most, and has a "
+            f"reason of 1 to 500 characters; came: --for-s {for_s:g} --because {because!r}"
         ) from error
     override_file.write(file_of(context), word)
     told = f"the gate is {answer} until {word.until.isoformat(timespec='seconds')}: {because}"

@@ -234,7 +234,8 @@ def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> N
     (tmp_path / "history.duckdb").unlink()
     for fault in ("before_fold", "inside_fold", "before_checkpoint"):
         script = (
-            "import sys; from pathlib import Path; from observability.core import failpoints as faults\n"
+            "import sys; from pathlib import Path\n"
+            "from observability.core import failpoints as faults\n"
             "from observability.history.store import History\n"
             f"faults.arm('history.{fault}', 'kill'); History(Path(sys.argv[1])).ask('SELECT 1')"
         )

@@ -1,7 +1,8 @@
 """What one cell of a stream may be.
 
 Pure. A cell becomes a finite float, a text, or None for missing; whatever else comes is `Unfit`,
-which says what was allowed and what came. `models.stream.parsing.columns` reads whole columns by these rules.
+which says what was allowed and what came. `models.stream.parsing.columns` reads whole columns
+by these rules.
 
 Missing, in a number column of a text file: blank and what `MISSING_NUMBERS` names, in upper or
 lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan, null
