@@ -42,7 +42,7 @@ from observability.history.home_config import HomeFile
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     *("README.md", "docs/configuration.md", "docs/operations.md", "docs/history.md"),
-    "docs/gate.md",
+    *("docs/gate.md", "docs/models.md"),
 )
 MARKDOWN = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
