@@ -31,12 +31,12 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "sill": {
         # Open to doors and desks, in the same way: what they share, such as disk and console.
-        "observability": "console durable faults places toml",
+        "observability": "console durable faults file_lock places toml",
         "power": "twin",
         "models": "seal",
     },
     "pure": {
-        "observability": "bill clock drift keeping migrations worth",
+        "observability": "bill clock drift history_loss keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
         "models": "cells charset columns formats holdout inference intake intake_health promotion"
         " ranges survey times",
@@ -47,8 +47,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "part": {
         # One step of a door's work in a file of its own: `PART_OF` names the door.
-        "observability": "duck home_file home_lock ledger_file ledger_lake ledger_steps"
-        " prediction_view spool",
+        "observability": "backend duck home_file ledger_file ledger_lake prediction_view spool",
         "power": "child reader",
         "models": "compaction log_files parquet text text_file unpacking",
     },
@@ -82,12 +81,11 @@ KINDS = {
 }
 
 PART_OF = {
+    "observability.history.backends.backend": "observability.history.store",
     "observability.history.backends.duckdb_connection": "observability.history.store",
     "observability.history.home_config": "observability.history.store",
-    "observability.history.backends.lock": "observability.history.store",
     "observability.history.backends.duckdb_file": "observability.history.store",
     "observability.history.backends.ducklake": "observability.history.store",
-    "observability.history.backends.migrator": "observability.history.store",
     "observability.history.backends.predictions_view": "observability.history.store",
     "observability.history.outbox": "observability.history.store",
     "power.devices.supervised_process": "power.devices.nvml",
