@@ -94,12 +94,23 @@ class Spool:
             raise ValueError(
                 f"a commit's name is 1 to 200 of a-z, 0-9, '.', '_' and '-'; came: {name!r}"
             )
-        content = _document(records, self.version, now_ns, logged)
+        tables: dict[str, list[dict[str, Cell]]] = {}
+        for record in records:
+            row = {field: _cell(field, value) for field, value in record}
+            tables.setdefault(record.table, []).append(row)
+        log = None if logged is None else vars(logged)
+        document = {
+            "version": self.version,
+            "committed_at_ns": now_ns,
+            "sha256": _digest(tables, log),
+            "tables": tables,
+            "logged": log,
+        }
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_file.sync_folder(self.folder.parent)
         path = self.folder / f"{name}.json"
-        atomic_file.write(path, content)
+        atomic_file.write(path, json.dumps(document).encode())
         return path
 
     def waiting(self) -> list[Path]:
@@ -125,13 +136,13 @@ class Spool:
                 "use the thermodrift that wrote it, or move the file away"
             )
         with _torn(path):
-            tables, logged = document["tables"], document.get("logged")
-            whole = document["sha256"] == _digest(tables, logged)
-            committed_at_ns = int(document["committed_at_ns"])
-            belonging = None if logged is None else Logged(**logged)
-        if not whole:
+            tables, log = document["tables"], document.get("logged")
+            is_whole = document["sha256"] == _digest(tables, log)
+            logged = None if log is None else Logged(**log)
+            commit = Spooled(path, int(document["committed_at_ns"]), tables, logged)
+        if not is_whole:
             raise SpoolTorn(f"{path.name} was changed after it was written")
-        return Spooled(path, committed_at_ns, tables, belonging)
+        return commit
 
     def set_aside(self, path: Path) -> Path:
         """Rename a file that cannot be read to ``*.corrupt``: it stays, but blocks nobody."""
@@ -188,22 +199,6 @@ def _aged(folder: Path) -> list[Path]:
         with suppress(FileNotFoundError):  # another process flushed it just now
             aged.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(aged)]
-
-
-def _document(records: Sequence[Record], version: int, now_ns: int, logged: Logged | None) -> bytes:
-    tables: dict[str, list[dict[str, Cell]]] = {}
-    for record in records:
-        row = {name: _cell(name, value) for name, value in record}
-        tables.setdefault(record.table, []).append(row)
-    log = None if logged is None else vars(logged)
-    document = {
-        "version": version,
-        "committed_at_ns": now_ns,
-        "sha256": _digest(tables, log),
-        "tables": tables,
-        "logged": log,
-    }
-    return json.dumps(document).encode()
 
 
 def _digest(tables: object, logged: object) -> str:

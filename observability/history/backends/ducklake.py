@@ -285,57 +285,54 @@ class LedgerLake(Backend):
             for name in _EXTENSIONS:
                 duck.load(name)
             duck.execute(f"SET ducklake_max_retry_count = {RETRIES}")
-            self._attach(duck, mode)
+            duck.execute(_secret(self._url))
+            catalogue = " ".join(["ducklake:postgres:" + _CONNECTION, *_options(self._url.query)])
+            read_only = "READ_ONLY, " if mode == "READ_ONLY" else ""
+            duck.execute(
+                f"ATTACH {schema.quoted(catalogue)} AS lake ({read_only}"
+                f"DATA_PATH {schema.quoted(self._data)}, META_SECRET 'lake_catalogue', "
+                f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS})"
+            )
+            duck.execute("USE lake")
             yield duck
 
-    def _attach(self, duck: Duck, mode: Mode) -> None:
-        duck.execute(_secret(self._url))
-        options = "READ_ONLY, " if mode == "READ_ONLY" else ""
-        words = " ".join([_CONNECTION, *_options(self._url.query)])
-        duck.execute(
-            f"ATTACH {schema.quoted(f'ducklake:postgres:{words}')} AS lake "
-            f"({options}DATA_PATH {schema.quoted(self._data)}, META_SECRET 'lake_catalogue', "
-            f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS})"
-        )
-        duck.execute("USE lake")
-
     def _told(self, text: str) -> ThermodriftError:
-        """Our error for one of DuckDB's, without the rows and the password that it repeats."""
+        """Our error for one of DuckDB's, without the rows and the password that its text holds."""
         text = _QUERY.sub("", _PREAMBLE.sub("", text))
         password = unquote(self._url.password or "")
-        said = text.replace(password, "***") if password else text
+        shown = text.replace(password, "***") if password else text
         if _NO_LAKE.search(text):
-            return _NoLake(said)
+            return _NoLake(shown)
         if _CONFLICT.search(text):
             return HistoryBusy(
-                f"another host changed {self.where} at the same moment ({said}): try again; "
+                f"another host changed {self.where} at the same moment ({shown}): try again; "
                 f"{self._waiting()}"
             )
         if _REFUSED.search(text):
             return BadConfiguration(
                 f"{self._places.settings}: history.url: PostgreSQL refuses {self.where}: "
-                f"{said}; correct the URL, the password in ~/.pgpass, or what that role may do; "
+                f"{shown}; correct the URL, the password in ~/.pgpass, or what that role may do; "
                 f"{self._waiting()}"
             )
         if "catalog version mismatch" in text:
             return HistorySchemaMismatch(
-                f"{self.where} was made by another release of DuckLake: {said}; use the same "
+                f"{self.where} was made by another release of DuckLake: {shown}; use the same "
                 f"thermodrift on every host; {self._waiting()}"
             )
         if "does not match existing data path" in text:
             return BadConfiguration(
-                f"{self._places.settings}: history.data: {said.split('You can')[0].strip()} Every "
+                f"{self._places.settings}: history.data: {shown.split('You can')[0].strip()} Every "
                 f"host names the same folder; {self._waiting()}"
             )
         if _GONE.search(text):
             self._silent_until_s = time.monotonic() + SILENCE_S
-            return HistoryUnreachable(f"{self.where} does not answer: {said}; {self._waiting()}")
+            return HistoryUnreachable(f"{self.where} does not answer: {shown}; {self._waiting()}")
         if _DISK_REFUSES.search(text):
             return HistoryUnwritable(
-                f"the lake's data in {self._data} cannot be written or read: {said}; make space "
+                f"the lake's data in {self._data} cannot be written or read: {shown}; make space "
                 f"or give permission, then run again; {self._waiting()}"
             )
-        return HistoryDamaged(f"{self.where} cannot be used: {said}; {self._waiting()}")
+        return HistoryDamaged(f"{self.where} cannot be used: {shown}; {self._waiting()}")
 
     def _busy(self, pid: str) -> str:
         who = f"process {pid}" if pid else "another process"
@@ -358,10 +355,8 @@ def _secret(url: SplitResult) -> str:
         "PASSWORD": url.password and unquote(url.password),
         "DATABASE": unquote(url.path.lstrip("/")) or None,
     }
-    told = ", ".join(
-        f"{name} {schema.quoted(str(value))}" for name, value in parts.items() if value
-    )
-    return f"CREATE TEMPORARY SECRET lake_catalogue (TYPE postgres{', ' if told else ''}{told})"
+    options = [f"{name} {schema.quoted(str(value))}" for name, value in parts.items() if value]
+    return f"CREATE TEMPORARY SECRET lake_catalogue ({', '.join(['TYPE postgres', *options])})"
 
 
 def _written_ms(name: str) -> int:
