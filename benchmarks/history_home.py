@@ -37,7 +37,7 @@ NAME = "elec2"
 RECORDS_PER_FILE = 1_000_000
 BATCH = 500
 RECORDS_PER_LOOK, RECORDS_PER_RETRAIN, RECORDS_PER_REJECT = 2_500, 250_000, 10_000
-RECORDS_PER_REIGN = 2 * RECORDS_PER_RETRAIN
+RECORDS_PER_CHAMPION = 2 * RECORDS_PER_RETRAIN
 _DAWN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -92,8 +92,8 @@ def _log(rng: np.random.Generator, first: int, last: int) -> pa.Table:
 def _champions(position: np.ndarray[Any, Any]) -> pa.Array:
     """The champion at each position: every second retrain is promoted."""
 
-    reigns, places = np.unique(position // (RECORDS_PER_REIGN), return_inverse=True)
-    names = [_version(int(reign) * RECORDS_PER_REIGN) for reign in reigns]
+    periods, places = np.unique(position // (RECORDS_PER_CHAMPION), return_inverse=True)
+    names = [_version(int(each) * RECORDS_PER_CHAMPION) for each in periods]
     return pa.array(names, pa.string()).take(pa.array(places))
 
 
@@ -167,7 +167,7 @@ def _wait(asked: int, deferrals: int) -> Iterator[Record]:
     for each in range(deferrals + 2):
         position = asked + max(0, each - 1) * BATCH
         here = _here(position)
-        event = "asked" if each == 0 else "deferred" if each <= deferrals else "started"
+        event = "requested" if each == 0 else "deferred" if each <= deferrals else "started"
         yield RequestRecord(
             **here,
             request_id=f"retrain-{asked}",
@@ -194,9 +194,9 @@ def _wait(asked: int, deferrals: int) -> Iterator[Record]:
                 uuid=f"GPU-{device}",
                 kind="margin at horizon",
                 horizon_s=60.0,
-                foretold_c=12.5,
+                predicted_c=12.5,
                 standard_error_c=1.0,
-                came_c=12.0,
+                actual_c=12.0,
             )
             yield GpuReadingRecord(
                 **here,
@@ -213,7 +213,8 @@ def _wait(asked: int, deferrals: int) -> Iterator[Record]:
 def _outcome(asked: int, position: int, deferrals: int) -> Iterator[Record]:
 
     here, version = _here(position), _version(asked)
-    event: Literal["promoted", "kept"] = "promoted" if asked % (RECORDS_PER_REIGN) == 0 else "kept"
+    promoted = asked % RECORDS_PER_CHAMPION == 0
+    event: Literal["promoted", "rejected"] = "promoted" if promoted else "rejected"
     request = {"request_id": f"retrain-{asked}", "position": position}
     yield RequestRecord(
         **here, **request, event=event, because="holdout", waited_s=deferrals * BATCH / 1000
@@ -265,7 +266,7 @@ def _run(first: int, last: int) -> Iterator[Record]:
             **counts,
             event="ended",
             position=last,
-            outcome="limit",
+            outcome="limit_reached",
             because="went through the records asked for",
         )
 

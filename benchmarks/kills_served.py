@@ -145,7 +145,7 @@ def _lost(path: Path, records: int) -> dict[str, Any]:
         "records_lost": records - len(logged),
         "records_twice": sum(count - 1 for count in logged.values()),
         "requests": states,
-        "requests_lost": sum(states[name] for name in ("asked", "deferred", "started")),
+        "requests_lost": sum(states[name] for name in ("requested", "deferred", "started")),
         "models_half_written": int(verified.returncode != 0),
     }
 

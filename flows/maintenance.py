@@ -1,7 +1,7 @@
 """Keep what grows small: merge the prediction logs, remove what nobody wants kept any longer.
 
-Runs beside the loop and never in its way: the loop's commits are spooled whoever is at work here,
-and a log is touched only where the checkpoint has passed. Each thing that was done, or was not, and
+Runs beside the loop and never in its way: the loop's commits wait in the outbox meanwhile, and a
+log is touched only where the checkpoint has passed. Each thing that was done, or was not, and
 why, is a decision in the history. What cannot be done now is left for the next time.
 """
 
@@ -70,7 +70,7 @@ def upkeep(home: Path) -> dict[str, Any]:
 
 
 def _folded(history: History) -> str:
-    """Fold what waits; why some of it still does, empty where nothing is in the way."""
+    """Flush what waits; why some of it still does, empty where nothing is in the way."""
     try:
         return history.fold().trouble
     except (ThermodriftError, OSError) as error:

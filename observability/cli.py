@@ -1,4 +1,4 @@
-"""The ground floor's commands: asking the history. Decides nothing; imports slow things late."""
+"""The commands of the history. They decide nothing, and import slow libraries late."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def export(
 
 
 def _keys(names: Sequence[str]) -> list[str]:
-    """The names of columns, each once: of two that are joined, one would hide the other."""
+    """The names of columns, made unique: with equal names one column would hide the other."""
     keys: list[str] = []
     for name in names:
         spelt = (name if n == 0 else f"{name}_{n}" for n in count())
@@ -85,7 +85,7 @@ def _keys(names: Sequence[str]) -> list[str]:
 
 
 def _rows(answer: pa.Table) -> list[tuple[object, ...]]:
-    """The answer as Python's values. Raises BadQuestion for one that Python cannot hold."""
+    """The answer as Python's values. Raises BadQuestion for values that Python cannot hold."""
     from observability.history.store import BadQuestion
 
     try:
@@ -99,7 +99,7 @@ def _rows(answer: pa.Table) -> list[tuple[object, ...]]:
 
 
 def _number(cell: object) -> object:
-    """DuckDB's sums of whole numbers come as decimals: plain numbers for people and for JSON."""
+    """A plain number for a decimal: DuckDB's sums of whole numbers are decimals."""
     if isinstance(cell, Decimal):
         return int(cell) if cell == cell.to_integral_value() else float(cell)
     return cell

@@ -1,7 +1,7 @@
-"""What does energy cost where this installation stands, in money and in grams of carbon dioxide?
+"""The cost of energy where this installation stands, in money and in grams of carbon dioxide.
 
-Pure: joules and the facility's rates in, a bill out. Unknown joules, or a rate that nobody set,
-leave it unknown, never zero.
+Pure: it computes a bill from joules and the facility's rates. With unknown joules, or a rate that
+is not set, the cost is unknown, never zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ JOULES_PER_KWH: Final = 3.6e6
 
 
 class Rates(BaseModel):
-    """What energy costs where the home's machines stand, table ``[energy]``."""
+    """The price of energy where the home's machines stand, table ``[energy]``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -60,7 +60,7 @@ UNKNOWN: Final = Bill()
 
 def of(joules: float | None, rates: Rates) -> Bill:
     """The bill of what devices used: `joules` times the facility's PUE, at its rates."""
-    # Written so that NaN is refused as well.
+    # This form of the comparison is false for NaN as well.
     if joules is None or not 0 <= joules < float("inf"):
         return UNKNOWN
     kwh = joules / JOULES_PER_KWH * rates.pue

@@ -1,9 +1,9 @@
-"""Does the scheduler of a Prefect server schedule? What the server shows in, an answer out.
+"""Does the scheduler of a Prefect server schedule? A pure decision about what the server shows.
 
-Pure. A scheduler that works keeps some runs of each active schedule ahead of their time: three at
-least, and an hour of them (Prefect's ``server.services.scheduler.min_runs`` and
-``min_scheduled_time``). So a schedule that has nothing coming, and of which nothing became due for
-three of its intervals, is not scheduled, whatever else the server answers.
+A scheduler that works keeps some runs of each active schedule ahead of their time: three at least,
+and an hour of them (Prefect's ``server.services.scheduler.min_runs`` and ``min_scheduled_time``).
+So a schedule without coming runs, of which nothing became due for three of its intervals, is not
+scheduled, whatever else the server answers.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Schedule(BaseModel):
 
 
 class Evidence(BaseModel):
-    """All that is known when the question is asked."""
+    """All that is known when the decision is made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     schedules: Sequence[Schedule]
     log_errors: int | None = Field(
-        default=None, ge=0, description="Errors in the server's log; None: we have not its log."
+        default=None, ge=0, description="Errors in the server's log; None: its log is not known."
     )
     last_error: str = Field(default="", description="The last of them, on one line.")
 
@@ -76,62 +76,44 @@ def judge(seen: Evidence) -> Decision:
         "log_errors": seen.log_errors,
     }
     # An error is no proof while runs go on becoming due: SQLite is locked now and then.
-    failing = waiting if seen.log_errors else []
-    told = _told(judged, silent, failing, waiting)
-    unjudged = len(seen.schedules) - len(judged)
-    said = [told, _unjudged(unjudged), _errors(seen.log_errors, seen.last_error)]
-    because = "; ".join(each for each in said if each)
-    yes = not silent and not failing
-    return Decision(question="clock", yes=yes, because=because, facts=facts)
+    is_failing = bool(seen.log_errors and waiting)
+    reasons = [_reason(judged, silent, waiting, is_failing=is_failing)]
+    if unjudged := len(seen.schedules) - len(judged):
+        reasons.append(f"not judged, since an rrule may have come to its end: {unjudged}")
+    if seen.log_errors:
+        reasons.append(
+            f"its log has errors of its scheduler ({seen.log_errors}), the last: {seen.last_error}"
+        )
+    yes = not silent and not is_failing
+    return Decision(question="clock", yes=yes, because="; ".join(reasons), facts=facts)
 
 
-def _told(
+def _reason(
     judged: Sequence[Schedule],
     silent: Sequence[Schedule],
-    failing: Sequence[Schedule],
     waiting: Sequence[Schedule],
+    *,
+    is_failing: bool,
 ) -> str:
     if silent:
-        return _silent(silent)
-    if failing:
-        return _failing(failing)
-    return _waiting(waiting) if waiting else _well(judged)
-
-
-def _silent(silent: Sequence[Schedule]) -> str:
-    worst = max(silent, key=lambda each: each.silent_s / each.patience_s)
-    others = f", and so it is with {len(silent) - 1} more" if len(silent) > 1 else ""
-    return (
-        f"the server does not schedule: no run of {worst.name} ({_rhythm(worst)}) became due for "
-        f"{worst.silent_s:.0f} s, and none is coming{others}"
-    )
-
-
-def _failing(failing: Sequence[Schedule]) -> str:
-    first = failing[0]
-    return f"the server does not schedule: no run of {first.name} ({_rhythm(first)}) is coming"
-
-
-def _waiting(waiting: Sequence[Schedule]) -> str:
-    first = min(waiting, key=lambda each: each.patience_s - each.silent_s)
-    left_s = first.patience_s - first.silent_s
-    return f"no run of {first.name} ({_rhythm(first)}) is coming yet; judged in {left_s:.0f} s"
-
-
-def _well(judged: Sequence[Schedule]) -> str:
+        worst = max(silent, key=lambda each: each.silent_s / each.patience_s)
+        others = f", and so it is with {len(silent) - 1} more" if len(silent) > 1 else ""
+        return (
+            f"the server does not schedule: no run of {_named(worst)} became due for "
+            f"{worst.silent_s:.0f} s, and none is coming{others}"
+        )
+    if is_failing:
+        return f"the server does not schedule: no run of {_named(waiting[0])} is coming"
+    if waiting:
+        first = min(waiting, key=lambda each: each.patience_s - each.silent_s)
+        left_s = first.patience_s - first.silent_s
+        return f"no run of {_named(first)} is coming yet; judged in {left_s:.0f} s"
     if not judged:
         return "no deployment has an active schedule that can be judged"
     coming = sum(each.coming for each in judged)
     return f"the server schedules: {coming} runs are coming, of {len(judged)} deployments"
 
 
-def _unjudged(count: int) -> str:
-    return f"not judged, since an rrule may have come to its end: {count}" if count else ""
-
-
-def _errors(count: int | None, last: str) -> str:
-    return f"its log has errors of its scheduler ({count}), the last: {last}" if count else ""
-
-
-def _rhythm(schedule: Schedule) -> str:
-    return schedule.kind if schedule.every_s is None else f"every {schedule.every_s:g} s"
+def _named(schedule: Schedule) -> str:
+    every = schedule.kind if schedule.every_s is None else f"every {schedule.every_s:g} s"
+    return f"{schedule.name} ({every})"

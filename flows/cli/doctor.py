@@ -53,7 +53,7 @@ def examine(home: Path) -> list[Finding]:
         ("home", _home),
         ("key", _key),
         ("history", _history),
-        ("spool", _spool),
+        ("outbox", _spool),
         ("GPU", _gpu),
         ("CPU", _cpu),
         ("clock", _clock),
@@ -129,14 +129,14 @@ def _spool(home: Path) -> tuple[State, str]:
     places = Places(home)
     waiting = len(list(places.spool.glob("*.json")))
     damaged = [
-        *sorted(places.spool.glob("*.torn")),
+        *sorted(places.spool.glob("*.corrupt")),
         *sorted(home.glob(f"{places.history.name}.wal.damaged-*")),
     ]
-    told = f"{waiting} waiting to be folded into the history"
+    told = f"{waiting} waiting to be flushed into the history"
     if damaged:
         names = ", ".join(str(path.relative_to(home)) for path in damaged[:MOST_NAMED])
         told += (
-            f"; set aside as damaged, keep them until you know where the disk failed: "
+            f"; damaged and renamed, keep them until you know where the disk failed: "
             f"{len(damaged)} ({names})"
         )
     return "note" if waiting or damaged else "well", told

@@ -82,9 +82,10 @@ _TOGETHER: Mapping[str, str] = {
     "history": "`url` and `data` go together, and `data` is an absolute path: every host names the"
     " same one. [How to set a lake up](operations.md#several-hosts-one-history).",
     "upkeep": "Nothing is removed unless a knob here says so and `thermodrift upkeep` is run. These"
-    " stay whatever it says: every model and its reigns, the newest run of each pipeline, and every"
-    " request that is not settled. `predictions_keep` must be larger than the `drift.window` of"
-    " every pipeline in the home: a look for drift compares only predictions that are still there.",
+    " stay whatever it says: every model and its champion periods, the newest run of each pipeline,"
+    " and every request that is not closed. `predictions_keep` must be larger than the"
+    " `drift.window` of every pipeline in the home: a look for drift compares only predictions that"
+    " are still there.",
     "energy": "Price and grams of a fit are those of the joules that its devices used, times `pue`."
     " They are written into the history when it ends, so another rate counts from the next run on;"
     " joules are written without `pue`. What is left out is unknown there, and not zero.",

@@ -4,7 +4,7 @@ THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the wor
 THERMODRIFT_LEASES    where devices are leased, for homes that share a machine (default: the home)
 THERMODRIFT_CACHE     where is kept what can be made again (default: this user's cache)
 THERMODRIFT_STAND_IN  devices to pretend instead of asking NVIDIA's library: tests, demonstrations
-THERMODRIFT_FAULTS    fault points that a test arms, such as durable.before_rename=kill:3
+THERMODRIFT_FAULTS    fault points that a test arms, such as atomic_file.before_rename=kill:3
 """
 
 from __future__ import annotations

@@ -18,9 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
-from observability.core import atomic_file
+from observability.core import atomic_file, file_lock
 from observability.core.errors import TryAgainLater
 from observability.core.paths import PipelinePlaces
 
@@ -116,11 +114,10 @@ def busy(places: PipelinePlaces, kind: Kind) -> bool:
 
 @contextmanager
 def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[None]:
-    lock = FileLock(places.claims / f"{kind}.lock")
     try:
         # Others look by taking it for a moment.
-        lock.acquire(timeout=1.0)
-    except Timeout as error:
+        lock = file_lock.acquire(places.claims / f"{kind}.lock", wait_s=1.0)
+    except file_lock.LockBusy as error:
         raise Claimed(
             f"another run is at work on this: {kind} of pipeline {places.name}"
         ) from error

@@ -348,7 +348,7 @@ def _ask(session: Session, wanted: Decision, changed: Decision) -> RequestRecord
     return session.row(
         RequestRecord,
         request_id=state.request.request_id,
-        event="asked",
+        event="requested",
         position=state.position,
         because=wanted.because,
         deadline_s=session.file.pipeline.gate.deadline_s,

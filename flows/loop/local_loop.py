@@ -71,7 +71,9 @@ def _loop(session: Session) -> Ended:
         if stream_ended:
             return _finished(session)
         if session.limit is not None and session.records >= session.limit:
-            return Ended("limit", f"went through the {session.limit} records that were asked for")
+            return Ended(
+                "limit_reached", f"went through the {session.limit} records that were asked for"
+            )
         stream_ended = learn_batch.learn(session).ended
         _show(session)
 
@@ -110,7 +112,7 @@ def _show(session: Session) -> None:
 
 def end_ill(session: Session, stopped: learn_batch.IntakeStopped) -> None:
     """Write down that the run ended before a stream of another shape."""
-    session.commit([run_record(session, "ended", Ended("ill_intake", stopped.because))])
+    session.commit([run_record(session, "ended", Ended("schema_mismatch", stopped.because))])
     session.fold()
     session.settle()
 

@@ -249,8 +249,8 @@ def _trials(session: Session, look: Look) -> list[Record]:
             uuid=each.uuid,
             kind="margin at horizon",
             horizon_s=each.checked.horizon_s,
-            foretold_c=each.checked.foretold_c,
-            came_c=each.checked.came_c,
+            predicted_c=each.checked.foretold_c,
+            actual_c=each.checked.came_c,
         )
         for each in look.trials
     ]

@@ -52,7 +52,7 @@ def cost(
         deferred_s=_deferred_s(session, admitted.request, billed),
         paused_s=fitted.paused_s,
         cap_w=fitted.cap_w,
-        guarded=fitted.guarded,
+        interrupt_strategy=fitted.guarded,
         work_rows=fitted.challenge.rows if fitted.challenge else None,
         price=price.price,
         currency=price.currency,
@@ -96,9 +96,9 @@ def _foretold(session: Session, admitted: Admitted, cost: Cost) -> list[Record]:
             uuid=admitted.uuid,
             kind="lowest margin of a job",
             horizon_s=cost.seconds,
-            foretold_c=foretold_c,
+            predicted_c=foretold_c,
             standard_error_c=facts.get("forecast_standard_error_c"),
-            came_c=came_c,
+            actual_c=came_c,
         )
     ]
 
@@ -135,7 +135,7 @@ def scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list
 
 
 def model(session: Session, manifest: Manifest, promoted: Decision) -> list[Record]:
-    """That a version was stored, and that it was crowned or kept out."""
+    """That a version was stored, and that it was promoted or rejected."""
     known = {
         "version": manifest.version,
         "position": session.state.position,
@@ -148,5 +148,5 @@ def model(session: Session, manifest: Manifest, promoted: Decision) -> list[Reco
         "size_bytes": manifest.size_bytes,
         "sha256": manifest.sha256,
     }
-    ending = "promoted" if promoted else "kept"
+    ending = "promoted" if promoted else "rejected"
     return [session.row(ModelRecord, event=event, **known) for event in ("stored", ending)]

@@ -22,10 +22,10 @@ from power.policy.gate import UNKNOWN
 Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
 _EVENT: dict[Name, str] = {
     "Promoted": "promoted",
-    "Kept": "kept",
+    "Kept": "rejected",
     "Deferred": "deferred",
     "Skipped": "skipped",
-    "Refused": "refused",
+    "Refused": "no_model",
 }
 _STYLE: dict[Name, str] = {
     "Promoted": "green",

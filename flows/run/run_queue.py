@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from flows.config.pipeline import PipelineFile
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
 from flows.run.session import AlreadyRunning, Session, opened
 from flows.run.shutdown import Stop
+from observability.core import file_lock
 from observability.core.paths import PipelinePlaces, Places
 
 
@@ -40,11 +39,11 @@ def taken(
     places.root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            with FileLock(places.turn, timeout=wait_s):
+            with file_lock.held(places.turn, wait_s):
                 session = stack.enter_context(
                     opened(file, home, stop, display, limit, power, wait_s)
                 )
-        except Timeout as error:
+        except file_lock.LockBusy as error:
             raise AlreadyRunning(
                 f"{wait_s:g} s were not enough to get a turn at pipeline {file.name}: others wait "
                 "for it too; what is wanted stays wanted and is taken up by the next run"
@@ -54,8 +53,4 @@ def taken(
 
 def wanted(places: PipelinePlaces) -> bool:
     """Whether somebody waits for the pipeline."""
-    try:
-        with FileLock(places.turn, timeout=0):
-            return False
-    except Timeout:
-        return True
+    return file_lock.is_held(places.turn)

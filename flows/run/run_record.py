@@ -10,7 +10,7 @@ from typing import Literal
 from flows.run.session import Session
 from observability.history.records import RunRecord
 
-Outcome = Literal["finished", "limit", "stopped", "failed", "ill_intake"]
+Outcome = Literal["finished", "limit_reached", "stopped", "failed", "schema_mismatch"]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
-
 from flows.config.pipeline import PipelineFile
 from flows.run import bootstrap
 from flows.run.cost_meter import Cost
@@ -37,7 +35,7 @@ from models.persistence.signing import Seal
 from models.prediction_log import prediction_log
 from models.registry.registry import Store
 from models.stream.source import Stream
-from observability.core import atomic_file, failpoints
+from observability.core import atomic_file, failpoints, file_lock
 from observability.core.decision import Decision
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import PipelinePlaces, Places
@@ -273,7 +271,7 @@ class Session:
         except (ThermodriftError, OSError) as error:
             self.history_trouble = str(error)
             return
-        # The next fold knows nothing of a loss that this one has made up for.
+        # The next flush knows nothing of a loss that this one has made up for.
         if folded.loss or folded.torn:
             self.history_damage.append(folded.because)
         else:
@@ -359,11 +357,10 @@ def _power(file: PipelineFile, home: Path, given: PowerSource | None) -> Iterato
 @contextmanager
 def locked(places: PipelinePlaces, wait_s: float = 1.0) -> Iterator[None]:
     """Hold the pipeline: an OS lock, which dies with its process. Raises AlreadyRunning."""
-    lock = FileLock(places.lock)
     try:
         # `status` looks by taking it for a moment.
-        lock.acquire(timeout=wait_s)
-    except Timeout as error:
+        lock = file_lock.acquire(places.lock, wait_s)
+    except file_lock.LockBusy as error:
         raise AlreadyRunning(
             f"pipeline {places.name} is being run by another process, which holds {places.lock}; "
             "wait for it to end, or stop it"

@@ -43,7 +43,7 @@ def _copy(kept: Path, database: Path) -> None:
         (migrated,) = connection.execute("SELECT count(*) FROM alembic_version").fetchone()
     if (sound, migrated) != ("ok", 1):
         return
-    aside = database.with_name(f".{database.name}.{os.getpid()}.aside")
+    aside = database.with_name(f".{database.name}.{os.getpid()}.tmp")
     try:
         shutil.copyfile(kept, aside)
         for ending in ("-wal", "-shm"):
@@ -58,7 +58,7 @@ def _keep(database: Path, kept: Path) -> None:
     if kept.exists():
         return
     kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = kept.with_name(f".{kept.name}.{os.getpid()}.aside")
+    aside = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
     try:
         with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(aside)) as copy:
             source.backup(copy)

@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-from filelock import FileLock, Timeout
 
 from flows.config import prefect_env
 from flows.config.pipeline import PipelineFile
 from flows.stack import database_template, manifest, scheduler_watch, tied_process
 from flows.stack.prefect_client import Server
-from observability.core import atomic_file
+from observability.core import atomic_file, file_lock
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import Places
 
@@ -214,18 +213,15 @@ def _password_for(url: str, folder: Path, log: Path | None) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / "up.lock")
-    try:
-        lock.acquire(timeout=1.0)
-    except Timeout as error:
-        raise AlreadyUp(
-            f"this home is up already: another `thermodrift up` holds {folder / 'up.lock'}; name "
-            "all pipelines in one command, or give the other one a home of its own"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock.held(folder / "up.lock", wait_s=1.0))
+        except file_lock.LockBusy as error:
+            raise AlreadyUp(
+                f"this home is up already: another `thermodrift up` holds {folder / 'up.lock'}; "
+                "name all pipelines in one command, or give the other one a home of its own"
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
 def _server(folder: Path, port: int, programs: list[Running], tell: Tell) -> Server:

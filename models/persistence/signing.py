@@ -71,7 +71,7 @@ class Seal:
 def _make(key_file: Path) -> None:
     """Write a new key aside, then give it its name only if no other process was first."""
     key_file.parent.mkdir(parents=True, exist_ok=True)
-    aside = key_file.with_name(f".{key_file.name}.{secrets.token_hex(8)}.aside")
+    aside = key_file.with_name(f".{key_file.name}.{secrets.token_hex(8)}.tmp")
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from models.prediction_log import segments
 from models.prediction_log.segments import LogDamaged
-from observability.core import atomic_file, failpoints, log_segments
+from observability.core import atomic_file, failpoints, file_lock, log_segments
 from observability.core.errors import TryAgainLater
 from observability.core.log_segments import Span
 
@@ -138,7 +136,7 @@ def cut(path: Path, span: Span, beyond: int) -> None:
     if not kept.exists():
         with segments.opened(path) as file:
             schema = file.schema_arrow
-        aside = kept.with_name(f".{kept.name}.{os.getpid()}.aside")
+        aside = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
         segments.write_aside(aside, schema, segments.between(path, span.first, beyond))
         aside.replace(kept)
     segments.remove(path.parent, [path])
@@ -172,7 +170,7 @@ def amend(folder: Path, rows: pa.Table, *, wait_s: float = AMEND_WAIT_S) -> int:
 
 def _amended(path: Path, rows: pa.Table) -> bool:
     """Write one file anew with `rows` in it; whether it could be read."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with segments.opened(path) as file:
             schema = file.schema_arrow
@@ -189,10 +187,9 @@ def _amended(path: Path, rows: pa.Table) -> bool:
 @contextmanager
 def _alone(folder: Path, wait_s: float = 0) -> Iterator[bool]:
     """Hold the lock of those who merge and remove; whether that could be in `wait_s` seconds."""
-    lock = FileLock(folder / ".compaction.lock")
     try:
-        lock.acquire(timeout=wait_s)
-    except Timeout:
+        lock = file_lock.acquire(folder / ".compaction.lock", wait_s)
+    except file_lock.LockBusy:
         yield False
         return
     try:
@@ -320,7 +317,7 @@ class _Work:
         """Merge `parts` into one file, which replaces them."""
         span = Span(parts[0].span.first, parts[-1].span.last)
         target = self.folder / log_segments.name(span)
-        # Not *.aside: the learner sweeps those away when it begins.
+        # Not *.tmp: the learner sweeps those away when it begins.
         aside = target.with_name(f".{target.name}.{os.getpid()}.merging")
         tables = (table for part in parts for table in part.tables())
         rows = segments.write_aside(aside, parts[0].schema, tables)

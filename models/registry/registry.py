@@ -21,7 +21,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import filelock
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from models.batch import batch_model
@@ -29,7 +28,7 @@ from models.core import user_code
 from models.core.record_schema import Label, Schema
 from models.persistence import serialization
 from models.persistence.signing import Seal, Tampered
-from observability.core import atomic_file, failpoints
+from observability.core import atomic_file, failpoints, file_lock
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import PipelinePlaces
 
@@ -394,9 +393,9 @@ class Store:
             if not self._folder.is_dir():
                 self._folder.mkdir(parents=True, exist_ok=True)
                 atomic_file.sync_folder(self._folder.parent)
-            with filelock.FileLock(self._folder / ".lock", timeout=LOCK_WAIT_S):
+            with file_lock.held(self._folder / ".lock", LOCK_WAIT_S):
                 yield
-        except filelock.Timeout as error:
+        except file_lock.LockBusy as error:
             raise StoreBusy(
                 f"another process has held {self._folder} for {LOCK_WAIT_S:.0f} s; try again later"
             ) from error

@@ -1,8 +1,8 @@
-"""Door to the disk: a file is either the old one or the new one, whole, whatever is cut when.
+"""Atomic writes: after a kill or a power cut a file is whole, the old one or the new one.
 
-Every file that thermodrift must not lose goes through `write`: aside, fsync, rename, fsync of the
-folder. What the disk refuses is told with the file, and with how much is free. Nothing here knows
-what the bytes mean.
+Every file that thermodrift must not lose is written by `write`: temporary file, fsync, rename,
+fsync of the folder. Errors of the disk name the file, and how much space is free. Nothing here
+knows what the bytes mean.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ _DENIED = {errno.EACCES, errno.EPERM}
 def write(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, durably, so that no reader ever sees half of it.
 
-    Raises OSError where the disk refuses, as `refusal` tells it; then `path` is what it was before.
+    Raises OSError where the disk refuses, as `refusal` words it; then `path` is unchanged.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        failpoints.point("durable.before_write")
-        with aside.open("wb") as file:
+        failpoints.point("atomic_file.before_write")
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        failpoints.point("durable.before_rename")
-        aside.replace(path)
+        failpoints.point("atomic_file.before_rename")
+        temporary.replace(path)
     except OSError as error:
-        _drop(aside)
+        _drop(temporary)
         raise refusal(error, path) from error
     except BaseException:
-        _drop(aside)
+        _drop(temporary)
         raise
-    failpoints.point("durable.after_rename")
+    failpoints.point("atomic_file.after_rename")
     sync_folder(path.parent)
 
 
 def ensure_room(folder: Path, room_bytes: int) -> None:
     """Return if so many bytes more can be written in `folder`, now; else raise OSError.
 
-    Tried by writing them: what the system says is free knows nothing of quotas and rights.
+    It tries by writing them: the free space that the system reports ignores quotas and rights.
     """
-    trial = folder / f".room.{os.getpid()}.aside"
+    probe = folder / f".room.{os.getpid()}.tmp"
     try:
-        trial.write_bytes(bytes(room_bytes))
+        probe.write_bytes(bytes(room_bytes))
     except OSError as error:
-        _drop(trial)
+        _drop(probe)
         raise refusal(error, folder) from error
-    _drop(trial)
+    _drop(probe)
 
 
 def refusal(error: OSError, path: Path) -> OSError:
-    """`error` as one that names `path`, and says what is free there if the disk is full."""
-    told = error.strerror or str(error)
+    """An error like `error` that names `path`, and the free space if the disk is full."""
+    text = error.strerror or str(error)
     if error.errno in _FULL:
-        told = f"{told} ({_free(path)})"
-    return OSError(error.errno, told, str(path)) if error.errno else OSError(f"{path}: {told}")
+        text = f"{text} ({_free(path)})"
+    return OSError(error.errno, text, str(path)) if error.errno else OSError(f"{path}: {text}")
 
 
 def remedy(error: OSError) -> str:
@@ -86,19 +86,19 @@ def _free(path: Path) -> str:
     return f"{disk.f_bavail * disk.f_frsize / 1e6:.1f} MB are free"
 
 
-def _drop(aside: Path) -> None:
-    # A disk that is read-only refuses even to remove what is not there.
+def _drop(temporary: Path) -> None:
+    # A read-only disk refuses even to remove a file that does not exist.
     with suppress(OSError):
-        aside.unlink()
+        temporary.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable, as fsync of a file does not."""
+    """Make the names in `folder` durable: fsync of a file does not."""
     _sync(folder)
 
 
 def sync_file(path: Path) -> None:
-    """Make durable what somebody else wrote into a file, and has closed."""
+    """Make durable what other code wrote into a file, and has closed."""
     _sync(path)
 
 
@@ -111,6 +111,6 @@ def _sync(path: Path) -> None:
 
 
 def sweep_asides(folder: Path) -> None:
-    """Remove what writers that were killed left aside. Call it under the folder's lock."""
-    for aside in folder.glob(".*.aside"):
-        aside.unlink(missing_ok=True)
+    """Remove the temporary files of killed writers. Call it under the folder's lock."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""What every room's desk shares: where the home is, and the two ways to answer (person, machine).
+"""What the command lines of all packages share: the context of a command, and its output.
 
-A command answers on stdout: one JSON document with ``--json``, else something made for people.
-Progress and logs go to stderr. Errors are raised; the front desk (thermodrift.py) turns them into
-a message and an exit code.
+A command answers on stdout: one JSON document with ``--json``, else text for people. Progress and
+logs go to stderr. Errors are raised; `thermodrift.py` turns them into a message and an exit code.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the front desk hands to every command as the context's object."""
+    """What `thermodrift.py` hands to every command as the context's object."""
 
     home: Path
     debug: bool = False
     visible_devices: str | None = None
-    """The GPUs that this process may use, as CUDA was told; None: all."""
+    """The GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; None: all."""
     stand_in: Path | None = None
-    """A file of devices to pretend; None: this machine's are asked."""
+    """A file of simulated devices; None: this machine's devices are read."""
 
 
 def surroundings(context: typer.Context) -> Surroundings:
-    """The surroundings that the front desk put into `context`."""
+    """The surroundings that `thermodrift.py` put into `context`."""
     found = context.find_object(Surroundings)
-    if found is None:  # pragma: no cover - only a desk that is run without the front desk
-        raise RuntimeError("a desk's command was called without the front desk")
+    if found is None:  # pragma: no cover - only a command that is run without thermodrift.py
+        raise RuntimeError("a command was called without thermodrift.py")
     return found
 
 
@@ -67,9 +66,9 @@ def stderr() -> Console:
 
 @contextmanager
 def answer_alone() -> Iterator[None]:
-    """Whatever others print on stdout inside the block, from C too, goes to stderr.
+    """Redirect stdout to stderr inside the block, also for code in C.
 
-    A model that prints while it fits must not get between a program and its JSON document.
+    The output of a model that prints while it fits must not be mixed into a JSON document.
     """
     sys.stdout.flush()
     kept = os.dup(_STDOUT)
@@ -88,13 +87,13 @@ def print_table(
     title: str = "",
     out: Console | None = None,
 ) -> None:
-    """Print a table for people, on stdout unless told otherwise; None shows as a dash."""
+    """Print a table for people, on stdout unless `out` is given; None shows as a dash."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left")
     for column in columns:
-        # What does not fit is folded, never cut: ids are for copying.
+        # A cell that does not fit is wrapped and never cut: people copy ids.
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("-" if cell is None else _cell(cell)) for cell in row))

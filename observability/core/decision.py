@@ -1,6 +1,6 @@
-"""The one record that every judge returns: a question, a yes or a no, and why, with its numbers.
+"""The record that every policy returns: a question, yes or no, the reason, and the numbers.
 
-Pure. A decision is a value: it is returned, stored, printed and replayed; above all the "no".
+Pure. A decision is a value: it is returned, stored, printed and replayed, and a "no" like a "yes".
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Decision(BaseModel):
     yes: bool = Field(description="The answer.")
     because: str = Field(description="One sentence with the numbers that decided it.")
     facts: Mapping[str, Fact] = Field(
-        default_factory=dict, description="Every number looked at, by its name with its unit."
+        default_factory=dict,
+        description="Every number that was considered, by its name with its unit.",
     )
 
     @field_validator("facts")

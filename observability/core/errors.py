@@ -1,6 +1,6 @@
 """The tree of errors, and the exit code that each one ends a command with.
 
-Pure. Doors raise subclasses of these that live beside them and also are the builtin they resemble:
+Pure. Adapters raise subclasses of these, which also are the builtin error that they resemble:
 
     ThermodriftError            1   something failed, and the message says what to do
     ├── BadConfiguration       78   a file, key or option that a person must correct
@@ -23,6 +23,6 @@ class BadConfiguration(ThermodriftError, ValueError):
 
 
 class TryAgainLater(ThermodriftError):
-    """Something that is right in itself cannot be had at this moment."""
+    """The request is valid, but it cannot be met at this moment."""
 
     exit_code = 75

@@ -1,8 +1,8 @@
-"""Named fault points: places where a test may kill, fail or delay the process.
+"""Failpoints: named places in the code where a test may kill, fail or delay the process.
 
-Part of the product, so that the promises of docs/guarantees.md are tried on the code that users
-run. A point that nobody armed costs one dictionary look-up. Names are declared in `POINTS`; a test
-goes through all of them.
+They are part of the product, so that the promises of docs/guarantees.md are tested on the code that
+users run. A point that is not armed costs one dictionary look-up. `POINTS` declares all names; a
+test goes through all of them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import time
 from dataclasses import dataclass
 
 POINTS: dict[str, str] = {
-    "durable.before_write": "before the file aside is written",
-    "durable.before_rename": "the file aside is on disk, its name is still the old one",
-    "durable.after_rename": "the new file has its name",
-    "history.before_spool": "before a commit is spooled",
-    "history.before_fold": "spooled commits are about to be folded in",
-    "history.inside_fold": "rows are inserted, the transaction is still open",
+    "atomic_file.before_write": "before the file aside is written",
+    "atomic_file.before_rename": "the file aside is on disk, its name is still the old one",
+    "atomic_file.after_rename": "the new file has its name",
+    "history.before_outbox": "before a commit is written into the outbox",
+    "history.before_flush": "waiting commits are about to be flushed",
+    "history.inside_flush": "rows are inserted, the transaction is still open",
     "history.before_checkpoint": "committed and counted, in DuckDB's write-ahead log alone",
-    "history.after_fold": "folded and committed, the spool files are still there",
+    "history.after_flush": "flushed and committed, the outbox files are still there",
     "cycle.after_predictions": "predictions are logged, the checkpoint is still the old one",
     "cycle.after_checkpoint": "the checkpoint is new, history does not know of it yet",
     "cycle.after_history": "checkpoint and history are done, the next batch is not begun",
@@ -63,7 +63,7 @@ def arm(point: str, action: str, after: int = 1) -> None:
 
 
 def arm_from(text: str) -> None:
-    """Arm from text such as ``durable.before_rename=kill:3,history.after_fold=raise``."""
+    """Arm from text such as ``atomic_file.before_rename=kill:3,history.after_flush=raise``."""
     for part in filter(None, text.split(",")):
         point, _, rest = part.partition("=")
         action, _, after = rest.partition(":")

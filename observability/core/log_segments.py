@@ -1,9 +1,9 @@
-"""What the names of the prediction log's files say: the positions in them, and which is replaced.
+"""The names of the prediction log's files: the positions they cover, and which file replaces which.
 
-Ground: names alone, no disk. A file is named ``FIRST-LAST.parquet`` after the positions that it
-covers, 12 digits each, the end exclusive. Files that are merged stay for a moment beside the larger
-one that replaces them, or for longer where that moment was cut short: whoever goes through the log
-leaves out what is superseded.
+It works on names alone, without the disk. A file is named ``FIRST-LAST.parquet`` after the
+positions that it covers, 12 digits each, the end exclusive. Merged files stay beside the larger
+file that replaces them until they are removed, which a kill may delay: readers of the log leave
+superseded files out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 _NAME = re.compile(r"([0-9]{12})-([0-9]{12})\.parquet")
 _END = 10**12
 PATTERN = f"{'[0-9]' * 12}-{'[0-9]' * 12}.parquet"
-"""What a shell, or DuckDB, matches them by: nothing else that lies there is a file of the log."""
+"""Pattern of these names for glob and DuckDB; other files in the folder are not of the log."""
 
 
 class Span(NamedTuple):
@@ -26,7 +26,7 @@ class Span(NamedTuple):
 
 
 def name(span: Span) -> str:
-    """The name of the file that covers `span`. Raises ValueError for what no name can say."""
+    """The name of the file that covers `span`. Raises ValueError where no name can express it."""
     if not 0 <= span.first < span.last < _END:
         raise ValueError(
             f"a file of the log covers at least one position, all of them from 0 to below {_END}; "
@@ -36,7 +36,7 @@ def name(span: Span) -> str:
 
 
 def parse(name: str) -> Span | None:
-    """The positions that a file of this name covers; None where it is no file of the log."""
+    """The positions that a file of this name covers; None for other names."""
     named = _NAME.fullmatch(name)
     if named is None:
         return None
@@ -45,15 +45,14 @@ def parse(name: str) -> Span | None:
 
 
 def superseded(names: Iterable[str]) -> list[str]:
-    """The files of one folder that a longer one replaces, because its range holds all of theirs.
+    """The files of one folder that a longer one replaces, because its range contains theirs.
 
-    In order of their names, whatever the order they came in. A name that is none of the log's
-    replaces nothing and is not replaced.
+    They are sorted by name. Other names replace nothing and are not replaced.
     """
     spans = {each: span for each in names if (span := parse(each)) is not None}
     replaced = []
     reach = 0
-    # Of those before it in this order, each begins no later: it holds what ends within its reach.
+    # All files before this one begin no later: one of them contains it if it ends within reach.
     for each, (_, last) in sorted(spans.items(), key=lambda item: (item[1].first, -item[1].last)):
         if last <= reach:
             replaced.append(each)

@@ -1,11 +1,11 @@
-"""Where everything lies under the home. Pure: names paths, touches none.
+"""The paths of all files under the home. Pure: it names paths and touches none.
 
 HOME/
   key                          32 random bytes that sign models and checkpoints
   thermodrift.toml             what belongs to the whole installation; need not be there
-  history.duckdb               the one spine; what was damaged or older lies beside it, named so
-  history.mark                 how far the file had come, to notice what it loses
-  history.spool/               commits that wait, a file each; in kept/ the newest that were folded
+  history.duckdb               the history; what was damaged lies beside it, named so
+  history.watermark            how many commits the file has had, to notice a loss
+  history.outbox/              commits that wait, a file each; in flushed/ the newest of before
   devices/                     what is known of each device, its lease, a power limit to be put back
   gate-override.json           a person's word in place of the gate's; there while one was given
   untold/                      how deployed runs ended, until Prefect's server has heard it
@@ -17,7 +17,7 @@ HOME/
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline
-    turn                       held by who waits for that lock
+    turn                       held by the run that waits for that lock
     claims/                    of deployed runs: whose each kind of work is
 """
 
@@ -98,11 +98,11 @@ class Places:
 
     @property
     def mark(self) -> Path:
-        return self.home / "history.mark"
+        return self.home / "history.watermark"
 
     @property
     def spool(self) -> Path:
-        return self.home / "history.spool"
+        return self.home / "history.outbox"
 
     @property
     def prefect(self) -> Path:

@@ -1,4 +1,4 @@
-"""Door to the files that people write: TOML into a frozen model, or every mistake in it by name."""
+"""Reads the TOML files that people write into frozen models; errors name every mistake."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
 
 
 def read(path: Path, model: type[Model], what: str, remedy: str) -> Model:
-    """Read and check the file at `path`, which is `what` to people.
+    """Read and check the file at `path`; messages call it `what`.
 
-    Raises BadConfiguration: file, key, what was allowed and what came; `remedy` follows where the
-    file cannot be read at all.
+    Raises BadConfiguration with file, key, what was allowed and what came; `remedy` follows where
+    the file cannot be read at all.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -39,7 +39,7 @@ def read(path: Path, model: type[Model], what: str, remedy: str) -> Model:
 
 
 def tables(file: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Every table of a file by its dotted name, those inside others after them."""
+    """Every table of a file by its dotted name; a table comes before the tables inside it."""
     for name, field in file.model_fields.items():
         model = field.annotation
         if _is_table(model):
@@ -48,7 +48,7 @@ def tables(file: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def knobs(table: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The keys of a table that are no tables themselves."""
+    """The keys of a table that are not tables themselves."""
     fields = table.model_fields.items()
     return {name: field for name, field in fields if not _is_table(field.annotation)}
 
@@ -79,7 +79,7 @@ def _allowed(model: type[BaseModel], mistake: Any) -> str:
 
 
 def _shown(came: object) -> str:
-    """What stood there, as it may be printed: a URL without its password."""
+    """The value as it may be printed: a URL without its password."""
     return _PASSWORD.sub(r"\1:***@", repr(came))
 
 

@@ -1,27 +1,27 @@
-"""What can go wrong with the history: who stands in the way, and what is safe meanwhile. Pure.
+"""The errors of the history, with their exit codes. Pure.
 
-    HistoryBusy          75  another process has the file open
-    HistoryUnreachable   75  the lake's PostgreSQL does not answer
-    HistoryUnwritable     1  the disk refused
-    HistoryDamaged        1  the file is not what thermodrift wrote
-    HistoryTooNew         1  a newer thermodrift wrote it
-    HistoryForked         1  a handle crossed a fork
-    BadQuestion           2  DuckDB cannot answer the SQL
+    HistoryBusy            75  another process has the file open
+    HistoryUnreachable     75  the lake's PostgreSQL does not answer
+    HistoryUnwritable       1  the disk refused
+    HistoryDamaged          1  the file is not what thermodrift wrote
+    HistorySchemaMismatch  78  an older or newer thermodrift wrote it
+    HistoryForked           1  a handle was used after a fork
+    BadQuestion             2  DuckDB cannot answer the SQL
 
-Whichever it is, what was committed lies in the spool or in the history, whole.
+After any of them, all that was committed is whole, in the outbox or in the history.
 """
 
 from __future__ import annotations
 
-from observability.core.errors import ThermodriftError, TryAgainLater
+from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
 
 
 class HistoryBusy(TryAgainLater, BlockingIOError):
-    """Another process has the history open. What was committed waits safely in the spool."""
+    """Another process has the history open. What was committed waits in the outbox."""
 
 
 class HistoryUnreachable(TryAgainLater, ConnectionError):
-    """The lake does not answer. What was committed waits safely in the spool."""
+    """The lake does not answer. What was committed waits in the outbox."""
 
 
 class HistoryDamaged(ThermodriftError, OSError):
@@ -32,8 +32,8 @@ class HistoryUnwritable(ThermodriftError, OSError):
     """The disk refused: no space, no permission. What was committed before is safe."""
 
 
-class HistoryTooNew(ThermodriftError, ValueError):
-    """The history was written by a newer thermodrift."""
+class HistorySchemaMismatch(BadConfiguration):
+    """The history has the schema of another thermodrift. Nothing was changed in it."""
 
 
 class HistoryForked(ThermodriftError, RuntimeError):

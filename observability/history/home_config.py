@@ -1,7 +1,7 @@
-"""HOME/thermodrift.toml: what belongs to a whole installation, and not to one pipeline.
+"""HOME/thermodrift.toml: the configuration of a whole installation.
 
-No such file is needed: without it the history is a DuckDB file in the home that keeps everything,
-and what energy costs is unknown.
+The file is optional: without it the history is a DuckDB file in the home that keeps everything, and
+the cost of energy is unknown.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Door to the spool: each commit is one small file until it is folded into the history.
+"""The outbox of the history: each commit is one small file until it is flushed into the backend.
 
-Touches files alone, through `durable`: it takes no lock, and knows nothing of DuckDB. A file
-answers for itself: its SHA-256 covers its rows, so what was cut or changed is noticed and is never
-half believed.
+A part of the door `history`. It writes and reads files through `durable`, takes no lock, and knows
+nothing of DuckDB. A file holds the SHA-256 of its rows, so a file that was cut or changed is
+noticed and never read in part.
 """
 
 from __future__ import annotations
@@ -19,29 +19,25 @@ from datetime import datetime
 from pathlib import Path
 
 from observability.core import atomic_file
+from observability.history import retention
 from observability.history.records import Record
 
 Cell = bool | int | float | str | None
-"""What a file holds of a field: a time as ISO 8601, a mapping as JSON text."""
+"""A field as a file holds it: a time as ISO 8601, a mapping as JSON text."""
 Rows = Mapping[str, Sequence[Mapping[str, Cell]]]
 """Rows in order, by the name of their table."""
 
 NAME = re.compile(r"[a-z0-9._-]{1,200}")
-KEPT_FILES = 1000
-KEPT_BYTES = 64 << 20
-KEPT_DAYS = 7
-"""How much is kept of what was folded; a commit's name is known for longer (see `keeping`)."""
-_NS_PER_DAY = 86_400 * 10**9
-_ASIDE_IS_STALE_S = 3600.0
+_TEMPORARY_IS_STALE_S = 3600.0
 _BEYOND_64_BITS = 2**63
 
 
 class SpoolTorn(ValueError):
-    """A spool file is not whole: it was cut, or changed after it was written."""
+    """An outbox file is not whole: it was cut, or changed after it was written."""
 
 
-class SpoolTooNew(ValueError):
-    """A spool file was written by a newer thermodrift than this one."""
+class SpoolOfOtherSchema(ValueError):
+    """An outbox file was written by a thermodrift with another schema of the history."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Logged:
     last: int
     """The position after the last one."""
     only: Sequence[int] | None = None
-    """Of these positions alone, in the place of what was brought of them before; None: of all."""
+    """Only these positions, replacing what was published of them before; None: all."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Spooled:
     """A commit read back."""
 
     path: Path
-    spooled_at_ns: int
+    committed_at_ns: int
     tables: Rows
     logged: Logged | None = None
 
@@ -80,7 +76,7 @@ class Spooled:
 class Spool:
     """The folder of the files that wait.
 
-    `version` is the history's version that the rows are made for.
+    `version` is the number of the schema that the rows are made for.
     """
 
     folder: Path
@@ -98,12 +94,23 @@ class Spool:
             raise ValueError(
                 f"a commit's name is 1 to 200 of a-z, 0-9, '.', '_' and '-'; came: {name!r}"
             )
-        content = _document(records, self.version, now_ns, logged)
+        tables: dict[str, list[dict[str, Cell]]] = {}
+        for record in records:
+            row = {field: _cell(field, value) for field, value in record}
+            tables.setdefault(record.table, []).append(row)
+        log = None if logged is None else vars(logged)
+        document = {
+            "version": self.version,
+            "committed_at_ns": now_ns,
+            "sha256": _digest(tables, log),
+            "tables": tables,
+            "logged": log,
+        }
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_file.sync_folder(self.folder.parent)
         path = self.folder / f"{name}.json"
-        atomic_file.write(path, content)
+        atomic_file.write(path, json.dumps(document).encode())
         return path
 
     def waiting(self) -> list[Path]:
@@ -111,112 +118,96 @@ class Spool:
         return _aged(self.folder)
 
     def told(self) -> str:
-        """What waits and where, for whoever is told that the history cannot be had now."""
+        """What waits and where, for the messages to those who cannot have the history now."""
         count = len(self.waiting())
-        commits = "1 spooled commit" if count == 1 else f"{count} spooled commits"
+        commits = "1 commit waits" if count == 1 else f"{count} commits wait"
         return f"nothing is lost, {commits} in {self.folder}"
 
     def read(self, path: Path) -> Spooled:
-        """The commit in `path`. Raises SpoolTorn, SpoolTooNew, or OSError."""
+        """The commit in `path`. Raises SpoolTorn, SpoolOfOtherSchema, or OSError."""
         content = path.read_bytes()
         with _torn(path):
             document = json.loads(content)
             version = int(document["version"])
-        # First, because a newer digest may be over more than is known here.
-        if version > self.version:
-            raise SpoolTooNew(f"{path.name} was written by a newer thermodrift (rows {version})")
+        # This comes first, because the digest of another schema may be computed otherwise.
+        if version != self.version:
+            raise SpoolOfOtherSchema(
+                f"{path.name} was written for schema {version} of the history, not {self.version}: "
+                "use the thermodrift that wrote it, or move the file away"
+            )
         with _torn(path):
-            tables, logged = document["tables"], document.get("logged")
-            whole = document["sha256"] == _digest(tables, logged)
-            spooled_at_ns = int(document["spooled_at_ns"])
-            belonging = None if logged is None else Logged(**logged)
-        if not whole:
+            tables, log = document["tables"], document.get("logged")
+            is_whole = document["sha256"] == _digest(tables, log)
+            logged = None if log is None else Logged(**log)
+            commit = Spooled(path, int(document["committed_at_ns"]), tables, logged)
+        if not is_whole:
             raise SpoolTorn(f"{path.name} was changed after it was written")
-        return Spooled(path, spooled_at_ns, tables, belonging)
+        return commit
 
     def set_aside(self, path: Path) -> Path:
-        """Rename a file that cannot be read to ``*.torn``, so that it is seen but blocks nobody."""
-        torn = path.with_name(f"{path.name}.torn")
-        path.replace(torn)
-        return torn
+        """Rename a file that cannot be read to ``*.corrupt``: it stays, but blocks nobody."""
+        return path.replace(path.with_name(f"{path.name}.corrupt"))
 
     @property
     def kept_folder(self) -> Path:
-        """Where files are kept after their rows are in the history, should that lose some."""
-        return self.folder / "kept"
+        """Where files are kept after their rows are in the history, in case it loses some."""
+        return self.folder / "flushed"
 
     def kept(self) -> list[Path]:
         """The files whose rows the history holds, oldest first."""
         return _aged(self.kept_folder)
 
     def keep(self, paths: Iterable[Path]) -> None:
-        """Put files away whose rows the history holds; one that is gone already is no matter."""
+        """Move files whose rows the history holds; one that is gone already is ignored."""
         self.kept_folder.mkdir(exist_ok=True)
         for path in paths:
             with suppress(FileNotFoundError):
                 path.replace(self.kept_folder / path.name)
 
     def prune(self) -> None:
-        """Remove kept files beyond the newest: so many, so old, so large together."""
-        oldest_ns, size = time.time_ns() - KEPT_DAYS * _NS_PER_DAY, 0
-        for count, path in enumerate(reversed(self.kept())):
-            stat = path.stat()
-            size += stat.st_size
-            if count >= KEPT_FILES or size > KEPT_BYTES or stat.st_mtime_ns < oldest_ns:
-                path.unlink(missing_ok=True)
+        """Remove the kept files that are more than `keeping` wants to keep."""
+        newest_first = self.kept()[::-1]
+        stats = [path.stat() for path in newest_first]
+        sizes = [(each.st_size, each.st_mtime_ns) for each in stats]
+        for path in newest_first[retention.flushed_files_kept(sizes, time.time_ns()) :]:
+            path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what killed writers left aside an hour ago or more.
+        """Remove temporary files that killed writers left an hour ago or more.
 
         Younger ones may belong to a writer at work: commits take no lock.
         """
-        for aside in self.folder.glob(".*.aside"):
+        for temporary in self.folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):  # its writer renamed it meanwhile
-                if time.time() - aside.stat().st_mtime > _ASIDE_IS_STALE_S:
-                    aside.unlink()
+                if time.time() - temporary.stat().st_mtime > _TEMPORARY_IS_STALE_S:
+                    temporary.unlink()
 
 
 @contextmanager
 def _torn(path: Path) -> Iterator[None]:
-    """What is not there, or of another kind, is missing from a whole file."""
+    """Turn the errors of a file that misses something, or holds something else, into ours."""
     try:
         yield
     except (ValueError, KeyError, TypeError, RecursionError) as cause:
-        raise SpoolTorn(f"{path.name} is cut or is no spool file") from cause
+        raise SpoolTorn(f"{path.name} is cut or is no outbox file") from cause
 
 
 def _aged(folder: Path) -> list[Path]:
-    """The spool files in `folder`, oldest first."""
+    """The commits in `folder`, oldest first."""
     aged = []
     for path in folder.glob("*.json"):
-        with suppress(FileNotFoundError):  # another process folded it just now
+        with suppress(FileNotFoundError):  # another process flushed it just now
             aged.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(aged)]
 
 
-def _document(records: Sequence[Record], version: int, now_ns: int, logged: Logged | None) -> bytes:
-    tables: dict[str, list[dict[str, Cell]]] = {}
-    for record in records:
-        row = {name: _cell(name, value) for name, value in record}
-        tables.setdefault(record.table, []).append(row)
-    log = None if logged is None else vars(logged)
-    document = {
-        "version": version,
-        "spooled_at_ns": now_ns,
-        "sha256": _digest(tables, log),
-        "tables": tables,
-        "logged": log,
-    }
-    return json.dumps(document).encode()
-
-
 def _digest(tables: object, logged: object) -> str:
-    told = tables if logged is None else [tables, logged]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    content = tables if logged is None else [tables, logged]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _cell(name: str, value: object) -> Cell:
-    """A number that is not finite is unknown; text that is not Unicode is escaped."""
+    """The value as JSON holds it: a number that is not finite is None, text is Unicode."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

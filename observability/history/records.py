@@ -23,7 +23,7 @@ class Record(BaseModel):
 
 
 class DecisionRecord(Record):
-    """Something was asked and answered; the "no" is as much a row as the "yes"."""
+    """A decision; a "no" is recorded like a "yes"."""
 
     table: ClassVar[str] = "decision_rows"
     decided_at: AwareDatetime
@@ -53,7 +53,7 @@ class DecisionRecord(Record):
 
 
 class RunRecord(Record):
-    """A run started or ended. A run that was killed has no end."""
+    """A run started or ended. A run that crashed has no end."""
 
     table: ClassVar[str] = "run_rows"
     at: AwareDatetime
@@ -62,7 +62,8 @@ class RunRecord(Record):
     event: Literal["started", "ended"]
     position: int = Field(description="Next position of the stream at that moment.")
     outcome: str | None = Field(
-        default=None, description="How it ended: finished, limit, stopped, failed, ill_intake."
+        default=None,
+        description="How it ended: finished, limit_reached, stopped, failed, schema_mismatch.",
     )
     because: str | None = None
     records: int | None = Field(default=None, description="Records that this run went through.")
@@ -77,7 +78,7 @@ class RunRecord(Record):
         default=None, description="Records that were predicted and had no label."
     )
     replayed: int | None = Field(
-        default=None, description="Earlier rejects that fitted when they were read again."
+        default=None, description="Earlier rejects that were accepted when they were read again."
     )
 
 
@@ -124,7 +125,9 @@ class CostRecord(Record):
     cap_w: float | None = Field(
         default=None, description="Power limit that was set for it, watts; None: none was."
     )
-    guarded: str | None = Field(default=None, description="How its heat was watched meanwhile.")
+    interrupt_strategy: str | None = Field(
+        default=None, description="How the fit could be interrupted when its device grew hot."
+    )
     work_rows: int | None = Field(default=None, description="Rows that it was fitted on.")
     price: float | None = Field(
         default=None, description="In `currency`, the facility's PUE in it."
@@ -137,10 +140,10 @@ class CostRecord(Record):
 
 
 class ForecastRecord(Record):
-    """A forecast of a device's margin whose moment has come, and what came."""
+    """A forecast of a device's margin, and the margin that was measured at its time."""
 
     table: ClassVar[str] = "forecast_rows"
-    at: AwareDatetime = Field(description="When it was held against what came.")
+    at: AwareDatetime = Field(description="When the forecast was compared with the measurement.")
     pipeline: str
     run_id: str
     position: int = Field(description="Next position of the stream at that moment.")
@@ -149,41 +152,43 @@ class ForecastRecord(Record):
     horizon_s: float = Field(
         description="How far ahead it was made, seconds; for a job, how long that took."
     )
-    foretold_c: float = Field(description="The margin that was foretold, degrees.")
+    predicted_c: float = Field(description="The margin that was predicted, degrees.")
     standard_error_c: float | None = Field(
-        default=None, description="How sure it said to be, degrees."
+        default=None, description="Standard error that the forecast gave, degrees."
     )
-    came_c: float = Field(description="The margin that came, degrees.")
+    actual_c: float = Field(description="The margin that was measured, degrees.")
 
 
 class RequestRecord(Record):
-    """A retrain that is wanted, and each thing that became of it."""
+    """A retrain was requested, or the state of that request changed."""
 
     table: ClassVar[str] = "request_rows"
     at: AwareDatetime
     pipeline: str
     run_id: str
     request_id: str
-    event: Literal["asked", "deferred", "started", "promoted", "kept", "skipped", "refused"]
+    event: Literal[
+        "requested", "deferred", "started", "promoted", "rejected", "skipped", "no_model"
+    ]
     position: int
     because: str
     deadline_s: float | None = Field(
-        default=None, description="Seconds after asking at which a deferral ends."
+        default=None, description="Seconds after the request at which a deferral ends."
     )
     waited_s: float | None = Field(
-        default=None, description="Seconds since asking, on the gate's clock."
+        default=None, description="Seconds since the request, on the gate's clock."
     )
 
 
 class ModelRecord(Record):
-    """A batch model was stored, crowned, kept out, or brought back."""
+    """A batch model was stored, promoted, rejected, or promoted again by a rollback."""
 
     table: ClassVar[str] = "model_rows"
     at: AwareDatetime
     pipeline: str
     run_id: str
     version: str
-    event: Literal["stored", "promoted", "kept", "rolled_back"]
+    event: Literal["stored", "promoted", "rejected", "rolled_back"]
     position: int
     recipe: str | None = None
     rows: int | None = None
@@ -196,7 +201,7 @@ class ModelRecord(Record):
 
 
 class ScoreRecord(Record):
-    """What a member scored over a range of positions."""
+    """The score of a member over a range of positions."""
 
     table: ClassVar[str] = "score_rows"
     at: AwareDatetime
@@ -222,12 +227,15 @@ class RejectRecord(Record):
     pipeline: str
     run_id: str
     position: int
-    reason: str
+    reason: str = Field(description="Why, in a sentence for people.")
+    kind: str | None = Field(
+        default=None, description="The class of the reason, for programs; None: not known."
+    )
     raw: str
 
 
 class ReplayRecord(Record):
-    """A rejected record was read again, fitted, and is no reject any more."""
+    """A rejected record was read again and accepted, so it is no reject any more."""
 
     table: ClassVar[str] = "replay_rows"
     at: AwareDatetime
@@ -238,7 +246,7 @@ class ReplayRecord(Record):
 
 
 class GpuReadingRecord(Record):
-    """What one device said at one moment; None is unknown, never zero."""
+    """A reading of one device; None is unknown, never zero."""
 
     table: ClassVar[str] = "gpu_reading_rows"
     at: AwareDatetime
@@ -257,8 +265,9 @@ class GpuReadingRecord(Record):
     energy_j: float | None = Field(
         default=None, description="Joules used since the driver was loaded."
     )
-    rung: str | None = Field(
-        default=None, description="What the margin rests on: margin, threshold, maximum, unknown."
+    margin_source: str | None = Field(
+        default=None,
+        description="What the margin was computed from: margin, threshold, maximum, unknown.",
     )
     clock_mhz: float | None = None
     memory_clock_mhz: float | None = None

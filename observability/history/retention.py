@@ -1,14 +1,14 @@
-"""How long the history keeps what it knows: the knobs of ``[upkeep]``, and what they remove. Pure.
+"""How long the history keeps its rows: the knobs of ``[upkeep]``, and what they remove. Pure.
 
-Yields SQL as text and executes none; `history` does. Nothing is removed that a person did not ask
-to have removed, and whatever their knobs say these stay: every model and its reigns, the newest run
-of each pipeline, every request that is not settled, and of each writer the last commit by name,
+This file holds SQL as text and executes none; `history` does. Nothing is removed that no knob
+names, and whatever the knobs say these stay: every model and its periods as champion, the newest
+run of each pipeline, every request that is not closed, and of each writer the last commit by name,
 which a resumed run may repeat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 NAMES_KEPT_DAYS = 30
 """A commit is known by its name for at least so long, and as long as its rows."""
+FLUSHED_FILES = 1000
+FLUSHED_BYTES = 64 << 20
+FLUSHED_DAYS = 7
+"""How many outbox files are kept after their flush, should the history lose their rows."""
 
 
 class UpkeepRules(BaseModel):
@@ -27,7 +31,8 @@ class UpkeepRules(BaseModel):
         ge=1,
         le=36_500,
         description="Days that decisions, scores, rejects, readings, costs, forecasts, ended runs"
-        " and settled requests are kept; left out: for ever. Models and reigns always are.",
+        " and closed requests are kept; left out: for ever. Models and champion periods are kept"
+        " for ever.",
     )
     readings_keep_days: int | None = Field(
         default=None,
@@ -59,7 +64,7 @@ class Removal:
 
 
 def removals(rules: UpkeepRules, now: datetime) -> Iterator[Removal]:
-    """What must go at `now`, in an order in which every step leaves the views right."""
+    """What is removed at `now`, in an order in which every step leaves the views right."""
     readings_days = rules.readings_keep_days or rules.keep_days
     if readings_days is not None:
         yield _older("gpu_reading_rows", '"at"', now - timedelta(days=readings_days))
@@ -72,7 +77,22 @@ def removals(rules: UpkeepRules, now: datetime) -> Iterator[Removal]:
     yield Removal("run_rows", _RUNS, before)
     yield Removal("request_rows", _REQUESTS, before)
     names_days = max(rules.keep_days, NAMES_KEPT_DAYS)
-    yield Removal("folded", _NAMES, now - timedelta(days=names_days))
+    yield Removal("flushed_commits", _NAMES, now - timedelta(days=names_days))
+
+
+def flushed_files_kept(sizes: Iterable[tuple[int, int]], now_ns: int) -> int:
+    """How many of the newest flushed outbox files are kept at `now_ns`.
+
+    `sizes` are their bytes and the time of their last change in ns since 1970, newest first.
+    """
+    total, kept = 0, 0
+    oldest_ns = now_ns - FLUSHED_DAYS * 86_400 * 10**9
+    for size, changed_at_ns in sizes:
+        total += size
+        if kept >= FLUSHED_FILES or total > FLUSHED_BYTES or changed_at_ns < oldest_ns:
+            break
+        kept += 1
+    return kept
 
 
 def _older(table: str, column: str, before: datetime) -> Removal:
@@ -88,12 +108,12 @@ DELETE FROM run_rows WHERE (pipeline, run_id) IN (
     WHERE age > 1 AND last_at < ?)"""
 _REQUESTS = """
 DELETE FROM request_rows WHERE (pipeline, request_id) IN (
-    SELECT (pipeline, request_id) FROM requests WHERE settled_at < ?)"""
+    SELECT (pipeline, request_id) FROM requests WHERE closed_at < ?)"""
 _NAMES = r"""
-DELETE FROM folded WHERE name IN (
+DELETE FROM flushed_commits WHERE name IN (
     SELECT name FROM (
-        SELECT name, folded_at, row_number() OVER (
+        SELECT name, flushed_at, row_number() OVER (
             PARTITION BY regexp_replace(name, '\.[0-9]+$', '')
             ORDER BY length(name) DESC, name DESC) AS age
-        FROM folded)
-    WHERE age > 1 AND folded_at < ?)"""
+        FROM flushed_commits)
+    WHERE age > 1 AND flushed_at < ?)"""

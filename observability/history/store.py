@@ -1,11 +1,11 @@
-"""Door to the history: the one spine. Commit rows, fold them in, ask.
+"""Door to the history of a home: commit rows, flush them into the backend, ask questions.
 
-    commit ─▶ HOME/history.spool/NAME.json ─▶ fold ─▶ HOME/history.duckdb ─▶ ask, export
+    commit ─▶ HOME/history.outbox/NAME.json ─▶ flush ─▶ HOME/history.duckdb ─▶ ask, export
 
 A commit is durable as a small file of its own before it is in DuckDB, because only one process at
 a time may have a DuckDB file open: an analyst's session must neither stop a pipeline nor lose its
-rows. Whoever next gets the file folds in what waits, each commit once. No connection is kept open
-between calls. Nothing here decides anything.
+rows. Whichever process next gets the file flushes what waits, each commit once. No connection is
+kept open between calls. Nothing here decides anything.
 
 From a notebook::
 
@@ -19,31 +19,31 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from observability.core import atomic_file, failpoints
-from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
 from observability.core.paths import Places
 from observability.history import home_config, retention, schema
+from observability.history import loss as history_loss
 from observability.history.backends.duckdb_connection import Duck
-from observability.history.backends.duckdb_file import LedgerFile, Loss
+from observability.history.backends.duckdb_file import LedgerFile
 from observability.history.backends.ducklake import LedgerLake
 from observability.history.errors import (
     BadQuestion,
     HistoryBusy,
     HistoryDamaged,
     HistoryForked,
-    HistoryTooNew,
+    HistorySchemaMismatch,
     HistoryUnreachable,
     HistoryUnwritable,
 )
-from observability.history.home_config import HistoryPlace
-from observability.history.outbox import Logged, Spool, Spooled, SpoolTooNew, SpoolTorn
+from observability.history.loss import Loss
+from observability.history.outbox import Logged, Spool, Spooled, SpoolOfOtherSchema, SpoolTorn
 from observability.history.records import DecisionRecord, Record
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ __all__ = [
     "HistoryBusy",
     "HistoryDamaged",
     "HistoryForked",
-    "HistoryTooNew",
+    "HistorySchemaMismatch",
     "HistoryUnreachable",
     "HistoryUnwritable",
     "Logged",
@@ -68,27 +68,27 @@ __all__ = [
 ExportFormat = Literal["parquet", "csv"]
 
 _FILES_AT_ONCE = 1000
-"""Spool files in one transaction: bounds the memory after a long wait."""
+"""Outbox files in one transaction: bounds the memory after a long wait."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What a fold did."""
+    """What a flush did."""
 
     files: int
     """Commits that are in the history now and were not before."""
     rows: int
     """Rows of these commits."""
     left: int
-    """Commits that still wait in the spool."""
+    """Commits that still wait in the outbox."""
     because: str
     """One sentence: what was done, or why not."""
     torn: tuple[str, ...] = ()
-    """Spool files that cannot be read and were set aside under these names."""
+    """Outbox files that cannot be read and were renamed to these names."""
     loss: str = ""
     """What the history had lost when it was opened, and how much of that was brought back."""
     trouble: str = ""
-    """What stood in the way of all being folded; what came meanwhile does not."""
+    """Why not all was flushed; commits that came meanwhile do not count."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,12 @@ class History:
 
     Args:
         home: folder of the installation; it need not exist yet.
-        patience_s: seconds that `ask` and `export` wait for another thermodrift that is folding
+        patience_s: seconds that `ask` and `export` wait for another thermodrift that is flushing
             or asking. An analyst's own DuckDB session is never waited for.
         now_ns: clock that orders commits, in nanoseconds since 1970.
-        steps: the history's shape; tests make older and newer ones.
 
-    Raises BadConfiguration for a home where DuckDB cannot write, or whose own file is wrong.
+    Raises BadConfiguration for a home where DuckDB cannot write, or whose own file is wrong, and
+    HistorySchemaMismatch for a home of another thermodrift.
     """
 
     def __init__(
@@ -130,7 +130,6 @@ class History:
         home: Path,
         patience_s: float = 10.0,
         now_ns: Callable[[], int] = time.time_ns,
-        steps: Sequence[schema.Migration] = schema.MIGRATIONS,
     ) -> None:
         self._places = Places(home.absolute())
         _check_path(self._places.home)
@@ -139,8 +138,12 @@ class History:
         self.rates = settings.energy
         self._patience_s = patience_s
         self._now_ns = now_ns
-        self._spool = Spool(self._places.spool, steps[-1].number)
-        self._ledger = _ledger(self._places, settings.history, steps, self._spool)
+        self._spool = Spool(self._places.spool, schema.SCHEMA_VERSION)
+        self._ledger = (
+            LedgerFile(self._places, self._spool.told)
+            if settings.history.url is None
+            else LedgerLake(self._places, settings.history, self._spool.told)
+        )
         self._pid = os.getpid()
 
     @property
@@ -152,7 +155,7 @@ class History:
         """Keep `records`: durable when this returns, whoever has the DuckDB file open.
 
         `name` is an idempotency key, 1 to 200 of a-z, 0-9, ``.``, ``_`` and ``-``: a commit that
-        is repeated under its name, before or after a fold, lands once. Two writers must not share
+        is repeated under its name, before or after a flush, counts once. Two writers must not share
         one. `logged` names the predictions that belong to it, for a history that does not lie
         beside their log. Nothing is written for nothing.
 
@@ -162,7 +165,7 @@ class History:
         if not records and logged is None:
             return
         try:
-            failpoints.point("history.before_spool")
+            failpoints.point("history.before_outbox")
             self._spool.write(records, name, self._now_ns(), logged)
         except OSError as cause:
             raise HistoryUnwritable(
@@ -171,14 +174,15 @@ class History:
             ) from cause
 
     def fold(self) -> Folded:
-        """Put what waits in the spool into DuckDB, each commit once; wait for nobody.
+        """Put what waits in the outbox into DuckDB, each commit once, without waiting.
 
-        Where another process has the file, all stays spooled and the answer says who.
-        Raises HistoryDamaged, HistoryTooNew, HistoryUnwritable; the spool is whole then too.
+        Where another process has the file, all stays in the outbox and the answer says who.
+        Raises HistoryDamaged, HistorySchemaMismatch, HistoryUnwritable; the outbox is whole then
+        too.
         """
         self._stay_home()
         if not self._spool.waiting():
-            return Folded(files=0, rows=0, left=0, because="nothing was spooled")
+            return Folded(files=0, rows=0, left=0, because="the outbox was empty")
         try:
             with self._ledger.locked(wait_s=0):
                 return self._fold()
@@ -193,7 +197,7 @@ class History:
         no network. Times come in UTC.
 
         Raises BadQuestion for SQL that cannot be answered or that is no question, HistoryBusy
-        while another process has the file open, HistoryDamaged, HistoryTooNew.
+        while another process has the file open, HistoryDamaged, HistorySchemaMismatch.
         """
         with self._reading() as duck:
             self._ledger.fence(duck)
@@ -248,24 +252,35 @@ class History:
         """
         if format not in ("parquet", "csv"):
             raise BadQuestion(f"history is exported as parquet or csv; came: {format!r}")
+        options = "FORMAT parquet" if format == "parquet" else "FORMAT csv, HEADER"
+        paths = [folder.absolute() / f"{view}.{format}" for view in schema.PUBLIC_VIEWS]
         with self._reading() as duck, self._disk():
             folder.mkdir(parents=True, exist_ok=True)
-            return [
-                _export_view(duck, view, folder.absolute(), format) for view in schema.PUBLIC_VIEWS
-            ]
+            for path in paths:
+                temporary = path.with_name(f".{path.name}.tmp")
+                target = schema.quoted(str(temporary))
+                duck.execute(f"COPY (SELECT * FROM {path.stem}) TO {target} ({options})")
+                temporary.replace(path)
+        return paths
 
     def views(self) -> list[ViewShape]:
         """The public views: their columns and how many rows they have. Raises as `ask` does."""
         with self._reading() as duck:
-            return [_shape(duck, view) for view in schema.PUBLIC_VIEWS]
+            return [
+                ViewShape(
+                    name=view,
+                    columns={column[0]: column[1] for column in duck.execute(f"DESCRIBE {view}")},
+                    rows=int(duck.one(f"SELECT count(*) FROM {view}")),
+                )
+                for view in schema.PUBLIC_VIEWS
+            ]
 
     def forget(self, rules: retention.UpkeepRules, now: datetime) -> dict[str, int]:
         """Remove what `rules` no longer keep at `now`; rows removed by their table.
 
-        Folds first. Raises as `ask` does, and HistoryUnwritable.
+        Flushes first. Raises as `ask` does, and HistoryUnwritable.
         """
-        self._stay_home()
-        with self._ledger.locked(self._patience_s):
+        with self.undisturbed():
             self._fold()
             with self._disk(), self._ledger.writing() as (duck, _), duck.transaction():
                 removed = {
@@ -277,23 +292,18 @@ class History:
         return {table: rows for table, rows in removed.items() if rows}
 
     def maintain(self) -> str:
-        """Tidy up where the rows are; what was done, in a sentence, empty where nothing was.
+        """Free space in the backend; a sentence about what was done, empty where nothing was.
 
         Raises as `forget` does.
         """
-        self._stay_home()
-        with (
-            self._ledger.locked(self._patience_s),
-            self._disk(),
-            self._ledger.writing() as (duck, _),
-        ):
+        with self.undisturbed(), self._disk(), self._ledger.writing() as (duck, _):
             return self._ledger.maintain(duck)
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Keep thermodrift's questions and folds away, while files that they read are replaced.
+        """Exclude thermodrift's questions and flushes while files that they read are replaced.
 
-        Raises HistoryBusy where another holds them for longer than this handle's patience.
+        Raises HistoryBusy where another process has the history for longer than `patience_s`.
         """
         self._stay_home()
         with self._ledger.locked(self._patience_s):
@@ -323,26 +333,23 @@ class History:
     @contextmanager
     def _reading(self) -> Iterator[Duck]:
         """The history, open to read, with all that was committed in it."""
-        self._stay_home()
-        with self._ledger.locked(self._patience_s), ExitStack() as stack:
-            if self._spool.waiting():
-                self._fold()
-            duck = stack.enter_context(self._ledger.reading())
-            if duck is None:
-                stack.close()
-                self._fold()
-                duck = stack.enter_context(self._ledger.reading())
-            if duck is None:
-                raise HistoryDamaged(
-                    f"the history in {self._places.home} cannot be brought up to date; "
-                    f"bring a copy back: the rows in {self._spool.folder} are whole"
-                )
-            yield duck
+        with self.undisturbed():
+            for must_flush in (bool(self._spool.waiting()), True):
+                if must_flush:
+                    self._fold()
+                with self._ledger.reading() as duck:
+                    if duck is not None:
+                        yield duck
+                        return
+            raise HistoryDamaged(
+                f"the history in {self._places.home} cannot be brought up to date; "
+                f"bring a copy back: the rows in {self._spool.folder} are whole"
+            )
 
     def _fold(self) -> Folded:
-        """Fold all that waits, and bring the file up to date. Call it under the lock."""
+        """Flush all that waits, and create the schema if need be. Call it under the lock."""
         with self._disk():
-            failpoints.point("history.before_fold")
+            failpoints.point("history.before_flush")
             self._spool.sweep()
             with self._ledger.writing() as (duck, loss):
                 done = _Tally()
@@ -355,24 +362,20 @@ class History:
                     if fresh:
                         with duck.transaction():
                             _insert(duck, fresh)
-                            self._publish(duck, fresh, done)
+                            for logged in filter(None, (commit.logged for commit in fresh)):
+                                if missing := self._ledger.publish(duck, logged):
+                                    done.troubles.append(missing)
                             self._ledger.finish(duck, len(fresh))
-                            failpoints.point("history.inside_fold")
+                            failpoints.point("history.inside_flush")
                     self._put_away(duck, commits)
                     done.took(fresh)
             self._spool.prune()
             return done.folded(left=len(self._spool.waiting()))
 
-    def _publish(self, duck: Duck, commits: Sequence[Spooled], done: _Tally) -> None:
-        for commit in commits:
-            if commit.logged is not None:
-                missing = self._ledger.publish(duck, commit.logged)
-                done.troubles += filter(None, [missing])
-
     def _put_away(self, duck: Duck, commits: Sequence[Spooled]) -> None:
-        """Make sure of what was folded, and only then take its files out of the spool."""
+        """Make what was flushed durable, and only then take its files out of the outbox."""
         self._ledger.settle(duck, [commit.name for commit in commits])
-        failpoints.point("history.after_fold")
+        failpoints.point("history.after_flush")
         self._spool.keep([commit.path for commit in commits])
 
     def _read_spool(self, paths: list[Path], done: _Tally) -> list[Spooled]:
@@ -383,32 +386,26 @@ class History:
                 commits.append(self._spool.read(path))
             except SpoolTorn as torn:
                 done.torn.append(self._spool.set_aside(path).name)
-                done.troubles.append(f"{torn} (set aside)")
-            except (SpoolTooNew, OSError) as trouble:
+                done.troubles.append(f"{torn} (renamed to {done.torn[-1]})")
+            except (SpoolOfOtherSchema, OSError) as trouble:
                 done.troubles.append(f"{trouble} (left)")
-        return sorted(commits, key=lambda commit: (commit.spooled_at_ns, commit.name))
+        return sorted(commits, key=lambda commit: (commit.committed_at_ns, commit.name))
 
     def _make_up_for(self, duck: Duck, loss: Loss, done: _Tally) -> None:
-        """Fold again what the spool still has of a loss, and tell of it, in one transaction.
+        """Flush again what the outbox still has of a loss, and record it, in one transaction.
 
-        The commits that were folded last may still wait: they are of the loss, all others are new.
+        The commits that were flushed last may still wait: they belong to the loss, all others are
+        new.
         """
         waiting = [path for path in self._spool.waiting() if path.stem in loss.latest]
-        # A resumed run may have committed again, under its name, what is kept as well.
-        again = {
-            each.name: each for each in self._read_spool([*self._spool.kept(), *waiting], done)
-        }
-        fresh = _fresh(duck, list(again.values()))
-        lost = max(0, loss.count - len(fresh))
-        done.loss = (
-            f"{loss.because}; {len(fresh)} of the {loss.count} missing were folded in again "
-            f"from kept spool files, {lost} are lost"
-        )
-        facts = {"missing": loss.count, "refolded": len(fresh), "lost": lost}
-        told = Decision(question="history", yes=False, because=done.loss, facts=facts)
+        # A resumed run may have repeated a commit that is kept as well.
+        again = self._read_spool([*self._spool.kept(), *waiting], done)
+        fresh = _fresh(duck, list({each.name: each for each in again}.values()))
+        decision = history_loss.judge(loss, recovered=len(fresh))
+        done.loss = decision.because
         now_ns = self._now_ns()
         row = DecisionRecord.of(
-            told,
+            decision,
             decided_at=datetime.fromtimestamp(now_ns / 1e9, UTC),
             pipeline="",
             run_id="",
@@ -419,43 +416,30 @@ class History:
         with duck.transaction():
             _insert(duck, fresh)
             self._ledger.recover(duck)
-            failpoints.point("history.inside_fold")
+            failpoints.point("history.inside_flush")
         self._put_away(duck, fresh)
         done.took(fresh)
 
 
 def _check_path(home: Path) -> None:
-    """Raise BadConfiguration where DuckDB would not find its way under `home`."""
+    """Raise BadConfiguration where DuckDB would not find the files under `home`."""
     path = str(home)
-    wrong = None
     if "?" in path:
-        wrong = "a question mark"  # what follows is options to it: it misplaces its log
+        wrong = "a question mark"  # DuckDB takes what follows for options and misplaces its log
     elif "\\" in path:
-        wrong = "a backslash"  # to its patterns it is no letter: they find no predictions
+        wrong = "a backslash"  # it is an escape in patterns of files: they find no predictions
     elif os.fsencode(path) != path.encode(errors="replace"):
         wrong = "a letter that is no UTF-8"
-    if wrong:
-        raise BadConfiguration(
-            f"the home must not have {wrong} in its path, DuckDB cannot work there; "
-            f"came: {path!r}; set another home"
-        )
-
-
-def _ledger(
-    places: Places,
-    place: HistoryPlace,
-    steps: Sequence[schema.Migration],
-    spool: Spool,
-) -> LedgerFile | LedgerLake:
-    """Where the rows are: in the lake that the home's file names, or else in a file."""
-
-    if place.url is None:
-        return LedgerFile(places, steps, spool.told)
-    return LedgerLake(places, place, steps, spool.told)
+    else:
+        return
+    raise BadConfiguration(
+        f"the home must not have {wrong} in its path, DuckDB cannot work there; "
+        f"came: {path!r}; set another home"
+    )
 
 
 class _Tally:
-    """What a fold has done so far."""
+    """What a flush has done so far."""
 
     def __init__(self) -> None:
         self.files = 0
@@ -469,7 +453,7 @@ class _Tally:
         self.rows += sum(commit.count for commit in commits)
 
     def folded(self, left: int) -> Folded:
-        done = f"folded {_counted(self.files, 'commit')} of {_counted(self.rows, 'row')}"
+        done = f"flushed {_counted(self.files, 'commit')} of {_counted(self.rows, 'row')}"
         because = "; ".join([done, *filter(None, [self.loss]), *self.troubles])
         trouble = "; ".join(self.troubles)
         return Folded(self.files, self.rows, left, because, tuple(self.torn), self.loss, trouble)
@@ -480,9 +464,9 @@ def _counted(number: int, word: str) -> str:
 
 
 def _fresh(duck: Duck, commits: Sequence[Spooled]) -> list[Spooled]:
-    """Those of `commits` that are not folded yet."""
+    """Those of `commits` that are not flushed yet."""
     found = duck.execute(
-        "SELECT name FROM folded WHERE name IN (SELECT unnest(?::VARCHAR[]))",
+        "SELECT name FROM flushed_commits WHERE name IN (SELECT unnest(?::VARCHAR[]))",
         [[commit.name for commit in commits]],
     )
     known = {name for (name,) in found}
@@ -490,31 +474,8 @@ def _fresh(duck: Duck, commits: Sequence[Spooled]) -> list[Spooled]:
 
 
 def _insert(duck: Duck, commits: Sequence[Spooled]) -> None:
-    """Insert the rows of `commits`, and their names, by which they are known ever after."""
+    """Insert the rows of `commits`, and their names, by which a repeated commit is known."""
     for table in dict.fromkeys(table for commit in commits for table in commit.tables):
         duck.append(table, [row for each in commits for row in each.tables.get(table, ())])
     names = [commit.name for commit in commits]
-    duck.execute("INSERT INTO folded SELECT unnest(?::VARCHAR[]), now()", [names])
-
-
-def _shape(duck: Duck, view: str) -> ViewShape:
-    columns = duck.execute(f"DESCRIBE {view}")
-    return ViewShape(
-        name=view,
-        columns={column[0]: column[1] for column in columns},
-        rows=int(duck.one(f"SELECT count(*) FROM {view}")),
-    )
-
-
-def _export_view(
-    duck: Duck,
-    view: str,
-    folder: Path,
-    format: ExportFormat,  # noqa: A002 - as in export
-) -> Path:
-    path = folder / f"{view}.{format}"
-    aside = folder / f".{path.name}.aside"
-    options = "FORMAT parquet" if format == "parquet" else "FORMAT csv, HEADER"
-    duck.execute(f"COPY (SELECT * FROM {view}) TO {schema.quoted(str(aside))} ({options})")
-    aside.replace(path)
-    return path
+    duck.execute("INSERT INTO flushed_commits SELECT unnest(?::VARCHAR[]), now()", [names])

@@ -323,10 +323,10 @@ def _probed(limits: GateLimits, here: Surroundings) -> Probed:
 
 
 def _stands_on(device: Device) -> str:
-    """The rung that the gate would go by; the maximum must be configured."""
-    if device.rung == "unknown" and device.temperature_c is not None:
+    """What the gate would compute the margin from; the maximum must be configured."""
+    if device.margin_source == "unknown" and device.temperature_c is not None:
         return "maximum"
-    return device.rung
+    return device.margin_source
 
 
 def _control(device: Device) -> str:
@@ -398,7 +398,7 @@ def _picture(look: Look) -> RenderableType:
     from rich.text import Text
 
     heads = ("margin °C", "core °C", "power W", "busy %", "MHz", "age s", "odd")
-    table = Table("device", "gate", "rung", *heads)
+    table = Table("device", "gate", "margin source", *heads)
     for device in look.state.devices:
         latest = device.latest or GpuReading(uuid=device.uuid, read_at_s=math.nan)
         numbers = (
@@ -407,8 +407,8 @@ def _picture(look: Look) -> RenderableType:
         )
         word = Text("open", "green") if device.open else Text("closed", "red")
         cells = [Text("-" if number is None else f"{number:.1f}") for number in numbers]
-        rung = Text("-" if latest.unreadable else latest.rung)
-        table.add_row(Text(device.uuid), word, rung, *cells, Text(str(device.discarded)))
+        margin_source = Text("-" if latest.unreadable else latest.margin_source)
+        table.add_row(Text(device.uuid), word, margin_source, *cells, Text(str(device.discarded)))
     yes = look.decision.yes
     answer = Text("open: " if yes else "closed: ", "bold green" if yes else "bold red")
     return Group(table, answer + Text(look.decision.because))
@@ -469,10 +469,18 @@ def _probe_lines(device: Device) -> Iterator[tuple[str, str]]:
 
 
 def _standing_in_words(device: Device) -> str:
-    rung, margin_c, offset_c = _stands_on(device), device.margin_c, device.slowdown_offset_c
+    margin_source, margin_c, offset_c = (
+        _stands_on(device),
+        device.margin_c,
+        device.slowdown_offset_c,
+    )
     if margin_c is None:
-        return "maximum, once max_temperature_c is set in [gate]" if rung == "maximum" else rung
-    told = f"{rung}: {margin_c:.0f} °C to where it slows down"
-    if rung == "threshold":
+        return (
+            "maximum, once max_temperature_c is set in [gate]"
+            if margin_source == "maximum"
+            else margin_source
+        )
+    told = f"{margin_source}: {margin_c:.0f} °C to where it slows down"
+    if margin_source == "threshold":
         return f"{told}, at its own {device.threshold_c:.0f} °C"
     return told if offset_c is None else f"{told}, at its own T.Limit of {offset_c:.0f} °C"

@@ -92,7 +92,7 @@ class Telling(Kept):
     margin_c: float | None = Field(
         default=None, description="Degrees left until the hardware slows down; negative beyond."
     )
-    rung: Rung = Field(
+    margin_source: Rung = Field(
         default_factory=_rung_of,
         description="What the margin rests on: margin (told by the device), threshold (its own "
         "slowdown temperature minus its temperature), maximum (the configured one), or unknown.",
@@ -163,22 +163,25 @@ class Survey(BaseModel):
 
 
 def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Rung]:
-    """The margin to go by in degrees, and the rung it rests on.
+    """The margin to go by in degrees, and what it was computed from.
 
     The device's own margin comes first, then its temperature against its own threshold (both are
     the door's to tell), then the configured maximum temperature, then nothing.
     """
     if reading.margin_c is not None:
-        return reading.margin_c, "margin" if reading.rung == "unknown" else reading.rung
+        return (
+            reading.margin_c,
+            "margin" if reading.margin_source == "unknown" else reading.margin_source,
+        )
     if limits.max_temperature_c is not None and reading.temperature_c is not None:
         return limits.max_temperature_c - reading.temperature_c, "maximum"
     return None, "unknown"
 
 
 def standing(reading: GpuReading, limits: GateLimits) -> GpuReading:
-    """The reading with the margin that the gate goes by, and the rung which that rests on."""
-    margin_c, rung = margin(reading, limits)
-    return reading.model_copy(update={"margin_c": margin_c, "rung": rung})
+    """The reading with the margin that the gate goes by, and the source of that margin."""
+    margin_c, margin_source = margin(reading, limits)
+    return reading.model_copy(update={"margin_c": margin_c, "margin_source": margin_source})
 
 
 def closing_reasons(throttle_reasons: str | None) -> tuple[str, ...]:

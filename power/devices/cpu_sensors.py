@@ -219,7 +219,7 @@ class _Chips:
         ]
         temperature_c, threshold_c = package.temperature_c, package.threshold_c
         if temperature_c is not None and threshold_c is not None:
-            told |= {"margin_c": threshold_c - temperature_c, "rung": "threshold"}
+            told |= {"margin_c": threshold_c - temperature_c, "margin_source": "threshold"}
         else:
             what = "temperature" if temperature_c is None else "threshold"
             why = f"{package.name} tells no {what} to trust"

@@ -1,8 +1,8 @@
 """Door to leases of devices: one job a device, by a lock of the system that dies with its holder.
 
 Two jobs that were both admitted must never count on the same headroom. A lease is a lock on a file
-of the device's name, so it ends with the process that holds it, however that ends. Who holds one
-stands in a file beside it, for people. Every process that shares the folder is kept apart by it.
+of the device's name, so it ends with the process that holds it, however that process ends. The file
+says who holds it. All processes that use the same folder exclude each other.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from observability.core import atomic_file
+from observability.core import atomic_file, file_lock
 from observability.core.errors import ThermodriftError
 from observability.core.paths import device_file
 
@@ -27,17 +25,13 @@ class LeaseFolderUnusable(ThermodriftError, OSError):
 class Lease:
     """A device that is promised to one job, until `release` or the end of this process."""
 
-    def __init__(self, uuid: str, lock: FileLock, holder: Path) -> None:
+    def __init__(self, uuid: str, lock: file_lock.Lock) -> None:
         self.uuid = uuid
-        self._lock, self._holder = lock, holder
+        self._lock = lock
 
     def release(self) -> None:
-        """Give the device back. Doing it twice is doing it once."""
-        if self._lock.is_locked:
-            # Before the lock: afterwards the file may be another one's.
-            with suppress(OSError):
-                self._holder.unlink(missing_ok=True)
-            self._lock.release()
+        """Give the device back. To call it twice does no harm."""
+        self._lock.release()
 
 
 class Leases:
@@ -51,27 +45,21 @@ class Leases:
 
         Raises LeaseFolderUnusable.
         """
-        lock_path = self._path(uuid, "lock")
+        holder = json.dumps({"pid": os.getpid(), "for": who})
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = FileLock(lock_path, timeout=0)
-            lock.acquire()
-        except Timeout:
+            return Lease(uuid, file_lock.acquire(self._path(uuid), holder=holder))
+        except file_lock.LockBusy:
             return None
         except OSError as error:
             raise LeaseFolderUnusable(
                 f"the lease of {uuid} cannot be taken: {error}; {atomic_file.remedy(error)}"
             ) from error
-        holder = self._path(uuid, "holder")
-        # A full disk holds a lock, if not the name of its holder.
-        with suppress(OSError):
-            holder.write_text(json.dumps({"pid": os.getpid(), "for": who}), encoding="utf-8")
-        return Lease(uuid, lock, holder)
 
     def holder(self, uuid: str) -> str:
         """Who has the lease of `uuid`, in words. Ask it after `take` gave None."""
         try:
-            told = json.loads(self._path(uuid, "holder").read_text(encoding="utf-8"))
+            told = json.loads(self._path(uuid).read_text(encoding="utf-8"))
             return f"{told['for']} (process {told['pid']})"
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"
@@ -86,5 +74,5 @@ class Leases:
             if lease is not None:
                 lease.release()
 
-    def _path(self, uuid: str, ending: str) -> Path:
-        return device_file(self._folder, uuid, f".{ending}")
+    def _path(self, uuid: str) -> Path:
+        return device_file(self._folder, uuid, ".lock")

@@ -423,16 +423,16 @@ class _Interview:
         return self._sound(what, field.value.dVal if is_double else field.value.siVal)
 
     def _margin(self, temperature_c: float | None, offset_c: float | None) -> dict[str, Any]:
-        """Degrees to where the hardware slows down, and the rung that they rest on.
+        """Degrees to where the hardware slows down, and what they were computed from.
 
         T.Limit counts down to 0 and below; the hardware slows down at an offset that differs by
         model. Where the offset is not told, T.Limit itself is the margin: the offsets known are
         negative, so that is the smaller number, and the safer one.
         """
-        rung: Rung = "margin"
+        margin_source: Rung = "margin"
         tlimit_c = self._number("tlimit_c", pynvml.nvmlDeviceGetMarginTemperature)
         if tlimit_c is not None:
-            return {"margin_c": tlimit_c - (offset_c or 0.0), "rung": rung}
+            return {"margin_c": tlimit_c - (offset_c or 0.0), "margin_source": margin_source}
         if not self._trusts_threshold():
             self._note("margin_c", "neither T.Limit nor a threshold to trust", _SET_MAXIMUM)
             return {}
@@ -440,8 +440,8 @@ class _Interview:
         if threshold_c is None or temperature_c is None:
             self._note("margin_c", "neither T.Limit nor a slowdown threshold", _SET_MAXIMUM)
             return {"threshold_c": threshold_c}
-        margin_c, rung = threshold_c - temperature_c, "threshold"
-        return {"margin_c": margin_c, "rung": rung, "threshold_c": threshold_c}
+        margin_c, margin_source = threshold_c - temperature_c, "threshold"
+        return {"margin_c": margin_c, "margin_source": margin_source, "threshold_c": threshold_c}
 
     def _trusts_threshold(self) -> bool:
         """NVIDIA withdrew the older threshold call from Ada on; an unknown model is not trusted."""

@@ -21,10 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from observability.core import atomic_file, failpoints
+from observability.core import atomic_file, failpoints, file_lock
 from observability.core.decision import Decision, Fact
 from power.devices.device import SAME_LIMIT_W, LimitChange, LimitRefused, LimitSetter
 
@@ -48,7 +47,7 @@ class Capping:
     """What became of a wish to lower a limit.
 
     `begun` answers whether it was lowered, and why not; `ended`, once the block is over and where
-    there was something to put back, whether that was done. Both ask "limit".
+    there was something to put back, whether that was done. Both have the question "power_limit".
     """
 
     def __init__(self, begun: Decision) -> None:
@@ -83,17 +82,21 @@ def capped(uuid: str, cap_w: float | None, kept_in: Path, setter: LimitSetter) -
         yield told
         return
     place = _Place.of(uuid, kept_in)
-    lock = FileLock(place.lock)
+    facts: dict[str, Fact] = {"uuid": uuid, "cap_w": cap_w}
+    lock, because = _lock(uuid, place)
+    if lock is None:
+        told.begun = _answer(False, because, facts)
+        yield told
+        return
     try:
-        told.begun = _begin(uuid, cap_w, place, lock, setter)
+        told.begun = _begin(uuid, cap_w, place, setter, facts)
         yield told
     finally:
-        # Also for what ends us: a stop, Ctrl-C, or an error of the block.
-        if lock.is_locked:
-            try:
-                told.ended = _put_back(place, setter)
-            finally:
-                lock.release()
+        # This also runs after a stop, Ctrl-C, or an error of the block.
+        try:
+            told.ended = _put_back(place, setter)
+        finally:
+            lock.release()
 
 
 def restore_left_over(kept_in: Path, setter: LimitSetter) -> list[Decision]:
@@ -106,10 +109,9 @@ def restore_left_over(kept_in: Path, setter: LimitSetter) -> list[Decision]:
     found = []
     for file in sorted(kept_in.glob(f"*{_KEPT_AS}")):
         place = _Place(file, file.with_suffix(".lock"))
-        lock = FileLock(place.lock)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            lock = file_lock.acquire(place.lock)
+        except file_lock.LockBusy:
             continue
         except OSError as error:
             told = atomic_file.refusal(error, place.lock)
@@ -141,21 +143,28 @@ class _Place(NamedTuple):
         return cls(file, file.with_suffix(".lock"))
 
 
-def _begin(uuid: str, cap_w: float, place: _Place, lock: FileLock, setter: LimitSetter) -> Decision:
-    facts: dict[str, Fact] = {"uuid": uuid, "cap_w": cap_w}
+def _lock(uuid: str, place: _Place) -> tuple[file_lock.Lock | None, str]:
+    """The lock over the limit of `uuid`, or None and the reason why it cannot be had."""
     try:
         place.file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-        for aside in place.file.parent.glob(f".{place.file.name}.*.aside"):
+        return file_lock.acquire(place.lock), ""
+    except file_lock.LockBusy:
+        return None, f"another process holds the limit of {uuid}: its cap counts, until it ends"
+    except OSError as error:
+        return None, f"{_told(error, place.file)}; the job runs without this cap"
+
+
+def _begin(
+    uuid: str, cap_w: float, place: _Place, setter: LimitSetter, facts: dict[str, Fact]
+) -> Decision:
+    try:
+        for aside in place.file.parent.glob(f".{place.file.name}.*.tmp"):
             aside.unlink()
         return _lower(uuid, cap_w, place, setter, facts)
-    except Timeout:
-        because = f"another process holds the limit of {uuid}: its cap counts, until it ends"
-        return _answer(False, because, facts)
     except OSError as error:
         because = f"{_told(error, place.file)}; the job runs without this cap"
         # What was set all the same, or nobody knows whether it was, is put back at once.
-        undone = _put_back(place, setter) if lock.is_locked else None
+        undone = _put_back(place, setter)
         also = f"; {undone.because}" if undone is not None else ""
         return _answer(False, f"{because}{also}", facts)
 
@@ -291,4 +300,4 @@ def _told(error: OSError, path: Path) -> str:
 
 
 def _answer(yes: bool, because: str, facts: Mapping[str, Fact]) -> Decision:
-    return Decision(question="limit", yes=yes, because=because, facts=dict(facts))
+    return Decision(question="power_limit", yes=yes, because=because, facts=dict(facts))

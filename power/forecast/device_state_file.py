@@ -52,7 +52,7 @@ def _knows_more(kept: Remembered | None, known: Known) -> bool:
     theirs, ours = kept.known.model, known.model
     # A margin that is counted from something else has a model that begins anew: the older one is
     # of no more use, however much it learned.
-    return theirs.rung == ours.rung and theirs.readings > ours.readings
+    return theirs.margin_source == ours.margin_source and theirs.readings > ours.readings
 
 
 def _read(path: Path) -> Remembered | None:

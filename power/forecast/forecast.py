@@ -123,7 +123,7 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
     if model.read_at_s == before.read_at_s:
         return Learned(known.model_copy(update={"model": model}))
     errors, noted_s, checked = known.errors, known.noted_s, list[Checked]()
-    if model.began_s != before.began_s or model.rung != before.rung:
+    if model.began_s != before.began_s or model.margin_source != before.margin_source:
         # What was in the device is unknown again: nothing that was foreseen can be held against it.
         errors = tuple(each.model_copy(update={"noted": ()}) for each in errors)
         noted_s = None

@@ -275,8 +275,8 @@ def _told(reading: GpuReading, limits: GateLimits) -> _Told:
     if reading.unreadable is not None:
         return _Told(legible=False)
     temperature_c = plausible(reading.temperature_c, "temperature_c")
-    margin_c, rung = device_readings.margin(reading, limits)
-    if rung == "maximum" and temperature_c is None:
+    margin_c, margin_source = device_readings.margin(reading, limits)
+    if margin_source == "maximum" and temperature_c is None:
         # A margin that is counted from what cannot be is no better than that.
         margin_c = None
     reasons = reading.throttle_reasons

@@ -219,11 +219,11 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
     if reasons:
         why = f"the hardware is slowing down ({', '.join(reasons)})"
         return _closed(device, "slowdown", why, at_s)
-    margin_c, rung = margin(reading, limits)
+    margin_c, margin_source = margin(reading, limits)
     if margin_c is None:
         why = "it tells no margin and no max_temperature_c is set in [gate]"
         return _closed(device, "no_margin", why, at_s)
-    measured = f"its margin is {margin_c:.1f} °C{_against(reading, rung, limits)}"
+    measured = f"its margin is {margin_c:.1f} °C{_against(reading, margin_source, limits)}"
     if margin_c <= limits.pause_margin_c:
         why = f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
         return _closed(device, "too_warm", why, at_s)
@@ -248,10 +248,10 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
     return device.model_copy(update=told)
 
 
-def _against(reading: GpuReading, rung: Rung, limits: GateLimits) -> str:
-    if rung == "maximum":
+def _against(reading: GpuReading, margin_source: Rung, limits: GateLimits) -> str:
+    if margin_source == "maximum":
         return f" to max_temperature_c = {limits.max_temperature_c:g}"
-    if rung == "threshold" and reading.threshold_c is not None:
+    if margin_source == "threshold" and reading.threshold_c is not None:
         return f" to its own threshold of {reading.threshold_c:g} °C"
     return ""
 
@@ -420,11 +420,11 @@ def _facts(device: DeviceState, limits: GateLimits, now_s: float) -> dict[str, F
     reading = device.latest
     if reading is None:
         return facts
-    margin_c, rung = margin(reading, limits)
+    margin_c, margin_source = margin(reading, limits)
     good = device.trusted
     return facts | {
         "margin_c": margin_c,
-        "rung": rung,
+        "margin_source": margin_source,
         "age_s": now_s - reading.read_at_s,
         "good_age_s": None if good is None else now_s - good.read_at_s,
         **reading.model_dump(include=_TOLD),

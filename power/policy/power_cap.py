@@ -339,7 +339,7 @@ def _answer(cap_w: Watts | None, because: str, facts: Mapping[str, Fact]) -> Dec
     share = None if cap_w is None or not isinstance(most_w, (int, float)) else cap_w / most_w
     named: dict[str, Fact] = {"cap_w": cap_w, "share": share}
     return Decision(
-        question="cap", yes=cap_w is not None, because=because, facts={**named, **facts}
+        question="power_cap", yes=cap_w is not None, because=because, facts={**named, **facts}
     )
 
 

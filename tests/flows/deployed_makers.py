@@ -87,7 +87,7 @@ def warm_until(folder: Path, position: int) -> Path:
 def pretend(folder: Path, tlimit_c: int) -> Path:
     """From now on a machine with this stand-in has one GPU of that T.Limit."""
     path = folder / "stand-in.json"
-    aside = path.with_suffix(".aside")
+    aside = path.with_suffix(".tmp")
     aside.write_text(make_twin(make_gpu(tlimit_c=tlimit_c)).model_dump_json())
     aside.replace(path)
     return path

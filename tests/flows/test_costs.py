@@ -81,7 +81,7 @@ def test_every_fit_has_a_cost_and_the_model_that_came_of_it(tmp_path: Path) -> N
         " JOIN models m ON m.version = c.version AND m.run_id = c.run_id"
         " JOIN requests r ON r.request_id = c.request_id ORDER BY c.position",
     )
-    assert {"promoted", "kept"} == {fit["state"] for fit in fits}
+    assert {"promoted", "rejected"} == {fit["state"] for fit in fits}
     assert told["retrains"] == len(fits) == len(ask(tmp_path / "home", "FROM costs"))
     for fit in fits:
         assert fit["state"] == fit["settled"]
@@ -118,16 +118,16 @@ def test_a_live_device_tells_the_joules(tmp_path: Path, machine: Callable[[Stand
         assert fit["energy_source"] in {"counter", "power"}
     assert pytest.approx(sum(fit["joules"] for fit in fits)) == told["fit_joules"]
     assert set(told["energy"].split(", ")) == {fit["energy_source"] for fit in fits}
-    readings = ask(tmp_path / "home", "SELECT energy_j, rung, source FROM gpu_readings")
+    readings = ask(tmp_path / "home", "SELECT energy_j, margin_source, source FROM gpu_readings")
     assert readings
     assert all(row["energy_j"] >= 5_000_000 for row in readings)
-    assert {("margin", "nvml")} == {(row["rung"], row["source"]) for row in readings}
+    assert {("margin", "nvml")} == {(row["margin_source"], row["source"]) for row in readings}
 
 
 def test_a_heavy_fit_is_gated_by_the_cpu_where_the_pipeline_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same readings of the CPU, on the rung of its threshold; too hot, nothing is fitted."""
+    """The same readings of the CPU, from its threshold; too hot, nothing is fitted."""
     for name in ("cool", "hot"):
         (tmp_path / name).mkdir()
     sensors = StandInPsutil({"coretemp": [make_temperature(current=45.0)]})
@@ -135,7 +135,7 @@ def test_a_heavy_fit_is_gated_by_the_cpu_where_the_pipeline_says_so(
     assert run(tmp_path / "cool", gate={"source": "cpu"})["retrains"]
     readings = ask(tmp_path / "cool/home", "FROM gpu_readings")
     assert {("cpu-0", "cpu", "threshold", 55.0)} == {
-        (row["uuid"], row["source"], row["rung"], row["margin_c"]) for row in readings
+        (row["uuid"], row["source"], row["margin_source"], row["margin_c"]) for row in readings
     }
     sensors.chips = {"coretemp": [make_temperature(current=99.0)]}
     hot = run(tmp_path / "hot", gate={"source": "cpu"})
@@ -148,8 +148,8 @@ def test_the_history_tells_the_margin_that_the_gate_went_by(
     """A device that tells a temperature alone is counted from the configured maximum."""
     machine(make_twin(make_gpu(tlimit_c=None)))
     run(tmp_path, gate={"source": "nvml", "max_temperature_c": 85.0})
-    readings = ask(tmp_path / "home", "SELECT DISTINCT rung, margin_c FROM gpu_readings")
-    assert [{"rung": "maximum", "margin_c": 40.0}] == readings
+    readings = ask(tmp_path / "home", "SELECT DISTINCT margin_source, margin_c FROM gpu_readings")
+    assert [{"margin_source": "maximum", "margin_c": 40.0}] == readings
 
 
 def test_a_device_without_power_and_counter_leaves_the_joules_unknown(
@@ -242,20 +242,21 @@ def test_a_fit_that_brought_nothing_cost_what_it_cost(tmp_path: Path) -> None:
     run(tmp_path, 400, batch={"recipe": "own_failing:Failing"})
     fits = ask(
         tmp_path / "home",
-        "SELECT c.*, r.started_at, r.state FROM costs c JOIN requests r USING (request_id)",
+        "SELECT c.*, r.started_at AS fit_started_at, r.state FROM costs c"
+        " JOIN requests r USING (request_id)",
     )
     assert fits
     for fit in fits:
-        assert (None, "refused") == (fit["version"], fit["state"])
+        assert (None, "no_model") == (fit["version"], fit["state"])
         assert fit["seconds"] > 0
-        assert fit["started_at"] <= fit["began_at"]
+        assert fit["fit_started_at"] <= fit["started_at"]
 
 
 def test_what_is_refused_before_it_is_fitted_cost_nothing(tmp_path: Path) -> None:
     """No fit ran, so there is no row, and the request was never started."""
     run(tmp_path, 400, batch={"min_rows": 5_000})
     (request,) = ask(tmp_path / "home", "SELECT DISTINCT state, started_at FROM requests")
-    assert {"state": "refused", "started_at": None} == request
+    assert {"state": "no_model", "started_at": None} == request
     assert [] == ask(tmp_path / "home", "FROM costs")
 
 
@@ -270,7 +271,7 @@ def test_a_fit_that_a_signal_broke_off_is_paid_for_and_comes_again(tmp_path: Pat
     assert (None, told["owed"]["request_id"]) == (broken["version"], broken["request_id"])
     (tmp_path / "own_whole.py").write_text(FAILING.format(act="pass"))
     run(tmp_path, 400, batch={"recipe": "own_whole:Failing"})
-    versions = ask(tmp_path / "home", "SELECT request_id, version FROM costs ORDER BY began_at")
+    versions = ask(tmp_path / "home", "SELECT request_id, version FROM costs ORDER BY started_at")
     assert broken["request_id"] == versions[1]["request_id"]
     assert [None, "v000000200"] == [row["version"] for row in versions][:2]
 

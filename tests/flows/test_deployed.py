@@ -11,6 +11,7 @@ from urllib.error import HTTPError
 import pytest
 import yaml  # type: ignore[import-untyped]  # it publishes no types
 
+from observability.core import file_lock
 from tests.flows.deployed_makers import (
     COOL_C,
     HOT_C,
@@ -71,7 +72,9 @@ def test_an_alarm_starts_a_retrain_by_itself(prefect_box: PrefectServer, tmp_pat
 
     done = until(retrained, "a retrain that was started by the event")
     assert mine == {key: done["parameters"][key] for key in mine}
-    (request,) = rows(path, "SELECT request_id, because FROM requests ORDER BY asked_at LIMIT 1")
+    (request,) = rows(
+        path, "SELECT request_id, because FROM requests ORDER BY requested_at LIMIT 1"
+    )
     assert request["request_id"] == done["parameters"]["request_id"]
     (decision,) = rows(
         path,
@@ -106,7 +109,7 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
     learned(path)
     done = prefect_box.ended(waiting)
     assert done["state_name"] in ("Promoted", "Kept"), done["state"]
-    assert ["asked", "deferred"] == [
+    assert ["requested", "deferred"] == [
         each["event"] for each in rows(path, 'SELECT event FROM request_rows ORDER BY "at" LIMIT 2')
     ]
 
@@ -134,7 +137,7 @@ def test_a_budget_of_retrains_a_day_is_kept(
     look = looked(copy)
     assert "Alarmed" == look.name, look.because
     assert "1 retrains began within the last 24 hours" in look.because
-    assert [] == rows(copy, "SELECT 1 FROM requests WHERE settled_at IS NULL")
+    assert [] == rows(copy, "SELECT 1 FROM requests WHERE closed_at IS NULL")
 
 
 def test_a_person_sees_the_drift_table_and_the_scores(
@@ -249,7 +252,8 @@ def test_a_hot_device_puts_a_retrain_off_and_a_cool_one_takes_it(
     told = prefect_box.named(waiting, "AwaitingHeadroom")["state"]["message"]
     for word in ("GPU-a is closed: its margin is 3.0 °C", "asks again at", "deadline 20"):
         assert word in told
-    assert [] == list((tmp_path / "home/devices").glob("*.holder"))
+    locks = (tmp_path / "home/devices").glob("*.lock")
+    assert not any(file_lock.is_held(path) for path in locks)
     pretend(tmp_path, COOL_C)
     done = prefect_box.ended(waiting)
     assert done["state_name"] in ("Promoted", "Kept"), done["state"]

@@ -117,7 +117,7 @@ def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: 
         assert server.ended(fitting)["state_name"] in ("Promoted", "Kept")
     asked_at, settled_at = (
         asked_sum(path, f"SELECT min(position_{what}) AS value FROM requests")
-        for what in ("asked", "settled")
+        for what in ("requested", "closed")
     )
     assert (300, 400) == (asked_at, settled_at)
 

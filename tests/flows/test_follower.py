@@ -178,7 +178,7 @@ def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
     door.tell()
     with make_follower(door, tmp_path) as follows:
         follows.look()
-        failpoints.arm("durable.before_write", "raise")
+        failpoints.arm("atomic_file.before_write", "raise")
     assert [] == list(tmp_path.iterdir())
 
 

@@ -149,8 +149,8 @@ def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it
     assert {"margin at horizon", "lowest margin of a job"} == {row["kind"] for row in kinds}
     (job,) = ask(tmp_path / "home", "FROM forecasts WHERE kind = 'lowest margin of a job'")
     (cost,) = ask(tmp_path / "home", "FROM costs")
-    assert job["came_c"] == cost["lowest_margin_c"]
-    assert 10 <= job["foretold_c"] < job["came_c"]
+    assert job["actual_c"] == cost["lowest_margin_c"]
+    assert 10 <= job["predicted_c"] < job["actual_c"]
     (request,) = ask(tmp_path / "home", "SELECT deferrals, state FROM requests")
     assert {"deferrals": 2, "state": "promoted"} == request
 

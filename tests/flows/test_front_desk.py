@@ -193,7 +193,7 @@ def test_a_damaged_checkpoint_does_not_hide_the_other_pipelines(tmp_path: Path) 
 def test_the_doctor_finds_this_installation_well(tmp_path: Path) -> None:
     """Every look has its finding: what, how it is, and what was seen."""
     found = answer(thermodrift("--home", tmp_path, "doctor", "--json"))
-    looks = ("Python", "libraries", "home", "key", "history", "spool", "GPU", "CPU", "clock")
+    looks = ("Python", "libraries", "home", "key", "history", "outbox", "GPU", "CPU", "clock")
     assert [*looks] == [each["what"] for each in found]
     assert all(each["state"] in {"well", "note"} and each["told"] for each in found)
     assert {"what", "state", "told"} == set(found[0])
@@ -213,13 +213,13 @@ def test_the_doctor_names_what_the_history_set_aside(tmp_path: Path) -> None:
     """A commit that must wait and files that were damaged are worth a note, and break nothing."""
     spool = Places(tmp_path).spool
     Spool(spool, version=999).write([make_score()], "newer", now_ns=0)
-    for aside in (spool / "a.json.torn", tmp_path / "history.duckdb.wal.damaged-7"):
+    for aside in (spool / "a.json.corrupt", tmp_path / "history.duckdb.wal.damaged-7"):
         aside.write_bytes(b"")
     found = {each.what: each for each in doctor.examine(tmp_path)}
     assert "well" == found["history"].state
-    assert "note" == found["spool"].state
-    assert "1 waiting" in found["spool"].told
-    assert "2 (history.spool/a.json.torn, history.duckdb.wal.damaged-7)" in found["spool"].told
+    assert "note" == found["outbox"].state
+    assert "1 waiting" in found["outbox"].told
+    assert "2 (history.outbox/a.json.corrupt, history.duckdb.wal.damaged-7)" in found["outbox"].told
 
 
 def test_the_doctor_asks_a_lake_before_anything_ran(tmp_path: Path) -> None:
@@ -296,7 +296,9 @@ def test_whoever_stops_reading_is_no_failure_to_talk_about(tmp_path: Path) -> No
 
 def test_an_armed_fault_reaches_the_command(tmp_path: Path) -> None:
     """Tests of recovery arm the product itself: a full disk ends with 1, and leaves nothing."""
-    done = thermodrift("init", tmp_path / "here", THERMODRIFT_FAULTS="durable.before_rename=raise")
+    done = thermodrift(
+        "init", tmp_path / "here", THERMODRIFT_FAULTS="atomic_file.before_rename=raise"
+    )
     assert 1 == done.returncode
     assert "no space left on device" in done.stderr
     assert [] == list((tmp_path / "here").iterdir())

@@ -150,7 +150,7 @@ MOMENTS = [
     # Half of each file that must not be lost fits; of the smallest, its name alone.
     "/predictions/@4-4096",
     "/checkpoint@9-32768",
-    "/history.spool/@6-0",
+    "/history.outbox/@6-0",
     ".model@2-0",
     ".reference.parquet@2-4096",
     "/models/v@6-0",
@@ -158,12 +158,12 @@ MOMENTS = [
     *(
         f"{point}@{4 if point.startswith('cycle') else 2}-0"
         for point in failpoints.POINTS
-        if not point.startswith(("durable.", "limits.", "replay.", "run.", "upkeep."))
+        if not point.startswith(("atomic_file.", "limits.", "replay.", "run.", "upkeep."))
     ),
     # The fold's log fits, and then not what it is checkpointed into.
-    "history.before_fold@3-300000",
+    "history.before_flush@3-300000",
 ]
-BRIEF = ["history.before_fold@3-0+", "history.inside_fold@3-0+", "history.before_checkpoint@3-0+"]
+BRIEF = ["history.before_flush@3-0+", "history.inside_flush@3-0+", "history.before_checkpoint@3-0+"]
 
 
 def test_a_disk_that_fills_at_any_moment_loses_and_doubles_nothing(

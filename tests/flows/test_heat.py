@@ -25,6 +25,7 @@ from flows.retraining import retrain_request
 from flows.run import power_source
 from flows.run.progress import Display
 from models.registry import partial_fits
+from observability.core import file_lock
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from power.core.device_readings import Survey
@@ -202,7 +203,7 @@ def test_a_device_is_given_back_after_the_fit(
     """Whatever came of it, the next job finds it free."""
     machine(make_twin())
     run(tmp_path, 400, batch=slow(tmp_path, "raise ValueError('no')"))
-    assert ask(tmp_path / "home", "FROM requests WHERE state = 'refused'")
+    assert ask(tmp_path / "home", "FROM requests WHERE state = 'no_model'")
     lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
     assert lease is not None
     lease.release()
@@ -250,7 +251,7 @@ def test_a_fit_pauses_on_a_closed_gate_and_goes_on_when_it_opens(
     (cost,) = ask(tmp_path / "home", "FROM costs")
     assert 0 < cost["paused_s"] <= cost["seconds"]
     assert cost["lowest_margin_c"] == HOT_C
-    assert cost["guarded"].startswith("rounds by partial_fit")
+    assert cost["interrupt_strategy"].startswith("rounds by partial_fit")
 
 
 @pytest.fixture(autouse=True)
@@ -292,7 +293,7 @@ def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
     assert "v000000200" == model["version"]
     guards = ask(tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'guard'")
     assert [False] == [row["yes"] for row in guards]
-    fits = ask(tmp_path / "home", "SELECT version FROM costs ORDER BY began_at")
+    fits = ask(tmp_path / "home", "SELECT version FROM costs ORDER BY started_at")
     assert [None, "v000000200"] == [row["version"] for row in fits][:2]
 
 
@@ -349,7 +350,7 @@ def test_a_device_that_is_too_warm_and_cannot_be_capped_takes_no_job(
     told = run(tmp_path, 200, gate={"deadline_s": 0, "at_deadline": "capped"})
     assert 0 == told["run"]["fits"]
     (request,) = ask(tmp_path / "home", "SELECT state, because FROM requests")
-    assert "refused" == request["state"]
+    assert "no_model" == request["state"]
     assert "its limit could not be lowered" in request["because"]
 
 
@@ -363,10 +364,13 @@ def test_caps_are_measured_one_a_run_and_what_each_took_is_known(
     cap = {"enabled": True, "shares": [0.9, 0.8], "max_slowdown": 10.0}
     run(tmp_path, 1_000, cap=cap, worth={"max_age_records": 1})
     caps_w = [
-        row["cap_w"] for row in ask(tmp_path / "home", "SELECT cap_w FROM costs ORDER BY began_at")
+        row["cap_w"]
+        for row in ask(tmp_path / "home", "SELECT cap_w FROM costs ORDER BY started_at")
     ]
     assert [None, 630.0, 560.0] == caps_w[:3]
-    told = ask(tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'limit'")
+    told = ask(
+        tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'power_limit'"
+    )
     assert len(told) >= 4
     assert all(row["yes"] for row in told)
     assert 700_000 == kept_limits(limits).get("GPU-a", 700_000)
@@ -390,7 +394,9 @@ def test_a_limit_that_a_killed_run_left_is_put_back_by_the_next_and_told(
     machine(make_twin().model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True}))
     run(tmp_path, 100, gate={"source": "off"})
     assert 700_000 == kept_limits(limits)["GPU-a"]
-    (row,) = ask(tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'limit'")
+    (row,) = ask(
+        tmp_path / "home", "SELECT yes, because FROM decisions WHERE question = 'power_limit'"
+    )
     assert row["yes"]
     assert "put back to 700 W" in row["because"]
 
@@ -421,7 +427,8 @@ def test_a_damaged_override_ends_the_run_and_leaves_no_device_taken(
     machine(make_twin())
     with pytest.raises(BadConfiguration, match="gate override clear"):
         run(tmp_path, 200)
-    assert not list(Places(tmp_path / "home").devices.glob("*.holder"))
+    locks = Places(tmp_path / "home").devices.glob("*.lock")
+    assert not any(file_lock.is_held(path) for path in locks)
 
 
 def test_an_urgent_request_is_let_in_at_a_lower_margin(
@@ -497,13 +504,13 @@ def test_a_signal_amid_a_pause_gives_everything_back_and_leaves_the_request_owed
     lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
     assert lease is not None
     lease.release()
-    costs = ask(tmp_path / "home", "FROM costs ORDER BY began_at")
+    costs = ask(tmp_path / "home", "FROM costs ORDER BY started_at")
     assert [None, 630.0] == [row["cap_w"] for row in costs]
     door.set("a", COOL_C)
     again = run(tmp_path, 400, batch=slow(tmp_path, HEATS), **knobs)
-    assert "limit" == again["outcome"]
-    states = ask(tmp_path / "home", "SELECT state FROM requests ORDER BY asked_at")
-    assert {"promoted", "kept"} >= {row["state"] for row in states[:2]}
+    assert "limit_reached" == again["outcome"]
+    states = ask(tmp_path / "home", "SELECT state FROM requests ORDER BY requested_at")
+    assert {"promoted", "rejected"} >= {row["state"] for row in states[:2]}
 
 
 def test_a_signal_while_the_limit_is_put_back_does_not_leave_it_lowered(
@@ -561,7 +568,7 @@ def test_a_disk_that_takes_no_partial_costs_the_fit_anew_and_not_the_run(
     assert (1, 0) == (first["deferrals"], first["retrains"])
     again = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
     assert 1 == again["retrains"]
-    fits = ask(tmp_path / "home", "SELECT version FROM costs ORDER BY began_at")
+    fits = ask(tmp_path / "home", "SELECT version FROM costs ORDER BY started_at")
     assert [None, "v000000200"] == [row["version"] for row in fits]
     assert not Places(tmp_path / "home").pipeline("small").partial.exists()
 
@@ -591,7 +598,8 @@ def test_an_override_that_is_damaged_amid_a_run_ends_it_and_costs_nothing(
     path.write_text("{")
     with pytest.raises(BadConfiguration, match="override clear"):
         run(tmp_path, 200)
-    assert not list(Places(tmp_path / "home").devices.glob("*.holder"))
+    locks = Places(tmp_path / "home").devices.glob("*.lock")
+    assert not any(file_lock.is_held(path) for path in locks)
     override_file.clear(path)
     told = run(tmp_path, 100)
     assert 1 == told["retrains"]

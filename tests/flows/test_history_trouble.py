@@ -63,7 +63,7 @@ def test_a_torn_commit_is_told_by_the_run_that_set_it_aside(pipeline: Path) -> N
     spool = Places(pipeline.parent / "home").spool
     (spool / "cut.json").write_text("{")
     assert "cut.json is cut" in run(pipeline)["history_trouble"]
-    assert (spool / "cut.json.torn").exists()
+    assert (spool / "cut.json.corrupt").exists()
     assert run(pipeline)["history_trouble"] is None
 
 

@@ -79,7 +79,7 @@ def test_a_run_ends_before_a_stream_of_another_shape(run: Run, tmp_path: Path) -
         (row["position"], row["yes"], row["outcome"], row["column"]) for row in ask(home, DECISIONS)
     ]
     (ended,) = ask(home, "SELECT outcome, because, records, rejected FROM runs")
-    assert ("ill_intake", 400, 0) == (ended["outcome"], ended["records"], ended["rejected"])
+    assert ("schema_mismatch", 400, 0) == (ended["outcome"], ended["records"], ended["rejected"])
     assert "column 'load'" in ended["because"]
     (finding,) = [each for each in doctor.examine(home) if each.what == f"intake of {NAME}"]
     assert ("broken", True) == (finding.state, 'unfit_cells = "missing"' in finding.told)
@@ -117,7 +117,7 @@ def test_a_run_that_meets_it_again_tells_the_history_once(run: Run, tmp_path: Pa
         with pytest.raises(IntakeStopped):
             run(path, home)
     assert 1 == len(ask(home, DECISIONS))
-    assert ["ill_intake"] * 3 == [row["outcome"] for row in ask(home, "FROM runs")]
+    assert ["schema_mismatch"] * 3 == [row["outcome"] for row in ask(home, "FROM runs")]
 
 
 def test_rejects_here_and_there_end_no_run(run: Run, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_deployed_run_ends_failed_and_leaves_no_row_twice(run: Run, tmp_path: 
 
     shift("first")
     shift("second")
-    assert [("first", "ill_intake", 400)] == [
+    assert [("first", "schema_mismatch", 400)] == [
         (row["run_id"], row["outcome"], row["records"]) for row in ask(home, "FROM runs")
     ]
     assert 1 == len(ask(home, DECISIONS))

@@ -83,15 +83,16 @@ def test_two_processes_never_fit_on_one_device_at_once(tmp_path: Path) -> None:
         assert each.returncode == 0, told
 
     costs = ask(
-        tmp_path / "home", "SELECT pipeline, began_at, seconds, uuid FROM costs ORDER BY began_at"
+        tmp_path / "home",
+        "SELECT pipeline, started_at, seconds, uuid FROM costs ORDER BY started_at",
     )
     assert {("prices", "GPU-a"), ("demand", "GPU-a")} == {
         (row["pipeline"], row["uuid"]) for row in costs
     }
     for before, after in pairwise(costs):
         # The wall clock tells when, a monotonic one how long.
-        ended_at = before["began_at"] + timedelta(seconds=before["seconds"] - 0.005)
-        assert ended_at <= after["began_at"], (before, after)
+        ended_at = before["started_at"] + timedelta(seconds=before["seconds"] - 0.005)
+        assert ended_at <= after["started_at"], (before, after)
     taken = ask(
         tmp_path / "home",
         "FROM decisions WHERE question = 'admission' AND because LIKE '%is leased to %'",

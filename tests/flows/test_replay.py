@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from flows.cli import reject_report, status
 from flows.config import pipeline
@@ -22,6 +21,7 @@ from flows.run.shutdown import Stop
 from models.prediction_log import compaction, prediction_log
 from models.prediction_log.prediction_log import LogBusy
 from models.stream.source import Batch, Stream
+from observability.core import file_lock
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from tests.flows.makers import NAME, ask, make_pipeline, make_records, thermodrift, write_stream
@@ -203,14 +203,14 @@ def copied(path: Path, folder: Path) -> Path:
 
 
 POINTS = {
-    "durable.before_rename": 3,
-    "durable.after_rename": 3,
+    "atomic_file.before_rename": 3,
+    "atomic_file.after_rename": 3,
     "cycle.after_checkpoint": 2,
     "replay.before_swap": 3,
     "replay.after_swap": 3,
-    "history.before_spool": 3,
+    "history.before_outbox": 3,
     "cycle.after_history": 2,
-    "history.inside_fold": 1,
+    "history.inside_flush": 1,
 }
 """The points that a replay passes, and at which passing each strikes."""
 
@@ -260,7 +260,7 @@ def test_a_merge_that_does_not_end_puts_it_off_and_loses_nothing(
     correct(path)
     log = Places(home).pipeline(NAME).predictions
     monkeypatch.setattr(compaction.amend, "__kwdefaults__", {"wait_s": 0.0})
-    with FileLock(log / ".compaction.lock"), pytest.raises(LogBusy, match="run again"):
+    with file_lock.held(log / ".compaction.lock"), pytest.raises(LogBusy, match="run again"):
         again(path, home)
     again(path, home)
     assert sorted(set(range(RECORDS)) - BROKEN) == [row["position"] for row in log_of(home)]

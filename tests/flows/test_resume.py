@@ -49,7 +49,7 @@ POINTS = [
 """The points that a run passes; those of upkeep are tried by tests/models/test_compaction.py, those
 of power limits, which only a run with caps passes, by tests/power/test_limits.py."""
 
-PASSINGS = {"durable": 24, "cycle": 4, "history.before_spool": 5}
+PASSINGS = {"atomic_file": 24, "cycle": 4, "history.before_outbox": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""
 
 
@@ -69,10 +69,10 @@ def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict
         "champion": store.champion(),
         "decisions": rows("SELECT position, question, yes, because FROM decisions ORDER BY ALL"),
         "scores": rows("SELECT position_from, member, metric, value FROM scores ORDER BY ALL"),
-        "requests": rows("SELECT position_asked, state, deferrals FROM requests ORDER BY ALL"),
+        "requests": rows("SELECT position_requested, state, deferrals FROM requests ORDER BY ALL"),
         "costs": rows("SELECT position, work, version FROM costs ORDER BY ALL"),
         "forecasts": rows(
-            "SELECT position, horizon_s, foretold_c, came_c FROM forecasts ORDER BY ALL"
+            "SELECT position, horizon_s, predicted_c, actual_c FROM forecasts ORDER BY ALL"
         ),
         "readings": rows("SELECT uuid, elapsed_s, margin_c FROM gpu_readings ORDER BY ALL"),
     }
@@ -111,7 +111,7 @@ def test_a_fault_at_every_point_changes_nothing(
     killed = nursery.loop(example, tmp_path, f"{point}=kill:{after}")
     assert killed.returncode == -signal.SIGKILL, f"{point} was not reached: {killed.stderr}"
     refused = nursery.loop(example, tmp_path, f"{point}=raise:1")
-    if "fold" in point or point == "history.before_checkpoint":
+    if "flush" in point or point == "history.before_checkpoint":
         # What was committed waits, durably, beside the history: no reason to stop learning.
         assert refused.returncode == 0, refused.stderr
         assert "no space left on device" in refused.stdout
@@ -127,7 +127,7 @@ def test_a_slow_disk_changes_nothing(
     example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
     """Every point delayed at every passing: the writer lags behind, and the outcome is the same."""
-    late = [point for point in failpoints.POINTS if not point.startswith("durable.")]
+    late = [point for point in failpoints.POINTS if not point.startswith("atomic_file.")]
     done = nursery.loop(example, tmp_path, ",".join(f"{point}=delay" for point in late))
     assert done.returncode == 0, done.stderr
     assert undisturbed == left_behind(tmp_path)

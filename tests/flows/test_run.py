@@ -95,10 +95,10 @@ def test_a_hot_device_defers_the_retrain_and_a_cool_one_runs_it(
     """The first request is deferred while the trace is hot, then promoted; both say why."""
     _, home, summary = done
     assert summary["deferrals"] > 0
-    first = ask(home, "SELECT * FROM requests ORDER BY position_asked")[0]
+    first = ask(home, "SELECT * FROM requests ORDER BY position_requested")[0]
     assert first["deferrals"] > 0
     assert first["state"] == "promoted"
-    assert first["position_settled"] > first["position_asked"]
+    assert first["position_closed"] > first["position_requested"]
     noes = ask(home, "SELECT because FROM decisions WHERE question = 'gate' AND NOT yes")
     assert noes
     assert all("margin" in row["because"] or "cool" in row["because"] for row in noes)

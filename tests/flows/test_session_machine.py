@@ -38,20 +38,20 @@ from tests.models import makers
 VERSIONS = ("v1", "v2", "v3")
 CUTS = (
     *(
-        (f"durable.{place}", after)
+        (f"atomic_file.{place}", after)
         for place in ("before_rename", "after_rename")
         for after in (1, 2)
     ),
-    ("durable.after_rename", 3),
+    ("atomic_file.after_rename", 3),
     ("cycle.after_predictions", 1),
     ("cycle.after_checkpoint", 1),
     ("store.before_crown", 1),
-    ("history.before_spool", 1),
+    ("history.before_outbox", 1),
     ("cycle.after_history", 1),
 )
 """Where the process of a commit is cut, and at which passing of that place."""
 
-FOLD_CUTS = ("history.before_fold", "history.inside_fold", "history.after_fold")
+FOLD_CUTS = ("history.before_flush", "history.inside_flush", "history.after_flush")
 
 versions = st.none() | st.sampled_from(VERSIONS)
 counts = st.integers(0, 3)

@@ -231,7 +231,7 @@ def test_a_state_that_has_no_bytes_leaves_the_old_checkpoint(tmp_path: Path) -> 
     assert STATE == checkpoint.load(path, SEAL)
 
 
-@pytest.mark.parametrize("point", ["durable.before_write", "durable.before_rename"])
+@pytest.mark.parametrize("point", ["atomic_file.before_write", "atomic_file.before_rename"])
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, point: str) -> None:
     """The error reaches the caller, the old state is whole, and nothing is left aside."""
     path = put(tmp_path)
@@ -254,7 +254,11 @@ put(Path(sys.argv[1]), {"position": 500})
 
 @pytest.mark.parametrize(
     ("point", "position"),
-    [("durable.before_write", 250), ("durable.before_rename", 250), ("durable.after_rename", 500)],
+    [
+        ("atomic_file.before_write", 250),
+        ("atomic_file.before_rename", 250),
+        ("atomic_file.after_rename", 500),
+    ],
 )
 def test_a_kill_leaves_the_old_checkpoint_or_the_new_one(
     tmp_path: Path, point: str, position: int

@@ -351,7 +351,7 @@ def test_a_model_of_ones_own_is_found_beside_the_file(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_what_was_kept(tmp_path: Path) -> None:
     """The disk's refusal is told, and the partial before is whole."""
     path = put(tmp_path, 4)
-    failpoints.arm("durable.before_rename", "raise")
+    failpoints.arm("atomic_file.before_rename", "raise")
     with pytest.raises(OSError, match="no space left"):
         put(tmp_path, 7)
     found = partial_fits.find(path, make_work(), SEAL)

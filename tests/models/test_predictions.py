@@ -189,7 +189,7 @@ def test_sweeping_removes_what_lies_beyond_the_checkpoint(tmp_path: Path) -> Non
 def test_sweeping_removes_what_a_killed_writer_left_aside(tmp_path: Path) -> None:
     """An unfinished file is nobody's; a file of somebody else's is left where it is."""
     kept = put(tmp_path, 0, 10)
-    (tmp_path / ".000000000010-000000000020.parquet.77.aside").write_bytes(b"PAR1")
+    (tmp_path / ".000000000010-000000000020.parquet.77.tmp").write_bytes(b"PAR1")
     theirs = [tmp_path / "notes.txt", tmp_path / "backup.parquet"]
     for path in theirs:
         path.write_text("theirs")
@@ -274,7 +274,7 @@ def test_a_log_that_does_not_fit_its_positions_is_refused(tmp_path: Path) -> Non
 def test_a_full_disk_leaves_the_old_log(tmp_path: Path) -> None:
     """What was logged stays readable, and nothing is left aside."""
     path = put(tmp_path, 0, 3, label="up")
-    failpoints.arm("durable.before_rename", "raise")
+    failpoints.arm("atomic_file.before_rename", "raise")
     with pytest.raises(OSError, match="no space left"):
         put(tmp_path, 0, 3, label="down")
     assert [path] == list(tmp_path.iterdir())
@@ -294,9 +294,9 @@ put(Path(sys.argv[1]), 0, 3, label="down")
 @pytest.mark.parametrize(
     ("point", "label"),
     [
-        ("durable.before_write", "up"),
-        ("durable.before_rename", "up"),
-        ("durable.after_rename", "down"),
+        ("atomic_file.before_write", "up"),
+        ("atomic_file.before_rename", "up"),
+        ("atomic_file.after_rename", "down"),
     ],
 )
 def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path, point: str, label: str) -> None:

@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import pytest
 from hypothesis import settings
@@ -35,7 +34,7 @@ from models.registry.registry import (
     StoreBusy,
     StoreUnusable,
 )
-from observability.core import atomic_file, failpoints
+from observability.core import atomic_file, failpoints, file_lock
 from observability.core.errors import TryAgainLater
 from tests.models.makers import (
     KEY,
@@ -490,7 +489,7 @@ def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.Mon
     kept = make_filled(tmp_path, "v1")
     monkeypatch.setattr(registry, "LOCK_WAIT_S", 0.01)
     with (
-        filelock.FileLock(file_of(tmp_path, ".lock")),
+        file_lock.held(file_of(tmp_path, ".lock")),
         pytest.raises(StoreBusy, match="try again later") as caught,
     ):
         kept.crown("v1", "t1")
@@ -499,7 +498,7 @@ def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "point", ["durable.before_write", "durable.before_rename", "store.before_crown"]
+    "point", ["atomic_file.before_write", "atomic_file.before_rename", "store.before_crown"]
 )
 def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
     """The old champion serves on, and the same wish comes through once there is room."""
@@ -517,7 +516,7 @@ def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
 def test_a_full_disk_stores_nothing(tmp_path: Path, passing: int) -> None:
     """Whichever file did not fit, there is no version, and a second try finishes it."""
     kept = make_store(tmp_path)
-    failpoints.arm("durable.before_rename", "raise", passing)
+    failpoints.arm("atomic_file.before_rename", "raise", passing)
     with pytest.raises(StoreUnusable):
         put(kept)
     failpoints.disarm()
@@ -558,10 +557,10 @@ def kill(folder: Path, act: str, point: str, after: int = 1) -> None:
 @pytest.mark.parametrize(
     ("point", "after", "stored"),
     [
-        ("durable.before_rename", 1, False),
-        ("durable.after_rename", 2, False),
-        ("durable.before_rename", 3, False),
-        ("durable.after_rename", 3, True),
+        ("atomic_file.before_rename", 1, False),
+        ("atomic_file.after_rename", 2, False),
+        ("atomic_file.before_rename", 3, False),
+        ("atomic_file.after_rename", 3, True),
     ],
 )
 def test_a_killed_put_leaves_a_whole_version_or_none(
@@ -577,16 +576,16 @@ def test_a_killed_put_leaves_a_whole_version_or_none(
     put(kept, "v2", model=make_dummy("third"))
     assert ("low", "third") == kept.load("v2").labels
     assert kept.verify("v2")
-    assert [] == list(file_of(tmp_path, "").glob(".*.aside"))
+    assert [] == list(file_of(tmp_path, "").glob(".*.tmp"))
 
 
 @pytest.mark.parametrize(
     ("point", "crowned"),
     [
         ("store.before_crown", "v1"),
-        ("durable.before_write", "v1"),
-        ("durable.before_rename", "v1"),
-        ("durable.after_rename", "v2"),
+        ("atomic_file.before_write", "v1"),
+        ("atomic_file.before_rename", "v1"),
+        ("atomic_file.after_rename", "v2"),
     ],
 )
 def test_a_killed_crown_is_finished_by_its_replay(tmp_path: Path, point: str, crowned: str) -> None:
@@ -605,7 +604,7 @@ def test_a_killed_rollback_is_finished_by_its_replay(tmp_path: Path) -> None:
     kept = make_filled(tmp_path, "v1", "v2", "v3")
     for version in ("v1", "v2", "v3"):
         kept.crown(version, version)
-    kill(tmp_path, "rollback", "durable.after_rename")
+    kill(tmp_path, "rollback", "atomic_file.after_rename")
     assert "v2" == kept.rollback("by hand") == kept.champion()
 
 
@@ -661,7 +660,7 @@ class PointerMachine(RuleBasedStateMachine):
     @rule(
         version=st.sampled_from(versions),
         point=st.sampled_from(
-            ["store.before_crown", "durable.before_rename", "durable.after_rename"]
+            ["store.before_crown", "atomic_file.before_rename", "atomic_file.after_rename"]
         ),
     )
     def crash(self, version: str, point: str) -> None:
@@ -672,7 +671,7 @@ class PointerMachine(RuleBasedStateMachine):
             self.kept.crown(version, token)
         failpoints.disarm()
         self.kept = make_store(Path(self._folder.name))
-        assert (point != "durable.after_rename") == self.kept.crown(version, token)
+        assert (point != "atomic_file.after_rename") == self.kept.crown(version, token)
         self.used.append((version, token))
         self._crowned(version)
 

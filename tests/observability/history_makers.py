@@ -70,7 +70,7 @@ def make_request(**changed: Any) -> RequestRecord:
         "pipeline": "elec2",
         "run_id": "run-1",
         "request_id": "retrain-1",
-        "event": "asked",
+        "event": "requested",
         "position": 1000,
         "because": "drift",
     }
@@ -96,7 +96,7 @@ def make_cost(**changed: Any) -> CostRecord:
 
 
 def make_forecast(**changed: Any) -> ForecastRecord:
-    """A margin that was foretold a minute before, half a degree too high."""
+    """A margin that was predicted a minute before, half a degree too high."""
     fields: dict[str, Any] = {
         "at": NOON,
         "pipeline": "elec2",
@@ -105,9 +105,9 @@ def make_forecast(**changed: Any) -> ForecastRecord:
         "uuid": "GPU-0",
         "kind": "margin at horizon",
         "horizon_s": 60.0,
-        "foretold_c": 16.5,
+        "predicted_c": 16.5,
         "standard_error_c": 0.8,
-        "came_c": 16.0,
+        "actual_c": 16.0,
     }
     return ForecastRecord(**(fields | changed))
 
@@ -148,6 +148,7 @@ def make_reject(**changed: Any) -> RejectRecord:
         "run_id": "run-1",
         "position": 7,
         "reason": "nswprice is not a finite number",
+        "kind": "not a number",
         "raw": '{"nswprice": "NaN"}',
     }
     return RejectRecord(**(fields | changed))

@@ -17,7 +17,7 @@ def _disarmed() -> None:
     failpoints.disarm()
 
 
-@pytest.mark.parametrize("point", ["durable.before_write", "durable.before_rename"])
+@pytest.mark.parametrize("point", ["atomic_file.before_write", "atomic_file.before_rename"])
 def test_a_refused_write_leaves_the_old_file_alone(point: str, tmp_path: Path) -> None:
     """The old content stays, nothing lies aside, and the error names the file."""
     path = tmp_path / "state"

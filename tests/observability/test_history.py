@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from filelock import FileLock
 from pyarrow import csv, parquet
 
-from observability.core import failpoints
+from observability.core import failpoints, file_lock
 from observability.core.errors import BadConfiguration
 from observability.history import schema
-from observability.history.schema import MIGRATIONS, Migration
+from observability.history.outbox import Spool
+from observability.history.schema import SCHEMA_VERSION
 from observability.history.store import (
     BadQuestion,
     ExportFormat,
@@ -25,7 +26,7 @@ from observability.history.store import (
     History,
     HistoryBusy,
     HistoryDamaged,
-    HistoryTooNew,
+    HistorySchemaMismatch,
     HistoryUnwritable,
 )
 from tests.observability.history_makers import (
@@ -37,8 +38,6 @@ from tests.observability.history_makers import (
     write_predictions,
 )
 
-NEWER = (*MIGRATIONS, Migration(len(MIGRATIONS) + 1, "later", ("CREATE TABLE later (x BIGINT)",)))
-
 
 def count(history: History, view: str = "scores") -> int:
     """Number of rows of a view."""
@@ -47,7 +46,7 @@ def count(history: History, view: str = "scores") -> int:
 
 def spooled(home: Path) -> list[str]:
     """Names of what waits in the spool, or was set aside there."""
-    return sorted(path.name for path in (home / "history.spool").iterdir() if path.is_file())
+    return sorted(path.name for path in (home / "history.outbox").iterdir() if path.is_file())
 
 
 def test_a_committed_row_is_answered(tmp_path: Path) -> None:
@@ -69,10 +68,10 @@ def test_a_commit_of_nothing_writes_nothing(tmp_path: Path) -> None:
 def test_a_fold_says_what_it_did(tmp_path: Path) -> None:
     """Commits and rows are counted, and the spool is empty afterwards."""
     history = History(tmp_path)
-    assert Folded(0, 0, 0, "nothing was spooled") == history.fold()
+    assert Folded(0, 0, 0, "the outbox was empty") == history.fold()
     history.commit([make_score(), make_score(), make_decision()], "a")
     history.commit([make_score()], "b")
-    assert Folded(2, 4, 0, "folded 2 commits of 4 rows") == history.fold()
+    assert Folded(2, 4, 0, "flushed 2 commits of 4 rows") == history.fold()
     assert [] == spooled(tmp_path)
 
 
@@ -83,7 +82,7 @@ def test_a_name_lands_once_before_and_after_a_fold(tmp_path: Path) -> None:
     history.commit([make_score()], "a")
     assert 1 == history.fold().rows
     history.commit([make_score()], "a")
-    assert Folded(0, 0, 0, "folded 0 commits of 0 rows") == history.fold()
+    assert Folded(0, 0, 0, "flushed 0 commits of 0 rows") == history.fold()
     assert 1 == count(history)
 
 
@@ -102,23 +101,24 @@ def test_a_torn_spool_file_is_set_aside_and_blocks_nobody(tmp_path: Path) -> Non
     history = History(tmp_path)
     for name in ("a", "b", "c"):
         history.commit([make_score()], name)
-    torn = tmp_path / "history.spool" / "b.json"
+    torn = tmp_path / "history.outbox" / "b.json"
     torn.write_bytes(torn.read_bytes()[:-9])
     folded = history.fold()
-    assert (2, 2, 0, ("b.json.torn",)) == (folded.files, folded.rows, folded.left, folded.torn)
+    assert (2, 2, 0, ("b.json.corrupt",)) == (folded.files, folded.rows, folded.left, folded.torn)
     assert "b.json is cut" in folded.because
-    assert ["b.json.torn"] == spooled(tmp_path)
+    assert ["b.json.corrupt"] == spooled(tmp_path)
     assert 2 == count(history)
 
 
-def test_rows_of_a_newer_thermodrift_wait_for_it(tmp_path: Path) -> None:
-    """They are neither guessed at nor set aside, and the newer one folds them in."""
-    History(tmp_path).commit([make_score()], "old")
-    History(tmp_path, steps=NEWER).commit([make_score()], "new")
+@pytest.mark.parametrize("version", [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1])
+def test_rows_of_another_schema_wait_for_their_thermodrift(tmp_path: Path, version: int) -> None:
+    """They are neither converted nor renamed, and the thermodrift that wrote them flushes them."""
+    History(tmp_path).commit([make_score()], "ours")
+    Spool(tmp_path / "history.outbox", version).write([make_score()], "theirs", now_ns=1)
     folded = History(tmp_path).fold()
     assert (1, 1, ()) == (folded.files, folded.left, folded.torn)
-    assert "new.json was written by a newer thermodrift" in folded.because
-    assert 2 == count(History(tmp_path, steps=NEWER))
+    assert f"theirs.json was written for schema {version}" in folded.because
+    assert ["theirs.json"] == spooled(tmp_path)
 
 
 def test_more_commits_than_one_transaction_takes_are_all_folded(
@@ -186,7 +186,7 @@ def test_an_empty_history_answers(tmp_path: Path) -> None:
         "DELETE FROM score_rows",
         "DROP TABLE score_rows",
         "DROP VIEW scores",
-        "INSERT INTO folded VALUES ('x', now())",
+        "INSERT INTO flushed_commits VALUES ('x', now())",
         "UPDATE score_rows SET value = 1",
         "CREATE TABLE mine (x INT)",
         "COPY (SELECT 1) TO 'leak.csv'",
@@ -307,8 +307,7 @@ def test_a_fold_waits_for_nobody(tmp_path: Path) -> None:
     history.ask("SELECT 1")
     history.commit([make_score()], "a")
     lock = tmp_path / "history.duckdb.lock"
-    with FileLock(lock):
-        lock.write_text("4711")
+    with file_lock.held(lock, holder="4711"):
         folded = history.fold()
         with pytest.raises(HistoryBusy, match="process 4711") as busy:
             history.ask("FROM scores")
@@ -368,50 +367,51 @@ def test_a_damaged_file_is_reported_and_the_spool_is_kept(
     assert 1 == count(history)
 
 
-def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    """An old program must not write rows into a shape that it does not know."""
-    History(tmp_path, steps=NEWER).ask("SELECT 1")
-    history = History(tmp_path)
-    with pytest.raises(HistoryTooNew, match=f"version {len(NEWER)}.*up to {len(MIGRATIONS)}"):
-        history.ask("SELECT 1")
-    history.commit([make_score()], "a")
-    with pytest.raises(HistoryTooNew):
-        history.fold()
-    assert ["a.json"] == spooled(tmp_path)
+def content_of(home: Path) -> dict[str, bytes]:
+    """Every file of a home but the empty ones of locks, by its path."""
+    files = [path for path in home.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(home)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("pending", [False, True])
-def test_an_older_file_is_brought_up_to_date_and_a_copy_is_kept(
-    tmp_path: Path, pending: bool
+@pytest.mark.parametrize("version", [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1])
+@pytest.mark.parametrize("has_watermark", [True, False])
+def test_a_home_of_another_schema_is_refused(
+    tmp_path: Path, version: int, has_watermark: bool
 ) -> None:
-    """The upgrade happens on first use, by a question or a fold; the old file stays beside it."""
-    old = History(tmp_path)
-    old.commit([make_score()], "a")
-    old.fold()
-    newer = History(tmp_path, steps=NEWER)
-    if pending:
-        newer.commit([make_score()], "b")
-        newer.fold()
-    assert 0 == count(newer, "later")
-    assert 1 + pending == count(newer)
-    copy = tmp_path / f"history.before-{len(NEWER)}.duckdb"
-    with duckdb.connect(str(copy), read_only=True) as connection:
-        assert [(1,)] == connection.execute("SELECT count(*) FROM scores").fetchall()
-        assert [(len(MIGRATIONS),)] == connection.execute(
-            "SELECT max(number) FROM migrations"
-        ).fetchall()
-
-
-def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    """All steps are one transaction: a file is of one version or of the next."""
-    History(tmp_path).commit([make_score()], "a")
-    History(tmp_path).fold()
-    wrong = Migration(len(MIGRATIONS) + 1, "wrong", ("CREATE TABLE half (x INT)", "SELEC 1"))
-    with pytest.raises(HistoryDamaged, match="syntax error"):
-        History(tmp_path, steps=(*MIGRATIONS, wrong)).ask("SELECT 1")
+    """Older or newer, nothing in it is touched; the error says what to do, and ends with 78."""
     history = History(tmp_path)
-    assert 1 == count(history)
-    assert [] == rows_of(history, "FROM duckdb_tables() WHERE table_name = 'half'")
+    history.commit([make_score()], "a")
+    history.fold()
+    with duckdb.connect(str(tmp_path / "history.duckdb")) as connection:
+        connection.execute(f"UPDATE schema_version SET number = {version}")
+    watermark = tmp_path / "history.watermark"
+    if has_watermark:
+        watermark.write_text(json.dumps({**json.loads(watermark.read_text()), "schema": version}))
+    else:
+        watermark.unlink()
+    Spool(tmp_path / "history.outbox", SCHEMA_VERSION).write([make_score()], "b", now_ns=1)
+    before = content_of(tmp_path)
+    for use in (History.fold, History.runs, History.maintain):
+        with pytest.raises(
+            HistorySchemaMismatch, match=f"has schema {version}, .*another"
+        ) as error:
+            use(History(tmp_path))
+        assert 78 == error.value.exit_code
+    assert before == content_of(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["history.mark", "history.duckdb"])
+def test_a_home_from_before_the_first_release_is_refused(tmp_path: Path, file: str) -> None:
+    """Its watermark had another name, and its number stood in a table of steps."""
+    if file == "history.mark":
+        (tmp_path / file).write_text('{"number": 7, "latest": []}')
+    else:
+        with duckdb.connect(str(tmp_path / file)) as connection:
+            connection.execute("CREATE TABLE migrations AS SELECT 8 AS number")
+    before = content_of(tmp_path)
+    with pytest.raises(HistorySchemaMismatch, match=r"has (schema 8|a schema without)"):
+        History(tmp_path).runs()
+    assert before == content_of(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
@@ -452,10 +452,10 @@ def full_disk(point: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     "point",
     [
-        "history.before_spool",
-        "durable.before_write",
-        "durable.before_rename",
-        "durable.after_rename",
+        "history.before_outbox",
+        "atomic_file.before_write",
+        "atomic_file.before_rename",
+        "atomic_file.after_rename",
     ],
 )
 def test_a_commit_on_a_full_disk_is_an_error_and_may_be_repeated(
@@ -466,7 +466,7 @@ def test_a_commit_on_a_full_disk_is_an_error_and_may_be_repeated(
     history.commit([make_score()], "before")
     with full_disk(point), pytest.raises(HistoryUnwritable, match="no space left"):
         history.commit([make_score()], "refused")
-    assert [] == list((tmp_path / "history.spool").glob(".*"))
+    assert [] == list((tmp_path / "history.outbox").glob(".*"))
     history.commit([make_score()], "refused")
     assert 2 == count(history)
 
@@ -474,10 +474,10 @@ def test_a_commit_on_a_full_disk_is_an_error_and_may_be_repeated(
 @pytest.mark.parametrize(
     "point",
     [
-        "history.before_fold",
-        "history.inside_fold",
+        "history.before_flush",
+        "history.inside_flush",
         "history.before_checkpoint",
-        "history.after_fold",
+        "history.after_flush",
     ],
 )
 def test_a_fold_on_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, point: str) -> None:

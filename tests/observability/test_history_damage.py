@@ -1,4 +1,4 @@
-"""What the history loses to a damaged disk, a removed file or an old copy: noticed, told, refolded.
+"""What the history loses to a damaged disk, a removed file or an old copy, and its recovery.
 
 DuckDB opens a file whose write-ahead log was emptied, cut or changed without a word; so these tests
 damage real files, and ask through the real door.
@@ -58,7 +58,7 @@ def told(home: Path) -> list[dict[str, Any]]:
     """What the history says of its own losses."""
     return rows_of(
         History(home),
-        "SELECT yes, because, facts->>'missing' AS missing, facts->>'refolded' AS refolded, "
+        "SELECT yes, because, facts->>'missing' AS missing, facts->>'recovered' AS recovered, "
         "facts->>'lost' AS lost FROM decisions WHERE question = 'history' ORDER BY decided_at",
     )
 
@@ -88,7 +88,7 @@ def test_a_damaged_log_is_noticed_set_aside_and_made_up_for(tmp_path: Path, how:
     assert (False, "4", "4", "0") == (
         loss["yes"],
         loss["missing"],
-        loss["refolded"],
+        loss["recovered"],
         loss["lost"],
     )
     assert "had 7 commits and has 3 of them" in loss["because"]
@@ -160,7 +160,7 @@ def test_an_old_copy_is_brought_up_to_date_from_what_the_spool_kept(tmp_path: Pa
     History(tmp_path).commit([make_score(position_from=8)], "a.8")
     assert list(range(9)) == positions(tmp_path)
     (loss,) = told(tmp_path)
-    assert ("5", "5", "0") == (loss["missing"], loss["refolded"], loss["lost"])
+    assert ("5", "5", "0") == (loss["missing"], loss["recovered"], loss["lost"])
     assert "an older copy" in loss["because"]
 
 
@@ -174,7 +174,7 @@ def test_what_is_kept_and_committed_again_is_made_up_for_once(tmp_path: Path) ->
     History(tmp_path).commit([make_score(position_from=1)], "a.1")
     assert [0, 1] == positions(tmp_path)
     (loss,) = told(tmp_path)
-    assert ("1", "1", "0") == (loss["missing"], loss["refolded"], loss["lost"])
+    assert ("1", "1", "0") == (loss["missing"], loss["recovered"], loss["lost"])
 
 
 def test_what_cannot_be_brought_back_is_counted(tmp_path: Path) -> None:
@@ -184,14 +184,14 @@ def test_what_cannot_be_brought_back_is_counted(tmp_path: Path) -> None:
     shutil.copyfile(tmp_path / "history.duckdb", copy)
     folded(tmp_path, 2, 8)
     copy.replace(tmp_path / "history.duckdb")
-    kept = tmp_path / "history.spool" / "kept"
+    kept = tmp_path / "history.outbox" / "flushed"
     for i in (2, 3):
         (kept / f"a.{i}.json").unlink()
     History(tmp_path).commit([make_score(position_from=8)], "a.8")
     fold = History(tmp_path).fold()
     assert [0, 1, 4, 5, 6, 7, 8] == positions(tmp_path)
     (loss,) = told(tmp_path)
-    assert ("6", "4", "2") == (loss["missing"], loss["refolded"], loss["lost"])
+    assert ("6", "4", "2") == (loss["missing"], loss["recovered"], loss["lost"])
     assert fold.loss == loss["because"]
     assert fold.loss in fold.because
 
@@ -208,11 +208,11 @@ def test_a_removed_file_is_made_anew_from_what_is_kept(tmp_path: Path) -> None:
 def test_a_home_without_its_mark_tells_nothing(tmp_path: Path) -> None:
     """A mark that is gone or unreadable is no loss of rows; the next fold writes a new one."""
     folded(tmp_path, 0, 2)
-    (tmp_path / "history.mark").write_text("not a mark")
+    (tmp_path / "history.watermark").write_text("not a mark")
     folded(tmp_path, 2, 3)
     assert [0, 1, 2] == positions(tmp_path)
     assert [] == told(tmp_path)
-    assert '"number": 3' in (tmp_path / "history.mark").read_text()
+    assert '"number": 3' in (tmp_path / "history.watermark").read_text()
 
 
 @pytest.mark.parametrize(
@@ -221,18 +221,18 @@ def test_a_home_without_its_mark_tells_nothing(tmp_path: Path) -> None:
 def test_a_mark_that_is_damaged_itself_holds_nothing_up(tmp_path: Path, number: str) -> None:
     """It counts nothing then, as one that is gone: the next fold writes it anew."""
     folded(tmp_path, 0, 2)
-    (tmp_path / "history.mark").write_text(f'{{"number": {number}, "latest": []}}')
+    (tmp_path / "history.watermark").write_text(f'{{"number": {number}, "latest": []}}')
     folded(tmp_path, 2, 3)
     assert [0, 1, 2] == positions(tmp_path)
     assert [] == told(tmp_path)
-    assert '"number": 3' in (tmp_path / "history.mark").read_text()
+    assert '"number": 3' in (tmp_path / "history.watermark").read_text()
 
 
 def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> None:
     """The refold is a fold like any other: killed in it, the next one goes on."""
     folded(tmp_path, 0, 5)
     (tmp_path / "history.duckdb").unlink()
-    for fault in ("before_fold", "inside_fold", "before_checkpoint"):
+    for fault in ("before_flush", "inside_flush", "before_checkpoint"):
         script = (
             "import sys; from pathlib import Path\n"
             "from observability.core import failpoints as faults\n"
@@ -243,22 +243,22 @@ def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> N
         assert ("", "") == killed.communicate()
         assert -signal.SIGKILL == killed.returncode
     assert [0, 1, 2, 3, 4] == positions(tmp_path)
-    assert ["5"] == [loss["refolded"] for loss in told(tmp_path)]
+    assert ["5"] == [loss["recovered"] for loss in told(tmp_path)]
 
 
 def test_kept_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest stay; neither their number nor their size grows with the history."""
-    monkeypatch.setattr("observability.history.outbox.KEPT_FILES", 3)
+    monkeypatch.setattr("observability.history.retention.FLUSHED_FILES", 3)
     folded(tmp_path, 0, 6)
-    kept = tmp_path / "history.spool" / "kept"
+    kept = tmp_path / "history.outbox" / "flushed"
     assert {"a.3.json", "a.4.json", "a.5.json"} == {path.name for path in kept.iterdir()}
-    monkeypatch.setattr("observability.history.outbox.KEPT_BYTES", 1)
+    monkeypatch.setattr("observability.history.retention.FLUSHED_BYTES", 1)
     folded(tmp_path, 6, 7)
     assert [] == list(kept.iterdir())
     folded(tmp_path, 7, 8)
     old = kept / "a.1.json"
     old.write_bytes(b"{}")
     os.utime(old, (0, 0))
-    monkeypatch.setattr("observability.history.outbox.KEPT_BYTES", 1 << 20)
+    monkeypatch.setattr("observability.history.retention.FLUSHED_BYTES", 1 << 20)
     folded(tmp_path, 8, 9)
     assert {"a.8.json"} == {path.name for path in kept.iterdir()}

@@ -23,12 +23,12 @@ from observability.core.errors import BadConfiguration
 from observability.history import store
 from observability.history.backends import ducklake
 from observability.history.retention import UpkeepRules
-from observability.history.schema import MIGRATIONS, PUBLIC_VIEWS, Migration
+from observability.history.schema import PUBLIC_VIEWS, SCHEMA_VERSION
 from observability.history.store import (
     BadQuestion,
     History,
     HistoryDamaged,
-    HistoryTooNew,
+    HistorySchemaMismatch,
     HistoryUnreachable,
     HistoryUnwritable,
     Logged,
@@ -49,11 +49,6 @@ from tests.observability.history_makers import (
     write_predictions,
 )
 from tests.postgres import Database, Server
-
-NEWER = (
-    *MIGRATIONS,
-    Migration(len(MIGRATIONS) + 1, "later", ("CREATE TABLE later (x BIGINT)",)),
-)
 
 WRITER = """
 import sys
@@ -173,12 +168,12 @@ def test_hosts_that_begin_and_write_at_once_lose_and_double_nothing(lake: Lake) 
     assert [""] * 4 == [writer.communicate()[1] for writer in writers]
     expected = sorted(2 * [writer * 1000 + i for writer in range(4) for i in range(12)])
     assert expected == positions(homes[0])
-    assert [] == [path for home in homes for path in (home / "history.spool").glob("*.json")]
-    steps = rows_of(History(homes[0]), "SELECT number FROM migrations ORDER BY number")
-    assert [step.number for step in MIGRATIONS] == [row["number"] for row in steps]
+    assert [] == [path for home in homes for path in (home / "history.outbox").glob("*.json")]
+    versions = rows_of(History(homes[0]), "SELECT number FROM schema_version")
+    assert [{"number": SCHEMA_VERSION}] == versions
 
 
-@pytest.mark.parametrize("point", ["before_fold", "inside_fold", "after_fold"])
+@pytest.mark.parametrize("point", ["before_flush", "inside_flush", "after_flush"])
 def test_a_kill_loses_and_doubles_nothing(lake: Lake, point: str) -> None:
     """Killed around the lake's own commit: the next fold finds out whether it happened."""
     home = lake.host("host")
@@ -203,7 +198,7 @@ def test_a_server_that_is_gone_costs_nothing_but_the_answer(
     folded = past.fold()
     assert (0, 1) == (folded.files, folded.left)
     assert "does not answer: connection to server" in folded.because
-    assert "nothing is lost, 1 spooled commit" in folded.because
+    assert "nothing is lost, 1 commit waits" in folded.because
     with pytest.raises(HistoryUnreachable, match=r"is asked again in \d+ s") as error:
         past.ask("FROM scores")
     assert 75 == error.value.exit_code
@@ -421,7 +416,7 @@ def questioned(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize(
     "sql",
     [
-        "INSERT INTO folded VALUES ('x', now())",
+        "INSERT INTO flushed_commits VALUES ('x', now())",
         "FROM read_csv('/etc/passwd')",
         "FROM postgres_execute('__ducklake_metadata_lake', 'CREATE TABLE hack (i int)')",
         "FROM postgres_execute('__ducklake_metadata_lake', 'COMMIT; CREATE TABLE hack (i int)')",
@@ -441,7 +436,7 @@ def questioned(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory
         "SELECT 'éééééééé', * FROM postgres_query('__ducklake_metadata_lake', 'SELECT 1')",
         "SELECT 'éééééééé', * FROM __ducklake_metadata_lake.ducklake_table",
         "FROM\u00a0__ducklake_metadata_lake.ducklake_table",
-        "FROM json_execute_serialized_sql(json_serialize_sql('FROM folded'))",
+        "FROM json_execute_serialized_sql(json_serialize_sql('FROM flushed_commits'))",
         "EXPLAIN ANALYZE COPY (SELECT 1) TO '{data}/mine.csv'",
         "FROM lake.merge_adjacent_files()",
         "FROM lake.main.set_option('data_inlining_row_limit', 0)",
@@ -555,7 +550,7 @@ def test_a_disk_that_does_not_keep_a_file_keeps_the_commit_waiting(
         broken.setattr(atomic_file, "sync_file", refused)
         with pytest.raises(HistoryUnwritable, match="Input/output error"):
             past.fold()
-    assert ["a.json"] == [path.name for path in (home / "history.spool").glob("*.json")]
+    assert ["a.json"] == [path.name for path in (home / "history.outbox").glob("*.json")]
     assert 2 * ducklake.INLINED_ROWS == len(positions(home))
 
 
@@ -581,37 +576,38 @@ def test_rows_that_are_too_old_go_from_a_lake_too(
     assert 1 == past.scores().num_rows
 
 
-def test_a_lake_of_a_newer_version_is_refused(lake: Lake) -> None:
-    """One host was upgraded: the others say so, and keep their rows until they are."""
+@pytest.mark.parametrize("version", [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1])
+def test_a_lake_of_another_schema_is_refused(lake: Lake, version: int) -> None:
+    """One host has another thermodrift: the others say so, and keep their rows."""
     home = lake.host("host")
-    History(home, steps=NEWER).ask("FROM later")
-    History(home).commit([make_score()], "a")
-    with pytest.raises(HistoryTooNew, match=f"version {len(NEWER)}"):
-        History(home).ask("FROM scores")
-    assert ["a.json"] == [path.name for path in (home / "history.spool").glob("*.json")]
+    past = History(home)
+    past.fold()
+    with past._ledger.writing() as (duck, _):
+        duck.execute(f"UPDATE schema_version SET number = {version}")
+    past.commit([make_score()], "a")
+    for use in (History.scores, History.fold):
+        with pytest.raises(HistorySchemaMismatch, match=f"has schema {version}"):
+            use(History(home))
+    assert ["a.json"] == [path.name for path in (home / "history.outbox").glob("*.json")]
 
 
-def test_an_older_lake_is_brought_up_to_date(lake: Lake) -> None:
-    """On first use by a newer thermodrift, with its rows in it."""
-    home = lake.host("host")
-    History(home).commit([make_score()], "a")
-    History(home).fold()
-    assert 0 == History(home, steps=NEWER).ask("FROM later").num_rows
-    assert 1 == History(home, steps=NEWER).scores().num_rows
-
-
-def test_an_older_lake_that_is_brought_back_is_upgraded_again(lake: Lake) -> None:
-    """Under a process that had seen it upgraded: one fold is put off, the next one goes on."""
-    past = History(lake.host("host"), steps=NEWER)
+def test_a_lake_that_was_emptied_is_created_again(lake: Lake) -> None:
+    """Under a process that had seen it filled: one flush is put off, the next one goes on."""
+    past = History(lake.host("host"))
     past.commit([make_score(position_from=0)], "a.0")
     past.fold()
     with past._ledger.writing() as (duck, _):
-        duck.execute(f"DELETE FROM migrations WHERE number = {len(NEWER)}")
-        duck.execute("DROP TABLE later")
+        for (view,) in duck.execute(
+            "SELECT view_name FROM duckdb_views() WHERE database_name = 'lake' AND NOT internal"
+        ):
+            duck.execute(f"DROP VIEW {view}")
+        for (table,) in duck.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+        ):
+            duck.execute(f"DROP TABLE {table}")
     past.commit([make_score(position_from=1)], "a.1")
-    assert "older than it was" in past.fold().trouble
+    assert "is empty, and was not a moment ago" in past.fold().trouble
     assert 1 == past.fold().files
-    assert 0 == past.ask("FROM later").num_rows
 
 
 def test_a_database_of_something_else_is_refused(lake: Lake) -> None:
@@ -621,7 +617,7 @@ def test_a_database_of_something_else_is_refused(lake: Lake) -> None:
     past.commit([make_score()], "a")
     past.fold()
     with past._ledger.writing() as (duck, _):
-        duck.execute("DROP TABLE migrations")
+        duck.execute("DROP TABLE schema_version")
     with pytest.raises(HistoryDamaged, match="other tables and no history"):
         History(home).ask("SELECT 1")
 

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from observability.history.backends.duckdb_connection import Duck
-from observability.history.backends.duckdb_file import LedgerFile
-from observability.history.schema import MIGRATIONS, Migration
 from observability.history.store import History, HistoryBusy
 from tests.observability.history_makers import make_score, python, rows_of
 
@@ -92,7 +89,7 @@ def test_processes_that_commit_and_fold_at_once_lose_and_double_nothing(tmp_path
     assert [""] * 4 == [writer.communicate()[1] for writer in writers]
     expected = sorted(2 * [writer * 1000 + i for writer in range(4) for i in range(40)])
     assert expected == positions(tmp_path)
-    assert [] == list((tmp_path / "history.spool").glob("*.json"))
+    assert [] == list((tmp_path / "history.outbox").glob("*.json"))
 
 
 def test_an_analysts_open_session_stops_nobody(tmp_path: Path) -> None:
@@ -131,17 +128,17 @@ def test_an_open_read_only_session_stops_no_question(tmp_path: Path) -> None:
 
 
 KILLS = [
-    ("history.before_spool=kill:3", 2, False),
-    ("durable.before_write=kill:3", 2, False),
-    ("durable.before_rename=kill:3", 2, False),
-    ("durable.after_rename=kill:3", 2, False),
-    ("history.before_fold=kill", 3, False),
-    ("history.inside_fold=kill", 3, False),
-    ("history.inside_fold=kill", 3, True),
+    ("history.before_outbox=kill:3", 2, False),
+    ("atomic_file.before_write=kill:3", 2, False),
+    ("atomic_file.before_rename=kill:3", 2, False),
+    ("atomic_file.after_rename=kill:3", 2, False),
+    ("history.before_flush=kill", 3, False),
+    ("history.inside_flush=kill", 3, False),
+    ("history.inside_flush=kill", 3, True),
     ("history.before_checkpoint=kill", 3, False),
     ("history.before_checkpoint=kill", 3, True),
-    ("history.after_fold=kill", 3, False),
-    ("history.after_fold=kill", 3, True),
+    ("history.after_flush=kill", 3, False),
+    ("history.after_flush=kill", 3, True),
 ]
 
 
@@ -163,25 +160,6 @@ def test_a_kill_loses_no_acknowledged_commit_and_doubles_none(
     for i in range(3):
         again.commit([make_score(position_from=i)], f"victim.{i}")
     assert [0, 1, 2] == positions(tmp_path)
-
-
-def test_a_copy_for_an_upgrade_does_not_let_others_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Closing a handle of a file frees the locks on it: the copy's is closed after DuckDB's."""
-    History(tmp_path).ask("SELECT 1")
-    number = len(MIGRATIONS) + 1
-    steps = (*MIGRATIONS, Migration(number, "later", ("CREATE TABLE later (x BIGINT)",)))
-    migrate, errors = LedgerFile._migrate, []
-
-    def migrate_while_another_tries(self: LedgerFile, duck: Duck, version: int) -> None:
-        assert (tmp_path / f"history.before-{number}.duckdb").exists()
-        errors.append(python(ANALYST, tmp_path / "history.duckdb", "writes").communicate("\n")[1])
-        migrate(self, duck, version)
-
-    monkeypatch.setattr(LedgerFile, "_migrate", migrate_while_another_tries)
-    assert 0 == History(tmp_path, steps=steps).ask("FROM later").num_rows
-    assert ["Could not set lock" in error for error in errors] == [True]
 
 
 def test_a_handle_does_not_survive_a_fork(tmp_path: Path) -> None:

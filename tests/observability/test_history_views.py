@@ -101,13 +101,13 @@ def test_a_run_without_an_end_was_killed_once_another_has_begun(tmp_path: Path) 
         make_run(),
         make_run(run_id="run-2", at=at(10)),
         make_run(run_id="run-3", at=at(20)),
-        make_run(run_id="run-3", at=at(30), event="ended", outcome="limit"),
+        make_run(run_id="run-3", at=at(30), event="ended", outcome="limit_reached"),
         make_run(pipeline="bikes"),
     ]
     found = outcomes(answered(tmp_path, events, "FROM runs"))
-    expected = {"elec2 run-1": "killed", "elec2 run-2": "killed", "elec2 run-3": "limit"}
+    expected = {"elec2 run-1": "crashed", "elec2 run-2": "crashed", "elec2 run-3": "limit_reached"}
     assert expected | {"bikes run-1": "running"} == found
-    killed = rows_of(History(tmp_path), "FROM runs WHERE outcome = 'killed'")
+    killed = rows_of(History(tmp_path), "FROM runs WHERE outcome = 'crashed'")
     assert [(None, None), (None, None)] == [(r["ended_at"], r["position_to"]) for r in killed]
 
 
@@ -115,7 +115,7 @@ def test_runs_that_began_in_one_moment_are_told_apart_by_their_commits(tmp_path:
     """Whatever their ids: the one that was committed later is the newer."""
     events = [make_run(run_id="z"), make_run(run_id="a")]
     found = outcomes(answered(tmp_path, events, "FROM runs"))
-    assert {"elec2 z": "killed", "elec2 a": "running"} == found
+    assert {"elec2 z": "crashed", "elec2 a": "running"} == found
 
 
 def test_a_run_that_was_taken_up_after_another_is_not_killed_by_it(tmp_path: Path) -> None:
@@ -153,10 +153,10 @@ def test_costs_tell_the_mean_power_where_the_energy_is_known(tmp_path: Path) -> 
         make_cost(at=at(1), joules=None, energy_source=None, version=None),
         make_cost(at=at(2), seconds=0.0),
     ]
-    rows = answered(tmp_path, records, "FROM costs ORDER BY began_at")
+    rows = answered(tmp_path, records, "FROM costs ORDER BY started_at")
     first = dict(records[0])
-    assert first.pop("at") == rows[0]["began_at"]
-    assert {**first, "began_at": NOON, "mean_power_w": 150.0} == rows[0]
+    assert first.pop("at") == rows[0]["started_at"]
+    assert {**first, "started_at": NOON, "mean_power_w": 150.0} == rows[0]
     assert [150.0, None, None] == [row["mean_power_w"] for row in rows]
     assert (None, None, None) == tuple(rows[1][k] for k in ("joules", "energy_source", "version"))
 
@@ -174,7 +174,7 @@ def test_costs_tell_what_was_measured_in_the_fit_itself(tmp_path: Path) -> None:
         "deferred_s": 90.0,
         "paused_s": 1.0,
         "cap_w": 300.0,
-        "guarded": "read every second",
+        "interrupt_strategy": "read every second",
         "work_rows": 800,
         "price": 0.02,
         "currency": "EUR",
@@ -216,7 +216,7 @@ def test_a_run_adds_up_money_and_grams_where_all_of_them_are_known(tmp_path: Pat
 def test_a_forecast_tells_by_how_much_it_was_wrong(tmp_path: Path) -> None:
     """Foretold less came: above zero where more margin was promised than there was."""
     record = make_forecast()
-    rows = answered(tmp_path, [record, make_forecast(at=at(1), came_c=20.0)], "FROM forecasts")
+    rows = answered(tmp_path, [record, make_forecast(at=at(1), actual_c=20.0)], "FROM forecasts")
     rows.sort(key=lambda row: row["checked_at"])
     expected = dict(record)
     assert {"checked_at": expected.pop("at"), **expected, "error_c": 0.5} == rows[0]
@@ -231,9 +231,11 @@ def test_a_run_that_was_taken_up_again_adds_up(tmp_path: Path) -> None:
         make_run(position=10),
     ]
     assert "running" == answered(tmp_path / "a", events, "FROM runs")[0]["outcome"]
-    events += [make_run(event="ended", position=30, outcome="limit", records=20, seconds=2.0)]
+    events += [
+        make_run(event="ended", position=30, outcome="limit_reached", records=20, seconds=2.0)
+    ]
     row = answered(tmp_path / "b", events, "FROM runs")[0]
-    assert ("limit", 0, 30, 30, 3.0) == tuple(
+    assert ("limit_reached", 0, 30, 30, 3.0) == tuple(
         row[name] for name in ("outcome", "position_from", "position_to", "records", "seconds")
     )
 
@@ -251,16 +253,16 @@ def test_a_request_is_one_row_with_its_last_state(tmp_path: Path) -> None:
         "pipeline": "elec2",
         "request_id": "retrain-1",
         "run_id": "run-1",
-        "asked_at": NOON,
+        "requested_at": NOON,
         "started_at": at(61),
-        "settled_at": at(90),
+        "closed_at": at(90),
         "state": "promoted",
         "deferrals": 2,
         "waited_s": 61.0,
         "deadline_s": 3600.0,
-        "position_asked": 1000,
-        "position_settled": 1500,
-        "asked_because": "accuracy fell",
+        "position_requested": 1000,
+        "position_closed": 1500,
+        "requested_because": "accuracy fell",
         "because": "better",
     }
     assert [expected] == answered(tmp_path, events, "FROM requests")
@@ -271,15 +273,17 @@ def test_a_deferred_request_is_not_settled(tmp_path: Path) -> None:
     events = [make_request(), make_request(event="deferred", because="3 C short")]
     row = answered(tmp_path, events, "FROM requests")[0]
     assert ("deferred", "3 C short", 1, None, None) == tuple(
-        row[name] for name in ("state", "because", "deferrals", "settled_at", "position_settled")
+        row[name] for name in ("state", "because", "deferrals", "closed_at", "position_closed")
     )
 
 
 def test_requests_of_two_pipelines_are_apart(tmp_path: Path) -> None:
     """The same id in another pipeline is another request."""
-    events = [make_request(), make_request(pipeline="bikes", event="refused")]
+    events = [make_request(), make_request(pipeline="bikes", event="no_model")]
     rows = answered(tmp_path, events, "FROM requests ORDER BY pipeline")
-    assert [("bikes", "refused"), ("elec2", "asked")] == [(r["pipeline"], r["state"]) for r in rows]
+    assert [("bikes", "no_model"), ("elec2", "requested")] == [
+        (r["pipeline"], r["state"]) for r in rows
+    ]
 
 
 def make_wait(*, settled: str | None, **changed: Any) -> list[Record]:
@@ -290,7 +294,7 @@ def make_wait(*, settled: str | None, **changed: Any) -> list[Record]:
         make_request(at=at(1), event="deferred", waited_s=0.0, because="3 C short", **changed),
         make_request(at=at(2), event="deferred", waited_s=20.0, position=1200, **changed),
     ]
-    if settled in {"promoted", "kept"}:
+    if settled in {"promoted", "rejected"}:
         rows.append(
             make_request(at=at(3), event="started", waited_s=50.0, position=1500, **changed)
         )
@@ -335,8 +339,8 @@ def test_a_deferral_tells_how_long_it_was_and_what_was_served_meanwhile(tmp_path
     expected = {
         "pipeline": "elec2",
         "request_id": "retrain-1",
-        "asked_at": NOON,
-        "settled_at": at(4),
+        "requested_at": NOON,
+        "closed_at": at(4),
         "state": "promoted",
         "deferrals": 2,
         "deferred_s": 50.0,
@@ -369,13 +373,13 @@ def test_the_error_of_a_regression_is_lost_the_other_way_round(tmp_path: Path) -
 
 def test_a_model_that_was_kept_lost_nothing_by_waiting(tmp_path: Path) -> None:
     """It would not have served: the comparison is told, and the loss is none."""
-    records = [*make_wait(settled="kept"), *make_ranges()]
+    records = [*make_wait(settled="rejected"), *make_ranges()]
     records += make_comparison(champion=0.75, challenger=0.5)
     (row,) = answered(tmp_path, records, "FROM deferrals")
     assert (0.75, 0.5, -0.25, 0.0) == tuple(row[name] for name in COST_OF_WAITING)
 
 
-@pytest.mark.parametrize("settled", ["skipped", "refused"])
+@pytest.mark.parametrize("settled", ["skipped", "no_model"])
 def test_a_retrain_that_never_came_to_a_comparison_lost_nobody_knows_what(
     settled: str, tmp_path: Path
 ) -> None:
@@ -402,7 +406,7 @@ def test_a_retrain_that_still_waits_is_counted_up_to_its_last_deferral(tmp_path:
         row[name]
         for name in (
             "state",
-            "settled_at",
+            "closed_at",
             "deferred_s",
             "records_deferred",
             "served_after",
@@ -428,7 +432,7 @@ def test_a_request_that_was_never_deferred_is_no_deferral(tmp_path: Path) -> Non
     """And those of two pipelines with one id are apart, with their own scores."""
     at_once = [make_request(), make_request(at=at(1), event="promoted", position=1000)]
     assert [] == answered(tmp_path / "a", [*at_once, *make_ranges()], "FROM deferrals")
-    both = [*make_wait(settled="kept"), *make_wait(settled="skipped", pipeline="bikes")]
+    both = [*make_wait(settled="rejected"), *make_wait(settled="skipped", pipeline="bikes")]
     rows = answered(tmp_path / "b", [*both, *make_ranges()], "FROM deferrals ORDER BY pipeline")
     assert [("bikes", None), ("elec2", "accuracy")] == [(r["pipeline"], r["metric"]) for r in rows]
 
@@ -472,7 +476,7 @@ HANDOVER = [
     make_model(version="v2", at=at(10), position=2000),
     make_model(version="v2", at=at(10), event="promoted", position=2100, because="better"),
     make_model(version="v3", at=at(20), position=3000),
-    make_model(version="v3", at=at(20), event="kept", position=3000, because="no better"),
+    make_model(version="v3", at=at(20), event="rejected", position=3000, because="no better"),
 ]
 
 
@@ -482,7 +486,7 @@ def test_a_model_serves_until_the_next_is_promoted(tmp_path: Path) -> None:
     assert [
         ("v1", "promoted", 1100, 2100, False),
         ("v2", "promoted", 2100, None, True),
-        ("v3", "kept", None, None, False),
+        ("v3", "rejected", None, None, False),
     ] == served(rows)
     first = rows[0]
     assert ("forest", 1000, 0, 1000, 2.5, NOON, NOON, "first") == tuple(
@@ -501,29 +505,29 @@ def test_a_model_serves_until_the_next_is_promoted(tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_brought_back_is_the_champion(tmp_path: Path) -> None:
-    """A rollback crowns its version from then on; `reigns` keeps the time that it served before."""
+    """A rollback promotes its version from then on; `champion_periods` keeps the time before."""
     back = make_model(at=at(30), event="rolled_back", position=3500, because="by hand")
     records = [*HANDOVER, back]
     assert [
         ("v1", "promoted", 3500, None, True),
         ("v2", "promoted", 2100, 3500, False),
-        ("v3", "kept", None, None, False),
+        ("v3", "rejected", None, None, False),
     ] == served(answered(tmp_path, records, "FROM models ORDER BY version"))
-    reigns = rows_of(History(tmp_path), "FROM reigns ORDER BY reign")
-    names = ("reign", "version", "event", "serves_from", "serves_to", "began_at", "ended_at")
+    periods = rows_of(History(tmp_path), "FROM champion_periods ORDER BY period")
+    names = ("period", "version", "event", "serves_from", "serves_to", "started_at", "ended_at")
     assert [
         (1, "v1", "promoted", 1100, 2100, NOON, at(10)),
         (2, "v2", "promoted", 2100, 3500, at(10), at(30)),
         (3, "v1", "rolled_back", 3500, None, at(30), None),
-    ] == [tuple(row[name] for name in names) for row in reigns]
+    ] == [tuple(row[name] for name in names) for row in periods]
 
 
-def test_a_model_crowned_twice_in_a_row_reigns_once(tmp_path: Path) -> None:
-    """A promotion that was told again after a crash does not end and begin a reign."""
+def test_a_model_crowned_twice_in_a_row_serves_once(tmp_path: Path) -> None:
+    """A promotion that was told again after a crash does not end and begin a period."""
     crowns = [make_model(event="promoted"), make_model(at=at(5), event="promoted", position=1005)]
     assert [("v1", 1000, None)] == [
         (row["version"], row["serves_from"], row["serves_to"])
-        for row in answered(tmp_path, crowns, "FROM reigns")
+        for row in answered(tmp_path, crowns, "FROM champion_periods")
     ]
 
 
@@ -542,8 +546,8 @@ def test_every_pipeline_has_its_own_champion(tmp_path: Path) -> None:
     ]
     rows = answered(tmp_path, crowns, "FROM models")
     assert [(None, True), (None, True)] == [(row["serves_to"], row["champion"]) for row in rows]
-    reigns = rows_of(History(tmp_path), "FROM reigns")
-    assert [(1, None), (1, None)] == [(row["reign"], row["serves_to"]) for row in reigns]
+    periods = rows_of(History(tmp_path), "FROM champion_periods")
+    assert [(1, None), (1, None)] == [(row["period"], row["serves_to"]) for row in periods]
 
 
 def test_rows_that_need_no_working_out_are_shown_as_they_are(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_an_open_request_and_every_model_stay(tmp_path: Path) -> None:
     """What is owed is never forgotten, nor which model served when."""
     records = [
         make_request(request_id="settled", at=days_ago(60)),
-        make_request(request_id="settled", event="kept", at=days_ago(50)),
+        make_request(request_id="settled", event="rejected", at=days_ago(50)),
         make_request(request_id="open", at=days_ago(60)),
         make_request(request_id="open", event="deferred", at=days_ago(50)),
         make_model(at=days_ago(60)),
@@ -112,7 +112,7 @@ def test_an_open_request_and_every_model_stay(tmp_path: Path) -> None:
     assert {"request_rows": 2} == history.forget(UpkeepRules(keep_days=30), NOW)
     assert ["open"] == [row["request_id"] for row in rows_of(history, "FROM requests")]
     assert [True] == [row["champion"] for row in rows_of(history, "FROM models")]
-    assert 1 == len(rows_of(history, "FROM reigns"))
+    assert 1 == len(rows_of(history, "FROM champion_periods"))
 
 
 def test_a_commit_that_a_resumed_run_may_repeat_is_still_known(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_commit_that_a_resumed_run_may_repeat_is_still_known(tmp_path: Path) -
     history.fold()
     later = datetime.now(UTC) + timedelta(days=40)
     removed = history.forget(UpkeepRules(keep_days=36), later)
-    assert 2 == removed["folded"]
+    assert 2 == removed["flushed_commits"]
     history.commit([make_score(at=NOW)], "elec2.ab12.00000010")
     history.commit([make_score(at=NOW)], "other.cd34.00000001")
     assert 0 == history.fold().files

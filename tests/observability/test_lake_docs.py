@@ -91,7 +91,7 @@ def test_a_history_in_a_file_is_brought_into_a_lake(writer: Database, tmp_path: 
     moved = PREDICTIONS.replace("/srv/thermodrift/home", str(home)).replace("45_312", "3")
     for _ in range(2):
         exec(moved, {"print": said.append})  # the page's own lines
-    assert ["folded 1 commit of 0 rows", "folded 0 commits of 0 rows"] == said
+    assert ["flushed 1 commit of 0 rows", "flushed 0 commits of 0 rows"] == said
     past.commit([make_score()], "all")
     assert 0 == past.fold().files
     assert before == {name: rows_of(past, f"FROM {name} ORDER BY ALL") for name in before}
@@ -103,13 +103,13 @@ def test_what_a_restored_lake_lacks_comes_from_the_homes(writer: Database, tmp_p
     past = History(home)
     past.commit([make_score(position_from=0)], "elec2.x.0")
     past.fold()
-    spool = home / "history.spool"
+    spool = home / "history.outbox"
     past.commit([make_score(position_from=1)], "elec2.x.1")
     past.fold()
     with past._ledger.writing() as (lake, _):  # as it was at the backup
         lake.execute("DELETE FROM score_rows WHERE position_from = 1")
-        lake.execute("DELETE FROM folded WHERE name = 'elec2.x.1'")
-    for path in (spool / "kept").glob("*.json"):
+        lake.execute("DELETE FROM flushed_commits WHERE name = 'elec2.x.1'")
+    for path in (spool / "flushed").glob("*.json"):
         shutil.copy(path, spool)
     assert 1 == store.open(home).fold().files
     assert [0, 1] == past.scores()["position_from"].to_pylist()

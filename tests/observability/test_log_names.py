@@ -38,7 +38,7 @@ def test_what_no_name_can_say_is_refused(span: tuple[int, int]) -> None:
     [
         *("notes.txt", "backup.parquet", "000000000000-000000000500.parquet.old", ""),
         *("000000000500-000000000000.parquet", "000000000500-000000000500.parquet"),
-        *(".000000000000-000000000500.parquet.7.aside", "0-500.parquet"),
+        *(".000000000000-000000000500.parquet.7.tmp", "0-500.parquet"),
         "\u0660" * 12 + "-000000000500.parquet",
     ],
 )

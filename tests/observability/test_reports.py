@@ -344,7 +344,7 @@ def test_nothing_is_written_where_nothing_can_be_shown(tmp_path: Path) -> None:
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """The disk refuses the next durable write."""
-    failpoints.arm("durable.before_rename", "raise")
+    failpoints.arm("atomic_file.before_rename", "raise")
     yield
     failpoints.disarm()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.history.outbox import Spool, SpoolTooNew, SpoolTorn
+from observability.history.outbox import Spool, SpoolOfOtherSchema, SpoolTorn
 from tests.observability.history_makers import make_decision, make_reject, make_score
 
 
@@ -30,7 +30,7 @@ def test_a_commit_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     """Tables, rows and cells come back; facts are JSON text, times ISO 8601."""
     path = written(tmp_path)
     back = make_spool(tmp_path).read(path)
-    assert ("one", 5, 2) == (back.name, back.spooled_at_ns, back.count)
+    assert ("one", 5, 2) == (back.name, back.committed_at_ns, back.count)
     assert ["score_rows", "decision_rows"] == list(back.tables)
     decision = back.tables["decision_rows"][0]
     assert "2026-03-01T12:00:00+00:00" == decision["decided_at"]
@@ -68,11 +68,13 @@ def test_what_is_no_spool_file_is_torn(tmp_path: Path, content: bytes) -> None:
         make_spool(tmp_path).read(path)
 
 
-def test_a_file_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
-    """Rows that a newer thermodrift spooled are left to it."""
-    make_spool(tmp_path, version=2).write([make_score()], "new", now_ns=1)
-    with pytest.raises(SpoolTooNew, match="newer"):
-        make_spool(tmp_path).read(make_spool(tmp_path).waiting()[0])
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_file_of_another_schema_is_not_converted(tmp_path: Path, version: int) -> None:
+    """Rows that another thermodrift committed are left to it."""
+    make_spool(tmp_path, version).write([make_score()], "other", now_ns=1)
+    ours = make_spool(tmp_path, version=2)
+    with pytest.raises(SpoolOfOtherSchema, match=f"schema {version} of the history, not 2"):
+        ours.read(ours.waiting()[0])
 
 
 def test_a_number_that_is_not_finite_is_unknown(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_a_name_that_is_no_plain_file_name_is_refused(tmp_path: Path, name: str)
         make_spool(tmp_path).write([make_score()], name, now_ns=1)
 
 
-@pytest.mark.parametrize("name", ["a" * 200, "..", "a.json", ".aside", "-"])
+@pytest.mark.parametrize("name", ["a" * 200, "..", "a.json", ".tmp", "-"])
 def test_odd_but_plain_names_are_kept(tmp_path: Path, name: str) -> None:
     """Every allowed name makes a file that is found and named again."""
     spool = make_spool(tmp_path)
@@ -122,7 +124,7 @@ def test_what_writers_left_aside_is_swept_only_when_it_is_old(tmp_path: Path) ->
     """A file aside may be a writer's at work: only one of long ago is rubbish."""
     spool = make_spool(tmp_path)
     spool.write([make_score()], "one", now_ns=1)
-    old, young = spool.folder / ".a.json.1.aside", spool.folder / ".b.json.2.aside"
+    old, young = spool.folder / ".a.json.1.tmp", spool.folder / ".b.json.2.tmp"
     for aside in (old, young):
         aside.write_bytes(b"half")
     os.utime(old, (0, 0))

@@ -124,7 +124,7 @@ def test_a_choice_says_its_numbers() -> None:
         "runs_at_350_w": 1,
     }
     assert expected == {name: decision.facts[name] for name in expected}
-    assert "cap" == decision.question
+    assert "power_cap" == decision.question
     assert (
         "a cap of 560 W is best for least energy within 10 % slow-down among 3 measured: 86.7 % of "
         "the energy and 104 % of the time of a job without a cap"

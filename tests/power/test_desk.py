@@ -298,7 +298,7 @@ def test_ctrl_c_ends_watching_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[StandIn], None]) -> None:
-    """Each rung by its name, and what is missing with its remedy."""
+    """Each margin_source by its name, and what is missing with its remedy."""
     old = {"tlimit_c": None, "slowdown_tlimit_c": None, "architecture": 7}
     machine(
         make_twin(
@@ -456,7 +456,7 @@ def test_watch_prints_one_json_document_per_reading(trace: Path) -> None:
     lines = lines_of(watched)
     assert [True, True, False, False, True] == [line["open"] for line in lines]
     assert [30.0, 15.0, 5.0, 15.0, 25.0] == [line["reading"]["margin_c"] for line in lines]
-    assert {"margin"} == {line["reading"]["rung"] for line in lines}
+    assert {"margin"} == {line["reading"]["margin_source"] for line in lines}
     assert all(line["gate_open"] is line["open"] and line["because"] for line in lines)
 
 

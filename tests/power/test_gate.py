@@ -121,16 +121,21 @@ def test_an_unknown_margin_closes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reading", "margin_c", "rung", "told"),
+    ("reading", "margin_c", "margin_source", "told"),
     [
         ({"margin_c": 30, "temperature_c": 79}, 30.0, "margin", "its margin is 30.0 °C,"),
         (
-            {"margin_c": 30, "rung": "threshold", "threshold_c": 92},
+            {"margin_c": 30, "margin_source": "threshold", "threshold_c": 92},
             30.0,
             "threshold",
             "its margin is 30.0 °C to its own threshold of 92 °C,",
         ),
-        ({"margin_c": 30, "rung": "threshold"}, 30.0, "threshold", "its margin is 30.0 °C,"),
+        (
+            {"margin_c": 30, "margin_source": "threshold"},
+            30.0,
+            "threshold",
+            "its margin is 30.0 °C,",
+        ),
         (
             {"margin_c": None, "temperature_c": 60},
             20.0,
@@ -141,22 +146,27 @@ def test_an_unknown_margin_closes() -> None:
     ],
 )
 def test_each_rung_of_the_ladder_is_told(
-    reading: dict[str, Any], margin_c: float | None, rung: str, told: str
+    reading: dict[str, Any], margin_c: float | None, margin_source: str, told: str
 ) -> None:
-    """The highest rung that the device offers is gone by, and stands in facts and reason."""
+    """The best source that the device offers is used, and stands in facts and reason."""
     read = make_reading(**reading)
     decision = judge_one(read, max_temperature_c=80.0).decision
-    assert (rung, margin_c) == (decision.facts["rung"], decision.facts["margin_c"])
+    assert (margin_source, margin_c) == (
+        decision.facts["margin_source"],
+        decision.facts["margin_c"],
+    )
     assert (margin_c is not None, True) == (decision.yes, told in decision.because)
     standing = device_readings.standing(read, GateLimits(max_temperature_c=80.0))
-    assert (rung, margin_c) == (standing.rung, standing.margin_c)
+    assert (margin_source, margin_c) == (standing.margin_source, standing.margin_c)
 
 
 def test_a_reading_without_a_word_on_its_rung_stands_on_its_margin() -> None:
     """What older traces and checkpoints say: the margin they tell is the device's own."""
-    assert "margin" == make_reading().rung
-    assert "unknown" == make_reading(margin_c=None).rung
-    assert "margin" == device_readings.margin(make_reading(rung="unknown"), GateLimits())[1]
+    assert "margin" == make_reading().margin_source
+    assert "unknown" == make_reading(margin_c=None).margin_source
+    assert (
+        "margin" == device_readings.margin(make_reading(margin_source="unknown"), GateLimits())[1]
+    )
 
 
 def test_a_configured_maximum_never_overrules_the_device() -> None:
@@ -235,11 +245,11 @@ def test_a_memory_from_an_earlier_version_is_taken_as_it_is() -> None:
     (device,) = state.devices
     latest = device.latest
     assert latest is not None
-    for value, newer in ((device, "discarded"), (latest, "rung"), (latest, "clock_mhz")):
+    for value, newer in ((device, "discarded"), (latest, "margin_source"), (latest, "clock_mhz")):
         del value.__dict__[newer]
     restored = pickle.loads(pickle.dumps(state))
     assert ("margin", None, 0) == (
-        restored.devices[0].latest.rung,
+        restored.devices[0].latest.margin_source,
         restored.devices[0].latest.clock_mhz,
         restored.devices[0].discarded,
     )

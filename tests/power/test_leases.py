@@ -86,7 +86,7 @@ def test_a_holder_that_left_no_word_is_another_process(tmp_path: Path) -> None:
     """Nothing there, or nothing that makes sense."""
     leases = Leases(tmp_path)
     assert "another process" == leases.holder("GPU-a")
-    (tmp_path / "GPU-a.holder").write_text("{")
+    (tmp_path / "GPU-a.lock").write_text("{")
     assert "another process" == leases.holder("GPU-a")
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.core import failpoints
+from observability.core import failpoints, file_lock
 from power.devices import nvml_worker, power_limit
 from power.devices.device import LimitChange, LimitRefused, PowerLimit
 from power.devices.fake_nvml import FaultKind, StandIn, StandInNvml, keep_limits, kept_limits
@@ -324,7 +323,7 @@ def test_the_next_start_puts_back_what_was_left_over(
     left_over(machine)
     keep_limits(machine.limits_kept_in, {"GPU-a": int(1000 * limit_w)})
     (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
-    assert ("limit", yes) == (answer.question, answer.yes)
+    assert ("power_limit", yes) == (answer.question, answer.yes)
     assert told in answer.because
     assert (then_w, []) == (machine.limit_w, machine.remembered)
     assert [] == power_limit.restore_left_over(machine.devices, machine.setter())
@@ -394,7 +393,7 @@ def test_a_home_that_cannot_be_written_leaves_the_job_uncapped(machine: Machine)
     assert (False, None) == (told.begun.yes, told.ended)
 
 
-@pytest.mark.parametrize("point", ["durable.before_rename", *POINTS])
+@pytest.mark.parametrize("point", ["atomic_file.before_rename", *POINTS])
 def test_a_full_disk_at_any_point_leaves_the_limit_as_it_was(machine: Machine, point: str) -> None:
     """Where it cannot be remembered or checked there is no cap; what is put back stays so."""
     failpoints.arm(point, "raise")
@@ -457,13 +456,13 @@ def test_killed_at_any_point_the_next_start_puts_it_back(machine: Machine, point
 
 def test_killed_amid_the_remembering_nothing_was_set(machine: Machine) -> None:
     """What is aside is no memory, and the next cap sweeps it away."""
-    with start(machine, "durable.before_rename=kill") as job:
+    with start(machine, "atomic_file.before_rename=kill") as job:
         job.communicate("")
     assert (600.0, []) == (machine.limit_w, machine.remembered)
-    assert 1 == len(list(machine.devices.glob(".*.aside")))
+    assert 1 == len(list(machine.devices.glob(".*.tmp")))
     with machine.capped() as told:
         assert told.begun
-    assert [] == list(machine.devices.glob(".*.aside"))
+    assert [] == list(machine.devices.glob(".*.tmp"))
 
 
 def test_killed_amid_the_job_the_next_start_puts_it_back(machine: Machine) -> None:
@@ -575,7 +574,7 @@ def test_a_lock_that_stays_locks_nothing(machine: Machine) -> None:
     for _ in range(2):
         with machine.capped() as told:
             assert told.begun
-    with FileLock(machine.devices / "GPU-a.limit.lock", timeout=0):
+    with file_lock.held(machine.devices / "GPU-a.limit.lock"):
         pass
 
 

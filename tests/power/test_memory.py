@@ -32,7 +32,7 @@ def test_a_model_of_another_sensor_gives_way_however_much_it_learned(tmp_path: P
     """Where margins are counted from something else now, the old gains are of no use."""
     began_anew = followed(*LIFE.readings[:40])
     other = began_anew.model_copy(
-        update={"model": began_anew.model.model_copy(update={"rung": "maximum"})}
+        update={"model": began_anew.model.model_copy(update={"margin_source": "maximum"})}
     )
     device_state_file.save(tmp_path, {"GPU-a": KNOWN})
     device_state_file.save(tmp_path, {"GPU-a": other})

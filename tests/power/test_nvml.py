@@ -83,7 +83,7 @@ def test_a_healthy_device_tells_everything(read: Any) -> None:
     expected = {
         "uuid": "GPU-a",
         "name": "Stand-in H100",
-        "rung": "margin",
+        "margin_source": "margin",
         "temperature_c": 45.0,
         "memory_temperature_c": 50.0,
         "margin_c": 42.0,
@@ -129,7 +129,7 @@ def test_a_margin_may_be_negative(read: Any) -> None:
 def test_an_older_device_stands_on_its_slowdown_threshold(read: Any) -> None:
     """Without T.Limit (A100), the threshold minus the temperature is the margin."""
     device = read(tlimit_c=None, slowdown_tlimit_c=None, slowdown_c=92, architecture=7)
-    assert ("threshold", 47.0, 92.0) == (device.rung, device.margin_c, device.threshold_c)
+    assert ("threshold", 47.0, 92.0) == (device.margin_source, device.margin_c, device.threshold_c)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_threshold_that_cannot_be_trusted_leaves_the_margin_unknown(
 ) -> None:
     """From Ada on, on an unknown model, or without a temperature, there is no margin."""
     device = read(tlimit_c=None, **overrides)
-    assert ("unknown", None) == (device.rung, device.margin_c)
+    assert ("unknown", None) == (device.margin_source, device.margin_c)
     assert "max_temperature_c" in missing_of(device)["margin_c"]
 
 
@@ -528,11 +528,11 @@ def test_contract_a_survey_tells_each_device_once_and_plausibly(
 
 
 def test_contract_what_a_device_tells_fits_together(door: NvmlDoor, clock: Clock) -> None:
-    """A rung with its margin, a limit within its range, memory within what there is."""
+    """A source with its margin, a limit within its range, memory within what there is."""
     door.survey(clock())
     for device in door.devices():
-        assert (device.margin_c is None) == (device.rung == "unknown")
-        assert (device.rung == "threshold") <= (device.threshold_c is not None)
+        assert (device.margin_c is None) == (device.margin_source == "unknown")
+        assert (device.margin_source == "threshold") <= (device.threshold_c is not None)
         least_w, most_w = device.power_limit_min_w, device.power_limit_max_w
         if least_w is not None and most_w is not None:
             assert 0 < least_w <= most_w

@@ -116,7 +116,7 @@ def test_a_bad_row_is_told_by_file_row_and_column(
 
 
 def test_a_trace_may_tell_what_else_a_device_told(path: Path) -> None:
-    """Optional columns in any order; a blank rung follows from the margin, as without it."""
+    """Optional columns in any order; a blank source follows from the margin, as without it."""
     header = ",".join((*COLUMNS, *reversed(OPTIONAL)))
     told: dict[str, object] = {
         "power_limit_max_w": 700,
@@ -126,20 +126,20 @@ def test_a_trace_may_tell_what_else_a_device_told(path: Path) -> None:
         "memory_clock_mhz": 2619,
         "clock_mhz": 1980,
         "threshold_c": 92,
-        "rung": "threshold",
+        "margin_source": "threshold",
         "energy_j": 12.5,
     }
     blank: dict[str, object] = dict.fromkeys(told, "")
     trace = write_trace(path, told, blank, blank | {"margin_c": ""}, header=header)
     readings = Trace.load(trace).readings
     assert told == {name: getattr(readings[0], name) for name in told}
-    assert ["threshold", "margin", "unknown"] == [each.rung for each in readings]
-    assert {None} == {getattr(readings[1], name) for name in told if name != "rung"}
+    assert ["threshold", "margin", "unknown"] == [each.margin_source for each in readings]
+    assert {None} == {getattr(readings[1], name) for name in told if name != "margin_source"}
 
 
 @pytest.mark.parametrize(
     ("column", "cell"),
-    [("rung", "ladder"), ("memory_used_bytes", 1.5), ("memory_used_bytes", "nan")],
+    [("margin_source", "ladder"), ("memory_used_bytes", 1.5), ("memory_used_bytes", "nan")],
 )
 def test_an_optional_cell_that_cannot_be_is_refused(path: Path, column: str, cell: object) -> None:
     """The file, the row and the column are named."""

@@ -91,7 +91,7 @@ def missing_of(device: Device) -> dict[str, str]:
 def test_a_package_is_a_device_with_the_chips_own_threshold(
     door_over: Callable[..., SensorDoor], clock: Clock, tmp_path: Path
 ) -> None:
-    """Temperature, margin on the rung `threshold`, energy, limit, clock and memory."""
+    """Temperature, margin from the source `threshold`, energy, limit, clock and memory."""
     make_rapl(tmp_path)
     chips = {"nvme": [make_temperature("Composite", 80.0)], "coretemp": [make_temperature()]}
     device = read_one(door_over(StandInPsutil(chips)), clock)
@@ -101,7 +101,7 @@ def test_a_package_is_a_device_with_the_chips_own_threshold(
         "temperature_c": 45.0,
         "threshold_c": 100.0,
         "margin_c": 55.0,
-        "rung": "threshold",
+        "margin_source": "threshold",
         "energy_j": 5.0,
         "power_w": None,
         "power_limit_w": 125.0,
@@ -219,10 +219,10 @@ def test_whatever_sensors_say_a_package_is_plausible_or_unknown(entries: list[An
 def test_without_a_threshold_the_configured_maximum_stands_in(
     door_over: Callable[..., SensorDoor], clock: Clock
 ) -> None:
-    """The rung is unknown at the door, with the remedy; the gate then counts from the maximum."""
+    """The margin's source is unknown at the door, with the remedy; the gate uses the maximum."""
     tool = StandInPsutil({"k10temp": [make_temperature("Tctl", 61.0, None)]})
     device = read_one(door_over(tool), clock)
-    assert ("unknown", None) == (device.rung, device.margin_c)
+    assert ("unknown", None) == (device.margin_source, device.margin_c)
     assert "set max_temperature_c in [gate]" == missing_of(device)["margin_c"]
     reading = device.reading(0.0)
     assert (29.0, "maximum") == device_readings.margin(reading, GateLimits(max_temperature_c=90))

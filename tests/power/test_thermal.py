@@ -325,7 +325,7 @@ def test_margins_of_another_rung_begin_a_new_model() -> None:
     later = make_reading(read_at_s=1.0, margin_c=None)
     other = thermal_model.learn(told, later, limits, RULES)
     assert (1, 1.0) == (other.readings, other.began_s)
-    assert told.rung != other.rung
+    assert told.margin_source != other.margin_source
 
 
 def test_without_a_power_limit_gains_are_told_at_the_first_power() -> None:

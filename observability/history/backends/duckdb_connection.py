@@ -1,7 +1,7 @@
-"""DuckDB itself: the one file that imports it. Connections that close, errors in our own words.
+"""Connections to DuckDB; this is the one file that imports it.
 
 A part of the door `history`. It knows no table of ours: it runs SQL, inserts rows in bulk, and
-answers a question so that the question can neither write nor reach out.
+answers a question so that the question can neither write nor read other files or servers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["READ_ONLY", "READ_WRITE"]
 Telling = Callable[[str], ThermodriftError]
-"""Makes our error of DuckDB's text."""
+"""Turns DuckDB's text into an error of ours."""
 _HALF = 1000
 """Characters of a long error that are kept of either end."""
 
@@ -36,16 +36,16 @@ _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
 }
 _FUNCTIONS = "SELECT DISTINCT lower(function_name) FROM duckdb_functions()"
 _RUNS_TEXT = frozenset({"query", "query_table", "json_execute_serialized_sql"})
-"""Functions that run SQL which they are given as data."""
+"""Functions that run SQL which they get as data."""
 _WRITES_OF_A_LAKE = frozenset({"merge_adjacent_files", "set_option"})
-"""What a lake answers to by its own name: files are written before it is refused as read-only."""
+"""Functions of a lake that write files before they are refused as read-only."""
 _NAME = re.compile(rb'"((?:[^"]|"")*)"|([\w$\x80-\xff]+)')
 _ODD_SPACE = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
-"""What DuckDB takes for a space once it parses, and for a part of a name before."""
+"""DuckDB's parser takes these for spaces, and its tokenizer for parts of a name."""
 
 
 class Duck:
-    """One open connection. Errors leave it as DuckDB's own; `opened` turns them into ours."""
+    """An open connection. It raises DuckDB's own errors; `opened` turns them into ours."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -63,13 +63,13 @@ class Duck:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of what is run inside, or nothing of it."""
+        """A transaction around the block."""
         self._connection.execute("BEGIN")
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            with suppress(duckdb.Error):  # what failed has often ended the transaction by itself
+            with suppress(duckdb.Error):  # the error has often ended the transaction already
                 self._connection.execute("ROLLBACK")
             raise
 
@@ -100,12 +100,12 @@ class Duck:
         self._is_extended = True
 
     def fence(self, folders: Sequence[str]) -> None:
-        """Leave what follows nothing to reach but this database and what lies in `folders`.
+        """Restrict what follows to this database and the files in `folders`.
 
-        Without external access it does not see the variables of the program that asks, either.
+        Without external access DuckDB does not see the variables of the calling program, either.
         """
         if self._is_extended:
-            # They reach other servers, and write, from within a SELECT and a read-only database.
+            # They can reach other servers, and write, in a SELECT on a read-only database.
             here = frozenset(name for (name,) in self.execute(_FUNCTIONS))
             self._dangerous = here - _builtin() | _RUNS_TEXT | _WRITES_OF_A_LAKE
         allowed = ", ".join(quoted(folder) for folder in dict.fromkeys(folders))
@@ -114,12 +114,12 @@ class Duck:
         self._connection.execute("SET lock_configuration = true")
 
     def answer(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
-        """The answer to one question. Raises BadQuestion where there is none."""
+        """The answer to one question. Raises BadQuestion where DuckDB cannot answer it."""
         try:
             self._check_is_question(sql)
             return self._connection.execute(sql, list(parameters)).to_arrow_table()
         except duckdb.Error as cause:
-            # A question of a lake can name no file: what cannot be opened there is the lake's.
+            # A question about a lake cannot name a file: if one cannot be opened, it is the lake's.
             if _is_our_trouble(cause) or (
                 self._dangerous and isinstance(cause, duckdb.IOException)
             ):
@@ -127,7 +127,7 @@ class Duck:
             raise BadQuestion(_short(cause)) from cause
 
     def _check_names(self, sql: str) -> None:
-        """Raise BadQuestion where `sql` names what an extension brought, or its catalogue."""
+        """Raise BadQuestion where `sql` names a function of an extension, or its catalogue."""
         if not self._dangerous:
             return
         if odd := _ODD_SPACE.search(sql):
@@ -159,7 +159,7 @@ class Duck:
         self._check_names(sql)
         kind = self._kind(sql)
         if kind == duckdb.StatementType.EXPLAIN:
-            # It may carry out what it explains, and that may be a COPY over a pipeline's files.
+            # EXPLAIN ANALYZE runs the statement, which may be a COPY over a pipeline's files.
             kind = self._explained(sql)
         if kind != duckdb.StatementType.SELECT:
             raise BadQuestion(
@@ -169,14 +169,14 @@ class Duck:
 
     def _kind(self, sql: str) -> duckdb.StatementType:
         found = self._connection.extract_statements(sql)
-        # PIVOT is parsed into a helper without a text of its own and the question.
+        # PIVOT is parsed into two statements: a helper without text, and the question.
         asked = [each for each in found if each.query.strip()] or found[-1:]
         if len(asked) != 1:
             raise BadQuestion(f"ask one question at a time; came: {len(asked)} statements")
         return asked[0].type
 
     def _explained(self, sql: str) -> duckdb.StatementType:
-        """The kind of what is explained: the first rest of `sql` that is a statement by itself."""
+        """The kind of the explained statement: the first rest of `sql` that parses by itself."""
         text = sql.encode()
         for start, _ in duckdb.tokenize(sql)[1:]:
             with suppress(duckdb.ParserException, UnicodeDecodeError):
@@ -186,9 +186,9 @@ class Duck:
 
 @contextmanager
 def opened(database: Path | None, mode: Mode, tell: Telling) -> Iterator[Duck]:
-    """A connection to the file `database`, or in memory; closed on every way out.
+    """A connection to the file `database`, or in memory, that is always closed.
 
-    What DuckDB raises inside the block is raised as `tell` makes it of its text.
+    An error of DuckDB inside the block is raised as the error that `tell` makes of its text.
     """
     name = ":memory:" if database is None else str(database)
     try:
@@ -204,7 +204,7 @@ def opened(database: Path | None, mode: Mode, tell: Telling) -> Iterator[Duck]:
 
 @cache
 def _builtin() -> frozenset[str]:
-    """The functions of a DuckDB without extensions; to list them takes as long as a small fold."""
+    """The functions of a DuckDB without extensions; listing them takes as long as a small flush."""
     with duckdb.connect(":memory:", config=dict(_CONFIG)) as bare:
         return frozenset(name for (name,) in bare.execute(_FUNCTIONS).fetchall())
 
@@ -229,16 +229,16 @@ def _extension(name: str) -> Path:
 
 
 def _is_our_trouble(error: duckdb.Error) -> bool:
-    """Whether it is the database that is ill, and not the question."""
+    """Whether the database is damaged, and not the question wrong."""
     return isinstance(error, (duckdb.FatalException, duckdb.InternalException)) or (
         "Corrupt database file" in str(error)
     )
 
 
 def _short(error: duckdb.Error) -> str:
-    """DuckDB's text on one line, without its drawing of the place.
+    """DuckDB's text on one line, without the excerpt of the SQL.
 
-    Of a long one the middle goes: what was tried stands at its beginning, and why not at its end.
+    A long text loses its middle: it begins with what was tried, and ends with the reason.
     """
     text = str(error).split("\n\nLINE ")[0].split("\n\nStack Trace:")[0]
     text = " ".join(text.split(". See also https")[0].split())

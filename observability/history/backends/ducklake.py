@@ -1,9 +1,9 @@
-"""A DuckLake of several hosts: Parquet in a folder that they share, its catalogue in PostgreSQL.
+"""A DuckLake of several hosts, as a backend: Parquet files in a shared folder, a catalogue in
+PostgreSQL.
 
-A part of the door `history`, and the same to it as `ledger_file`: taken, opened, brought up to
-date. The lake itself keeps hosts apart, each commit of it is all or nothing, so there is no file to
-hold and no mark to keep. The prediction log stays where it was made; what a question sees of it is
-brought along with the commit that belongs to it.
+A part of the door `history`. The lake itself keeps hosts apart, and each commit of it is all or
+nothing, so there is no file to hold and no watermark. The prediction log stays where it was made;
+the predictions that a question sees are copied into the lake with the commit that they belong to.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -21,34 +21,33 @@ from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.core.paths import Places
 from observability.history import schema
 from observability.history.backends import duckdb_connection as ducks
+from observability.history.backends.backend import Backend
 from observability.history.backends.duckdb_connection import Duck, Mode
-from observability.history.backends.duckdb_file import Loss
-from observability.history.backends.lock import held
-from observability.history.backends.migrator import Steps
 from observability.history.errors import (
     HistoryBusy,
     HistoryDamaged,
-    HistoryTooNew,
+    HistorySchemaMismatch,
     HistoryUnreachable,
     HistoryUnwritable,
 )
 from observability.history.home_config import HistoryPlace
+from observability.history.loss import Loss
 from observability.history.outbox import Logged
 from observability.history.retention import UpkeepRules
 
 SNAPSHOTS_KEPT_DAYS = 7
-"""How far back the lake itself can be asked as it was; older files of it are removed."""
+"""How far back the lake can be queried as it was; older files of it are removed."""
 INLINED_ROWS = 500
 """Rows of one insert that go into the catalogue, to be written as Parquet by upkeep, in bulk."""
 RETRIES = 100
-"""How often the lake itself tries a commit again that met another host's."""
+"""How often the lake itself repeats a commit that conflicted with another host's."""
 ATTEMPTS = 5
-"""How often a host tries to make or upgrade a lake that others are at as well."""
+"""How often a host tries to create a lake that other hosts create as well."""
 SILENCE_S = 30.0
-"""After a failure to reach it the lake is left in peace for so long: no fold may stall a loop."""
+"""After a failure to reach the lake it is not tried for so long: no flush may stall a loop."""
 
 CLOCK_SLACK_MS = 60_000
-"""A clock may be set back by so much between two readings."""
+"""A clock may be set back by so much between two calls."""
 
 _EXTENSIONS = ("ducklake", "postgres_scanner")
 _CONNECTION = (
@@ -56,7 +55,7 @@ _CONNECTION = (
     "tcp_user_timeout=8000 application_name=thermodrift"
 )
 _PREAMBLE = re.compile(r'IO Error: Failed to attach .*?Unable to connect to Postgres at "[^"]*": ')
-# Rows stand in the query that failed, and must not be taken for what was said of it.
+# The query that failed holds rows; they must not be mistaken for the error's text.
 _QUERY = re.compile(r'Failed to execute query ".*":\s*(?=ERROR:)', re.DOTALL)
 _CONFLICT = re.compile(
     r"[Tt]ransaction conflict|could not serialize|Exceeded the maximum retry count|"
@@ -84,13 +83,13 @@ _DISK_REFUSES = re.compile(
     re.IGNORECASE,
 )
 _PREDICTIONS = (
-    """CREATE TABLE prediction_kinds (pipeline VARCHAR, kind VARCHAR)""",
+    "CREATE TABLE prediction_types (pipeline VARCHAR, type VARCHAR)",
     """CREATE TABLE prediction_rows (
         pipeline VARCHAR, "position" BIGINT, label VARCHAR, online VARCHAR, batch VARCHAR,
         baseline VARCHAR, served VARCHAR, online_probability DOUBLE, batch_probability DOUBLE,
         served_probability DOUBLE, model_version VARCHAR)""",
 )
-"""The file's history reads the log's Parquet files; a lake, whose hosts do not share them, rows."""
+"""Tables of a lake alone: its hosts do not share the Parquet files of their prediction logs."""
 
 
 _OLD_PREDICTIONS = """
@@ -100,87 +99,57 @@ DELETE FROM prediction_rows USING (
 WHERE prediction_rows.pipeline = ends.pipeline AND prediction_rows."position" <= ends.horizon"""
 
 
-class LedgerLake:
-    """The lake that `place` names, as one home sees it. Call all but `locked` under the lock."""
+class LedgerLake(Backend):
+    """The lake that `place` names, as one home sees it; see `Backend`."""
 
-    def __init__(
-        self,
-        places: Places,
-        place: HistoryPlace,
-        steps: Sequence[schema.Migration],
-        spooled: Callable[[], str],
-    ) -> None:
+    def __init__(self, places: Places, place: HistoryPlace, waiting: Callable[[], str]) -> None:
         assert place.url is not None
         assert place.data is not None
-        self._places = places
-        self._url = urlsplit(place.url)
+        self._url = url = urlsplit(place.url)
+        user = f"{url.username}@" if url.username else ""
+        port = f":{url.port}" if url.port else ""
+        where = f"{url.scheme}://{user}{url.hostname or ''}{port}{url.path}"
+        super().__init__(places, where, places.home / "history.lock", waiting)
         self._data = place.data.rstrip("/") + "/"
-        self._steps = Steps(steps)
-        self._spooled = spooled
         self._silent_until_s = 0.0
-        self._is_current = False
+        self._is_created = False
         self._began_ms = 0
-
-    @property
-    def where(self) -> str:
-        """The lake's address as it may be printed: without a password."""
-        user = f"{self._url.username}@" if self._url.username else ""
-        port = f":{self._url.port}" if self._url.port else ""
-        return f"{self._url.scheme}://{user}{self._url.hostname or ''}{port}{self._url.path}"
-
-    @contextmanager
-    def locked(self, wait_s: float) -> Iterator[None]:
-        """Hold this home's spool among its processes; other hosts have spools of their own."""
-        lock = self._places.home / "history.lock"
-        with held(lock, wait_s, self._busy):
-            yield
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Duck, Loss | None]]:
-        """The lake, open to write and up to date; it is never at a loss."""
-        if not self._is_current:
-            self._bring_up_to_date()
-            self._is_current = True
+        """The lake, open to write; it never has a loss."""
+        if not self._is_created:
+            self._create()
+            self._is_created = True
         self._began_ms = time.time_ns() // 1_000_000
         with self._opened("READ_WRITE") as duck:
-            # Another host may have upgraded it since, or a person brought an older one back.
-            if self._steps.version(duck, self.where) < self._steps.latest:
-                self._is_current = False
+            if not self._has_schema(duck):
+                self._is_created = False
                 raise HistoryBusy(
-                    f"{self.where} is older than it was a moment ago: try again; {self._spooled()}"
+                    f"{self.where} is empty, and was not a moment ago: try again; {self._waiting()}"
                 )
             self._check_data(duck)
             yield duck, None
 
     @contextmanager
     def reading(self) -> Iterator[Duck | None]:
-        """The lake, open to read; None where it is not there or old, and must be written first."""
+        """The lake, open to read; None where it is absent or empty, and must be written first."""
         try:
             with self._opened("READ_ONLY") as duck:
-                is_old = self._steps.version(duck, self.where) < self._steps.latest
-                yield None if is_old else duck
+                yield duck if self._has_schema(duck) else None
         except _NoLake:
             yield None
 
     def fence(self, duck: Duck) -> None:
-        """Leave a question nothing to reach but the lake."""
+        """Restrict a question to the lake."""
         duck.fence([self._data])
 
     def finish(self, duck: Duck, commits: int) -> None:
-        """Make the files durable that the rows of this transaction name: the last thing in it."""
+        """Make durable the files that this transaction refers to: the last thing in it."""
         self._sync_files()
 
-    def settle(self, duck: Duck, names: Sequence[str]) -> None:
-        """Nothing is left to do: a commit of a lake is durable when it returns."""
-
-    def recover(self, duck: Duck) -> None:
-        """A lake is never at a loss that a home could make up for."""
-
     def publish(self, duck: Duck, logged: Logged) -> str:
-        """Bring predictions into the lake, in the transaction of the commit that they belong to.
-
-        Returns what is missing of them, in a sentence; empty where nothing is.
-        """
+        """See `Backend`."""
         folder = self._places.pipeline(logged.pipeline).predictions
         files = [str(path) for path in _holding(folder, logged.first, logged.last)]
         if not files:
@@ -194,14 +163,14 @@ class LedgerLake:
         if logged.only is None:
             duck.execute(insert, where)
         else:
-            # The commit of their batch may have been folded after they were put into the log.
+            # The commit of their batch may have been flushed after they were put into the log.
             listed = '"position" IN (SELECT unnest(?::BIGINT[]))'
             duck.execute(
                 f"DELETE FROM prediction_rows WHERE pipeline = ? AND {listed}",
                 [logged.pipeline, list(logged.only)],
             )
             duck.execute(f"{insert} AND {listed}", [*where, list(logged.only)])
-        self._note_kinds(duck, logged.pipeline, files[0])
+        self._note_types(duck, logged.pipeline, files[0])
         return ""
 
     def tidy(self, duck: Duck, rules: UpkeepRules) -> int:
@@ -209,11 +178,11 @@ class LedgerLake:
         removed = 0
         if rules.predictions_keep is not None:
             removed = int(duck.one(_OLD_PREDICTIONS, [rules.predictions_keep]) or 0)
-        self._sync_files()  # what was removed of a file stands in another
+        self._sync_files()  # a removal writes files as well
         return removed
 
     def maintain(self, duck: Duck) -> str:
-        """Write inlined rows as Parquet, merge small files, remove what is of no use any more."""
+        """Write inlined rows as Parquet, merge small files, remove files that are not used."""
         with duck.transaction():
             flushed = duck.execute("CALL ducklake_flush_inlined_data('lake')")
             self._sync_files()
@@ -233,53 +202,56 @@ class LedgerLake:
     def _sync_files(self) -> None:
         """Make durable what was written since the lake was opened. Call it before the commit.
 
-        DuckDB leaves it to the system when a Parquet file reaches the disk. After a loss of power
-        the catalogue would name a file that is empty, and no question of its table be answered.
+        DuckDB does not fsync Parquet files. After a loss of power the catalogue would name an empty
+        file, and no question about its table could be answered.
         """
         folders = {Path(self._data)}
         for path in Path(self._data).rglob("ducklake-*.parquet"):
             if _written_ms(path.name) >= self._began_ms - CLOCK_SLACK_MS:
-                with suppress(FileNotFoundError):  # another host's, which took it back
+                with suppress(FileNotFoundError):  # another host wrote it and removed it again
                     atomic_file.sync_file(path)
                 folders |= {path.parent, path.parent.parent}
         for folder in folders:
             atomic_file.sync_folder(folder)
 
-    def _bring_up_to_date(self) -> None:
-        """Make the lake or its missing steps; of several hosts that try at once, one does."""
+    def _create(self) -> None:
+        """Create the lake and its tables; of several hosts that try at once, one succeeds."""
         self._make_room()
         for _ in range(ATTEMPTS):
             try:
                 with self._opened("READ_WRITE") as duck:
-                    version = self._steps.version(duck, self.where)
-                    if version < self._steps.latest:
-                        self._migrate(duck, version)
+                    if not self._has_schema(duck):
+                        with duck.transaction():
+                            self._create_schema(duck)
+                            for statement in _PREDICTIONS:
+                                duck.execute(statement)
+                            _renew_view(duck)
                     return
             except HistoryBusy as conflict:
                 met = conflict
         raise met
 
     def _make_room(self) -> None:
-        """Make the folder of the data; where that cannot be, DuckDB's own words mislead."""
+        """Create the folder of the data; DuckDB's own error about it would mislead."""
         data = Path(self._data)
         try:
             data.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
             raise HistoryUnwritable(
                 f"the lake's data cannot be kept in {data}: {cause}; {atomic_file.remedy(cause)}; "
-                f"{self._spooled()}"
+                f"{self._waiting()}"
             ) from cause
         if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
             raise HistoryUnwritable(
                 f"the lake's data cannot be kept in {data}: this user may not write there; give "
-                f"permission; {self._spooled()}"
+                f"permission; {self._waiting()}"
             )
 
     def _check_data(self, duck: Duck) -> None:
         """Raise HistoryUnwritable where the folder is empty, and the lake has files in it.
 
-        It is then a share that is not mounted, most likely: what is written into the empty folder
-        is hidden, and so lost to the lake, as soon as it is.
+        The folder is then most likely a share that is not mounted: what is written into the empty
+        folder would be hidden, and so lost to the lake, once the share is mounted.
         """
         data = Path(self._data)
         if next(data.glob("*"), None) is not None:
@@ -288,25 +260,17 @@ class LedgerLake:
         if files:
             raise HistoryUnwritable(
                 f"{data} is empty or gone, and the lake has {files} files in it: mount it, or bring"
-                f" it back; {self._spooled()}"
+                f" it back; {self._waiting()}"
             )
 
-    def _migrate(self, duck: Duck, version: int) -> None:
-        with duck.transaction():
-            self._steps.take(duck, version)
-            if version == 0:
-                for statement in _PREDICTIONS:
-                    duck.execute(statement)
-                _renew_view(duck)
-
-    def _note_kinds(self, duck: Duck, pipeline: str, file: str) -> None:
-        """Widen the view's type where this pipeline's labels are of a kind that is new to it."""
-        known = {kind for (kind,) in duck.execute("SELECT kind FROM prediction_kinds")}
+    def _note_types(self, duck: Duck, pipeline: str, file: str) -> None:
+        """Widen the view's type where this pipeline's labels have a type that is new to it."""
+        known = {each for (each,) in duck.execute("SELECT type FROM prediction_types")}
         columns = duck.parquet_columns(file) or {}
-        kinds = {columns[name] for name in schema.LABEL_COLUMNS if name in columns}
-        for kind in sorted(kinds - known):
-            duck.execute("INSERT INTO prediction_kinds VALUES (?, ?)", [pipeline, kind])
-        if kinds - known:
+        new = {columns[name] for name in schema.LABEL_COLUMNS if name in columns} - known
+        for each in sorted(new):
+            duck.execute("INSERT INTO prediction_types VALUES (?, ?)", [pipeline, each])
+        if new:
             _renew_view(duck)
 
     @contextmanager
@@ -315,69 +279,64 @@ class LedgerLake:
         if wait_s > 0:
             raise HistoryUnreachable(
                 f"{self.where} did not answer a moment ago and is asked again in {wait_s:.0f} s;"
-                f" {self._spooled()}"
+                f" {self._waiting()}"
             )
         with ducks.opened(None, "READ_WRITE", self._told) as duck:
             for name in _EXTENSIONS:
                 duck.load(name)
             duck.execute(f"SET ducklake_max_retry_count = {RETRIES}")
-            self._attach(duck, mode)
+            duck.execute(_secret(self._url))
+            catalogue = " ".join(["ducklake:postgres:" + _CONNECTION, *_options(self._url.query)])
+            read_only = "READ_ONLY, " if mode == "READ_ONLY" else ""
+            duck.execute(
+                f"ATTACH {schema.quoted(catalogue)} AS lake ({read_only}"
+                f"DATA_PATH {schema.quoted(self._data)}, META_SECRET 'lake_catalogue', "
+                f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS})"
+            )
+            duck.execute("USE lake")
             yield duck
 
-    def _attach(self, duck: Duck, mode: Mode) -> None:
-        duck.execute(_secret(self._url))
-        options = "READ_ONLY, " if mode == "READ_ONLY" else ""
-        words = " ".join([_CONNECTION, *_options(self._url.query)])
-        duck.execute(
-            f"ATTACH {schema.quoted(f'ducklake:postgres:{words}')} AS lake "
-            f"({options}DATA_PATH {schema.quoted(self._data)}, META_SECRET 'lake_catalogue', "
-            f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS})"
-        )
-        duck.execute("USE lake")
-
     def _told(self, text: str) -> ThermodriftError:
-        """Our error for one of DuckDB's, without the rows and the password that it repeats."""
+        """Our error for one of DuckDB's, without the rows and the password that its text holds."""
         text = _QUERY.sub("", _PREAMBLE.sub("", text))
         password = unquote(self._url.password or "")
-        said = text.replace(password, "***") if password else text
+        shown = text.replace(password, "***") if password else text
         if _NO_LAKE.search(text):
-            return _NoLake(said)
+            return _NoLake(shown)
         if _CONFLICT.search(text):
             return HistoryBusy(
-                f"another host changed {self.where} at the same moment ({said}): try again; "
-                f"{self._spooled()}"
+                f"another host changed {self.where} at the same moment ({shown}): try again; "
+                f"{self._waiting()}"
             )
         if _REFUSED.search(text):
             return BadConfiguration(
                 f"{self._places.settings}: history.url: PostgreSQL refuses {self.where}: "
-                f"{said}; correct the URL, the password in ~/.pgpass, or what that role may do; "
-                f"{self._spooled()}"
+                f"{shown}; correct the URL, the password in ~/.pgpass, or what that role may do; "
+                f"{self._waiting()}"
             )
         if "catalog version mismatch" in text:
-            return HistoryTooNew(
-                f"{self.where} was made by another release of DuckLake: {said}; use the same "
-                f"thermodrift on every host; {self._spooled()}"
+            return HistorySchemaMismatch(
+                f"{self.where} was made by another release of DuckLake: {shown}; use the same "
+                f"thermodrift on every host; {self._waiting()}"
             )
         if "does not match existing data path" in text:
             return BadConfiguration(
-                f"{self._places.settings}: history.data: {said.split('You can')[0].strip()} Every "
-                f"host names the same folder; {self._spooled()}"
+                f"{self._places.settings}: history.data: {shown.split('You can')[0].strip()} Every "
+                f"host names the same folder; {self._waiting()}"
             )
         if _GONE.search(text):
             self._silent_until_s = time.monotonic() + SILENCE_S
-            return HistoryUnreachable(f"{self.where} does not answer: {said}; {self._spooled()}")
+            return HistoryUnreachable(f"{self.where} does not answer: {shown}; {self._waiting()}")
         if _DISK_REFUSES.search(text):
             return HistoryUnwritable(
-                f"the lake's data in {self._data} cannot be written or read: {said}; make space "
-                f"or give permission, then run again; {self._spooled()}"
+                f"the lake's data in {self._data} cannot be written or read: {shown}; make space "
+                f"or give permission, then run again; {self._waiting()}"
             )
-        return HistoryDamaged(f"{self.where} cannot be used: {said}; {self._spooled()}")
+        return HistoryDamaged(f"{self.where} cannot be used: {shown}; {self._waiting()}")
 
-    def _busy(self, pid: str) -> HistoryBusy:
+    def _busy(self, pid: str) -> str:
         who = f"process {pid}" if pid else "another process"
-        return HistoryBusy(
-            f"{who} of this home folds into {self.where}: try again; {self._spooled()}"
-        )
+        return f"{who} of this home flushes into {self.where}: try again; {self._waiting()}"
 
 
 class _NoLake(ThermodriftError):
@@ -385,9 +344,9 @@ class _NoLake(ThermodriftError):
 
 
 def _secret(url: SplitResult) -> str:
-    """The SQL that tells DuckDB where PostgreSQL is, kept in memory and never shown by it.
+    """The SQL that tells DuckDB where PostgreSQL is; a temporary secret is never shown.
 
-    What the URL leaves out libpq finds as it always does: in PGPASSWORD, ~/.pgpass, PGUSER.
+    libpq finds what the URL leaves out in PGPASSWORD, ~/.pgpass and PGUSER.
     """
     parts = {
         "HOST": url.hostname,
@@ -396,30 +355,28 @@ def _secret(url: SplitResult) -> str:
         "PASSWORD": url.password and unquote(url.password),
         "DATABASE": unquote(url.path.lstrip("/")) or None,
     }
-    told = ", ".join(
-        f"{name} {schema.quoted(str(value))}" for name, value in parts.items() if value
-    )
-    return f"CREATE TEMPORARY SECRET lake_catalogue (TYPE postgres{', ' if told else ''}{told})"
+    options = [f"{name} {schema.quoted(str(value))}" for name, value in parts.items() if value]
+    return f"CREATE TEMPORARY SECRET lake_catalogue ({', '.join(['TYPE postgres', *options])})"
 
 
 def _written_ms(name: str) -> int:
-    """When a file of the lake was named, in ms since 1970: its UUID (version 7) begins with that.
+    """When a file of the lake was named, in ms since 1970, from its UUID (version 7).
 
-    What is named otherwise was written now, as far as anybody can tell.
+    Now, for a file with another name.
     """
     found = _UUID.match(name)
     return int(found[1] + found[2], 16) if found else time.time_ns() // 1_000_000
 
 
 def _options(query: str) -> list[str]:
-    """What stands in a URL after its question mark, as libpq reads it from a list of words."""
+    """The options of a URL, as libpq reads them in a connection string."""
     pairs = [each.partition("=") for each in query.split("&") if each]
     escapes = str.maketrans({"\\": "\\\\", "'": "\\'"})
     return [f"{name}='{unquote(value).translate(escapes)}'" for name, _, value in pairs]
 
 
 def _holding(folder: Path, first: int, last: int) -> list[Path]:
-    """The files of a log that hold positions from `first` to `last`; none that is replaced."""
+    """The files of a log that hold positions from `first` to `last`, superseded ones left out."""
     names = sorted(path.name for path in folder.glob(log_segments.PATTERN))
     replaced = set(log_segments.superseded(names))
     spans = {name: log_segments.parse(name) for name in names if name not in replaced}
@@ -431,6 +388,6 @@ def _holding(folder: Path, first: int, last: int) -> list[Path]:
 
 
 def _renew_view(duck: Duck) -> None:
-    kinds = [kind for (kind,) in duck.execute("SELECT kind FROM prediction_kinds")]
+    kinds = [kind for (kind,) in duck.execute("SELECT type FROM prediction_types")]
     query = schema.lake_predictions_query(schema.widest(kinds))
     duck.execute(f"CREATE OR REPLACE VIEW predictions AS {query}")

@@ -1,8 +1,8 @@
-"""The view `predictions` over the log's Parquet files, kept in step with what files there are.
+"""The view `predictions` over the log's Parquet files, kept up to date with the files.
 
-A part of the door `history`. DuckDB freezes the types of a stored view, and a merge that was killed
-leaves files that another one replaces: so the query is made anew from the files themselves, stored
-whenever the history is written, and laid over the stored one for a question that finds it old.
+A part of the door `history`. DuckDB freezes the types of a stored view, and a killed merge leaves
+files that another one replaces. So the query is built from the files, stored whenever the history
+is written, and replaced by a temporary view for a question where the stored one is out of date.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from observability.history.backends.duckdb_connection import Duck
 
 
 def renew(duck: Duck, pipelines: Path) -> None:
-    """Make the stored view fit the files, for those who open the history by themselves."""
+    """Store the view for these files, for people who open the history with their own tools."""
     wanted = query(duck, pipelines)
     if wanted == _stored(duck):
         return
     with duck.transaction():
         duck.execute(f"CREATE OR REPLACE VIEW predictions AS {wanted}")
-        # The comment is what the next renewal compares with.
+        # The next renewal compares with this comment.
         duck.execute(f"COMMENT ON VIEW predictions IS {schema.quoted(wanted)}")
 
 
 def overlay(duck: Duck, pipelines: Path) -> None:
-    """Give this connection a view that fits the files, where the stored one does not."""
+    """Give this connection a view for these files, where the stored one is out of date."""
     wanted = query(duck, pipelines)
     if wanted != _stored(duck):
         duck.execute(f"CREATE TEMP VIEW predictions AS {wanted}")
@@ -61,8 +61,7 @@ def _logs(pipelines: Path) -> Iterator[tuple[Path, list[str]]]:
 def _label_kinds(duck: Duck, path: Path) -> list[str]:
     """DuckDB's types of the labels and predictions in one file.
 
-    Text for one that cannot be read: a question of the predictions will say so, others need not
-    suffer.
+    They are text for a file that cannot be read: only questions about predictions shall fail.
     """
     columns = duck.parquet_columns(glob.escape(str(path)))
     if columns is None:

@@ -1,0 +1,109 @@
+"""What both backends of the history share: their lock, and the check of the schema's number.
+
+A part of the door `history`. A backend is the place of the rows: a DuckDB file (`ledger_file`) or a
+DuckLake (`ledger_lake`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from observability.core import atomic_file, file_lock
+from observability.core.paths import Places
+from observability.history import schema
+from observability.history.backends.duckdb_connection import Duck
+from observability.history.errors import (
+    HistoryBusy,
+    HistoryDamaged,
+    HistorySchemaMismatch,
+    HistoryUnwritable,
+)
+from observability.history.outbox import Logged
+
+_TABLES = """
+SELECT table_name FROM duckdb_tables()
+WHERE database_name = current_database() AND NOT internal AND NOT temporary"""
+
+
+class Backend:
+    """The place of a home's rows. All methods but `locked` are called under the lock.
+
+    Args:
+        places: the paths of the home.
+        where: the place, as messages name it.
+        lock: file of the lock that keeps thermodrift's processes apart.
+        waiting: says what is in the outbox, so that messages to those who must wait can name it.
+    """
+
+    def __init__(self, places: Places, where: str, lock: Path, waiting: Callable[[], str]) -> None:
+        self.where = where
+        self._places = places
+        self._lock = lock
+        self._waiting = waiting
+
+    @contextmanager
+    def locked(self, wait_s: float) -> Iterator[None]:
+        """Exclude thermodrift's other processes. Raises HistoryBusy, HistoryUnwritable."""
+        with ExitStack() as stack:
+            try:
+                self._lock.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(file_lock.held(self._lock, wait_s))
+            except file_lock.LockBusy as busy:
+                raise HistoryBusy(self._busy(busy.holder)) from busy
+            except OSError as cause:
+                raise HistoryUnwritable(
+                    f"{self._lock} cannot be locked: {cause}; {atomic_file.remedy(cause)}"
+                ) from cause
+            yield
+
+    def publish(self, duck: Duck, logged: Logged) -> str:
+        """Add predictions, in the transaction of the commit that they belong to.
+
+        Returns a sentence about those that are missing; empty where none is.
+        """
+        return ""
+
+    def settle(self, duck: Duck, names: Sequence[str]) -> None:
+        """Make the commits `names`, which were flushed last, durable."""
+
+    def recover(self, duck: Duck) -> None:
+        """Count lost commits as counted, and the commit that reports the loss as one more."""
+
+    def _busy(self, pid: str) -> str:
+        """The message to those who wait for the process `pid`; empty: it is not known."""
+        raise NotImplementedError
+
+    def _has_schema(self, duck: Duck) -> bool:
+        """Whether the database holds a history of our schema; no: it is empty.
+
+        Raises HistorySchemaMismatch for another schema, HistoryDamaged for other tables.
+        """
+        tables = {name for (name,) in duck.execute(_TABLES)}
+        if not tables:
+            return False
+        # Homes from before the first release had a table `migrations` instead.
+        numbered = next((each for each in ("schema_version", "migrations") if each in tables), None)
+        if numbered is None:
+            raise HistoryDamaged(
+                f"{self.where} holds other tables and no history: move it away, "
+                "or name another place"
+            )
+        self._check_version(int(duck.one(f"SELECT max(number) FROM {numbered}") or 0))
+        return True
+
+    def _check_version(self, number: int | None) -> None:
+        """Raise HistorySchemaMismatch where the schema's number is another; None: it has none."""
+        if number != schema.SCHEMA_VERSION:
+            found = "a schema without a number" if number is None else f"schema {number}"
+            raise HistorySchemaMismatch(
+                f"{self.where} has {found}, and this thermodrift reads and writes schema "
+                f"{schema.SCHEMA_VERSION} alone: use the thermodrift that wrote it, or set "
+                "another home; nothing was changed in it"
+            )
+
+    def _create_schema(self, duck: Duck) -> None:
+        """Create tables and views. Call it inside a transaction."""
+        for statement in schema.STATEMENTS:
+            duck.execute(statement)
