@@ -213,7 +213,9 @@ def _wait(asked: int, deferrals: int) -> Iterator[Record]:
 def _outcome(asked: int, position: int, deferrals: int) -> Iterator[Record]:
 
     here, version = _here(position), _version(asked)
-    event: Literal["promoted", "kept"] = "promoted" if asked % (RECORDS_PER_REIGN) == 0 else "kept"
+    event: Literal["promoted", "rejected"] = (
+        "promoted" if asked % (RECORDS_PER_REIGN) == 0 else "rejected"
+    )
     request = {"request_id": f"retrain-{asked}", "position": position}
     yield RequestRecord(
         **here, **request, event=event, because="holdout", waited_s=deferrals * BATCH / 1000

@@ -64,8 +64,8 @@ def done(
 ) -> State:
     """Do `work` for a pipeline; how the run ends.
 
-    What only means "not now" ends it well: as Busy, Stopped, or Calm for a retrain that another run
-    is at. Raises BadConfiguration, and what the work raises; a failure is an event, too.
+    What only means "not now" ends the run well, as Busy or Stopped. Raises BadConfiguration, and
+    what the work raises; a failure is an event as well.
     """
     with exit_deadline.bounded():
         file = over(pipeline.read(path), **knobs)
@@ -75,9 +75,6 @@ def done(
             with job.stop.listening(), job.display, _claimed(job, kind):
                 _put_right(job)
                 return work(job)
-        except run_lease.Claimed as claimed:
-            # A retrain that another run is at is wanted no more; learning and looking still are.
-            return job.ends("Calm" if kind == "retrain" else "Busy", str(claimed))
         except TryAgainLater as later:
             return job.ends("Busy", str(later))
         except StopRequested:

@@ -148,5 +148,5 @@ def model(session: Session, manifest: Manifest, promoted: Decision) -> list[Reco
         "size_bytes": manifest.size_bytes,
         "sha256": manifest.sha256,
     }
-    ending = "promoted" if promoted else "kept"
+    ending = "promoted" if promoted else "rejected"
     return [session.row(ModelRecord, event=event, **known) for event in ("stored", ending)]

@@ -49,7 +49,7 @@ def _of(name: str, path: Path, folder: Path) -> Sequence[dict[str, Any]]:
             "work_pool": _pool(LIGHT, folder),
             "parameters": {**file, "limit": RECORDS},
             "schedules": [{"interval": EVERY_S}],
-            "triggers": [_trigger(name, ["thermodrift.look.done"])],
+            "triggers": [_trigger(name, ["thermodrift.drift_check.completed"])],
         },
         {
             **mine,
@@ -57,7 +57,7 @@ def _of(name: str, path: Path, folder: Path) -> Sequence[dict[str, Any]]:
             "work_pool": _pool(LIGHT, folder),
             "parameters": file,
             "schedules": [{"interval": EVERY_S}],
-            "triggers": [_trigger(name, ["thermodrift.look.due"])],
+            "triggers": [_trigger(name, ["thermodrift.drift_check.due"])],
         },
         {
             **mine,
@@ -67,7 +67,7 @@ def _of(name: str, path: Path, folder: Path) -> Sequence[dict[str, Any]]:
             "triggers": [
                 _trigger(
                     name,
-                    ["thermodrift.drift.alarmed", "thermodrift.retrain.wanted"],
+                    ["thermodrift.drift.detected", "thermodrift.retrain.requested"],
                     {"thermodrift.request": "*"},
                     ("request_id",),
                 )

@@ -164,7 +164,7 @@ class RequestRecord(Record):
     pipeline: str
     run_id: str
     request_id: str
-    event: Literal["asked", "deferred", "started", "promoted", "kept", "skipped", "refused"]
+    event: Literal["asked", "deferred", "started", "promoted", "rejected", "skipped", "no_model"]
     position: int
     because: str
     deadline_s: float | None = Field(
@@ -183,7 +183,7 @@ class ModelRecord(Record):
     pipeline: str
     run_id: str
     version: str
-    event: Literal["stored", "promoted", "kept", "rolled_back"]
+    event: Literal["stored", "promoted", "rejected", "rolled_back"]
     position: int
     recipe: str | None = None
     rows: int | None = None

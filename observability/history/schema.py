@@ -96,10 +96,10 @@ _VIEWS = (
                arg_max(because, nth) AS because
            FROM ordered GROUP BY pipeline, request_id)
        SELECT pipeline, request_id, run_id, asked_at, started_at,
-           CASE WHEN state IN ('promoted', 'kept', 'skipped', 'refused')
+           CASE WHEN state IN ('promoted', 'rejected', 'skipped', 'no_model')
                 THEN last_at END AS settled_at,
            state, deferrals, waited_s, deadline_s, position_asked,
-           CASE WHEN state IN ('promoted', 'kept', 'skipped', 'refused')
+           CASE WHEN state IN ('promoted', 'rejected', 'skipped', 'no_model')
                 THEN last_position END AS position_settled,
            asked_because, because
        FROM states""",
@@ -174,7 +174,7 @@ _COSTS = (
 # One run of a pipeline goes at a time, so a run without an end was killed if another began later.
 # A sum of joules of which some are unknown would pass for the whole: it is unknown.
 # What waiting cost is told by the comparison that ended it: on the same newest rows, the model that
-# waited against the one that served meanwhile. A model that was kept would not have served sooner.
+# waited against the one that served meanwhile. A rejected model would not have served sooner.
 _COST_VIEWS = (
     """CREATE OR REPLACE VIEW costs AS
        SELECT "at" AS began_at, pipeline, run_id, request_id, "position", work, version, seconds,
@@ -267,7 +267,7 @@ _COST_VIEWS = (
                ON s.pipeline = w.pipeline AND s.run_id = w.run_id
                AND s.position_to = w.position_to AND s.metric IN ('accuracy', 'mae')
                AND s.member IN ('holdout:champion', 'holdout:challenger')
-           WHERE w.state IN ('promoted', 'kept')
+           WHERE w.state IN ('promoted', 'rejected')
            GROUP BY w.pipeline, w.request_id, s.metric),
        gained AS (
            SELECT *, CASE metric WHEN 'accuracy' THEN challenger_score - champion_score
@@ -278,7 +278,7 @@ _COST_VIEWS = (
            s.served_before, s.served_during, s.served_after,
            g.champion_score, g.challenger_score, g.lost_per_record,
            CASE w.state WHEN 'promoted' THEN g.lost_per_record * w.records_deferred
-               WHEN 'kept' THEN 0.0 END AS lost,
+               WHEN 'rejected' THEN 0.0 END AS lost,
            w.because
        FROM waits w
        LEFT JOIN served s ON s.pipeline = w.pipeline AND s.request_id = w.request_id

@@ -81,7 +81,7 @@ def test_every_fit_has_a_cost_and_the_model_that_came_of_it(tmp_path: Path) -> N
         " JOIN models m ON m.version = c.version AND m.run_id = c.run_id"
         " JOIN requests r ON r.request_id = c.request_id ORDER BY c.position",
     )
-    assert {"promoted", "kept"} == {fit["state"] for fit in fits}
+    assert {"promoted", "rejected"} == {fit["state"] for fit in fits}
     assert told["retrains"] == len(fits) == len(ask(tmp_path / "home", "FROM costs"))
     for fit in fits:
         assert fit["state"] == fit["settled"]
@@ -246,7 +246,7 @@ def test_a_fit_that_brought_nothing_cost_what_it_cost(tmp_path: Path) -> None:
     )
     assert fits
     for fit in fits:
-        assert (None, "refused") == (fit["version"], fit["state"])
+        assert (None, "no_model") == (fit["version"], fit["state"])
         assert fit["seconds"] > 0
         assert fit["started_at"] <= fit["began_at"]
 
@@ -255,7 +255,7 @@ def test_what_is_refused_before_it_is_fitted_cost_nothing(tmp_path: Path) -> Non
     """No fit ran, so there is no row, and the request was never started."""
     run(tmp_path, 400, batch={"min_rows": 5_000})
     (request,) = ask(tmp_path / "home", "SELECT DISTINCT state, started_at FROM requests")
-    assert {"state": "refused", "started_at": None} == request
+    assert {"state": "no_model", "started_at": None} == request
     assert [] == ask(tmp_path / "home", "FROM costs")
 
 

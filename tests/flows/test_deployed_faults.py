@@ -83,13 +83,13 @@ def test_a_killed_retrain_is_found_and_the_next_one_settles_it(
             until((tmp_path / "fitting").exists, "the fit")
             workers[HEAVY].kill()
         assert "Running" == server.run(killed)["state_name"]
-        assert "Calm" == run(server, "watch", path)["state_name"]
+        assert "NotDue" == run(server, "watch", path)["state_name"]
         found = server.run(killed)
         assert "CRASHED" == found["state_type"]
         assert "is gone" in found["state"]["message"]
         until(lambda: server.events("thermodrift.retrain.failed"), "word of the killed run")
         (wanted, *_) = until(
-            lambda: server.events("thermodrift.retrain.wanted"), "the request, once more"
+            lambda: server.events("thermodrift.retrain.requested"), "the request, once more"
         )
         assert wanted["payload"]["request_id"].startswith("small-")
         (tmp_path / "go").touch()
@@ -111,10 +111,10 @@ def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: 
         learned = run(server, "learn", path, to_look=False)
         assert "Learned" == learned["state_name"], learned["state"]
         again = run(server, "retrain", path)
-        assert "Calm" == again["state_name"], again["state"]
+        assert "Busy" == again["state_name"], again["state"]
         assert "another run is at work on this" in again["state"]["message"]
         (tmp_path / "go").touch()
-        assert server.ended(fitting)["state_name"] in ("Promoted", "Kept")
+        assert server.ended(fitting)["state_name"] in ("Promoted", "Rejected")
     asked_at, settled_at = (
         asked_sum(path, f"SELECT min(position_{what}) AS value FROM requests")
         for what in ("asked", "settled")
@@ -135,7 +135,7 @@ def test_a_waiting_run_survives_the_restart_of_server_and_worker(
     server.start()
     learned(path)
     with working(server, [HEAVY], tmp_path / "home"):
-        assert server.ended(waiting)["state_name"] in ("Promoted", "Kept")
+        assert server.ended(waiting)["state_name"] in ("Promoted", "Rejected")
 
 
 @pytest.mark.parametrize("trouble", ["dead", "slow"])

@@ -202,7 +202,7 @@ def test_a_device_is_given_back_after_the_fit(
     """Whatever came of it, the next job finds it free."""
     machine(make_twin())
     run(tmp_path, 400, batch=slow(tmp_path, "raise ValueError('no')"))
-    assert ask(tmp_path / "home", "FROM requests WHERE state = 'refused'")
+    assert ask(tmp_path / "home", "FROM requests WHERE state = 'no_model'")
     lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
     assert lease is not None
     lease.release()
@@ -349,7 +349,7 @@ def test_a_device_that_is_too_warm_and_cannot_be_capped_takes_no_job(
     told = run(tmp_path, 200, gate={"deadline_s": 0, "at_deadline": "capped"})
     assert 0 == told["run"]["fits"]
     (request,) = ask(tmp_path / "home", "SELECT state, because FROM requests")
-    assert "refused" == request["state"]
+    assert "no_model" == request["state"]
     assert "its limit could not be lowered" in request["because"]
 
 
@@ -503,7 +503,7 @@ def test_a_signal_amid_a_pause_gives_everything_back_and_leaves_the_request_owed
     again = run(tmp_path, 400, batch=slow(tmp_path, HEATS), **knobs)
     assert "limit" == again["outcome"]
     states = ask(tmp_path / "home", "SELECT state FROM requests ORDER BY asked_at")
-    assert {"promoted", "kept"} >= {row["state"] for row in states[:2]}
+    assert {"promoted", "rejected"} >= {row["state"] for row in states[:2]}
 
 
 def test_a_signal_while_the_limit_is_put_back_does_not_leave_it_lowered(

@@ -277,9 +277,11 @@ def test_a_deferred_request_is_not_settled(tmp_path: Path) -> None:
 
 def test_requests_of_two_pipelines_are_apart(tmp_path: Path) -> None:
     """The same id in another pipeline is another request."""
-    events = [make_request(), make_request(pipeline="bikes", event="refused")]
+    events = [make_request(), make_request(pipeline="bikes", event="no_model")]
     rows = answered(tmp_path, events, "FROM requests ORDER BY pipeline")
-    assert [("bikes", "refused"), ("elec2", "asked")] == [(r["pipeline"], r["state"]) for r in rows]
+    assert [("bikes", "no_model"), ("elec2", "asked")] == [
+        (r["pipeline"], r["state"]) for r in rows
+    ]
 
 
 def make_wait(*, settled: str | None, **changed: Any) -> list[Record]:
@@ -290,7 +292,7 @@ def make_wait(*, settled: str | None, **changed: Any) -> list[Record]:
         make_request(at=at(1), event="deferred", waited_s=0.0, because="3 C short", **changed),
         make_request(at=at(2), event="deferred", waited_s=20.0, position=1200, **changed),
     ]
-    if settled in {"promoted", "kept"}:
+    if settled in {"promoted", "rejected"}:
         rows.append(
             make_request(at=at(3), event="started", waited_s=50.0, position=1500, **changed)
         )
@@ -367,15 +369,15 @@ def test_the_error_of_a_regression_is_lost_the_other_way_round(tmp_path: Path) -
     assert pytest.approx(0.62) == row["served_during"]
 
 
-def test_a_model_that_was_kept_lost_nothing_by_waiting(tmp_path: Path) -> None:
+def test_a_model_that_was_rejected_lost_nothing_by_waiting(tmp_path: Path) -> None:
     """It would not have served: the comparison is told, and the loss is none."""
-    records = [*make_wait(settled="kept"), *make_ranges()]
+    records = [*make_wait(settled="rejected"), *make_ranges()]
     records += make_comparison(champion=0.75, challenger=0.5)
     (row,) = answered(tmp_path, records, "FROM deferrals")
     assert (0.75, 0.5, -0.25, 0.0) == tuple(row[name] for name in COST_OF_WAITING)
 
 
-@pytest.mark.parametrize("settled", ["skipped", "refused"])
+@pytest.mark.parametrize("settled", ["skipped", "no_model"])
 def test_a_retrain_that_never_came_to_a_comparison_lost_nobody_knows_what(
     settled: str, tmp_path: Path
 ) -> None:
@@ -428,7 +430,7 @@ def test_a_request_that_was_never_deferred_is_no_deferral(tmp_path: Path) -> Non
     """And those of two pipelines with one id are apart, with their own scores."""
     at_once = [make_request(), make_request(at=at(1), event="promoted", position=1000)]
     assert [] == answered(tmp_path / "a", [*at_once, *make_ranges()], "FROM deferrals")
-    both = [*make_wait(settled="kept"), *make_wait(settled="skipped", pipeline="bikes")]
+    both = [*make_wait(settled="rejected"), *make_wait(settled="skipped", pipeline="bikes")]
     rows = answered(tmp_path / "b", [*both, *make_ranges()], "FROM deferrals ORDER BY pipeline")
     assert [("bikes", None), ("elec2", "accuracy")] == [(r["pipeline"], r["metric"]) for r in rows]
 
@@ -472,17 +474,17 @@ HANDOVER = [
     make_model(version="v2", at=at(10), position=2000),
     make_model(version="v2", at=at(10), event="promoted", position=2100, because="better"),
     make_model(version="v3", at=at(20), position=3000),
-    make_model(version="v3", at=at(20), event="kept", position=3000, because="no better"),
+    make_model(version="v3", at=at(20), event="rejected", position=3000, because="no better"),
 ]
 
 
 def test_a_model_serves_until_the_next_is_promoted(tmp_path: Path) -> None:
-    """Each version has its interval of positions; one is the champion; a kept one never served."""
+    """Each version has its interval of positions; one is the champion; a rejected one has none."""
     rows = answered(tmp_path, HANDOVER, "FROM models ORDER BY version")
     assert [
         ("v1", "promoted", 1100, 2100, False),
         ("v2", "promoted", 2100, None, True),
-        ("v3", "kept", None, None, False),
+        ("v3", "rejected", None, None, False),
     ] == served(rows)
     first = rows[0]
     assert ("forest", 1000, 0, 1000, 2.5, NOON, NOON, "first") == tuple(
@@ -507,7 +509,7 @@ def test_a_model_that_was_brought_back_is_the_champion(tmp_path: Path) -> None:
     assert [
         ("v1", "promoted", 3500, None, True),
         ("v2", "promoted", 2100, 3500, False),
-        ("v3", "kept", None, None, False),
+        ("v3", "rejected", None, None, False),
     ] == served(answered(tmp_path, records, "FROM models ORDER BY version"))
     reigns = rows_of(History(tmp_path), "FROM reigns ORDER BY reign")
     names = ("reign", "version", "event", "serves_from", "serves_to", "began_at", "ended_at")
@@ -527,7 +529,7 @@ def test_a_model_crowned_twice_in_a_row_reigns_once(tmp_path: Path) -> None:
     ]
 
 
-def test_an_archived_model_that_is_promoted_later_is_no_longer_kept(tmp_path: Path) -> None:
+def test_an_archived_model_that_is_promoted_later_is_no_longer_rejected(tmp_path: Path) -> None:
     """The state is the last thing that was decided about a version."""
     later = make_model(version="v3", at=at(40), event="promoted", position=4000)
     rows = answered(tmp_path, [*HANDOVER, later], "FROM models WHERE version = 'v3'")

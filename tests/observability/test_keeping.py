@@ -102,7 +102,7 @@ def test_an_open_request_and_every_model_stay(tmp_path: Path) -> None:
     """What is owed is never forgotten, nor which model served when."""
     records = [
         make_request(request_id="settled", at=days_ago(60)),
-        make_request(request_id="settled", event="kept", at=days_ago(50)),
+        make_request(request_id="settled", event="rejected", at=days_ago(50)),
         make_request(request_id="open", at=days_ago(60)),
         make_request(request_id="open", event="deferred", at=days_ago(50)),
         make_model(at=days_ago(60)),
