@@ -31,7 +31,7 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "sill": {
         # Open to doors and desks, in the same way: what they share, such as disk and console.
-        "observability": "console durable faults places toml",
+        "observability": "console durable faults parent_watch places toml",
         "power": "twin",
         "models": "seal",
     },
