@@ -124,7 +124,7 @@ def up(
         stack.callback(_end, programs, tell)
         configured = prefect_env.configured_server()
         if configured is not None:
-            server = Server(*configured, ours=False)
+            server = Server(*configured)
             _await_configured(server, tell)
         else:
             server = _start_server(folder, port, programs, tell)
@@ -156,7 +156,7 @@ def up(
         document = {
             "server": server.page,
             "api": server.url,
-            "auth": str(folder / "auth") if server.ours else None,
+            "auth": str(folder / "auth") if server.log else None,
             "deployments": deployed,
             "pools": list(manifest.LIMITS),
             "file": str(folder / "prefect.yaml"),
@@ -197,7 +197,7 @@ def where(home: Path) -> tuple[Server, list[str]] | None:
             password = (folder / "auth").read_text(encoding="utf-8").strip()
         else:
             password = configured[1] if configured is not None and configured[0] == url else ""
-        return Server(url, password, log is not None, log), [*told["pipelines"]]
+        return Server(url, password, log), [*told["pipelines"]]
     except (OSError, ValueError, KeyError):
         return None
 
@@ -206,7 +206,7 @@ def server_of(home: Path) -> tuple[Server, list[str]] | None:
     """The server of a home that is up, or else the one that the environment names, if any."""
     found, configured = where(home), prefect_env.configured_server()
     if found is None and configured is not None:
-        return Server(*configured, ours=False), []
+        return Server(*configured), []
     return found
 
 
@@ -258,7 +258,7 @@ def _start_server(folder: Path, port: int, programs: list[Running], tell: Tell) 
         with open(os.open(auth, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib cannot
             file.write(f"thermodrift:{secrets.token_hex(16)}\n")
     password = auth.read_text(encoding="utf-8").strip()
-    server = Server(f"http://127.0.0.1:{port}/api", password, ours=True, log=log)
+    server = Server(f"http://127.0.0.1:{port}/api", password, log)
     words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = prefect_env.lasting_server_environment(folder / "server", password)
     database = prefect_env.lasting_database(folder / "server")

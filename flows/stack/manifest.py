@@ -16,14 +16,15 @@ LIMITS: Mapping[str, int] = {LIGHT: 4, HEAVY: 2}
 
 The heavy one has two, so that a run which only finds that another one works need not wait for it.
 """
-EVERY_S = 60
-"""Seconds between two runs of `learn`, and of `watch`."""
 RECORDS = 20_000
 """Records that one run of `learn` goes through."""
 
 
-def document(pipelines: Mapping[str, Path], folder: Path, every_s: int = EVERY_S) -> dict[str, Any]:
-    """The deployments of pipelines (name: file), whose runs work in `folder`."""
+def document(pipelines: Mapping[str, Path], folder: Path, every_s: int = 60) -> dict[str, Any]:
+    """The deployments of pipelines (name: file), whose runs work in `folder`.
+
+    `learn` and `watch` start every `every_s` seconds.
+    """
     job = {
         "working_dir": str(folder),
         "env": {

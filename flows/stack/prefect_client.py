@@ -58,9 +58,8 @@ class Server:
     """Of its API: ``http://127.0.0.1:4200/api``."""
     password: str
     """``USER:WORD``; empty where it asks for none."""
-    ours: bool
     log: Path | None = None
-    """Its log; None: it is not on this machine."""
+    """Its log; None of a server that `up` did not start."""
 
     @property
     def page(self) -> str:

@@ -145,8 +145,7 @@ def test_a_server_in_trouble_loses_nothing_and_holds_nobody(
 ) -> None:
     """Learning goes on to the end without it, and the process ends within the stated bound."""
     path = make_pipeline(tmp_path, 4_000, stream={"batch": 20})
-    bound = {"THERMODRIFT_EXIT_WITHIN_S": str(EXIT_WITHIN_S)}
-    with working(server, [LIGHT], tmp_path / "home", **bound):
+    with working(server, [LIGHT], tmp_path / "home", THERMODRIFT_EXIT_WITHIN_S=str(EXIT_WITHIN_S)):
         learning, process = amid_learning(server, path)
         {"dead": server.kill, "slow": server.hang}[trouble]()
         file = tmp_path / "home/pipelines/small/claims/learn.json"
