@@ -135,7 +135,7 @@ def upkeep(home: Path | None = None) -> State:
     """Merge the prediction logs of a home, and remove what its [upkeep] no longer keeps."""
     with exit_deadline.bounded():
         home, run_id = flow_run.home_of(home), flow_run.run_id()
-        pending_states.begin(home, run_id)
+        pending_states.forget(home, run_id)
         document = tidying.upkeep.fn(home)
         told = "; ".join(
             f"{deed['pipeline'] or 'history'}: {deed['because']}" for deed in document["deeds"]

@@ -69,7 +69,7 @@ def done(
     with exit_deadline.bounded():
         file = over(pipeline.read(path), **knobs)
         job = Job(file, home_of(home), run_id(), Stop(), Display(file.name))
-        pending_states.begin(job.home, job.run_id)
+        pending_states.forget(job.home, job.run_id)
         try:
             with (
                 job.stop.listening(),

@@ -62,11 +62,6 @@ class Untold:
         return time.time() < self.at_s + bound_s
 
 
-def begin(home: Path, run_id: str) -> None:
-    """Forget how an earlier attempt of this run ended: it is tried again."""
-    _path(home, run_id).unlink(missing_ok=True)
-
-
 def kept(home: Path, run_id: str, well: bool, name: str | None, because: str) -> State:
     """Write down how a run ended, before its server is told; the state to end with.
 
@@ -100,9 +95,9 @@ def waiting(home: Path) -> list[Untold]:
     return sorted(found, key=lambda each: each.at_s)
 
 
-def forget(home: Path, ended: Untold) -> None:
-    """The server knows it now, or knows no such run."""
-    _path(home, ended.run_id).unlink(missing_ok=True)
+def forget(home: Path, run_id: str) -> None:
+    """Remove an ending: the server knows it, or knows no such run, or the run is tried again."""
+    _path(home, run_id).unlink(missing_ok=True)
 
 
 def mends(state: State) -> bool:

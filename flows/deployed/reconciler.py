@@ -45,7 +45,7 @@ def unheard(home: Path) -> None:
                 prefect_client.mark(ended.run_id, ended.state())
         except prefect_client.Unheard:
             return
-        pending_states.forget(home, ended)
+        pending_states.forget(home, ended.run_id)
 
 
 def killed(places: PipelinePlaces, held: Held) -> list[Lost]:
