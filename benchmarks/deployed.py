@@ -88,7 +88,7 @@ def _storm(server: PrefectServer, folder: Path, alarms: int) -> dict[str, Any]:
     began_s = time.monotonic()
     for _ in range(alarms):
         # The shipped trigger is the example's; the payload says which pipeline is meant.
-        server.emit("thermodrift.drift.alarmed", "elec2", payload, thermodrift__request="storm")
+        server.emit("thermodrift.drift.detected", "elec2", payload, thermodrift__request="storm")
 
     def ended() -> list[dict[str, Any]] | None:
         runs = server.runs("thermodrift-retrain")

@@ -52,7 +52,7 @@ def _one(server: PrefectServer, home: Path) -> dict[str, float]:
     began_s = time.time()
     example = str(ROOT / "examples/elec2.toml")
     told = {"pipeline": example, "home": str(home), "request_id": "benchmark"}
-    server.emit("thermodrift.retrain.wanted", "elec2", told, thermodrift__request="benchmark")
+    server.emit("thermodrift.retrain.requested", "elec2", told, thermodrift__request="benchmark")
 
     def started() -> dict[str, Any] | None:
         runs = server.runs("thermodrift-retrain")

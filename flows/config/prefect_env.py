@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from flows.config.settings import QUIET
+from flows.config.settings import QUIET, _environment
 
 OURS = {
     "PREFECT_API_AUTH_STRING": "",
@@ -14,23 +14,23 @@ OURS = {
     "PREFECT_FLOWS_DEFAULT_RETRIES": "0",
     "PREFECT_TASKS_DEFAULT_RETRIES": "0",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-    # What went wrong is told once, by the front desk.
+    # The command line reports an error once.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
 }
-"""Said aloud, though defaults: Prefect reads `.env` and `prefect.toml` where a person works, too.
+"""Defaults, set all the same: Prefect also reads `.env` and `prefect.toml` in the working folder.
 
-A task that is tried again goes on from a half-changed state; ours recovers from the checkpoint.
+A repeated task would go on from a half-changed state; a run recovers from its checkpoint.
 """
 
 PROMPT = {
-    # By default a worker asks for work every 10 s, which is most of the time from alarm to retrain.
+    # The default is 10 s, which is most of the time from an alarm to its retrain.
     "PREFECT_WORKER_QUERY_SECONDS": "0.5",
     # A run that is fetched before its time holds a slot of its worker until then.
     "PREFECT_WORKER_PREFETCH_SECONDS": "1",
     # Else a run of a flow begins by asking what the server's version is.
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
 }
-"""What makes a worker take a run up within seconds of its event."""
+"""A worker with these starts a run within seconds of its event."""
 DATABASE = "server.db"
 """Of a server that stays, in its folder."""
 
@@ -38,32 +38,31 @@ DATABASE = "server.db"
 def prefect_server_environment(database: Path, password: str) -> dict[str, str]:
     """The environment of an embedded Prefect API that keeps its runs in `database`.
 
-    Settings of the user's own Prefect do not reach it: it is ours, and nobody else talks to it.
+    Settings of the user's own Prefect do not reach it: only one run talks to it.
     """
     return {
-        **_without_prefect(),
-        **_own_prefect(database.parent),
+        **_environment(database.parent),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(database),
         "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_SERVER_UI_ENABLED": "false",
-        # Nobody makes blocks there, and to write all sorts of them down takes a second.
+        # No blocks are made there, and to register their types takes a second.
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
     }
 
 
 def lasting_server_environment(folder: Path, password: str) -> dict[str, str]:
-    """The environment of a Prefect server that is there for people, too, and keeps all in `folder`.
+    """The environment of a Prefect server that people also look at, and that keeps all in `folder`.
 
-    A server's own settings (``PREFECT_SERVER_...``) are the user's to change: a PostgreSQL, say.
+    The user may change the server's own settings (``PREFECT_SERVER_...``): a PostgreSQL, say.
     """
     theirs = {key: value for key, value in os.environ.items() if key.startswith("PREFECT_SERVER_")}
     return {
-        **_without_prefect(),
+        **_environment(folder),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(folder / DATABASE),
         "PREFECT_SERVER_UI_ENABLED": "true",
         **theirs,
-        **_own_prefect(folder),
+        **QUIET,
         "PREFECT_SERVER_API_AUTH_STRING": password,
     }
 
@@ -77,8 +76,7 @@ def lasting_database(folder: Path) -> Path | None:
 def worker_environment(folder: Path, url: str, password: str, home: Path) -> dict[str, str]:
     """The environment of workers, and of who deploys, beside the server at `url`."""
     return {
-        **_without_prefect(),
-        **_own_prefect(folder),
+        **_environment(folder),
         **{key: value for key, value in OURS.items() if key != "PREFECT_LOGGING_LEVEL"},
         "PREFECT_API_URL": url,
         "PREFECT_API_AUTH_STRING": password,
@@ -93,15 +91,6 @@ def configured_server() -> tuple[str, str] | None:
     return (url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url else None
 
 
-def _without_prefect() -> dict[str, str]:
-    return {
-        key: value
-        for key, value in os.environ.items()
-        # A warning inside its libraries is no reason for it not to start.
-        if not key.startswith("PREFECT_") and key != "PYTHONWARNINGS"
-    }
-
-
 def _own_prefect(folder: Path) -> dict[str, str]:
     return {
         **QUIET,
@@ -111,8 +100,8 @@ def _own_prefect(folder: Path) -> dict[str, str]:
 
 
 def _sqlite(database: Path) -> str:
-    # SQLite's own form of a path, in which every character can be written: SQLAlchemy 2.0 takes a
-    # question mark for the end of a plain one.
+    # SQLite's own URI, in which every character can be written: in a plain path, SQLAlchemy 2.0
+    # takes a question mark for the end.
     return f"sqlite+aiosqlite:///file:{quote(str(database))}?uri=true"
 
 
@@ -123,9 +112,7 @@ def prepare_prefect(home: Path) -> None:
     """
     for key in [key for key in os.environ if key.startswith("PREFECT_")]:
         del os.environ[key]
-    os.environ.update(QUIET | OURS)
-    os.environ["PREFECT_HOME"] = str(home)
-    os.environ["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
+    os.environ.update({**_own_prefect(home), **OURS})
 
 
 def is_a_deployed_run() -> bool:

@@ -1,10 +1,7 @@
-"""Where things live and what the environment says: the only reader of the environment.
+"""What the environment says: the only reader of it.
 
-THERMODRIFT_HOME      where everything is kept (default: .thermodrift in the working folder)
-THERMODRIFT_LEASES    where devices are leased, for homes that share a machine (default: the home)
-THERMODRIFT_CACHE     where is kept what can be made again (default: this user's cache)
-THERMODRIFT_STAND_IN  devices to pretend instead of asking NVIDIA's library: tests, demonstrations
-THERMODRIFT_FAULTS    fault points that a test arms, such as atomic_file.before_rename=kill:3
+`Settings` has our variables; each is THERMODRIFT_ and the field's name in capitals. The rest of
+this module makes environments for Prefect's programs, in which a user's own Prefect has no say.
 """
 
 from __future__ import annotations
@@ -18,13 +15,14 @@ from platformdirs import user_cache_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flows.config.prefect_env import _own_prefect
 from power.devices.fake_nvml import StandIn
 
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
-"""Nothing is sent anywhere: evidently and Prefect both report home unless told not to."""
+"""Evidently and Prefect both send telemetry unless told not to."""
 
 DEFAULT_HOME = Path(".thermodrift")
 
@@ -35,7 +33,6 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="THERMODRIFT_", env_ignore_empty=True, extra="ignore", frozen=True
     )
-
     home: Path = Field(
         default=DEFAULT_HOME, description="Folder that keeps models, checkpoints, history."
     )
@@ -52,12 +49,48 @@ class Settings(BaseSettings):
         description="JSON of a stand-in for NVIDIA's library (power/devices/fake_nvml.py): no GPU "
         "is asked.",
     )
-    faults: str = Field(default="", description="Armed fault points: for tests of recovery.")
+    faults: str = Field(
+        default="",
+        description="Fault points that a test arms, such as atomic_file.before_rename=kill:3.",
+    )
+    server_timeout_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds that one request of a run to Prefect's server may take.",
+    )
+    exit_within_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds from the end of a deployed run's work to the end of its process.",
+    )
+    schedule_s: int = Field(
+        default=60,
+        ge=1,
+        description="Seconds between two runs of `learn`, and of `watch`, that `up` deploys.",
+    )
+    scheduler_check_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Seconds between two questions of `up` whether its server schedules.",
+    )
 
 
 def silence_telemetry() -> None:
-    """Turn off the telemetry of our dependencies; call it before they are imported."""
+    """Turn off the telemetry of the libraries in use; call it before they are imported."""
     os.environ.update(QUIET)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The environment of this process, with no settings of Prefect but those that keep to `folder`.
+
+    Warnings are left as they are by default: as errors they would keep Prefect from starting.
+    """
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("PREFECT_") and key != "PYTHONWARNINGS"
+    }
+    return {**kept, **_own_prefect(folder)}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class Patience(BaseModel):
         # Seen with Prefect 3.8: "this borrower is already holding one of this CapacityLimiter's
         # tokens" ends the whole worker. It takes runs up to 10 s before their time by default.
         description="It stays away for this long at least, whatever forecast and deadline say: a "
-        "worker that is handed a run whose process has not ended yet dies of it.",
+        "worker ends that is given a run whose process has not ended yet.",
     )
     first_s: float = Field(
         default=60.0, gt=0, allow_inf_nan=False, description="Seconds before it asks again."

@@ -60,17 +60,17 @@ def _retrains_last_day(session: Session) -> int:
 def _told(session: Session, looked: Looked | None) -> tuple[str, str]:
     if looked is None:
         state = session.state
-        return "Calm", (
+        return "NotDue", (
             f"not yet time to look: {state.position - state.looked_at} records since the last "
             f"look (every {session.file.pipeline.drift.every})"
         )
     because = f"{looked.changed.because}; {looked.wanted.because}"
     if looked.changed:
-        return "Alarmed", because
+        return "DriftDetected", because
     if looked.wanted:
-        return "Wanted", because
+        return "RetrainRequested", because
     scarce = looked.changed.facts.get("outcome") == "not_enough_data"
-    return "NotEnoughData" if scarce else "Calm", because
+    return "NotEnoughData" if scarce else "NoDrift", because
 
 
 def announce(job: Job, look: Look) -> None:
@@ -83,7 +83,7 @@ def announce(job: Job, look: Look) -> None:
     if look.looked is not None and look.looked.changed:
         labels = {REQUEST_LABEL: request.request_id} if told_anew and request else {}
         job.emit(
-            "drift.alarmed",
+            "drift.detected",
             labels,
             because=look.because,
             position=look.position,
@@ -93,7 +93,7 @@ def announce(job: Job, look: Look) -> None:
             return
     if request is not None and not reconciler.retrain_is_coming(job.places, str(job.file.path)):
         job.emit(
-            "retrain.wanted",
+            "retrain.requested",
             {REQUEST_LABEL: request.request_id},
             because=request.because,
             position=request.asked_position,

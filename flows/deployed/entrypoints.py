@@ -1,13 +1,13 @@
 """What a Prefect server runs: learn, watch, retrain, upkeep. `prefect.yaml` deploys these four.
 
     learn    on a schedule   Learned, NothingNew
-    watch    on a schedule   Calm, NotEnoughData, Wanted, Alarmed
-    retrain  by an event     Promoted, Kept, Skipped, Refused, Calm; AwaitingHeadroom meanwhile
-    upkeep   every night     Tidy, Later
+    watch    on a schedule   NotDue, NotEnoughData, NoDrift, DriftDetected, RetrainRequested
+    retrain  by an event     Promoted, Rejected, Skipped, NoModel, NoRequest; else AwaitingHeadroom
+    upkeep   every night     Completed, Deferred
 
-and each of them Busy, where another run has what it needs, and Stopped, where a signal ended it.
-The server's picture is a picture: what is true stands in the home, and each run first puts the
-picture right. Alarms and endings are events (docs/operations.md lists them).
+Each of them also ends as Busy, where another run has what it needs, and as Stopped, where a signal
+ended it. The truth stands in the home. Each run first corrects what the server shows of earlier
+runs. Alarms and endings are also events (docs/operations.md lists them).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def learn(
             job.file, job.home, job.run_id, job.stop, job.display, limit, to_look
         )
         if shift.look_due and shift.records:
-            job.emit("look.due", position=shift.position)
+            job.emit("drift_check.due", position=shift.position)
         name = "Stopped" if job.stop() else "Learned" if shift.records else "NothingNew"
         return job.ends(name, learn_run.told(shift))
 
@@ -92,7 +92,7 @@ def watch(
         look = drift_run.taken(job)
         drift_run.announce(job, look)
         if look.looked is not None:
-            job.emit("look.done", position=look.position)
+            job.emit("drift_check.completed", position=look.position)
         return job.ends(look.name, look.because)
 
     return flow_run.done("watch", pipeline, home, work, drift=drift, worth=worth)
@@ -135,12 +135,12 @@ def upkeep(home: Path | None = None) -> State:
     """Merge the prediction logs of a home, and remove what its [upkeep] no longer keeps."""
     with exit_deadline.bounded():
         home, run_id = flow_run.home_of(home), flow_run.run_id()
-        pending_states.begin(home, run_id)
+        pending_states.forget(home, run_id)
         document = tidying.upkeep.fn(home)
         told = "; ".join(
             f"{deed['pipeline'] or 'history'}: {deed['because']}" for deed in document["deeds"]
         )
         if document["state"] == "failed":
             return pending_states.kept(home, run_id, False, None, told)
-        name = "Tidy" if document["state"] == "done" else "Later"
+        name = "Completed" if document["state"] == "done" else "Deferred"
         return pending_states.kept(home, run_id, True, name, told)

@@ -1,8 +1,8 @@
-"""A run's end within a bound: what it did is on disk, and Prefect's server is dead or slow.
+"""A run's process ends within a bound, also where Prefect's server is dead or slow.
 
 Prefect's client tries for more than ten minutes to tell a server how a run ended, and holds the
-worker's slot meanwhile. Nothing of ours waits for that: after `BOUND_S` the process ends. The run
-then shows as crashed, and what it did is found in the home by the next one.
+worker's slot meanwhile. So the process ends after `Settings.exit_within_s`. The server then shows
+the run as crashed, and the next run reports how it really ended (`flows.deployed.pending_states`).
 """
 
 from __future__ import annotations
@@ -14,41 +14,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flows.config import prefect_env
+from flows.config import prefect_env, settings
 from observability.core.errors import TryAgainLater
-
-BOUND_S = 30.0
-"""Seconds from the end of a run's work to the end of its process."""
 
 _leaving: list[threading.Timer] = []
 
 
 @contextmanager
-def bounded(bound_s: float = BOUND_S) -> Iterator[None]:
-    """When the block is left, however it is, this process ends within `bound_s` seconds.
+def bounded() -> Iterator[None]:
+    """When the block is left, in whatever way, this process ends within the bound.
 
-    Only where the process is there for this one run; `said` calls it off.
+    Only where the process does this one run and nothing else; `said` cancels it.
     """
+    bound_s = settings.Settings().exit_within_s
+
+    def leave() -> None:
+        told = (
+            f"thermodrift: Prefect's server did not hear within {bound_s:g} s how this run ended; "
+            "what it did is on disk, and the next run goes on from it\n"
+        )
+        os.write(sys.stderr.fileno(), told.encode())
+        os._exit(TryAgainLater.exit_code)
+
     try:
         yield
     finally:
         if prefect_env.is_a_deployed_run():
-            timer = threading.Timer(bound_s, _leave, (bound_s,))
+            timer = threading.Timer(bound_s, leave)
             timer.daemon = True
             timer.start()
             _leaving.append(timer)
 
 
 def said(flow: Any, run: Any, state: Any) -> None:
-    """The server has heard how the run ended: a hook for Prefect to call."""
+    """The server knows how the run ended: a hook for Prefect to call."""
     while _leaving:
         _leaving.pop().cancel()
-
-
-def _leave(bound_s: float) -> None:
-    told = (
-        f"thermodrift: Prefect's server did not hear within {bound_s:g} s how this run ended; what "
-        "it did is on disk, and the next run goes on from it\n"
-    )
-    os.write(sys.stderr.fileno(), told.encode())
-    os._exit(TryAgainLater.exit_code)

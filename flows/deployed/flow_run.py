@@ -1,9 +1,8 @@
-"""What every deployed run does around its work: begin, put the picture right, end by name."""
+"""What every deployed run does around its work: begin, correct the server, end by a name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ class Job:
         return Places(self.home).pipeline(self.file.name)
 
     def ends(self, name: str, because: str) -> State:
-        """End the run well, under a name that its list of runs shows; kept until that is heard."""
+        """End the run well, by a name that the server's list shows; kept until it is heard."""
         return pending_states.kept(self.home, self.run_id, True, name, because)
 
     def emit(self, what: str, labels: dict[str, str] | None = None, **payload: Any) -> None:
@@ -64,20 +63,29 @@ def done(
 ) -> State:
     """Do `work` for a pipeline; how the run ends.
 
-    What only means "not now" ends it well: as Busy, Stopped, or Calm for a retrain that another run
-    is at. Raises BadConfiguration, and what the work raises; a failure is an event, too.
+    What only means "not now" ends the run well, as Busy or Stopped. Raises BadConfiguration, and
+    what the work raises; a failure is an event as well.
     """
     with exit_deadline.bounded():
         file = over(pipeline.read(path), **knobs)
         job = Job(file, home_of(home), run_id(), Stop(), Display(file.name))
-        pending_states.begin(job.home, job.run_id)
+        pending_states.forget(job.home, job.run_id)
         try:
-            with job.stop.listening(), job.display, _claimed(job, kind):
-                _put_right(job)
+            with (
+                job.stop.listening(),
+                job.display,
+                run_lease.held(job.places, kind, job.run_id) as job.claim,
+            ):
+                reconciler.unheard(job.home)
+                for lost in reconciler.killed(job.places, job.claim):
+                    # A run that waited, and that a person cancelled meanwhile, did not fail.
+                    if lost.claim.back_at_s is None:
+                        job.emit(
+                            f"{lost.claim.kind}.failed",
+                            because=lost.because,
+                            killed_run=lost.claim.run_id,
+                        )
                 return work(job)
-        except run_lease.Claimed as claimed:
-            # A retrain that another run is at is wanted no more; learning and looking still are.
-            return job.ends("Calm" if kind == "retrain" else "Busy", str(claimed))
         except TryAgainLater as later:
             return job.ends("Busy", str(later))
         except StopRequested:
@@ -89,18 +97,12 @@ def done(
             raise
 
 
-@contextmanager
-def _claimed(job: Job, kind: Kind) -> Iterator[None]:
-    with run_lease.held(job.places, kind, job.run_id) as job.claim:
-        yield
-
-
 def home_of(given: Path | None) -> Path:
     """The home of a run: as given, or as the worker's environment says."""
     settings.silence_telemetry()
-    surroundings = settings.Settings()
-    failpoints.arm_from(surroundings.faults)
-    return (given or surroundings.home).resolve()
+    environment = settings.Settings()
+    failpoints.arm_from(environment.faults)
+    return (given or environment.home).resolve()
 
 
 def run_id() -> str:
@@ -109,17 +111,3 @@ def run_id() -> str:
     assert context is not None
     assert context.flow_run is not None
     return str(context.flow_run.id)
-
-
-def _put_right(job: Job) -> None:
-    """Say how runs ended that could not say it, and which were killed, before this one too."""
-    assert job.claim is not None
-    reconciler.unheard(job.home)
-    lost = reconciler.killed(job.places, job.claim.claim.kind)
-    before = job.claim.before
-    if before is not None and before.back_at_s is None and before.run_id != job.run_id:
-        buried = reconciler.bury(job.places, before)
-        lost.extend([buried] if buried is not None else [])
-    # One that waited, and was cancelled by a person meanwhile, did not fail.
-    for each in (each for each in lost if each.claim.back_at_s is None):
-        job.emit(f"{each.claim.kind}.failed", because=each.because, killed_run=each.claim.run_id)

@@ -1,8 +1,8 @@
-"""Put Prefect's picture right where it and the home disagree: the home is the truth.
+"""Correct what Prefect's server shows, where it and the home disagree: the home is right.
 
-A run killed with SIGKILL runs for ever to Prefect's server; a claim without a process says that it
-does not. One whose ending the server did not hear runs for ever, too; the home has kept the ending.
-A request whose event was lost waits for nobody; the home says that it is open.
+To the server a run killed with SIGKILL runs for ever; a claim without a process says that it does
+not. The same is true of a run whose ending the server did not hear of; the home has kept the
+ending. A request whose event was lost is taken up by no run; the home says that it is open.
 """
 
 from __future__ import annotations
@@ -11,31 +11,33 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed
 
-from flows.deployed import exit_deadline, pending_states, run_lease
-from flows.deployed.run_lease import Claim, Kind
+from flows.config import settings
+from flows.deployed import pending_states, run_lease
+from flows.deployed.run_lease import Claim, Held
 from flows.stack import prefect_client
 from observability.core.paths import PipelinePlaces
 
 GRACE_S = 120.0
-"""Seconds that a run may come back late before nobody counts on it: its worker may start slowly."""
+"""Seconds that a waiting run may come back late: its worker may start slowly."""
 RETRAIN_FLOW = "thermodrift-retrain"
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A run that is not there any more, and was to do something."""
+    """A run that has no process any more, and had not ended."""
 
     claim: Claim
     because: str
 
 
 def unheard(home: Path) -> None:
-    """Tell the server of endings that it did not hear; those that it does not hear now stay."""
+    """Report endings that the server does not know; those that it does not hear now stay."""
+    bound_s = settings.Settings().exit_within_s
     for ended in pending_states.waiting(home):
-        if ended.may_still_be_told(exit_deadline.BOUND_S):
+        if ended.may_still_be_told(bound_s):
             continue
         try:
             state = prefect_client.state_of(ended.run_id)
@@ -43,36 +45,38 @@ def unheard(home: Path) -> None:
                 prefect_client.mark(ended.run_id, ended.state())
         except prefect_client.Unheard:
             return
-        pending_states.forget(home, ended)
+        pending_states.forget(home, ended.run_id)
 
 
-def killed(places: PipelinePlaces, held: Kind) -> list[Lost]:
-    """Find runs of other kinds that were killed, say so to the server, forget their claims.
+def killed(places: PipelinePlaces, held: Held) -> list[Lost]:
+    """Find runs that were killed, mark them at the server, and remove their claims.
 
-    The claim of the kind `held` is the caller's own, who knows what was left there.
+    Of the caller's own kind, which it holds, that is the run that had the claim before it.
     """
-    found = [
-        claim
-        for kind in run_lease.KINDS
-        if kind != held and (claim := run_lease.left(places, kind)) is not None
-    ]
-    return [lost for claim in found if (lost := bury(places, claim)) is not None]
+    kind, before = held.claim.kind, held.before
+    found = [run_lease.left(places, each) for each in run_lease.KINDS if each != kind]
+    if before is not None and before.back_at_s is None and before.run_id != held.claim.run_id:
+        found.append(before)
+    lost = [bury(places, each) for each in found if each is not None]
+    return [each for each in lost if each is not None]
 
 
 def bury(places: PipelinePlaces, claim: Claim) -> Lost | None:
     """Mark the run of a claim without a process as crashed, unless it is to come back."""
+    because = (
+        f"the process {claim.pid} on {claim.host} that did it is gone; nothing that it "
+        "had acknowledged is lost"
+    )
     try:
         state = prefect_client.state_of(claim.run_id)
-        if _comes_back(claim, state):
-            return None
-        if claim.back_at_s is None and state is not None and state.is_completed():
-            # It ended well, and was killed between that and letting go.
+        if claim.back_at_s is not None and state is not None and not state.is_final():
+            # It waits to come back, and its worker may be late.
+            if state.is_scheduled() or time.time() < claim.back_at_s + GRACE_S:
+                return None
+        elif claim.back_at_s is None and state is not None and state.is_completed():
+            # It ended well, and was killed before it released its claim.
             run_lease.clear(places, claim)
             return None
-        because = (
-            f"the process {claim.pid} on {claim.host} that did it is gone; nothing that it "
-            "had acknowledged is lost"
-        )
         if state is not None and state.type in (StateType.RUNNING, StateType.PENDING):
             prefect_client.mark(claim.run_id, Crashed(message=because))
     except prefect_client.Unheard:
@@ -82,17 +86,10 @@ def bury(places: PipelinePlaces, claim: Claim) -> Lost | None:
     return Lost(claim, because)
 
 
-def _comes_back(claim: Claim, state: State | None) -> bool:
-    """Whether a run that gave its process up will have one again, be its worker ever so late."""
-    if claim.back_at_s is None or state is None or state.is_final():
-        return False
-    return state.is_scheduled() or time.time() < claim.back_at_s + GRACE_S
-
-
 def retrain_is_coming(places: PipelinePlaces, pipeline: str) -> bool:
-    """Whether a run is at the pipeline's request, waits with it, or is about to take it up.
+    """Whether a run works on the pipeline's request, waits with it, or is about to start.
 
-    A server that does not answer could not start one either: then nothing is coming.
+    A server that does not answer could not start one either: then no run is coming.
     """
     if run_lease.busy(places, "retrain") or run_lease.left(places, "retrain") is not None:
         return True

@@ -14,7 +14,7 @@ from prefect.exceptions import Pause
 from flows.deployed import backoff, reconciler
 from flows.deployed.backoff import Patience
 from flows.deployed.flow_run import Job
-from flows.retraining import retrain, retrain_records, training
+from flows.retraining import retrain, retrain_records, retrain_request, training
 from flows.retraining.admit import Admitted
 from flows.retraining.retrain_request import Ending
 from flows.retraining.training import Fitted, Prepared
@@ -41,11 +41,11 @@ def made(job: Job, request_id: str | None, patience: Patience) -> State:
     go, and StopRequested where a signal came.
     """
     if _another_waits(job):
-        return job.ends("Calm", "another run waits for this pipeline's headroom")
+        return job.ends("Busy", "another run waits for this pipeline's headroom")
     with PowerSource.opened(job.file, Places(job.home)) as power:
         tried = _tried(job, power, patience)
     if tried is None:
-        return job.ends("Calm", _nothing_open(request_id))
+        return job.ends("NoRequest", _nothing_open(request_id))
     if tried.overdue:
         job.emit("retrain.overdue", because=tried.because, request_id=tried.request_id)
     show_course(job, tried)
@@ -66,7 +66,7 @@ class Tried:
     """How an attempt ended, in what its run shows."""
 
     request_id: str
-    name: str
+    name: retrain_request.Name
     because: str
     overdue: bool
     """Whether the request had waited until its deadline."""
@@ -152,7 +152,7 @@ def _told(
     tried = Tried(request.request_id, ending.name, ending.decision.because, overdue)
     if ending.name == "Deferred":
         return _later(session, request, ending, tried, patience)
-    if ending.name in ("Promoted", "Kept"):
+    if ending.name in ("Promoted", "Rejected"):
         newest = session.store.versions()[-1]
         return replace(tried, scores=session.store.manifest(newest).scores)
     return tried
@@ -247,7 +247,11 @@ def show_course(job: Job, tried: Tried) -> None:
 
 def _announce(job: Job, tried: Tried) -> None:
     """Tell how it ended, and show who won by how much."""
-    job.emit(f"model.{tried.name.lower()}", because=tried.because, request_id=tried.request_id)
+    job.emit(
+        f"retrain.{retrain_request.EVENT[tried.name]}",
+        because=tried.because,
+        request_id=tried.request_id,
+    )
     if not tried.scores:
         return
     names = sorted({metric for each in tried.scores.values() for metric in each})

@@ -1,9 +1,9 @@
-"""Whose a kind of work is: one run of each kind per pipeline, and what a killed one left behind.
+"""One run of each kind per pipeline, and what a killed run left.
 
-A claim is a lock of the operating system, which dies with its process, and a small file that says
-which run holds it. A run that ends removes the file; so a file whose lock is free belongs to a run
-that was killed, or to one that waits to come back. Prefect's server knows neither: to it a killed
-run runs for ever.
+A claim is a lock of the operating system, which is released with its process, and a small file that
+says which run holds it. A run that ends removes the file. So a file whose lock is free belongs to a
+run that was killed, or to one that waits to come back. Prefect's heartbeats and concurrency limits
+cannot do this (docs/architecture.md says what was tried).
 """
 
 from __future__ import annotations
@@ -46,18 +46,17 @@ class Claim:
 
 
 class Held:
-    """A claim in our hands."""
+    """A claim that this process holds."""
 
-    def __init__(self, path: Path, claim: Claim, before: Claim | None) -> None:
-        self._path = path
+    def __init__(self, claim: Claim, before: Claim | None) -> None:
         self.claim = claim
         self.before = before
         """What an earlier run left: it was killed, or it waits."""
         self.leaves: Claim | None = None
-        """What stays of it when we let go."""
+        """What stays in the file when the claim is released."""
 
     def wait_until(self, back_at_s: float) -> None:
-        """Keep the work for this run, which comes back at `back_at_s` in a process of its own."""
+        """Keep the work for this run, which comes back at `back_at_s` in another process."""
         self.leaves = replace(self.claim, back_at_s=back_at_s)
 
     def give_back(self) -> None:
@@ -69,10 +68,9 @@ class Held:
 def held(places: PipelinePlaces, kind: Kind, run_id: str) -> Iterator[Held]:
     """Hold the claim inside the block. Raises Claimed where another process has it."""
     places.claims.mkdir(parents=True, exist_ok=True)
-    with _locked(places, kind):
-        path = _path(places, kind)
+    with _locked(places, kind) as path:
         mine = Claim(kind, run_id, time.time(), socket.gethostname(), os.getpid())
-        holding = Held(path, mine, _read(path))
+        holding = Held(mine, _read(path))
         _write(path, mine)
         try:
             yield holding
@@ -81,28 +79,28 @@ def held(places: PipelinePlaces, kind: Kind, run_id: str) -> Iterator[Held]:
 
 
 def left(places: PipelinePlaces, kind: Kind) -> Claim | None:
-    """What a run of this kind left that is not there any more; None where one is, or nothing is."""
-    if not _path(places, kind).exists():
+    """What a run left that has no process now; None where one works, or nothing was left."""
+    if not (places.claims / f"{kind}.json").exists():
         return None
     try:
-        with _locked(places, kind):
-            return _read(_path(places, kind))
+        with _locked(places, kind) as path:
+            return _read(path)
     except Claimed:
         return None
 
 
 def clear(places: PipelinePlaces, claim: Claim) -> None:
-    """Forget a claim that was left, unless somebody has taken the work up since."""
+    """Remove a claim that was left, unless another run holds the work by now."""
     try:
-        with _locked(places, claim.kind):
-            if _read(_path(places, claim.kind)) == claim:
-                _write(_path(places, claim.kind), None)
+        with _locked(places, claim.kind) as path:
+            if _read(path) == claim:
+                _write(path, None)
     except Claimed:
         return
 
 
 def busy(places: PipelinePlaces, kind: Kind) -> bool:
-    """Whether a process is at this work now."""
+    """Whether a process does this work now."""
     if not places.claims.is_dir():
         return False
     try:
@@ -113,7 +111,7 @@ def busy(places: PipelinePlaces, kind: Kind) -> bool:
 
 
 @contextmanager
-def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[None]:
+def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[Path]:
     try:
         # Others look by taking it for a moment.
         lock = file_lock.acquire(places.claims / f"{kind}.lock", wait_s=1.0)
@@ -122,20 +120,16 @@ def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[None]:
             f"another run is at work on this: {kind} of pipeline {places.name}"
         ) from error
     try:
-        yield
+        yield places.claims / f"{kind}.json"
     finally:
         lock.release()
-
-
-def _path(places: PipelinePlaces, kind: Kind) -> Path:
-    return places.claims / f"{kind}.json"
 
 
 def _read(path: Path) -> Claim | None:
     try:
         return Claim(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
-        # What cannot be read tells of no run; the lock alone keeps two of them apart.
+        # An unreadable file names no run; the lock alone keeps two runs apart.
         return None
 
 

@@ -344,7 +344,7 @@ def _ask(session: Session, wanted: Decision, changed: Decision) -> RequestRecord
         severity=drift.severity(changed) if changed else 0.0,
     )
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
-    session.display.happened(state.position, "wanted", told, "magenta")
+    session.display.happened(state.position, "requested", told, "magenta")
     return session.row(
         RequestRecord,
         request_id=state.request.request_id,

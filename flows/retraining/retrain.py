@@ -84,7 +84,7 @@ def begin(session: Session) -> Admitted | Ending | None:
 
 
 def prepare(session: Session, admitted: Admitted) -> Prepared | Ending:
-    """Read the rows to fit and to compare on; Refused where they could tell nothing."""
+    """Read the rows to fit and to compare on; ends as NoModel where they could tell nothing."""
     try:
         prepared = training.prepare(session, admitted)
     except TooLittleToLearn as error:
@@ -148,7 +148,7 @@ def _judge(
         session.state.champion = crown = manifest.version
         session.state.totals.promotions += 1
     session.state.totals.retrains += 1
-    ending = Ending("Promoted" if promoted else "Kept", promoted)
+    ending = Ending("Promoted" if promoted else "Rejected", promoted)
     return retrain_request.settle(session, admitted.request, ending, rows, crown)
 
 
@@ -184,7 +184,7 @@ def _refuse(session: Session, admitted: Admitted, why: str) -> Ending:
     """A fit that brings no model is an answer: the request is settled, the others carry on."""
     refused = Decision(question="retrain", yes=False, because=why)
     rows = [*admitted.rows, session.decided(refused)]
-    return retrain_request.settle(session, admitted.request, Ending("Refused", refused), rows)
+    return retrain_request.settle(session, admitted.request, Ending("NoModel", refused), rows)
 
 
 def _put_off(session: Session, admitted: Admitted, prepared: Prepared, stopped: GiveBack) -> Ending:

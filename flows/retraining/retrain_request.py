@@ -1,7 +1,7 @@
 """What becomes of an open request: put off, or settled, in one durable step, and told.
 
-Every way out has a name: Promoted, Kept, Deferred, Skipped, Refused. A deferred request stays open
-and is asked again; the others close it.
+Every way out has a name: Promoted, Rejected, Deferred, Skipped, NoModel. A deferred request stays
+open and is asked again; the others close it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from observability.history.records import Record, RequestRecord
 from power.policy import gate
 from power.policy.gate import UNKNOWN
 
-Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
-_EVENT: dict[Name, str] = {
+Name = Literal["Promoted", "Rejected", "Deferred", "Skipped", "NoModel"]
+EVENT: dict[Name, str] = {
     "Promoted": "promoted",
-    "Kept": "rejected",
+    "Rejected": "rejected",
     "Deferred": "deferred",
     "Skipped": "skipped",
-    "Refused": "no_model",
+    "NoModel": "no_model",
 }
 _STYLE: dict[Name, str] = {
     "Promoted": "green",
-    "Kept": "blue",
+    "Rejected": "blue",
     "Deferred": "red",
     "Skipped": "red",
-    "Refused": "red",
+    "NoModel": "red",
 }
 
 
@@ -115,13 +115,13 @@ def settle(
 ) -> Ending:
     """Close the request and make its ending durable; a new champion is crowned after that."""
     state = session.state
-    told = became(session, request, _EVENT[ending.name], ending.decision.because)
+    told = became(session, request, EVENT[ending.name], ending.decision.because)
     state.request = None
     state.settled_at = state.position
     session.commit([*rows, told], crown)
     # Only now: killed before, the next attempt goes on from it.
     partial_fits.drop(session.places.partial)
     session.display.happened(
-        state.position, ending.name.lower(), ending.decision.because, _STYLE[ending.name]
+        state.position, EVENT[ending.name], ending.decision.because, _STYLE[ending.name]
     )
     return ending

@@ -1,8 +1,8 @@
-"""Whose turn a pipeline is, when several runs want it: long work steps aside for short work.
+"""Which run is next at a pipeline: long work lets short work go first.
 
-A pipeline belongs to one process at a time. On a server its learning, its looks and its retrains
-are processes of their own, and learning may go on for minutes. So whoever waits for the pipeline
-holds the turn meanwhile, and learning asks between two batches whether somebody does.
+A pipeline belongs to one process at a time. On a server, learning, drift checks and retrains are
+processes of their own, and learning may go on for minutes. So a run that waits for the pipeline
+holds a second lock meanwhile, the turn, and learning asks between two batches whether it is held.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def taken(
     wait_s: float = 60.0,
     power: PowerSource | None = None,
 ) -> Iterator[Session]:
-    """The pipeline, opened, once it is ours.
+    """Wait for the pipeline, and open it.
 
-    Waits up to `wait_s` seconds in the queue, and as long again at its head; raises AlreadyRunning
-    after that, and what `session.opened` raises. `power` is as there.
+    Waits up to `wait_s` seconds for the turn, and as long again for the pipeline; then raises
+    AlreadyRunning. Raises what `session.opened` raises as well; `power` is as there.
     """
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)

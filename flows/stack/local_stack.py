@@ -1,8 +1,8 @@
-"""One box with everything: a Prefect server, pools, deployments and workers, for some pipelines.
+"""Everything on one machine: a Prefect server, pools, deployments and workers, for some pipelines.
 
-What runs are processes on a tether (`flows.stack.tied_process`): they end with this one, however it
-ends. A part that ends by itself is started again. It decides nothing about pipelines: the deployed
-flows do all the work, and their truth is in the home.
+The programs end with this process, however it ends (`flows.stack.tied_process`). A program that ends by
+itself is started again. Nothing is decided here about pipelines: the deployed flows do all the
+work, and its truth is in the home.
 """
 
 from __future__ import annotations
@@ -23,27 +23,25 @@ from typing import Any, Literal
 
 import httpx
 
-from flows.config import prefect_env
+from flows.config import prefect_env, settings
 from flows.config.pipeline import PipelineFile
-from flows.stack import database_template, manifest, scheduler_watch, tied_process
+from flows.stack import database_template, ephemeral_api, manifest, scheduler_watch, tied_process
 from flows.stack.prefect_client import Server
-from observability.core import atomic_file, file_lock
+from observability.core import atomic_file, file_lock, parent_watch
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import Places
 
-PORT = 4200
-"""Where Prefect's server is usually found."""
 START_WITHIN_S = 180.0
-"""Seconds that a server may take to answer for the first time, on a busy machine."""
+"""Seconds that a server may take to answer for the first time: the machine may be busy."""
 LONGEST_PAUSE_S = 60.0
-"""Seconds between two starts of a part that ends again and again, at the most."""
+"""Most seconds between two starts of a program that ends again and again."""
 
 State = Literal["starting", "running", "not scheduling", "ended", "stopping", "stopped"]
 Tell = Callable[["Part"], None]
 
 
 class BoxFailed(ThermodriftError, RuntimeError):
-    """A part of the box could not be brought up."""
+    """A part could not be started."""
 
 
 class AlreadyUp(TryAgainLater):
@@ -52,7 +50,7 @@ class AlreadyUp(TryAgainLater):
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the box, and how it stands."""
+    """One part of the whole, and its state."""
 
     name: str
     state: State
@@ -62,7 +60,7 @@ class Part:
 
 @dataclass
 class Running:
-    """A program of the box that is kept running."""
+    """A program that is kept running."""
 
     name: str
     words: Sequence[str]
@@ -82,21 +80,40 @@ class Running:
     def end(self) -> None:
         """Ask it to end; `wait` waits for that."""
         if self.process is not None:
-            tied_process.cut(self.process)
+            parent_watch.release(self.process)
 
     def wait(self) -> None:
-        """Return once it is gone."""
+        """Return once it has ended."""
         if self.process is not None:
             self.process.wait()
+
+    def restart_if_ended(self, tell: Tell) -> bool:
+        """Start it again where it has ended and its pause is over; whether it was started."""
+        assert self.process is not None
+        code = self.process.poll()
+        age_s = time.monotonic() - self.started_s
+        if code is None:
+            if age_s > LONGEST_PAUSE_S:
+                self.pause_s = 1.0
+            return False
+        if age_s < self.pause_s:
+            return False
+        self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
+        tell(Part(self.name, "ended", f"exit code {code}; its log: {self.log}"))
+        self.end()
+        self.start()
+        tell(Part(self.name, "running", "started again", self.link))
+        return True
 
 
 @contextmanager
 def up(
     files: Sequence[PipelineFile], home: Path, port: int, tell: Tell
 ) -> Iterator[tuple[dict[str, Any], list[Running], Server]]:
-    """Bring everything up; yields what there is, programs and server; ends them when it is left.
+    """Start everything; yields what there is, the programs and the server; ends them afterwards.
 
-    `tell` hears of each change. Raises AlreadyUp, and BoxFailed with the last words of what failed.
+    `tell` is called with each change. Raises AlreadyUp, and BoxFailed with the last error of what
+    failed.
     """
     folder = Places(home).prefect
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,47 +121,50 @@ def up(
         stack.enter_context(_alone(folder))
         programs: list[Running] = []
         stack.callback(_end, programs, tell)
-        server = _server(folder, port, programs, tell)
+        configured = prefect_env.configured_server()
+        if configured is not None:
+            server = Server(*configured)
+            _await_configured(server, tell)
+        else:
+            server = _start_server(folder, port, programs, tell)
+        # No password, which only its own file has.
+        known = {
+            "url": server.page,
+            "api": server.url,
+            "log": str(server.log) if server.log else None,
+            "pipelines": [file.name for file in files],
+            "pid": os.getpid(),
+        }
         where = folder / "up.json"
-        atomic_file.write(where, _known(server, [file.name for file in files]))
+        atomic_file.write(where, json.dumps(known).encode())
         stack.callback(where.unlink, missing_ok=True)
         environment = prefect_env.worker_environment(
             folder / "worker", server.url, server.password, home
         )
         deployed = _deploy(server, files, folder, environment, tell)
         for pool, limit in manifest.LIMITS.items():
-            worker = _worker(server, pool, limit, folder, environment)
+            words = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
+            log, link = folder / f"{pool}.log", f"{server.page}/work-pools/work-pool/{pool}"
+            log.write_bytes(b"")
+            worker = Running(
+                f"worker {pool}", [*words, "--limit", str(limit)], environment, log, link
+            )
             worker.start()
             programs.append(worker)
-            tell(Part(worker.name, "running", f"up to {limit} runs at once", worker.link))
-        yield _document(server, folder, deployed), programs, server
-
-
-def _known(server: Server, pipelines: Sequence[str]) -> bytes:
-    """What `where` reads: no password, which only its own file has."""
-    known = {
-        "url": server.page,
-        "api": server.url,
-        "log": str(server.log) if server.log else None,
-        "pipelines": pipelines,
-        "pid": os.getpid(),
-    }
-    return json.dumps(known).encode()
-
-
-def _document(server: Server, folder: Path, deployed: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "server": server.page,
-        "api": server.url,
-        "auth": str(folder / "auth") if server.ours else None,
-        "deployments": dict(deployed),
-        "pools": list(manifest.LIMITS),
-        "file": str(folder / "prefect.yaml"),
-    }
+            tell(Part(worker.name, "running", f"up to {limit} runs at once", link))
+        document = {
+            "server": server.page,
+            "api": server.url,
+            "auth": str(folder / "auth") if server.log else None,
+            "deployments": deployed,
+            "pools": list(manifest.LIMITS),
+            "file": str(folder / "prefect.yaml"),
+        }
+        yield document, programs, server
 
 
 def kept(programs: Sequence[Running], server: Server, stop: Callable[[], bool], tell: Tell) -> None:
-    """Keep the programs running until `stop` says so; what ends is started again, ever later.
+    """Keep the programs running until `stop` says so, with longer and longer pauses.
 
     And tell whether the server schedules, whenever that changes.
     """
@@ -152,33 +172,14 @@ def kept(programs: Sequence[Running], server: Server, stop: Callable[[], bool], 
     with scheduler_watch.watching(server) as watch:
         while not stop():
             for each in programs:
-                if _restarted(each, tell) and each.name == "server":
+                if each.restart_if_ended(tell) and each.name == "server":
                     watch.forget()
             news = watch.news()
             if news is not None:
-                said = f"{scheduler_watch.told(news, server)}. {_word(server)}"
+                said = f"{scheduler_watch.told(news, server)}. {_access(server)}"
                 state: State = "running" if news.yes else "not scheduling"
                 tell(Part("server", state, said, server.page))
             pause.wait(0.3)
-
-
-def _restarted(each: Running, tell: Tell) -> bool:
-    """Start a program again that has ended, and has rested; whether it was."""
-    assert each.process is not None
-    code = each.process.poll()
-    age_s = time.monotonic() - each.started_s
-    if code is None:
-        if age_s > LONGEST_PAUSE_S:
-            each.pause_s = 1.0
-        return False
-    if age_s < each.pause_s:
-        return False
-    each.pause_s = min(2 * each.pause_s, LONGEST_PAUSE_S)
-    tell(Part(each.name, "ended", f"exit code {code}; its log: {each.log}"))
-    each.end()
-    each.start()
-    tell(Part(each.name, "running", "started again", each.link))
-    return True
 
 
 def where(home: Path) -> tuple[Server, list[str]] | None:
@@ -189,9 +190,13 @@ def where(home: Path) -> tuple[Server, list[str]] | None:
         with _alone(folder):
             return None
     except AlreadyUp:
-        log = Path(told["log"]) if told["log"] else None
-        word = _password_for(told["api"], folder, log)
-        return Server(told["api"], word, log is not None, log), [*told["pipelines"]]
+        url, log = told["api"], Path(told["log"]) if told["log"] else None
+        configured = prefect_env.configured_server()
+        if log is not None:
+            password = (folder / "auth").read_text(encoding="utf-8").strip()
+        else:
+            password = configured[1] if configured is not None and configured[0] == url else ""
+        return Server(url, password, log), [*told["pipelines"]]
     except (OSError, ValueError, KeyError):
         return None
 
@@ -200,15 +205,8 @@ def server_of(home: Path) -> tuple[Server, list[str]] | None:
     """The server of a home that is up, or else the one that the environment names, if any."""
     found, configured = where(home), prefect_env.configured_server()
     if found is None and configured is not None:
-        return Server(*configured, ours=False), []
+        return Server(*configured), []
     return found
-
-
-def _password_for(url: str, folder: Path, log: Path | None) -> str:
-    if log is not None:
-        return (folder / "auth").read_text(encoding="utf-8").strip()
-    configured = prefect_env.configured_server()
-    return configured[1] if configured is not None and configured[0] == url else ""
 
 
 @contextmanager
@@ -224,68 +222,22 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _server(folder: Path, port: int, programs: list[Running], tell: Tell) -> Server:
-    """The server that the environment names, or one of our own."""
-    configured = prefect_env.configured_server()
-    if configured is not None:
-        server = Server(*configured, ours=False)
-        tell(Part("server", "starting", "the one that PREFECT_API_URL names", server.page))
-        try:
-            server.ask("GET", "/admin/version")
-        except httpx.HTTPError as error:
-            raise BoxFailed(
-                f"the Prefect server that PREFECT_API_URL names ({server.url}) does not answer: "
-                f"{error}; start it, correct PREFECT_API_URL or PREFECT_API_AUTH_STRING, or unset "
-                "both for a server of this home's own"
-            ) from error
-        tell(Part("server", "running", _word(server), server.page))
-        return server
-    port = _free(port)
-    url, log = f"http://127.0.0.1:{port}/api", folder / "server.log"
-    server = Server(url, _password(folder / "auth"), ours=True, log=log)
-    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = prefect_env.lasting_server_environment(folder / "server", server.password)
-    database = prefect_env.lasting_database(folder / "server")
-    if database is not None:
-        database.parent.mkdir(mode=0o700, exist_ok=True)
-        database_template.put(database)
-    program = Running("server", words, environment, log, server.page)
-    tell(Part("server", "starting", "takes some seconds", server.page))
-    program.log.write_bytes(b"")
-    program.start()
-    programs.append(program)
-    _await(server, program)
-    tell(Part("server", "running", _word(server), server.page))
-    return server
+def _await_configured(server: Server, tell: Tell) -> None:
+    """See that the server answers which the environment names."""
+    tell(Part("server", "starting", _access(server), server.page))
+    try:
+        server.ask("GET", "/admin/version")
+    except httpx.HTTPError as error:
+        raise BoxFailed(
+            f"the Prefect server that PREFECT_API_URL names ({server.url}) does not answer: "
+            f"{error}; start it, correct PREFECT_API_URL or PREFECT_API_AUTH_STRING, or unset "
+            "both for a server of this home's own"
+        ) from error
+    tell(Part("server", "running", _access(server), server.page))
 
 
-def _word(server: Server) -> str:
-    """Which server it is, and how a person gets in."""
-    if server.log is None:
-        return "the one that PREFECT_API_URL names"
-    return f"its password is in {server.log.parent / 'auth'}"
-
-
-def _await(server: Server, program: Running) -> None:
-    pause, over_s = threading.Event(), time.monotonic() + START_WITHIN_S
-    while True:
-        try:
-            server.ask("GET", "/health")
-        except httpx.HTTPError as error:
-            assert program.process is not None
-            ended = program.process.poll() is not None
-            if ended or time.monotonic() > over_s:
-                raise BoxFailed(
-                    f"Prefect's server did not start: {_last_words(program.log)}; all that it said "
-                    f"is in {program.log}. Put that right and run again"
-                ) from error
-            pause.wait(0.2)
-        else:
-            return
-
-
-def _free(port: int) -> int:
-    """A port that can be had: the one that was asked for, or any for 0."""
+def _start_server(folder: Path, port: int, programs: list[Running], tell: Tell) -> Server:
+    """A server of this home's own; returns once it answers."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -295,16 +247,51 @@ def _free(port: int) -> int:
                 f"port {port} is taken, perhaps by another Prefect server; name another with "
                 "--port (0: any), or use that server by setting PREFECT_API_URL to its address"
             ) from error
-        free: int = trial.getsockname()[1]
-        return free
-
-
-def _password(path: Path) -> str:
-    """The word of this home's server; made once, and for this user's eyes alone."""
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - made with its rights
+        port = trial.getsockname()[1]
+    auth, log = folder / "auth", folder / "server.log"
+    if not auth.exists():
+        # Made with its rights, so that at no moment another user can read it.
+        with open(os.open(auth, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib cannot
             file.write(f"thermodrift:{secrets.token_hex(16)}\n")
-    return path.read_text(encoding="utf-8").strip()
+    password = auth.read_text(encoding="utf-8").strip()
+    server = Server(f"http://127.0.0.1:{port}/api", password, log)
+    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = prefect_env.lasting_server_environment(folder / "server", password)
+    database = prefect_env.lasting_database(folder / "server")
+    if database is not None:
+        database.parent.mkdir(mode=0o700, exist_ok=True)
+        database_template.put(database)
+    program = Running("server", words, environment, log, server.page)
+    tell(Part("server", "starting", "takes some seconds", server.page))
+    log.write_bytes(b"")
+    program.start()
+    programs.append(program)
+    assert program.process is not None
+    pause, over_s = threading.Event(), time.monotonic() + START_WITHIN_S
+    while not _answers(server):
+        if program.process.poll() is not None or time.monotonic() > over_s:
+            raise BoxFailed(
+                f"Prefect's server did not start: {ephemeral_api.last_error(log)}; its whole log is "
+                f"{log}. Put that right and run again"
+            )
+        pause.wait(0.2)
+    tell(Part("server", "running", _access(server), server.page))
+    return server
+
+
+def _answers(server: Server) -> bool:
+    try:
+        server.ask("GET", "/health")
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _access(server: Server) -> str:
+    """Which server it is, and how a person gets in."""
+    if server.log is None:
+        return "the one that PREFECT_API_URL names"
+    return f"its password is in {server.log.parent / 'auth'}"
 
 
 def _deploy(
@@ -317,9 +304,15 @@ def _deploy(
     """Make the pools, and deploy the flows of each pipeline; their pages by FLOW/NAME."""
     tell(Part("deployments", "starting", ", ".join(file.name for file in files)))
     for pool in manifest.LIMITS:
-        _pool(server, pool)
+        try:
+            server.ask("POST", "/work_pools/", {"name": pool, "type": "process"})
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.CONFLICT:
+                raise BoxFailed(f"the server refused to make the pool {pool}: {error}") from error
     path = folder / "prefect.yaml"
-    document = manifest.document({file.name: file.path for file in files}, Path.cwd())
+    document = manifest.document(
+        {file.name: file.path for file in files}, Path.cwd(), settings.Settings().schedule_s
+    )
     # JSON is YAML, too.
     atomic_file.write(path, json.dumps(document, indent=2).encode())
     words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
@@ -333,39 +326,20 @@ def _deploy(
     )
     if done.returncode:
         raise BoxFailed(f"`prefect deploy` refused: {(done.stdout + done.stderr).strip()[-2000:]}")
-    found = _deployed(server, [*(file.name for file in files), "home"])
+    names = [
+        f"thermodrift-{flow}/{file.name}"
+        for file in files
+        for flow in ("learn", "watch", "retrain")
+    ]
+    found = {
+        name: f"{server.page}/deployments/deployment/"
+        f"{server.ask('GET', f'/deployments/name/{name}')['id']}"
+        for name in (*names, "thermodrift-upkeep-daily/home")
+    }
     tell(Part("deployments", "running", f"{len(found)}, as {path} says"))
     for name, link in found.items():
         tell(Part(name, "running", "deployed", link))
     return found
-
-
-def _pool(server: Server, name: str) -> None:
-    try:
-        server.ask("POST", "/work_pools/", {"name": name, "type": "process"})
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code != httpx.codes.CONFLICT:
-            raise BoxFailed(f"the server refused to make the pool {name}: {error}") from error
-
-
-def _deployed(server: Server, names: Sequence[str]) -> dict[str, str]:
-    flows = ("learn", "watch", "retrain")
-    wanted = [f"thermodrift-{flow}/{name}" for name in names[:-1] for flow in flows]
-    return {
-        each: f"{server.page}/deployments/deployment/"
-        f"{server.ask('GET', f'/deployments/name/{each}')['id']}"
-        for each in (*wanted, f"thermodrift-upkeep-daily/{names[-1]}")
-    }
-
-
-def _worker(
-    server: Server, pool: str, limit: int, folder: Path, environment: Mapping[str, str]
-) -> Running:
-    words = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
-    log = folder / f"{pool}.log"
-    log.write_bytes(b"")
-    link = f"{server.page}/work-pools/work-pool/{pool}"
-    return Running(f"worker {pool}", [*words, "--limit", str(limit)], environment, log, link)
 
 
 def _end(programs: Sequence[Running], tell: Tell) -> None:
@@ -378,8 +352,3 @@ def _end(programs: Sequence[Running], tell: Tell) -> None:
         for each in group:
             each.wait()
             tell(Part(each.name, "stopped", ""))
-
-
-def _last_words(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return (lines or ["it said nothing"])[-1].strip()

@@ -1,26 +1,28 @@
 """Prefect's server: told of what happened, asked about other runs, and about its own scheduler.
 
-Briefly: each word to it is tried for seconds, because a run must not hang on a server that
-is dead, slow or refusing. Nothing here is needed for what is learned or recorded: events are hints,
-and what is not heard is made up for by the next look.
+Each request is tried for seconds only, because a run must not hang on a server that is dead, slow
+or refusing. Nothing here is needed for what is learned or recorded: events are hints, and a later
+run makes up for what the server did not hear.
 
-A deployed run speaks by Prefect's client. `up`, `status` and `doctor` ask a `Server` by its
-address: they do not import Prefect, which takes seconds.
+A deployed run uses Prefect's client. `up`, `status` and `doctor` ask a `Server` by its address:
+they do not import Prefect, which takes seconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
 
+from flows.config import settings
 from observability.core.errors import TryAgainLater
 from observability.scheduler_health import Evidence, Schedule
 
@@ -33,37 +35,31 @@ class Unheard(TryAgainLater, ConnectionError):
     """Prefect's server did not answer, or refused."""
 
 
-PATIENCE_S = 5.0
-"""Seconds that one word to the server may take, each time that it is said."""
 RETRIES = 2
-"""Times that it is said again, after 2 s and 4 s: SQLite is locked now and then."""
+"""Times that a request is repeated, after 2 s and 4 s: SQLite is locked now and then."""
 RUN_PREFIX = "thermodrift.pipeline."
-"""What a pipeline is called among the resources of Prefect's events."""
-_MOST_RUNS = 200
+"""How the resources of our events are called: this, and the pipeline's name."""
 _PAGE = 200
-"""Of anything, the most that the server answers at once."""
-_FLOWS = "thermodrift-"
-"""How the names of our flows begin."""
-_SAID = re.compile(r"^(?=\d{2}:\d{2}:\d{2}\.\d+ \| )", re.MULTILINE)
-"""Where something that a server says begins: ``06:43:07.772 | ERROR   | logger - message``."""
+"""The most that the server answers at once, of anything."""
+_RECORD = re.compile(r"^(?=\d{2}:\d{2}:\d{2}\.\d+ \| )", re.MULTILINE)
+"""Where a record of a server's log begins: ``06:43:07.772 | ERROR   | logger - message``."""
 _WRONG = re.compile(r"\S+ \| (ERROR|CRITICAL) .*schedul", re.IGNORECASE)
 _LOG_BYTES = 1_000_000
-"""Of a server's log, the newest part that is read; it grows for as long as the server runs."""
+"""The newest part of a server's log, which is read: the log grows for as long as it runs."""
 _NEWEST = 50
 """Due runs of a deployment that are looked at; those that an event started are among them."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is, and the word that it answers to."""
+    """Where a server is, and its password."""
 
     url: str
     """Of its API: ``http://127.0.0.1:4200/api``."""
     password: str
     """``USER:WORD``; empty where it asks for none."""
-    ours: bool
     log: Path | None = None
-    """What it says of itself; None: it does so elsewhere."""
+    """Its log; None of a server that `up` did not start."""
 
     @property
     def page(self) -> str:
@@ -82,12 +78,13 @@ class Server:
 
     def seen(self, now: datetime) -> Evidence:
         """What shows whether its scheduler schedules our flows. Raises Unheard."""
+        ours = {"flows": {"name": {"like_": "thermodrift-"}}}
         try:
+            flows = {each["id"]: each["name"] for each in self._all("/flows/filter", ours)}
             schedules = [
-                _schedule(
-                    deployment, f"{flow}/{deployment['name']}", self._runs(deployment, now), now
-                )
-                for flow, deployment in self._scheduled()
+                self._schedule(each, f"{flows[each['flow_id']]}/{each['name']}", now)
+                for each in self._all("/deployments/filter", ours)
+                if not each["paused"] and any(one["active"] for one in each["schedules"])
             ]
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
             raise Unheard(
@@ -95,32 +92,27 @@ class Server:
                 f"{(str(error).splitlines() or [type(error).__name__])[0]}; "
                 f"see whether it runs, and whether PREFECT_API_AUTH_STRING is its password"
             ) from error
-        errors = _errors(self.log)
+        errors = None if self.log is None else _scheduler_errors(self.log)
         return Evidence(
             schedules=schedules,
             log_errors=None if errors is None else len(errors),
             last_error=errors[-1] if errors else "",
         )
 
-    def _scheduled(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Our deployments that have an active schedule, each after its flow's name."""
-        ours = {"flows": {"name": {"like_": _FLOWS}}}
-        flows = {each["id"]: each["name"] for each in self._all("/flows/filter", ours)}
-        for each in self._all("/deployments/filter", ours):
-            if not each["paused"] and any(one["active"] for one in each["schedules"]):
-                yield flows[each["flow_id"]], each
+    def _filter(self, path: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+        wait_s = settings.Settings().server_timeout_s
+        found: list[dict[str, Any]] = self.ask("POST", path, asked, wait_s)
+        return found
 
     def _all(self, path: str, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        offset = 0
-        while True:
-            page = self.ask("POST", path, {**asked, "limit": _PAGE, "offset": offset}, PATIENCE_S)
+        for offset in itertools.count(0, _PAGE):
+            page = self._filter(path, {**asked, "limit": _PAGE, "offset": offset})
             yield from page
             if len(page) < _PAGE:
                 return
-            offset += _PAGE
 
-    def _runs(self, deployment: Mapping[str, Any], now: datetime) -> list[dict[str, Any]]:
-        """Runs of it that the scheduler made: all that are coming, and the newest that were due."""
+    def _schedule(self, deployment: Mapping[str, Any], name: str, now: datetime) -> Schedule:
+        """From the runs that the scheduler made: all that are to come, and the newest due ones."""
         mine = {"deployments": {"id": {"any_": [deployment["id"]]}}}
         after = {
             "expected_start_time": {"after_": now.isoformat()},
@@ -128,59 +120,54 @@ class Server:
         }
         before = {"expected_start_time": {"before_": now.isoformat()}}
         newest = {"sort": "EXPECTED_START_TIME_DESC", "limit": _NEWEST}
-        path = "/flow_runs/filter"
-        found = [
-            *self.ask("POST", path, {**mine, "flow_runs": after}, PATIENCE_S),
-            *self.ask("POST", path, {**mine, "flow_runs": before, **newest}, PATIENCE_S),
+        runs = [
+            *self._filter("/flow_runs/filter", {**mine, "flow_runs": after}),
+            *self._filter("/flow_runs/filter", {**mine, "flow_runs": before, **newest}),
         ]
-        return [each for each in found if each["auto_scheduled"]]
+        starts = [
+            datetime.fromisoformat(each["expected_start_time"])
+            for each in runs
+            if each["auto_scheduled"]
+        ]
+        active = [each for each in deployment["schedules"] if each["active"]]
+        intervals = [each["schedule"].get("interval") for each in active]
+        every_s = min((float(each) for each in intervals if each), default=None)
+        crons = any(each["schedule"].get("cron") for each in active)
+        heard = [each for each in starts if each <= now]
+        heard += [datetime.fromisoformat(each["updated"]) for each in active]
+        return Schedule(
+            name=name,
+            kind="interval" if every_s is not None else "cron" if crons else "rrule",
+            every_s=every_s,
+            silent_s=(now - max(heard)).total_seconds(),
+            coming=sum(each > now for each in starts),
+        )
 
 
-def _schedule(
-    deployment: Mapping[str, Any], name: str, runs: Sequence[Mapping[str, Any]], now: datetime
-) -> Schedule:
-    active = [each for each in deployment["schedules"] if each["active"]]
-    intervals = [each["schedule"].get("interval") for each in active]
-    every_s = min((float(each) for each in intervals if each), default=None)
-    crons = any(each["schedule"].get("cron") for each in active)
-    starts = [datetime.fromisoformat(each["expected_start_time"]) for each in runs]
-    heard = [each for each in starts if each <= now]
-    heard += [datetime.fromisoformat(each["updated"]) for each in active]
-    return Schedule(
-        name=name,
-        kind="interval" if every_s is not None else "cron" if crons else "rrule",
-        every_s=every_s,
-        silent_s=(now - max(heard)).total_seconds(),
-        coming=sum(each > now for each in starts),
-    )
+def _scheduler_errors(log: Path) -> list[str] | None:
+    """Time and cause of its scheduler's errors, oldest first; None where it cannot be read.
 
-
-def _errors(log: Path | None) -> list[str] | None:
-    """The errors that a server's scheduler told, oldest first; None where its log cannot be read.
-
-    Other errors stand in it, too: SQLite is locked, and a worker that was not heard asks again.
+    A log has other errors as well: SQLite is locked, or a worker has to repeat a request.
     """
-    if log is None:
-        return None
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             newest = file.read().decode(errors="replace")
     except OSError:
         return None
-    return [_told(each) for each in _SAID.split(newest)[1:] if _WRONG.match(each)]
+    found = []
+    for record in _RECORD.split(newest)[1:]:
+        if _WRONG.match(record):
+            first, *trace = record.splitlines()
+            time, _, message = (each.strip() for each in first.split("|", 2))
+            # The cause is the last line of a traceback.
+            causes = [line for line in trace if line and not line[0].isspace()]
+            found.append(f"{time} {causes[-1] if causes else message}")
+    return found
 
 
-def _told(said: str) -> str:
-    """When, and the cause: of a traceback its last line."""
-    first, *trace = said.splitlines()
-    causes = [line for line in trace if line and not line[0].isspace()]
-    time, _, message = (each.strip() for each in first.split("|", 2))
-    return f"{time} {causes[-1] if causes else message}"
-
-
-def emit(event: str, pipeline: str, labels: Mapping[str, str], payload: Mapping[str, Any]) -> bool:
-    """Tell the server that `event` happened to `pipeline`; False where it did not hear."""
+def emit(event: str, pipeline: str, labels: Mapping[str, str], payload: Mapping[str, Any]) -> None:
+    """Tell the server that `event` happened to `pipeline`."""
     from prefect.events import Event, Resource
 
     resource = {
@@ -193,14 +180,17 @@ def emit(event: str, pipeline: str, labels: Mapping[str, str], payload: Mapping[
         resource=Resource.model_validate(resource),
         payload={key: value for key, value in payload.items() if value is not None},
     )
-    with _heard(f"the event {event}") as client:
-        client.request("POST", "/events", json=[happened.model_dump(mode="json")])
-        return True
-    return False
+    _post("/events", [happened.model_dump(mode="json")], f"the event {event}")
+
+
+def show(run_id: str, key: str, kind: str, data: str, told: str) -> None:
+    """Put an artifact beside a run, which its page shows; `kind` is table or markdown."""
+    shown = {"key": key, "type": kind, "data": data, "description": told, "flow_run_id": run_id}
+    _post("/artifacts/", shown, f"the artifact {key}")
 
 
 def state_of(run_id: str) -> State | None:
-    """How a run stands; None where there is no such run. Raises Unheard where unknown."""
+    """The state of a run; None where there is no such run. Raises Unheard where unknown."""
     from prefect.exceptions import ObjectNotFound
 
     with _client() as client:
@@ -212,61 +202,36 @@ def state_of(run_id: str) -> State | None:
 
 def coming(flow_name: str) -> list[FlowRun]:
     """Runs of a flow that are to come, or under way. Raises Unheard where unknown."""
-    from prefect.client.schemas.filters import (
-        FlowFilter,
-        FlowFilterName,
-        FlowRunFilter,
-        FlowRunFilterState,
-        FlowRunFilterStateType,
-    )
-    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas import filters, objects
 
-    states = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
+    states = [objects.StateType[each] for each in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED")]
+    under_way = filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=states))
     with _client() as client:
         return client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
-            ),
-            limit=_MOST_RUNS,
+            flow_filter=filters.FlowFilter(name=filters.FlowFilterName(any_=[flow_name])),
+            flow_run_filter=filters.FlowRunFilter(state=under_way),
+            limit=_PAGE,
         )
 
 
 def mark(run_id: str, state: State) -> None:
-    """Say how a run ended that cannot say it itself. Raises Unheard where it was not heard."""
+    """Set the state of a run, whatever it was. Raises Unheard where the server did not hear."""
     with _client() as client:
         client.set_flow_run_state(UUID(run_id), state, force=True)
 
 
 def put_off(run_id: str, name: str, until: datetime, because: str) -> State:
-    """Hand a run back to its worker until then. Raises Unheard where it was not heard."""
+    """Hand a run back to its worker until then. Raises Unheard where the server did not hear."""
     from prefect.states import Scheduled
 
     state: State = Scheduled(scheduled_time=until, name=name, message=because)
-    with _client() as client:
-        client.set_flow_run_state(UUID(run_id), state, force=True)
+    mark(run_id, state)
     return state
-
-
-def show(run_id: str, key: str, kind: str, data: str, told: str) -> None:
-    """Put an artifact beside a run, which its page shows; `kind` is table or markdown."""
-    with _heard(f"the artifact {key}") as client:
-        client.request(
-            "POST",
-            "/artifacts/",
-            json={
-                "key": key,
-                "type": kind,
-                "data": data,
-                "description": told,
-                "flow_run_id": run_id,
-            },
-        )
 
 
 def in_seconds(seconds: float) -> datetime:
     """That many seconds from now."""
-    return datetime.fromtimestamp(datetime.now(UTC).timestamp() + seconds, UTC)
+    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 @contextmanager
@@ -278,7 +243,10 @@ def _client() -> Iterator[SyncPrefectClient]:
         temporary_settings,
     )
 
-    brief = {PREFECT_CLIENT_MAX_RETRIES: RETRIES, PREFECT_API_REQUEST_TIMEOUT: PATIENCE_S}
+    brief = {
+        PREFECT_CLIENT_MAX_RETRIES: RETRIES,
+        PREFECT_API_REQUEST_TIMEOUT: settings.Settings().server_timeout_s,
+    }
     try:
         with temporary_settings(brief), get_client(sync_client=True) as client:
             yield client
@@ -289,15 +257,14 @@ def _client() -> Iterator[SyncPrefectClient]:
         ) from error
 
 
-@contextmanager
-def _heard(what: str) -> Iterator[SyncPrefectClient]:
-    """A client for what need not be heard: where it is not, the run's log says so."""
+def _post(path: str, document: object, what: str) -> None:
+    """Say what the server need not hear: where it does not, the run's log says so."""
+    from prefect.logging import get_logger
+
     try:
         with _client() as client:
-            yield client
+            client.request("POST", path, json=document)  # type: ignore[arg-type]
     except Unheard as error:
-        from prefect.logging import get_logger
-
         get_logger("thermodrift").warning("%s was not heard: %s", what, error)
 
 

@@ -1,6 +1,6 @@
-"""Whether a server schedules: asked once, or again and again beside what `up` keeps.
+"""Whether a server schedules: asked once, or again and again while `up` runs.
 
-`flows.stack.prefect_client` asks the server, and `observability.scheduler_health` judges.
+`flows.stack.prefect_client` asks, and `observability.scheduler_health` judges.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from flows.config import settings
 from flows.stack.prefect_client import Server, Unheard
 from observability import scheduler_health
 from observability.core.decision import Decision
-
-LOOK_S = 15.0
-"""Seconds between two looks of `up`."""
 
 
 def asked(server: Server) -> Decision:
@@ -40,49 +38,49 @@ def told(decision: Decision, server: Server) -> str:
 
 
 class Watch:
-    """The newest answer that differs from the one before; `news` hands it out once."""
+    """The newest answer that differs from the one before; `news` returns it once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._heard: tuple[object, ...] | None = None
+        self._known: tuple[object, ...] | None = None
         self._news: Decision | None = None
 
     def put(self, decision: Decision) -> None:
         """Take note of an answer."""
         facts = decision.facts
-        heard = (decision.yes, bool(facts["waiting"]), bool(facts["log_errors"]))
+        known = (decision.yes, bool(facts["waiting"]), bool(facts["log_errors"]))
         with self._lock:
-            if heard != self._heard:
-                self._heard, self._news = heard, decision
+            if known != self._known:
+                self._known, self._news = known, decision
 
     def news(self) -> Decision | None:
-        """An answer that was not handed out yet; None where there is none."""
+        """An answer that was not returned yet; None where there is none."""
         with self._lock:
             news, self._news = self._news, None
         return news
 
     def forget(self) -> None:
-        """The server was started again: whatever it answers next is news."""
+        """The server was started again: its next answer is news, whatever it is."""
         with self._lock:
-            self._heard = self._news = None
+            self._known = self._news = None
 
 
 @contextmanager
 def watching(server: Server) -> Iterator[Watch]:
-    """Look every `LOOK_S` inside the block; in a thread, so that nothing waits for the server."""
+    """Ask again and again inside the block, in a thread, so that nothing waits for the server."""
     watch, over = Watch(), threading.Event()
+    pause_s = settings.Settings().scheduler_check_s
 
     def look() -> None:
         while not over.is_set():
             try:
                 watch.put(asked(server))
             except Unheard:
-                # What ends is started again and told by whoever keeps it.
+                # `up` starts again, and reports, a server that ended.
                 watch.forget()
-            over.wait(LOOK_S)
+            over.wait(pause_s)
 
-    thread = threading.Thread(target=look, name="clock", daemon=True)
-    thread.start()
+    threading.Thread(target=look, name="clock", daemon=True).start()
     try:
         yield watch
     finally:

@@ -1,4 +1,4 @@
-"""The parts of a box on a screen: a table that changes, or a line for each change without one.
+"""What `up` runs, on a screen: a table that changes, or a line for each change where there is none.
 
 Everything goes to stderr; stdout is for the answer.
 """
@@ -26,7 +26,7 @@ _STYLES = {
 
 
 class Board:
-    """The screen; calling it with a part shows how that stands."""
+    """The screen; calling it with a part shows the state of that."""
 
     def __init__(self) -> None:
         from rich.live import Live
@@ -54,7 +54,7 @@ class Board:
             self._live.stop()
 
     def __call__(self, part: Part) -> None:
-        """Show how a part stands."""
+        """Show the state of a part."""
         self._parts[part.name] = part
         if self._live is not None:
             self._live.update(self._table(), refresh=True)

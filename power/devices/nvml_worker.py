@@ -20,6 +20,7 @@ from typing import Any, Final
 import pynvml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from observability.core import parent_watch
 from power.core import device_readings
 from power.core.device_readings import THROTTLE_BITS, Driver, Rung
 from power.devices.device import (
@@ -171,8 +172,7 @@ def limit(errand_json: str) -> None:
 def _begin(start_s: float, hang_s: float, twin: StandIn | None) -> Asking:
     """Be watched over, and end with our parent."""
     asking = Asking(start_s)
-    # In threads, since a hanging call of the driver must not keep an orphan alive, nor hang on.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent_watch.exit_with_parent()
     threading.Thread(target=_end_if_stuck, args=(asking, hang_s), daemon=True).start()
     if twin is not None:
         pynvml.nvmlLib = StandInNvml(twin)
@@ -192,13 +192,7 @@ def _as_privileged(report: Report, twin: StandIn | None) -> Report:
     return report.model_copy(update={"device": device})
 
 
-def _end_with_parent() -> None:  # pragma: no cover - runs in the reading process
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
-
-
-def _end_if_stuck(asking: Asking, hang_s: float) -> None:  # pragma: no cover - likewise
+def _end_if_stuck(asking: Asking, hang_s: float) -> None:  # pragma: no cover - in that process
     while (why := asking.stuck()) is None:
         time.sleep(min(hang_s / 10, 0.5))
     sys.stdout.write(f"\n{why}\n")

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from observability.core import parent_watch
+
 Message = TypeVar("Message")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
@@ -59,8 +61,7 @@ class Child:
 
     def dismiss(self) -> None:
         """Ask it to end, without waiting."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        parent_watch.release(self._process)
 
     def stop(self, patience_s: float) -> None:
         """Ask it to end, then kill it; wait at most `patience_s` for each."""

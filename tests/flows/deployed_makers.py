@@ -65,7 +65,7 @@ def learned(path: Path, records: int | None = None) -> Shift:
 def asked(path: Path, records: int = 400) -> None:
     """Bring a pipeline to where its first retrain is asked for, and nobody was told of it."""
     learned(path, records)
-    assert "Wanted" == looked(path).name
+    assert "RetrainRequested" == looked(path).name
 
 
 def looked(path: Path) -> Look:

@@ -26,6 +26,7 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from flows.config import prefect_env
 from flows.stack import database_template, tied_process
+from observability.core import parent_watch
 from tests.flows.makers import ROOT, environment_of
 
 Answer = TypeVar("Answer")
@@ -73,7 +74,7 @@ class PrefectServer:
     def stop(self) -> None:
         """End it, and return once it is gone."""
         if self._process is not None:
-            tied_process.cut(self._process)
+            parent_watch.release(self._process)
             self._process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
@@ -81,7 +82,7 @@ class PrefectServer:
         assert self._process is not None
         killed(self._process.pid)
         self._process.wait(timeout=PATIENCE_S)
-        tied_process.cut(self._process)
+        parent_watch.release(self._process)
 
     def hang(self) -> None:
         """Let it take every word from now on, and answer none, until `go_on`."""
@@ -261,14 +262,14 @@ class Worker:
 
     def stop(self) -> None:
         """End it, and return once it is gone."""
-        tied_process.cut(self.process)
+        parent_watch.release(self.process)
         self.process.wait(timeout=PATIENCE_S)
 
     def kill(self) -> None:
         """End it and what it started, as a power cut would."""
         killed(self.process.pid)
         self.process.wait(timeout=PATIENCE_S)
-        tied_process.cut(self.process)
+        parent_watch.release(self.process)
 
 
 def killed(pid: int) -> None:
@@ -313,7 +314,7 @@ def working(
         yield workers
     finally:
         for worker in workers.values():
-            tied_process.cut(worker.process)
+            parent_watch.release(worker.process)
         for worker in workers.values():
             worker.stop()
 

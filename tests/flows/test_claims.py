@@ -23,6 +23,7 @@ from flows.run.progress import Display
 from flows.run.session import Session
 from flows.run.shutdown import Stop
 from flows.stack import manifest, tied_process
+from observability.core import parent_watch
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
 from observability.drift.drift import DriftTolerance
@@ -236,9 +237,9 @@ def test_a_tethered_program_is_asked_to_end(how: str, tmp_path: Path) -> None:
     while b"up" not in (tmp_path / "log").read_bytes():
         assert time.monotonic() < over_s
     if how == "cut":
-        tied_process.cut(process)
+        parent_watch.release(process)
     else:
         process.terminate()
     assert 0 == process.wait(timeout=WITHIN_S)
-    tied_process.cut(process)
+    parent_watch.release(process)
     assert b"up\nasked\n" == (tmp_path / "log").read_bytes()

@@ -45,7 +45,7 @@ def dead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 
 def there(server: PrefectServer, log: Path | None = None) -> Server:
     """The server, as the product asks it."""
-    return Server(server.url, server.password, ours=log is not None, log=log)
+    return Server(server.url, server.password, log)
 
 
 def told(home: Path, *words: str, url: str, password: str = "") -> subprocess.CompletedProcess[str]:
@@ -125,7 +125,7 @@ def test_the_log_of_a_server_of_ours_is_read_for_errors_of_its_scheduler(
 @pytest.mark.parametrize("password", ["", "tests:guess"])
 def test_a_server_that_refuses_is_unheard(dead: PrefectServer, password: str) -> None:
     """With the name of what is to be set: to be refused proves nothing about its clock."""
-    server = Server(dead.url, password, ours=False)
+    server = Server(dead.url, password)
     with pytest.raises(Unheard, match=r"401 .*PREFECT_API_AUTH_STRING"):
         scheduler_watch.asked(server)
 
@@ -151,7 +151,7 @@ def decided(yes: bool = True, **facts: Any) -> Decision:
 @pytest.mark.parametrize("log", [None, Path("server.log")])
 def test_where_to_look_is_told_where_all_is_not_well(log: Path | None) -> None:
     """Its log where that is ours, else its page; and a remedy where it does not schedule."""
-    server = Server("http://127.0.0.1:1/api", "", ours=log is not None, log=log)
+    server = Server("http://127.0.0.1:1/api", "", log)
     look = "its log: server.log" if log else "look in the log of http://127.0.0.1:1"
     assert "for a reason" == scheduler_watch.told(decided(), server)
     assert f"for a reason; {look}" == scheduler_watch.told(decided(log_errors=2), server)

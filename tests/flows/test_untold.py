@@ -32,8 +32,8 @@ def test_an_ending_is_kept_until_it_was_heard(tmp_path: Path) -> None:
 def test_a_run_that_begins_again_has_not_ended(tmp_path: Path) -> None:
     """A person tried it again: what its first attempt came to is over."""
     pending_states.kept(tmp_path, "run-1", False, None, "OSError: no space")
-    pending_states.begin(tmp_path, "run-1")
-    pending_states.begin(tmp_path, "run-that-never-ended")
+    pending_states.forget(tmp_path, "run-1")
+    pending_states.forget(tmp_path, "run-that-never-ended")
     assert [] == pending_states.waiting(tmp_path)
 
 

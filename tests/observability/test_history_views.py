@@ -371,7 +371,7 @@ def test_the_error_of_a_regression_is_lost_the_other_way_round(tmp_path: Path) -
     assert pytest.approx(0.62) == row["served_during"]
 
 
-def test_a_model_that_was_kept_lost_nothing_by_waiting(tmp_path: Path) -> None:
+def test_a_model_that_was_rejected_lost_nothing_by_waiting(tmp_path: Path) -> None:
     """It would not have served: the comparison is told, and the loss is none."""
     records = [*make_wait(settled="rejected"), *make_ranges()]
     records += make_comparison(champion=0.75, challenger=0.5)
@@ -481,7 +481,7 @@ HANDOVER = [
 
 
 def test_a_model_serves_until_the_next_is_promoted(tmp_path: Path) -> None:
-    """Each version has its interval of positions; one is the champion; a kept one never served."""
+    """Each version has its interval of positions; one is the champion; a rejected one has none."""
     rows = answered(tmp_path, HANDOVER, "FROM models ORDER BY version")
     assert [
         ("v1", "promoted", 1100, 2100, False),
@@ -531,7 +531,7 @@ def test_a_model_crowned_twice_in_a_row_serves_once(tmp_path: Path) -> None:
     ]
 
 
-def test_an_archived_model_that_is_promoted_later_is_no_longer_kept(tmp_path: Path) -> None:
+def test_an_archived_model_that_is_promoted_later_is_no_longer_rejected(tmp_path: Path) -> None:
     """The state is the last thing that was decided about a version."""
     later = make_model(version="v3", at=at(40), event="promoted", position=4000)
     rows = answered(tmp_path, [*HANDOVER, later], "FROM models WHERE version = 'v3'")
