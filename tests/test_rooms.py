@@ -119,7 +119,7 @@ REACH = {kind: {"ground", "sill"} for kind in OPENS_TO} | {"desk": {"ground", "s
 """The kinds that it may import from another room: a desk writes and asks history as well."""
 
 CLEAN = {"pure", "ground"}
-JUDGES_NEED = {"pydantic", "numpy"}
+JUDGES_NEED = {"pydantic", "numpy", "pyarrow"}
 """The libraries of pure files."""
 
 WORLDLY = {

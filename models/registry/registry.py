@@ -255,10 +255,9 @@ class Store:
             )
         return model
 
-    def reference(self, version: str) -> pd.DataFrame:
-        """The rows that `version` stands for: features, target and `prediction`; hash verified."""
-        manifest = self.manifest(version)
-        content = self._hashed(version, "reference.parquet", manifest.reference_sha256)
+    def reference(self, manifest: Manifest) -> pd.DataFrame:
+        """The rows that a version stands for: features, target and `prediction`; hash verified."""
+        content = self._hashed(manifest.version, "reference.parquet", manifest.reference_sha256)
         from pyarrow import parquet
 
         # Whole numbers beside missing ones stay whole: a float would round large ones.

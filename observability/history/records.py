@@ -222,7 +222,10 @@ class RejectRecord(Record):
     pipeline: str
     run_id: str
     position: int
-    reason: str
+    reason: str = Field(description="Why, in a sentence for people.")
+    kind: str | None = Field(
+        default=None, description="The class of the reason, for programs; None: not known."
+    )
     raw: str
 
 

@@ -45,7 +45,7 @@ _ROWS = (
         position_to BIGINT, member VARCHAR, metric VARCHAR, "value" DOUBLE)""",
     """CREATE TABLE reject_rows (
         "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, "position" BIGINT, reason VARCHAR,
-        raw VARCHAR)""",
+        kind VARCHAR, raw VARCHAR)""",
     """CREATE TABLE gpu_reading_rows (
         "at" TIMESTAMPTZ, pipeline VARCHAR, run_id VARCHAR, source VARCHAR, uuid VARCHAR,
         elapsed_s DOUBLE, temperature_c DOUBLE, memory_temperature_c DOUBLE, margin_c DOUBLE,
@@ -388,7 +388,7 @@ _REPLAYS = (
            SELECT *, lead("at") OVER (
                PARTITION BY pipeline, "position" ORDER BY "at", rowid) AS next_at
            FROM reject_rows)
-       SELECT t.pipeline, t."position", t.reason, t.raw, t."at" AS rejected_at, t.run_id,
+       SELECT t.pipeline, t."position", t.reason, t.kind, t.raw, t."at" AS rejected_at, t.run_id,
            r."at" AS replayed_at
        FROM told t
        LEFT JOIN replay_rows r ON r.pipeline = t.pipeline AND r."position" = t."position"

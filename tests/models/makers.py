@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from models.batch import batch_model
 from models.batch.batch_model import BatchModel
@@ -75,9 +76,15 @@ def make_window(
     rows: Sequence[Features] = make_rows(count, seed)
     task: Task = "regression" if label_kind == "float" else "classification"
     return (
-        record_schema.frame(rows, make_schema(task, label_kind)),
+        make_frame(rows, make_schema(task, label_kind)),
         [make_label(row, label_kind) for row in rows],
     )
+
+
+def make_frame(rows: Sequence[Features], schema: Schema) -> pd.DataFrame:
+    """The frame of records that are written out as dicts."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], record_schema.arrow_schema(schema))
+    return record_schema.frame(table, schema)
 
 
 def make_places(tmp_path: Path, name: str = "elec2") -> PipelinePlaces:

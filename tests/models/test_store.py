@@ -86,8 +86,8 @@ def test_a_reference_comes_back_as_it_was(tmp_path: Path, kind: LabelKind) -> No
     kept, reference = make_store(tmp_path), make_reference(kind)
     reference.loc[0, ["colour", "weight"]] = None
     put(kept, reference=reference, schema=make_schema(task, kind))
-    pd.testing.assert_frame_equal(reference, kept.reference("v1"))
-    last = kept.reference("v1")["prediction"].tolist()[2]
+    pd.testing.assert_frame_equal(reference, kept.reference(kept.manifest("v1")))
+    last = kept.reference(kept.manifest("v1"))["prediction"].tolist()[2]
     assert {"str": str, "int": int, "float": float}[kind] is type(last)
 
 
@@ -99,7 +99,7 @@ def test_whole_numbers_beyond_a_floats_reach_stay_exact(tmp_path: Path) -> None:
     reference["prediction"] = pd.Series([None, None, large], dtype=object)
     kept = make_store(tmp_path)
     put(kept, reference=reference, schema=make_schema(label_kind="int"))
-    assert [None, None, large] == kept.reference("v1")["prediction"].tolist()
+    assert [None, None, large] == kept.reference(kept.manifest("v1"))["prediction"].tolist()
 
 
 def test_a_manifest_says_all_that_was_given(tmp_path: Path) -> None:
@@ -165,7 +165,6 @@ def test_putting_a_version_again_replaces_it(tmp_path: Path) -> None:
 ASKING: dict[str, Callable[[Store, str], object]] = {
     "manifest": Store.manifest,
     "load": Store.load,
-    "reference": Store.reference,
     "verify": Store.verify,
     "crown": lambda kept, version: kept.crown(version, "t"),
     "promote": lambda kept, version: kept.promote(version, "t"),
