@@ -121,7 +121,7 @@ def promote(context: typer.Context, words: PromotedArgument, as_json: JsonOption
     if version is None:
         raise BadConfiguration(f"which version of {words[0]!r}? models promote PIPELINE VERSION")
     before, token = store.champion(), _token()
-    store.promote(version, token)
+    store.crown(version, token)
     _record(context, store, version, token, "promoted", f"promoted by hand; before: {before}")
     _say(as_json, store, version, before)
 

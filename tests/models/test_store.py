@@ -24,7 +24,7 @@ from models.batch import batch_model
 from models.batch.batch_model import BatchModel, BatchRecipe
 from models.core.record_schema import LabelKind, Task
 from models.persistence import serialization
-from models.persistence.signing import Seal, Tampered
+from models.persistence.signing import OtherFormat, Seal, Tampered
 from models.registry import registry
 from models.registry.registry import (
     NoEarlierChampion,
@@ -167,7 +167,6 @@ ASKING: dict[str, Callable[[Store, str], object]] = {
     "load": Store.load,
     "verify": Store.verify,
     "crown": lambda kept, version: kept.crown(version, "t"),
-    "promote": lambda kept, version: kept.promote(version, "t"),
     "put": put,
 }
 
@@ -270,7 +269,7 @@ def test_the_layout_of_a_manifest_is_not_signed(tmp_path: Path) -> None:
         "{}",
         "null",
         '{"content": 1}',
-        '{"content": {}, "hmac_sha256": "00"}',
+        '{"format": "manifest 2", "content": {}, "signature": "00"}',
         "\ud800",
         "[" * 9999,
     ],
@@ -281,6 +280,16 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     file_of(tmp_path, "v1.json").write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(Tampered):
         kept.manifest("v1")
+
+
+def test_a_store_of_an_earlier_version_is_said_so(tmp_path: Path) -> None:
+    """Its manifests and its pointer are sound, and of another format."""
+    kept = make_filled(tmp_path, "v1")
+    for name in ("v1.json", "champion.json"):
+        file_of(tmp_path, name).write_text('{"content": {}, "hmac_sha256": "00"}')
+    for ask in (lambda: kept.manifest("v1"), kept.champion):
+        with pytest.raises(OtherFormat, match=r"an earlier version.*remove the pipeline's folder"):
+            ask()
 
 
 def test_another_homes_model_is_refused(tmp_path: Path) -> None:
@@ -316,7 +325,7 @@ def test_a_manifest_is_no_pointer(tmp_path: Path) -> None:
     """A signature is for its kind of document alone."""
     kept = make_filled(tmp_path, "v1")
     shutil.copy(file_of(tmp_path, "v1.json"), file_of(tmp_path, "champion.json"))
-    with pytest.raises(Tampered, match="not what this home signed"):
+    with pytest.raises(Tampered, match="does not say that it is a champion"):
         kept.champion()
 
 
@@ -324,8 +333,7 @@ def test_a_signed_document_of_another_release_is_refused(tmp_path: Path) -> None
     """Keys that this release does not know are not guessed at."""
     kept, file = make_filled(tmp_path, "v1"), file_of(tmp_path, "v1.json")
     content = json.loads(file.read_text())["content"] | {"colour": "red"}
-    signature = Seal(KEY).sign(registry._canonical("manifest", content))
-    file.write_text(json.dumps({"content": content, "hmac_sha256": signature}))
+    file.write_bytes(Seal(KEY).pack(registry.MANIFEST, {"content": content}))
     with pytest.raises(Tampered, match="not understood by this thermodrift"):
         kept.manifest("v1")
 
@@ -426,7 +434,7 @@ def test_the_crown_moves_and_rolls_back(tmp_path: Path) -> None:
     assert "v1" == make_store(tmp_path).champion()
     with pytest.raises(NoEarlierChampion, match=r"no champion before 'v1'.*by its id.*v1, v2, v3"):
         kept.rollback("back thrice")
-    assert kept.promote("v2", "by hand")
+    assert kept.crown("v2", "by hand")
     assert "v1" == kept.rollback("back again")
 
 
@@ -480,7 +488,7 @@ def test_the_last_hundred_tokens_are_remembered(tmp_path: Path) -> None:
         kept.crown(f"v{1 + turn % 2}", f"token {turn}")
     assert not kept.crown("v2", "token 1")
     pointer = kept._pointer()
-    assert (100, 100) == (len(pointer.tokens), len(pointer.crowned))
+    assert (100, 100) == (len(pointer.tokens), len(pointer.promoted))
     assert kept.crown("v2", "token 0")
 
 
