@@ -1,4 +1,4 @@
-"""The desk of the models: list, show and verify versions, and move the crown by hand.
+"""The commands of the models: list, show and verify versions, promote one and roll back.
 
 Decides nothing: `promote` and `rollback` are a person's own word, recorded in the history as such.
 """
@@ -238,7 +238,7 @@ def _record(
     event: Literal["promoted", "rolled_back"],
     because: str,
 ) -> None:
-    """Tell the history; the crown has moved already, and stays where it is if this fails."""
+    """Tell the history; the champion is changed already, and stays so if this fails."""
     from observability.history.records import ModelRecord
     from observability.history.store import History
 

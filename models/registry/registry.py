@@ -13,15 +13,14 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import filelock
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from models.batch import batch_model
 from models.core import user_code
@@ -72,12 +71,11 @@ class StoreBusy(TryAgainLater, TimeoutError):
     """Another process holds the models folder."""
 
 
-class Manifest(BaseModel):
-    """What is known of one version. A score that is None was not a finite number."""
+class ModelCard(BaseModel):
+    """What a model was made of, and how it did. A score that is None was not a finite number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: str
     pipeline: str
     recipe: str = Field(description="Name of the recipe, or module:factory.")
     record_schema: Schema
@@ -89,9 +87,7 @@ class Manifest(BaseModel):
     rows: int = Field(description="Rows it was fitted on.")
     fit_s: float
     scores: dict[str, dict[str, float | None]]
-    judged_by: str | None = Field(
-        default=None, description="The metric that it was compared by; None: before 0.2."
-    )
+    judged_by: str | None = Field(default=None, description="The metric that it was compared by.")
     apart: tuple[int, ...] = Field(
         default=(), description="Positions before holdout_from that were held out too: rare rows."
     )
@@ -99,6 +95,25 @@ class Manifest(BaseModel):
         default=(), description="Positions from holdout_from on that it was trained on."
     )
     created_at: AwareDatetime
+
+    @field_validator("scores")
+    @classmethod
+    def _scores_are_finite(
+        cls, scores: dict[str, dict[str, float | None]]
+    ) -> dict[str, dict[str, float | None]]:
+        return {
+            who: {
+                metric: value if value is not None and math.isfinite(value) else None
+                for metric, value in each.items()
+            }
+            for who, each in scores.items()
+        }
+
+
+class Manifest(ModelCard):
+    """What is known of one version."""
+
+    version: str
     sha256: str = Field(description="Of the model's file.")
     size_bytes: int = Field(description="Of the model's file.")
     reference_sha256: str
@@ -134,26 +149,7 @@ class Store:
         self._seal = seal
 
     def put(
-        self,
-        version: str,
-        model: batch_model.BatchModel,
-        reference: pd.DataFrame,
-        *,
-        pipeline: str,
-        recipe: str,
-        schema: Schema,
-        labels: Sequence[Label],
-        train_from: int,
-        train_to: int,
-        holdout_from: int,
-        holdout_to: int,
-        rows: int,
-        fit_s: float,
-        scores: Mapping[str, Mapping[str, float]],
-        created_at: datetime,
-        judged_by: str | None = None,
-        apart: Sequence[int] = (),
-        joined: Sequence[int] = (),
+        self, version: str, model: batch_model.BatchModel, reference: pd.DataFrame, card: ModelCard
     ) -> Manifest:
         """Store `model` and its reference durably, and answer the signed manifest.
 
@@ -161,28 +157,22 @@ class Store:
         NotAVersion, ValueError for another pipeline than this store's, `pickling.CannotPickle`,
         `pickling.CannotLoad`, StoreBusy and StoreUnusable.
         """
-        pickled, frame = serialization.dumps(model), _parquet(reference)
+        if card.pipeline != self._places.name:
+            raise ValueError(
+                f"this store is of pipeline {self._places.name!r}; came a model of "
+                f"{card.pipeline!r}"
+            )
+        pickled = serialization.dumps(model)
         # What cannot be loaded must never be promoted: every later run would stumble over it.
         serialization.loads(pickled)
-        named = {"pipeline": self._own(pipeline), "version": _checked(version)}
+        named = {"pipeline": card.pipeline, "version": _checked(version)}
         content = self._seal.pack(MODEL, named, pickled)
+        table = io.BytesIO()
+        reference.to_parquet(table, engine="pyarrow", index=False)
+        frame = table.getvalue()
         manifest = Manifest(
+            **dict(card),
             version=version,
-            pipeline=pipeline,
-            recipe=recipe,
-            record_schema=schema,
-            labels=tuple(labels),
-            train_from=train_from,
-            train_to=train_to,
-            holdout_from=holdout_from,
-            holdout_to=holdout_to,
-            rows=rows,
-            fit_s=fit_s,
-            scores=_finite(scores),
-            judged_by=judged_by,
-            apart=tuple(apart),
-            joined=tuple(joined),
-            created_at=created_at,
             sha256=_sha256(content),
             size_bytes=len(content),
             reference_sha256=_sha256(frame),
@@ -190,25 +180,14 @@ class Store:
             libraries=libraries(),
         )
         with self._locked():
-            self._write(manifest, content, frame)
+            atomic_file.sweep_asides(self._folder)
+            # Half of a version must be absent, never a manifest that does not fit its files.
+            self._file(version, "json").unlink(missing_ok=True)
+            atomic_file.sync_folder(self._folder)
+            atomic_file.write(self._file(version, "model"), content)
+            atomic_file.write(self._file(version, "reference.parquet"), frame)
+            atomic_file.write(self._file(version, "json"), self._signed(MANIFEST, manifest))
         return manifest
-
-    def _own(self, pipeline: str) -> str:
-        if pipeline != self._places.name:
-            raise ValueError(
-                f"this store is of pipeline {self._places.name!r}; came a model of {pipeline!r}"
-            )
-        return pipeline
-
-    def _write(self, manifest: Manifest, content: bytes, frame: bytes) -> None:
-        version = manifest.version
-        atomic_file.sweep_asides(self._folder)
-        # Half of a version must be absent, never a manifest that does not fit its files.
-        self._file(version, "json").unlink(missing_ok=True)
-        atomic_file.sync_folder(self._folder)
-        atomic_file.write(self._file(version, "model"), content)
-        atomic_file.write(self._file(version, "reference.parquet"), frame)
-        atomic_file.write(self._file(version, "json"), self._signed(MANIFEST, manifest))
 
     def versions(self) -> list[str]:
         """Ids of all stored versions, sound or not, in alphabetical order."""
@@ -429,19 +408,6 @@ def _checked(version: str) -> str:
             f"and is not {POINTER!r}; came: {version!r}"
         )
     return version
-
-
-def _finite(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
-    return {
-        who: {metric: value if math.isfinite(value) else None for metric, value in each.items()}
-        for who, each in scores.items()
-    }
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    file = io.BytesIO()
-    frame.to_parquet(file, engine="pyarrow", index=False)
-    return file.getvalue()
 
 
 def _sha256(content: bytes) -> str:

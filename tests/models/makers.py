@@ -16,7 +16,7 @@ from models.batch.batch_model import BatchModel
 from models.core import record_schema
 from models.core.record_schema import Column, Features, Kind, Label, LabelKind, Schema, Task
 from models.persistence.signing import Seal
-from models.registry.registry import Manifest, Store
+from models.registry.registry import Manifest, ModelCard, Store
 from models.stream.source import Batch, Cursor, Stream, StreamOptions
 from observability.core.paths import PipelinePlaces, Places
 
@@ -118,7 +118,7 @@ def put(kept: Store, version: str = "v1", **changes: Any) -> Manifest:
         "reference": make_reference(),
         "pipeline": "elec2",
         "recipe": "linear",
-        "schema": make_schema(),
+        "record_schema": make_schema(),
         "labels": ("high", "low"),
         "train_from": 0,
         "train_to": 240,
@@ -130,7 +130,7 @@ def put(kept: Store, version: str = "v1", **changes: Any) -> Manifest:
         "created_at": NOW,
     }
     given |= changes
-    return kept.put(version, given.pop("model"), given.pop("reference"), **given)
+    return kept.put(version, given.pop("model"), given.pop("reference"), ModelCard(**given))
 
 
 def make_stream(

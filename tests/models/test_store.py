@@ -85,7 +85,7 @@ def test_a_reference_comes_back_as_it_was(tmp_path: Path, kind: LabelKind) -> No
     task: Task = "regression" if kind == "float" else "classification"
     kept, reference = make_store(tmp_path), make_reference(kind)
     reference.loc[0, ["colour", "weight"]] = None
-    put(kept, reference=reference, schema=make_schema(task, kind))
+    put(kept, reference=reference, record_schema=make_schema(task, kind))
     pd.testing.assert_frame_equal(reference, kept.reference(kept.manifest("v1")))
     last = kept.reference(kept.manifest("v1"))["prediction"].tolist()[2]
     assert {"str": str, "int": int, "float": float}[kind] is type(last)
@@ -98,7 +98,7 @@ def test_whole_numbers_beyond_a_floats_reach_stay_exact(tmp_path: Path) -> None:
     reference["class"] = pd.Series([large] * 3, dtype=object)
     reference["prediction"] = pd.Series([None, None, large], dtype=object)
     kept = make_store(tmp_path)
-    put(kept, reference=reference, schema=make_schema(label_kind="int"))
+    put(kept, reference=reference, record_schema=make_schema(label_kind="int"))
     assert [None, None, large] == kept.reference(kept.manifest("v1"))["prediction"].tolist()
 
 
