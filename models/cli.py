@@ -120,7 +120,7 @@ def promote(context: typer.Context, words: PromotedArgument, as_json: JsonOption
     version, store = _opened(context, words)
     if version is None:
         raise BadConfiguration(f"which version of {words[0]!r}? models promote PIPELINE VERSION")
-    before, token = store.champion(), _token()
+    before, token = store.champion(), f"hand-{uuid.uuid4().hex}"
     store.crown(version, token)
     _record(context, store, version, token, "promoted", f"promoted by hand; before: {before}")
     _say(as_json, store, version, before)
@@ -132,7 +132,7 @@ def rollback(
 ) -> None:
     """Bring back the champion before the present one."""
     _, store = _opened(context, [pipeline] if pipeline else [])
-    before, token = store.champion(), _token()
+    before, token = store.champion(), f"hand-{uuid.uuid4().hex}"
     version = store.rollback(token)
     _record(context, store, version, token, "rolled_back", f"rolled back by hand from {before}")
     _say(as_json, store, version, before)
@@ -224,10 +224,6 @@ def _verdict(store: Store, version: str) -> dict[str, object]:
     except ThermodriftError as error:
         return {"version": version, "sound": False, "because": str(error)}
     return {"version": version, "sound": True, "because": "signature, hashes and libraries match"}
-
-
-def _token() -> str:
-    return f"hand-{uuid.uuid4().hex}"
 
 
 def _record(

@@ -100,7 +100,16 @@ class Seal:
                 f"the key {key_file} cannot be read or made: {error}; models and checkpoints "
                 f"cannot be trusted without it: {atomic_file.remedy(error)}, then run again"
             ) from error
-        _refuse_unfit(key_file, key, mode)
+        if len(key) != KEY_BYTES:
+            raise KeyUnusable(
+                f"the key {key_file} has {len(key)} bytes and must have {KEY_BYTES}: it is "
+                "damaged; restore it from a backup, or remove it and train anew what it signed"
+            )
+        if mode & _OTHERS:
+            raise KeyUnusable(
+                f"the key {key_file} is open to other users of this machine (mode "
+                f"{mode & 0o777:o}), so its signatures prove nothing; run: chmod 600 {key_file}"
+            )
         return cls(key)
 
     def sign(self, content: bytes) -> str:
@@ -160,16 +169,3 @@ def _make(key_file: Path) -> None:
     finally:
         aside.unlink(missing_ok=True)
     atomic_file.sync_folder(key_file.parent)
-
-
-def _refuse_unfit(key_file: Path, key: bytes, mode: int) -> None:
-    if len(key) != KEY_BYTES:
-        raise KeyUnusable(
-            f"the key {key_file} has {len(key)} bytes and must have {KEY_BYTES}: it is damaged; "
-            f"restore it from a backup, or remove it and train anew what it signed"
-        )
-    if mode & _OTHERS:
-        raise KeyUnusable(
-            f"the key {key_file} is open to other users of this machine (mode {mode & 0o777:o}), "
-            f"so its signatures prove nothing; run: chmod 600 {key_file}"
-        )

@@ -87,7 +87,7 @@ class ParquetFile:
             head = self._head(file, usual)
         if file.metadata.num_rows == 0:
             raise BadStream(f"{self._path}: there is no row to begin with; stream.path names it")
-        values = {name: _sampled(head.column(name)) for name in usual}
+        values = {name: _told(head.column(name).combine_chunks()) for name in usual}
         return Sample(names, {name: values.get(name, []) for name in wanted}, types=types)
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
@@ -370,11 +370,6 @@ def _seconds(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
         whole, unit = pc.divide(whole, 1000), "us"
     seconds: np.ndarray[Any, np.dtype[np.float64]] = _floats(whole) / UNITS[unit]
     return seconds
-
-
-def _sampled(column: pa.ChunkedArray) -> list[Any]:
-    """Cells of the sample: times in seconds since 1970, else Python values."""
-    return _told(column.combine_chunks())
 
 
 def _told(array: pa.Array) -> list[Any]:
