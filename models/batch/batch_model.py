@@ -136,10 +136,12 @@ class BatchModel:
         if hasattr(self.estimator, "predict_proba"):
             return np.asarray(self.estimator.predict_proba(matrix), dtype=np.float64)
         if hasattr(self.estimator, "decision_function"):
+            from scipy import special
+
             scores = np.asarray(self.estimator.decision_function(matrix), dtype=np.float64)
-            return _softmax(
-                np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
-            )
+            if scores.ndim == 1:
+                scores = np.stack([-scores / 2, scores / 2], axis=1)
+            return np.asarray(special.softmax(scores, axis=1), dtype=np.float64)
         codes = np.asarray(self.estimator.predict(matrix)).astype(np.intp).ravel()
         return np.eye(len(self.labels))[codes]
 
@@ -317,12 +319,6 @@ def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
         for value, missing in zip(values, values.isna(), strict=True)
     ]
     return pd.Series(texts, dtype=object)
-
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    grown = np.exp(scores - scores.max(axis=1, keepdims=True))
-    softened: NDArray[np.float64] = grown / grown.sum(axis=1, keepdims=True)
-    return softened
 
 
 def split(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:

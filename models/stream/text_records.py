@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -81,11 +80,6 @@ class Lot:
     cuts: tuple[int, ...]
     loose: Entry | None = None
     ended: bool = False
-
-    def place(self, index: int) -> int:
-        """Which of the lot's entries the record at `index` is, broken ones counted."""
-        sound = (place for place in range(len(self.raws)) if place not in self.broken)
-        return next(islice(sound, index, None)) if self.broken else index
 
 
 def lots(

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -27,6 +27,7 @@ from models.stream.batches import (
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
+    Taken,
 )
 from models.stream.decompression import Opened
 from models.stream.parsing import charset
@@ -36,7 +37,6 @@ from models.stream.parsing.record_formats import (
     LEAVES_OUT,
     CsvFormat,
     JsonFormat,
-    Left,
     TextFormat,
     csv_cells,
     one_document,
@@ -107,20 +107,36 @@ class TextFile:
             if opening is None:  # Not even a header yet.
                 builder = BatchBuilder(plan.schema, cursor.position)
                 return builder.batch(cursor, ended=True, unfinished=length)
-            going = _Going(plan, cursor, max(cursor.offset, opening.begin))
+            builder, form = BatchBuilder(plan.schema, cursor.position), opening.form
+            offset, cuts, ended = max(cursor.offset, opening.begin), cursor.cuts, False
             for lot in text_records.lots(
-                file,
-                opening.begin,
-                going.offset,
-                going.cuts,
-                size,
-                opening.form,
-                opening.charset,
+                file, opening.begin, offset, cuts, size, form, opening.charset
             ):
-                going.add(lot, opening.form)
-                if going.offset - cursor.offset > LARGEST_BATCH:
+                taken = _taken(plan, form, lot.records)
+                builder.add(taken, len(lot.raws), lot.raws.__getitem__, lot.broken)
+                offset, cuts, ended = lot.end, lot.cuts, lot.ended
+                loose = lot.loose
+                if loose is not None and form.is_whole(loose.record):
+                    taken = _taken(plan, form, [loose.record])
+                    if not taken.faults:
+                        builder.add(taken, 1, [loose.raw].__getitem__)
+                        offset, cuts = loose.end, text_records.with_cut(cuts, loose.end)
+                if offset - cursor.offset > LARGEST_BATCH:
                     break
-            return going.batch(self._cursor(file, going, length), length)
+            head, tail = _hashes(file, offset)
+            after = Cursor(
+                position=builder.position,
+                offset=offset,
+                size=max(length, offset),
+                head=head,
+                tail=tail,
+                cuts=cuts,
+            )
+            return builder.batch(
+                after,
+                ended=ended or offset >= length,
+                unfinished=max(0, length - offset) if ended else 0,
+            )
 
     def done_fraction(self, cursor: Cursor) -> float | None:
         """Bytes gone through, of those there are; None where that is not known."""
@@ -266,62 +282,16 @@ class TextFile:
             "may only grow: bring the old file back, or start a pipeline under another name"
         )
 
-    def _cursor(self, file: BinaryIO, going: _Going, length: int) -> Cursor:
-        head, tail = _hashes(file, going.offset)
-        return Cursor(
-            position=going.builder.position,
-            offset=going.offset,
-            size=max(length, going.offset),
-            head=head,
-            tail=tail,
-            cuts=going.cuts,
-        )
 
-
-class _Going:
-    """A batch in the making, and how far the file was read for it."""
-
-    def __init__(self, plan: Plan, cursor: Cursor, offset: int) -> None:
-        self.offset = offset
-        self.cuts = cursor.cuts
-        self.builder = BatchBuilder(plan.schema, cursor.position)
-        self._plan = plan
-        self._ended = False
-
-    def add(self, lot: text_records.Lot, form: TextFormat) -> None:
-        """The records of a lot, and its loose one if that is valid."""
-        self.cuts = lot.cuts
-        self.offset = lot.end
-        self._ended = lot.ended
-        self._left(form.shaped(lot.records), lot.place)
-        taken = form.take(self._plan, lot.records)
-        self.builder.add(taken, len(lot.raws), lot.raws.__getitem__, lot.broken)
-        loose = lot.loose
-        if loose is None:
-            return
-        whole = form.is_whole(loose.record)
-        left = form.shaped([loose.record])
-        taken = form.take(self._plan, [loose.record])
-        if whole and not taken.faults:
-            self._left(left, int)
-            self.builder.add(taken, 1, lambda _: loose.raw)
-            self.offset = loose.end
-            self.cuts = text_records.with_cut(lot.cuts, loose.end)
-
-    def batch(self, after: Cursor, length: int) -> Batch:
-        """What was gathered of a file of so many bytes."""
-        return self.builder.batch(
-            after,
-            ended=self._ended or self.offset >= length,
-            unfinished=max(0, length - self.offset) if self._ended else 0,
-        )
-
-    def _left(self, left: dict[str, Left], place: Callable[[int], int]) -> None:
-        """Say what was left out of the records that are about to be added."""
-        self.builder.notices += [
-            Notice("new column", column, self.builder.position + place(index), times, example)
-            for column, (index, times, example) in left.items()
-        ]
+def _taken(plan: Plan, form: TextFormat, records: list[Any]) -> Taken:
+    """Records as columns; what was left out of them is among the notices."""
+    left = form.shaped(records)
+    taken = form.take(plan, records)
+    notices = (
+        Notice("new column", column, index, times, example)
+        for column, (index, times, example) in left.items()
+    )
+    return replace(taken, notices=(*notices, *taken.notices))
 
 
 def _line_number(file: BinaryIO, offset: int) -> int:
