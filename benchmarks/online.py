@@ -16,6 +16,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def compare(recipe: str, records: int, rounds: int) -> dict[str, float]:
     }
 
 
-def bare(recipe: str, rows: list[dict[str, Any]], labels: list[Label], schema: Schema) -> float:
+def bare(recipe: str, rows: list[dict[str, Any]], labels: Sequence[Label], schema: Schema) -> float:
     """Records per second of the two members in a loop: predict, score, learn."""
     from river import metrics
 

@@ -1,4 +1,4 @@
-"""The desk of the models: list, show and verify versions, and move the crown by hand.
+"""The commands of the models: list, show and verify versions, promote one and roll back.
 
 Decides nothing: `promote` and `rollback` are a person's own word, recorded in the history as such.
 """
@@ -120,8 +120,8 @@ def promote(context: typer.Context, words: PromotedArgument, as_json: JsonOption
     version, store = _opened(context, words)
     if version is None:
         raise BadConfiguration(f"which version of {words[0]!r}? models promote PIPELINE VERSION")
-    before, token = store.champion(), _token()
-    store.promote(version, token)
+    before, token = store.champion(), f"hand-{uuid.uuid4().hex}"
+    store.crown(version, token)
     _record(context, store, version, token, "promoted", f"promoted by hand; before: {before}")
     _say(as_json, store, version, before)
 
@@ -132,7 +132,7 @@ def rollback(
 ) -> None:
     """Bring back the champion before the present one."""
     _, store = _opened(context, [pipeline] if pipeline else [])
-    before, token = store.champion(), _token()
+    before, token = store.champion(), f"hand-{uuid.uuid4().hex}"
     version = store.rollback(token)
     _record(context, store, version, token, "rolled_back", f"rolled back by hand from {before}")
     _say(as_json, store, version, before)
@@ -226,10 +226,6 @@ def _verdict(store: Store, version: str) -> dict[str, object]:
     return {"version": version, "sound": True, "because": "signature, hashes and libraries match"}
 
 
-def _token() -> str:
-    return f"hand-{uuid.uuid4().hex}"
-
-
 def _record(
     context: typer.Context,
     store: Store,
@@ -238,7 +234,7 @@ def _record(
     event: Literal["promoted", "rolled_back"],
     because: str,
 ) -> None:
-    """Tell the history; the crown has moved already, and stays where it is if this fails."""
+    """Tell the history; the champion is changed already, and stays so if this fails."""
     from observability.history.records import ModelRecord
     from observability.history.store import History
 

@@ -315,7 +315,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "BaggingRegressor" in set(member.model.steps)
     assert 0 == member.silent
     fought = evaluation.fight(
-        record_schema.frame(records.rows, stream.schema),
+        record_schema.frame(records.table, stream.schema),
         records.labels,
         recipe=file.pipeline.batch,
         schema=stream.schema,

@@ -34,12 +34,13 @@ def of(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
             f"pipeline {file.name} has not run in {home} yet; run it, or name its home (--home)"
         )
     with Display(file.name) as display, opened(file, home, Stop(), display) as session:
-        reading = drift_check.measure(session)
-        if reading is None:
+        windows = drift_check.read_windows(session)
+        if windows is None:
             raise NothingToCompare(
                 f"pipeline {file.name} has no champion yet, so there is no reference to compare "
                 "with; run it until the first retrain"
             )
+        reading = drift_check.measure(session, windows)
         decision = drift.judge(reading, file.pipeline.drift)
         return {
             "pipeline": file.name,
@@ -52,7 +53,7 @@ def of(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
             "thresholds": {
                 kind: file.pipeline.drift.threshold(kind) for kind in ("number", "category")
             },
-            "page": drift_check.page(session) if page else None,
+            "page": drift_check.page(session, windows, reading) if page else None,
         }
 
 

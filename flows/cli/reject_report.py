@@ -15,11 +15,11 @@ from observability.core.paths import Places
 from observability.history.store import History
 
 _REASONS = """
-SELECT reason, count(*) AS records, min("position") AS first, max("position") AS last,
+SELECT kind, reason, count(*) AS records, min("position") AS first, max("position") AS last,
     arg_min(left(raw, 200), "position") AS raw
 FROM rejects
 WHERE pipeline = ? AND replayed_at IS NULL
-GROUP BY reason
+GROUP BY kind, reason
 ORDER BY first"""
 
 
@@ -51,10 +51,12 @@ def _by_kind(found: list[dict[str, Any]], target: str) -> list[dict[str, Any]]:
     """Reasons that differ in the value alone, as one."""
     kinds: dict[str, dict[str, Any]] = {}
     for each in found:
-        (reason,) = intake_health.reasons([Reject(each["first"], each["reason"], each["raw"])])
+        reject = Reject(each["first"], each["kind"], each["reason"], each["raw"])
+        (reason,) = intake_health.reasons([reject])
         kind = kinds.setdefault(
             reason.what,
             {
+                "kind": reason.kind,
                 "reason": reason.what,
                 "records": 0,
                 "first": each["first"],

@@ -20,8 +20,8 @@ from flows.run.state import OpenRequest, Unknown
 from models.batch import batch_model
 from models.batch.batch_model import BatchAnswersNothing
 from models.core import metrics, record_schema
-from models.core.record_schema import Label
 from models.prediction_log import prediction_log
+from models.registry.registry import Manifest
 from observability.core.decision import Decision
 from observability.drift import drift, evidently_adapter, retrain_policy
 from observability.drift.drift import DriftReading, Performance, UnknownVote
@@ -66,14 +66,32 @@ def _ripe(session: Session) -> bool:
     return state.looked_at < ripe <= state.position
 
 
+@dataclass(frozen=True)
+class Windows:
+    """What a look compares, read once: the champion's reference, and the latest window."""
+
+    champion: Manifest
+    """Verified."""
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    """Of rows that the champion was not made from."""
+
+
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
 def watch(session: Session) -> Looked:
     """Judge drift and worth at this position; an answer of yes opens a request."""
     session.adopt_champion()
-    state = session.state
+    state, tolerance = session.state, session.file.pipeline.drift
+    reading = None
     with session.display.doing("checking"), session.stop.breakable():
-        changed, reading = _drift(session)
-    evidence = _evidence(session, changed, reading)
+        windows = read_windows(session)
+        if windows is None:
+            changed = _nothing_to_compare_with(session)
+        else:
+            reading = measure(session, windows)
+            changed = drift.judge(reading, tolerance)
+    champion = None if windows is None else windows.champion
+    evidence = _evidence(session, changed, reading, champion)
     wanted = retrain_policy.judge(evidence, session.file.pipeline.worth)
     rows: list[Record] = [session.decided(changed), session.decided(wanted)]
     if changed:
@@ -86,70 +104,83 @@ def watch(session: Session) -> Looked:
     state.unknown = _unknown_since(session, reading)
     session.commit(rows)
     drawn = None
-    if changed and wanted and session.file.pipeline.drift.page:
+    if windows is not None and reading is not None and changed and wanted and tolerance.page:
         with session.display.doing("drawing the drift page"), session.stop.breakable():
-            drawn = page(session)
+            drawn = page(session, windows, reading)
     return Looked(changed, wanted, reading, drawn)
 
 
-def page(session: Session) -> Path | None:
+def page(session: Session, windows: Windows, reading: DriftReading) -> Path | None:
     """Write evidently's page of the latest window against the champion's reference."""
-    windows = _windows(session)
-    if windows is None:
-        return None
-    reference, current = windows
     session.places.reports.mkdir(parents=True, exist_ok=True)
     path = session.places.reports / f"drift-{session.state.position:012d}.html"
-    watched = _watched(session)
     tolerance = session.file.pipeline.drift
-    reading = measure(session)
-    unknown = drift.unknown_votes(reading, tolerance) if reading is not None else ()
-    if not evidently_adapter.page(reference, current, watched, tolerance, path, unknown):
+    unknown = drift.unknown_votes(reading, tolerance)
+    watched = _watched(session)
+    if not evidently_adapter.page(
+        windows.reference, windows.current, watched, tolerance, path, unknown
+    ):
         return None
     for older in sorted(session.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
         older.unlink(missing_ok=True)
     return path
 
 
-def measure(session: Session) -> DriftReading | None:
-    """The latest window against the champion's reference; None while there is no champion."""
-    windows = _windows(session)
-    if windows is None:
-        return None
-    reference, current = windows
+def measure(session: Session, windows: Windows) -> DriftReading:
+    """The latest window against the champion's reference."""
     return evidently_adapter.measure(
-        reference,
-        current,
+        windows.reference,
+        windows.current,
         _watched(session),
         session.file.pipeline.drift,
-        performance=_performance(session, current),
+        performance=_performance(session, windows),
         tripwire=session.state.learner.tripped,
-        change=_change(session),
+        change=_change(session, windows.champion),
     )
 
 
-def _change(session: Session) -> str:
+def read_windows(session: Session) -> Windows | None:
+    """Read what a look compares; None while there is no champion."""
+    state = session.state
+    if state.champion is None:
+        return None
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    champion = session.store.manifest(state.champion)
+    # The window is never of rows that the champion was made from.
+    first = max(champion.holdout_to, state.position - session.file.pipeline.drift.window)
+    records = session.stream.between(first, state.position, state.marks)
+    current = record_schema.frame(records.table, state.schema)
+    current[state.schema.target] = records.table.column(-1).to_pandas(integer_object_nulls=True)
+    answers = pa.nulls(len(current))
+    # A champion that was just promoted has predicted nothing yet.
+    if first < state.position:
+        log = prediction_log.read(session.places.predictions, first, state.position)
+        # The answers of its predecessor are not its own.
+        log = log.filter(pc.equal(log["model_version"], champion.version))
+        places = pc.index_in(pa.array(records.positions, pa.int64()), log["position"])
+        answers = log["batch"].take(places)
+    current[batch_model.PREDICTION] = answers.to_pandas(integer_object_nulls=True)
+    current = batch_model.typed_reference(current, state.schema)
+    return Windows(champion, session.store.reference(champion), current)
+
+
+def _change(session: Session, champion: Manifest) -> str:
     """How the labels left what the champion knows; empty once it has learned enough of that.
 
     After a window's worth of records a champion that still serves has been left so on purpose.
     """
     state, pipeline = session.state, session.file.pipeline
     changed = state.change_position
-    if changed is None or state.champion is None:
+    if changed is None:
         return ""
-    trained = max(session.store.manifest(state.champion).train_to - changed, 0)
+    trained = max(champion.train_to - changed, 0)
     if trained >= pipeline.worth.min_rows or state.position - changed > pipeline.batch.window:
         return ""
     return (
         f"{state.learner.novelty.because}; the champion was made from {trained} records since then"
     )
-
-
-def _drift(session: Session) -> tuple[Decision, DriftReading | None]:
-    reading = measure(session)
-    if reading is None:
-        return _nothing_to_compare_with(session), None
-    return drift.judge(reading, session.file.pipeline.drift), reading
 
 
 def _unknown_since(session: Session, reading: DriftReading | None) -> dict[str, Unknown]:
@@ -177,43 +208,6 @@ def _nothing_to_compare_with(session: Session) -> Decision:
     )
 
 
-def _windows(session: Session) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    state = session.state
-    if state.champion is None:
-        return None
-    import pandas as pd
-
-    reference = session.store.reference(state.champion)
-    first = _window_from(session, state.champion)
-    examples = session.stream.between(first, state.position, state.marks)
-    logged = _champions_log(session, first)
-    current = record_schema.frame(examples.rows, state.schema)
-    current[state.schema.target] = pd.Series(examples.labels, dtype=object)
-    current[batch_model.PREDICTION] = [logged.get(place) for place in examples.positions]
-    return reference, batch_model.typed_reference(current, state.schema)
-
-
-def _window_from(session: Session, champion: str) -> int:
-    """Where the latest window begins: never among the rows that the champion was made from."""
-    made_to = session.store.manifest(champion).holdout_to
-    return max(made_to, session.state.position - session.file.pipeline.drift.window)
-
-
-def _champions_log(session: Session, first: int) -> dict[int, Label]:
-    """What the present champion predicted, by position; its predecessor's answers are not its."""
-    state = session.state
-    if first >= state.position:
-        # A champion that was just crowned has predicted nothing yet.
-        return {}
-    log = prediction_log.read(session.places.predictions, first, state.position)
-    columns = (log[name].to_pylist() for name in ("position", "batch", "model_version"))
-    return {
-        place: predicted
-        for place, predicted, version in zip(*columns, strict=True)
-        if predicted is not None and version == state.champion
-    }
-
-
 def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
     schema = session.state.schema
     return drift.watched(
@@ -224,15 +218,14 @@ def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
     )
 
 
-def _performance(session: Session, current: pd.DataFrame) -> Performance:
+def _performance(session: Session, windows: Windows) -> Performance:
     """The champion on its hold-out against the champion lately, by the judged metric.
 
-    `current` is the latest window, of rows that the champion was not made from. The champion
-    answers them here again, since the log keeps no more than the likeliest class of each.
+    The champion answers the latest window here again, since the log keeps no more than the
+    likeliest class of each.
     """
     state, measure = session.state, session.state.learner.measure
-    assert state.champion is not None
-    scores = session.store.manifest(state.champion).scores
+    current, scores = windows.current, windows.champion.scores
     reference, baseline = (
         _on_newest(scores, who, measure.name) for who in ("challenger", "baseline")
     )
@@ -303,7 +296,9 @@ def _on_newest(
     return None
 
 
-def _evidence(session: Session, changed: Decision, reading: DriftReading | None) -> Evidence:
+def _evidence(
+    session: Session, changed: Decision, reading: DriftReading | None, champion: Manifest | None
+) -> Evidence:
     state = session.state
     performance = reading.performance if reading is not None else None
     request = state.request
@@ -315,12 +310,8 @@ def _evidence(session: Session, changed: Decision, reading: DriftReading | None)
         performance_loss=drift.performance_loss(performance) if performance else None,
         rows_available=min(state.totals.learned, window),
         new_rows=state.new_rows,
-        champion_present=state.champion is not None,
-        champion_age_records=(
-            state.position - session.store.manifest(state.champion).train_to
-            if state.champion is not None
-            else None
-        ),
+        champion_present=champion is not None,
+        champion_age_records=(state.position - champion.train_to if champion is not None else None),
         records_since_retrain=(
             state.position - state.settled_at if state.settled_at is not None else None
         ),

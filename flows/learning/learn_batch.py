@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -16,12 +15,11 @@ from flows.run.state import Seen
 from models.batch.batch_model import BatchAnswersNothing
 from models.core import metrics, record_schema, scoring
 from models.core.prediction import BatchPrediction
-from models.core.record_schema import Features
 from models.online import online_model
 from models.online.learner import Log, RecordRefused
 from models.prediction_log import prediction_log
 from models.stream import intake_health
-from models.stream.source import Batch, Notice, Reject, thin
+from models.stream.source import Batch, Notice, Records, Reject, thin
 from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.history.records import Record, RejectRecord, ScoreRecord
@@ -130,7 +128,7 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
     batch ends before the record, and at the next turn the record is a batch of its own that is
     rejected: nothing is learned more than twice over, however many records are refused.
     """
-    answers, silent = champions_answers(session, batch.rows)
+    answers, silent = champions_answers(session, batch)
     recipes = session.file.pipeline
     session.tell_warnings(f"the champion {session.state.champion}", recipes.batch.recipe)
     try:
@@ -146,7 +144,7 @@ def _go_through(session: Session, batch: Batch) -> tuple[Batch, Log]:
         # Only now: a batch that was gone back on is answered again, and told once.
         session.asides.append(session.decided(silent))
         session.display.happened(session.state.position, "silent", silent.because, "red")
-    if len(log) < len(batch.rows):
+    if len(log) < len(batch.positions):
         batch = _cut(session, batch, len(log))
     return batch, log
 
@@ -162,20 +160,20 @@ def _refused(session: Session, batch: Batch, error: RecordRefused) -> Batch:
             "They are in rejects; correct the model and run again"
         ) from error
     raw = repr({**batch.rows[0], session.state.schema.target: batch.labels[0]})
-    reject = Reject(position, f"the online model raised {error}", raw)
-    until = _ending_at(session, batch, position + 1, 1)
-    return replace(until, positions=[], rows=[], labels=[], rejects=[*until.rejects, reject])
+    reject = Reject(position, "model", f"the online model raised {error}", raw)
+    until = _ending_at(session, batch, position + 1, 0)
+    return replace(until, rejects=[*until.rejects, reject])
 
 
 def champions_answers(
-    session: Session, rows: Sequence[Features]
+    session: Session, records: Records
 ) -> tuple[BatchPrediction | None, Decision | None]:
-    """The champion's prediction of all `rows`; or, of a champion that fails, what to say."""
+    """The champion's prediction of all records; or, of a champion that fails, what to say."""
     champion = session.champion()
-    if champion is None or not rows:
+    if champion is None or not records.positions:
         return None, None
     try:
-        return champion.predict(record_schema.frame(rows, session.state.schema)), None
+        return champion.predict(record_schema.frame(records.table, session.state.schema)), None
     except BatchAnswersNothing as error:
         because = f"no batch prediction: {error}"
         return None, Decision(question="answers", yes=False, because=because)
@@ -194,12 +192,12 @@ def _ending_at(session: Session, batch: Batch, end: int, rows: int) -> Batch:
     else:
         part = session.stream.read(session.state.cursor, end - batch.first)
         after, notices = part.after, part.notices
+    kept = batch.slice(0, rows)
     return replace(
         batch,
+        positions=kept.positions,
+        table=kept.table,
         last=end,
-        positions=batch.positions[:rows],
-        rows=batch.rows[:rows],
-        labels=batch.labels[:rows],
         rejects=[each for each in batch.rejects if each.position < end],
         after=after,
         ended=False,
@@ -216,10 +214,9 @@ def _keep(session: Session, batch: Batch, log: Log) -> None:
         prediction_log.write,
         session.places.predictions,
         session.name,
-        batch.positions,
+        batch,
         (batch.first, batch.last),
         log,
-        state.schema.label_kind,
         state.champion,
     )
     state.marks = thin([*state.marks, state.cursor])
@@ -325,7 +322,13 @@ def _threshold(session: Session) -> list[Record]:
 def _rejects(session: Session, batch: Batch) -> list[Record]:
     room = RAW_PER_BATCH // max(1, len(batch.rejects))
     return [
-        session.row(RejectRecord, position=each.position, reason=each.reason, raw=each.raw[:room])
+        session.row(
+            RejectRecord,
+            position=each.position,
+            kind=each.kind,
+            reason=each.reason,
+            raw=each.raw[:room],
+        )
         for each in batch.rejects
     ]
 

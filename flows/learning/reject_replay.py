@@ -8,7 +8,7 @@ the records that came meanwhile, and by the models of now.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -24,10 +24,9 @@ from flows.run.session import Session, opened
 from flows.run.shutdown import Stop
 from flows.run.state import Replayed
 from models.core.position_ranges import Ranges
-from models.core.record_schema import Features, Label
 from models.online.learner import Log, RecordRefused
 from models.stream import intake_health
-from models.stream.source import Batch, Cursor
+from models.stream.source import Batch, Cursor, Records
 from observability.core import cli_output
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
@@ -53,23 +52,6 @@ class _Tried:
     refused: list[int] = field(default_factory=list)
     """Positions of those that fit, and on which the online model raised."""
     stopped: bool = False
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Records that fit now, all of which the champion may answer, or none."""
-
-    positions: Sequence[int]
-    rows: Sequence[Features]
-    labels: Sequence[Label | None]
-    by_champion: bool
-
-    def cut(self, first: int, last: int | None = None) -> _Part:
-        """Some of them."""
-        chosen = slice(first, last)
-        return _Part(
-            self.positions[chosen], self.rows[chosen], self.labels[chosen], self.by_champion
-        )
 
 
 def replay(path: Path, home: Path, stop: Stop) -> dict[str, Any]:
@@ -133,8 +115,8 @@ def _try(session: Session, left: Cursor, right: Cursor, tried: _Tried) -> None:
             "nothing of them is brought back. Undo what changes where a record ends (encoding, "
             "delimiter, format), or start a pipeline under another name"
         )
-    for part in _parts(session, batch, wanted):
-        _bring_back(session, part, tried)
+    for records, by_champion in _parts(session, batch, wanted):
+        _bring_back(session, records, by_champion, tried)
         if tried.stopped:
             return
 
@@ -149,8 +131,9 @@ def _reaches(session: Session, batch: Batch, right: Cursor) -> bool:
     return (ahead[0].position, ahead[0].offset) == (ahead[1].position, ahead[1].offset)
 
 
-def _parts(session: Session, batch: Batch, wanted: Ranges) -> Iterator[_Part]:
-    """The rejects that fit now, apart where the champion was made from rows of their positions.
+def _parts(session: Session, batch: Batch, wanted: Ranges) -> Iterator[tuple[Records, bool]]:
+    """The rejects that fit now, and whether the champion may answer them: not where it was made
+    from rows of their positions.
 
     A window that was read after the correction had them: the champion knows their labels.
     """
@@ -162,47 +145,43 @@ def _parts(session: Session, batch: Batch, wanted: Ranges) -> Iterator[_Part]:
     places = set(wanted)
     fit = [index for index, place in enumerate(batch.positions) if place in places]
     for known, indexes in groupby(fit, key=lambda index: batch.positions[index] in made):
-        chosen = list(indexes)
-        yield _Part(
-            [batch.positions[index] for index in chosen],
-            [batch.rows[index] for index in chosen],
-            [batch.labels[index] for index in chosen],
-            by_champion=champion is not None and not known,
-        )
+        yield batch.take(list(indexes)), champion is not None and not known
 
 
-def _bring_back(session: Session, part: _Part, tried: _Tried) -> None:
-    """Learn a part; a record on which the model raises stays a reject, and those around it do not.
+def _bring_back(session: Session, records: Records, by_champion: bool, tried: _Tried) -> None:
+    """Learn records; one on which the model raises stays a reject, and those around it do not.
 
     As in learning, a model that raises is put back, and goes only up to that record.
     """
-    while part.positions:
+    while records.positions:
         try:
-            log, end = _learned(session, part), len(part.positions)
+            log, end = _learned(session, records, by_champion), len(records.positions)
         except RecordRefused as error:
             session.restore()
             end = error.index
-            tried.refused.append(part.positions[end])
-            log = _learned(session, part.cut(0, end))
+            tried.refused.append(records.positions[end])
+            log = _learned(session, records.slice(0, end), by_champion)
         if len(log):
-            _keep(session, part.cut(0, len(log)), log)
+            _keep(session, records.slice(0, len(log)), by_champion, log)
             tried.fitted += len(log)
             tried.learned += log.learned
         if len(log) < end:
             tried.stopped = True
             return
-        part = part.cut(end + 1)
+        records = records.slice(end + 1)
 
 
-def _learned(session: Session, part: _Part) -> Log:
-    answers, silent = learn_batch.champions_answers(session, part.rows if part.by_champion else ())
-    log = session.state.learner.learn(part.rows, part.labels, answers, session.stop)
+def _learned(session: Session, records: Records, by_champion: bool) -> Log:
+    answers, silent = None, None
+    if by_champion:
+        answers, silent = learn_batch.champions_answers(session, records)
+    log = session.state.learner.learn(records.rows, records.labels, answers, session.stop)
     if silent is not None:
         session.asides.append(session.decided(silent))
     return log
 
 
-def _keep(session: Session, part: _Part, log: Log) -> None:
+def _keep(session: Session, records: Records, by_champion: bool, log: Log) -> None:
     """One durable step: models, counts and the set of rejects; the log and the history are owed."""
     state, totals = session.state, session.state.totals
     state.new_rows += log.learned
@@ -210,14 +189,14 @@ def _keep(session: Session, part: _Part, log: Log) -> None:
     totals.unlabelled += len(log) - log.learned
     totals.rejected -= len(log)
     totals.replayed += len(log)
-    state.intake.rejects = state.intake.rejects.minus(part.positions)
-    version = state.champion if part.by_champion else None
+    state.intake.rejects = state.intake.rejects.minus(records.positions)
+    version = state.champion if by_champion else None
     # Whole answers are for the scores of a batch; the log on disk does not have them.
     kept = replace(log, answers={})
-    replayed = Replayed(tuple(part.positions), kept, (version,) * len(log))
+    replayed = Replayed(tuple(records.positions), kept, (version,) * len(log))
     rows = [
         session.row(ReplayRecord, position=place, labelled=label is not None)
-        for place, label in zip(part.positions, part.labels, strict=True)
+        for place, label in zip(records.positions, log.labels, strict=True)
     ]
     session.commit(rows, replayed=replayed)
 

@@ -27,7 +27,7 @@ from models.batch.evaluation import Challenge, PartialChallenge
 from models.batch.fit_guard import GiveBack
 from models.persistence.serialization import CannotLoad, CannotPickle
 from models.registry import partial_fits
-from models.registry.registry import Manifest
+from models.registry.registry import Manifest, ModelCard
 from observability.core import failpoints
 from observability.core.decision import Decision, Fact
 from power.forecast import job_profile
@@ -210,19 +210,21 @@ def _store(session: Session, prepared: Prepared, challenge: Challenge) -> Manife
         f"v{prepared.position:09d}",
         challenge.model,
         challenge.reference,
-        pipeline=session.name,
-        recipe=prepared.recipe.recipe,
-        schema=prepared.schema,
-        labels=challenge.model.labels,
-        train_from=positions[challenge.first_row],
-        train_to=split,
-        holdout_from=split,
-        holdout_to=prepared.position,
-        rows=challenge.rows,
-        fit_s=challenge.fit_s,
-        scores=challenge.scores,
-        judged_by=challenge.measure.name,
-        apart=[positions[row] for row in parts.apart.tolist()],
-        joined=[positions[row] for row in parts.joined.tolist()],
-        created_at=prepared.started.at,
+        ModelCard(
+            pipeline=session.name,
+            recipe=prepared.recipe.recipe,
+            record_schema=prepared.schema,
+            labels=challenge.model.labels,
+            train_from=positions[challenge.first_row],
+            train_to=split,
+            holdout_from=split,
+            holdout_to=prepared.position,
+            rows=challenge.rows,
+            fit_s=challenge.fit_s,
+            scores={who: {**each} for who, each in challenge.scores.items()},
+            judged_by=challenge.measure.name,
+            apart=tuple(positions[row] for row in parts.apart.tolist()),
+            joined=tuple(positions[row] for row in parts.joined.tolist()),
+            created_at=prepared.started.at,
+        ),
     )

@@ -42,6 +42,7 @@ from models.core.metrics import Measure
 from models.core.record_schema import Label, Schema
 from models.registry import partial_fits
 from models.registry.partial_fits import Work
+from models.registry.registry import Manifest
 from observability.core.errors import ThermodriftError
 from observability.history.records import RequestRecord
 from power.devices.power_limit import Capping
@@ -62,7 +63,7 @@ class Prepared:
 
     position: int
     frame: pd.DataFrame
-    labels: list[Label]
+    labels: Sequence[Label]
     positions: Sequence[int]
     """Of the window's rows, in order."""
     unlabelled: tuple[pd.DataFrame, Sequence[int]]
@@ -131,23 +132,26 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
     first = max(0, until.position - recipe.window)
     read = session.stream.between(first, until.position, state.marks)
     window = read.labelled()
-    waiting = [index for index, label in enumerate(read.labels) if label is None]
-    _refuse_seen_holdout(session, window.positions)
+    waiting = read.unlabelled()
+    champion = None if state.champion is None else session.store.manifest(state.champion)
+    if champion is not None:
+        _refuse_seen_holdout(champion, recipe, window.positions)
     work = Work(
         pipeline=session.name, position=until.position, recipe=recipe, record_schema=state.schema
     )
-    older_from, older_to = _older(session, first)
+    older_from, older_to = _older(champion, recipe, first)
     older = session.stream.between(older_from, older_to, state.marks).labelled()
     return Prepared(
         position=until.position,
-        frame=record_schema.frame(window.rows, state.schema),
+        frame=record_schema.frame(window.table, state.schema),
         labels=window.labels,
         positions=window.positions,
-        unlabelled=(
-            record_schema.frame([read.rows[index] for index in waiting], state.schema),
-            [read.positions[index] for index in waiting],
+        unlabelled=(record_schema.frame(waiting.table, state.schema), waiting.positions),
+        older=(
+            (record_schema.frame(older.table, state.schema), older.labels)
+            if older.positions
+            else None
         ),
-        older=(record_schema.frame(older.rows, state.schema), older.labels) if older.rows else None,
         older_span=(older_from, older_to),
         champion=session.champion(),
         champion_version=state.champion,
@@ -161,7 +165,7 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
         ),
         work=work,
         measure=session.file.pipeline.pipeline.measure,
-        seen=_seen(session, window.positions),
+        seen=None if champion is None else _seen(champion, window.positions),
         changed=_changed(session, window.positions),
         partial=partial_fits.find(
             session.places.partial, work, session.seal, session.file.folder
@@ -320,15 +324,13 @@ def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Cha
     )
 
 
-def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
+def _refuse_seen_holdout(champion: Manifest, recipe: BatchRecipe, positions: Sequence[int]) -> None:
     """Rows that the champion was trained on say nothing about who is better.
 
     With constant knobs a hold-out lies behind all training; a larger one may reach back.
     """
-    if session.state.champion is None:
-        return
-    trained_to = session.store.manifest(session.state.champion).train_to
-    train, _ = batch_model.split(len(positions), session.file.pipeline.batch)
+    trained_to = champion.train_to
+    train, _ = batch_model.split(len(positions), recipe)
     if train.stop < len(positions) and positions[train.stop] < trained_to:
         raise TooLittleToLearn(
             f"the hold-out would begin at position {positions[train.stop]}, among rows that the "
@@ -337,14 +339,11 @@ def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
         )
 
 
-def _seen(session: Session, positions: Sequence[int]) -> NDArray[np.bool_] | None:
+def _seen(champion: Manifest, positions: Sequence[int]) -> NDArray[np.bool_]:
     """Whether the champion was trained on each of these positions."""
-    if session.state.champion is None:
-        return None
-    manifest = session.store.manifest(session.state.champion)
     places = np.asarray(positions, dtype=np.int64)
-    before = (places < manifest.train_to) & ~np.isin(places, manifest.apart)
-    seen: NDArray[np.bool_] = before | np.isin(places, manifest.joined)
+    before = (places < champion.train_to) & ~np.isin(places, champion.apart)
+    seen: NDArray[np.bool_] = before | np.isin(places, champion.joined)
     return seen
 
 
@@ -356,13 +355,10 @@ def _changed(session: Session, positions: Sequence[int]) -> int | None:
     return int(np.searchsorted(np.asarray(positions, dtype=np.int64), changed))
 
 
-def _older(session: Session, window_first: int) -> tuple[int, int]:
+def _older(champion: Manifest | None, recipe: BatchRecipe, window_first: int) -> tuple[int, int]:
     """Positions from before both the window and what the champion was trained on.
 
     Neither has seen them, so what is forgotten is not mistaken for what was learned by heart.
     """
-    state = session.state
-    end = window_first
-    if state.champion is not None:
-        end = min(end, session.store.manifest(state.champion).train_from)
-    return max(0, end - session.file.pipeline.batch.older_rows), end
+    end = window_first if champion is None else min(window_first, champion.train_from)
+    return max(0, end - recipe.older_rows), end

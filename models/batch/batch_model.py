@@ -22,8 +22,6 @@ from observability.core.errors import BadConfiguration, ThermodriftError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from models.batch.interruptible_fit import Asked
 from models.core.prediction import BatchPrediction
 
 HUGE = 1e30
@@ -44,7 +42,7 @@ class BatchAnswersNothing(ThermodriftError, ValueError):
     """A model failed to predict, or its answer is not a finite number or a probability."""
 
 
-PLAIN = frozenset({"hist_gradient_boosting", "random_forest", "linear", "sgd"})
+PLAIN = ("hist_gradient_boosting", "random_forest", "linear", "sgd")
 """The recipes by name: without parameters each can be built, whatever the schema."""
 
 
@@ -138,10 +136,12 @@ class BatchModel:
         if hasattr(self.estimator, "predict_proba"):
             return np.asarray(self.estimator.predict_proba(matrix), dtype=np.float64)
         if hasattr(self.estimator, "decision_function"):
+            from scipy import special
+
             scores = np.asarray(self.estimator.decision_function(matrix), dtype=np.float64)
-            return _softmax(
-                np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
-            )
+            if scores.ndim == 1:
+                scores = np.stack([-scores / 2, scores / 2], axis=1)
+            return np.asarray(special.softmax(scores, axis=1), dtype=np.float64)
         codes = np.asarray(self.estimator.predict(matrix)).astype(np.intp).ravel()
         return np.eye(len(self.labels))[codes]
 
@@ -207,40 +207,36 @@ def fit(
         )
     if len(frame) != len(labels):
         raise ValueError(f"{len(frame)} rows came with {len(labels)} labels")
+    from sklearn.utils._param_validation import InvalidParameterError
+
+    from models.batch import interruptible_fit, recipes
+
     classes, targets = _encoded(labels, schema.task)
-    schema = _filled(frame, schema)
-    from models.batch import recipes
-
-    made = recipes.build(
-        recipe.recipe, recipe.params, schema.task, recipe.seed, schema, beside, device
-    )
+    schema, name = _filled(frame, schema), recipe.recipe
+    made = recipes.build(name, recipe.params, schema.task, recipe.seed, schema, beside, device)
     if recipe.class_weight == "balanced":
-        recipes.weigh(made.estimator, recipe.recipe, schema.task, targets)
-    watch = None if guard is None and partial is None else _watch(guard or _go_on, clock, partial)
-    return _fitted(made, frame, targets, classes, schema, recipe.recipe, watch)
-
-
-@dataclass(frozen=True)
-class _Watch:
-    """How one fit is watched, and what it goes on from."""
-
-    asked: Asked
-    clock: Callable[[], float] | None
-    partial: Partial | None
-
-    def fit(self, estimator: Any, matrix: Any, targets: NDArray[Any]) -> Any:
-        """The estimator, fitted; or another one that came of the partial."""
-        from models.batch import interruptible_fit
-
-        return interruptible_fit.fit(
-            estimator, matrix, targets, self.asked, clock=self.clock, partial=self.partial
-        )
-
-
-def _watch(guard: Guard, clock: Callable[[], float] | None, partial: Partial | None) -> _Watch:
-    from models.batch import interruptible_fit
-
-    return _Watch(interruptible_fit.Asked(guard, clock), clock, partial)
+        recipes.weigh(made.estimator, name, schema.task, targets)
+    asked = interruptible_fit.Asked(guard or _go_on, clock)
+    try:
+        with recipes.working(frame.size):
+            matrix = made.preparation.fit_transform(tamed(frame, schema))
+            estimator = made.estimator
+            if guard is None and partial is None:
+                estimator.fit(matrix, targets)
+            else:
+                estimator = interruptible_fit.fit(
+                    estimator, matrix, targets, asked, clock=clock, partial=partial
+                )
+    except InvalidParameterError as error:
+        raise BadConfiguration(f"[batch.params] does not suit {name!r}: {error}") from error
+    except (Exception, SystemExit) as error:
+        if error is asked.failure:
+            raise
+        raise BatchCannotLearn(
+            f"fitting {name!r} on {len(frame)} rows failed with {type(error).__name__}: {error}; "
+            f"change batch.recipe or batch.params"
+        ) from error
+    return BatchModel(schema.task, classes, schema, made.preparation, estimator)
 
 
 def _go_on(done: float, /) -> None:
@@ -256,39 +252,6 @@ def _filled(frame: pd.DataFrame, schema: Schema) -> Schema:
             f"{', '.join(schema.names) or 'there are none'}"
         )
     return schema.model_copy(update={"columns": filled})
-
-
-def _fitted(
-    made: Any,
-    frame: pd.DataFrame,
-    targets: NDArray[Any],
-    classes: tuple[Label, ...],
-    schema: Schema,
-    name: str,
-    watch: _Watch | None,
-) -> BatchModel:
-    from sklearn.utils._param_validation import InvalidParameterError
-
-    from models.batch import recipes
-
-    try:
-        with recipes.working(frame.size):
-            matrix = made.preparation.fit_transform(tamed(frame, schema))
-            estimator = made.estimator
-            if watch is None:
-                estimator.fit(matrix, targets)
-            else:
-                estimator = watch.fit(estimator, matrix, targets)
-    except InvalidParameterError as error:
-        raise BadConfiguration(f"[batch.params] does not suit {name!r}: {error}") from error
-    except (Exception, SystemExit) as error:
-        if watch is not None and error is watch.asked.failure:
-            raise
-        raise BatchCannotLearn(
-            f"fitting {name!r} on {len(frame)} rows failed with {type(error).__name__}: {error}; "
-            f"change batch.recipe or batch.params"
-        ) from error
-    return BatchModel(schema.task, classes, schema, made.preparation, estimator)
 
 
 def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], NDArray[Any]]:
@@ -358,12 +321,6 @@ def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(texts, dtype=object)
 
 
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    grown = np.exp(scores - scores.max(axis=1, keepdims=True))
-    softened: NDArray[np.float64] = grown / grown.sum(axis=1, keepdims=True)
-    return softened
-
-
 def split(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
     """The rows to fit on, and the newest ones held out: at least one of each where rows > 1."""
     held_out = min(max(round(rows * recipe.holdout), 1), max(rows - 1, 0))
@@ -378,20 +335,13 @@ def typed_reference(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """
     import pandas as pd
 
-    typed = tamed(frame, schema)
-    for name in (schema.target, PREDICTION):
-        typed[name] = pd.Series(_labels(frame[name], schema), dtype=_label_type(schema))
-    return typed
-
-
-def _label_type(schema: Schema) -> type[Any]:
-    return float if schema.task == "regression" else object
-
-
-def _labels(values: pd.Series[Any], schema: Schema) -> list[Label | None]:
     kinds: dict[str, Callable[[Any], Label]] = {"int": int, "str": str, "float": float}
     cast = kinds[schema.label_kind]
-    return [
-        None if missing else cast(value)
-        for value, missing in zip(values, values.isna(), strict=True)
-    ]
+    typed = tamed(frame, schema)
+    for name in (schema.target, PREDICTION):
+        labels = [
+            None if missing else cast(value)
+            for value, missing in zip(frame[name], frame[name].isna(), strict=True)
+        ]
+        typed[name] = pd.Series(labels, dtype=float if schema.task == "regression" else object)
+    return typed

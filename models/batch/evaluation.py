@@ -138,6 +138,8 @@ def fight(
     nothing was fitted yet that can be kept. Given as `partial` with the same rows and knobs, the
     work goes on from there; with others it begins anew.
     """
+    from models.batch import interruptible_fit
+
     if batch_model.PREDICTION in {*schema.names, schema.target}:
         raise BadConfiguration(
             f"a column of the stream is called {batch_model.PREDICTION!r}, which a reference needs "
@@ -172,7 +174,7 @@ def fight(
         first_row=int(train[0]),
         parts=parts,
         measure=measure,
-        guarded=NO_GUARD if guard is None else _way(model),
+        guarded=NO_GUARD if guard is None else str(interruptible_fit.way(model.estimator)),
     )
 
 
@@ -218,12 +220,6 @@ def with_unlabelled(
         values = [*made.reference[name], *waiting[name]]
         columns[name] = pd.Series([values[index] for index in newest], dtype=object)
     return replace(made, reference=batch_model.typed_reference(pd.DataFrame(columns), schema))
-
-
-def _way(model: BatchModel) -> str:
-    from models.batch import interruptible_fit
-
-    return str(interruptible_fit.way(model.estimator))
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,7 +323,9 @@ def _fought(
 ) -> tuple[BatchModel, Rows, float]:
     """The better model, the rows it was made of, and the seconds that both took, pauses aside."""
     kept = partial if partial is not None and partial.work == window.work else PartialChallenge("")
-    asked = None if guard is None else _asked(guard, clock)
+    from models.batch import interruptible_fit
+
+    asked = None if guard is None else interruptible_fit.Asked(guard, clock)
     started = clock()
 
     def spent_s() -> float:
@@ -342,12 +340,6 @@ def _fought(
             stopped.partial = replace(begun, work=window.work, fit_s=spent_s(), done=done)
         raise
     return model, rows, spent_s()
-
-
-def _asked(guard: Guard, clock: Callable[[], float]) -> Asked:
-    from models.batch import interruptible_fit
-
-    return interruptible_fit.Asked(guard, clock)
 
 
 def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[BatchModel, Rows]:
@@ -424,26 +416,16 @@ def _compare(
     measure: Measure,
     rarer: Label | None,
 ) -> dict[str, dict[str, float]]:
-    return {
-        f"{window}:{who}": _scores_of(who, model, frame, labels, measure, rarer)
-        for who, model in contestants.items()
-    }
-
-
-def _scores_of(
-    who: str,
-    model: BatchModel,
-    frame: pd.DataFrame,
-    labels: Sequence[Label],
-    measure: Measure,
-    rarer: Label | None,
-) -> dict[str, float]:
-    try:
-        return metrics.score(labels, model.predict(frame), measure, rarer)
-    except BatchAnswersNothing:
-        if who != "champion":
-            raise
-        return dict.fromkeys(metrics.names(measure.task), math.nan)
+    scores: dict[str, dict[str, float]] = {}
+    for who, model in contestants.items():
+        try:
+            found = metrics.score(labels, model.predict(frame), measure, rarer)
+        except BatchAnswersNothing:
+            if who != "champion":
+                raise
+            found = dict.fromkeys(metrics.names(measure.task), math.nan)
+        scores[f"{window}:{who}"] = found
+    return scores
 
 
 def _reference(window: _Window, model: BatchModel) -> pd.DataFrame:

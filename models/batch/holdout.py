@@ -71,7 +71,8 @@ def parts(
     first row since a change of the world, None where none is known.
     """
     rows = len(labels)
-    newest = _after_change(newest, rows, changed)
+    if changed is not None and rows - changed >= FEWEST_AFTER_CHANGE:
+        newest = max(newest, changed + (rows - changed) // 2)
     held = np.arange(rows) >= newest
     known = np.zeros(rows, dtype=bool) if seen is None else seen
     # What the champion has learned from says nothing about who is better.
@@ -79,12 +80,6 @@ def parts(
     if task == "classification":
         _balance(np.array(_codes(labels), dtype=np.intp), held, known, newest)
     return Parts(np.flatnonzero(~held), np.flatnonzero(held), newest)
-
-
-def _after_change(newest: int, rows: int, changed: int | None) -> int:
-    if changed is None or rows - changed < FEWEST_AFTER_CHANGE:
-        return newest
-    return max(newest, changed + (rows - changed) // 2)
 
 
 def _codes(labels: Sequence[Label]) -> list[int]:

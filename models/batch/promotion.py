@@ -1,4 +1,4 @@
-"""May the challenger take the crown? Losses of challenger, champion and baseline in, Decision out.
+"""May the challenger be promoted? Losses of challenger, champion and baseline in, Decision out.
 
 Pure. A loss is what the pipeline's metric makes of held-out rows: an error as it is, a score as
 what it lacks of 1. Lower is better, and NaN is a loss that nobody knows, which never promotes.
@@ -10,7 +10,7 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from observability.core.decision import Decision, Fact
+from observability.core.decision import Decision
 
 QUESTION = "promotion"
 
@@ -65,31 +65,21 @@ def judge(contest: Contest, rules: PromotionRules) -> Decision:
     the champion on older rows, less what it gains on new ones, as a share of the baseline's loss.
     So a world that turned round, where losing the old is the price of the new, does not block it.
     """
-    why_not = (
-        _too_few(contest, rules)
-        or _unknown(contest)
-        or _not_above_baseline(contest, rules)
-        or _not_above_champion(contest, rules)
-        or _forgets(contest, rules)
-    )
+    why_not = _why_not(contest, rules)
     return Decision(
         question=QUESTION,
         yes=why_not is None,
         because=why_not or _why(contest),
-        facts=_facts(contest, rules),
+        facts={
+            **contest.model_dump(),
+            "gain": _gain(contest),
+            "forgetting": _forgetting(contest),
+            **rules.model_dump(),
+        },
     )
 
 
-def _too_few(contest: Contest, rules: PromotionRules) -> str | None:
-    if contest.holdout_rows >= rules.min_holdout_rows:
-        return None
-    return (
-        f"only {contest.holdout_rows} rows were held out, and min_holdout_rows is "
-        f"{rules.min_holdout_rows}"
-    )
-
-
-def _unknown(contest: Contest) -> str | None:
+def _why_not(contest: Contest, rules: PromotionRules) -> str | None:
     losses = {
         "challenger's loss": contest.challenger_loss,
         "baseline's loss": contest.baseline_loss,
@@ -100,44 +90,35 @@ def _unknown(contest: Contest) -> str | None:
     unknown = [
         name for name, loss in losses.items() if loss is not None and not math.isfinite(loss)
     ]
-    if not unknown:
-        return None
-    return (
-        f"not a finite number{_by(contest)}: the {', the '.join(unknown)}; a person may promote by "
-        "hand"
-    )
-
-
-def _not_above_baseline(contest: Contest, rules: PromotionRules) -> str | None:
-    if not rules.beat_baseline or contest.challenger_loss < contest.baseline_loss:
-        return None
-    return (
-        f"the challenger's loss {contest.challenger_loss:.4g} is not below the baseline's "
-        f"{contest.baseline_loss:.4g}{_by(contest)}"
-    )
-
-
-def _not_above_champion(contest: Contest, rules: PromotionRules) -> str | None:
-    gain = _gain(contest)
-    if gain is None or (gain > 0 and gain >= rules.min_gain):
-        return None
-    wanted = f"at least {rules.min_gain:.4g}" if rules.min_gain > 0 else "more than 0"
-    return (
-        f"the challenger's loss {contest.challenger_loss:.4g} against the champion's "
-        f"{contest.champion_loss:.4g} is a gain of {gain:.4g}{_by(contest)}; {wanted} is "
-        "wanted"
-    )
-
-
-def _forgets(contest: Contest, rules: PromotionRules) -> str | None:
-    forgetting = _forgetting(contest)
-    if forgetting is None or forgetting <= rules.max_forgetting:
-        return None
-    return (
-        f"on older rows the challenger's loss {contest.older_challenger_loss:.4g} against the "
-        f"champion's {contest.older_champion_loss:.4g} outweighs its gain of {_gain(contest):.4g} "
-        f"by {forgetting:.3g} of the baseline's loss; max_forgetting is {rules.max_forgetting:.3g}"
-    )
+    gain, forgetting = _gain(contest), _forgetting(contest)
+    if contest.holdout_rows < rules.min_holdout_rows:
+        return (
+            f"only {contest.holdout_rows} rows were held out, and min_holdout_rows is "
+            f"{rules.min_holdout_rows}"
+        )
+    if unknown:
+        return (
+            f"not a finite number{_by(contest)}: the {', the '.join(unknown)}; a person may "
+            "promote by hand"
+        )
+    if rules.beat_baseline and contest.challenger_loss >= contest.baseline_loss:
+        return (
+            f"the challenger's loss {contest.challenger_loss:.4g} is not below the baseline's "
+            f"{contest.baseline_loss:.4g}{_by(contest)}"
+        )
+    if gain is not None and (gain <= 0 or gain < rules.min_gain):
+        wanted = f"at least {rules.min_gain:.4g}" if rules.min_gain > 0 else "more than 0"
+        return (
+            f"the challenger's loss {contest.challenger_loss:.4g} against the champion's "
+            f"{contest.champion_loss:.4g} is a gain of {gain:.4g}{_by(contest)}; {wanted} is wanted"
+        )
+    if forgetting is not None and forgetting > rules.max_forgetting:
+        return (
+            f"on older rows the challenger's loss {contest.older_challenger_loss:.4g} against the "
+            f"champion's {contest.older_champion_loss:.4g} outweighs its gain of {gain:.4g} by "
+            f"{forgetting:.3g} of the baseline's loss; max_forgetting is {rules.max_forgetting:.3g}"
+        )
+    return None
 
 
 def _by(contest: Contest) -> str:
@@ -173,12 +154,3 @@ def _why(contest: Contest) -> str:
         f"rows is {_gain(contest):.4g} below the champion's {contest.champion_loss:.4g}"
         f"{_by(contest)}"
     )
-
-
-def _facts(contest: Contest, rules: PromotionRules) -> dict[str, Fact]:
-    return {
-        **contest.model_dump(),
-        "gain": _gain(contest),
-        "forgetting": _forgetting(contest),
-        **rules.model_dump(),
-    }

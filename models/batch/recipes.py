@@ -38,6 +38,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import compute_class_weight
 from threadpoolctl import ThreadpoolController
 
+from models.batch.batch_model import PLAIN
 from models.core import library_warnings, user_code
 from models.core.record_schema import Schema, Task
 from observability.core.errors import BadConfiguration
@@ -82,12 +83,12 @@ def build(
         estimator = _made_by(recipe, {"task": task, "seed": seed, "device": device}, beside)
         _set(estimator, params, recipe)
         return Build(_scaled(schema), estimator)
-    if recipe not in NAMED:
+    if recipe not in PLAIN:
         raise BadConfiguration(
-            f"batch.recipe must be one of {', '.join(NAMED)}, or 'module:factory' for a model "
+            f"batch.recipe must be one of {', '.join(PLAIN)}, or 'module:factory' for a model "
             f"of your own; came: {recipe!r}"
         )
-    estimator = NAMED[recipe](task, seed)
+    estimator = _named(recipe, task, seed)
     _set(estimator, params, recipe)
     if recipe == "hist_gradient_boosting":
         return _with_native_categories(estimator, schema)
@@ -155,39 +156,23 @@ def working(cells: int) -> Iterator[None]:
             yield
 
 
-def _hist_gradient_boosting(task: Task, seed: int) -> Any:
-    kind = (
-        HistGradientBoostingClassifier
-        if task == "classification"
-        else HistGradientBoostingRegressor
-    )
-    # Early stopping splits at random and fails on a class with one row: a person may turn it on.
-    return kind(random_state=seed, early_stopping=False)
-
-
-def _random_forest(task: Task, seed: int) -> Any:
-    kind = RandomForestClassifier if task == "classification" else RandomForestRegressor
-    return kind(random_state=seed, min_samples_leaf=2, n_jobs=1)
-
-
-def _linear(task: Task, seed: int) -> Any:
-    if task == "classification":
-        return LogisticRegression(random_state=seed, max_iter=500)
-    return Ridge(random_state=seed)
-
-
-def _sgd(task: Task, seed: int) -> Any:
-    if task == "classification":
+def _named(recipe: str, task: Task, seed: int) -> Any:
+    """The estimator of a recipe by its name."""
+    classifies = task == "classification"
+    if recipe == "hist_gradient_boosting":
+        boosting = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+        # Early stopping splits at random and fails on a class with one row; a person may choose it.
+        return boosting(random_state=seed, early_stopping=False)
+    if recipe == "random_forest":
+        forest = RandomForestClassifier if classifies else RandomForestRegressor
+        return forest(random_state=seed, min_samples_leaf=2, n_jobs=1)
+    if recipe == "linear":
+        if classifies:
+            return LogisticRegression(random_state=seed, max_iter=500)
+        return Ridge(random_state=seed)
+    if classifies:
         return SGDClassifier(loss="log_loss", random_state=seed, n_jobs=1)
     return SGDRegressor(random_state=seed)
-
-
-NAMED: dict[str, Callable[[Task, int], Any]] = {
-    "hist_gradient_boosting": _hist_gradient_boosting,
-    "random_forest": _random_forest,
-    "linear": _linear,
-    "sgd": _sgd,
-}
 
 
 def _set(estimator: Any, params: Mapping[str, Any], recipe: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +59,7 @@ class Mean:
     def add(self, answer: Answer, answered: Label, label: Label) -> None:
         """One more record."""
         self.count += 1
-        self._total += _COSTS[self.measure.name](answer, answered, label, self.measure.quantile)
+        self._total += _cost(self.measure, answer, answered, label)
 
     def value(self) -> float | None:
         """The mean; None before the first answer."""
@@ -154,44 +154,21 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _share(answer: Answer, label: Label) -> float:
-    return float(answer.get(label, 0.0)) if isinstance(answer, Mapping) else 0.0
-
-
-def _log_loss(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
-    return -math.log(min(max(_share(answer, label), LEAST), 1.0))
-
-
-def _brier(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
-    """Half the squared distance from what came: from 0 to 1, however many classes there are."""
-    share = _share(answer, label)
-    squares = sum(each * each for each in answer.values()) if isinstance(answer, Mapping) else 0.0
-    return (squares - share * share + (1.0 - share) ** 2) / 2.0
-
-
-def _hit(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
-    return float(answered == label)
-
-
-def _error(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
-    return abs(float(answered) - float(label))
-
-
-def _square(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
-    gap = float(answered) - float(label)
-    return gap * gap
-
-
-def _pinball(answer: Answer, answered: Label, label: Label, quantile: float) -> float:
+def _cost(measure: Measure, answer: Answer, answered: Label, label: Label) -> float:
+    """What one record costs by a measure that is a mean of such costs."""
+    if measure.name == "accuracy":
+        return float(answered == label)
+    if measure.name in ("log_loss", "brier"):
+        shares = answer if isinstance(answer, Mapping) else {}
+        share = float(shares.get(label, 0.0))
+        if measure.name == "log_loss":
+            return -math.log(min(max(share, LEAST), 1.0))
+        # Half the squared distance from what came: from 0 to 1, however many classes there are.
+        squares = sum(each * each for each in shares.values())
+        return (squares - share * share + (1.0 - share) ** 2) / 2.0
     gap = float(label) - float(answered)
-    return max(quantile * gap, (quantile - 1.0) * gap)
-
-
-_COSTS: Mapping[str, Callable[[Answer, Label, Label, float], float]] = {
-    "log_loss": _log_loss,
-    "brier": _brier,
-    "accuracy": _hit,
-    "mae": _error,
-    "rmse": _square,
-    "pinball": _pinball,
-}
+    if measure.name == "mae":
+        return abs(gap)
+    if measure.name == "rmse":
+        return gap * gap
+    return max(measure.quantile * gap, (measure.quantile - 1.0) * gap)

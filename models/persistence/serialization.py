@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import platform
 import sys
 import threading
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 from observability.core.errors import ThermodriftError
@@ -68,6 +71,24 @@ def loads(content: bytes) -> object:
             f"saved bytes do not load: {type(error).__name__}: {error}; if a class of your own "
             f"was moved or renamed, bring its name back; else restore the file from a backup"
         ) from error
+
+
+def versions(*names: str) -> dict[str, str]:
+    """The versions of Python and of these distributions, as installed here."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def others(there: object, here: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Which of `names` have another minor version `there` than `here`, in words.
+
+    Pickles are not promised to mean the same across minor releases.
+    """
+    known = there if isinstance(there, dict) else {}
+    return [
+        f"{name} {known.get(name, 'of an unknown version')} (here {here[name]})"
+        for name in names
+        if str(known.get(name)).split(".")[:2] != here[name].split(".")[:2]
+    ]
 
 
 def _pickler(file: io.BytesIO) -> Any:

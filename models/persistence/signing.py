@@ -1,16 +1,22 @@
-"""Door to the key: says whether a file is one of ours, before anything in it is believed.
+"""Signed files: whether a file was written by this home is known before anything of it is believed.
 
 Unpickling runs whatever the bytes say, so models and checkpoints are signed with HMAC-SHA256 under
-a key that lives in the home and nowhere else. The seal knows nothing of what it signs.
+a key that lives in the home and nowhere else. A signed file is a JSON object, which is its header,
+and after that line its payload, if it has one. The header has the file's format, as in
+"checkpoint 3", and the signature, which is over the rest of the header and the payload. This module
+knows nothing of what it signs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from observability.core import atomic_file
 from observability.core.errors import ThermodriftError
@@ -25,6 +31,49 @@ class KeyUnusable(ThermodriftError, OSError):
 
 class Tampered(ThermodriftError, ValueError):
     """Content whose signature is not ours: changed, damaged, or signed in another home."""
+
+
+class Damaged(Tampered):
+    """Content that is no signed file at all; the message is the reason alone."""
+
+
+class OtherFormat(ThermodriftError, ValueError):
+    """A file that another version of thermodrift wrote."""
+
+
+class SignedFile(NamedTuple):
+    """What a signed file holds."""
+
+    header: dict[str, Any]
+    payload: bytes
+
+
+def header(text: bytes, form: str, what: str) -> dict[str, Any]:
+    """The header of a file of the format `form`; its signature is not looked at.
+
+    `what` names the file in messages. Raises Damaged, OtherFormat.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Damaged("its first line is not JSON") from error
+    if not isinstance(found, dict):
+        raise Damaged("its first line is no JSON object")
+    kind, _, number = form.rpartition(" ")
+    # Until format 2 a checkpoint had a bare number there, and a manifest a signature of this name.
+    named = found.get("format", f"{kind} 1" if "hmac_sha256" in found else None)
+    named = f"{kind} {named}" if isinstance(named, int) else named
+    if not isinstance(named, str) or named.rpartition(" ")[0] != kind:
+        raise Damaged(f"its first line does not say that it is a {kind}")
+    if named != form:
+        theirs = named.removeprefix(f"{kind} ")
+        version = "an earlier" if theirs.isdecimal() and int(theirs) < int(number) else "another"
+        raise OtherFormat(
+            f"{what} was written by {version} version of thermodrift: it has the format {named!r}, "
+            f"and this version reads {form!r}. Go on with the version that wrote it, or remove the "
+            "pipeline's folder to learn from the start"
+        )
+    return found
 
 
 class Seal:
@@ -51,7 +100,16 @@ class Seal:
                 f"the key {key_file} cannot be read or made: {error}; models and checkpoints "
                 f"cannot be trusted without it: {atomic_file.remedy(error)}, then run again"
             ) from error
-        _refuse_unfit(key_file, key, mode)
+        if len(key) != KEY_BYTES:
+            raise KeyUnusable(
+                f"the key {key_file} has {len(key)} bytes and must have {KEY_BYTES}: it is "
+                "damaged; restore it from a backup, or remove it and train anew what it signed"
+            )
+        if mode & _OTHERS:
+            raise KeyUnusable(
+                f"the key {key_file} is open to other users of this machine (mode "
+                f"{mode & 0o777:o}), so its signatures prove nothing; run: chmod 600 {key_file}"
+            )
         return cls(key)
 
     def sign(self, content: bytes) -> str:
@@ -66,6 +124,33 @@ class Seal:
                 f"another home; restore it from a backup together with the home's key, or train "
                 f"it again here"
             )
+
+    def pack(self, form: str, header: Mapping[str, object], payload: bytes | None = None) -> bytes:
+        """A signed file of the format `form`. Without a payload its header is indented."""
+        head: dict[str, object] = {"format": form, **header}
+        head["signature"] = self.sign(_signed(head, payload or b""))
+        if payload is None:
+            return json.dumps(head, indent=1).encode()
+        return json.dumps(head).encode() + b"\n" + payload
+
+    def unpack(self, form: str, content: bytes, what: str, *, payload: bool = True) -> SignedFile:
+        """What a signed file holds that `pack` made with a payload, or without one.
+
+        The layout of the header does not matter, what it says does. `what` names the file in
+        messages. Raises Damaged, OtherFormat, Tampered.
+        """
+        text, _, body = content.partition(b"\n") if payload else (content, b"", b"")
+        head = header(text, form, what)
+        signature = head.pop("signature", None)
+        if not isinstance(signature, str) or not signature.isascii():
+            raise Damaged("it has no signature")
+        self.verify(_signed(head, body), signature, what)
+        return SignedFile(head, body)
+
+
+def _signed(head: Mapping[str, object], payload: bytes) -> bytes:
+    """What the signature is over; the same for every layout of the header."""
+    return json.dumps(head, sort_keys=True, separators=(",", ":")).encode() + b"\n" + payload
 
 
 def _make(key_file: Path) -> None:
@@ -84,16 +169,3 @@ def _make(key_file: Path) -> None:
     finally:
         aside.unlink(missing_ok=True)
     atomic_file.sync_folder(key_file.parent)
-
-
-def _refuse_unfit(key_file: Path, key: bytes, mode: int) -> None:
-    if len(key) != KEY_BYTES:
-        raise KeyUnusable(
-            f"the key {key_file} has {len(key)} bytes and must have {KEY_BYTES}: it is damaged; "
-            f"restore it from a backup, or remove it and train anew what it signed"
-        )
-    if mode & _OTHERS:
-        raise KeyUnusable(
-            f"the key {key_file} is open to other users of this machine (mode {mode & 0o777:o}), "
-            f"so its signatures prove nothing; run: chmod 600 {key_file}"
-        )

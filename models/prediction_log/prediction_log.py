@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.core.record_schema import LabelKind
+from models.core.record_schema import LabelKind, arrow_label
 from models.online.learner import Log
 from models.prediction_log import compaction, segments
 from models.prediction_log.compaction import Compacted, Forgotten, LogBusy, compact, forget
 from models.prediction_log.segments import LogDamaged
+from models.stream.batches import Records
 from observability.core import atomic_file, log_segments
 from observability.core.log_segments import Span
 
@@ -39,21 +40,21 @@ __all__ = [
 def write(
     folder: Path,
     pipeline: str,
-    positions: Sequence[int],
+    records: Records,
     span: tuple[int, int],
     log: Log,
-    label_kind: LabelKind,
     model_version: str | None,
 ) -> Path:
     """Write the log of the batch that covers the positions `span` (the end is exclusive).
 
-    `positions` has one place per predicted record; rejected ones are missing from it. A record
-    without a label has null for it.
+    `records` are those that were predicted, rejected ones left out. A record without a label has
+    null for it.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = _table(pipeline, positions, log, label_kind, [model_version] * len(log))
+    labels = records.table.column(-1)
+    table = _table(pipeline, records.positions, labels, log, [model_version] * len(log))
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,26 +77,28 @@ def amend(
     once. Answers how many are logged nowhere, because no file that can be read covers them. Raises
     LogBusy while another process merges the log, OSError.
     """
-    return compaction.amend(folder, _table(pipeline, positions, log, label_kind, model_versions))
+    import pyarrow as pa
+
+    labels = pa.chunked_array([pa.array(log.labels, arrow_label(label_kind))])
+    return compaction.amend(folder, _table(pipeline, positions, labels, log, model_versions))
 
 
 def _table(
     pipeline: str,
     positions: Sequence[int],
+    labels: pa.ChunkedArray,
     log: Log,
-    label_kind: LabelKind,
     model_versions: Sequence[str | None],
 ) -> pa.Table:
     import pyarrow as pa
 
-    kind = {"int": pa.int64(), "str": pa.string(), "float": pa.float64()}[label_kind]
-    columns: dict[str, pa.Array] = {
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
         "pipeline": pa.array([pipeline] * len(log), pa.string()),
         "position": pa.array(positions, pa.int64()),
-        "label": pa.array(log.labels, kind),
+        "label": labels,
     }
     for member in ("online", "batch", "baseline", "served"):
-        columns[member] = pa.array(log.predicted[member], kind)
+        columns[member] = pa.array(log.predicted[member], labels.type)
     for member in ("online", "batch", "served"):
         columns[f"{member}_probability"] = pa.array(log.probabilities[member], pa.float64())
     columns["model_version"] = pa.array(model_versions, pa.string())

@@ -1,8 +1,8 @@
-"""Door to models on disk: ids in, verified models out, and one pointer that says which one serves.
+"""The models of a pipeline on disk: ids in, verified models out, and a pointer to the champion.
 
-A version is three files in the pipeline's models folder: VERSION.model (pickle),
+A version is three files in the pipeline's models folder: VERSION.model (a signed pickle),
 VERSION.reference.parquet, and VERSION.json, its signed manifest, written last: a version without a
-manifest does not exist. champion.json is signed too and flipped last of all. Nothing is unpickled
+manifest does not exist. champion.json is signed too and replaced last of all. Nothing is unpickled
 before its signature, its hash and the libraries were found right. The store decides nothing.
 """
 
@@ -12,22 +12,20 @@ import hashlib
 import io
 import json
 import math
-import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from models.batch import batch_model
 from models.core import user_code
 from models.core.record_schema import Label, Schema
 from models.persistence import serialization
-from models.persistence.signing import Seal, Tampered
+from models.persistence.signing import Damaged, Seal, Tampered
 from observability.core import atomic_file, failpoints, file_lock
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import PipelinePlaces
@@ -39,7 +37,9 @@ VERSION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 POINTER = "champion"
 """Name of the pointer's file, which no version may have."""
 REMEMBERED = 100
-"""Tokens and crowned versions that the pointer keeps."""
+"""Tokens and promoted versions that the pointer keeps."""
+MODEL, MANIFEST, CHAMPION = "model 2", "manifest 2", "champion 2"
+"""The formats of the signed files."""
 LOCK_WAIT_S = 30.0
 LIBRARIES = ("scikit-learn", "numpy")
 
@@ -70,12 +70,11 @@ class StoreBusy(TryAgainLater, TimeoutError):
     """Another process holds the models folder."""
 
 
-class Manifest(BaseModel):
-    """What is known of one version. A score that is None was not a finite number."""
+class ModelCard(BaseModel):
+    """What a model was made of, and how it did. A score that is None was not a finite number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: str
     pipeline: str
     recipe: str = Field(description="Name of the recipe, or module:factory.")
     record_schema: Schema
@@ -87,9 +86,7 @@ class Manifest(BaseModel):
     rows: int = Field(description="Rows it was fitted on.")
     fit_s: float
     scores: dict[str, dict[str, float | None]]
-    judged_by: str | None = Field(
-        default=None, description="The metric that it was compared by; None: before 0.2."
-    )
+    judged_by: str | None = Field(default=None, description="The metric that it was compared by.")
     apart: tuple[int, ...] = Field(
         default=(), description="Positions before holdout_from that were held out too: rare rows."
     )
@@ -97,27 +94,46 @@ class Manifest(BaseModel):
         default=(), description="Positions from holdout_from on that it was trained on."
     )
     created_at: AwareDatetime
-    sha256: str = Field(description="Of the pickled model.")
-    size_bytes: int = Field(description="Of the pickled model.")
+
+    @field_validator("scores")
+    @classmethod
+    def _scores_are_finite(
+        cls, scores: dict[str, dict[str, float | None]]
+    ) -> dict[str, dict[str, float | None]]:
+        return {
+            who: {
+                metric: value if value is not None and math.isfinite(value) else None
+                for metric, value in each.items()
+            }
+            for who, each in scores.items()
+        }
+
+
+class Manifest(ModelCard):
+    """What is known of one version."""
+
+    version: str
+    sha256: str = Field(description="Of the model's file.")
+    size_bytes: int = Field(description="Of the model's file.")
     reference_sha256: str
     reference_bytes: int
     libraries: dict[str, str] = Field(description="Versions that it was pickled with.")
 
 
 class _Pointer(BaseModel):
-    """Which version serves: the last of `crowned`, oldest first; and the tokens already used."""
+    """Which version serves: the last of `promoted`, oldest first; and the tokens already used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pipeline: str
-    crowned: tuple[str, ...] = ()
+    promoted: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
 
-    def after(self, crowned: Sequence[str], token: str) -> _Pointer:
+    def after(self, promoted: Sequence[str], token: str) -> _Pointer:
         """The pointer with these versions and one more token, the oldest forgotten."""
         return self.model_copy(
             update={
-                "crowned": tuple(crowned)[-REMEMBERED:],
+                "promoted": tuple(promoted)[-REMEMBERED:],
                 "tokens": (*self.tokens, token)[-REMEMBERED:],
             }
         )
@@ -132,26 +148,7 @@ class Store:
         self._seal = seal
 
     def put(
-        self,
-        version: str,
-        model: batch_model.BatchModel,
-        reference: pd.DataFrame,
-        *,
-        pipeline: str,
-        recipe: str,
-        schema: Schema,
-        labels: Sequence[Label],
-        train_from: int,
-        train_to: int,
-        holdout_from: int,
-        holdout_to: int,
-        rows: int,
-        fit_s: float,
-        scores: Mapping[str, Mapping[str, float]],
-        created_at: datetime,
-        judged_by: str | None = None,
-        apart: Sequence[int] = (),
-        joined: Sequence[int] = (),
+        self, version: str, model: batch_model.BatchModel, reference: pd.DataFrame, card: ModelCard
     ) -> Manifest:
         """Store `model` and its reference durably, and answer the signed manifest.
 
@@ -159,26 +156,22 @@ class Store:
         NotAVersion, ValueError for another pipeline than this store's, `pickling.CannotPickle`,
         `pickling.CannotLoad`, StoreBusy and StoreUnusable.
         """
-        content, frame = serialization.dumps(model), _parquet(reference)
-        # What cannot be loaded must never be crowned: every later run would stumble over it.
-        serialization.loads(content)
+        if card.pipeline != self._places.name:
+            raise ValueError(
+                f"this store is of pipeline {self._places.name!r}; came a model of "
+                f"{card.pipeline!r}"
+            )
+        pickled = serialization.dumps(model)
+        # What cannot be loaded must never be promoted: every later run would stumble over it.
+        serialization.loads(pickled)
+        named = {"pipeline": card.pipeline, "version": _checked(version)}
+        content = self._seal.pack(MODEL, named, pickled)
+        table = io.BytesIO()
+        reference.to_parquet(table, engine="pyarrow", index=False)
+        frame = table.getvalue()
         manifest = Manifest(
-            version=_checked(version),
-            pipeline=self._own(pipeline),
-            recipe=recipe,
-            record_schema=schema,
-            labels=tuple(labels),
-            train_from=train_from,
-            train_to=train_to,
-            holdout_from=holdout_from,
-            holdout_to=holdout_to,
-            rows=rows,
-            fit_s=fit_s,
-            scores=_finite(scores),
-            judged_by=judged_by,
-            apart=tuple(apart),
-            joined=tuple(joined),
-            created_at=created_at,
+            **dict(card),
+            version=version,
             sha256=_sha256(content),
             size_bytes=len(content),
             reference_sha256=_sha256(frame),
@@ -186,25 +179,14 @@ class Store:
             libraries=libraries(),
         )
         with self._locked():
-            self._write(manifest, content, frame)
+            atomic_file.sweep_asides(self._folder)
+            # Half of a version must be absent, never a manifest that does not fit its files.
+            self._file(version, "json").unlink(missing_ok=True)
+            atomic_file.sync_folder(self._folder)
+            atomic_file.write(self._file(version, "model"), content)
+            atomic_file.write(self._file(version, "reference.parquet"), frame)
+            atomic_file.write(self._file(version, "json"), self._signed(MANIFEST, manifest))
         return manifest
-
-    def _own(self, pipeline: str) -> str:
-        if pipeline != self._places.name:
-            raise ValueError(
-                f"this store is of pipeline {self._places.name!r}; came a model of {pipeline!r}"
-            )
-        return pipeline
-
-    def _write(self, manifest: Manifest, content: bytes, frame: bytes) -> None:
-        version = manifest.version
-        atomic_file.sweep_asides(self._folder)
-        # Half of a version must be absent, never a manifest that does not fit its files.
-        self._file(version, "json").unlink(missing_ok=True)
-        atomic_file.sync_folder(self._folder)
-        atomic_file.write(self._file(version, "model"), content)
-        atomic_file.write(self._file(version, "reference.parquet"), frame)
-        atomic_file.write(self._file(version, "json"), self._signed("manifest", manifest))
 
     def versions(self) -> list[str]:
         """Ids of all stored versions, sound or not, in alphabetical order."""
@@ -228,7 +210,7 @@ class Store:
                 f"pipeline {self._places.name!r} has no model {version!r}; stored are: "
                 f"{', '.join(self.versions()) or 'none'}"
             )
-        manifest = _parsed(Manifest, self._verified("manifest", content, file), file)
+        manifest = self._parsed(MANIFEST, Manifest, content, file)
         if (manifest.version, manifest.pipeline) != (version, self._places.name):
             raise Tampered(
                 f"{file} is the manifest of {manifest.version!r} of pipeline "
@@ -245,19 +227,20 @@ class Store:
         manifest = self.manifest(version)
         content = self._hashed(version, "model", manifest.sha256)
         _refuse_other_libraries(manifest)
+        file = self._file(version, "model")
+        _, pickled = self._seal.unpack(MODEL, content, str(file))
         if ":" in manifest.recipe:
             user_code.find(manifest.recipe, beside)
-        model = serialization.loads(content)
+        model = serialization.loads(pickled)
         if not isinstance(model, batch_model.BatchModel):
             raise serialization.CannotLoad(
                 f"{version!r} holds a {type(model).__name__} and not a batch model; train it again"
             )
         return model
 
-    def reference(self, version: str) -> pd.DataFrame:
-        """The rows that `version` stands for: features, target and `prediction`; hash verified."""
-        manifest = self.manifest(version)
-        content = self._hashed(version, "reference.parquet", manifest.reference_sha256)
+    def reference(self, manifest: Manifest) -> pd.DataFrame:
+        """The rows that a version stands for: features, target and `prediction`; hash verified."""
+        content = self._hashed(manifest.version, "reference.parquet", manifest.reference_sha256)
         from pyarrow import parquet
 
         # Whole numbers beside missing ones stay whole: a float would round large ones.
@@ -277,11 +260,11 @@ class Store:
 
     def champion(self) -> str | None:
         """The version that serves; None before the first one. Raises Tampered, StoreUnusable."""
-        crowned = self._pointer().crowned
-        return crowned[-1] if crowned else None
+        promoted = self._pointer().promoted
+        return promoted[-1] if promoted else None
 
     def crown(self, version: str, token: str) -> bool:
-        """Make `version` the champion; the change that nothing undoes but a later one.
+        """Make `version` the champion; nothing undoes this but a later change.
 
         `token` names the wish (a request's id): one that was used before changes nothing and
         answers False, so that a replay after a crash never undoes a person's rollback. Raises
@@ -293,14 +276,10 @@ class Store:
             if token in pointer.tokens:
                 return False
             self.verify(version)
-            # A champion that is crowned again must not become its own predecessor.
-            crowned = [*pointer.crowned[:-1], *(c for c in pointer.crowned[-1:] if c != version)]
-            self._flip(pointer.after([*crowned, version], token))
+            # A champion that is promoted again must not become its own predecessor.
+            promoted = [*pointer.promoted[:-1], *(c for c in pointer.promoted[-1:] if c != version)]
+            self._flip(pointer.after([*promoted, version], token))
         return True
-
-    def promote(self, version: str, token: str) -> bool:
-        """`crown`, by a person's hand: no judge was asked."""
-        return self.crown(version, token)
 
     def rollback(self, token: str) -> str:
         """Bring back the champion before the present one, and answer it.
@@ -310,30 +289,30 @@ class Store:
         """
         with self._locked():
             pointer = self._pointer()
-            if token in pointer.tokens and pointer.crowned:
-                return pointer.crowned[-1]
-            if len(pointer.crowned) < 2:
+            if token in pointer.tokens and pointer.promoted:
+                return pointer.promoted[-1]
+            if len(pointer.promoted) < 2:
                 raise NoEarlierChampion(
                     f"pipeline {self._places.name!r} has no champion before "
-                    f"{pointer.crowned[-1] if pointer.crowned else 'the first'!r}; "
+                    f"{pointer.promoted[-1] if pointer.promoted else 'the first'!r}; "
                     f"promote a version by its id instead: "
                     f"{', '.join(self.versions()) or 'none is stored'}"
                 )
-            earlier = pointer.crowned[-2]
+            earlier = pointer.promoted[-2]
             self.verify(earlier)
-            self._flip(pointer.after(pointer.crowned[:-1], token))
+            self._flip(pointer.after(pointer.promoted[:-1], token))
         return earlier
 
     def _flip(self, pointer: _Pointer) -> None:
         failpoints.point("store.before_crown")
-        atomic_file.write(self._file(POINTER, "json"), self._signed("pointer", pointer))
+        atomic_file.write(self._file(POINTER, "json"), self._signed(CHAMPION, pointer))
 
     def _pointer(self) -> _Pointer:
         file = self._file(POINTER, "json")
         content = self._read(file)
         if content is None:
             return _Pointer(pipeline=self._places.name)
-        pointer = _parsed(_Pointer, self._verified("pointer", content, file), file)
+        pointer = self._parsed(CHAMPION, _Pointer, content, file)
         if pointer.pipeline != self._places.name:
             raise Tampered(
                 f"{file} is the pointer of pipeline {pointer.pipeline!r}; it was copied here: "
@@ -341,22 +320,20 @@ class Store:
             )
         return pointer
 
-    def _signed(self, kind: str, content: BaseModel) -> bytes:
-        """A JSON document with `content` and its signature, which is for this kind alone."""
-        plain = content.model_dump(mode="json")
-        document = {"content": plain, "hmac_sha256": self._seal.sign(_canonical(kind, plain))}
-        return json.dumps(document, indent=1, allow_nan=False).encode()
+    def _signed(self, form: str, content: BaseModel) -> bytes:
+        return self._seal.pack(form, {"content": content.model_dump(mode="json")})
 
-    def _verified(self, kind: str, content: bytes, file: Path) -> object:
+    def _parsed(self, form: str, kind: type[_Content], content: bytes, file: Path) -> _Content:
         try:
-            document = json.loads(content)
-            plain, signature = document["content"], str(document["hmac_sha256"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found = self._seal.unpack(form, content, str(file), payload=False)
+            return kind.model_validate_json(json.dumps(found.header.get("content")))
+        except Damaged as error:
+            raise Tampered(f"{file} is damaged: {error}; restore it from a backup") from error
+        except ValidationError as error:
             raise Tampered(
-                f"{file} is damaged ({type(error).__name__}: {error}); restore it from a backup"
+                f"{file} was signed here but is not understood by this thermodrift "
+                f"({metadata.version('thermodrift')}): {error}; use the release that wrote it"
             ) from error
-        self._seal.verify(_canonical(kind, plain), signature, str(file))
-        return plain
 
     def _hashed(self, version: str, ending: str, sha256: str) -> bytes:
         file = self._file(version, ending)
@@ -410,27 +387,17 @@ class Store:
 
 def libraries() -> dict[str, str]:
     """Versions of all that a pickled model depends on, as installed here."""
-    found = {name: metadata.version(name) for name in (*LIBRARIES, "thermodrift")}
-    return {"python": platform.python_version(), **found}
+    return serialization.versions(*LIBRARIES, "thermodrift")
 
 
 def _refuse_other_libraries(manifest: Manifest) -> None:
-    here = libraries()
-    others = [
-        f"{name} {manifest.libraries.get(name, 'of an unknown version')} (here {here[name]})"
-        for name in ("python", *LIBRARIES)
-        if _minor(manifest.libraries.get(name, "")) != _minor(here[name])
-    ]
+    others = serialization.others(manifest.libraries, libraries(), ("python", *LIBRARIES))
     if others:
         raise OtherLibraries(
             f"model {manifest.version!r} was made with {', '.join(others)}, and pickles are not "
             f"promised to mean the same across minor releases; install those versions, or train "
             f"the model again with these"
         )
-
-
-def _minor(version: str) -> list[str]:
-    return version.split(".")[:2]
 
 
 def _checked(version: str) -> str:
@@ -440,34 +407,6 @@ def _checked(version: str) -> str:
             f"and is not {POINTER!r}; came: {version!r}"
         )
     return version
-
-
-def _parsed(kind: type[_Content], plain: object, file: Path) -> _Content:
-    try:
-        return kind.model_validate_json(json.dumps(plain))
-    except ValidationError as error:
-        raise Tampered(
-            f"{file} was signed here but is not understood by this thermodrift "
-            f"({metadata.version('thermodrift')}): {error}; use the release that wrote it"
-        ) from error
-
-
-def _canonical(kind: str, plain: object) -> bytes:
-    """One byte string per document, whatever its layout in the file."""
-    return json.dumps([kind, plain], sort_keys=True, separators=(",", ":")).encode()
-
-
-def _finite(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
-    return {
-        who: {metric: value if math.isfinite(value) else None for metric, value in each.items()}
-        for who, each in scores.items()
-    }
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    file = io.BytesIO()
-    frame.to_parquet(file, engine="pyarrow", index=False)
-    return file.getvalue()
 
 
 def _sha256(content: bytes) -> str:

@@ -12,14 +12,20 @@ Pure: values only. `models.stream.source` is the door that reads; nothing here t
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from models.core.record_schema import Cell, Label
+from models.core import record_schema
+from models.core.record_schema import Cell, Label, Schema
 from observability.core.errors import BadConfiguration, ThermodriftError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Format = Literal["csv", "parquet", "jsonl"]
 NoticeKind = Literal["new column", "unfit cell", "leading zeros", "empty column"]
@@ -28,6 +34,21 @@ with a leading zero in a column that is read as numbers; a column that had value
 
 _NO_TEXT = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"})
 """Python's codecs of names and literals, which are no encodings of a file."""
+RejectKind = Literal[
+    "too_few_cells",
+    "too_many_cells",
+    "new_column",
+    "malformed",
+    "encoding",
+    "repeated_header",
+    "cell",
+    "out_of_range",
+    "label",
+    "model",
+]
+"""What is wrong with a record: how many cells or which columns it has; its syntax; its bytes; a
+header line that came again; a cell that is not what its column is; a number of too large a
+magnitude; its label; or the online model raised on it."""
 LONGEST_RAW = 10_000
 """Characters of a rejected record that are kept."""
 MOST_CUTS = 256
@@ -209,16 +230,28 @@ class Cursor(BaseModel):
     )
 
 
+class Fault(NamedTuple):
+    """Why a record is rejected."""
+
+    kind: RejectKind
+    reason: str
+
+
 @dataclass(frozen=True)
 class Reject:
-    """A record that no model may learn from. `raw` is its text, cut at 10,000 characters."""
+    """A record that no model may learn from."""
 
     position: int
+    kind: RejectKind
     reason: str
     raw: str
-    shape: bool = True
-    """Whether the record has another shape than the stream began with, so that the next ones may
-    have it too; false for a header line that came again, and for a record that a model refused."""
+    """Its text, cut at 10,000 characters."""
+
+    @property
+    def is_misshapen(self) -> bool:
+        """Whether the record has another shape than the stream began with, so that the next ones
+        may have it too."""
+        return self.kind not in ("repeated_header", "model")
 
 
 @dataclass(frozen=True)
@@ -236,18 +269,60 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Records first..last-1 of a stream: those that fit, and those rejected.
+class Records:
+    """Records that fit, as columns."""
 
-    `positions`, `rows` and `labels` run in parallel; a row's keys are in the schema's order. A
-    label is None where the record has none yet: it is predicted, and neither learned nor scored.
-    """
+    positions: list[int]
+    """Of each record in the stream, in order."""
+    table: pa.Table
+    """The features in the schema's order, then the target; null for a missing value. A record
+    without a label is predicted, and neither learned nor scored."""
+
+    @cached_property
+    def rows(self) -> list[dict[str, Cell]]:
+        """The features of each record as a dict, for river."""
+        return record_schema.dicts(self.table, self.table.column_names[:-1])
+
+    @cached_property
+    def labels(self) -> Sequence[Label | None]:
+        """The label of each record; None where it has none yet."""
+        return record_schema.cells(self.table.column(-1))
+
+    def slice(self, first: int, last: int | None = None) -> Records:
+        """The records from index `first` to `last` (exclusive)."""
+        last = len(self.positions) if last is None else last
+        return Records(self.positions[first:last], self.table.slice(first, last - first))
+
+    def take(self, indexes: Sequence[int]) -> Records:
+        """The records at these indexes."""
+        positions = [self.positions[index] for index in indexes]
+        return Records(positions, self.table.take(np.asarray(indexes, dtype=np.int64)))
+
+    def labelled(self) -> Labelled:
+        """The records that have a label: what a fit may learn from."""
+        kept = self.take(np.flatnonzero(self.table.column(-1).is_valid()).tolist())
+        return Labelled(kept.positions, kept.table)
+
+    def unlabelled(self) -> Records:
+        """The records that have no label yet."""
+        return self.take(np.flatnonzero(self.table.column(-1).is_null()).tolist())
+
+
+class Labelled(Records):
+    """Records that all have a label."""
+
+    @cached_property
+    def labels(self) -> Sequence[Label]:
+        """The label of each record."""
+        return record_schema.cells(self.table.column(-1))
+
+
+@dataclass(frozen=True)
+class Batch(Records):
+    """Records first..last-1 of a stream: those that fit, and those rejected."""
 
     first: int
     last: int
-    positions: list[int]
-    rows: list[dict[str, Cell]]
-    labels: list[Label | None]
     rejects: list[Reject]
     after: Cursor
     ended: bool
@@ -257,28 +332,80 @@ class Batch:
     notices: tuple[Notice, ...] = ()
     """What is unusual and was not rejected, at most one per kind and column."""
 
-    @property
-    def unlabelled(self) -> int:
-        """Records that fit and have no label."""
-        return self.labels.count(None)
-
-    def labelled(self) -> Labelled:
-        """Those records that have a label: what a fit may learn from."""
-        kept = [index for index, label in enumerate(self.labels) if label is not None]
-        return Labelled(
-            positions=[self.positions[index] for index in kept],
-            rows=[self.rows[index] for index in kept],
-            labels=[label for label in self.labels if label is not None],
-        )
-
 
 @dataclass(frozen=True)
-class Labelled:
-    """Records with their labels; the three run in parallel."""
+class Taken:
+    """What reading some records in a row gave: those that fit, and why the others do not."""
 
-    positions: list[int]
-    rows: list[dict[str, Cell]]
-    labels: list[Label]
+    indexes: Sequence[int]
+    """Of the records that fit, among those that were read."""
+    table: pa.Table
+    """The records that fit, as in `Records`."""
+    faults: Mapping[int, Fault]
+    """Of the other records, by their indexes."""
+    notices: tuple[Notice, ...] = ()
+    """Their positions are indexes too."""
+
+
+class BatchBuilder:
+    """A batch in the making."""
+
+    def __init__(self, schema: Schema, first: int) -> None:
+        self.position = first
+        """The position after the last record that was added."""
+        self.notices: list[Notice] = []
+        self._first = first
+        self._parts = [Records([], record_schema.arrow_schema(schema).empty_table())]
+        self._rejects: list[Reject] = []
+
+    def add(
+        self,
+        taken: Taken,
+        count: int,
+        raw: Callable[[int], str],
+        broken: Mapping[int, Fault] | None = None,
+    ) -> None:
+        """Add the next `count` records; `raw` gives the text of one by its index.
+
+        `broken` are those, by their indexes, that were not even read: `taken` does not count them.
+        """
+        first, faults = self.position, dict(taken.faults)
+        places: Sequence[int] = range(first, first + count)
+        if broken:
+            places = [first + index for index in range(count) if index not in broken]
+        positions = [places[index] for index in taken.indexes] if faults else list(places)
+        self._parts.append(Records(positions, taken.table))
+        found = {places[index]: fault for index, fault in faults.items()}
+        found |= {first + index: fault for index, fault in (broken or {}).items()}
+        self._rejects += [
+            Reject(place, *found[place], raw(place - first)[:LONGEST_RAW])
+            for place in sorted(found)
+        ]
+        self.notices += [replace(each, position=places[each.position]) for each in taken.notices]
+        self.position += count
+
+    def extend(self, batch: Batch) -> None:
+        """Add the records of a batch that begins where this one ends."""
+        self._parts.append(batch)
+        self._rejects += batch.rejects
+        self.notices += batch.notices
+        self.position = batch.last
+
+    def batch(self, after: Cursor, *, ended: bool, unfinished: int = 0) -> Batch:
+        """All that was added, as one batch."""
+        import pyarrow as pa
+
+        return Batch(
+            positions=[position for part in self._parts for position in part.positions],
+            table=pa.concat_tables([part.table for part in self._parts]).combine_chunks(),
+            first=self._first,
+            last=self.position,
+            rejects=self._rejects,
+            after=after,
+            ended=ended,
+            unfinished=unfinished,
+            notices=joined(self.notices),
+        )
 
 
 def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:
@@ -290,11 +417,6 @@ def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:
             each if before is None else replace(before, count=before.count + each.count)
         )
     return tuple(whole.values())
-
-
-def moved(notices: Iterable[Notice], by: int) -> list[Notice]:
-    """Notices whose positions are indexes of a part that begins at position `by`."""
-    return [replace(each, position=each.position + by) for each in notices]
 
 
 def thin(marks: Sequence[Cursor], most: int = 4096) -> list[Cursor]:

@@ -129,7 +129,9 @@ class Source:
         if archive is not None:
             pieces = self._guarded(archive, _UNPACKERS[archive](file))
             head, pieces = _peeked(pieces)
-        self._refuse_foreign(head)
+        for place, mark, what in _FOREIGN:
+            if head[place : place + len(mark)] == mark:
+                raise BadStream(f"stream.path: {self._path} holds {what}")
         name = self._named or charset.told_by(head) or UTF_8.name
         if charset.is_line_safe(name):
             kept = None if archive is None else self._kept(pieces)
@@ -163,8 +165,10 @@ class Source:
             file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - errors differ from here on
         with file:
             for piece in pieces:
+                left = memoryview(piece)
                 with self._taking():
-                    _write(file, piece)
+                    while left:  # A disk that is nearly full takes a part, and refuses the next.
+                        left = left[file.write(left) :]
             return _Text(file)
 
     @contextmanager
@@ -172,19 +176,15 @@ class Source:
         try:
             yield
         except OSError as error:
-            raise self._no_room(error) from error
-
-    def _no_room(self, error: OSError) -> StreamUnreadable:
-        return StreamUnreadable(
-            f"{self._path} has to be decoded into a temporary file, and {_folder()} does not take "
-            f"it ({error.strerror or error}): make room there, let TMPDIR name a folder on another "
-            "disk, or keep the stream as plain UTF-8"
-        )
-
-    def _refuse_foreign(self, head: bytes) -> None:
-        for place, mark, what in _FOREIGN:
-            if head[place : place + len(mark)] == mark:
-                raise BadStream(f"stream.path: {self._path} holds {what}")
+            try:
+                folder = tempfile.gettempdir()
+            except OSError:
+                folder = "no folder"
+            raise StreamUnreadable(
+                f"{self._path} has to be decoded into a temporary file, and {folder} does not take "
+                f"it ({error.strerror or error}): make room there, let TMPDIR name a folder on "
+                "another disk, or keep the stream as plain UTF-8"
+            ) from error
 
 
 class _View(io.RawIOBase):
@@ -304,16 +304,3 @@ def _recoded(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(name)(_UNDECODABLE)
     for piece in pieces:
         yield decoder.decode(piece).encode("utf-8", "surrogatepass")
-
-
-def _folder() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        return "no folder"
-
-
-def _write(file: IO[bytes], piece: bytes) -> None:
-    left = memoryview(piece)
-    while left:  # A disk that is nearly full takes a part, and refuses the next one.
-        left = left[file.write(left) :]

@@ -1,10 +1,11 @@
 """Does the stream still have the shape that it began with? Batches in, a Decision out.
 
-Pure. A reject counts here where its record has another shape (`Reject.shape`). A batch is ill where
-more than `[stream] rejected_share` of it does. A run ends before an ill batch where one of three in
-a row is rejected whole, or all three are ill; where a stream trickles, before the batch in which
-the 20th record in a row is rejected; and before a new column where `new_columns` says stop. What
-was not consumed is not lost: the run after a correction goes on there.
+Nothing here touches the disk. A reject counts where its record has another shape
+(`Reject.is_misshapen`). A batch is ill where more than `[stream] rejected_share` of it does. A run
+ends before an ill batch where one of three in a row is rejected whole, or all three are ill; where
+a stream trickles, before the batch in which the 20th record in a row is rejected; and before a new
+column where `new_columns` says stop. What was not consumed is not lost: the run after a correction
+goes on there.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from models.stream.batches import Batch, Notice, Reject, StreamOptions
+from models.stream.batches import Batch, Notice, Reject, RejectKind, StreamOptions
 from observability.core.decision import Decision, Fact
 
 FEWEST = 20
@@ -28,21 +29,22 @@ _MOST_REASONS = 3
 _LONGEST_EXAMPLE = 60
 
 _CAME = re.compile(r"(?P<what>.*?(?:was|were) expected), (?P<came>.*) came\b.*", re.DOTALL)
+_SEPARATED = re.compile(r"""(['"]).*\d[.,' ]\d.*\1""")
+"""A text with a mark between two digits."""
 _COLUMN = re.compile(r"""\bcolumn (?P<name>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why records were rejected, the value that came apart; and how often."""
+    """Why records were rejected, without the value that came; and how often."""
 
+    kind: RejectKind | None
     what: str
     count: int
     example: str
     """A value that came, or else the beginning of a record."""
     column: str | None
     """The column that it names."""
-    whole: str
-    """One reject's reason as it stands in the history."""
 
 
 def is_ill(batch: Batch, options: StreamOptions) -> bool:
@@ -107,27 +109,50 @@ def new_columns(batch: Batch) -> list[Notice]:
 
 def reasons(rejects: Sequence[Reject]) -> list[Reason]:
     """Why, the most frequent first; of equals that which came first."""
-    counts = Counter(_told(each)[0] for each in rejects)
-    first: dict[str, Reject] = {}
-    for each in rejects:
-        first.setdefault(_told(each)[0], each)
+    found = [(each.kind, *_told(each)) for each in rejects]
+    counts = Counter((kind, what) for kind, what, _ in found)
+    examples = {(kind, what): example for kind, what, example in reversed(found)}
     return [
-        Reason(what, count, _told(first[what])[1], _column(what), first[what].reason)
-        for what, count in counts.most_common()
+        Reason(kind, what, count, examples[kind, what], _column(what))
+        for (kind, what), count in counts.most_common()
     ]
 
 
 def remedy(reason: Reason, target: str) -> str:
     """Which line of the pipeline file answers a reason, or that none does; no sentence's end."""
-    for pattern, answer in _REMEDIES:
-        found = pattern.search(reason.whole)
-        if found is not None:
-            return answer(reason, target)
-    return "no line of [stream] reads them: correct these records in the stream"
+    missing = '[stream] unfit_cells = "missing" takes such cells as missing'
+    match reason.kind:
+        case "too_many_cells":
+            return '[stream] extra_cells = "ignore" leaves out the cells after the last named one'
+        case "too_few_cells":
+            return "no line of [stream] reads a record that lacks cells: correct these records"
+        case "new_column":
+            named = json.dumps(reason.column or "NAME", ensure_ascii=False)
+            return f'[stream] new_columns = "ignore" or ignore = [{named}] leaves it out'
+        case "encoding":
+            return (
+                '[stream] encoding = "cp1252" (or how else the file was written) reads such bytes'
+            )
+        case "label":
+            return (
+                f"no line of [stream] reads such a label: correct {target!r} in these records of "
+                "the stream"
+            )
+        case "out_of_range":
+            return f"[stream] largest = 1e150 lets larger numbers in, and {missing}"
+        case "cell" if _SEPARATED.fullmatch(reason.example):
+            return (
+                '[stream] decimal = "," or thousands = "," (as the numbers are written) reads '
+                f"them, and {missing}"
+            )
+        case "cell":
+            return missing
+        case _:
+            return "no line of [stream] reads them: correct these records in the stream"
 
 
 def _misshapen(batch: Batch) -> list[Reject]:
-    return [each for each in batch.rejects if each.shape]
+    return [each for each in batch.rejects if each.is_misshapen]
 
 
 def _is_whole(batch: Batch) -> bool:
@@ -241,53 +266,3 @@ def _facts(outcome: str, batches: Sequence[Batch], options: StreamOptions) -> di
         "column": found[0].column,
         "remedy": remedy(found[0], options.target),
     }
-
-
-def _unfit_cell(reason: Reason, target: str) -> str:
-    if reason.column is None or reason.column == target:
-        return _unfit_label(reason, target)
-    ways = '[stream] unfit_cells = "missing" takes such cells as missing'
-    if re.fullmatch(r"'[^']*\d[.,' ]\d[^']*'|\"[^\"]*\d[.,' ]\d[^\"]*\"", reason.example):
-        ways = (
-            '[stream] decimal = "," or thousands = "," (as the numbers are written) reads them, '
-            f"and {ways}"
-        )
-    return ways
-
-
-def _unfit_label(reason: Reason, target: str) -> str:
-    return (
-        f"no line of [stream] reads such a label: correct {target!r} in these records of the stream"
-    )
-
-
-def _more_cells(reason: Reason, target: str) -> str:
-    expected = re.match(r"\d+", reason.what)
-    came = re.match(r"\d+", reason.example)
-    if expected is not None and came is not None and int(came[0]) > int(expected[0]):
-        return '[stream] extra_cells = "ignore" leaves out the cells after the last named one'
-    return "no line of [stream] reads a record that lacks cells: correct these records"
-
-
-def _new_column(reason: Reason, target: str) -> str:
-    named = json.dumps(reason.column or "NAME", ensure_ascii=False)
-    return f'[stream] new_columns = "ignore" or ignore = [{named}] leaves it out'
-
-
-def _undecodable(reason: Reason, target: str) -> str:
-    return '[stream] encoding = "cp1252" (or how else the file was written) reads such bytes'
-
-
-def _magnitude(reason: Reason, target: str) -> str:
-    return f"[stream] largest = 1e150 lets larger numbers in, and {_unfit_cell(reason, target)}"
-
-
-_REMEDIES: Sequence[tuple[re.Pattern[str], Callable[[Reason, str], str]]] = (
-    (re.compile(r"\d+ cells? (was|were) expected|more cells|fewer cells"), _more_cells),
-    (re.compile(r"not in the schema|new column|new_columns|unknown (key|column)"), _new_column),
-    (re.compile(r"(UTF-|encoding|codec|decod)", re.IGNORECASE), _undecodable),
-    (re.compile(r"\btarget\b|\blabel\b"), _unfit_label),
-    (re.compile(r"magnitude"), _magnitude),
-    (re.compile(r"\bcolumn\b.*\bexpected\b", re.DOTALL), _unfit_cell),
-)
-"""By what a reason says, the first that fits."""

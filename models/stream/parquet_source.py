@@ -8,9 +8,10 @@ again when its inode, its size or its time of change is another.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,18 @@ import pyarrow.parquet as pq
 from models.core.record_schema import Column, TimeForm
 from models.stream import schema_inference
 from models.stream.batches import (
-    LONGEST_RAW,
     BadStream,
     Batch,
+    BatchBuilder,
     Cursor,
     Notice,
-    Reject,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
-    joined,
-    moved,
+    Taken,
 )
 from models.stream.parsing import cells, columns
-from models.stream.parsing.columns import Plan, Read, Taken
+from models.stream.parsing.columns import Plan, Read
 from models.stream.parsing.timestamps import UNITS
 from models.stream.row_digest import RowDigest
 from models.stream.schema_inference import Sample
@@ -88,7 +87,7 @@ class ParquetFile:
             head = self._head(file, usual)
         if file.metadata.num_rows == 0:
             raise BadStream(f"{self._path}: there is no row to begin with; stream.path names it")
-        values = {name: _sampled(head.column(name)) for name in usual}
+        values = {name: _told(head.column(name).combine_chunks()) for name in usual}
         return Sample(names, {name: values.get(name, []) for name in wanted}, types=types)
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
@@ -241,46 +240,24 @@ class ParquetFile:
 
     def _batch(self, held: _Held, plan: Plan, size: int, digest: RowDigest | None = None) -> Batch:
         first = held.position
-        positions: list[int] = []
-        rows: list[Any] = []
-        labels: list[Any] = []
-        rejects: list[Reject] = []
-        notices: list[Notice] = []
-        at = first
+        builder = BatchBuilder(plan.schema, first)
         for piece in self._rows(held, size):
-            taken = _take(plan, piece)
-            positions += [at + index for index in taken.indexes]
-            rows += taken.rows
-            labels += taken.labels
-            rejects += [
-                Reject(at + index, taken.reasons[index], _raw(piece.slice(index, 1)))
-                for index in sorted(taken.reasons)
-            ]
-            notices += moved(taken.notices, at)
-            digest = None if digest is None else _with_rows(digest, at, piece)
-            at += piece.num_rows
-        if at > first:
-            notices += [
-                Notice("new column", name, first, at - first, "") for name in held.new_columns
+            if digest is not None:
+                digest = _with_rows(digest, builder.position, piece)
+            builder.add(_take(plan, piece), piece.num_rows, partial(_raw, piece))
+        count = builder.position - first
+        if count:
+            builder.notices += [
+                Notice("new column", name, first, count, "") for name in held.new_columns
             ]
         total = held.file.metadata.num_rows
         after = Cursor(
-            position=at,
+            position=builder.position,
             size=total,
             digest="" if digest is None else digest.text,
             stamp=held.stamped,
         )
-        return Batch(
-            first,
-            at,
-            positions,
-            rows,
-            labels,
-            rejects,
-            after,
-            ended=at >= total,
-            notices=joined(notices),
-        )
+        return builder.batch(after, ended=builder.position >= total)
 
     def _head(self, file: pq.ParquetFile, names: list[str]) -> pa.Table:
         """The first rows of these columns, as many as the sample has."""
@@ -337,11 +314,11 @@ def _rows_at_once(metadata: pq.FileMetaData) -> int:
 
 def _take(plan: Plan, rows: pa.RecordBatch) -> Taken:
     arrays = {name: _plain(rows.column(name)) for name in rows.schema.names}
-    target = arrays[plan.schema.target]
-    if plan.schema.label_kind == "float" and _kind(target.type) == "number":
-        labels = columns.numbers_from_floats(_floats(target), plan.target, plan.largest)
+    target = plan.schema.target
+    if plan.schema.label_kind == "float" and _kind(arrays[target].type) == "number":
+        labels = columns.numbers_from_floats(_floats(arrays[target]), plan.target, plan.largest)
     else:
-        labels = columns.labels_from_values(plan, _classes(rows.column(plan.schema.target)))
+        labels = _each_distinct(rows.column(target), partial(columns.labels_from_values, plan))
     features = columns.features(
         plan,
         rows.num_rows,
@@ -355,17 +332,28 @@ def _feature(plan: Plan, column: Column, array: pa.Array) -> Read:
     if column.kind == "number" and _kind(array.type) == "number":
         where = f"column {column.source!r}"
         return columns.numbers_from_floats(_floats(array), where, plan.largest)
-    return columns.feature_from_values(plan, column, _values(array))
+    return _each_distinct(array, partial(columns.feature_from_values, plan, column))
 
 
 def _moments(plan: Plan, source: str, form: TimeForm, array: pa.Array) -> Read:
     """A column of times in seconds since 1970."""
     if _kind(array.type) == "time":
-        seconds = _seconds(array)
-        return Read([None if moment != moment else moment for moment in seconds.tolist()], {})
-    return columns.moments(
-        _values(array), f"column {source!r}", form, plan.largest, cells.moment_from_value
+        return Read(pa.array(_seconds(array), from_pandas=True), {})
+    where, read = f"column {source!r}", cells.moment_from_value
+    return _each_distinct(
+        array, lambda values: columns.moments(values, where, form, plan.largest, read)
     )
+
+
+def _each_distinct(array: pa.Array, read: Callable[[list[Any]], Read]) -> Read:
+    """A column of which every distinct value is read once."""
+    coded = array.dictionary_encode()
+    once = read(_exact(coded.dictionary))
+    faults = {}
+    if once.faults:
+        codes = enumerate(coded.indices.to_pylist())
+        faults = {index: once.faults[code] for index, code in codes if code in once.faults}
+    return Read(once.values.take(coded.indices), faults)
 
 
 def _seconds(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -384,11 +372,6 @@ def _seconds(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     return seconds
 
 
-def _sampled(column: pa.ChunkedArray) -> list[Any]:
-    """Cells of the sample: times in seconds since 1970, else Python values."""
-    return _told(column.combine_chunks())
-
-
 def _told(array: pa.Array) -> list[Any]:
     """Cells as Python values, times in seconds since 1970: no calendar has every moment."""
     plain = _plain(array)
@@ -397,12 +380,10 @@ def _told(array: pa.Array) -> list[Any]:
     return [None if moment != moment else moment for moment in _seconds(plain).tolist()]
 
 
-def _classes(array: pa.Array) -> list[Any]:
-    """Labels as Python values; a decimal that is whole is a whole number, however large."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+def _exact(array: pa.Array) -> list[Any]:
+    """Cells as Python values; a decimal that is whole is a whole number, however large."""
     if not pa.types.is_decimal(array.type):
-        return _values(_plain(array))
+        return _values(array)
     return [
         None if cell is None else int(cell) if cell == cell.to_integral_value() else float(cell)
         for cell in array.to_pylist()
@@ -462,8 +443,9 @@ def _text_or_bytes(cell: bytes | None) -> str | bytes | None:
         return cell
 
 
-def _raw(row: pa.RecordBatch) -> str:
+def _raw(rows: pa.RecordBatch, index: int) -> str:
+    row = rows.slice(index, 1)
     values = {
         name: _told(array)[0] for name, array in zip(row.schema.names, row.columns, strict=True)
     }
-    return json.dumps(values, ensure_ascii=False, default=repr)[:LONGEST_RAW]
+    return json.dumps(values, ensure_ascii=False, default=repr)

@@ -20,14 +20,15 @@ from models.stream import decompression, schema_inference
 from models.stream.batches import (
     BadStream,
     Batch,
+    BatchBuilder,
     Cursor,
     Format,
     Notice,
+    Records,
     Reject,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
-    joined,
     thin,
 )
 from models.stream.parsing.columns import Plan
@@ -41,6 +42,7 @@ __all__ = [
     "Batch",
     "Cursor",
     "Notice",
+    "Records",
     "Reject",
     "Stream",
     "StreamChanged",
@@ -138,23 +140,13 @@ class Stream:
         return self._source.total_hint()
 
     def _gather(self, cursor: Cursor, last: int) -> Batch:
-        at = cursor.position
-        parts = [Batch(at, at, [], [], [], [], cursor, ended=False)]
-        while parts[-1].last < last and not parts[-1].ended:
-            parts.append(self.read(parts[-1].after, last - parts[-1].last))
-        end = parts[-1]
-        return Batch(
-            first=parts[0].first,
-            last=end.last,
-            positions=[position for part in parts for position in part.positions],
-            rows=[row for part in parts for row in part.rows],
-            labels=[label for part in parts for label in part.labels],
-            rejects=[reject for part in parts for reject in part.rejects],
-            after=end.after,
-            ended=end.ended,
-            unfinished=end.unfinished,
-            notices=joined(notice for part in parts for notice in part.notices),
-        )
+        builder = BatchBuilder(self.schema, cursor.position)
+        after, ended, unfinished = cursor, False, 0
+        while builder.position < last and not ended:
+            part = self.read(after, last - builder.position)
+            builder.extend(part)
+            after, ended, unfinished = part.after, part.ended, part.unfinished
+        return builder.batch(after, ended=ended, unfinished=unfinished)
 
     def _known_plan(self) -> Plan:
         if self._plan is None:

@@ -19,12 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from models.stream.batches import LONGEST_RAW, MOST_CUTS
+from models.stream.batches import LONGEST_RAW, MOST_CUTS, Fault
 from models.stream.parsing.cells import Unfit
 from models.stream.parsing.charset import UTF_8, Charset
 from models.stream.parsing.record_formats import RecordFormat, TextFormat
@@ -63,7 +62,7 @@ class Entry(NamedTuple):
     """
 
     record: Any
-    reason: str | None
+    fault: Fault | None
     raw: str
     start: int
     end: int
@@ -72,20 +71,15 @@ class Entry(NamedTuple):
 
 @dataclass
 class Lot:
-    """Some records in a row. `records` are those that are not in `broken` (reason by index)."""
+    """Some records in a row. `records` are those that are not in `broken` (faults by index)."""
 
     records: list[Any]
     raws: list[str]
-    broken: dict[int, str]
+    broken: dict[int, Fault]
     end: int
     cuts: tuple[int, ...]
     loose: Entry | None = None
     ended: bool = False
-
-    def place(self, index: int) -> int:
-        """Which of the lot's entries the record at `index` is, broken ones counted."""
-        sound = (place for place in range(len(self.raws)) if place not in self.broken)
-        return next(islice(sound, index, None)) if self.broken else index
 
 
 def lots(
@@ -200,10 +194,10 @@ class Walk:
                 lot.loose, lot.ended = entry, True
                 lot.end = self.at if entry is None else entry.start
                 continue
-            if entry.reason is None:
+            if entry.fault is None:
                 lot.records.append(entry.record)
             else:
-                lot.broken[len(lot.raws)] = entry.reason
+                lot.broken[len(lot.raws)] = entry.fault
             lot.raws.append(entry.raw)
             lot.end = self.at
         lot.cuts = self.cuts
@@ -225,9 +219,11 @@ class Walk:
                 self._go_to(line.start)
                 return None
             if inside:
-                return self._broken(line, "its line went on after the record before it was taken")
+                reason = "its line went on after the record before it was taken"
+                return self._broken(line, Fault("malformed", reason))
             if line.too_long:
-                return self._broken(line, f"a line of at most {LONGEST_LINE} bytes was expected")
+                reason = f"a line of at most {LONGEST_LINE} bytes was expected"
+                return self._broken(line, Fault("malformed", reason))
             return self._parse(line)
 
     def _parse(self, first: _Line) -> Entry | None:
@@ -243,17 +239,17 @@ class Walk:
                 return None
             if record_of.last is not first:
                 self._go_to(first.end)
-            return self._broken(first, str(why))
+            return self._broken(first, why.fault)
         last = record_of.last
         raw = "".join(record_of.texts).rstrip("\r\n")[:LONGEST_RAW]
         return Entry(record, None, raw, first.start, last.end, loose=not last.whole)
 
-    def _broken(self, line: _Line, reason: str) -> Entry:
+    def _broken(self, line: _Line, fault: Fault) -> Entry:
         # No encoding that is line safe needs more than four bytes for a character.
         data = line.data[: 4 * LONGEST_RAW]
         text = data.decode(self.charset.codec, "backslashreplace").rstrip("\r\n")
         raw = text.replace("\0", "\\x00")[:LONGEST_RAW]
-        return Entry(None, reason, raw, line.start, line.end)
+        return Entry(None, fault, raw, line.start, line.end)
 
     def next_of(self, first: _Line) -> _Line:
         """The line after those that the record beginning at `first` has. Raises Unfit."""
@@ -329,13 +325,17 @@ class _Joined:
 def _never_closes() -> Unfit:
     return Unfit(
         f"a closing quote was expected within {MOST_QUOTED_LINES} lines and "
-        f"{LONGEST_QUOTED >> 20} MiB, none came"
+        f"{LONGEST_QUOTED >> 20} MiB, none came",
+        "malformed",
     )
 
 
 def _text(line: _Line, charset: Charset) -> str:
     if b"\0" in line.data:
-        raise Unfit(f"text was expected, a NUL byte came at byte {line.data.index(0)} of the line")
+        place = line.data.decode(charset.codec, "replace").index("\0")
+        raise Unfit(
+            f"text was expected, a NUL byte came at character {place} of the line", "malformed"
+        )
     try:
         return line.data.decode(charset.codec)
     except UnicodeDecodeError as error:
@@ -345,4 +345,4 @@ def _text(line: _Line, charset: Charset) -> str:
             else f"{error.object[error.start : error.start + 1]!r} came at byte {error.start} of "
             "the line (stream.encoding names another encoding)"
         )
-        raise Unfit(f"{charset.label} was expected, {came}") from error
+        raise Unfit(f"{charset.label} was expected, {came}", "encoding") from error

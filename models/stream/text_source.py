@@ -19,27 +19,24 @@ from typing import Any, BinaryIO, Literal
 
 from models.stream import decompression, schema_inference, text_records
 from models.stream.batches import (
-    LONGEST_RAW,
     BadStream,
     Batch,
+    BatchBuilder,
     Cursor,
     Notice,
-    Reject,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
-    joined,
+    Taken,
 )
 from models.stream.decompression import Opened
 from models.stream.parsing import charset
 from models.stream.parsing.charset import Charset
-from models.stream.parsing.columns import Plan, Taken
+from models.stream.parsing.columns import Plan
 from models.stream.parsing.record_formats import (
-    HEADER_AGAIN,
     LEAVES_OUT,
     CsvFormat,
     JsonFormat,
-    Left,
     TextFormat,
     csv_cells,
     one_document,
@@ -108,21 +105,38 @@ class TextFile:
             self._check(file, cursor, length)
             opening = self._opening(opened, plan)
             if opening is None:  # Not even a header yet.
-                return _nothing(cursor, length)
-            going = _Going(plan, cursor, max(cursor.offset, opening.begin))
+                builder = BatchBuilder(plan.schema, cursor.position)
+                return builder.batch(cursor, ended=True, unfinished=length)
+            builder, form = BatchBuilder(plan.schema, cursor.position), opening.form
+            offset, cuts, ended = max(cursor.offset, opening.begin), cursor.cuts, False
             for lot in text_records.lots(
-                file,
-                opening.begin,
-                going.offset,
-                going.cuts,
-                size,
-                opening.form,
-                opening.charset,
+                file, opening.begin, offset, cuts, size, form, opening.charset
             ):
-                going.add(lot, opening.form)
-                if going.offset - cursor.offset > LARGEST_BATCH:
+                taken = _taken(plan, form, lot.records)
+                builder.add(taken, len(lot.raws), lot.raws.__getitem__, lot.broken)
+                offset, cuts, ended = lot.end, lot.cuts, lot.ended
+                loose = lot.loose
+                if loose is not None and form.is_whole(loose.record):
+                    taken = _taken(plan, form, [loose.record])
+                    if not taken.faults:
+                        builder.add(taken, 1, [loose.raw].__getitem__)
+                        offset, cuts = loose.end, text_records.with_cut(cuts, loose.end)
+                if offset - cursor.offset > LARGEST_BATCH:
                     break
-            return going.batch(self._cursor(file, going, length), length)
+            head, tail = _hashes(file, offset)
+            after = Cursor(
+                position=builder.position,
+                offset=offset,
+                size=max(length, offset),
+                head=head,
+                tail=tail,
+                cuts=cuts,
+            )
+            return builder.batch(
+                after,
+                ended=ended or offset >= length,
+                unfinished=max(0, length - offset) if ended else 0,
+            )
 
     def done_fraction(self, cursor: Cursor) -> float | None:
         """Bytes gone through, of those there are; None where that is not known."""
@@ -165,12 +179,13 @@ class TextFile:
         entry = walk.entry()
         if entry is None or entry.loose:
             return None
-        if entry.reason is not None:
+        if entry.fault is not None:
             if not opened.sure:
                 self._refuse_not_utf8(file, begin, entry.end, None, header.delimiter_of(entry.raw))
+            reason = entry.fault.reason
             raise BadStream(
-                f"{self._path}: the header line is not readable: {entry.reason}"
-                f"{_WIDE if 'NUL' in entry.reason else ''}"
+                f"{self._path}: the header line is not readable: {reason}"
+                f"{_WIDE if 'NUL' in reason else ''}"
             )
         names = schema_inference.named(self._path, self._named_part(entry.record), self._options)
         if plan is None:
@@ -199,7 +214,7 @@ class TextFile:
         for lot in text_records.lots(
             opened.file, begin, begin, (), self._options.sample, opening.form, opening.charset
         ):
-            reasons += lot.broken.values()
+            reasons += [fault.reason for fault in lot.broken.values()]
             records += lot.records
             seen += len(lot.raws)
             end = lot.end
@@ -267,101 +282,16 @@ class TextFile:
             "may only grow: bring the old file back, or start a pipeline under another name"
         )
 
-    def _cursor(self, file: BinaryIO, going: _Going, length: int) -> Cursor:
-        head, tail = _hashes(file, going.offset)
-        return Cursor(
-            position=going.position,
-            offset=going.offset,
-            size=max(length, going.offset),
-            head=head,
-            tail=tail,
-            cuts=going.cuts,
-        )
 
-
-class _Going:
-    """A batch in the making."""
-
-    def __init__(self, plan: Plan, cursor: Cursor, offset: int) -> None:
-        self.position = cursor.position
-        self.offset = offset
-        self.cuts = cursor.cuts
-        self._plan = plan
-        self._first = cursor.position
-        self._ended = False
-        self._positions: list[int] = []
-        self._rows: list[Any] = []
-        self._labels: list[Any] = []
-        self._rejects: list[Reject] = []
-        self._notices: list[Notice] = []
-
-    def add(self, lot: text_records.Lot, form: TextFormat) -> None:
-        """The records of a lot, and its loose one if that is valid."""
-        self.cuts = lot.cuts
-        self.offset = lot.end
-        self._ended = lot.ended
-        self._left(form.shaped(lot.records), lot)
-        self._add(form.take(self._plan, lot.records), lot.raws, lot.broken)
-        if lot.loose is None:
-            return
-        whole = form.is_whole(lot.loose.record)
-        left = form.shaped([lot.loose.record])
-        loose = form.take(self._plan, [lot.loose.record])
-        if whole and not loose.reasons:
-            self._left(left, None)
-            self._add(loose, [lot.loose.raw], {})
-            self.offset = lot.loose.end
-            self.cuts = text_records.with_cut(lot.cuts, lot.loose.end)
-
-    def batch(self, after: Cursor, length: int) -> Batch:
-        """What was gathered."""
-        return Batch(
-            first=self._first,
-            last=self.position,
-            positions=self._positions,
-            rows=self._rows,
-            labels=self._labels,
-            rejects=self._rejects,
-            after=after,
-            ended=self._ended or self.offset >= length,
-            unfinished=max(0, length - self.offset) if self._ended else 0,
-            notices=joined(self._notices),
-        )
-
-    def _left(self, left: dict[str, Left], lot: text_records.Lot | None) -> None:
-        """Say what was left out of the records of a lot that are about to be added."""
-        for column, (index, times, example) in left.items():
-            place = index if lot is None else lot.place(index)
-            self._notices.append(
-                Notice("new column", column, self.position + place, times, example)
-            )
-
-    def _add(self, taken: Taken, raws: Sequence[str], broken: dict[int, str]) -> None:
-        reasons = taken.reasons
-        indexes = taken.indexes
-        first = self.position
-        # `taken` counts the records that are not broken.
-        sound: Sequence[int] = range(len(raws))
-        if broken:
-            sound = [index for index in range(len(raws)) if index not in broken]
-            indexes = [sound[index] for index in indexes]
-            reasons = broken | {sound[index]: why for index, why in reasons.items()}
-        self._notices += [
-            replace(each, position=first + sound[each.position]) for each in taken.notices
-        ]
-        self._positions += [first + index for index in indexes]
-        self._rows += taken.rows
-        self._labels += taken.labels
-        self._rejects += [
-            Reject(
-                first + index,
-                reasons[index],
-                raws[index][:LONGEST_RAW],
-                shape=reasons[index] != HEADER_AGAIN,
-            )
-            for index in sorted(reasons)
-        ]
-        self.position += len(raws)
+def _taken(plan: Plan, form: TextFormat, records: list[Any]) -> Taken:
+    """Records as columns; what was left out of them is among the notices."""
+    left = form.shaped(records)
+    taken = form.take(plan, records)
+    notices = (
+        Notice("new column", column, index, times, example)
+        for column, (index, times, example) in left.items()
+    )
+    return replace(taken, notices=(*notices, *taken.notices))
 
 
 def _line_number(file: BinaryIO, offset: int) -> int:
@@ -372,11 +302,6 @@ def _line_number(file: BinaryIO, offset: int) -> int:
         number += piece.count(b"\n")
         left -= len(piece)
     return number
-
-
-def _nothing(cursor: Cursor, unfinished: int) -> Batch:
-    here = cursor.position
-    return Batch(here, here, [], [], [], [], cursor, ended=True, unfinished=unfinished)
 
 
 def _hashes(file: BinaryIO, offset: int) -> tuple[str, str]:

@@ -173,7 +173,7 @@ def test_a_champion_that_fails_takes_no_row_away_from_a_deployed_run(tmp_path: P
         made = make_dummy()
         broken = replace(made, estimator=user_code.find("failing_voice:Failing", tmp_path)())
         put(session.store, pipeline="picky", model=broken)
-        session.store.promote("v1", "by hand")
+        session.store.crown("v1", "by hand")
     with without_prefect():
         for run_id in ("one", "two"):
             file = pipeline.read(path)

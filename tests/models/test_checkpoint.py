@@ -206,7 +206,7 @@ def test_other_libraries_are_refused_before_anything_is_unpickled(
     monkeypatch.setattr(checkpoint, "_libraries", lambda: {**here, name: version})
     path = put(tmp_path, Bomb(tmp_path / "ran"))
     monkeypatch.undo()
-    refused(path, f"{name} {version}", f"{name} {here[name]}", "Run it with that version")
+    refused(path, f"{name} {version}", f"(here {here[name]})", "Run it with that version")
     assert not (tmp_path / "ran").exists()
     assert BRIEF == checkpoint.brief(path)
 
@@ -216,7 +216,7 @@ def test_a_patch_release_is_the_same_library(
 ) -> None:
     """A bug-fix release of a library, or any release of ours, does not end a pipeline."""
     here = checkpoint._libraries()
-    others = {name: f"{checkpoint._minor(version)}.99" for name, version in here.items()}
+    others = {name: f"{version.rpartition('.')[0]}.99" for name, version in here.items()}
     monkeypatch.setattr(checkpoint, "_libraries", lambda: {**others, "thermodrift": "9.9"})
     path = put(tmp_path)
     monkeypatch.undo()
@@ -274,8 +274,16 @@ def test_a_kill_leaves_the_old_checkpoint_or_the_new_one(
     assert position == state["position"]
 
 
-def test_a_checkpoint_of_another_version_says_which_versions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "version"),
+    [(2, "an earlier"), ("checkpoint 2", "an earlier"), ("checkpoint 4", "another")],
+)
+def test_a_checkpoint_of_another_version_says_which_versions(
+    tmp_path: Path, form: object, version: str
+) -> None:
     """It is not damaged: the version that wrote it goes on with it."""
     path = put(tmp_path)
-    rewrite_head(path, format=1)
-    refused(path, "format 1", "reads 2", "the version that wrote it")
+    rewrite_head(path, format=form)
+    refused(path, f"{version} version", "reads 'checkpoint 3'", "the version that wrote it")
+    with pytest.raises(CheckpointUnusable, match="the version that wrote it"):
+        checkpoint.brief(path)

@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.stream import intake_health
-from models.stream.batches import Batch, Cursor, Notice, Reject, StreamOptions
+from models.stream.batches import Batch, Cursor, Notice, Reject, RejectKind, StreamOptions
 from models.stream.intake_health import FEWEST
 
 LONGER = "4 cells were expected, 5 came"
@@ -27,7 +28,7 @@ def make_batch(
     last: int,
     rejected: Collection[int] = (),
     reason: str = LONGER,
-    shape: bool = True,
+    kind: RejectKind = "too_many_cells",
     **changed: Any,
 ) -> Batch:
     """A batch of which the positions `rejected` are rejects; there is more after it."""
@@ -36,9 +37,8 @@ def make_batch(
         "first": first,
         "last": last,
         "positions": fit,
-        "rows": [{}] * len(fit),
-        "labels": ["yes"] * len(fit),
-        "rejects": [Reject(place, reason, f"1,2,{place}", shape) for place in sorted(rejected)],
+        "table": pa.table({"y": ["yes"] * len(fit)}),
+        "rejects": [Reject(place, kind, reason, f"1,2,{place}") for place in sorted(rejected)],
         "after": Cursor(position=last),
         "ended": False,
     }
@@ -91,9 +91,10 @@ def test_with_a_share_of_one_no_shape_ends_a_run() -> None:
     assert not intake_health.wants_another(make_batches([1.0]), make_options(rejected_share=1))
 
 
-def test_rejects_of_another_kind_count_for_nothing() -> None:
+@pytest.mark.parametrize("kind", ["repeated_header", "model"])
+def test_rejects_of_another_kind_count_for_nothing(kind: RejectKind) -> None:
     """A header that came again, or a record that a model refused, is no other shape."""
-    batch = make_batch(0, 100, range(100), shape=False)
+    batch = make_batch(0, 100, range(100), kind=kind)
     assert outcome([batch]) == "well"
     assert intake_health.in_a_row(batch, 7) == 0
 
@@ -171,7 +172,7 @@ def test_the_answer_names_the_position_the_reason_and_the_line() -> None:
     number = "column 'grade': a number was expected, {!r} came"
     batch = make_batch(40, 140, range(60, 140))
     rejects = [
-        Reject(place, number.format("ABC"[place % 3]), "x") if place % 4 else rejected
+        Reject(place, "cell", number.format("ABC"[place % 3]), "x") if place % 4 else rejected
         for place, rejected in zip(range(60, 140), batch.rejects, strict=True)
     ]
     decision = intake_health.judge(
@@ -195,26 +196,27 @@ def test_the_answer_names_the_position_the_reason_and_the_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "line"),
+    ("kind", "reason", "line"),
     [
-        (LONGER, 'extra_cells = "ignore"'),
-        ("4 cells were expected, 3 came", "no line of [stream] reads a record that lacks cells"),
-        ("column 'grade': a number was expected, 'A' came", 'unfit_cells = "missing"'),
-        ("column 'grade': a number was expected, '1,5' came", 'decimal = ","'),
-        ("column 'grade': a number was expected, '1.234,50' came", 'thousands = ","'),
-        ("column 'site': a text was expected, 5 (int) came", 'unfit_cells = "missing"'),
-        ("column 'a': a number of a magnitude up to 1e+15 was expected, 1e20 came", "largest = "),
-        ("column 'a,b' is not in the schema (stream.ignore leaves it out)", 'ignore = ["a,b"]'),
-        ("column 'n\"m' is not in the schema", 'ignore = ["n\\"m"]'),
-        ("UTF-8 was expected, b'\\xe4' came at byte 3 of the line", 'encoding = "cp1252"'),
-        ("target 'y': a number was expected, 'A' came", "correct 'y' in these records"),
-        ("a JSON object was expected, broken JSON came (line 1)", "correct these records"),
-        ("something that nobody foresaw", "correct these records"),
+        ("too_many_cells", LONGER, 'extra_cells = "ignore"'),
+        ("too_few_cells", "4 cells were expected, 3 came", "a record that lacks cells"),
+        ("cell", "column 'grade': a number was expected, 'A' came", 'unfit_cells = "missing"'),
+        ("cell", "column 'grade': a number was expected, '1,5' came", 'decimal = ","'),
+        ("cell", "column 'grade': a number was expected, '1.234,50' came", 'thousands = ","'),
+        ("cell", "column 'encoding': a text was expected, 5 came", 'unfit_cells = "missing"'),
+        ("out_of_range", "column 'a': a number up to 1e+15 was expected, 1e20 came", "largest = "),
+        ("new_column", "column 'a,b' is not in the schema", 'ignore = ["a,b"]'),
+        ("new_column", "column 'n\"m' is not in the schema", 'ignore = ["n\\"m"]'),
+        ("encoding", "UTF-8 was expected, b'\\xe4' came at byte 3", 'encoding = "cp1252"'),
+        ("label", "target 'y': a number was expected, 'A' came", "correct 'y' in these records"),
+        ("malformed", "a JSON object was expected, broken JSON came", "correct these records"),
+        ("model", "the online model raised ValueError", "correct these records"),
+        (None, "something that nobody foresaw", "correct these records"),
     ],
 )
-def test_each_reason_has_its_line(reason: str, line: str) -> None:
+def test_each_kind_has_its_line(kind: RejectKind, reason: str, line: str) -> None:
     """Which key of [stream] answers it; where none does, that is what is said."""
-    (found,) = intake_health.reasons([Reject(0, reason, "raw")])
+    (found,) = intake_health.reasons([Reject(0, kind, reason, "raw")])
     assert line in intake_health.remedy(found, "y")
 
 

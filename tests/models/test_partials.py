@@ -331,8 +331,7 @@ def test_a_signed_file_of_another_kind_is_not_used(tmp_path: Path) -> None:
     ):
         told = {**json.loads(head), **changes}
         del told["signature"]
-        told["signature"] = SEAL.sign(json.dumps(told).encode() + b"\n" + content)
-        path.write_bytes(json.dumps(told).encode() + b"\n" + content)
+        path.write_bytes(SEAL.pack(told.pop("format"), told, content))
         not_used(path, word)
 
 

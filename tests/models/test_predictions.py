@@ -12,7 +12,16 @@ from models.core.record_schema import Label, LabelKind
 from models.online.learner import MEMBERS, Log
 from models.prediction_log import prediction_log, segments
 from observability.core import failpoints
-from tests.models.log_makers import make_log, names, places, put, put_batches, python, rows
+from tests.models.log_makers import (
+    make_log,
+    make_records,
+    names,
+    places,
+    put,
+    put_batches,
+    python,
+    rows,
+)
 
 COLUMNS = [
     *("pipeline", "position", "label", "online", "batch", "baseline", "served"),
@@ -73,10 +82,12 @@ def test_a_label_that_is_not_known_yet_is_null(
     log = Log()
     for each in (label, None):
         log.add(each, None, None, None, None)
-    prediction_log.write(tmp_path, "elec2", [0, 1], (0, 2), log, kind, None)
+    records = make_records([0, 1], [label, None], kind)
+    prediction_log.write(tmp_path, "elec2", records, (0, 2), log, None)
     nothing = Log()
     nothing.add(None, None, None, None, None)
-    prediction_log.write(tmp_path, "elec2", [2], (2, 3), nothing, kind, None)
+    records = make_records([2], [None], kind)
+    prediction_log.write(tmp_path, "elec2", records, (2, 3), nothing, None)
     assert [label, None, None] == prediction_log.read(tmp_path, 0, 3)["label"].to_pylist()
 
 
@@ -266,8 +277,9 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
 
 def test_a_log_that_does_not_fit_its_positions_is_refused(tmp_path: Path) -> None:
     """A log with a row too few would put every later prediction at a wrong place."""
+    records = make_records([0, 1], ["up", "up"])
     with pytest.raises(ValueError, match="length"):
-        prediction_log.write(tmp_path, "elec2", [0, 1], (0, 2), make_log(["up"]), "str", None)
+        prediction_log.write(tmp_path, "elec2", records, (0, 2), make_log(["up"]), None)
     assert [] == list(tmp_path.iterdir())
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.persistence import signing
-from models.persistence.signing import KeyUnusable, Seal, Tampered
+from models.persistence.signing import Damaged, KeyUnusable, OtherFormat, Seal, Tampered
 
 KEY = bytes(range(32))
 
@@ -61,6 +61,31 @@ def test_no_other_signature_is_taken(signature: str) -> None:
     """Nor does text that is no signature at all break the check."""
     with pytest.raises(Tampered, match=r"the model v7.*another home"):
         Seal(KEY).verify(b"content", signature, "the model v7")
+
+
+HEADER = {"name": "größte", "share": 0.1, "none": None}
+
+
+@given(payload=st.none() | st.binary(max_size=50))
+def test_what_is_packed_is_unpacked(payload: bytes | None) -> None:
+    """The header and the payload come back, whatever bytes are in it."""
+    content = Seal(KEY).pack("thing 1", HEADER, payload)
+    found = Seal(KEY).unpack("thing 1", content, "it", payload=payload is not None)
+    assert ({"format": "thing 1", **HEADER}, payload or b"") == found
+    line = content if payload is None else content.partition(b"\n")[0]
+    assert HEADER.items() <= signing.header(line, "thing 1", "it").items()
+
+
+@pytest.mark.parametrize(
+    ("form", "error"), [("thing 1", OtherFormat), ("thing 3", OtherFormat), ("other 2", Damaged)]
+)
+def test_a_file_of_another_format_is_told_from_a_damaged_one(
+    form: str, error: type[Exception]
+) -> None:
+    """Another number is another version of thermodrift; another kind is no such file."""
+    content = Seal(KEY).pack(form, HEADER, b"payload")
+    with pytest.raises(error):
+        Seal(KEY).unpack("thing 2", content, "it")
 
 
 def test_another_homes_signature_is_refused() -> None:

@@ -23,7 +23,7 @@ from models.batch import batch_model
 from models.batch.batch_model import BatchModel, BatchRecipe
 from models.core.record_schema import LabelKind, Task
 from models.persistence import serialization
-from models.persistence.signing import Seal, Tampered
+from models.persistence.signing import OtherFormat, Seal, Tampered
 from models.registry import registry
 from models.registry.registry import (
     NoEarlierChampion,
@@ -84,9 +84,9 @@ def test_a_reference_comes_back_as_it_was(tmp_path: Path, kind: LabelKind) -> No
     task: Task = "regression" if kind == "float" else "classification"
     kept, reference = make_store(tmp_path), make_reference(kind)
     reference.loc[0, ["colour", "weight"]] = None
-    put(kept, reference=reference, schema=make_schema(task, kind))
-    pd.testing.assert_frame_equal(reference, kept.reference("v1"))
-    last = kept.reference("v1")["prediction"].tolist()[2]
+    put(kept, reference=reference, record_schema=make_schema(task, kind))
+    pd.testing.assert_frame_equal(reference, kept.reference(kept.manifest("v1")))
+    last = kept.reference(kept.manifest("v1"))["prediction"].tolist()[2]
     assert {"str": str, "int": int, "float": float}[kind] is type(last)
 
 
@@ -97,8 +97,8 @@ def test_whole_numbers_beyond_a_floats_reach_stay_exact(tmp_path: Path) -> None:
     reference["class"] = pd.Series([large] * 3, dtype=object)
     reference["prediction"] = pd.Series([None, None, large], dtype=object)
     kept = make_store(tmp_path)
-    put(kept, reference=reference, schema=make_schema(label_kind="int"))
-    assert [None, None, large] == kept.reference("v1")["prediction"].tolist()
+    put(kept, reference=reference, record_schema=make_schema(label_kind="int"))
+    assert [None, None, large] == kept.reference(kept.manifest("v1"))["prediction"].tolist()
 
 
 def test_a_manifest_says_all_that_was_given(tmp_path: Path) -> None:
@@ -164,10 +164,8 @@ def test_putting_a_version_again_replaces_it(tmp_path: Path) -> None:
 ASKING: dict[str, Callable[[Store, str], object]] = {
     "manifest": Store.manifest,
     "load": Store.load,
-    "reference": Store.reference,
     "verify": Store.verify,
     "crown": lambda kept, version: kept.crown(version, "t"),
-    "promote": lambda kept, version: kept.promote(version, "t"),
     "put": put,
 }
 
@@ -270,7 +268,7 @@ def test_the_layout_of_a_manifest_is_not_signed(tmp_path: Path) -> None:
         "{}",
         "null",
         '{"content": 1}',
-        '{"content": {}, "hmac_sha256": "00"}',
+        '{"format": "manifest 2", "content": {}, "signature": "00"}',
         "\ud800",
         "[" * 9999,
     ],
@@ -281,6 +279,16 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     file_of(tmp_path, "v1.json").write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(Tampered):
         kept.manifest("v1")
+
+
+def test_a_store_of_an_earlier_version_is_said_so(tmp_path: Path) -> None:
+    """Its manifests and its pointer are sound, and of another format."""
+    kept = make_filled(tmp_path, "v1")
+    for name in ("v1.json", "champion.json"):
+        file_of(tmp_path, name).write_text('{"content": {}, "hmac_sha256": "00"}')
+    for ask in (lambda: kept.manifest("v1"), kept.champion):
+        with pytest.raises(OtherFormat, match=r"an earlier version.*remove the pipeline's folder"):
+            ask()
 
 
 def test_another_homes_model_is_refused(tmp_path: Path) -> None:
@@ -316,7 +324,7 @@ def test_a_manifest_is_no_pointer(tmp_path: Path) -> None:
     """A signature is for its kind of document alone."""
     kept = make_filled(tmp_path, "v1")
     shutil.copy(file_of(tmp_path, "v1.json"), file_of(tmp_path, "champion.json"))
-    with pytest.raises(Tampered, match="not what this home signed"):
+    with pytest.raises(Tampered, match="does not say that it is a champion"):
         kept.champion()
 
 
@@ -324,8 +332,7 @@ def test_a_signed_document_of_another_release_is_refused(tmp_path: Path) -> None
     """Keys that this release does not know are not guessed at."""
     kept, file = make_filled(tmp_path, "v1"), file_of(tmp_path, "v1.json")
     content = json.loads(file.read_text())["content"] | {"colour": "red"}
-    signature = Seal(KEY).sign(registry._canonical("manifest", content))
-    file.write_text(json.dumps({"content": content, "hmac_sha256": signature}))
+    file.write_bytes(Seal(KEY).pack(registry.MANIFEST, {"content": content}))
     with pytest.raises(Tampered, match="not understood by this thermodrift"):
         kept.manifest("v1")
 
@@ -426,7 +433,7 @@ def test_the_crown_moves_and_rolls_back(tmp_path: Path) -> None:
     assert "v1" == make_store(tmp_path).champion()
     with pytest.raises(NoEarlierChampion, match=r"no champion before 'v1'.*by its id.*v1, v2, v3"):
         kept.rollback("back thrice")
-    assert kept.promote("v2", "by hand")
+    assert kept.crown("v2", "by hand")
     assert "v1" == kept.rollback("back again")
 
 
@@ -480,7 +487,7 @@ def test_the_last_hundred_tokens_are_remembered(tmp_path: Path) -> None:
         kept.crown(f"v{1 + turn % 2}", f"token {turn}")
     assert not kept.crown("v2", "token 1")
     pointer = kept._pointer()
-    assert (100, 100) == (len(pointer.tokens), len(pointer.crowned))
+    assert (100, 100) == (len(pointer.tokens), len(pointer.promoted))
     assert kept.crown("v2", "token 0")
 
 

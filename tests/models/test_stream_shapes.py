@@ -62,7 +62,7 @@ def test_a_header_that_comes_again_is_told_and_left_out(tmp_path: Path, again: s
     body = f"a,b,y\n1,x,0\n{again}\n2,x,1\n"
     batch = make_stream(tmp_path / "s.csv", body).read(Cursor())
     assert ([0, 2], {1: AGAIN}) == (batch.positions, reasons_of(batch))
-    assert [False] == [reject.shape for reject in batch.rejects]
+    assert ["repeated_header"] == [reject.kind for reject in batch.rejects]
     assert again == batch.rejects[0].raw
 
 
@@ -89,7 +89,7 @@ def test_more_cells_than_the_header_has_are_a_reject_that_names_the_knob(tmp_pat
         1: "3 cells were expected, 6 came, the first too many is 'new' "
         '(stream.extra_cells = "ignore" leaves out such cells)'
     } == reasons_of(batch)
-    assert [True] == [reject.shape for reject in batch.rejects]
+    assert ["too_many_cells"] == [reject.kind for reject in batch.rejects]
 
 
 @pytest.mark.parametrize("size", [1, 2, 1000])

@@ -46,7 +46,7 @@ def append(path: Path, text: str) -> None:
         ("1,red,0.5", "target 'y': a whole number as label"),
         ('1,"re"d,1', "broken quotes"),
         ("1,r\red,1", "broken quotes"),
-        ("1,r\0d,1", "NUL byte came at byte 3"),
+        ("1,r\0d,1", "NUL byte came at character 3"),
         (b"1,r\xffd,1", r"UTF-8 was expected, b'\\xff' came at byte 3"),
         ("1," + "r" * 20_000 + ",1", "column 'b': a text of at most 10000 characters"),
         ("1," + "r" * 2_000_000 + ",1", "column 'b': a text of at most 10000 characters"),

@@ -18,6 +18,7 @@ from typing import Any
 
 from models.core.number_format import PLAIN, Spelling
 from models.core.record_schema import Cell, Label, LabelKind, TimeForm
+from models.stream.batches import Fault, RejectKind
 from models.stream.parsing import timestamps
 
 MISSING_NUMBERS = frozenset(
@@ -44,6 +45,10 @@ _SHOWN = 60
 
 class Unfit(ValueError):
     """A cell or a record that cannot be used: says what was allowed and what came."""
+
+    def __init__(self, reason: str, kind: RejectKind = "cell") -> None:
+        super().__init__(reason)
+        self.fault = Fault(kind, reason)
 
 
 def shown(value: object) -> str:
@@ -204,7 +209,10 @@ def _plausible(value: float, largest: float, came: Cell) -> float | None:
             return None
         raise Unfit(f"a finite number was expected, {shown(came)} came")
     if abs(value) > largest:
-        raise Unfit(f"a number of a magnitude up to {largest:g} was expected, {shown(came)} came")
+        raise Unfit(
+            f"a number of a magnitude up to {largest:g} was expected, {shown(came)} came",
+            "out_of_range",
+        )
     return float(value)
 
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
+from models.stream.batches import Taken
 from models.stream.parsing.cells import Unfit, shown
-from models.stream.parsing.columns import Plan, Taken, take_texts, take_values
+from models.stream.parsing.columns import Plan, take_texts, take_values
 
-HEADER_AGAIN = "the header line came again"
 LEAVES_OUT = 'stream.extra_cells = "ignore" leaves out such cells'
 OTHERS = "(further columns)"
 """Where keys are data, as ids of users, each would be told as a column of its own."""
@@ -101,14 +101,15 @@ class CsvFormat:
         # a thousand lines out of every line: too many cells are noticed before their end.
         record = csv_cells(pull, self.delimiter, most=2 * width + 16)
         if self._is_header(record):
-            raise Unfit(HEADER_AGAIN)
+            raise Unfit("the header line came again", "repeated_header")
         if len(record) < width:
-            raise Unfit(f"{width} cells were expected, {len(record)} came")
+            raise Unfit(f"{width} cells were expected, {len(record)} came", "too_few_cells")
         extra = self._extra(record)
         if extra and self.extra_cells == "reject":
             raise Unfit(
                 f"{width} cells were expected, {len(record)} came, the first too many is "
-                f"{shown(extra[0])} ({LEAVES_OUT})"
+                f"{shown(extra[0])} ({LEAVES_OUT})",
+                "too_many_cells",
             )
         return record
 
@@ -166,7 +167,9 @@ def csv_cells(pull: Callable[[], str], delimiter: str, most: int | None = None) 
             csv.reader(_lines(first, pull, delimiter, most), delimiter=delimiter, strict=True)
         )
     except csv.Error as error:
-        raise Unfit(f"a CSV record was expected, broken quotes came ({error})") from error
+        raise Unfit(
+            f"a CSV record was expected, broken quotes came ({error})", "malformed"
+        ) from error
 
 
 def separator_line(head: bytes) -> tuple[str, int] | None:
@@ -185,7 +188,7 @@ def _lines(first: str, pull: Callable[[], str], delimiter: str, most: int | None
             closed = opening + text.rstrip("\r\n") + '"'
             cells += len(next(csv.reader([closed], delimiter=delimiter))) - 1
             if cells > most:
-                raise Unfit(f"more than {most} cells came before a quote was closed")
+                raise Unfit(f"more than {most} cells came before a quote was closed", "malformed")
         text, opening = pull(), '"'
         yield text
 
@@ -262,16 +265,19 @@ class JsonFormat:
     def one(self, pull: Callable[[], str]) -> dict[str, Any]:
         try:
             record = _STRICT.decode(pull())
-        except RecursionError as error:
-            raise Unfit("a flat JSON object was expected, a deeply nested one came") from error
-        except json.JSONDecodeError as error:
-            raise Unfit(f"a JSON object was expected, broken JSON came ({error})") from error
         except Unfit:
             raise
+        except RecursionError as error:
+            reason = "a flat JSON object was expected, a deeply nested one came"
+            raise Unfit(reason, "malformed") from error
+        except json.JSONDecodeError as error:
+            reason = f"a JSON object was expected, broken JSON came ({error})"
+            raise Unfit(reason, "malformed") from error
         except ValueError as error:  # A whole number of thousands of digits.
-            raise Unfit(f"a JSON object was expected, an unreadable one came ({error})") from error
+            reason = f"a JSON object was expected, an unreadable one came ({error})"
+            raise Unfit(reason, "malformed") from error
         if not isinstance(record, dict):
-            raise Unfit(f"a JSON object was expected, {shown(record)} came")
+            raise Unfit(f"a JSON object was expected, {shown(record)} came", "malformed")
         if self.required is not None:
             self._fill(record)
         return record
@@ -299,11 +305,13 @@ class JsonFormat:
     def _fill(self, record: dict[str, Any]) -> None:
         keys = self._keys(record)
         if keys.is_other:
-            raise Unfit("an object with columns of the schema was expected, one without any came")
+            reason = "an object with columns of the schema was expected, one without any came"
+            raise Unfit(reason, "malformed")
         if keys.unknown and self.new_columns == "reject":
             raise Unfit(
                 f"column {shown(keys.unknown[0])} is not in the schema "
-                '(stream.new_columns = "ignore" leaves out all such, stream.ignore this one)'
+                '(stream.new_columns = "ignore" leaves out all such, stream.ignore this one)',
+                "new_column",
             )
         for name in keys.absent:
             record[name] = None
@@ -373,7 +381,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(record) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Unfit(f"each key once was expected, {shown(twice)} came twice")
+        raise Unfit(f"each key once was expected, {shown(twice)} came twice", "malformed")
     return record
 
 
