@@ -39,7 +39,7 @@ HOUSE: dict[str, dict[str, str]] = {
         "observability": "bill clock drift keeping migrations worth",
         "power": "account admission cap device energy forecast gate picture plant policies thermal",
         "models": "cells charset columns formats holdout inference intake intake_health promotion"
-        " ranges survey times",
+        " learning_health ranges survey times",
     },
     "maths": {
         "models": "baseline batch blend challenge guarded learner metrics novelty online"
@@ -64,11 +64,12 @@ HOUSE: dict[str, dict[str, str]] = {
     },
     "flow": {
         # Joins the others, decides nothing; import-linter keeps the tools away from it.
-        "flows": "admit attempts beginning board box claims clock coming_back configuration course"
-        " cycle deployed deployments desk doctor drift_view embedded fitting follower"
-        " fresh_database goodbye jobs learn looks metering overrides pipeline power_source"
-        " progress reconcile rejects replay retrain retrain_rows server session settings"
-        " settling shifts state status stopping stream_view summary template tethered turns untold"
+        "flows": "admit attempts beginning board box checkpoint_header claims clock coming_back"
+        " configuration context course cycle deployed deployments desk doctor drift_view"
+        " embedded fitting follower fresh_database goodbye jobs learn learn_stream looks"
+        " metering overrides pipeline power_source progress reconcile rejects replay retrain"
+        " retrain_rows run_record server session settings settling shifts state statistics"
+        " status stopping stream_view summary template tethered turns unit_of_work untold"
         " upkeep vigil watch",
     },
 }

@@ -7,7 +7,7 @@ writes down what they say, the "no" as much as the "yes".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.run.session import Session
 from flows.run.state import OpenRequest, Unknown
+from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model
 from models.batch.batch_model import BatchAnswersNothing
 from models.core import metrics, record_schema
@@ -24,18 +24,12 @@ from models.core.record_schema import Label
 from models.prediction_log import prediction_log
 from observability.core.decision import Decision
 from observability.drift import drift, evidently_adapter, retrain_policy
-from observability.drift.drift import DriftReading, Performance, UnknownVote
+from observability.drift.drift import DriftReading, Performance
 from observability.drift.retrain_policy import Evidence
 from observability.history.records import Record, RequestRecord
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NO_CHAMPION = UnknownVote(
-    vote="all but the tripwire",
-    because="there is no champion yet, so there is no reference to compare with",
-    remedy="the first champion",
-)
 
 
 @dataclass(frozen=True)
@@ -50,94 +44,94 @@ class Looked:
     """evidently's page of it, where one was drawn."""
 
 
-def due(session: Session) -> bool:
-    """Whether it is time to look: after so many records, or because the tripwire fired."""
-    state, tolerance = session.state, session.file.pipeline.drift
-    since = state.position - state.looked_at
-    return since > 0 and (since >= tolerance.every or state.learner.tripped or _ripe(session))
-
-
-def _ripe(session: Session) -> bool:
-    """Whether a change of the labels is just old enough for a fit to learn from it."""
-    state = session.state
-    if state.change_position is None:
-        return False
-    ripe = state.change_position + session.file.pipeline.worth.since_change
-    return state.looked_at < ripe <= state.position
+def due(work: UnitOfWork) -> Decision:
+    """Whether it is time to look: after so many records, or for a sign that the world changed."""
+    state, pipeline = work.state, work.run.file.pipeline
+    changed = state.change_position
+    ripe_at = None if changed is None else changed + pipeline.worth.since_change
+    return drift.due(
+        state.position, state.looked_at, ripe_at, state.learner.tripped, pipeline.drift
+    )
 
 
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
-def watch(session: Session) -> Looked:
-    """Judge drift and worth at this position; an answer of yes opens a request."""
-    session.adopt_champion()
-    state = session.state
-    with session.display.doing("checking"), session.stop.breakable():
-        changed, reading = _drift(session)
-    evidence = _evidence(session, changed, reading)
-    wanted = retrain_policy.judge(evidence, session.file.pipeline.worth)
-    rows: list[Record] = [session.decided(changed), session.decided(wanted)]
+def watch(work: UnitOfWork, retrains_last_day: int | None = None) -> Looked:
+    """Judge drift and worth at this position; an answer of yes opens a request.
+
+    `retrains_last_day` is how many retrains began in the last 24 hours, where a run counts hours.
+    """
+    # The newest predictions may be on their way to the disk still.
+    work.wait()
+    work.sync_champion()
+    state, pipeline = work.state, work.run.file.pipeline
+    with work.run.display.doing("checking"), work.run.stop.breakable():
+        reading = measure(work)
+    changed = drift.judge(reading, pipeline.drift, tripwire=state.learner.tripped)
+    evidence = _evidence(work, changed, reading, retrains_last_day)
+    wanted = retrain_policy.judge(evidence, pipeline.worth)
+    rows: list[Record] = [work.decision_row(changed), work.decision_row(wanted)]
     if changed:
         state.totals.alarms += 1
-        session.display.happened(state.position, "alarm", changed.because, "yellow")
+        work.run.display.happened(state.position, "alarm", changed.because, "yellow")
     if wanted:
-        rows.append(_ask(session, wanted, changed))
+        rows.append(_ask(work, wanted, changed))
     state.looked_at = state.position
     state.learner.tripped = False
-    state.unknown = _unknown_since(session, reading)
-    session.commit(rows)
+    state.unknown = _unknown_since(work, reading)
+    work.commit(rows)
     drawn = None
-    if changed and wanted and session.file.pipeline.drift.page:
-        with session.display.doing("drawing the drift page"), session.stop.breakable():
-            drawn = page(session)
+    if changed and wanted and pipeline.drift.page:
+        with work.run.display.doing("drawing the drift page"), work.run.stop.breakable():
+            drawn = page(work)
     return Looked(changed, wanted, reading, drawn)
 
 
-def page(session: Session) -> Path | None:
+def page(work: UnitOfWork) -> Path | None:
     """Write evidently's page of the latest window against the champion's reference."""
-    windows = _windows(session)
+    windows = _windows(work)
     if windows is None:
         return None
     reference, current = windows
-    session.places.reports.mkdir(parents=True, exist_ok=True)
-    path = session.places.reports / f"drift-{session.state.position:012d}.html"
-    watched = _watched(session)
-    tolerance = session.file.pipeline.drift
-    reading = measure(session)
+    work.run.places.reports.mkdir(parents=True, exist_ok=True)
+    path = work.run.places.reports / f"drift-{work.state.position:012d}.html"
+    watched = _watched(work)
+    tolerance = work.run.file.pipeline.drift
+    reading = measure(work)
     unknown = drift.unknown_votes(reading, tolerance) if reading is not None else ()
     if not evidently_adapter.page(reference, current, watched, tolerance, path, unknown):
         return None
-    for older in sorted(session.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
+    for older in sorted(work.run.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
         older.unlink(missing_ok=True)
     return path
 
 
-def measure(session: Session) -> DriftReading | None:
+def measure(work: UnitOfWork) -> DriftReading | None:
     """The latest window against the champion's reference; None while there is no champion."""
-    windows = _windows(session)
+    windows = _windows(work)
     if windows is None:
         return None
     reference, current = windows
     return evidently_adapter.measure(
         reference,
         current,
-        _watched(session),
-        session.file.pipeline.drift,
-        performance=_performance(session, current),
-        tripwire=session.state.learner.tripped,
-        change=_change(session),
+        _watched(work),
+        work.run.file.pipeline.drift,
+        performance=_performance(work, current),
+        tripwire=work.state.learner.tripped,
+        change=_change(work),
     )
 
 
-def _change(session: Session) -> str:
+def _change(work: UnitOfWork) -> str:
     """How the labels left what the champion knows; empty once it has learned enough of that.
 
     After a window's worth of records a champion that still serves has been left so on purpose.
     """
-    state, pipeline = session.state, session.file.pipeline
+    state, pipeline = work.state, work.run.file.pipeline
     changed = state.change_position
     if changed is None or state.champion is None:
         return ""
-    trained = max(session.store.manifest(state.champion).train_to - changed, 0)
+    trained = max(work.run.store.manifest(state.champion).train_to - changed, 0)
     if trained >= pipeline.worth.min_rows or state.position - changed > pipeline.batch.window:
         return ""
     return (
@@ -145,67 +139,48 @@ def _change(session: Session) -> str:
     )
 
 
-def _drift(session: Session) -> tuple[Decision, DriftReading | None]:
-    reading = measure(session)
-    if reading is None:
-        return _nothing_to_compare_with(session), None
-    return drift.judge(reading, session.file.pipeline.drift), reading
-
-
-def _unknown_since(session: Session, reading: DriftReading | None) -> dict[str, Unknown]:
+def _unknown_since(work: UnitOfWork, reading: DriftReading | None) -> dict[str, Unknown]:
     """The votes that this look could not cast, and since when each is unknown."""
-    state = session.state
-    votes: Sequence[UnknownVote] = (_NO_CHAMPION,)
-    if reading is not None:
-        votes = drift.unknown_votes(reading, session.file.pipeline.drift)
+    state = work.state
     return {
         each.vote: Unknown(
             since=state.unknown[each.vote].since if each.vote in state.unknown else state.position,
             because=each.because,
             remedy=each.remedy,
         )
-        for each in votes
+        for each in drift.unknown_votes(reading, work.run.file.pipeline.drift)
     }
 
 
-def _nothing_to_compare_with(session: Session) -> Decision:
-    return Decision(
-        question="drift",
-        yes=False,
-        because="there is no champion yet, so there is no reference to compare with",
-        facts={"outcome": "not_enough_data", "tripwire": session.state.learner.tripped},
-    )
-
-
-def _windows(session: Session) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    state = session.state
+def _windows(work: UnitOfWork) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    state = work.state
     if state.champion is None:
         return None
     import pandas as pd
 
-    reference = session.store.reference(state.champion)
-    first = _window_from(session, state.champion)
-    examples = session.stream.between(first, state.position, state.marks)
-    logged = _champions_log(session, first)
+    reference = work.run.store.reference(state.champion)
+    first = _window_from(work, state.champion)
+    examples = work.run.stream.between(first, state.position, state.marks)
+    logged = _champions_log(work, first)
     current = record_schema.frame(examples.rows, state.schema)
     current[state.schema.target] = pd.Series(examples.labels, dtype=object)
     current[batch_model.PREDICTION] = [logged.get(place) for place in examples.positions]
     return reference, batch_model.typed_reference(current, state.schema)
 
 
-def _window_from(session: Session, champion: str) -> int:
+def _window_from(work: UnitOfWork, champion: str) -> int:
     """Where the latest window begins: never among the rows that the champion was made from."""
-    made_to = session.store.manifest(champion).holdout_to
-    return max(made_to, session.state.position - session.file.pipeline.drift.window)
+    made_to = work.run.store.manifest(champion).holdout_to
+    return max(made_to, work.state.position - work.run.file.pipeline.drift.window)
 
 
-def _champions_log(session: Session, first: int) -> dict[int, Label]:
+def _champions_log(work: UnitOfWork, first: int) -> dict[int, Label]:
     """What the present champion predicted, by position; its predecessor's answers are not its."""
-    state = session.state
+    state = work.state
     if first >= state.position:
         # A champion that was just crowned has predicted nothing yet.
         return {}
-    log = prediction_log.read(session.places.predictions, first, state.position)
+    log = prediction_log.read(work.run.places.predictions, first, state.position)
     columns = (log[name].to_pylist() for name in ("position", "batch", "model_version"))
     return {
         place: predicted
@@ -214,8 +189,8 @@ def _champions_log(session: Session, first: int) -> dict[int, Label]:
     }
 
 
-def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
-    schema = session.state.schema
+def _watched(work: UnitOfWork) -> tuple[drift.WatchedColumn, ...]:
+    schema = work.state.schema
     return drift.watched(
         {column.name: column.kind for column in schema.columns},
         label_kind="category" if schema.task == "classification" else "number",
@@ -224,15 +199,15 @@ def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
     )
 
 
-def _performance(session: Session, current: pd.DataFrame) -> Performance:
+def _performance(work: UnitOfWork, current: pd.DataFrame) -> Performance:
     """The champion on its hold-out against the champion lately, by the judged metric.
 
     `current` is the latest window, of rows that the champion was not made from. The champion
     answers them here again, since the log keeps no more than the likeliest class of each.
     """
-    state, measure = session.state, session.state.learner.measure
+    state, measure = work.state, work.state.learner.measure
     assert state.champion is not None
-    scores = session.store.manifest(state.champion).scores
+    scores = work.run.store.manifest(state.champion).scores
     reference, baseline = (
         _on_newest(scores, who, measure.name) for who in ("challenger", "baseline")
     )
@@ -251,20 +226,20 @@ def _performance(session: Session, current: pd.DataFrame) -> Performance:
             "the next champion",
         )
     labelled = current[current[state.schema.target].notna()]
-    needed = session.file.pipeline.drift.min_rows
+    needed = work.run.file.pipeline.drift.min_rows
     if len(labelled) < needed:
         return _unknown(
             found,
             f"{len(labelled)} labelled rows since the champion was made, needed {needed}",
             f"{needed - len(labelled)} more labelled rows",
         )
-    return _scored(session, found, labelled)
+    return _scored(work, found, labelled)
 
 
-def _scored(session: Session, found: Performance, labelled: pd.DataFrame) -> Performance:
+def _scored(work: UnitOfWork, found: Performance, labelled: pd.DataFrame) -> Performance:
     """With the champion's score of these rows, and how far chance may move it."""
-    state, measure = session.state, session.state.learner.measure
-    champion = session.champion()
+    state, measure = work.state, work.state.learner.measure
+    champion = work.champion()
     assert champion is not None
     try:
         answers = champion.predict(labelled[state.schema.names])
@@ -282,7 +257,7 @@ def _scored(session: Session, found: Performance, labelled: pd.DataFrame) -> Per
         )
     found = found.model_copy(update={"current": current})
     loss = drift.performance_loss(found)
-    if loss is None or loss <= session.file.pipeline.drift.performance_drop:
+    if loss is None or loss <= work.run.file.pipeline.drift.performance_drop:
         return found
     chance = metrics.standard_error(labels, answers, measure, rarer)
     return found.model_copy(update={"standard_error": chance})
@@ -303,11 +278,16 @@ def _on_newest(
     return None
 
 
-def _evidence(session: Session, changed: Decision, reading: DriftReading | None) -> Evidence:
-    state = session.state
+def _evidence(
+    work: UnitOfWork,
+    changed: Decision,
+    reading: DriftReading | None,
+    retrains_last_day: int | None,
+) -> Evidence:
+    state = work.state
     performance = reading.performance if reading is not None else None
     request = state.request
-    window = session.file.pipeline.batch.window
+    window = work.run.file.pipeline.batch.window
     return Evidence(
         drift_alarm=changed.yes,
         drift_because=changed.because,
@@ -317,7 +297,7 @@ def _evidence(session: Session, changed: Decision, reading: DriftReading | None)
         new_rows=state.new_rows,
         champion_present=state.champion is not None,
         champion_age_records=(
-            state.position - session.store.manifest(state.champion).train_to
+            state.position - work.run.store.manifest(state.champion).train_to
             if state.champion is not None
             else None
         ),
@@ -329,27 +309,27 @@ def _evidence(session: Session, changed: Decision, reading: DriftReading | None)
         ),
         open_request_position=request.asked_position if request is not None else None,
         fit_cost_s=state.last_fit_s,
-        retrains_last_day=session.retrains_last_day,
+        retrains_last_day=retrains_last_day,
     )
 
 
-def _ask(session: Session, wanted: Decision, changed: Decision) -> RequestRecord:
-    state = session.state
-    asked_s = session.power.request_s(state.position)
+def _ask(work: UnitOfWork, wanted: Decision, changed: Decision) -> RequestRecord:
+    state = work.state
+    asked_s = work.run.power.request_s(state.position)
     state.request = OpenRequest(
-        request_id=f"{session.name}-{state.lineage}-{state.position}",
+        request_id=f"{work.run.name}-{state.lineage}-{state.position}",
         because=wanted.because,
         asked_position=state.position,
         asked_s=asked_s,
         severity=drift.severity(changed) if changed else 0.0,
     )
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
-    session.display.happened(state.position, "wanted", told, "magenta")
-    return session.row(
+    work.run.display.happened(state.position, "wanted", told, "magenta")
+    return work.run.row(
         RequestRecord,
         request_id=state.request.request_id,
         event="asked",
         position=state.position,
         because=wanted.because,
-        deadline_s=session.file.pipeline.gate.deadline_s,
+        deadline_s=work.run.file.pipeline.gate.deadline_s,
     )

@@ -23,9 +23,9 @@ from flows.retraining.thermal_guard import Vigil
 from flows.run.cost_meter import Cost, Meter
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
-from flows.run.session import Session
 from flows.run.shutdown import Stop, StopRequested
 from flows.run.state import Begun
+from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model, evaluation
 from models.batch.batch_model import (
     BatchAnswersNothing,
@@ -124,20 +124,20 @@ class BrokenOff(Exception):
         self.fitted = fitted
 
 
-def prepare(session: Session, admitted: Admitted) -> Prepared:
+def prepare(work: UnitOfWork, admitted: Admitted) -> Prepared:
     """Read the newest window and an older one. Raises TooLittleToLearn."""
-    state, recipe = session.state, session.file.pipeline.batch
-    until = _until(session, admitted)
+    state, recipe = work.state, work.run.file.pipeline.batch
+    until = _until(work, admitted)
     first = max(0, until.position - recipe.window)
-    read = session.stream.between(first, until.position, state.marks)
+    read = work.run.stream.between(first, until.position, state.marks)
     window = read.labelled()
     waiting = [index for index, label in enumerate(read.labels) if label is None]
-    _refuse_seen_holdout(session, window.positions)
-    work = Work(
-        pipeline=session.name, position=until.position, recipe=recipe, record_schema=state.schema
+    _refuse_seen_holdout(work, window.positions)
+    this_fit = Work(
+        pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema
     )
-    older_from, older_to = _older(session, first)
-    older = session.stream.between(older_from, older_to, state.marks).labelled()
+    older_from, older_to = _older(work, first)
+    older = work.run.stream.between(older_from, older_to, state.marks).labelled()
     return Prepared(
         position=until.position,
         frame=record_schema.frame(window.rows, state.schema),
@@ -149,22 +149,20 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
         ),
         older=(record_schema.frame(older.rows, state.schema), older.labels) if older.rows else None,
         older_span=(older_from, older_to),
-        champion=session.champion(),
+        champion=work.champion(),
         champion_version=state.champion,
         recipe=recipe,
         schema=state.schema,
-        beside=session.file.folder,
-        reference_rows=session.file.pipeline.drift.reference_rows,
+        beside=work.run.file.folder,
+        reference_rows=work.run.file.pipeline.drift.reference_rows,
         new_rows=until.new_rows,
-        started=retrain_request.became(
-            session, admitted.request, "started", admitted.request.because
-        ),
-        work=work,
-        measure=session.file.pipeline.pipeline.measure,
-        seen=_seen(session, window.positions),
-        changed=_changed(session, window.positions),
+        started=retrain_request.became(work, admitted.request, "started", admitted.request.because),
+        work=this_fit,
+        measure=work.run.file.pipeline.pipeline.measure,
+        seen=_seen(work, window.positions),
+        changed=_changed(work, window.positions),
         partial=partial_fits.find(
-            session.places.partial, work, session.seal, session.file.folder
+            work.run.places.partial, this_fit, work.run.seal, work.run.file.folder
         ).partial,
     )
 
@@ -270,13 +268,13 @@ def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
     )
 
 
-def _until(session: Session, admitted: Admitted) -> Begun:
+def _until(work: UnitOfWork, admitted: Admitted) -> Begun:
     """Where the window ends: here, or where that of a fit ended which was given back half done.
 
     A window of which less than half is of the newest is no longer worth going on with.
     """
-    state, begun = session.state, admitted.request.begun
-    if begun is None or state.position - begun.position > session.file.pipeline.batch.window / 2:
+    state, begun = work.state, admitted.request.begun
+    if begun is None or state.position - begun.position > work.run.file.pipeline.batch.window / 2:
         return Begun(state.position, state.new_rows)
     return begun
 
@@ -320,15 +318,15 @@ def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Cha
     )
 
 
-def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
+def _refuse_seen_holdout(work: UnitOfWork, positions: Sequence[int]) -> None:
     """Rows that the champion was trained on say nothing about who is better.
 
     With constant knobs a hold-out lies behind all training; a larger one may reach back.
     """
-    if session.state.champion is None:
+    if work.state.champion is None:
         return
-    trained_to = session.store.manifest(session.state.champion).train_to
-    train, _ = batch_model.split(len(positions), session.file.pipeline.batch)
+    trained_to = work.run.store.manifest(work.state.champion).train_to
+    train, _ = batch_model.split(len(positions), work.run.file.pipeline.batch)
     if train.stop < len(positions) and positions[train.stop] < trained_to:
         raise TooLittleToLearn(
             f"the hold-out would begin at position {positions[train.stop]}, among rows that the "
@@ -337,32 +335,32 @@ def _refuse_seen_holdout(session: Session, positions: Sequence[int]) -> None:
         )
 
 
-def _seen(session: Session, positions: Sequence[int]) -> NDArray[np.bool_] | None:
+def _seen(work: UnitOfWork, positions: Sequence[int]) -> NDArray[np.bool_] | None:
     """Whether the champion was trained on each of these positions."""
-    if session.state.champion is None:
+    if work.state.champion is None:
         return None
-    manifest = session.store.manifest(session.state.champion)
+    manifest = work.run.store.manifest(work.state.champion)
     places = np.asarray(positions, dtype=np.int64)
     before = (places < manifest.train_to) & ~np.isin(places, manifest.apart)
     seen: NDArray[np.bool_] = before | np.isin(places, manifest.joined)
     return seen
 
 
-def _changed(session: Session, positions: Sequence[int]) -> int | None:
+def _changed(work: UnitOfWork, positions: Sequence[int]) -> int | None:
     """The row of the window at which the labels left what was known; None where none did in it."""
-    changed = session.state.change_position
+    changed = work.state.change_position
     if changed is None or not len(positions) or changed < positions[0]:
         return None
     return int(np.searchsorted(np.asarray(positions, dtype=np.int64), changed))
 
 
-def _older(session: Session, window_first: int) -> tuple[int, int]:
+def _older(work: UnitOfWork, window_first: int) -> tuple[int, int]:
     """Positions from before both the window and what the champion was trained on.
 
     Neither has seen them, so what is forgotten is not mistaken for what was learned by heart.
     """
-    state = session.state
+    state = work.state
     end = window_first
     if state.champion is not None:
-        end = min(end, session.store.manifest(state.champion).train_from)
-    return max(0, end - session.file.pipeline.batch.older_rows), end
+        end = min(end, work.run.store.manifest(state.champion).train_from)
+    return max(0, end - work.run.file.pipeline.batch.older_rows), end

@@ -130,6 +130,11 @@ def taken(decision: Decision, uuid: str, holder: str) -> Decision:
     return decision.model_copy(update={"yes": False, "because": because, "facts": facts})
 
 
+def given_back(because: str, cause: str | None) -> Decision:
+    """The no to a job that was running, when its guard gave the device back."""
+    return Decision(question="guard", yes=False, because=because, facts={"cause": cause})
+
+
 def anyway(decision: Decision, why: Decision) -> Decision:
     """The same placement with a yes, because `why` says that the job begins all the same."""
     facts = {**decision.facts, "admission": decision.yes, "again_in_s": None, "cause": None}
