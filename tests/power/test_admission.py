@@ -232,3 +232,14 @@ def test_an_unknown_device_is_known_as_nothing() -> None:
         looked(a=COOL_C), {"GPU-b": Known()}, SHORT, LIMITS, RULES, 0.0
     )
     assert (False, None) == (candidate.foretold, candidate.ready_in_s)
+
+
+def test_a_device_that_was_given_back_is_told_with_its_cause() -> None:
+    """It is a no to a job that had begun."""
+    decision = admission.given_back("paused for 900 s", "too_warm")
+    assert (False, "guard", "paused for 900 s") == (
+        decision.yes,
+        decision.question,
+        decision.because,
+    )
+    assert {"cause": "too_warm"} == decision.facts
