@@ -123,20 +123,19 @@ def measure(work: UnitOfWork) -> DriftReading | None:
 
 
 def _change(work: UnitOfWork) -> str:
-    """How the labels left what the champion knows; empty once it has learned enough of that.
-
-    After a window's worth of records a champion that still serves has been left so on purpose.
-    """
+    """How the labels left what the champion knows; empty once it has learned enough of that."""
     state, pipeline = work.state, work.run.file.pipeline
-    changed = state.change_position
-    if changed is None or state.champion is None:
+    if state.change_position is None or state.champion is None:
         return ""
-    trained = max(work.run.store.manifest(state.champion).train_to - changed, 0)
-    if trained >= pipeline.worth.min_rows or state.position - changed > pipeline.batch.window:
-        return ""
-    return (
-        f"{state.learner.novelty.because}; the champion was made from {trained} records since then"
+    unlearned = retrain_policy.unlearned_change(
+        state.learner.novelty.because,
+        state.change_position,
+        trained_to=work.run.store.manifest(state.champion).train_to,
+        position=state.position,
+        window=pipeline.batch.window,
+        policy=pipeline.worth,
     )
+    return unlearned.because if unlearned else ""
 
 
 def _unknown_since(work: UnitOfWork, reading: DriftReading | None) -> dict[str, Unknown]:

@@ -43,6 +43,7 @@ from models.core.record_schema import Label, Schema
 from models.registry import partial_fits
 from models.registry.partial_fits import Work
 from observability.core.errors import ThermodriftError
+from observability.drift import retrain_policy
 from observability.history.records import RequestRecord
 from power.devices.power_limit import Capping
 from power.monitoring.thermal_trace import Course, Moment
@@ -269,14 +270,12 @@ def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
 
 
 def _until(work: UnitOfWork, admitted: Admitted) -> Begun:
-    """Where the window ends: here, or where that of a fit ended which was given back half done.
-
-    A window of which less than half is of the newest is no longer worth going on with.
-    """
+    """Where the window ends: here, or where that of a fit ended which was given back half done."""
     state, begun = work.state, admitted.request.begun
-    if begun is None or state.position - begun.position > work.run.file.pipeline.batch.window / 2:
-        return Begun(state.position, state.new_rows)
-    return begun
+    window = work.run.file.pipeline.batch.window
+    if begun is not None and retrain_policy.keeps_window(begun.position, state.position, window):
+        return begun
+    return Begun(state.position, state.new_rows)
 
 
 def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
