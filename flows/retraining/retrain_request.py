@@ -20,20 +20,7 @@ from power.policy import gate
 from power.policy.gate import UNKNOWN
 
 Name = Literal["Promoted", "Kept", "Deferred", "Skipped", "Refused"]
-_EVENT: dict[Name, str] = {
-    "Promoted": "promoted",
-    "Kept": "kept",
-    "Deferred": "deferred",
-    "Skipped": "skipped",
-    "Refused": "refused",
-}
-_STYLE: dict[Name, str] = {
-    "Promoted": "green",
-    "Kept": "blue",
-    "Deferred": "red",
-    "Skipped": "red",
-    "Refused": "red",
-}
+_STYLE: dict[Name, str] = {"Promoted": "green", "Kept": "blue", "Skipped": "red", "Refused": "red"}
 
 
 @dataclass(frozen=True)
@@ -116,14 +103,12 @@ def settle(
     crown: str | None = None,
 ) -> Ending:
     """Close the request and make its ending durable; a new champion is crowned after that."""
-    state = work.state
-    told = became(work, request, _EVENT[ending.name], ending.decision.because)
+    state, event = work.state, ending.name.lower()
+    told = became(work, request, event, ending.decision.because)
     state.request = None
     state.settled_at = state.position
     work.commit([*rows, told], crown)
     # Only now: killed before, the next attempt goes on from it.
     partial_fits.drop(work.run.places.partial)
-    work.run.display.happened(
-        state.position, ending.name.lower(), ending.decision.because, _STYLE[ending.name]
-    )
+    work.run.display.happened(state.position, event, ending.decision.because, _STYLE[ending.name])
     return ending

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from flows.config.pipeline import PipelineFile
 from flows.run.power_source import PowerSource
@@ -40,28 +38,6 @@ class RunContext:
     limit: int | None
     """Records that this run may go through at the most; None: all that there are."""
     run_id: str
-
-    @classmethod
-    def of(
-        cls,
-        file: PipelineFile,
-        home: Path,
-        stream: Stream,
-        power: PowerSource,
-        stop: Stop,
-        display: Display,
-        limit: int | None,
-        run_id: str | None,
-    ) -> Self:
-        """With the doors that belong to the home; a run without an id gets one of its own."""
-        there = Places(home)
-        places, seal = there.pipeline(file.name), Seal.open(there.key)
-        store, history = Store(places, seal), History(home)
-        run_id = run_id or secrets.token_hex(6)
-        return cls(
-            *(file, there, places, seal, store, history),
-            *(stream, power, stop, display, limit, run_id),
-        )
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,9 +19,11 @@ from flows.run.unit_of_work import UnitOfWork
 from models.core import library_warnings
 from models.persistence.signing import Seal
 from models.prediction_log import prediction_log
+from models.registry.registry import Store
 from observability.core import atomic_file
 from observability.core.errors import TryAgainLater
 from observability.core.paths import PipelinePlaces, Places
+from observability.history.store import History
 
 
 class AlreadyRunning(TryAgainLater):
@@ -46,16 +49,31 @@ def opened(
     """
     # Rejects hold raw data: a home that we make is its user's alone.
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    places = Places(home).pipeline(file.name)
+    there = Places(home)
+    places = there.pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
     with locked(places, wait_s), ExitStack() as stack:
         if power is None:
-            power = stack.enter_context(PowerSource.opened(file, Places(home)))
-        state, stream = bootstrap.state_and_stream(file, places, Seal.open(Places(home).key))
+            power = stack.enter_context(PowerSource.opened(file, there))
+        seal = Seal.open(there.key)
+        state, stream = bootstrap.state_and_stream(file, places, seal)
         for folder in (places.root, places.reports):
             atomic_file.sweep_asides(folder)
         prediction_log.sweep(places.predictions, state.position)
-        run = RunContext.of(file, home, stream, power, stop, display, limit, run_id)
+        run = RunContext(
+            file=file,
+            home=there,
+            places=places,
+            seal=seal,
+            store=Store(places, seal),
+            history=History(home),
+            stream=stream,
+            power=power,
+            stop=stop,
+            display=display,
+            limit=limit,
+            run_id=run_id or secrets.token_hex(6),
+        )
         work = UnitOfWork(run, state)
         try:
             work.replay_pending()
