@@ -9,7 +9,7 @@ between where a server runs them apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 
 from prefect import task
@@ -98,29 +98,36 @@ def attempt(
     others may have it while the fit goes on: all that was said until then is committed before that.
     Raises StopRequested where a signal broke the fit off: it is still owed.
     """
-    with hold() as work:
-        request = work.state.request
-        if request is None:
-            return None
-        waited_s = retrain_request.waited_s(work, request)
-        # The deadline on a trace's clock, which is the stream's, is nobody's time of day.
-        overdue = (
-            not power.replayed and deadline.at_deadline(waited_s, work.run.file.pipeline.gate).yes
-        )
-        admitted = _begin(work, request)
-        if isinstance(admitted, Ending):
-            return Attempt(request, admitted, overdue)
+    with ExitStack() as lease:
+        with hold() as work:
+            request = work.state.request
+            if request is None:
+                return None
+            limits, waited_s = work.run.file.pipeline.gate, retrain_request.waited_s(work, request)
+            # On a trace's clock, which is the stream's, a deadline is no time of day.
+            overdue = not power.replayed and deadline.at_deadline(waited_s, limits).yes
+            admitted = _begin(work, request)
+            if isinstance(admitted, Ending):
+                return Attempt(request, admitted, overdue)
+            lease.callback(admitted.give_back)
+            try:
+                prepared = training.prepare(work, admitted)
+            except TooLittleToLearn as error:
+                admitted.give_back()
+                return Attempt(request, _refuse(work, admitted, str(error)), overdue)
+            failpoints.point("retrain.before_fit")
+            if lets_go:
+                work.commit(admitted.rows)
+                admitted.rows.clear()
         try:
-            prepared = training.prepare(work, admitted)
-        except TooLittleToLearn as error:
-            admitted.give_back()
-            return Attempt(request, _refuse(work, admitted, str(error)), overdue)
-        failpoints.point("retrain.before_fit")
-        if lets_go:
-            work.commit(admitted.rows)
-            admitted.rows.clear()
-    try:
-        fitted = training.fit(prepared, admitted, power, display, stop)
+            fitted = training.fit(prepared, admitted, power, display, stop)
+        except training.BrokenOff as broken:
+            # It is owed and comes again, and what it took until now was spent all the same.
+            with hold() as work:
+                work.add_rows(retrain_records.cost(work, admitted, broken.fitted))
+                if lets_go:
+                    work.commit([])
+            raise StopRequested from broken
         with hold() as work:
             known = work.state.request
             if known is None or known.request_id != request.request_id:
@@ -129,15 +136,6 @@ def attempt(
             admitted.request = known
             ending = _conclude(work, admitted, prepared, fitted)
             return Attempt(known, ending, overdue, fitted.course)
-    except training.BrokenOff as broken:
-        # It is owed and comes again, and what it took until now was spent all the same.
-        with hold() as work:
-            work.add_rows(retrain_records.cost(work, admitted, broken.fitted))
-            if lets_go:
-                work.commit([])
-        raise StopRequested from broken
-    finally:
-        admitted.give_back()
 
 
 def _begin(work: UnitOfWork, request: OpenRequest) -> Admitted | Ending:
