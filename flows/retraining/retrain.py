@@ -33,7 +33,7 @@ from models.registry import partial_fits
 from models.registry.registry import Manifest
 from observability.core import failpoints
 from observability.core.decision import Decision
-from power.forecast import job_profile
+from power.forecast import forecast, job_profile
 from power.monitoring.thermal_trace import Moment
 from power.policy import admission, deadline, gate, power_cap
 from power.policy.power_cap import CapRun
@@ -203,9 +203,8 @@ def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge:
     state, pipeline, cost = work.state, work.run.file.pipeline, fitted.cost
     state.last_fit_s = challenge.fit_s
     state.new_rows -= prepared.new_rows
-    # What was paused, or gone on with, is not how long such a job takes.
-    whole = cost is not None and not fitted.paused_s and prepared.partial is None
-    if cost is None or not whole or (fitted.capping is not None and not fitted.capping.held):
+    held = fitted.capping is None or fitted.capping.held
+    if cost is None or not forecast.teaches(fitted.paused_s, prepared.partial is not None, held):
         return
     learn = job_profile.learn_job if fitted.cap_w is None else job_profile.learn_capped
     state.job = learn(state.job, cost.figures.mean_power_w, cost.seconds, pipeline.forecast)
