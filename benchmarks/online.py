@@ -99,12 +99,12 @@ def in_earnest(recipe: str, records: int) -> float:
         )
         file = pipeline.read(path)
         display = Display("bench")
-        with opened(file, Path(folder) / "home", Stop(), display, records) as session:
-            session.commit([])
+        with opened(file, Path(folder) / "home", Stop(), display, records) as work:
+            work.commit([])
             began_s = time.perf_counter()
-            while session.records < records:
-                learn_batch.learn.fn(session)
-            session.settle()
+            while work.records < records:
+                learn_batch.learn.fn(work)
+            work.wait()
             return records / (time.perf_counter() - began_s)
 
 

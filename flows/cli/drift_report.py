@@ -10,8 +10,9 @@ from flows.cli import run_summary
 from flows.config import pipeline
 from flows.learning import drift_check
 from flows.run.progress import Display
-from flows.run.session import Session, opened
+from flows.run.session import opened
 from flows.run.shutdown import Stop
+from flows.run.unit_of_work import UnitOfWork
 from observability.core import cli_output
 from observability.core.errors import ThermodriftError
 from observability.core.paths import Places
@@ -33,39 +34,39 @@ def of(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
         raise NothingToCompare(
             f"pipeline {file.name} has not run in {home} yet; run it, or name its home (--home)"
         )
-    with Display(file.name) as display, opened(file, home, Stop(), display) as session:
-        windows = drift_check.read_windows(session)
+    with Display(file.name) as display, opened(file, home, Stop(), display) as work:
+        windows = drift_check.read_windows(work)
         if windows is None:
             raise NothingToCompare(
                 f"pipeline {file.name} has no champion yet, so there is no reference to compare "
                 "with; run it until the first retrain"
             )
-        reading = drift_check.measure(session, windows)
+        reading = drift_check.measure(work, windows)
         decision = drift.judge(reading, file.pipeline.drift)
         return {
             "pipeline": file.name,
-            "position": session.state.position,
-            "champion": session.state.champion,
+            "position": work.state.position,
+            "champion": work.state.champion,
             "drift": decision.yes,
             "because": decision.because,
             "reading": reading.model_dump(),
-            "unknown_votes": _unknown(session, reading),
+            "unknown_votes": _unknown(work, reading),
             "thresholds": {
                 kind: file.pipeline.drift.threshold(kind) for kind in ("number", "category")
             },
-            "page": drift_check.page(session, windows, reading) if page else None,
+            "page": drift_check.page(work, windows, reading) if page else None,
         }
 
 
-def _unknown(session: Session, reading: DriftReading) -> list[dict[str, Any]]:
+def _unknown(work: UnitOfWork, reading: DriftReading) -> list[dict[str, Any]]:
     """The votes that are unknown now, and since which look, where one saw it."""
-    known = session.state.unknown
+    known = work.state.unknown
     return [
         {
-            "since": known[each.vote].since if each.vote in known else session.state.position,
+            "since": known[each.vote].since if each.vote in known else work.state.position,
             **each.model_dump(),
         }
-        for each in drift.unknown_votes(reading, session.file.pipeline.drift)
+        for each in drift.unknown_votes(reading, work.run.file.pipeline.drift)
     ]
 
 

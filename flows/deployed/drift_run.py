@@ -11,9 +11,10 @@ from flows.deployed.flow_run import Job
 from flows.learning import drift_check
 from flows.learning.drift_check import Looked
 from flows.run import run_queue
-from flows.run.session import Session
 from flows.run.state import OpenRequest
+from flows.run.unit_of_work import UnitOfWork
 from flows.stack import prefect_client
+from observability.core.decision import Decision
 from observability.drift.drift import DriftReading
 
 _BEGUN = (
@@ -37,33 +38,31 @@ class Look:
 
 def taken(job: Job) -> Look:
     """Look if it is time to; what was seen is in the history when this returns."""
-    with run_queue.taken(job.file, job.home, job.stop, job.display) as session:
-        session.run_id = job.run_id
-        session.adopt_champion()
-        if session.file.pipeline.worth.max_retrains_per_day is not None:
-            session.retrains_last_day = _retrains_last_day(session)
-        looked = drift_check.watch(session) if drift_check.due(session) else None
-        if looked is not None:
-            session.fold()
-            session.settle()
-        name, because = _told(session, looked)
-        return Look(name, because, looked, session.state.request, session.state.position)
+    with run_queue.taken(job.file, job.home, job.stop, job.display, run_id=job.run_id) as work:
+        looked, due = None, drift_check.due(work)
+        if due:
+            looked = drift_check.watch(work, _retrains_last_day(work))
+            work.flush()
+            work.wait()
+        name, because = _told(due, looked)
+        return Look(name, because, looked, work.state.request, work.state.position)
 
 
-def _retrains_last_day(session: Session) -> int:
-    """Raises HistoryBusy while somebody has the history open: then the look waits for the next."""
-    since = session.now() - timedelta(days=1)
-    begun = session.history.ask(_BEGUN, (session.name, since))
+def _retrains_last_day(work: UnitOfWork) -> int | None:
+    """How many began; None where there may be any number.
+
+    Raises HistoryBusy while somebody has the history open: then the look waits for the next.
+    """
+    if work.run.file.pipeline.worth.max_retrains_per_day is None:
+        return None
+    since = work.run.now() - timedelta(days=1)
+    begun = work.run.history.ask(_BEGUN, (work.run.name, since))
     return int(begun["begun"][0].as_py())
 
 
-def _told(session: Session, looked: Looked | None) -> tuple[str, str]:
+def _told(due: Decision, looked: Looked | None) -> tuple[str, str]:
     if looked is None:
-        state = session.state
-        return "NotDue", (
-            f"not yet time to look: {state.position - state.looked_at} records since the last "
-            f"look (every {session.file.pipeline.drift.every})"
-        )
+        return "NotDue", due.because
     because = f"{looked.changed.because}; {looked.wanted.because}"
     if looked.changed:
         return "DriftDetected", because

@@ -14,17 +14,11 @@ from prefect.exceptions import Pause
 from flows.deployed import backoff, reconciler
 from flows.deployed.backoff import Patience
 from flows.deployed.flow_run import Job
-from flows.retraining import retrain, retrain_records, retrain_request, training
-from flows.retraining.admit import Admitted
-from flows.retraining.retrain_request import Ending
-from flows.retraining.training import Fitted, Prepared
+from flows.retraining import retrain, retrain_request
 from flows.run import run_queue
 from flows.run.power_source import PowerSource
-from flows.run.session import Session
-from flows.run.shutdown import StopRequested
-from flows.run.state import OpenRequest
+from flows.run.unit_of_work import UnitOfWork
 from flows.stack import prefect_client
-from observability.core.decision import Decision
 from observability.core.paths import Places
 from power.monitoring.thermal_trace import Moment
 from power.policy import gate
@@ -82,80 +76,48 @@ class Tried:
 
 def _tried(job: Job, power: PowerSource, patience: Patience) -> Tried | None:
     """Ask, fit, conclude; None where no request is open, or another run settled it meanwhile."""
-    with _turn(job, power) as session:
-        request = session.state.request
-        if request is None:
-            return None
-        overdue = _overdue(session, request)
-        begun = _begun(session, request)
-        if isinstance(begun, Ending):
-            return _told(session, request, begun, overdue, patience)
-    admitted, prepared = begun
-    try:
-        fitted = _fitted(job, power, admitted, prepared)
-        with _turn(job, power) as session:
-            request = session.state.request
-            if request is None or request.request_id != admitted.request.request_id:
-                return None
-            # The same request, as the pipeline knows it now.
-            admitted.request = request
-            ending = retrain.conclude(session, admitted, prepared, fitted)
-            tried = _told(session, request, ending, overdue, patience)
-            return replace(tried, course=fitted.course)
-    finally:
-        admitted.give_back()
+    attempt = retrain.attempt(lambda: _held(job, power), power, job.display, job.stop, lets_go=True)
+    if attempt is None:
+        return None
+    request, ending = attempt.request, attempt.ending
+    tried = Tried(
+        request.request_id,
+        ending.name,
+        ending.decision.because,
+        attempt.overdue,
+        scores=ending.scores,
+        course=attempt.course,
+    )
+    if ending.name != "Deferred":
+        return tried
+    # What a recorded trace tells is on the trace's clock, which is the stream's.
+    left_s = None if power.replayed else ending.left_s
+    forecast_s = None if power.replayed else ending.again_in_s
+    gate_limits = job.file.pipeline.gate
+    wait_s = backoff.again_in_s(request.deferrals, patience, forecast_s, left_s)
+    deadline = (
+        f"{gate_limits.deadline_s:g} s after asking, on the stream's clock"
+        if left_s is None
+        else _clock(left_s)
+    )
+    why = "the forecast's time" if forecast_s is not None else "no forecast"
+    cause = str(ending.decision.facts.get("cause") or gate.UNKNOWN)
+    told = (
+        f"deferred {gate.in_words(cause, gate_limits.reads_from)}: {tried.because}; "
+        f"asks again at {_clock(wait_s)} ({why}), deadline {deadline}"
+    )
+    return replace(tried, because=told, again_in_s=wait_s, cause=cause)
 
 
 @contextmanager
-def _turn(job: Job, power: PowerSource) -> Iterator[Session]:
-    with run_queue.taken(job.file, job.home, job.stop, job.display, power=power) as session:
-        session.run_id = job.run_id
-        yield session
-
-
-def _begun(session: Session, request: OpenRequest) -> tuple[Admitted, Prepared] | Ending:
-    """Admitted and prepared, with all that was said until then in the history; or how it ended."""
-    if not retrain.due(session):
-        because = f"{request.why_deferred} (the trace says the same until more is learned)"
-        again = Decision(
-            question="gate", yes=False, because=because, facts={"cause": request.cause}
-        )
-        return Ending("Deferred", again)
-    admitted = retrain.begin(session)
-    assert admitted is not None
-    if isinstance(admitted, Ending):
-        return admitted
-    prepared = retrain.prepare(session, admitted)
-    if isinstance(prepared, Ending):
-        return prepared
-    # The pipeline is let go: what was said is in the history before that.
-    session.commit(admitted.rows)
-    admitted.rows.clear()
-    return admitted, prepared
-
-
-def _fitted(job: Job, power: PowerSource, admitted: Admitted, prepared: Prepared) -> Fitted:
-    """Fit while others have the pipeline. Raises StopRequested once what was spent is kept."""
-    try:
-        return training.fit(prepared, admitted, power, job.display, job.stop)
-    except training.BrokenOff as broken:
-        with _turn(job, power) as session:
-            session.commit(retrain_records.cost(session, admitted, broken.fitted))
-        raise StopRequested from broken
-
-
-def _told(
-    session: Session, request: OpenRequest, ending: Ending, overdue: bool, patience: Patience
-) -> Tried:
-    session.fold()
-    session.settle()
-    tried = Tried(request.request_id, ending.name, ending.decision.because, overdue)
-    if ending.name == "Deferred":
-        return _later(session, request, ending, tried, patience)
-    if ending.name in ("Promoted", "Rejected"):
-        newest = session.store.versions()[-1]
-        return replace(tried, scores=session.store.manifest(newest).scores)
-    return tried
+def _held(job: Job, power: PowerSource) -> Iterator[UnitOfWork]:
+    """The pipeline, when it is this run's turn; what was committed is in the history after that."""
+    with run_queue.taken(
+        job.file, job.home, job.stop, job.display, power=power, run_id=job.run_id
+    ) as work:
+        yield work
+        work.flush()
+        work.wait()
 
 
 def _another_waits(job: Job) -> bool:
@@ -174,42 +136,6 @@ def _nothing_open(request_id: str | None) -> str:
     if request_id is None:
         return "no request is open"
     return f"request {request_id} was settled already, and no other is open"
-
-
-def _left_s(session: Session, request: OpenRequest) -> float | None:
-    """Seconds to the request's deadline; unknown on a trace's clock, which is the stream's."""
-    if session.power.replayed:
-        return None
-    waited_s = session.power.request_s(session.state.position) - request.asked_s
-    return session.file.pipeline.gate.deadline_s - waited_s
-
-
-def _overdue(session: Session, request: OpenRequest) -> bool:
-    left_s = _left_s(session, request)
-    return left_s is not None and left_s <= 0
-
-
-def _later(
-    session: Session, request: OpenRequest, ending: Ending, tried: Tried, patience: Patience
-) -> Tried:
-    """With seconds until the gate is asked again, and what the run's page says meanwhile."""
-    left_s = _left_s(session, request)
-    # What is forecast of a recorded trace is on the trace's clock, which is the stream's.
-    forecast_s = None if session.power.replayed else ending.again_in_s
-    wait_s = backoff.again_in_s(request.deferrals, patience, forecast_s, left_s)
-    deadline = (
-        f"{session.file.pipeline.gate.deadline_s:g} s after asking, on the stream's clock"
-        if left_s is None
-        else _clock(left_s)
-    )
-    why = "the forecast's time" if forecast_s is not None else "no forecast"
-    cause = str(ending.decision.facts.get("cause") or gate.UNKNOWN)
-    words = gate.in_words(cause, session.file.pipeline.gate.reads_from)
-    told = (
-        f"deferred {words}: {tried.because}; asks again at {_clock(wait_s)} ({why}), "
-        f"deadline {deadline}"
-    )
-    return replace(tried, because=told, again_in_s=wait_s, cause=cause)
 
 
 def _clock(in_s: float) -> str:

@@ -1,1 +1,1 @@
-"""Learning, the drift check, and the replay of rejected records."""
+"""Learning from the stream, and checking it for drift."""

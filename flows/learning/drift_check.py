@@ -7,7 +7,7 @@ writes down what they say, the "no" as much as the "yes".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.run.session import Session
 from flows.run.state import OpenRequest, Unknown
+from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model
 from models.batch.batch_model import BatchAnswersNothing
 from models.core import metrics, record_schema
@@ -24,18 +24,12 @@ from models.prediction_log import prediction_log
 from models.registry.registry import Manifest
 from observability.core.decision import Decision
 from observability.drift import drift, evidently_adapter, retrain_policy
-from observability.drift.drift import DriftReading, Performance, UnknownVote
+from observability.drift.drift import DriftReading, Performance
 from observability.drift.retrain_policy import Evidence
 from observability.history.records import Record, RequestRecord
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_NO_CHAMPION = UnknownVote(
-    vote="all but the tripwire",
-    because="there is no champion yet, so there is no reference to compare with",
-    remedy="the first champion",
-)
 
 
 @dataclass(frozen=True)
@@ -50,20 +44,14 @@ class Looked:
     """evidently's page of it, where one was drawn."""
 
 
-def due(session: Session) -> bool:
-    """Whether it is time to look: after so many records, or because the tripwire fired."""
-    state, tolerance = session.state, session.file.pipeline.drift
-    since = state.position - state.looked_at
-    return since > 0 and (since >= tolerance.every or state.learner.tripped or _ripe(session))
-
-
-def _ripe(session: Session) -> bool:
-    """Whether a change of the labels is just old enough for a fit to learn from it."""
-    state = session.state
-    if state.change_position is None:
-        return False
-    ripe = state.change_position + session.file.pipeline.worth.since_change
-    return state.looked_at < ripe <= state.position
+def due(work: UnitOfWork) -> Decision:
+    """Whether it is time to look: after so many records, or for a sign that the world changed."""
+    state, pipeline = work.state, work.run.file.pipeline
+    changed = state.change_position
+    ripe_at = None if changed is None else changed + pipeline.worth.since_change
+    return drift.due(
+        state.position, state.looked_at, ripe_at, state.learner.tripped, pipeline.drift
+    )
 
 
 @dataclass(frozen=True)
@@ -78,138 +66,126 @@ class Windows:
 
 
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
-def watch(session: Session) -> Looked:
-    """Judge drift and worth at this position; an answer of yes opens a request."""
-    session.adopt_champion()
-    state, tolerance = session.state, session.file.pipeline.drift
-    reading = None
-    with session.display.doing("checking"), session.stop.breakable():
-        windows = read_windows(session)
-        if windows is None:
-            changed = _nothing_to_compare_with(session)
-        else:
-            reading = measure(session, windows)
-            changed = drift.judge(reading, tolerance)
+def watch(work: UnitOfWork, retrains_last_day: int | None = None) -> Looked:
+    """Judge drift and worth at this position; an answer of yes opens a request.
+
+    `retrains_last_day` is how many retrains began in the last 24 hours, where a run counts hours.
+    """
+    # The newest predictions may be on their way to the disk still.
+    work.wait()
+    work.sync_champion()
+    state, pipeline = work.state, work.run.file.pipeline
+    with work.run.display.doing("checking"), work.run.stop.breakable():
+        windows = read_windows(work)
+        reading = None if windows is None else measure(work, windows)
+    changed = drift.judge(reading, pipeline.drift, tripwire=state.learner.tripped)
     champion = None if windows is None else windows.champion
-    evidence = _evidence(session, changed, reading, champion)
-    wanted = retrain_policy.judge(evidence, session.file.pipeline.worth)
-    rows: list[Record] = [session.decided(changed), session.decided(wanted)]
+    evidence = _evidence(work, changed, reading, champion, retrains_last_day)
+    wanted = retrain_policy.judge(evidence, pipeline.worth)
+    rows: list[Record] = [work.decision_row(changed), work.decision_row(wanted)]
     if changed:
         state.totals.alarms += 1
-        session.display.happened(state.position, "alarm", changed.because, "yellow")
+        work.run.display.happened(state.position, "alarm", changed.because, "yellow")
     if wanted:
-        rows.append(_ask(session, wanted, changed))
+        rows.append(_ask(work, wanted, changed))
     state.looked_at = state.position
     state.learner.tripped = False
-    state.unknown = _unknown_since(session, reading)
-    session.commit(rows)
+    state.unknown = _unknown_since(work, reading)
+    work.commit(rows)
     drawn = None
-    if windows is not None and reading is not None and changed and wanted and tolerance.page:
-        with session.display.doing("drawing the drift page"), session.stop.breakable():
-            drawn = page(session, windows, reading)
+    if windows is not None and reading is not None and changed and wanted and pipeline.drift.page:
+        with work.run.display.doing("drawing the drift page"), work.run.stop.breakable():
+            drawn = page(work, windows, reading)
     return Looked(changed, wanted, reading, drawn)
 
 
-def page(session: Session, windows: Windows, reading: DriftReading) -> Path | None:
+def page(work: UnitOfWork, windows: Windows, reading: DriftReading) -> Path | None:
     """Write evidently's page of the latest window against the champion's reference."""
-    session.places.reports.mkdir(parents=True, exist_ok=True)
-    path = session.places.reports / f"drift-{session.state.position:012d}.html"
-    tolerance = session.file.pipeline.drift
+    work.run.places.reports.mkdir(parents=True, exist_ok=True)
+    path = work.run.places.reports / f"drift-{work.state.position:012d}.html"
+    tolerance = work.run.file.pipeline.drift
     unknown = drift.unknown_votes(reading, tolerance)
-    watched = _watched(session)
+    watched = _watched(work)
     if not evidently_adapter.page(
         windows.reference, windows.current, watched, tolerance, path, unknown
     ):
         return None
-    for older in sorted(session.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
+    for older in sorted(work.run.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
         older.unlink(missing_ok=True)
     return path
 
 
-def measure(session: Session, windows: Windows) -> DriftReading:
+def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
     """The latest window against the champion's reference."""
     return evidently_adapter.measure(
         windows.reference,
         windows.current,
-        _watched(session),
-        session.file.pipeline.drift,
-        performance=_performance(session, windows),
-        tripwire=session.state.learner.tripped,
-        change=_change(session, windows.champion),
+        _watched(work),
+        work.run.file.pipeline.drift,
+        performance=_performance(work, windows),
+        tripwire=work.state.learner.tripped,
+        change=_change(work, windows.champion),
     )
 
 
-def read_windows(session: Session) -> Windows | None:
-    """Read what a look compares; None while there is no champion."""
-    state = session.state
+def read_windows(work: UnitOfWork) -> Windows | None:
+    """Read what a drift check compares; None while there is no champion."""
+    state = work.state
     if state.champion is None:
         return None
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    champion = session.store.manifest(state.champion)
+    champion = work.run.store.manifest(state.champion)
     # The window is never of rows that the champion was made from.
-    first = max(champion.holdout_to, state.position - session.file.pipeline.drift.window)
-    records = session.stream.between(first, state.position, state.marks)
+    first = max(champion.holdout_to, state.position - work.run.file.pipeline.drift.window)
+    records = work.run.stream.between(first, state.position, state.marks)
     current = record_schema.frame(records.table, state.schema)
     current[state.schema.target] = records.table.column(-1).to_pandas(integer_object_nulls=True)
     answers = pa.nulls(len(current))
     # A champion that was just promoted has predicted nothing yet.
     if first < state.position:
-        log = prediction_log.read(session.places.predictions, first, state.position)
+        log = prediction_log.read(work.run.places.predictions, first, state.position)
         # The answers of its predecessor are not its own.
         log = log.filter(pc.equal(log["model_version"], champion.version))
         places = pc.index_in(pa.array(records.positions, pa.int64()), log["position"])
         answers = log["batch"].take(places)
     current[batch_model.PREDICTION] = answers.to_pandas(integer_object_nulls=True)
     current = batch_model.typed_reference(current, state.schema)
-    return Windows(champion, session.store.reference(champion), current)
+    return Windows(champion, work.run.store.reference(champion), current)
 
 
-def _change(session: Session, champion: Manifest) -> str:
-    """How the labels left what the champion knows; empty once it has learned enough of that.
-
-    After a window's worth of records a champion that still serves has been left so on purpose.
-    """
-    state, pipeline = session.state, session.file.pipeline
-    changed = state.change_position
-    if changed is None:
+def _change(work: UnitOfWork, champion: Manifest) -> str:
+    """How the labels left what the champion knows; empty once it has learned enough of that."""
+    state, pipeline = work.state, work.run.file.pipeline
+    if state.change_position is None:
         return ""
-    trained = max(champion.train_to - changed, 0)
-    if trained >= pipeline.worth.min_rows or state.position - changed > pipeline.batch.window:
-        return ""
-    return (
-        f"{state.learner.novelty.because}; the champion was made from {trained} records since then"
+    unlearned = retrain_policy.unlearned_change(
+        state.learner.novelty.because,
+        state.change_position,
+        trained_to=champion.train_to,
+        position=state.position,
+        window=pipeline.batch.window,
+        policy=pipeline.worth,
     )
+    return unlearned.because if unlearned else ""
 
 
-def _unknown_since(session: Session, reading: DriftReading | None) -> dict[str, Unknown]:
+def _unknown_since(work: UnitOfWork, reading: DriftReading | None) -> dict[str, Unknown]:
     """The votes that this look could not cast, and since when each is unknown."""
-    state = session.state
-    votes: Sequence[UnknownVote] = (_NO_CHAMPION,)
-    if reading is not None:
-        votes = drift.unknown_votes(reading, session.file.pipeline.drift)
+    state = work.state
     return {
         each.vote: Unknown(
             since=state.unknown[each.vote].since if each.vote in state.unknown else state.position,
             because=each.because,
             remedy=each.remedy,
         )
-        for each in votes
+        for each in drift.unknown_votes(reading, work.run.file.pipeline.drift)
     }
 
 
-def _nothing_to_compare_with(session: Session) -> Decision:
-    return Decision(
-        question="drift",
-        yes=False,
-        because="there is no champion yet, so there is no reference to compare with",
-        facts={"outcome": "not_enough_data", "tripwire": session.state.learner.tripped},
-    )
-
-
-def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
-    schema = session.state.schema
+def _watched(work: UnitOfWork) -> tuple[drift.WatchedColumn, ...]:
+    schema = work.state.schema
     return drift.watched(
         {column.name: column.kind for column in schema.columns},
         label_kind="category" if schema.task == "classification" else "number",
@@ -218,13 +194,13 @@ def _watched(session: Session) -> tuple[drift.WatchedColumn, ...]:
     )
 
 
-def _performance(session: Session, windows: Windows) -> Performance:
+def _performance(work: UnitOfWork, windows: Windows) -> Performance:
     """The champion on its hold-out against the champion lately, by the judged metric.
 
     The champion answers the latest window here again, since the log keeps no more than the
     likeliest class of each.
     """
-    state, measure = session.state, session.state.learner.measure
+    state, measure = work.state, work.state.learner.measure
     current, scores = windows.current, windows.champion.scores
     reference, baseline = (
         _on_newest(scores, who, measure.name) for who in ("challenger", "baseline")
@@ -244,20 +220,20 @@ def _performance(session: Session, windows: Windows) -> Performance:
             "the next champion",
         )
     labelled = current[current[state.schema.target].notna()]
-    needed = session.file.pipeline.drift.min_rows
+    needed = work.run.file.pipeline.drift.min_rows
     if len(labelled) < needed:
         return _unknown(
             found,
             f"{len(labelled)} labelled rows since the champion was made, needed {needed}",
             f"{needed - len(labelled)} more labelled rows",
         )
-    return _scored(session, found, labelled)
+    return _scored(work, found, labelled)
 
 
-def _scored(session: Session, found: Performance, labelled: pd.DataFrame) -> Performance:
+def _scored(work: UnitOfWork, found: Performance, labelled: pd.DataFrame) -> Performance:
     """With the champion's score of these rows, and how far chance may move it."""
-    state, measure = session.state, session.state.learner.measure
-    champion = session.champion()
+    state, measure = work.state, work.state.learner.measure
+    champion = work.champion()
     assert champion is not None
     try:
         answers = champion.predict(labelled[state.schema.names])
@@ -275,7 +251,7 @@ def _scored(session: Session, found: Performance, labelled: pd.DataFrame) -> Per
         )
     found = found.model_copy(update={"current": current})
     loss = drift.performance_loss(found)
-    if loss is None or loss <= session.file.pipeline.drift.performance_drop:
+    if loss is None or loss <= work.run.file.pipeline.drift.performance_drop:
         return found
     chance = metrics.standard_error(labels, answers, measure, rarer)
     return found.model_copy(update={"standard_error": chance})
@@ -297,12 +273,16 @@ def _on_newest(
 
 
 def _evidence(
-    session: Session, changed: Decision, reading: DriftReading | None, champion: Manifest | None
+    work: UnitOfWork,
+    changed: Decision,
+    reading: DriftReading | None,
+    champion: Manifest | None,
+    retrains_last_day: int | None,
 ) -> Evidence:
-    state = session.state
+    state = work.state
     performance = reading.performance if reading is not None else None
     request = state.request
-    window = session.file.pipeline.batch.window
+    window = work.run.file.pipeline.batch.window
     return Evidence(
         drift_alarm=changed.yes,
         drift_because=changed.because,
@@ -320,27 +300,27 @@ def _evidence(
         ),
         open_request_position=request.asked_position if request is not None else None,
         fit_cost_s=state.last_fit_s,
-        retrains_last_day=session.retrains_last_day,
+        retrains_last_day=retrains_last_day,
     )
 
 
-def _ask(session: Session, wanted: Decision, changed: Decision) -> RequestRecord:
-    state = session.state
-    asked_s = session.power.request_s(state.position)
+def _ask(work: UnitOfWork, wanted: Decision, changed: Decision) -> RequestRecord:
+    state = work.state
+    asked_s = work.run.power.request_s(state.position)
     state.request = OpenRequest(
-        request_id=f"{session.name}-{state.lineage}-{state.position}",
+        request_id=f"{work.run.name}-{state.lineage}-{state.position}",
         because=wanted.because,
         asked_position=state.position,
         asked_s=asked_s,
         severity=drift.severity(changed) if changed else 0.0,
     )
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
-    session.display.happened(state.position, "requested", told, "magenta")
-    return session.row(
+    work.run.display.happened(state.position, "requested", told, "magenta")
+    return work.run.row(
         RequestRecord,
         request_id=state.request.request_id,
         event="requested",
         position=state.position,
         because=wanted.because,
-        deadline_s=session.file.pipeline.gate.deadline_s,
+        deadline_s=work.run.file.pipeline.gate.deadline_s,
     )

@@ -20,9 +20,10 @@ from flows.learning import learn_batch
 from flows.run import run_record
 from flows.run.progress import Display
 from flows.run.run_record import Ended
-from flows.run.session import Session, opened
+from flows.run.session import opened
 from flows.run.shutdown import Stop
 from flows.run.state import Replayed
+from flows.run.unit_of_work import UnitOfWork
 from models.core.position_ranges import Ranges
 from models.online.learner import Log, RecordRefused
 from models.stream import intake_health
@@ -67,80 +68,77 @@ def replay(path: Path, home: Path, stop: Stop) -> dict[str, Any]:
             f"pipeline {file.name} has not run in {home} yet: it has no rejects; run it, or name "
             "its home (--home)"
         )
-    with Display(file.name) as display, opened(file, home, stop, display) as session:
-        tried = _Tried(len(session.state.intake.rejects))
+    with Display(file.name) as display, opened(file, home, stop, display) as work:
+        tried = _Tried(len(work.state.intake.rejects))
         if tried.rejects:
-            _try_all(session, tried)
-        return _document(session, tried)
+            _try_all(work, tried)
+        return _document(work, tried)
 
 
-def _try_all(session: Session, tried: _Tried) -> None:
-    session.commit([run_record.run_record(session, "started")])
-    session.adopt_champion()
-    with session.display.doing("replaying"):
-        for left, right in _stretches(session):
-            if session.stop():
+def _try_all(work: UnitOfWork, tried: _Tried) -> None:
+    work.commit([run_record.run_record(work, "started")])
+    work.sync_champion()
+    with work.run.display.doing("replaying"):
+        for left, right in _stretches(work):
+            if work.run.stop():
                 tried.stopped = True
                 break
-            _try(session, left, right, tried)
-            done = session.state.intake.rejects.between(0, right.position)
+            _try(work, left, right, tried)
+            done = work.state.intake.rejects.between(0, right.position)
             behind = tried.fitted + len(done)
-            session.display.at(right.position, behind / tried.rejects, 0.0, "")
-    _look_at_the_last_batch(session)
+            work.run.display.at(right.position, behind / tried.rejects, 0.0, "")
+    _look_at_the_last_batch(work)
     told = f"{tried.fitted} of {tried.rejects} rejects fitted when they were read again"
-    ended = Ended("stopped" if tried.stopped else "finished", told)
-    session.commit([run_record.run_record(session, "ended", ended)])
-    session.fold()
-    session.settle()
+    run_record.end(work, Ended("stopped" if tried.stopped else "finished", told))
 
 
-def _stretches(session: Session) -> Iterator[tuple[Cursor, Cursor]]:
+def _stretches(work: UnitOfWork) -> Iterator[tuple[Cursor, Cursor]]:
     """From mark to mark through all that was consumed: the same ones whatever is replayed yet."""
-    marks = [*session.state.marks, session.state.cursor]
+    marks = [*work.state.marks, work.state.cursor]
     edges = [*marks[:-1:MARKS_AT_ONCE], marks[-1]]
     if edges[0].position > 0:
         edges.insert(0, Cursor())
     yield from pairwise(edges)
 
 
-def _try(session: Session, left: Cursor, right: Cursor, tried: _Tried) -> None:
-    wanted = session.state.intake.rejects.between(left.position, right.position)
+def _try(work: UnitOfWork, left: Cursor, right: Cursor, tried: _Tried) -> None:
+    wanted = work.state.intake.rejects.between(left.position, right.position)
     if not wanted:
         return
-    batch = session.stream.between(left.position, right.position, session.state.marks)
-    if not _reaches(session, batch, right):
+    batch = work.run.stream.between(left.position, right.position, work.state.marks)
+    if not _reaches(work, batch, right):
         raise RecordsMoved(
-            f"{session.file.path}: read by this file, the records {left.position} to "
+            f"{work.run.file.path}: read by this file, the records {left.position} to "
             f"{right.position - 1} of the stream lie elsewhere than when they were consumed: "
             "nothing of them is brought back. Undo what changes where a record ends (encoding, "
             "delimiter, format), or start a pipeline under another name"
         )
-    for records, by_champion in _parts(session, batch, wanted):
-        _bring_back(session, records, by_champion, tried)
+    for records, by_champion in _parts(work, batch, wanted):
+        _bring_back(work, records, by_champion, tried)
         if tried.stopped:
             return
 
 
-def _reaches(session: Session, batch: Batch, right: Cursor) -> bool:
+def _reaches(work: UnitOfWork, batch: Batch, right: Cursor) -> bool:
     """Whether a stretch ends where it did, but for blank lines, which are no records."""
     if batch.last != right.position:
         return False
     if batch.after.offset == right.offset:
         return True
-    ahead = [session.stream.read(cursor, 1).after for cursor in (batch.after, right)]
+    ahead = [work.run.stream.read(cursor, 1).after for cursor in (batch.after, right)]
     return (ahead[0].position, ahead[0].offset) == (ahead[1].position, ahead[1].offset)
 
 
-def _parts(session: Session, batch: Batch, wanted: Ranges) -> Iterator[tuple[Records, bool]]:
+def _parts(work: UnitOfWork, batch: Batch, wanted: Ranges) -> Iterator[tuple[Records, bool]]:
     """The rejects that fit now, and whether the champion may answer them: not where it was made
     from rows of their positions.
 
     A window that was read after the correction had them: the champion knows their labels.
     """
-    champion = session.state.champion
+    champion = work.state.champion
     made = range(0)
     if champion is not None:
-        manifest = session.store.manifest(champion)
+        manifest = work.run.store.manifest(champion)
         made = range(manifest.train_from, manifest.holdout_to)
     places = set(wanted)
     fit = [index for index, place in enumerate(batch.positions) if place in places]
@@ -148,21 +146,21 @@ def _parts(session: Session, batch: Batch, wanted: Ranges) -> Iterator[tuple[Rec
         yield batch.take(list(indexes)), champion is not None and not known
 
 
-def _bring_back(session: Session, records: Records, by_champion: bool, tried: _Tried) -> None:
+def _bring_back(work: UnitOfWork, records: Records, by_champion: bool, tried: _Tried) -> None:
     """Learn records; one on which the model raises stays a reject, and those around it do not.
 
     As in learning, a model that raises is put back, and goes only up to that record.
     """
     while records.positions:
         try:
-            log, end = _learned(session, records, by_champion), len(records.positions)
+            log, end = _learned(work, records, by_champion), len(records.positions)
         except RecordRefused as error:
-            session.restore()
+            work.rollback()
             end = error.index
             tried.refused.append(records.positions[end])
-            log = _learned(session, records.slice(0, end), by_champion)
+            log = _learned(work, records.slice(0, end), by_champion)
         if len(log):
-            _keep(session, records.slice(0, len(log)), by_champion, log)
+            _keep(work, records.slice(0, len(log)), by_champion, log)
             tried.fitted += len(log)
             tried.learned += log.learned
         if len(log) < end:
@@ -171,19 +169,19 @@ def _bring_back(session: Session, records: Records, by_champion: bool, tried: _T
         records = records.slice(end + 1)
 
 
-def _learned(session: Session, records: Records, by_champion: bool) -> Log:
+def _learned(work: UnitOfWork, records: Records, by_champion: bool) -> Log:
     answers, silent = None, None
     if by_champion:
-        answers, silent = learn_batch.champions_answers(session, records)
-    log = session.state.learner.learn(records.rows, records.labels, answers, session.stop)
+        answers, silent = learn_batch.champions_answers(work, records)
+    log = work.state.learner.learn(records.rows, records.labels, answers, work.run.stop)
     if silent is not None:
-        session.asides.append(session.decided(silent))
+        work.add_rows([work.decision_row(silent)])
     return log
 
 
-def _keep(session: Session, records: Records, by_champion: bool, log: Log) -> None:
+def _keep(work: UnitOfWork, records: Records, by_champion: bool, log: Log) -> None:
     """One durable step: models, counts and the set of rejects; the log and the history are owed."""
-    state, totals = session.state, session.state.totals
+    state, totals = work.state, work.state.totals
     state.new_rows += log.learned
     totals.learned += log.learned
     totals.unlabelled += len(log) - log.learned
@@ -195,15 +193,15 @@ def _keep(session: Session, records: Records, by_champion: bool, log: Log) -> No
     kept = replace(log, answers={})
     replayed = Replayed(tuple(records.positions), kept, (version,) * len(log))
     rows = [
-        session.row(ReplayRecord, position=place, labelled=label is not None)
+        work.run.row(ReplayRecord, position=place, labelled=label is not None)
         for place, label in zip(records.positions, log.labels, strict=True)
     ]
-    session.commit(rows, replayed=replayed)
+    work.commit(rows, replayed=replayed)
 
 
-def _look_at_the_last_batch(session: Session) -> None:
+def _look_at_the_last_batch(work: UnitOfWork) -> None:
     """Say no more that the last batch was ill, where its rejects are brought back."""
-    intake, position = session.state.intake, session.state.position
+    intake, position = work.state.intake, work.state.position
     left = intake.rejects.between(position - intake.records, position)
     intake.rejected = len(left)
     if intake.rejects.spans and intake.rejects.spans[-1][1] == position:
@@ -211,26 +209,26 @@ def _look_at_the_last_batch(session: Session) -> None:
         intake.in_a_row = min(intake.in_a_row, last - first)
     else:
         intake.in_a_row = 0
-    share = session.file.pipeline.stream.rejected_share
-    ill = intake.records >= intake_health.FEWEST and len(left) > share * intake.records
+    options = work.run.file.pipeline.stream
+    ill = intake_health.is_ill_share(intake.records, len(left), options)
     if intake.stopped_at is None and not ill:
         intake.because = intake.remedy = ""
 
 
-def _document(session: Session, tried: _Tried) -> dict[str, Any]:
+def _document(work: UnitOfWork, tried: _Tried) -> dict[str, Any]:
     return {
-        "pipeline": session.name,
+        "pipeline": work.run.name,
         "outcome": "stopped" if tried.stopped else "finished",
         "rejects": tried.rejects,
         "fitted": tried.fitted,
         "learned": tried.learned,
         "unlabelled": tried.fitted - tried.learned,
-        "still_rejected": len(session.state.intake.rejects),
+        "still_rejected": len(work.state.intake.rejects),
         "refused_by_the_model": tried.refused,
-        "logged_nowhere": session.logged_nowhere,
-        "rejected_in_all": session.state.totals.rejected,
-        "replayed_in_all": session.state.totals.replayed,
-        "history_trouble": session.history_trouble or None,
+        "logged_nowhere": work.statistics.logged_nowhere,
+        "rejected_in_all": work.state.totals.rejected,
+        "replayed_in_all": work.state.totals.replayed,
+        "history_trouble": work.history_trouble or None,
     }
 
 

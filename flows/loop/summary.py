@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from flows.config.pipeline import PipelineFile
 from flows.run import schema_report
+from flows.run.checkpoint_header import judged, unknown_votes
 from flows.run.cost_meter import Cost
-from flows.run.session import Session, judged, unknown_votes
 from flows.run.state import IntakeState, Totals
+from flows.run.unit_of_work import UnitOfWork
 from models.core import scoring
 from models.online.learner import MEMBERS
 from models.persistence import checkpoint
@@ -18,7 +18,7 @@ from observability.core.paths import Places
 from observability.history.store import History
 
 
-def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
+def of(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     """The summary of a run that has ended; counts are over the life of the pipeline.
 
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
@@ -35,15 +35,15 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
     cause (`power.policy.gate.Cause`). `history_trouble` says what the run found lost or torn in the
     history, and why that could not take in all rows; null where all is well.
     """
-    state = session.state
+    state, statistics = work.state, work.statistics
     request = state.request
     return {
-        "pipeline": session.name,
+        "pipeline": work.run.name,
         "outcome": outcome,
         "because": because,
         "position": state.position,
         **vars(state.totals),
-        "reads_from": session.file.pipeline.gate.reads_from,
+        "reads_from": work.run.file.pipeline.gate.reads_from,
         "metric": scoring.metric(state.schema.task),
         "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
         "scored": {who: state.learner.tallies[who].count for who in ("served", *MEMBERS)},
@@ -51,22 +51,22 @@ def of(session: Session, outcome: str, because: str) -> dict[str, Any]:
         "unknown_votes": unknown_votes(state),
         "champion": state.champion,
         "owed": None if request is None else vars(request),
-        "unfinished_bytes": session.unfinished_bytes,
+        "unfinished_bytes": statistics.unfinished_bytes,
         "columns": schema_report.columns(state.schema),
         "intake": state.intake.brief(),
-        "home": str(session.home.home),
-        "history": session.history.where,
-        "history_trouble": _trouble(session),
+        "home": str(work.run.home.home),
+        "history": work.run.history.where,
+        "history_trouble": _trouble(work),
         "run": {
-            "run_id": session.run_id,
-            "records": session.records,
-            "seconds": time.monotonic() - session.started_monotonic_s,
+            "run_id": work.run.run_id,
+            "records": work.records,
+            "seconds": statistics.seconds,
             "records_per_second": (
-                session.records / session.learning_s if session.learning_s else None
+                work.records / statistics.learning_s if statistics.learning_s else None
             ),
-            "cpu_s": session.cpu_s,
-            "warnings": session.warnings + session.warned.count,
-            **_fits(session.costs),
+            "cpu_s": statistics.cpu_s,
+            "warnings": statistics.warnings,
+            **_fits(statistics.costs),
         },
     }
 
@@ -112,9 +112,9 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
     }
 
 
-def _trouble(session: Session) -> str | None:
+def _trouble(work: UnitOfWork) -> str | None:
     """What this run found damaged in the history, and why that is behind, if it still is."""
-    told = [*session.history_damage, session.history_trouble]
+    told = [*work.history_damage, work.history_trouble]
     return "; ".join(filter(None, told)) or None
 
 

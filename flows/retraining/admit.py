@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 from flows.retraining import retrain_request
 from flows.retraining.retrain_request import Ending
-from flows.run.session import Session
 from flows.run.state import OpenRequest
+from flows.run.unit_of_work import UnitOfWork
 from observability.core.decision import Decision
 from observability.history.records import ForecastRecord, GpuReadingRecord, Record
 from power.core import device_readings
@@ -59,51 +59,51 @@ class Admitted:
             self.lease.release()
 
 
-def ask(session: Session, request: OpenRequest) -> Admitted | Ending:
+def ask(work: UnitOfWork, request: OpenRequest) -> Admitted | Ending:
     """An admission, or how the attempt ended without one: Deferred or Skipped.
 
     Raises LeaseFolderUnusable, and BadConfiguration for an override that cannot be read.
     """
     # While nothing is held: one that cannot be read ends the run.
     # A replay is decided the same whenever it runs, so a person's word of today is not for it.
-    told = None if session.power.replayed else override_file.read(session.home.override)
-    limits = _urgent(session, request)
-    look = _look(session, limits)
-    request.asked_gate_at = session.state.position
+    told = None if work.run.power.replayed else override_file.read(work.run.home.override)
+    limits = _urgent(work, request)
+    look = _look(work, limits)
+    request.asked_gate_at = work.state.position
     rows: list[Record] = [
-        *_readings(session, look.survey),
-        *_trials(session, look),
-        session.decided(look.judged.decision),
+        *_readings(work, look.survey),
+        *_trials(work, look),
+        work.decision_row(look.judged.decision),
     ]
-    admitted = _placed(session, request, look, limits)
+    admitted = _placed(work, request, look, limits)
     admitted.rows[:0] = rows
     if look.survey.driver == "present":
-        admitted.rows.append(session.decided(admitted.decision))
+        admitted.rows.append(work.decision_row(admitted.decision))
     now = datetime.now(UTC)
     overridden = gate_override.overridden(admitted.decision, told, now)
     if overridden is not admitted.decision:
-        admitted = _anyhow(session, admitted) if overridden else admitted
-        return _by_hand(session, admitted, gate_override.overridden(admitted.decision, told, now))
-    return admitted if admitted.decision else _refused(session, admitted)
+        admitted = _anyhow(work, admitted) if overridden else admitted
+        return _by_hand(work, admitted, gate_override.overridden(admitted.decision, told, now))
+    return admitted if admitted.decision else _refused(work, admitted)
 
 
-def _urgent(session: Session, request: OpenRequest) -> GateLimits:
-    limits = session.file.pipeline.gate
-    waited_s = retrain_request.waited_s(session, request)
+def _urgent(work: UnitOfWork, request: OpenRequest) -> GateLimits:
+    limits = work.run.file.pipeline.gate
+    waited_s = retrain_request.waited_s(work, request)
     return limits.at_urgency(deadline.urgency(waited_s, request.severity, limits))
 
 
-def _look(session: Session, limits: GateLimits) -> Look:
-    state = session.state
-    look = session.power.look(state, limits)
+def _look(work: UnitOfWork, limits: GateLimits) -> Look:
+    state = work.state
+    look = work.run.power.look(state, limits)
     state.gate, state.gate_s = look.judged.state, look.now_s
-    if session.power.replayed:
+    if work.run.power.replayed:
         state.known = look.known
     return look
 
 
 def _placed(
-    session: Session,
+    work: UnitOfWork,
     request: OpenRequest,
     look: Look,
     limits: GateLimits,
@@ -116,51 +116,51 @@ def _placed(
     """
     leased: dict[str, str] = {}
     while True:
-        placed = _admission(session, request, look, limits, leased)
-        if not (placed.decision or anyhow) or placed.uuid is None or session.power.replayed:
+        placed = _admission(work, request, look, limits, leased)
+        if not (placed.decision or anyhow) or placed.uuid is None or work.run.power.replayed:
             return placed
         if placed.uuid in leased:
             return placed
-        placed.lease = session.power.lease(placed.uuid, session.name)
+        placed.lease = work.run.power.lease(placed.uuid, work.run.name)
         if placed.lease is not None:
             return placed
-        leased[placed.uuid] = session.power.holder(placed.uuid)
+        leased[placed.uuid] = work.run.power.holder(placed.uuid)
 
 
 def _admission(
-    session: Session,
+    work: UnitOfWork,
     request: OpenRequest,
     look: Look,
     limits: GateLimits,
     leased: dict[str, str],
 ) -> Admitted:
     """What the judges say of the job: as its cap has it, and, where that is a no, under a lower."""
-    rules, profile = session.file.pipeline.forecast, session.state.job
+    rules, profile = work.run.file.pipeline.forecast, work.state.job
 
     def judged(job: Job | None) -> Decision:
         return admission.judge(look.judged, look.known, job, limits, rules, look.now_s, leased)
 
-    admitted = Admitted(request, session.state.position, judged(profile.job()), look, limits)
-    device = None if admitted.uuid is None else session.power.device(admitted.uuid)
+    admitted = Admitted(request, work.state.position, judged(profile.job()), look, limits)
+    device = None if admitted.uuid is None else work.run.power.device(admitted.uuid)
     if device is not None:
         # From here on it is about this device: its limits are no other's.
         limits = limits.model_copy(update={"uuid": device.uuid})
-        _cap(session, admitted, device, judged)
+        _cap(work, admitted, device, judged)
     return admitted
 
 
 def _cap(
-    session: Session,
+    work: UnitOfWork,
     admitted: Admitted,
     device: Device,
     judged: Callable[[Job | None], Decision],
 ) -> None:
     """Choose the power limit of the job, and ask again for the job as it is under that."""
-    rules, profile = session.file.pipeline.cap, session.state.job
+    rules, profile = work.run.file.pipeline.cap, work.state.job
     if not rules.enabled:
         return
-    chosen = power_cap.choose(session.state.caps, device, rules)
-    admitted.rows.append(session.decided(chosen))
+    chosen = power_cap.choose(work.state.caps, device, rules)
+    admitted.rows.append(work.decision_row(chosen))
     admitted.cap_w = power_cap.watts(chosen)
     job = profile.job()
     if job is None:
@@ -178,74 +178,74 @@ def _cap(
         admitted.cap_w, admitted.decision = sooner
 
 
-def _by_hand(session: Session, admitted: Admitted, overridden: Decision) -> Admitted | Ending:
+def _by_hand(work: UnitOfWork, admitted: Admitted, overridden: Decision) -> Admitted | Ending:
     """What a person said, who need not know of leases: a device that is taken stays taken."""
-    admitted.rows.append(session.decided(overridden))
+    admitted.rows.append(work.decision_row(overridden))
     if not overridden:
         admitted.give_back()
-        return retrain_request.defer(session, admitted.request, overridden, admitted.rows)
-    return _begin_anyway(session, admitted, overridden)
+        return retrain_request.defer(work, admitted.request, overridden, admitted.rows)
+    return _begin_anyway(work, admitted, overridden)
 
 
-def _anyhow(session: Session, admitted: Admitted) -> Admitted:
+def _anyhow(work: UnitOfWork, admitted: Admitted) -> Admitted:
     """The same request with a device that is not taken, however warm, where there is one."""
     if admitted.lease is not None:
         return admitted
-    placed = _placed(session, admitted.request, admitted.look, admitted.limits, anyhow=True)
+    placed = _placed(work, admitted.request, admitted.look, admitted.limits, anyhow=True)
     placed.rows = admitted.rows
     return placed
 
 
-def _refused(session: Session, admitted: Admitted) -> Admitted | Ending:
+def _refused(work: UnitOfWork, admitted: Admitted) -> Admitted | Ending:
     """A no: put off until the deadline, and then what the knob says."""
     request, placed = admitted.request, admitted.decision
     late = deadline.at_deadline(
-        retrain_request.waited_s(session, request), session.file.pipeline.gate
+        retrain_request.waited_s(work, request), work.run.file.pipeline.gate
     )
-    admitted.rows.append(session.decided(late))
+    admitted.rows.append(work.decision_row(late))
     if not late:
         again_in_s = placed.facts.get("again_in_s")
         told = float(again_in_s) if isinstance(again_in_s, int | float) else None
-        return retrain_request.defer(session, request, placed, admitted.rows, told)
+        return retrain_request.defer(work, request, placed, admitted.rows, told)
     if late.facts["at_deadline"] != "skip":
-        admitted = _anyhow(session, admitted)
-        if _may_begin_late(session, admitted, late):
-            return _begin_anyway(session, admitted, admission.anyway(admitted.decision, late))
+        admitted = _anyhow(work, admitted)
+        if _may_begin_late(work, admitted, late):
+            return _begin_anyway(work, admitted, admission.anyway(admitted.decision, late))
         admitted.give_back()
-    return retrain_request.settle(session, request, Ending("Skipped", late), admitted.rows)
+    return retrain_request.settle(work, request, Ending("Skipped", late), admitted.rows)
 
 
-def _may_begin_late(session: Session, admitted: Admitted, late: Decision) -> bool:
+def _may_begin_late(work: UnitOfWork, admitted: Admitted, late: Decision) -> bool:
     """Whether a request whose deadline is over begins all the same, and under which limit."""
     if late.facts["at_deadline"] != "capped":
         return late.facts["at_deadline"] == "run"
-    device = None if admitted.uuid is None else session.power.device(admitted.uuid)
+    device = None if admitted.uuid is None else work.run.power.device(admitted.uuid)
     if device is None:
         return False
-    lowest = power_cap.lowest(device, session.file.pipeline.cap)
-    admitted.rows.append(session.decided(lowest))
+    lowest = power_cap.lowest(device, work.run.file.pipeline.cap)
+    admitted.rows.append(work.decision_row(lowest))
     admitted.cap_w = power_cap.watts(lowest)
     admitted.only_capped = True
     return lowest.yes
 
 
-def _begin_anyway(session: Session, admitted: Admitted, decision: Decision) -> Admitted | Ending:
+def _begin_anyway(work: UnitOfWork, admitted: Admitted, decision: Decision) -> Admitted | Ending:
     """Begin whatever the gate says, unless the device is another job's."""
     admitted.decision, admitted.against_the_gate = decision, True
-    if admitted.uuid is not None and admitted.lease is None and not session.power.replayed:
-        holder = session.power.holder(admitted.uuid)
+    if admitted.uuid is not None and admitted.lease is None and not work.run.power.replayed:
+        holder = work.run.power.holder(admitted.uuid)
         taken = admission.taken(decision, admitted.uuid, holder)
-        rows = [*admitted.rows, session.decided(taken)]
-        return retrain_request.defer(session, admitted.request, taken, rows)
+        rows = [*admitted.rows, work.decision_row(taken)]
+        return retrain_request.defer(work, admitted.request, taken, rows)
     return admitted
 
 
-def _trials(session: Session, look: Look) -> list[Record]:
+def _trials(work: UnitOfWork, look: Look) -> list[Record]:
     """The forecasts that were held against what came since the gate was last asked."""
     return [
-        session.row(
+        work.run.row(
             ForecastRecord,
-            position=session.state.position,
+            position=work.state.position,
             uuid=each.uuid,
             kind="margin at horizon",
             horizon_s=each.checked.horizon_s,
@@ -256,10 +256,10 @@ def _trials(session: Session, look: Look) -> list[Record]:
     ]
 
 
-def _readings(session: Session, survey: Survey) -> list[Record]:
-    gate_knobs = session.file.pipeline.gate
+def _readings(work: UnitOfWork, survey: Survey) -> list[Record]:
+    gate_knobs = work.run.file.pipeline.gate
     return [
-        session.row(
+        work.run.row(
             GpuReadingRecord,
             source=gate_knobs.trace or gate_knobs.reads_from,
             elapsed_s=reading.read_at_s,

@@ -9,8 +9,8 @@ from flows.retraining import retrain_request
 from flows.retraining.admit import Admitted
 from flows.retraining.training import Fitted, Prepared
 from flows.run.cost_meter import Cost
-from flows.run.session import Session
 from flows.run.state import OpenRequest
+from flows.run.unit_of_work import UnitOfWork
 from models.registry.registry import Manifest
 from observability.core.decision import Decision
 from observability.history.records import (
@@ -23,15 +23,15 @@ from observability.history.records import (
 
 
 def cost(
-    session: Session, admitted: Admitted, fitted: Fitted, version: str | None = None
+    work: UnitOfWork, admitted: Admitted, fitted: Fitted, version: str | None = None
 ) -> list[Record]:
     """What a fit took, whatever came of it; where none ran, what became of the power limit."""
     if fitted.cost is None:
-        return _limit_rows(session, fitted)
-    billed = fitted.cost.billed(session.history.rates)
-    session.costs.append(billed)
+        return _limit_rows(work, fitted)
+    billed = fitted.cost.billed(work.run.history.rates)
+    work.statistics.add_cost(billed)
     figures, price = billed.figures, billed.bill
-    row = session.row(
+    row = work.run.row(
         CostRecord,
         at=billed.at,
         request_id=admitted.request.request_id,
@@ -49,7 +49,7 @@ def cost(
         lowest_margin_c=figures.lowest_margin_c,
         throttled_s=figures.throttled_s,
         unread_s=figures.unread_s,
-        deferred_s=_deferred_s(session, admitted.request, billed),
+        deferred_s=_deferred_s(work, admitted.request, billed),
         paused_s=fitted.paused_s,
         cap_w=fitted.cap_w,
         interrupt_strategy=fitted.guarded,
@@ -59,38 +59,38 @@ def cost(
         carbon_g=price.carbon_g,
         pue=price.pue,
     )
-    return [row, *_foretold(session, admitted, billed), *_limit_rows(session, fitted)]
+    return [row, *_foretold(work, admitted, billed), *_limit_rows(work, fitted)]
 
 
 def spent(
-    session: Session,
+    work: UnitOfWork,
     admitted: Admitted,
     prepared: Prepared,
     fitted: Fitted,
     version: str | None = None,
 ) -> list[Record]:
     """What a fit took, as `cost`, and that it began, where one ran."""
-    rows = cost(session, admitted, fitted, version)
+    rows = cost(work, admitted, fitted, version)
     return rows if fitted.cost is None else [prepared.started, *rows]
 
 
-def _deferred_s(session: Session, request: OpenRequest, cost: Cost) -> float:
+def _deferred_s(work: UnitOfWork, request: OpenRequest, cost: Cost) -> float:
     """Seconds from asking until the fit began, on the request's clock; 0 if it was let in."""
     if not request.deferrals:
         return 0.0
-    if session.power.replayed:
-        return retrain_request.waited_s(session, request)
+    if work.run.power.replayed:
+        return retrain_request.waited_s(work, request)
     return max(0.0, cost.at.timestamp() - request.asked_s)
 
 
-def _foretold(session: Session, admitted: Admitted, cost: Cost) -> list[Record]:
+def _foretold(work: UnitOfWork, admitted: Admitted, cost: Cost) -> list[Record]:
     """The margin that was foretold of this job, held against the lowest that came."""
     facts, came_c = admitted.decision.facts, cost.figures.lowest_margin_c
     foretold_c = facts.get("forecast_margin_c")
     if facts.get("forecast_trusted") is not True or foretold_c is None or came_c is None:
         return []
     return [
-        session.row(
+        work.run.row(
             ForecastRecord,
             position=admitted.position,
             uuid=admitted.uuid,
@@ -103,15 +103,15 @@ def _foretold(session: Session, admitted: Admitted, cost: Cost) -> list[Record]:
     ]
 
 
-def _limit_rows(session: Session, fitted: Fitted) -> list[Record]:
+def _limit_rows(work: UnitOfWork, fitted: Fitted) -> list[Record]:
     """Whether a power limit was lowered, and put back."""
     if fitted.capping is None:
         return []
     told = (fitted.capping.begun, fitted.capping.ended)
-    return [session.decided(each) for each in told if each is not None]
+    return [work.decision_row(each) for each in told if each is not None]
 
 
-def scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list[Record]:
+def scores(work: UnitOfWork, manifest: Manifest, older: tuple[int, int]) -> list[Record]:
     """What each contestant scored on the hold-out, and on the older window."""
     newest = (manifest.holdout_from, manifest.holdout_to)
     spans = {
@@ -120,7 +120,7 @@ def scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list
         "older": older,
     }
     return [
-        session.row(
+        work.run.row(
             ScoreRecord,
             position_from=spans[who.partition(":")[0]][0],
             position_to=spans[who.partition(":")[0]][1],
@@ -134,11 +134,11 @@ def scores(session: Session, manifest: Manifest, older: tuple[int, int]) -> list
     ]
 
 
-def model(session: Session, manifest: Manifest, promoted: Decision) -> list[Record]:
+def model(work: UnitOfWork, manifest: Manifest, promoted: Decision) -> list[Record]:
     """That a version was stored, and that it was promoted or rejected."""
     known = {
         "version": manifest.version,
-        "position": session.state.position,
+        "position": work.state.position,
         "because": promoted.because,
         "recipe": manifest.recipe,
         "rows": manifest.rows,
@@ -149,4 +149,4 @@ def model(session: Session, manifest: Manifest, promoted: Decision) -> list[Reco
         "sha256": manifest.sha256,
     }
     ending = "promoted" if promoted else "rejected"
-    return [session.row(ModelRecord, event=event, **known) for event in ("stored", ending)]
+    return [work.run.row(ModelRecord, event=event, **known) for event in ("stored", ending)]

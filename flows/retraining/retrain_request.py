@@ -7,12 +7,12 @@ open and is asked again; the others close it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from flows.run.session import Session
 from flows.run.state import OpenRequest
+from flows.run.unit_of_work import UnitOfWork
 from models.registry import partial_fits
 from observability.core.decision import Decision
 from observability.history.records import Record, RequestRecord
@@ -30,7 +30,6 @@ EVENT: dict[Name, str] = {
 _STYLE: dict[Name, str] = {
     "Promoted": "green",
     "Rejected": "blue",
-    "Deferred": "red",
     "Skipped": "red",
     "NoModel": "red",
 }
@@ -46,6 +45,8 @@ class Ending:
     """Of one that was deferred: seconds until the forecast would let it in, where it says so."""
     left_s: float | None = None
     """Of one that was deferred: seconds until its deadline."""
+    scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """Of all who took part, where a fit was judged."""
 
 
 def deferrals(totals: Mapping[str, Any], reads_from: str) -> str:
@@ -59,29 +60,29 @@ def deferrals(totals: Mapping[str, Any], reads_from: str) -> str:
     return f"{count} deferral{'' if count == 1 else 's'}" + (f": {told}" if told else "")
 
 
-def waited_s(session: Session, request: OpenRequest) -> float:
+def waited_s(work: UnitOfWork, request: OpenRequest) -> float:
     """How long the request is open, in seconds of the requests' clock."""
-    return session.power.request_s(session.state.position) - request.asked_s
+    return work.run.power.request_s(work.state.position) - request.asked_s
 
 
 def became(
-    session: Session, request: OpenRequest, event: str, because: str, at: datetime | None = None
+    work: UnitOfWork, request: OpenRequest, event: str, because: str, at: datetime | None = None
 ) -> RequestRecord:
     """The row that says what became of the request, now or at a moment before."""
-    return session.row(
+    return work.run.row(
         RequestRecord,
-        at=at or session.now(),
+        at=at or work.run.now(),
         request_id=request.request_id,
         event=event,
-        position=session.state.position,
+        position=work.state.position,
         because=because,
-        deadline_s=session.file.pipeline.gate.deadline_s,
-        waited_s=waited_s(session, request),
+        deadline_s=work.run.file.pipeline.gate.deadline_s,
+        waited_s=waited_s(work, request),
     )
 
 
 def defer(
-    session: Session,
+    work: UnitOfWork,
     request: OpenRequest,
     decision: Decision,
     rows: Sequence[Record],
@@ -92,36 +93,34 @@ def defer(
     news = request.deferrals == 0 or cause != request.cause
     request.deferrals += 1
     request.why_deferred, request.cause = decision.because, cause
-    totals = session.state.totals
+    totals = work.state.totals
     totals.deferrals += 1
     # A new one: what the totals were when the run began is compared with it.
     totals.deferred_because = {
         **totals.deferred_because,
         cause: totals.deferred_because.get(cause, 0) + 1,
     }
-    session.commit([*rows, became(session, request, "deferred", decision.because)])
+    work.commit([*rows, became(work, request, "deferred", decision.because)])
     if news:
-        session.display.happened(session.state.position, "deferred", decision.because, "red")
-    left_s = session.file.pipeline.gate.deadline_s - waited_s(session, request)
+        work.run.display.happened(work.state.position, "deferred", decision.because, "red")
+    left_s = work.run.file.pipeline.gate.deadline_s - waited_s(work, request)
     return Ending("Deferred", decision, again_in_s, max(left_s, 0.0))
 
 
 def settle(
-    session: Session,
+    work: UnitOfWork,
     request: OpenRequest,
     ending: Ending,
     rows: Sequence[Record],
     crown: str | None = None,
 ) -> Ending:
     """Close the request and make its ending durable; a new champion is crowned after that."""
-    state = session.state
-    told = became(session, request, EVENT[ending.name], ending.decision.because)
+    state, event = work.state, EVENT[ending.name]
+    told = became(work, request, event, ending.decision.because)
     state.request = None
     state.settled_at = state.position
-    session.commit([*rows, told], crown)
+    work.commit([*rows, told], crown)
     # Only now: killed before, the next attempt goes on from it.
-    partial_fits.drop(session.places.partial)
-    session.display.happened(
-        state.position, EVENT[ending.name], ending.decision.because, _STYLE[ending.name]
-    )
+    partial_fits.drop(work.run.places.partial)
+    work.run.display.happened(state.position, event, ending.decision.because, _STYLE[ending.name])
     return ending

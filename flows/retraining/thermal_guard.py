@@ -17,7 +17,7 @@ from observability.core.decision import Decision
 from power.core.device_readings import Survey
 from power.core.gate_config import GateLimits
 from power.monitoring.device_monitor import Look
-from power.policy import gate
+from power.policy import admission, gate
 from power.policy.gate import GateState
 
 _GLANCE_S = 0.25
@@ -77,17 +77,13 @@ class Vigil:
     def _wait(self, done: float, began_s: float) -> None:
         with self._news:
             while not (answer := self.answer):
-                lasted_s = self._clock() - began_s
-                left_s = self._limits.max_pause_s - lasted_s
-                if left_s <= 0:
-                    raise GiveBack(
-                        f"a fit that was {done:.0%} done paused for {lasted_s:.0f} s of at most "
-                        f"{self._limits.max_pause_s:g} s (max_pause_s) and gives the device back: "
-                        f"{answer.because}",
-                        _cause(answer),
-                    )
+                paused_s = self._clock() - began_s
+                keeps = admission.keeps_device(done, paused_s, answer, self._limits)
+                if not keeps:
+                    cause = keeps.facts["cause"]
+                    raise GiveBack(keeps.because, cause if isinstance(cause, str) else None)
                 # Signals are heard between two waits.
-                self._news.wait(min(_GLANCE_S, left_s))
+                self._news.wait(min(_GLANCE_S, self._limits.max_pause_s - paused_s))
 
     @property
     def answer(self) -> Decision:
@@ -99,8 +95,3 @@ class Vigil:
             judged = gate.judge(_NOTHING_NEW, self._state, self._limits, now_s)
             self._state = judged.state
             return gate.answer_of(self._state.device(self._uuid), self._limits, now_s)
-
-
-def _cause(answer: Decision) -> str | None:
-    told = answer.facts.get("cause")
-    return told if isinstance(told, str) else None

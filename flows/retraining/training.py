@@ -23,9 +23,9 @@ from flows.retraining.thermal_guard import Vigil
 from flows.run.cost_meter import Cost, Meter
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
-from flows.run.session import Session
 from flows.run.shutdown import Stop, StopRequested
 from flows.run.state import Begun
+from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model, evaluation
 from models.batch.batch_model import (
     BatchAnswersNothing,
@@ -44,6 +44,7 @@ from models.registry import partial_fits
 from models.registry.partial_fits import Work
 from models.registry.registry import Manifest
 from observability.core.errors import ThermodriftError
+from observability.drift import retrain_policy
 from observability.history.records import RequestRecord
 from power.devices.power_limit import Capping
 from power.monitoring.thermal_trace import Course, Moment
@@ -125,22 +126,22 @@ class BrokenOff(Exception):
         self.fitted = fitted
 
 
-def prepare(session: Session, admitted: Admitted) -> Prepared:
+def prepare(work: UnitOfWork, admitted: Admitted) -> Prepared:
     """Read the newest window and an older one. Raises TooLittleToLearn."""
-    state, recipe = session.state, session.file.pipeline.batch
-    until = _until(session, admitted)
+    state, recipe = work.state, work.run.file.pipeline.batch
+    until = _until(work, admitted)
     first = max(0, until.position - recipe.window)
-    read = session.stream.between(first, until.position, state.marks)
+    read = work.run.stream.between(first, until.position, state.marks)
     window = read.labelled()
     waiting = read.unlabelled()
-    champion = None if state.champion is None else session.store.manifest(state.champion)
+    champion = None if state.champion is None else work.run.store.manifest(state.champion)
     if champion is not None:
         _refuse_seen_holdout(champion, recipe, window.positions)
-    work = Work(
-        pipeline=session.name, position=until.position, recipe=recipe, record_schema=state.schema
+    this_fit = Work(
+        pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema
     )
     older_from, older_to = _older(champion, recipe, first)
-    older = session.stream.between(older_from, older_to, state.marks).labelled()
+    older = work.run.stream.between(older_from, older_to, state.marks).labelled()
     return Prepared(
         position=until.position,
         frame=record_schema.frame(window.table, state.schema),
@@ -153,22 +154,20 @@ def prepare(session: Session, admitted: Admitted) -> Prepared:
             else None
         ),
         older_span=(older_from, older_to),
-        champion=session.champion(),
+        champion=work.champion(),
         champion_version=state.champion,
         recipe=recipe,
         schema=state.schema,
-        beside=session.file.folder,
-        reference_rows=session.file.pipeline.drift.reference_rows,
+        beside=work.run.file.folder,
+        reference_rows=work.run.file.pipeline.drift.reference_rows,
         new_rows=until.new_rows,
-        started=retrain_request.became(
-            session, admitted.request, "started", admitted.request.because
-        ),
-        work=work,
-        measure=session.file.pipeline.pipeline.measure,
+        started=retrain_request.became(work, admitted.request, "started", admitted.request.because),
+        work=this_fit,
+        measure=work.run.file.pipeline.pipeline.measure,
         seen=None if champion is None else _seen(champion, window.positions),
-        changed=_changed(session, window.positions),
+        changed=_changed(work, window.positions),
         partial=partial_fits.find(
-            session.places.partial, work, session.seal, session.file.folder
+            work.run.places.partial, this_fit, work.run.seal, work.run.file.folder
         ).partial,
     )
 
@@ -274,15 +273,13 @@ def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
     )
 
 
-def _until(session: Session, admitted: Admitted) -> Begun:
-    """Where the window ends: here, or where that of a fit ended which was given back half done.
-
-    A window of which less than half is of the newest is no longer worth going on with.
-    """
-    state, begun = session.state, admitted.request.begun
-    if begun is None or state.position - begun.position > session.file.pipeline.batch.window / 2:
-        return Begun(state.position, state.new_rows)
-    return begun
+def _until(work: UnitOfWork, admitted: Admitted) -> Begun:
+    """Where the window ends: here, or where that of a fit ended which was given back half done."""
+    state, begun = work.state, admitted.request.begun
+    window = work.run.file.pipeline.batch.window
+    if begun is not None and retrain_policy.keeps_window(begun.position, state.position, window):
+        return begun
+    return Begun(state.position, state.new_rows)
 
 
 def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
@@ -347,9 +344,9 @@ def _seen(champion: Manifest, positions: Sequence[int]) -> NDArray[np.bool_]:
     return seen
 
 
-def _changed(session: Session, positions: Sequence[int]) -> int | None:
+def _changed(work: UnitOfWork, positions: Sequence[int]) -> int | None:
     """The row of the window at which the labels left what was known; None where none did in it."""
-    changed = session.state.change_position
+    changed = work.state.change_position
     if changed is None or not len(positions) or changed < positions[0]:
         return None
     return int(np.searchsorted(np.asarray(positions, dtype=np.int64), changed))

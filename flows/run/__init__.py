@@ -1,1 +1,1 @@
-"""One open pipeline: its state, its unit of work, its clocks, signals and progress."""
+"""One run of one pipeline: what it is given, what it knows and writes, and what it counts."""

@@ -9,7 +9,7 @@ deadlines, which outlive a process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self, TypedDict
@@ -58,12 +58,15 @@ class PowerSource:
         follower: Follower | None = None,
         setter: LimitSetter | None = None,
         devices: Path | None = None,
+        restored: Sequence[Decision] = (),
     ) -> None:
-        """`devices` is the folder in which a lowered power limit is remembered."""
+        """`devices` is the folder in which a lowered power limit is remembered.
+
+        `restored` says what became of power limits that killed processes had left lowered.
+        """
         self.limits, self.rules = limits, rules
         self._leases, self._setter, self._devices = leases, setter, devices
-        self.restored: list[Decision] = []
-        """What became of power limits that killed processes had left lowered."""
+        self._restored: Sequence[Decision] = restored
         self._trace = trace
         self._follower = follower
 
@@ -84,9 +87,12 @@ class PowerSource:
                 door = stack.enter_context(_door(limits.reads_from))
                 follower = Follower(door, limits, rules, places.devices)
                 stack.enter_context(follower)
-            power = cls(limits, rules, leases, trace, follower, setter, places.devices)
-            power.restored = restored
-            yield power
+            yield cls(limits, rules, leases, trace, follower, setter, places.devices, restored)
+
+    def take_restored(self) -> Sequence[Decision]:
+        """What became of power limits that were left lowered; whoever asks first records it."""
+        restored, self._restored = self._restored, ()
+        return restored
 
     @property
     def replayed(self) -> bool:

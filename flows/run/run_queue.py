@@ -14,8 +14,9 @@ from pathlib import Path
 from flows.config.pipeline import PipelineFile
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
-from flows.run.session import AlreadyRunning, Session, opened
+from flows.run.session import AlreadyRunning, opened
 from flows.run.shutdown import Stop
+from flows.run.unit_of_work import UnitOfWork
 from observability.core import file_lock
 from observability.core.paths import PipelinePlaces, Places
 
@@ -29,26 +30,27 @@ def taken(
     limit: int | None = None,
     wait_s: float = 60.0,
     power: PowerSource | None = None,
-) -> Iterator[Session]:
-    """Wait for the pipeline, and open it.
+    run_id: str | None = None,
+) -> Iterator[UnitOfWork]:
+    """The pipeline, opened, once it is ours.
 
-    Waits up to `wait_s` seconds for the turn, and as long again for the pipeline; then raises
-    AlreadyRunning. Raises what `session.opened` raises as well; `power` is as there.
+    Waits up to `wait_s` seconds in the queue, and as long again at its head; raises AlreadyRunning
+    after that, and what `session.opened` raises. `power` and `run_id` are as there.
     """
     places = Places(home).pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
             with file_lock.held(places.turn, wait_s):
-                session = stack.enter_context(
-                    opened(file, home, stop, display, limit, power, wait_s)
+                work = stack.enter_context(
+                    opened(file, home, stop, display, limit, power, wait_s, run_id)
                 )
         except file_lock.LockBusy as error:
             raise AlreadyRunning(
                 f"{wait_s:g} s were not enough to get a turn at pipeline {file.name}: others wait "
                 "for it too; what is wanted stays wanted and is taken up by the next run"
             ) from error
-        yield session
+        yield work
 
 
 def wanted(places: PipelinePlaces) -> bool:

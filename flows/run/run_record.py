@@ -1,13 +1,13 @@
-"""How a run ended, and its row in the history."""
+"""How a run began and ended, as the history keeps it."""
 
 from __future__ import annotations
 
 import socket
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.run.session import Session
+from flows.run.unit_of_work import UnitOfWork
 from observability.history.records import RunRecord
 
 Outcome = Literal["finished", "limit_reached", "stopped", "failed", "schema_mismatch"]
@@ -22,14 +22,14 @@ class Ended:
 
 
 def run_record(
-    session: Session, event: Literal["started", "ended"], ended: Ended | None = None
+    work: UnitOfWork, event: Literal["started", "ended"], ended: Ended | None = None
 ) -> RunRecord:
     """The row of a run that begins, or has ended so."""
-    totals, before = session.state.totals, session.totals_before
-    return session.row(
+    totals, before = work.state.totals, work.statistics.totals_before
+    return work.run.row(
         RunRecord,
         event=event,
-        position=session.state.position,
+        position=work.state.position,
         outcome=ended.outcome if ended else None,
         because=ended.because if ended else None,
         records=totals.records - before.records if ended else None,
@@ -40,7 +40,22 @@ def run_record(
         else None,
         replayed=totals.replayed - before.replayed if ended else None,
         unlabelled=totals.unlabelled - before.unlabelled if ended else None,
-        seconds=time.monotonic() - session.started_monotonic_s if ended else None,
-        cpu_s=session.cpu_s if ended else None,
+        seconds=work.statistics.seconds if ended else None,
+        cpu_s=work.statistics.cpu_s if ended else None,
         host=socket.gethostname(),
     )
+
+
+def end(work: UnitOfWork, ended: Ended) -> None:
+    """Write down how the run ended; all that it committed is in the history after that."""
+    work.report_warnings("a library")
+    work.commit([run_record(work, "ended", ended)])
+    work.flush()
+    work.wait()
+
+
+def end_failed(work: UnitOfWork, error: Exception) -> None:
+    """Tell history that the run failed; where even that fails, the run shows as having no end."""
+    failed = run_record(work, "ended", Ended("failed", f"{type(error).__name__}: {error}"))
+    with suppress(OSError):
+        work.run.history.commit([failed], f"{work.run.name}.{work.run.run_id}.failed")

@@ -1,8 +1,8 @@
 """Everything on one machine: a Prefect server, pools, deployments and workers, for some pipelines.
 
-The programs end with this process, however it ends (`flows.stack.tied_process`). A program that ends by
-itself is started again. Nothing is decided here about pipelines: the deployed flows do all the
-work, and its truth is in the home.
+The programs end with this process, however it ends (`flows.stack.tied_process`). A program that
+ends by itself is started again. Nothing is decided here about pipelines: the deployed flows do all
+the work, and its truth is in the home.
 """
 
 from __future__ import annotations

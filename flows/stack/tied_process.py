@@ -1,7 +1,7 @@
 """A program that ends when the process that started it ends, with all that it started itself.
 
-Prefect's server and its workers outlive a parent that is killed. So they are started by
-``python -m flows.stack.tied_process GRACE_S MODULE...``: once the parent has ended, that process asks the
+Prefect's server and its workers outlive a parent that is killed. So they are started by ``python -m
+flows.stack.tied_process GRACE_S MODULE...``: once the parent has ended, that process asks the
 module's process group to end, and kills it when the grace is over. It is not for people; see
 `start`.
 """

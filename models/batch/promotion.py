@@ -58,6 +58,36 @@ class Contest(BaseModel):
     older_champion_loss: float | None = None
 
 
+def by_hand(pointed: str | None, served: str | None) -> Decision:
+    """Did somebody else make another version the champion? `pointed` is what the store names."""
+    if pointed == served:
+        because = f"the store's champion is {pointed}, as this run knows"
+        return Decision(question="champion", yes=False, because=because)
+    return Decision(
+        question="champion",
+        yes=True,
+        because=f"the store's champion is {pointed}, changed by hand from {served}",
+        facts={"champion": pointed, "before": served},
+    )
+
+
+def no_model(why: str) -> Decision:
+    """The answer to a retrain that brought no challenger, because of `why`."""
+    return Decision(question="retrain", yes=False, because=why)
+
+
+def comparable(compared_with: str | None, champion: str | None) -> Decision:
+    """Was the challenger compared with the version that is the champion by now?"""
+    if compared_with == champion:
+        because = f"the champion is {champion}, as when the fit began"
+        return Decision(question=QUESTION, yes=True, because=because)
+    because = (
+        f"the champion was {compared_with} when the fit began and is {champion} now: "
+        "they were not compared"
+    )
+    return Decision(question=QUESTION, yes=False, because=because)
+
+
 def judge(contest: Contest, rules: PromotionRules) -> Decision:
     """Yes where the challenger is better on rows that nobody trained on, and forgets little.
 

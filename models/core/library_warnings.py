@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TextIO
 
+from observability.core.decision import Decision
+
 LONGEST = 200
 """Characters of a warning that are told."""
 _HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
@@ -33,10 +35,16 @@ class Warned:
         told = f"{category.__name__}: {' '.join(str(message).split())}"
         self.first = self.first or (told if len(told) <= LONGEST else f"{told[:LONGEST]}…")
 
-    def because(self, who: str) -> str:
-        """One sentence, of the model `who`."""
+    def decision(self, who: str, recipe: str | None) -> Decision:
+        """What the history keeps of it, for the model `who` that was made by `recipe`."""
+        named = who if recipe is None else f"{who} ({recipe})"
         times = "once" if self.count == 1 else f"{self.count} times"
-        return f"{who} warned {times}, first: {self.first}"
+        return Decision(
+            question="warnings",
+            yes=True,
+            because=f"{named} warned {times}, first: {self.first}",
+            facts={"recipe": recipe, "warnings": self.count, "first": self.first},
+        )
 
 
 _collecting: ContextVar[Warned | None] = ContextVar("collecting", default=None)

@@ -16,6 +16,7 @@ from models.core import metrics
 from models.core.metrics import Measure
 from models.core.prediction import Answer
 from models.core.record_schema import Label
+from observability.core.decision import Decision
 
 RECENT = 5_000
 """Labelled predictions that a threshold is chosen on."""
@@ -57,12 +58,25 @@ class Threshold:
             return self.rarer
         return next(label for label in self._counts if label != self.rarer)
 
-    def moved_far(self) -> bool:
-        """Whether it is far from what was told: by as much as 0.1, or twice the odds."""
-        if self.value == self.told:
-            return False
+    def moved(self) -> Decision:
+        """Is it far from what was told last: by as much as 0.1, or twice the odds?"""
         before, now = (0.5 if each is None else each for each in (self.told, self.value))
-        return abs(now - before) >= FAR or abs(_log_odds(now) - _log_odds(before)) >= math.log(2)
+        far = self.value != self.told and (
+            abs(now - before) >= FAR or abs(_log_odds(now) - _log_odds(before)) >= math.log(2)
+        )
+        was = "where it is the likelier" if self.told is None else f"from {self.told:.3g} on"
+        served = (
+            "where it is the likelier"
+            if self.value is None
+            else f"from a probability of {self.value:.3g} on"
+        )
+        return Decision(
+            question="threshold",
+            yes=far,
+            because=f"the class {self.rarer!r} is served {served}, before {was}: that is best for "
+            f"{self.measure.name} on the newest labelled predictions",
+            facts={"threshold": self.value, "before": self.told, "metric": self.measure.name},
+        )
 
     def learn(self, answer: Answer, label: Label) -> None:
         """The label of the record that was decided last."""

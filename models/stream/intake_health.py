@@ -49,8 +49,12 @@ class Reason:
 
 def is_ill(batch: Batch, options: StreamOptions) -> bool:
     """Whether more of a batch has another shape than is usual; one of a few records never is."""
-    records = batch.last - batch.first
-    return records >= FEWEST and len(_misshapen(batch)) > options.rejected_share * records
+    return is_ill_share(batch.last - batch.first, len(_misshapen(batch)), options)
+
+
+def is_ill_share(records: int, misshapen: int, options: StreamOptions) -> bool:
+    """The same, of so many records of which so many have another shape."""
+    return records >= FEWEST and misshapen > options.rejected_share * records
 
 
 def wants_another(batches: Sequence[Batch], options: StreamOptions) -> bool:
@@ -184,6 +188,30 @@ def _told(reject: Reject) -> tuple[str, str]:
 def _column(what: str) -> str | None:
     found = _COLUMN.search(what)
     return None if found is None else str(ast.literal_eval(found["name"]))
+
+
+def noticed(notice: Notice) -> Decision:
+    """What is told, once, of something unusual that costs no record."""
+    what = {
+        "new column": "is new and is left out",
+        "unfit cell": "has a cell that does not fit and is taken as missing",
+        "leading zeros": "is read as numbers and has digits with a leading zero",
+        "empty column": "has no value any more, though it had some when the stream began",
+    }[notice.kind]
+    return Decision(
+        question="intake",
+        yes=True,
+        because=f"from position {notice.position} on, column {notice.column!r} {what} "
+        f"(such as {notice.example}); this is told once",
+        facts={
+            "outcome": "noticed",
+            "notice": notice.kind,
+            "column": notice.column,
+            "first_position": notice.position,
+            "records": notice.count,
+            "example": notice.example,
+        },
+    )
 
 
 def _well(batch: Batch) -> Decision:

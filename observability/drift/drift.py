@@ -329,15 +329,60 @@ def within_noise(performance: Performance) -> bool:
     return abs(performance.reference - performance.current) <= NOISE_ERRORS * error
 
 
-def judge(reading: DriftReading, tolerance: DriftTolerance) -> Decision:
+def due(
+    position: int,
+    checked_at: int,
+    ripe_at: int | None,
+    tripwire: bool,
+    tolerance: DriftTolerance,
+) -> Decision:
+    """Is it time to check for drift at `position`, when the last check was at `checked_at`?
+
+    `ripe_at` is the position from which a fit could learn from a change of the labels; None: there
+    was no change. `tripwire` says whether the tripwire fired since.
+    """
+    since = position - checked_at
+    every = f"{since} records since the last look (every {tolerance.every})"
+    why = ""
+    if since > 0:
+        if since >= tolerance.every:
+            why = every
+        elif tripwire:
+            why = f"the tripwire fired, {since} records after the last look"
+        elif ripe_at is not None and checked_at < ripe_at <= position:
+            why = f"a fit could learn from a change of the labels since position {ripe_at}"
+    return Decision(
+        question="look",
+        yes=bool(why),
+        because=why or f"not yet time to look: {every}",
+        facts={
+            "records_since": since,
+            "every": tolerance.every,
+            "tripwire": tripwire,
+            "ripe_at": ripe_at,
+        },
+    )
+
+
+def judge(
+    reading: DriftReading | None, tolerance: DriftTolerance, *, tripwire: bool = False
+) -> Decision:
     """Is there an alarm? Yes for a drift or a broken column contract; ``facts["outcome"]`` tells.
 
     ``contract_broken`` is a yes: a window without a column that the models were trained on is the
     greatest change there is, and an answer that read as "no drift" would hide it. Whether a retrain
     would help is another question (`worth.judge` says no to it).
     ``calm`` needs every vote known and below its threshold, or unknown in too small a number to
-    turn it; otherwise the no is ``not_enough_data``.
+    turn it; otherwise the no is ``not_enough_data``. So is the answer without a `reading`, while
+    there is no champion: then `tripwire` says whether it fired.
     """
+    if reading is None:
+        return Decision(
+            question="drift",
+            yes=False,
+            because=NO_CHAMPION.because,
+            facts={"outcome": "not_enough_data", "tripwire": tripwire},
+        )
     if broken := _broken_contract(reading):
         return _answer("contract_broken", broken, reading, tolerance)
     votes = _votes(reading, tolerance)
@@ -359,8 +404,19 @@ class UnknownVote(BaseModel):
     remedy: str = Field(description="What would make it known.")
 
 
-def unknown_votes(reading: DriftReading, tolerance: DriftTolerance) -> tuple[UnknownVote, ...]:
+NO_CHAMPION = UnknownVote(
+    vote="all but the tripwire",
+    because="there is no champion yet, so there is no reference to compare with",
+    remedy="the first champion",
+)
+
+
+def unknown_votes(
+    reading: DriftReading | None, tolerance: DriftTolerance
+) -> tuple[UnknownVote, ...]:
     """The votes that are unknown, and each feature that is; empty where all is known."""
+    if reading is None:
+        return (NO_CHAMPION,)
     if _broken_contract(reading):
         return ()
     if few := _too_few(reading, tolerance):

@@ -130,6 +130,43 @@ def judge(evidence: Evidence, policy: WorthPolicy) -> Decision:
     return _answer(True, wanted, evidence, policy)
 
 
+def unlearned_change(
+    what: str,
+    changed_at: int,
+    *,
+    trained_to: int,
+    position: int,
+    window: int,
+    policy: WorthPolicy,
+) -> Decision:
+    """Does the champion know too little of a change of the labels at `changed_at`?
+
+    `what` says how they changed. It was trained on records up to `trained_to`. After a `window` of
+    records a champion that still serves has been left so on purpose.
+    """
+    trained = max(trained_to - changed_at, 0)
+    return Decision(
+        question="change",
+        yes=trained < policy.min_rows and position - changed_at <= window,
+        because=f"{what}; the champion was made from {trained} records since then",
+        facts={"records_since": position - changed_at, "trained": trained, "window": window},
+    )
+
+
+def keeps_window(begun_at: int, position: int, window: int) -> Decision:
+    """Is a fit that began at `begun_at` worth going on with, rather than one of the newest rows?
+
+    It is not where less than half of its window is of the newest `window` records.
+    """
+    passed = position - begun_at
+    return Decision(
+        question="window",
+        yes=passed <= window / 2,
+        because=f"{passed} records came since the fit began, of a window of {window}",
+        facts={"records_since": passed, "window": window},
+    )
+
+
 def _obstacle(evidence: Evidence, policy: WorthPolicy) -> str:
     """What forbids any retrain, wanted or not."""
     if evidence.open_request_position is not None:

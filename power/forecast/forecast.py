@@ -139,6 +139,24 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
     return Learned(Known(model=model, errors=errors, noted_s=noted_s), tuple(checked))
 
 
+def teaches(paused_s: float, resumed: bool, limit_held: bool) -> Decision:
+    """Does a run of a job say how long such a job takes, and what power it draws?
+
+    `resumed` says whether it went on with what an earlier attempt had fitted, `limit_held` whether
+    the power limit that was set for it stayed until its end.
+    """
+    because = "it ran from beginning to end, as it was planned"
+    if paused_s:
+        because = f"it was paused for {paused_s:.0f} s"
+    elif resumed:
+        because = "it went on with what an earlier attempt had fitted"
+    elif not limit_held:
+        because = "its power limit was changed while it ran"
+    facts: dict[str, Fact] = {"paused_s": paused_s, "resumed": resumed, "limit_held": limit_held}
+    yes = not paused_s and not resumed and limit_held
+    return Decision(question="profile", yes=yes, because=because, facts=facts)
+
+
 def forecast(model: ThermalModel, job: Job, rules: ForecastRules) -> Forecast:
     """What margin `job` would leave if it began now, and when it could begin if that is too little.
 

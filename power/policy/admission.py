@@ -130,6 +130,24 @@ def taken(decision: Decision, uuid: str, holder: str) -> Decision:
     return decision.model_copy(update={"yes": False, "because": because, "facts": facts})
 
 
+def keeps_device(done: float, paused_s: float, answer: Decision, limits: GateLimits) -> Decision:
+    """May a fit that waits keep its device? `answer` is the gate's no for which it was paused.
+
+    `done` is the share of the fit that is done, `paused_s` how long it has been waiting.
+    """
+    waited = f"paused for {paused_s:.0f} s of at most {limits.max_pause_s:g} s (max_pause_s)"
+    may = paused_s < limits.max_pause_s
+    ends = "waits on" if may else "gives the device back"
+    because = f"a fit that was {done:.0%} done {waited} and {ends}: {answer.because}"
+    facts = {"cause": answer.facts.get("cause")}
+    return Decision(question="guard", yes=may, because=because, facts=facts)
+
+
+def given_back(because: str, cause: str | None) -> Decision:
+    """The no to a job that was running, when its guard gave the device back."""
+    return Decision(question="guard", yes=False, because=because, facts={"cause": cause})
+
+
 def anyway(decision: Decision, why: Decision) -> Decision:
     """The same placement with a yes, because `why` says that the job begins all the same."""
     facts = {**decision.facts, "admission": decision.yes, "again_in_s": None, "cause": None}

@@ -149,6 +149,20 @@ def counted(causes: Mapping[str, int], reads_from: str) -> str:
     return ", ".join(f"{count} {in_words(cause, reads_from)}" for cause, count in ranked if count)
 
 
+def asks_again(
+    asked_at: int, position: int, replayed: bool, why_deferred: str, cause: str | None
+) -> Decision:
+    """Could the gate say something else than when it was asked last, at the position `asked_at`?
+
+    At one position a recorded trace says one thing; live readings move on by themselves.
+    """
+    if not replayed or asked_at < position:
+        because = f"the readings may have changed since the gate was asked at position {asked_at}"
+        return Decision(question="gate", yes=True, because=because, facts={"cause": cause})
+    because = f"{why_deferred} (the trace says the same until more is learned)"
+    return Decision(question="gate", yes=False, because=because, facts={"cause": cause})
+
+
 def opened(state: GateState, uuid: str) -> GateState:
     """The memory with `uuid` open, because a job was let in on it: what closes it now is news."""
     device = state.device(uuid).model_copy(

@@ -37,17 +37,17 @@ def learn_ten(file: PipelineFile, home: Path) -> None:
     """Learn the stream's ten records."""
     from flows.learning.learn_batch import learn
 
-    with opened(file, home, Stop(), Display("test")) as session:
-        session.commit([])
-        learn.fn(session)
-        session.settle()
+    with opened(file, home, Stop(), Display("test")) as work:
+        work.commit([])
+        learn.fn(work)
+        work.wait()
 
 
 def begin(file: PipelineFile, home: Path) -> str:
     """Open a run and name the online model that it would learn with."""
-    with opened(file, home, Stop(), Display("test")) as session:
-        session.commit([])
-        return str(session.state.learner.online.model)
+    with opened(file, home, Stop(), Display("test")) as work:
+        work.commit([])
+        return str(work.state.learner.online.model)
 
 
 def test_a_model_may_be_corrected_before_anything_was_learned(tmp_path: Path) -> None:
@@ -153,13 +153,13 @@ def test_a_member_that_answers_nan_begins_anew(
             pass
 
     file, home = make_file(tmp_path), tmp_path / "home"
-    with opened(file, home, Stop(), Display("test")) as session:
-        session.commit([])
-        session.state.learner.online = online_model.OnlineMember(Nan(), "classification")
-        learn.fn(session)
-        session.settle()
-        assert "HoeffdingAdaptiveTree" in str(session.state.learner.online.model)
-        log = prediction_log.read(session.places.predictions, 0, 10)
+    with opened(file, home, Stop(), Display("test")) as work:
+        work.commit([])
+        work.state.learner.online = online_model.OnlineMember(Nan(), "classification")
+        learn.fn(work)
+        work.wait()
+        assert "HoeffdingAdaptiveTree" in str(work.state.learner.online.model)
+        log = prediction_log.read(work.run.places.predictions, 0, 10)
     assert log["online"].null_count == 10
     assert log["served"].null_count == 1
     (row,) = (

@@ -20,8 +20,8 @@ from flows.learning import learn_batch
 from flows.learning.learn_batch import Learned
 from flows.run import run_queue
 from flows.run.progress import Display
-from flows.run.session import Session
 from flows.run.shutdown import Stop
+from flows.run.unit_of_work import UnitOfWork
 from flows.stack import manifest, tied_process
 from observability.core import parent_watch
 from observability.core.errors import BadConfiguration
@@ -126,8 +126,8 @@ from flows.run import run_queue as turns
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
 file = pipeline.read(Path(sys.argv[1]))
-with turns.taken(file, Path(sys.argv[2]), Stop(), Display(file.name)) as session:
-    print(session.state.position, flush=True)
+with turns.taken(file, Path(sys.argv[2]), Stop(), Display(file.name)) as work:
+    print(work.state.position, flush=True)
 """
 
 
@@ -151,13 +151,13 @@ def test_learning_makes_room_for_whoever_waits(
     waiting: list[subprocess.Popen[str]] = []
     plain = learn_batch.learn.fn
 
-    def learned(session: Session) -> Learned:
-        if session.state.position == 300 and not waiting:
+    def learned(work: UnitOfWork) -> Learned:
+        if work.state.position == 300 and not waiting:
             waiting.append(waiter(file.path, home))
             over_s = time.monotonic() + WITHIN_S
-            while not run_queue.wanted(session.places):
+            while not run_queue.wanted(work.run.places):
                 assert time.monotonic() < over_s
-        return plain(session)
+        return plain(work)
 
     monkeypatch.setattr(learn_batch, "learn", learned)
     shift = learn_run.learned(file, home, "run", Stop(), Display("small"), None, to_look=False)

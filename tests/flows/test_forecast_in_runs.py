@@ -19,7 +19,7 @@ from flows.loop import local_loop
 from flows.retraining import retrain, thermal_guard
 from flows.retraining.retrain_request import Ending
 from flows.run import power_source
-from flows.run.session import Session
+from flows.run.unit_of_work import UnitOfWork
 from power.core.device_readings import Survey
 from power.devices.device import Device
 from power.forecast.job_profile import JobProfile
@@ -94,24 +94,24 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Simulated:
     return device
 
 
-def look_every_5_s(session: Session, door: Simulated, seconds: float, load: float) -> None:
+def look_every_5_s(work: UnitOfWork, door: Simulated, seconds: float, load: float) -> None:
     """The device works, and the follower sees it as often as a real one's readings come."""
     for _ in range(round(seconds / 5)):
         door.pass_s(5.0, load)
-        session.power.latest()
+        work.run.power.latest()
 
 
-def become_known(session: Session, door: Simulated) -> None:
+def become_known(work: UnitOfWork, door: Simulated) -> None:
     """An hour of changing load, past jobs, and then some minutes of work and a short rest.
 
     The die has cooled by then, which is what the thermostat sees, and the heatsink has not.
     """
-    session.state.job = HEAVY
+    work.state.job = HEAVY
     chance = np.random.default_rng(2)
     for _ in range(20):
-        look_every_5_s(session, door, 150, float(chance.choice([0.0, 0.3, 0.6])))
-    look_every_5_s(session, door, 600, 0.6)
-    look_every_5_s(session, door, 15, 0.0)
+        look_every_5_s(work, door, 150, float(chance.choice([0.0, 0.3, 0.6])))
+    look_every_5_s(work, door, 600, 0.6)
+    look_every_5_s(work, door, 15, 0.0)
 
 
 def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it_foretells(
@@ -121,14 +121,14 @@ def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it
     endings: list[Ending] = []
     once = retrain.retrain
 
-    def lived(session: Session) -> Ending | None:
+    def lived(work: UnitOfWork) -> Ending | None:
         """Attempts: at once, half way to the moment that it named, and a little after that."""
-        become_known(session, door)
+        become_known(work, door)
         for share in (0.5, 0.7, 0.0):
-            ending = once(session)
+            ending = once(work)
             assert ending is not None
             endings.append(ending)
-            look_every_5_s(session, door, share * (endings[0].again_in_s or 0.0), 0.0)
+            look_every_5_s(work, door, share * (endings[0].again_in_s or 0.0), 0.0)
         return endings[-1]
 
     monkeypatch.setattr(retrain, "retrain", lived)
@@ -161,9 +161,9 @@ def test_what_a_run_decides_of_a_job_is_json(
     """Facts are flat, and no number among them is one that JSON has no word for."""
     once = retrain.retrain
 
-    def lived(session: Session) -> Ending | None:
-        become_known(session, door)
-        return once(session)
+    def lived(work: UnitOfWork) -> Ending | None:
+        become_known(work, door)
+        return once(work)
 
     monkeypatch.setattr(retrain, "retrain", lived)
     local_loop.cycle.fn(make_pipeline(tmp_path, gate={"source": "nvml"}), tmp_path / "home", 200)

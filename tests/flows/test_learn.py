@@ -12,11 +12,12 @@ import pytest
 from flows.config import pipeline, template
 from flows.deployed import learn_run
 from flows.learning import learn_batch
-from flows.learning.learn_batch import MOST_REFUSED, ModelRefusesEverything
+from flows.learning.learn_batch import ModelRefusesEverything
 from flows.run.progress import Display
 from flows.run.session import opened
 from flows.run.shutdown import Stop
 from models.core import user_code
+from models.online.learning_health import MOST_REFUSED
 from models.prediction_log import prediction_log
 from observability.core.paths import Places
 from tests.flows.makers import ask
@@ -63,12 +64,12 @@ def spoil(stream: Path, places: Iterable[int]) -> None:
 
 def learn_all(path: Path, home: Path) -> dict[str, Any]:
     """Learn the whole stream, without looking at the world; the totals."""
-    with opened(pipeline.read(path), home, Stop(), Display("test")) as session:
-        session.commit([])
-        while not learn_batch.learn.fn(session).ended:
+    with opened(pipeline.read(path), home, Stop(), Display("test")) as work:
+        work.commit([])
+        while not learn_batch.learn.fn(work).ended:
             pass
-        session.settle()
-        return vars(session.state.totals)
+        work.wait()
+        return vars(work.state.totals)
 
 
 @pytest.mark.parametrize("batch", [200, 1_000])
@@ -169,11 +170,11 @@ def test_a_champion_that_fails_takes_no_row_away_from_a_deployed_run(tmp_path: P
     path = make_picky(tmp_path, "{150}")
     path.write_text(path.read_text() + '[batch]\nrecipe = "failing_voice:Failing"\n')
     home = tmp_path / "home"
-    with opened(pipeline.read(path), home, Stop(), Display("test")) as session:
+    with opened(pipeline.read(path), home, Stop(), Display("test")) as work:
         made = make_dummy()
         broken = replace(made, estimator=user_code.find("failing_voice:Failing", tmp_path)())
-        put(session.store, pipeline="picky", model=broken)
-        session.store.crown("v1", "by hand")
+        put(work.run.store, pipeline="picky", model=broken)
+        work.run.store.crown("v1", "by hand")
     with without_prefect():
         for run_id in ("one", "two"):
             file = pipeline.read(path)

@@ -172,8 +172,8 @@ def test_all_who_tell_of_a_state_say_the_same(
     # What a forecast says, or of how many devices it is said, stands behind it.
     assert because.partition(" (")[0] in tried.because
     attempt(path)
-    with opened(pipeline.read(path), home, Stop(), Display("test")) as session:
-        document = summary.of(session, "finished", "the test ends")
+    with opened(pipeline.read(path), home, Stop(), Display("test")) as work:
+        document = summary.of(work, "finished", "the test ends")
     assert (2, {cause: 2}) == (document["deferrals"], document["deferred_because"])
     (known,) = status.of(home)
     assert {cause: 2} == known["totals"]["deferred_because"]

@@ -1,7 +1,7 @@
-"""`Session.commit` under any order of events and any cut, against what must never happen.
+"""`UnitOfWork.commit` under any order of events and any cut, against what must never happen.
 
 Real files and a real DuckDB. A cut is a fault point that raises where a kill would end the process:
-what is on disk by then is the same, and the session is thrown away.
+what is on disk by then is the same, and the work is thrown away.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from hypothesis.stateful import (
 
 from flows.config import pipeline
 from flows.run.progress import Display
-from flows.run.session import Session, opened
+from flows.run.session import opened
 from flows.run.shutdown import Stop
+from flows.run.unit_of_work import UnitOfWork
 from observability.core import failpoints
 from observability.core.decision import Decision
 from observability.history.records import Record
@@ -60,9 +61,9 @@ counts = st.integers(0, 3)
 def begin_home(folder: Path) -> None:
     """A pipeline that has learned nothing, with models that can be crowned."""
     path = make_pipeline(folder, 20)
-    with opened(pipeline.read(path), folder / "home", Stop(), Display("test")) as session:
+    with opened(pipeline.read(path), folder / "home", Stop(), Display("test")) as work:
         for version in VERSIONS:
-            makers.put(session.store, version, pipeline=NAME)
+            makers.put(work.run.store, version, pipeline=NAME)
 
 
 class Deed(NamedTuple):
@@ -120,7 +121,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _open(self) -> None:
         self.run = ExitStack()
         file = pipeline.read(self.folder / "pipeline.toml")
-        self.session: Session = self.run.enter_context(
+        self.work: UnitOfWork = self.run.enter_context(
             opened(file, self.folder / "home", Stop(), Display("test"))
         )
 
@@ -132,7 +133,7 @@ class SessionMachine(RuleBasedStateMachine):
     def _row(self) -> tuple[str, Record]:
         self.rows += 1
         name = f"row {self.rows}"
-        return name, self.session.decided(Decision(question="test", yes=True, because=name))
+        return name, self.work.decision_row(Decision(question="test", yes=True, because=name))
 
     def _prepared(self, count: int, crown: str | None, with_log: bool) -> Deed:
         """A commit of so many rows, with what waits, that is yet to be made."""
@@ -146,10 +147,10 @@ class SessionMachine(RuleBasedStateMachine):
         """As the flows do: the state is changed first."""
         self.asides = []
         if deed.crown is not None:
-            self.session.state.champion = deed.crown
-        self.session.state.totals.records += deed.log is not None
+            self.work.state.champion = deed.crown
+        self.work.state.totals.records += deed.log is not None
         log = None if deed.log is None else deed.log.touch
-        self.session.commit(deed.records, deed.crown, log, wait=wait)
+        self.work.commit(deed.records, deed.crown, log, wait=wait)
 
     def _taken(self, deed: Deed) -> None:
         """What the pipeline knows from now on."""
@@ -161,7 +162,7 @@ class SessionMachine(RuleBasedStateMachine):
     def something_comes_up(self) -> None:
         """A row that belongs to the next commit."""
         name, record = self._row()
-        self.session.asides.append(record)
+        self.work.add_rows([record])
         self.asides.append(name)
 
     @rule(count=counts, crown=versions, with_log=st.booleans(), wait=st.booleans())
@@ -192,33 +193,33 @@ class SessionMachine(RuleBasedStateMachine):
 
         `again`: no new process comes, and the run goes back to its checkpoint.
         """
-        self.session.settle()
-        commits = self.session.state.commits
+        self.work.wait()
+        commits = self.work.state.commits
         deed = self._prepared(count, crown, with_log)
         failpoints.arm(cut[0], "raise", cut[1])
         try:
             with suppress(OSError):
                 self._commit(deed, wait)
-                self.session.settle()
+                self.work.wait()
         finally:
             failpoints.disarm()
-        if again and self.session.places.checkpoint.exists():
-            self.session.restore()
+        if again and self.work.run.places.checkpoint.exists():
+            self.work.rollback()
         else:
             self._drop()
             self._open()
-        if self.session.state.commits > commits:
+        if self.work.state.commits > commits:
             self._taken(deed)
         self.all_of_it_is_there_once()
 
     @rule(version=st.sampled_from(VERSIONS))
     def a_person_promotes(self, version: str) -> None:
         """By hand, and the run follows: with a commit of its own, if that is news."""
-        self.session.settle()
-        self.session.store.crown(version, f"by hand {len(self.names)} {self.rows}")
+        self.work.wait()
+        self.work.run.store.crown(version, f"by hand {len(self.names)} {self.rows}")
         self.rows += 1
-        follows = self.session.state.champion != version
-        self.session.adopt_champion()
+        follows = self.work.state.champion != version
+        self.work.sync_champion()
         self.champion = version
         if follows:
             self.kept.update(self.asides)
@@ -227,24 +228,24 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def it_goes_back(self) -> None:
         """A learner that was spoilt is put back; what came up on the way is still to be told."""
-        self.session.settle()
-        if self.session.state.commits:
-            self.session.restore()
+        self.work.wait()
+        if self.work.state.commits:
+            self.work.rollback()
 
     @rule()
     def it_pays_again(self) -> None:
         """What is owed is done twice, which is once."""
-        self.session.pay()
+        self.work.replay_pending()
 
     @rule(cut=st.none() | st.sampled_from(FOLD_CUTS))
     def it_folds(self, cut: str | None) -> None:
         """Rows go into the history meanwhile, or are cut on their way and wait."""
         if cut is not None:
-            self.session.settle()
+            self.work.wait()
             failpoints.arm(cut, "raise")
         try:
-            self.session.fold()
-            self.session.settle()
+            self.work.flush()
+            self.work.wait()
         finally:
             failpoints.disarm()
 
@@ -257,14 +258,14 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def all_of_it_is_there_once(self) -> None:
         """What was kept is in the history once, nothing else is, and the state agrees."""
-        self.session.settle()
+        self.work.wait()
         found = ask(
             self.folder / "home",
             "SELECT because, count(*) AS times FROM decisions WHERE question = 'test' GROUP BY ALL",
         )
         assert dict.fromkeys(self.kept, 1) == {row["because"]: row["times"] for row in found}
-        assert self.champion == self.session.store.champion() == self.session.state.champion
-        assert len(self.logged) == self.session.state.totals.records
+        assert self.champion == self.work.run.store.champion() == self.work.state.champion
+        assert len(self.logged) == self.work.state.totals.records
         assert [] == [log.name for log in self.logged if not log.exists()]
 
     def teardown(self) -> None:

@@ -113,11 +113,11 @@ def test_a_fit_learns_from_labelled_records_and_its_reference_has_them_all(
     path = make_waiting(tmp_path, WAITING, **table)
     told = run(path, tmp_path / "home")
     assert 5 == told["unlabelled"]
-    with opened(pipeline.read(path), tmp_path / "home", Stop(), Display("test")) as session:
-        version = session.state.champion
+    with opened(pipeline.read(path), tmp_path / "home", Stop(), Display("test")) as work:
+        version = work.state.champion
         assert version is not None
-        reference = session.store.reference(session.store.manifest(version))
-        manifest = session.store.manifest(version)
+        reference = work.run.store.reference(work.run.store.manifest(version))
+        manifest = work.run.store.manifest(version)
     # It begins with the rows that the better of two models was fitted on.
     span = RECORDS - manifest.train_from
     assert span == len(reference)

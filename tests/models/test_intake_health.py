@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.stream import intake_health
-from models.stream.batches import Batch, Cursor, Notice, Reject, RejectKind, StreamOptions
+from models.stream.batches import (
+    Batch,
+    Cursor,
+    Notice,
+    NoticeKind,
+    Reject,
+    RejectKind,
+    StreamOptions,
+)
 from models.stream.intake_health import FEWEST
 
 LONGER = "4 cells were expected, 5 came"
@@ -233,3 +241,25 @@ def test_a_new_column_ends_the_run_where_that_was_asked_for() -> None:
     )
     assert "'5.5'" in decision.because
     assert outcome([make_batch(0, 100)], new_columns="stop") == "well"
+
+
+@pytest.mark.parametrize("kind", ["new column", "unfit cell", "leading zeros", "empty column"])
+def test_what_is_unusual_and_costs_no_record_is_told_with_its_place(kind: NoticeKind) -> None:
+    """Once, with the column and an example."""
+    decision = intake_health.noticed(Notice(kind, "price", 7, 3, "'x'"))
+    assert (True, "intake", "noticed") == (
+        decision.yes,
+        decision.question,
+        decision.facts["outcome"],
+    )
+    assert decision.because.startswith("from position 7 on, column 'price' ")
+    assert (kind, 3) == (decision.facts["notice"], decision.facts["records"])
+
+
+@pytest.mark.parametrize(
+    ("records", "misshapen", "ill"), [(19, 19, False), (20, 2, False), (20, 3, True)]
+)
+def test_a_share_of_few_records_is_never_ill(records: int, misshapen: int, ill: bool) -> None:
+    """And one at the bound is not ill either."""
+    options = make_options(rejected_share=0.1)
+    assert ill is intake_health.is_ill_share(records, misshapen, options)

@@ -236,3 +236,37 @@ def test_a_wrong_rule_is_refused(wrong: dict[str, float]) -> None:
     """A misspelt knob is a mistake, not a default."""
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         PromotionRules.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("compared_with", "champion", "expected"),
+    [("v1", "v1", True), (None, None, True), ("v1", "v2", False), (None, "v1", False)],
+)
+def test_only_a_challenger_that_met_the_present_champion_may_replace_it(
+    compared_with: str | None, champion: str | None, expected: bool
+) -> None:
+    """Whatever it gained against another version says nothing about this one."""
+    decision = promotion.comparable(compared_with, champion)
+    assert (expected, "promotion") == (decision.yes, decision.question)
+    assert f"is {champion}" in decision.because
+
+
+def test_a_champion_that_a_person_changed_is_noticed() -> None:
+    """With both versions; the one that the run knows is no news."""
+    changed = promotion.by_hand("v2", "v1")
+    assert (True, "champion") == (changed.yes, changed.question)
+    assert "the store's champion is v2, changed by hand from v1" == changed.because
+    assert {"champion": "v2", "before": "v1"} == changed.facts
+    assert promotion.by_hand("v1", None)
+    assert not promotion.by_hand("v1", "v1")
+    assert not promotion.by_hand(None, None)
+
+
+def test_a_fit_without_a_model_is_a_no_with_its_reason() -> None:
+    """As the question of the retrain, not of the promotion."""
+    decision = promotion.no_model("it does not converge")
+    assert (False, "retrain", "it does not converge") == (
+        decision.yes,
+        decision.question,
+        decision.because,
+    )

@@ -60,7 +60,7 @@ def test_a_threshold_of_a_number_is_that_number() -> None:
     fed(cut)
     assert 0.12 == cut.value
     assert "b" == cut.decide({"a": 0.88, "b": 0.12}, "a")
-    assert not cut.moved_far()
+    assert not cut.moved().yes
 
 
 def test_with_a_third_class_the_likeliest_is_served() -> None:
@@ -110,4 +110,8 @@ def test_a_threshold_that_moved_much_is_worth_a_word(
     """By a tenth, or by twice the odds where it is small."""
     cut = Threshold(Measure("f1"))
     cut.told, cut.value = told, value
-    assert far is cut.moved_far()
+    decision = cut.moved()
+    assert (far, "threshold") == (decision.yes, decision.question)
+    assert {"threshold": value, "before": told, "metric": "f1"} == decision.facts
+    now = "where it is the likelier" if value is None else f"from a probability of {value:.3g} on"
+    assert f"is served {now}, before " in decision.because

@@ -49,4 +49,8 @@ def test_a_collection_ends_with_its_block() -> None:
         with recipes.working(1):
             warnings.warn("outside", UserWarning, stacklevel=1)
     assert ("UserWarning: inside", "UserWarning: outside") == (inner.first, outer.first)
-    assert "the fit (own) warned once, first: UserWarning: inside" == inner.because("the fit (own)")
+    told = inner.decision("the fit", "own")
+    assert "the fit (own) warned once, first: UserWarning: inside" == told.because
+    facts = {"recipe": "own", "warnings": 1, "first": "UserWarning: inside"}
+    assert facts == told.facts
+    assert inner.decision("a library", None).because.startswith("a library warned once")

@@ -482,3 +482,35 @@ def test_a_worse_performance_never_calms(
         for current in (worse, better)
     ]
     assert answers[0] >= answers[1]
+
+
+@pytest.mark.parametrize(
+    ("position", "checked_at", "ripe_at", "tripwire", "expected"),
+    [
+        (1000, 0, None, False, "1000 records since the last look (every 1000)"),
+        (999, 0, None, False, ""),
+        (500, 500, 500, True, ""),
+        (501, 500, None, True, "the tripwire fired, 1 records after the last look"),
+        (600, 500, 600, False, "a change of the labels since position 600"),
+        (600, 500, 501, False, "a change of the labels since position 501"),
+        (600, 500, 601, False, ""),
+        (600, 500, 500, False, ""),
+    ],
+)
+def test_a_check_is_due_after_so_many_records_or_for_a_sign_of_change(
+    position: int, checked_at: int, ripe_at: int | None, tripwire: bool, expected: str
+) -> None:
+    """Never twice at one position; a no says how many records there are of how many."""
+    tolerance = drift.DriftTolerance(every=1000)
+    decision = drift.due(position, checked_at, ripe_at, tripwire, tolerance)
+    assert bool(expected) is decision.yes
+    assert (expected or "not yet time to look: ") in decision.because
+    assert position - checked_at == decision.facts["records_since"]
+
+
+def test_without_a_champion_nothing_but_the_tripwire_is_known() -> None:
+    """There is no reading: the answer is a no, and says so."""
+    decision = drift.judge(None, drift.DriftTolerance(), tripwire=True)
+    assert (False, "drift") == (decision.yes, decision.question)
+    assert {"outcome": "not_enough_data", "tripwire": True} == decision.facts
+    assert (drift.NO_CHAMPION,) == drift.unknown_votes(None, drift.DriftTolerance())

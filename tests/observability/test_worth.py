@@ -222,3 +222,34 @@ def test_a_cooldown_does_not_hold_a_champion_that_could_not_know_of_a_change(
     evidence = make_evidence(records_since_change=changed, records_since_retrain=since)
     decision = retrain_policy.judge(evidence, POLICY)
     assert expected is decision.yes
+
+
+@pytest.mark.parametrize(
+    ("trained_to", "position", "expected"),
+    [(0, 1000, True), (1499, 2000, True), (1500, 2000, False), (0, 5000, True), (0, 5001, False)],
+)
+def test_a_champion_knows_a_change_once_it_was_trained_on_rows_enough_of_it(
+    trained_to: int, position: int, expected: bool
+) -> None:
+    """And after a window's worth of records it is no news any more."""
+    decision = retrain_policy.unlearned_change(
+        "label 'c' is new",
+        1000,
+        trained_to=trained_to,
+        position=position,
+        window=4000,
+        policy=POLICY,
+    )
+    assert (expected, "change") == (decision.yes, decision.question)
+    known = max(trained_to - 1000, 0)
+    told = f"label 'c' is new; the champion was made from {known} records since then"
+    assert told == decision.because
+
+
+@pytest.mark.parametrize(("position", "expected"), [(100, True), (150, True), (151, False)])
+def test_a_fit_is_gone_on_with_while_half_of_its_window_is_new(
+    position: int, expected: bool
+) -> None:
+    """Else it begins anew, with the newest rows."""
+    decision = retrain_policy.keeps_window(100, position, 100)
+    assert (expected, "window") == (decision.yes, decision.question)

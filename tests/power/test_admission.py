@@ -232,3 +232,29 @@ def test_an_unknown_device_is_known_as_nothing() -> None:
         looked(a=COOL_C), {"GPU-b": Known()}, SHORT, LIMITS, RULES, 0.0
     )
     assert (False, None) == (candidate.foretold, candidate.ready_in_s)
+
+
+def test_a_device_that_was_given_back_is_told_with_its_cause() -> None:
+    """It is a no to a job that had begun."""
+    decision = admission.given_back("paused for 900 s", "too_warm")
+    assert (False, "guard", "paused for 900 s") == (
+        decision.yes,
+        decision.question,
+        decision.because,
+    )
+    assert {"cause": "too_warm"} == decision.facts
+
+
+@pytest.mark.parametrize(("paused_s", "keeps"), [(0.0, True), (899.0, True), (900.0, False)])
+def test_a_fit_that_waits_keeps_its_device_up_to_the_longest_pause(
+    paused_s: float, keeps: bool
+) -> None:
+    """The gate's cause is that of the no, too."""
+    closed = Decision(question="gate", yes=False, because="too warm", facts={"cause": "too_warm"})
+    decision = admission.keeps_device(0.5, paused_s, closed, GateLimits(max_pause_s=900.0))
+    assert (keeps, "guard", "too_warm") == (
+        decision.yes,
+        decision.question,
+        decision.facts["cause"],
+    )
+    assert decision.because.startswith(f"a fit that was 50% done paused for {paused_s:.0f} s")

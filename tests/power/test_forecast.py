@@ -599,3 +599,21 @@ def test_a_job_without_a_length_or_with_a_power_that_cannot_be_is_refused() -> N
     for facts in ({"seconds": 0}, {"seconds": math.inf}, {"power_w": -1}, {"power_w": math.nan}):
         with pytest.raises(ValidationError):
             Job(**({"power_w": 100, "seconds": 10} | facts))
+
+
+@pytest.mark.parametrize(
+    ("paused_s", "resumed", "held", "why_not"),
+    [
+        (0.0, False, True, ""),
+        (3.0, False, True, "it was paused for 3 s"),
+        (0.0, True, True, "an earlier attempt"),
+        (0.0, False, False, "its power limit was changed"),
+    ],
+)
+def test_only_a_run_that_went_as_planned_says_how_long_such_a_job_takes(
+    paused_s: float, resumed: bool, held: bool, why_not: str
+) -> None:
+    """What was paused, gone on with, or slowed down by others is not what a job takes."""
+    decision = forecast.teaches(paused_s, resumed, held)
+    assert (not why_not, "profile") == (decision.yes, decision.question)
+    assert why_not in decision.because

@@ -735,3 +735,19 @@ def test_whatever_is_read_is_answered_and_a_yes_has_earned_it(reading: Any, now_
         assert 0 <= now_s - latest.read_at_s <= 60
         assert latest.margin_c is not None
         assert latest.margin_c > 10
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "position", "replayed", "expected"),
+    [(-1, 0, True, True), (99, 100, True, True), (100, 100, True, False), (100, 100, False, True)],
+)
+def test_at_one_position_a_recorded_trace_is_asked_once(
+    asked_at: int, position: int, replayed: bool, expected: bool
+) -> None:
+    """Live readings move on by themselves; a no repeats why the request was put off."""
+    decision = gate.asks_again(asked_at, position, replayed, "it is warm", "too_warm")
+    assert (expected, "gate") == (decision.yes, decision.question)
+    assert {"cause": "too_warm"} == decision.facts
+    if not expected:
+        told = "it is warm (the trace says the same until more is learned)"
+        assert told == decision.because

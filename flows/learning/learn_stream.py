@@ -1,0 +1,66 @@
+"""Learn batch after batch, until something ends it. The local loop and deployed runs call this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from flows.learning import learn_batch
+from flows.run import run_record
+from flows.run.run_record import Ended
+from flows.run.unit_of_work import UnitOfWork
+from models.core import scoring
+from observability.history.records import RunRecord
+
+End = Literal["finished", "limit", "due", "stopped", "aside"]
+"""The stream's end, the limit, other work that is due, a signal, or another run that waits."""
+
+
+def until(
+    work: UnitOfWork,
+    due: Callable[[], object] = lambda: False,
+    waited_for: Callable[[], bool] = lambda: False,
+) -> End:
+    """Learn what is new, and answer what ended it.
+
+    `due` says whether other work is due; it is asked between batches, where the stream is aligned.
+    `waited_for` says whether another run waits for the pipeline; it is asked from the second batch
+    on. Raises IntakeStopped before a stream of another shape: the end of the run is then written
+    down.
+    """
+    work.sync_champion()
+    try:
+        while True:
+            if work.run.stop():
+                return "stopped"
+            if work.run.limit is not None and work.records >= work.run.limit:
+                return "limit"
+            if learn_batch.aligned(work) and due():
+                return "due"
+            if work.records and waited_for():
+                return "aside"
+            ended = learn_batch.learn(work).ended
+            _show(work)
+            if ended:
+                return "finished"
+    except learn_batch.IntakeStopped as stopped:
+        # A run that meets it again, and has learned nothing, leaves no row.
+        if not any(isinstance(each, RunRecord) for each in work.pending_rows):
+            run_record.end(work, Ended("ill_intake", stopped.because))
+        raise
+
+
+def score(work: UnitOfWork) -> str:
+    """How the served prediction does, over all that was learned; empty where nothing was."""
+    served = work.state.learner.tallies["served"].mean
+    return "" if served is None else f"{scoring.metric(work.state.schema.task)} {served:.4g}"
+
+
+def _show(work: UnitOfWork) -> None:
+    learning_s = work.statistics.learning_s
+    work.run.display.at(
+        work.state.position,
+        work.run.stream.done_fraction(work.state.cursor),
+        work.records / learning_s if learning_s else 0.0,
+        score(work),
+    )

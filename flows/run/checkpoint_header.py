@@ -1,0 +1,45 @@
+"""The first line of a checkpoint: what `thermodrift status` reads without unpickling anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from flows.run.context import RunContext
+from flows.run.state import State
+from models.online.learner import Learner
+
+
+def header(run: RunContext, state: State) -> dict[str, object]:
+    """What is known at this position, fit for JSON."""
+    request = state.request
+    return {
+        "pipeline": run.name,
+        "task": state.schema.task,
+        "position": state.position,
+        "at": run.now().isoformat(),
+        "run_id": run.run_id,
+        "champion": state.champion,
+        "totals": vars(state.totals),
+        "intake": state.intake.brief(),
+        "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
+        "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
+        **judged(state.learner),
+        "unknown_votes": unknown_votes(state),
+        "request": None if request is None else asdict(request),
+        "reads_from": run.file.pipeline.gate.reads_from,
+    }
+
+
+def unknown_votes(state: State) -> list[dict[str, object]]:
+    """What drift could not tell at the last look: vote, since, because, remedy."""
+    return [{"vote": vote, **asdict(each)} for vote, each in state.unknown.items()]
+
+
+def judged(learner: Learner) -> dict[str, object]:
+    """How each member does by the judged metric, for people and programs."""
+    return {
+        "judged_by": learner.measure.name,
+        "judged": {name: each.value() for name, each in learner.judged.items()},
+        "judged_over": {name: each.count for name, each in learner.judged.items()},
+        "threshold": learner.threshold.value if learner.threshold is not None else None,
+    }

@@ -1,0 +1,92 @@
+"""What a run counts of itself: for its summary and its row in the history, and for nobody else."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from flows.run.cost_meter import Cost
+from flows.run.state import Totals
+from models.core.library_warnings import Warned
+
+
+class RunStatistics:
+    """Counts and sums of one run, which begins at `position` with these totals of the pipeline."""
+
+    def __init__(self, position: int, totals: Totals) -> None:
+        self.started_position = position
+        self.totals_before = replace(totals)
+        self._started_s = time.monotonic()
+        self._started_cpu_s = time.process_time()
+        self.costs: list[Cost] = []
+        """Of the heavy work that this run did."""
+        self.learning_s = 0.0
+        """Seconds spent in learning batches, without drift checks and retrains."""
+        self.refused_in_a_row = 0
+        """Records on which the online model raised, since it last learned one."""
+        self.unfinished_bytes = 0
+        """Bytes at the end of the stream's file that are no whole record yet."""
+        self.logged_nowhere = 0
+        """Replayed records whose file of the log is removed or damaged."""
+        self.warned = Warned()
+        """What libraries warned of that was not reported yet, fits apart."""
+        self._warnings = 0
+        self._reported: set[str] = set()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._started_s
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of this process since the run began, all threads, in seconds."""
+        return time.process_time() - self._started_cpu_s
+
+    @property
+    def warnings(self) -> int:
+        """How often anything warned in this run, whether it was reported or not."""
+        return self._warnings + self.warned.count
+
+    def add_cost(self, cost: Cost) -> None:
+        """Count the cost of a piece of heavy work."""
+        self.costs.append(cost)
+
+    def add_learning(self, seconds: float) -> None:
+        """Count the time that a batch took."""
+        self.learning_s += seconds
+
+    def saw_unfinished(self, size_bytes: int) -> None:
+        """Note how many bytes the newest read left over, since no record ends in them yet."""
+        self.unfinished_bytes = size_bytes
+
+    def add_refusal(self) -> int:
+        """Count a record on which the online model raised; how many those are in a row."""
+        self.refused_in_a_row += 1
+        return self.refused_in_a_row
+
+    def end_refusals(self) -> None:
+        """Note that the online model learned a record."""
+        self.refused_in_a_row = 0
+
+    def add_unlogged(self, records: int) -> None:
+        """Count replayed records that no file of the log could take."""
+        self.logged_nowhere += records
+
+    def add_warnings(self, warned: Warned) -> None:
+        """Count what is reported."""
+        self._warnings += warned.count
+
+    def take_warnings(self, who: str) -> Warned | None:
+        """What was collected since the last call, to be reported of `who`.
+
+        None where nothing was, or where `who` was reported in this run: then it is only counted.
+        """
+        warned, self.warned.count, self.warned.first = replace(self.warned), 0, ""
+        if not warned.count:
+            return None
+        if who in self._reported:
+            self._warnings += warned.count
+            return None
+        self._reported.add(who)
+        return warned
