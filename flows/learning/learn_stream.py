@@ -46,7 +46,7 @@ def until(
     except learn_batch.IntakeStopped as stopped:
         # A run that meets it again, and has learned nothing, leaves no row.
         if not any(isinstance(each, RunRecord) for each in work.pending_rows):
-            run_record.end(work, Ended("ill_intake", stopped.because))
+            run_record.end(work, Ended("schema_mismatch", stopped.because))
         raise
 
 

@@ -179,7 +179,7 @@ def _conclude(work: UnitOfWork, admitted: Admitted, prepared: Prepared, fitted: 
         state.champion = manifest.version
         state.totals.promotions += 1
     state.totals.retrains += 1
-    ending = Ending("Promoted" if promoted else "Kept", promoted, scores=manifest.scores)
+    ending = Ending("Promoted" if promoted else "Rejected", promoted, scores=manifest.scores)
     return retrain_request.settle(
         work, admitted.request, ending, rows, manifest.version if promoted else None
     )

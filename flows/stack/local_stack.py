@@ -271,8 +271,8 @@ def _start_server(folder: Path, port: int, programs: list[Running], tell: Tell) 
     while not _answers(server):
         if program.process.poll() is not None or time.monotonic() > over_s:
             raise BoxFailed(
-                f"Prefect's server did not start: {ephemeral_api.last_error(log)}; its whole log is "
-                f"{log}. Put that right and run again"
+                f"Prefect's server did not start: {ephemeral_api.last_error(log)}; its whole log "
+                f"is {log}. Put that right and run again"
             )
         pause.wait(0.2)
     tell(Part("server", "running", _access(server), server.page))
