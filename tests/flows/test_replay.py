@@ -281,7 +281,9 @@ def test_records_that_lie_elsewhere_now_are_not_brought_back(
 
     monkeypatch.setattr(Stream, "between", shifted)
     monkeypatch.setattr(
-        Stream, "read", lambda self, cursor, size: changed(between(self, 0, 0), after=cursor)
+        Stream,
+        "read",
+        lambda self, cursor, size: changed(between(self, 0, 0), after=cursor, ended=True),
     )
     with pytest.raises(RecordsMoved, match="the records 0 to 499 of the stream lie elsewhere"):
         again(path, home)
