@@ -10,22 +10,32 @@ from hypothesis import settings
 
 from tests.postgres import Server, started
 
+# With tests beside each other more threads only wait for one another: OpenMP's wait at full speed.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
 LONGEST = (
-    *("test_deployed_faults", "test_docs", "test_deployed", "test_full_disk", "test_run"),
-    *("test_resume", "test_box", "test_deployed_postgres", "test_upkeep"),
+    *("test_deployed", "test_deployed_faults", "test_full_disk", "test_resume", "test_docs"),
+    *("test_box", "test_run", "test_deployed_postgres", "test_commit_before", "test_upkeep"),
     *("test_stop", "test_history_lake", "test_gate_machine", "test_front_desk"),
 )
-"""Files that take minutes: begun last, one of them would be waited for by all others."""
+"""Files that take long: begun last, one of them would be waited for by all others."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; the order within a file, and of the others, stays."""
+    """Begin with the longest files; the order within a file, and of the others, stays.
+
+    A file is for one process, and so are all files of one xdist group: they share what they start.
+    """
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session", autouse=True)
