@@ -26,6 +26,8 @@ from flows.stack.ephemeral_api import PrefectUnavailable, prefect_api
 from observability.core.paths import Places
 from tests.flows.makers import ROOT, environment_of, make_pipeline
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 30.0
 """Bound on what takes a moment; nothing waits that long unless it is broken."""
 

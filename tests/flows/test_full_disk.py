@@ -29,6 +29,8 @@ from tests.flows.makers import NAME, ROOT, environment_of, make_pipeline, thermo
 from tests.flows.small_disk import SmallDisk, fill, mounted
 from tests.flows.test_resume import left_behind
 
+pytestmark = pytest.mark.slow
+
 BOUND_S = 60.0
 """Within this much of the disk being full a command has ended."""
 RECORDS = 1_000

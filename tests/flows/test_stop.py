@@ -20,6 +20,8 @@ from observability.history.store import History
 from tests.flows.nursery import Nursery
 from tests.flows.test_run import ROOT, thermodrift
 
+pytestmark = pytest.mark.slow
+
 BOUND_S = 10.0
 
 SLOW_ONLINE = """

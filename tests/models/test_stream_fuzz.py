@@ -73,6 +73,7 @@ def slowly(stream: Stream, chance: Random) -> list[Batch]:
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.01])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_ten_thousand_mangled_records_are_rows_or_rejects(

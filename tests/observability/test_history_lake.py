@@ -50,6 +50,8 @@ from tests.observability.history_makers import (
 )
 from tests.postgres import Database, Server
 
+pytestmark = pytest.mark.slow
+
 NEWER = (
     *MIGRATIONS,
     Migration(len(MIGRATIONS) + 1, "later", ("CREATE TABLE later (x BIGINT)",)),
