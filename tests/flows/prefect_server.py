@@ -13,12 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -27,26 +25,7 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 from flows.config import prefect_env
 from flows.stack import database_template, tied_process
 from tests.flows.makers import ROOT, environment_of
-
-Answer = TypeVar("Answer")
-PATIENCE_S = 300.0
-"""Bound on what takes some seconds, or a minute beside others; reached only by what is broken."""
-
-
-def until(question: Callable[[], Answer | None], what: str, within_s: float = PATIENCE_S) -> Answer:
-    """The first answer that is not empty; asked less and less often, down to once a second.
-
-    Each question takes the server's time, which on a busy machine what is waited for needs.
-    """
-    over_s, pause_s = time.monotonic() + within_s, 0.05
-    pause = threading.Event()
-    while time.monotonic() < over_s:
-        answer = question()
-        if answer:
-            return answer
-        pause.wait(pause_s)
-        pause_s = min(1.0, 1.2 * pause_s)
-    raise AssertionError(f"{what} did not come within {within_s:g} s")
+from tests.pace import PATIENCE_S, until
 
 
 class PrefectServer:

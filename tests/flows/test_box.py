@@ -17,7 +17,7 @@ import pytest
 from flows.stack import local_stack as boxes
 from tests.flows.box_maker import Up, word
 from tests.flows.makers import answer, make_pipeline, thermodrift
-from tests.flows.prefect_server import PATIENCE_S, until
+from tests.pace import PATIENCE_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def ready(told: dict[str, Any]) -> bool:
     request = Request(f"{told['api']}/work_pools/filter", data=b"{}", method="POST")
     request.add_header("Authorization", f"Basic {basic}")
     request.add_header("Content-Type", "application/json")
-    with urlopen(request, timeout=10) as answer:
+    with urlopen(request, timeout=PATIENCE_S) as answer:
         pools = json.loads(answer.read())
     return ["READY", "READY"] == [pool["status"] for pool in pools]
 
@@ -52,7 +52,7 @@ def test_one_box_has_everything(box: tuple[Up, dict[str, Any]]) -> None:
         told["deployments"]
     )
     assert 0o600 == Path(told["auth"]).stat().st_mode & 0o777
-    with urlopen(told["server"], timeout=10) as page:
+    with urlopen(told["server"], timeout=PATIENCE_S) as page:
         assert b"<html" in page.read().lower()
     until(lambda: ready(told), "two workers that are ready")
     assert told["server"] in thermodrift("--home", up.home, "status").stdout

@@ -25,7 +25,8 @@ from tests.flows.deployed_makers import (
     warm_until,
 )
 from tests.flows.makers import ROOT, make_pipeline
-from tests.flows.prefect_server import PrefectServer, redeployed, refused, until
+from tests.flows.prefect_server import PrefectServer, redeployed, refused
+from tests.pace import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 

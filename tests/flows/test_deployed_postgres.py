@@ -9,7 +9,8 @@ import pytest
 
 from tests.flows.deployed_makers import begin
 from tests.flows.makers import make_pipeline
-from tests.flows.prefect_server import POOLS, deployed, served, until, working
+from tests.flows.prefect_server import POOLS, deployed, served, working
+from tests.pace import until
 from tests.postgres import Server
 
 pytestmark = pytest.mark.slow

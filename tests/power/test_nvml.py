@@ -26,7 +26,7 @@ from power.policy import gate
 from power.policy.gate import GateState
 from tests.power.makers import make_fault, make_gpu, make_twin
 
-BOUND_S = 10.0
+BOUND_S = 60.0
 """Longer than anything here takes; a test that reaches it has failed."""
 TLIMIT = "nvmlDeviceGetMarginTemperature"
 FIELDS = "nvmlDeviceGetFieldValues"
@@ -734,7 +734,7 @@ def test_a_hanging_reader_does_not_outlive_its_killed_parent() -> None:
         "door = NvmlDoor(twin=make_twin(nvmlDeviceGetCount_v2='hang'), first_answer_s=0.2)\n"
         "door.survey(time.monotonic())\n"
         "print(door.pids[0], flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
