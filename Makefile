@@ -25,7 +25,7 @@ demo: $(READY) ## Run the whole loop on the example stream, from a fresh home
 	$(VENV)/bin/thermodrift --home .thermodrift-demo run examples/elec2.toml
 
 # A test often waits for a process, so there is one worker more than the two cores that they need.
-PYTEST := $(VENV)/bin/pytest -n 3 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(READY) ## Run the tests that answer within minutes; ARGS="-k drift" picks some
 	$(PYTEST) -m 'not slow' $(ARGS)

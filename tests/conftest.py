@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.postgres import Server, started
 
@@ -25,17 +28,30 @@ LONGEST = (
 """Files that take long: begun last, one of them would be waited for by all others."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; the order within a file, and of the others, stays.
+SHARE_PREFECT = {"test_deployed", "test_deployed_faults"}
+"""Files that have one Prefect server together: one process goes through them, in this order."""
 
-    A file is for one process, and so are all files of one xdist group: they share what they start.
-    """
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; the order within a file, and of the others, stays."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+class FilesTogether(LoadFileScheduling):
+    """Each file is for one process, and what shares a server is as one file.
+
+    The marks of xdist 3.8 for this (``--dist loadgroup``) do nothing with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "prefect" if Path(file).stem in SHARE_PREFECT else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    """How the tests are dealt out to several processes."""
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,7 @@ from tests.flows.prefect_server import PrefectServer, deployed, served, working
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server to which `prefect.yaml` was deployed, without a worker, for all files that need one.
 
-    These are of the xdist group `prefect`, which one process runs file by file: a test may kill the
+    One process runs these, file by file (`SHARE_PREFECT` in tests/conftest.py): a test may kill the
     server, if it starts it again.
     """
     folder = tmp_path_factory.mktemp("prefect")

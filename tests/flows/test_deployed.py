@@ -28,7 +28,7 @@ from tests.flows.makers import ROOT, make_pipeline
 from tests.flows.prefect_server import PrefectServer, redeployed, refused
 from tests.pace import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.slow
 
 Runs = tuple[Path, dict[str, Any], dict[str, Any]]
 """A pipeline, and the runs of two flows of it."""

@@ -18,7 +18,7 @@ from tests.flows.makers import make_pipeline, thermodrift
 from tests.flows.prefect_server import PrefectServer, working
 from tests.pace import PATIENCE_S, stretched, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.slow
 
 LIGHT, HEAVY = "thermodrift-light", "thermodrift-heavy"
 HELD = """
