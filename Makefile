@@ -10,6 +10,9 @@ READY := $(VENV)/.ready
 # Our dependencies would report home.
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Hundreds of processes import the same libraries: without bytecode each compiles them anew, which
+# takes longer than what it does.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-rest bench lint lock clean

@@ -55,12 +55,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """One cache for all tests of a run, and none of the user's."""
-    base = tmp_path_factory.getbasetemp()
-    # With several workers each has a folder of its own in that of the run.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    os.environ["THERMODRIFT_CACHE"] = str(shared / "cache")
+def _cache(pytestconfig: pytest.Config) -> None:
+    """One cache for all runs of the tests, and none of the user's: Prefect's empty database."""
+    assert pytestconfig.cache is not None
+    os.environ["THERMODRIFT_CACHE"] = str(pytestconfig.cache.mkdir("thermodrift"))
 
 
 @pytest.fixture(scope="session")
