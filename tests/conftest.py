@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
 
-class FilesTogether(LoadFileScheduling):
+class FilesTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist publishes no types
     """Each file is for one process, and what shares a server is as one file.
 
     The marks of xdist 3.8 for this (``--dist loadgroup``) do nothing with pytest 9.2.

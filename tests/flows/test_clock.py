@@ -15,7 +15,8 @@ from flows.stack.prefect_client import Server, Unheard
 from observability.core.decision import Decision
 from tests.flows.box_maker import Up
 from tests.flows.makers import answer, make_pipeline, thermodrift
-from tests.flows.prefect_server import PrefectServer, free_port, served, until
+from tests.flows.prefect_server import PrefectServer, free_port, served
+from tests.pace import until
 
 BULK = "sqlalchemy.exc.InvalidRequestError: Can't evaluate bulk DML statement"
 LOG = f"""
