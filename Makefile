@@ -10,13 +10,16 @@ READY := $(VENV)/.ready
 # Our dependencies would report home.
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# Hundreds of processes import the same libraries: without bytecode each compiles them anew, which
+# takes longer than what it does.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test test-all test-rest bench lint lock clean
 
 help: ## Say what can be made
-	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do \
-		printf 'make %-8s %s\n' "$$name" "$$what"; done
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do \
+		printf 'make %-10s %s\n' "$$name" "$$what"; done
 
 setup: $(READY) ## Create .venv with the locked dependencies and this project in it
 
@@ -24,8 +27,20 @@ demo: $(READY) ## Run the whole loop on the example stream, from a fresh home
 	rm -rf .thermodrift-demo
 	$(VENV)/bin/thermodrift --home .thermodrift-demo run examples/elec2.toml
 
-test: $(READY) ## Run the tests; ARGS="-k drift" picks some
-	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+# A test often waits for a process, so there is one worker more than the two cores that they need.
+PYTEST := $(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test: $(READY) ## Run the tests that answer within minutes; ARGS="-k drift" picks some
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+test-all: $(READY) ## Run every test, those with servers and kills too
+	$(PYTEST) $(ARGS)
+
+test-rest: $(READY) ## Run the tests that `make test` leaves out
+	$(PYTEST) -m slow $(ARGS)
+
+bench: $(READY) ## Measure the throughput budgets; one that is not kept fails nothing
+	$(VENV)/bin/python -m benchmarks.budgets
 
 lint: $(READY) ## Check style, types, the walls between the rooms, and the lock
 	$(VENV)/bin/ruff check .

@@ -27,15 +27,8 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 from observability.history.store import History
 from tests.flows.deployed_makers import asked, begin, warm_until
 from tests.flows.makers import ROOT, environment_of, make_pipeline
-from tests.flows.prefect_server import (
-    POOLS,
-    PrefectServer,
-    Worker,
-    deployed,
-    served,
-    until,
-    working,
-)
+from tests.flows.prefect_server import POOLS, PrefectServer, Worker, deployed, served, working
+from tests.pace import until
 
 EXAMPLE = ROOT / "examples/elec2.toml"
 WITHOUT = """

@@ -29,7 +29,8 @@ from observability.core.paths import Places
 from observability.history.store import History
 from tests.flows.deployed_makers import begin
 from tests.flows.makers import NAME, make_pipeline, thermodrift
-from tests.flows.prefect_server import POOLS, PrefectServer, Worker, deployed, served, until
+from tests.flows.prefect_server import POOLS, PrefectServer, Worker, deployed, served
+from tests.pace import until
 
 VICTIMS = ("worker", "run", "server")
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.flows.makers import ROOT
-from tests.flows.prefect_server import PrefectServer, deployed, served, until, working
+from tests.flows.prefect_server import PrefectServer, deployed, served, working
+from tests.pace import until
 
 HEAVY = "thermodrift-heavy"
 DEFAULTS = {"PREFECT_WORKER_QUERY_SECONDS": "10", "PREFECT_WORKER_PREFETCH_SECONDS": "10"}

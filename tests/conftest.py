@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.postgres import Server, started
+
+# With tests beside each other more threads only wait for one another: OpenMP's wait at full speed.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
 LONGEST = (
-    *("test_deployed_faults", "test_docs", "test_deployed", "test_full_disk", "test_run"),
-    *("test_resume", "test_box", "test_deployed_postgres", "test_upkeep"),
+    *("test_deployed", "test_deployed_faults", "test_full_disk", "test_resume", "test_docs"),
+    *("test_box", "test_run", "test_deployed_postgres", "test_commit_before", "test_upkeep"),
     *("test_stop", "test_history_lake", "test_gate_machine", "test_front_desk"),
 )
-"""Files that take minutes: begun last, one of them would be waited for by all others."""
+"""Files that take long: begun last, one of them would be waited for by all others."""
+
+
+SHARE_PREFECT = {"test_deployed", "test_deployed_faults"}
+"""Files that have one Prefect server together: one process goes through them, in this order."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,13 +38,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
 
+class FilesTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist publishes no types
+    """Each file is for one process, and what shares a server is as one file.
+
+    The marks of xdist 3.8 for this (``--dist loadgroup``) do nothing with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "prefect" if Path(file).stem in SHARE_PREFECT else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    """How the tests are dealt out to several processes."""
+    return FilesTogether(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """One cache for all tests of a run, and none of the user's."""
-    base = tmp_path_factory.getbasetemp()
-    # With several workers each has a folder of its own in that of the run.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    os.environ["THERMODRIFT_CACHE"] = str(shared / "cache")
+def _cache(pytestconfig: pytest.Config) -> None:
+    """One cache for all runs of the tests, and none of the user's: Prefect's empty database."""
+    assert pytestconfig.cache is not None
+    os.environ["THERMODRIFT_CACHE"] = str(pytestconfig.cache.mkdir("thermodrift"))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ import pytest
 from tests import postgres
 from tests.postgres import HOST, OWNER, Database, Server, started
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -13,20 +13,31 @@ from tests.flows.plain_loop import Run
 from tests.flows.prefect_server import PrefectServer, deployed, served, working
 
 
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server to which `prefect.yaml` was deployed, without a worker, for all files that need one.
+
+    One process runs these, file by file (`SHARE_PREFECT` in tests/conftest.py): a test may kill the
+    server, if it starts it again.
+    """
+    folder = tmp_path_factory.mktemp("prefect")
+    with served(folder / "server") as server:
+        deployed(server, folder / "home", as_people_do=True)
+        yield server
+
+
 @pytest.fixture(scope="module")
-def prefect_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A server to which `prefect.yaml` was deployed, with a worker for each of its pools.
+def prefect_box(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
+    """The server with a worker for each of its pools, for all tests of a file.
 
     The heavy one does one run at a time, so that a run which holds its slot is noticed.
     """
-    folder = tmp_path_factory.mktemp("box")
-    with served(folder / "server") as server:
-        deployed(server, folder / "home", as_people_do=True)
-        with (
-            working(server, ["thermodrift-light"], folder / "home"),
-            working(server, ["thermodrift-heavy"], folder / "home", limit=1),
-        ):
-            yield server
+    home = prefect_server.folder.parent / "home"
+    with (
+        working(prefect_server, ["thermodrift-light"], home),
+        working(prefect_server, ["thermodrift-heavy"], home, limit=1),
+    ):
+        yield prefect_server
 
 
 @pytest.fixture
@@ -43,8 +54,8 @@ def run(without_prefect: None) -> Run:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    """Where runs of the loop come from that need a process of their own."""
+    """Where runs of the loop come from that need a process each: it imports once for all files."""
     with open_nursery() as opened:
         yield opened

@@ -145,8 +145,8 @@ def ask(home: Path, sql: str) -> list[dict[str, Any]]:
 def environment_of(**changes: str) -> dict[str, str]:
     """A clean environment in which this source tree can be imported from any folder."""
     plain = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    cache = {key: os.environ[key] for key in ("THERMODRIFT_CACHE",) if key in os.environ}
-    return {**plain, **cache, **changes}
+    shared = ("THERMODRIFT_CACHE", "OMP_NUM_THREADS")
+    return {**plain, **{key: os.environ[key] for key in shared if key in os.environ}, **changes}
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> Any:

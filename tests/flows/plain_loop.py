@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -12,8 +11,8 @@ from flows.config import settings
 from flows.learning import drift_check, learn_batch
 from flows.retraining import retrain
 
-Run = Callable[[Path, Path], dict[str, Any]]
-"""A whole run over a pipeline file and a home, which answers the summary."""
+Run = Callable[..., dict[str, Any]]
+"""A run over a pipeline file and a home, through so many records if said: its summary."""
 
 
 @contextmanager

@@ -13,12 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -28,22 +26,7 @@ from flows.config import prefect_env
 from flows.stack import database_template, tied_process
 from observability.core import parent_watch
 from tests.flows.makers import ROOT, environment_of
-
-Answer = TypeVar("Answer")
-PATIENCE_S = 90.0
-"""Bound on what takes some seconds; nothing waits that long unless it is broken."""
-
-
-def until(question: Callable[[], Answer | None], what: str, within_s: float = PATIENCE_S) -> Answer:
-    """The first answer that is not empty; asked ten times a second."""
-    over_s = time.monotonic() + within_s
-    pause = threading.Event()
-    while time.monotonic() < over_s:
-        answer = question()
-        if answer:
-            return answer
-        pause.wait(0.1)
-    raise AssertionError(f"{what} did not come within {within_s:g} s")
+from tests.pace import PATIENCE_S, until
 
 
 class PrefectServer:
@@ -108,14 +91,22 @@ class PrefectServer:
         self.password = self._known
         self.start()
 
+    def restore(self) -> None:
+        """Start it anew where a test left it dead, hanging, or with another password."""
+        if self.password != self._known or not self.answers():
+            if self._process is not None and self._process.poll() is None:
+                self.kill()
+            self.password = self._known
+            self.start()
+
     def answers(self) -> bool:
         """Whether it answers."""
         try:
-            return bool(self.ask("GET", "/health"))
+            return bool(self.ask("GET", "/health", timeout_s=30.0))
         except OSError:
             return False
 
-    def ask(self, method: str, path: str, document: object = None, timeout_s: float = 60.0) -> Any:
+    def ask(self, method: str, path: str, document: object = None, timeout_s: float = 120.0) -> Any:
         """What the API answers. Raises HTTPError, OSError."""
         import base64
 
@@ -215,11 +206,12 @@ class PrefectServer:
 
         return until(there, f"{name} of run {run_id}", within_s)
 
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """What the server heard of one kind, newest first."""
+    def events(self, name: str, pipeline: Path | None = None) -> list[dict[str, Any]]:
+        """What the server heard of one kind, of one pipeline or of all, newest first."""
         asked = {"filter": {"event": {"name": [name]}}, "limit": 50}
         told: list[dict[str, Any]] = self.ask("POST", "/events/filter", asked)["events"]
-        return told
+        mine = pipeline and str(pipeline)
+        return [each for each in told if mine in (None, each["payload"].get("pipeline"))]
 
     def emit(
         self, name: str, pipeline: str, payload: dict[str, str] | None = None, **labels: str

@@ -6,7 +6,6 @@ import math
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,8 +28,8 @@ from observability.core.paths import PipelinePlaces, Places
 from observability.drift.drift import DriftTolerance
 from observability.drift.retrain_policy import WorthPolicy
 from tests.flows.makers import ROOT, environment_of, make_pipeline
+from tests.pace import PATIENCE_S, until
 
-WITHIN_S = 30.0
 HOLDER = """
 import sys
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_two_processes_never_have_the_same_work(places: PipelinePlaces) -> None:
         pytest.fail("both had it")
     with run_lease.held(places, "watch", "second"):
         assert run_lease.busy(places, "retrain")
-    child.communicate("\n", timeout=WITHIN_S)
+    child.communicate("\n", timeout=PATIENCE_S)
     with run_lease.held(places, "retrain", "second") as held:
         assert held.before is None
 
@@ -85,7 +84,7 @@ def test_a_killed_run_leaves_its_name(places: PipelinePlaces) -> None:
     child = holder(places)
     assert run_lease.left(places, "retrain") is None
     child.send_signal(signal.SIGKILL)
-    child.communicate(timeout=WITHIN_S)
+    child.communicate(timeout=PATIENCE_S)
     left = run_lease.left(places, "retrain")
     assert left is not None
     assert ("first", child.pid, None) == (left.run_id, left.pid, left.back_at_s)
@@ -96,7 +95,7 @@ def test_a_killed_run_leaves_its_name(places: PipelinePlaces) -> None:
 def test_a_run_that_waits_keeps_the_work(places: PipelinePlaces) -> None:
     """It is not there, and comes back; who looks in between leaves it as it was."""
     child = holder(places, "123.5")
-    child.communicate("\n", timeout=WITHIN_S)
+    child.communicate("\n", timeout=PATIENCE_S)
     with run_lease.held(places, "retrain", "second") as held:
         assert held.before is not None
         assert ("first", 123.5) == (held.before.run_id, held.before.back_at_s)
@@ -111,10 +110,8 @@ def test_who_waits_for_a_pipeline_is_seen(tmp_path: Path) -> None:
     with run_queue.taken(file, tmp_path / "home", Stop(), Display(file.name)):
         assert not run_queue.wanted(places)
         waiting = waiter(file.path, tmp_path / "home")
-        over_s = time.monotonic() + WITHIN_S
-        while not run_queue.wanted(places):
-            assert time.monotonic() < over_s
-    assert "0\n" == waiting.communicate(timeout=WITHIN_S)[0]
+        until(lambda: run_queue.wanted(places), "a run that waits")
+    assert "0\n" == waiting.communicate(timeout=PATIENCE_S)[0]
     assert not run_queue.wanted(places)
 
 
@@ -154,15 +151,13 @@ def test_learning_makes_room_for_whoever_waits(
     def learned(work: UnitOfWork) -> Learned:
         if work.state.position == 300 and not waiting:
             waiting.append(waiter(file.path, home))
-            over_s = time.monotonic() + WITHIN_S
-            while not run_queue.wanted(work.run.places):
-                assert time.monotonic() < over_s
+            until(lambda: run_queue.wanted(work.run.places), "a run that waits")
         return plain(work)
 
     monkeypatch.setattr(learn_batch, "learn", learned)
     shift = learn_run.learned(file, home, "run", Stop(), Display("small"), None, to_look=False)
     assert (1_000, 1_000, "finished") == (shift.records, shift.position, shift.outcome)
-    assert "400\n" == waiting[0].communicate(timeout=WITHIN_S)[0]
+    assert "400\n" == waiting[0].communicate(timeout=PATIENCE_S)[0]
 
 
 @pytest.mark.parametrize(
@@ -231,15 +226,13 @@ def test_a_tethered_program_is_asked_to_end(how: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(TETHERED)
     with (tmp_path / "log").open("wb") as log:
         process = tied_process.start(
-            ["program"], environment_of(PYTHONPATH=str(tmp_path)), log, grace_s=WITHIN_S
+            ["program"], environment_of(PYTHONPATH=str(tmp_path)), log, grace_s=PATIENCE_S
         )
-    over_s = time.monotonic() + WITHIN_S
-    while b"up" not in (tmp_path / "log").read_bytes():
-        assert time.monotonic() < over_s
+    until(lambda: b"up" in (tmp_path / "log").read_bytes(), "the program")
     if how == "cut":
         parent_watch.release(process)
     else:
         process.terminate()
-    assert 0 == process.wait(timeout=WITHIN_S)
+    assert 0 == process.wait(timeout=PATIENCE_S)
     parent_watch.release(process)
     assert b"up\nasked\n" == (tmp_path / "log").read_bytes()

@@ -15,7 +15,8 @@ from flows.stack.prefect_client import Server, Unheard
 from observability.core.decision import Decision
 from tests.flows.box_maker import Up
 from tests.flows.makers import answer, make_pipeline, thermodrift
-from tests.flows.prefect_server import PrefectServer, free_port, served, until
+from tests.flows.prefect_server import PrefectServer, free_port, served
+from tests.pace import until
 
 BULK = "sqlalchemy.exc.InvalidRequestError: Can't evaluate bulk DML statement"
 LOG = f"""
@@ -55,6 +56,7 @@ def told(home: Path, *words: str, url: str, password: str = "") -> subprocess.Co
     )
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_a_dead_clock_broken(dead: PrefectServer, tmp_path: Path) -> None:
     """Exit code 1, with the deployment, its silence, where to look and what to do."""
     done = told(tmp_path, "doctor", url=dead.url, password=dead.password)
@@ -65,6 +67,7 @@ def test_the_doctor_finds_a_dead_clock_broken(dead: PrefectServer, tmp_path: Pat
     assert "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED" in line
 
 
+@pytest.mark.slow
 def test_status_tells_a_dead_clock_beside_each_pipeline(
     dead: PrefectServer, tmp_path: Path
 ) -> None:
@@ -78,6 +81,7 @@ def test_status_tells_a_dead_clock_beside_each_pipeline(
     assert 1 == document["clock"]["facts"]["silent"]
 
 
+@pytest.mark.slow
 def test_up_does_not_call_a_server_running_that_does_not_schedule(
     dead: PrefectServer, tmp_path: Path
 ) -> None:
@@ -104,6 +108,7 @@ def test_up_does_not_call_a_server_running_that_does_not_schedule(
     assert "worker thermodrift-light: running" in up.told.read_text()
 
 
+@pytest.mark.slow
 def test_the_log_of_a_server_of_ours_is_read_for_errors_of_its_scheduler(
     dead: PrefectServer, tmp_path: Path
 ) -> None:
@@ -122,6 +127,7 @@ def test_the_log_of_a_server_of_ours_is_read_for_errors_of_its_scheduler(
     assert there(dead, log).seen(datetime.now(UTC)).log_errors is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", ["", "tests:guess"])
 def test_a_server_that_refuses_is_unheard(dead: PrefectServer, password: str) -> None:
     """With the name of what is to be set: to be refused proves nothing about its clock."""

@@ -26,7 +26,10 @@ from tests.flows.deployed_makers import (
     warm_until,
 )
 from tests.flows.makers import ROOT, make_pipeline
-from tests.flows.prefect_server import PrefectServer, redeployed, refused, until
+from tests.flows.prefect_server import PrefectServer, redeployed, refused
+from tests.pace import until
+
+pytestmark = pytest.mark.slow
 
 Runs = tuple[Path, dict[str, Any], dict[str, Any]]
 """A pipeline, and the runs of two flows of it."""
@@ -240,7 +243,7 @@ def test_an_ending_that_the_server_did_not_hear_is_told_by_the_next_run(
     # The server shows events in order, some time after it took them.
     prefect_box.emit("tests.after", "small")
     until(lambda: prefect_box.events("tests.after"), "an event after all others")
-    assert [] == prefect_box.events("thermodrift.learn.failed")
+    assert [] == prefect_box.events("thermodrift.learn.failed", path)
 
 
 def test_a_hot_device_puts_a_retrain_off_and_a_cool_one_takes_it(
@@ -285,5 +288,5 @@ def test_at_its_deadline_a_waiting_retrain_comes_back_and_is_skipped(
     done = prefect_box.ended(begin(prefect_box, "retrain", path, hot, patience={"least_s": 12.0}))
     assert "Skipped" == done["state_name"], done["state"]
     assert "it is skipped (at_deadline = 'skip')" in done["state"]["message"]
-    until(lambda: prefect_box.events("thermodrift.retrain.overdue"), "the alert")
+    until(lambda: prefect_box.events("thermodrift.retrain.overdue", path), "the alert")
     assert [{"state": "skipped"}] == rows(path, "SELECT state FROM requests")

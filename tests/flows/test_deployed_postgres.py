@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.flows.deployed_makers import begin
 from tests.flows.makers import make_pipeline
-from tests.flows.prefect_server import POOLS, deployed, served, until, working
+from tests.flows.prefect_server import POOLS, deployed, served, working
+from tests.pace import until
 from tests.postgres import Server
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_alarm_starts_a_retrain_on_postgresql_too(

@@ -25,9 +25,9 @@ import pytest
 from flows.stack.ephemeral_api import PrefectUnavailable, prefect_api
 from observability.core.paths import Places
 from tests.flows.makers import ROOT, environment_of, make_pipeline
+from tests.pace import PATIENCE_S
 
-WITHIN_S = 30.0
-"""Bound on what takes a moment; nothing waits that long unless it is broken."""
+pytestmark = pytest.mark.slow
 
 PARENT = """
 import sys
@@ -62,7 +62,7 @@ class Server:
 
     def end(self) -> str:
         """Let the parent leave its block; what it says afterwards."""
-        return self.parent.communicate("\n", timeout=WITHIN_S)[0]
+        return self.parent.communicate("\n", timeout=PATIENCE_S)[0]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def ask(server: Server, path: str) -> Any:
     """What the API answers."""
     word = base64.b64encode(server.password.encode()).decode()
     request = Request(f"{server.url}{path}", headers={"Authorization": f"Basic {word}"})
-    with urlopen(request, timeout=WITHIN_S) as answer:
+    with urlopen(request, timeout=PATIENCE_S) as answer:
         return json.loads(answer.read())
 
 
@@ -177,7 +177,7 @@ def test_it_ends_when_its_parent_is_killed(servers: list[Server]) -> None:
     """However the parent ended, nothing of it is left and its port is free."""
     server = servers[0]
     server.parent.send_signal(signal.SIGKILL)
-    gone, alive = psutil.wait_procs([server.process], timeout=WITHIN_S)
+    gone, alive = psutil.wait_procs([server.process], timeout=PATIENCE_S)
     assert ([server.process], []) == (gone, alive)
     with socket.socket() as trial, pytest.raises(ConnectionRefusedError):
         trial.connect(("127.0.0.1", urlsplit(server.url).port))

@@ -28,9 +28,12 @@ from observability.core import failpoints
 from tests.flows.makers import NAME, ROOT, environment_of, make_pipeline, thermodrift
 from tests.flows.small_disk import SmallDisk, fill, mounted
 from tests.flows.test_resume import left_behind
+from tests.pace import PATIENCE_S, stretched
+
+pytestmark = pytest.mark.slow
 
 BOUND_S = 60.0
-"""Within this much of the disk being full a command has ended."""
+"""Within this much of the disk being full a command has ended, on a quiet machine."""
 RECORDS = 1_000
 NO_SPACE = "No space left on device"
 
@@ -119,7 +122,7 @@ def call(disk: SmallDisk, *words: object, home: str = "home") -> Done:
     began_s = time.monotonic()
     process = disk.start("--home", disk.inside / home, *words)
     try:
-        out, told = process.communicate(timeout=3 * BOUND_S)
+        out, told = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert "Traceback" not in told
@@ -143,7 +146,7 @@ def refused(done: Done, *told: str) -> None:
     (line,) = [each for each in done.told.splitlines() if each.startswith("thermodrift: ")]
     for each in told:
         assert each in line
-    assert done.took_s < BOUND_S
+    assert done.took_s < stretched(BOUND_S)
 
 
 MOMENTS = [
@@ -181,7 +184,7 @@ def test_a_disk_that_fills_at_any_moment_loses_and_doubles_nothing(
         assert [*MOMENTS, *BRIEF] == [each["moment"] for each in found]
         for each in found:
             assert each["after_s"] is not None, f"{each['moment']} was not reached"
-            assert each["after_s"] < BOUND_S
+            assert each["after_s"] < stretched(BOUND_S)
             assert each["whole"], each
             if each["moment"] in BRIEF:
                 assert "finished" == each["met"]
@@ -216,7 +219,7 @@ def test_a_full_disk_stops_the_command_and_space_lets_it_go_on(
     stopped = call(disk, "run", example.pipeline, "--json")
     example.withdraw()
     refused(stopped, NO_SPACE, "0.0 MB are free", str(disk.inside / "home"), "make space")
-    assert time.time() - (disk.seen / "filler").stat().st_mtime < BOUND_S
+    assert time.time() - (disk.seen / "filler").stat().st_mtime < stretched(BOUND_S)
     refused(
         call(disk, "run", example.pipeline, "--json"), NO_SPACE, "make space", "changed nothing"
     )

@@ -79,6 +79,7 @@ def learner_of(home: Path) -> Learner:
     return state.learner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_ten_thousand_fuzzed_records_are_each_learned_or_rejected(

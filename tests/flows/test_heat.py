@@ -85,7 +85,7 @@ def heat() -> None:
     act = HOT.pop("now", None)
     if act is not None:
         act()
-        SEEN.wait(10)
+        SEEN.wait(120)
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_fit_pauses_on_a_closed_gate_and_goes_on_when_it_opens(
         monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))
 
         def cool_down() -> None:
-            paused.wait(30)
+            paused.wait(120)
             door.set("a", COOL_C)
 
         cooler = threading.Thread(target=cool_down)

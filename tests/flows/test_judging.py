@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from flows.cli import status
 from models.core.record_schema import Task
@@ -16,14 +13,7 @@ from models.persistence.signing import Seal
 from models.registry.registry import Store
 from observability.core.paths import Places
 from tests.flows.makers import ask, toml, write_stream
-from tests.flows.nursery import Nursery, open_nursery
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """A process that forks a run for each test."""
-    with open_nursery() as kept:
-        yield kept
+from tests.flows.nursery import Nursery
 
 
 def run(nursery: Nursery, folder: Path, records: list[dict[str, Any]], **tables: Any) -> Any:

@@ -21,7 +21,7 @@ from models.online.learning_health import MOST_REFUSED
 from models.prediction_log import prediction_log
 from observability.core.paths import Places
 from tests.flows.makers import ask
-from tests.flows.nursery import open_nursery
+from tests.flows.nursery import Nursery
 from tests.flows.plain_loop import without_prefect
 from tests.models.makers import make_dummy, put
 
@@ -132,11 +132,10 @@ def test_a_stream_that_turns_ill_is_said_aloud(tmp_path: Path) -> None:
     assert "most often because: 2 cells were expected (150 times, such as 3)" in said[0]["because"]
 
 
-def test_the_sample_recovers_from_its_own_drift(tmp_path: Path) -> None:
+def test_the_sample_recovers_from_its_own_drift(nursery: Nursery, tmp_path: Path) -> None:
     """What init writes shows the product at work: after the change a new champion is promoted."""
     template.write(tmp_path)
-    with open_nursery() as nursery:
-        done = nursery.loop(tmp_path / "pipeline.toml", tmp_path / "home")
+    done = nursery.loop(tmp_path / "pipeline.toml", tmp_path / "home")
     assert done.returncode == 0, done.stderr
     promoted = ask(
         tmp_path / "home",

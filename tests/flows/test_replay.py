@@ -25,7 +25,7 @@ from observability.core import file_lock
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from tests.flows.makers import NAME, ask, make_pipeline, make_records, thermodrift, write_stream
-from tests.flows.nursery import Nursery, open_nursery
+from tests.flows.nursery import Nursery
 from tests.flows.plain_loop import Run
 
 RECORDS = 600
@@ -168,13 +168,6 @@ def test_a_log_that_upkeep_has_merged_takes_them_up(run: Run, tmp_path: Path) ->
     assert left_behind(apart / "home") == left_behind(merged / "home")
 
 
-@pytest.fixture(scope="module", name="nursery")
-def _nursery() -> Any:
-    """One that this module's kills share."""
-    with open_nursery() as nursery:
-        yield nursery
-
-
 @pytest.fixture(scope="module", name="rejected")
 def _rejected(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corrected pipeline file whose home, beside it, has rejects to be read again."""
@@ -215,6 +208,7 @@ POINTS = {
 """The points that a replay passes, and at which passing each strikes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_anywhere_a_repeated_replay_equals_an_undisturbed_one(
     point: str, nursery: Nursery, rejected: Path, undisturbed: dict[str, Any], tmp_path: Path
@@ -229,6 +223,7 @@ def test_killed_anywhere_a_repeated_replay_equals_an_undisturbed_one(
     assert undisturbed == left_behind(home)
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_log_is_made_good_by_any_next_run(
     nursery: Nursery, rejected: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,9 @@ of power limits, which only a run with caps passes, by tests/power/test_limits.p
 PASSINGS = {"atomic_file": 24, "cycle": 4, "history.before_outbox": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""
 
+QUICK = "cycle.after_predictions"
+"""The point that `make test` tries: half a commit is there, and half is not."""
+
 
 def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict[str, Any]:
     """Everything that a run leaves for others, without the times at which it did so."""
@@ -102,7 +105,10 @@ def undisturbed(example: Path, nursery: Nursery) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point",
+    [QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in POINTS if each != QUICK)],
+)
 def test_a_fault_at_every_point_changes_nothing(
     point: str, example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
@@ -123,6 +129,7 @@ def test_a_fault_at_every_point_changes_nothing(
     assert undisturbed == left_behind(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_slow_disk_changes_nothing(
     example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
@@ -133,6 +140,7 @@ def test_a_slow_disk_changes_nothing(
     assert undisturbed == left_behind(tmp_path)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """The whole command, Prefect included, killed a few times: the log is equal."""
     found = kills.measure(tmp_path, kills=3, records=3_000, seed=4)
@@ -143,6 +151,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     assert found["decisions_lost_or_double"] == 0
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_logged_but_not_checkpointed_comes_again(
     example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:

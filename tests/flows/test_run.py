@@ -153,6 +153,7 @@ def test_drift_show_agrees_with_the_page(done: tuple[Path, Path, dict[str, Any]]
     assert Path(shown["page"]).stat().st_size > 100_000
 
 
+@pytest.mark.slow
 def test_drift_show_right_after_a_promotion_says_that_it_is_too_early(
     nursery: Nursery, tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_drift_show_right_after_a_promotion_says_that_it_is_too_early(
     assert shown["page"] is None
 
 
+@pytest.mark.slow
 def test_a_person_may_roll_back_and_the_next_run_follows(nursery: Nursery, tmp_path: Path) -> None:
     """A rollback by hand is adopted by the next run, and recorded."""
     pipeline = make_example(tmp_path, 9_000, "\n[worth]\ncooldown_records = 1000\nmin_rows = 500\n")
@@ -184,6 +186,7 @@ def test_a_person_may_roll_back_and_the_next_run_follows(nursery: Nursery, tmp_p
     assert "by hand" in row["because"]
 
 
+@pytest.mark.slow
 def test_the_log_does_not_depend_on_how_a_run_was_cut(
     done: tuple[Path, Path, dict[str, Any]], nursery: Nursery, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_run_goes_on_over_a_merged_log(
     assert undisturbed.predictions.equals(predicted(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_loop_does_not_notice_it(tmp_path: Path, undisturbed: Undisturbed) -> None:
     """Upkeep again and again beside a run: the run ends well, and predicts what it would have."""
     run = python(LOOP, undisturbed.pipeline, tmp_path)
@@ -143,6 +144,7 @@ def test_the_loop_does_not_notice_it(tmp_path: Path, undisturbed: Undisturbed) -
     assert undisturbed.predictions.equals(predicted(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["upkeep.before_swap", "upkeep.inside_swap"])
 def test_killed_at_any_moment_no_prediction_is_gone_or_double(
     tmp_path: Path, undisturbed: Undisturbed, point: str

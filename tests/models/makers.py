@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,14 @@ from observability.core.paths import PipelinePlaces, Places
 
 KEY = bytes(range(32))
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": lambda data: gzip.compress(data, mtime=0),
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: bytes(pa.compress(data, codec="zstd", asbytes=True)),
+}
+"""What a text file may be packed with, by the ending of its name."""
 COLUMNS: dict[str, Kind] = {"height": "number", "colour": "category", "weight": "number"}
 
 

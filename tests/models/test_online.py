@@ -153,6 +153,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[st
     return told(whole, 0, 300, "1"), told(parts, 0, 150, "2"), told(parts, 150, 300, "3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
 def test_answers_do_not_depend_on_the_process(

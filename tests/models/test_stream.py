@@ -1,9 +1,15 @@
-"""The stream's promises that hold for every format, its options and its errors."""
+"""The contract that every stream source keeps, in any format and packing; options; errors.
+
+A new source is one more line of `SOURCES`: each test that takes `path` then runs over it.
+"""
 
 from __future__ import annotations
 
 import json
 import pickle
+import signal
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,32 +29,42 @@ from models.stream.source import (
     StreamUnreadable,
     thin,
 )
-from tests.models.makers import make_schema, make_stream, read_all, records_of
+from tests.models.makers import PACKERS, make_schema, make_stream, read_all, records_of
 
+ROOT = Path(__file__).resolve().parents[2]
 RECORDS: list[dict[str, Any]] = [
     {"a": index / 7, "b": "red" if index % 3 else None, "y": index % 2} for index in range(257)
 ]
 KINDS = ("csv", "jsonl", "parquet")
+SOURCES = (*KINDS, *(f"csv{ending}" for ending in PACKERS if ending), "jsonl.gz")
 
 
 def make_file(folder: Path, kind: str, records: list[dict[str, Any]] | None = None) -> Path:
-    """The records as a file of that kind; Parquet in row groups of 50."""
+    """The records as a file of that kind, packed as its ending says; Parquet in groups of 50."""
     path = folder / f"stream.{kind}"
     if records is None:
         records = RECORDS
-    if kind == "csv":
-        lines = [",".join("" if v is None else str(v) for v in r.values()) for r in records]
-        path.write_text("\n".join([",".join(records[0]), *lines, ""]))
-    elif kind == "jsonl":
-        path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    else:
+    form, dot, packed = kind.partition(".")
+    if form == "parquet":
         pq.write_table(pa.Table.from_pylist(records), path, row_group_size=50)
+        return path
+    if form == "csv":
+        lines = [",".join("" if v is None else str(v) for v in r.values()) for r in records]
+        text = "\n".join([",".join(records[0]), *lines, ""])
+    else:
+        text = "".join(json.dumps(record) + "\n" for record in records)
+    path.write_bytes(PACKERS[dot + packed](text.encode()))
     return path
 
 
-@pytest.fixture(params=KINDS)
+def rewrite(path: Path, records: list[dict[str, Any]]) -> None:
+    """Put other records into the file, in the same format and packing."""
+    make_file(path.parent, path.name.partition(".")[2], records)
+
+
+@pytest.fixture(params=SOURCES)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The same records as CSV, JSON lines and Parquet in turn."""
+    """The same records from every source in turn."""
     return make_file(tmp_path, request.param)
 
 
@@ -70,7 +86,7 @@ def test_every_format_gives_the_same_rows_labels_and_schema(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("size", [1, 7, 50, 128, 256])
+@pytest.mark.parametrize("size", [1, 50, 256])
 def test_however_reading_is_cut_the_records_are_the_same(path: Path, size: int) -> None:
     """Also when every piece is read by another stream object, as after a restart."""
     whole = records_of(read_all(make_stream(path)))
@@ -112,6 +128,34 @@ def test_an_empty_range_gives_an_empty_batch(path: Path, first: int) -> None:
     assert [] == make_stream(path).between(first, first).rows
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from models.stream.source import Cursor
+from tests.models.makers import make_stream
+for name in sys.argv[1:]:
+    path = Path(name)
+    after = make_stream(path).read(Cursor(), 100).after
+    path.with_name(f"{path.name}.cursor").write_text(after.model_dump_json())
+streams = [make_stream(Path(name)).read(Cursor(), 150) for name in sys.argv[1:]]
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_reader_that_is_killed_leaves_nothing_and_the_next_goes_on(tmp_path: Path) -> None:
+    """From the cursor that was written down, over every source, in another process."""
+    paths = [make_file(tmp_path, kind) for kind in SOURCES]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, paths)], cwd=ROOT)
+    assert -signal.SIGKILL == killed.returncode
+    for path in paths:
+        written = path.with_name(f"{path.name}.cursor")
+        cursor = Cursor.model_validate_json(written.read_text())
+        expected = records_of(read_all(make_stream(path)))[100:]
+        assert expected == records_of(read_all(make_stream(path), cursor))
+        written.unlink()
+    assert sorted(paths) == sorted(tmp_path.iterdir())
+
+
 def test_reading_goes_on_after_a_range_was_read_again(path: Path) -> None:
     """A retrain's window does not move the stream."""
     stream = make_stream(path)
@@ -125,7 +169,7 @@ def test_a_file_that_grew_is_followed(path: Path) -> None:
     more = [{"a": 0.5, "b": "blue", "y": 1}] * 3
     stream = make_stream(path)
     end = read_all(stream)[-1].after
-    make_file(path.parent, path.suffix[1:], RECORDS + more)
+    rewrite(path, RECORDS + more)
     for reader in (stream, make_stream(path, schema=stream.schema)):
         batch = reader.read(end, 10)
         assert (257, 260) == (batch.first, batch.last)
@@ -136,7 +180,7 @@ def test_a_file_that_shrank_is_no_longer_the_stream(path: Path) -> None:
     """Learning on from its new end would skip records without a word."""
     stream = make_stream(path)
     end = read_all(stream)[-1].after
-    make_file(path.parent, path.suffix[1:], RECORDS[:200])
+    rewrite(path, RECORDS[:200])
     with pytest.raises(StreamChanged, match=r"bring the old file back, or start a pipeline"):
         stream.read(end, 10)
 
@@ -145,7 +189,7 @@ def test_a_file_that_lost_records_not_yet_read_is_no_longer_the_stream(path: Pat
     """It was seen to be longer: what is gone would have been learned."""
     stream = make_stream(path)
     middle = stream.read(Cursor(), 100).after
-    make_file(path.parent, path.suffix[1:], RECORDS[:200])
+    rewrite(path, RECORDS[:200])
     with pytest.raises(StreamChanged, match=r"was (cut or )?rewritten"):
         stream.read(middle, 10)
 
@@ -155,7 +199,7 @@ def test_a_file_rewritten_before_the_cursor_is_no_longer_the_stream(path: Path) 
     stream = make_stream(path)
     middle = stream.read(Cursor(), 100).after
     other = [*RECORDS[:99], {"a": 9.25, "b": "red", "y": 1}, *RECORDS[100:], *RECORDS]
-    make_file(path.parent, path.suffix[1:], other)
+    rewrite(path, other)
     with pytest.raises(StreamChanged, match="100"):
         stream.read(middle, 10)
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import bz2
 import errno
 import gzip
 import json
-import lzma
 import os
 import tempfile
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,19 +21,12 @@ from pydantic import ValidationError
 from models.stream import decompression
 from models.stream.parsing import charset
 from models.stream.source import BadStream, Batch, Cursor, StreamChanged, StreamUnreadable
-from tests.models.makers import make_schema, make_stream, read_all, records_of
+from tests.models.makers import PACKERS, make_schema, make_stream, read_all, records_of
 
 TAR = b"s.csv" + b"\0" * 252 + b"ustar\0" + b"\0" * 300
 HEAD = "a,größe,y\n"
 SCHEMA = make_schema("classification", "int", {"a": "number", "größe": "category"}, "y")
 BODY = "".join(f"{index},{'ä' if index % 3 else 'groß'},{index % 2}\n" for index in range(40))
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": lambda data: gzip.compress(data, mtime=0),
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": lambda data: bytes(pa.compress(data, codec="zstd", asbytes=True)),
-}
 ENCODINGS = ["auto", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "utf-7", "cp1252", "gb18030"]
 
 
@@ -132,14 +121,6 @@ def test_a_packed_file_that_was_rewritten_is_refused_as_a_plain_one(tmp_path: Pa
     path.write_bytes(gzip.compress(b"a,y\n1,0\n"))
     with pytest.raises(StreamChanged, match="it had 12 bytes and has 8 now"):
         stream.read(after)
-
-
-def test_the_part_that_is_done_counts_the_text(tmp_path: Path) -> None:
-    """Not the bytes of the archive, which are far fewer."""
-    content = b"a,y\n" + b"1,0\n" * 1000
-    stream = make_stream(tmp_path / "s.csv.gz", gzip.compress(content))
-    middle = stream.read(Cursor(), 500).after
-    assert (0.5, 1001) == (round(stream.done_fraction(middle) or 0, 2), stream.total_hint)
 
 
 def test_a_packed_file_is_decoded_once_as_long_as_it_stays(

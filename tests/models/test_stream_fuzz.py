@@ -73,6 +73,7 @@ def slowly(stream: Stream, chance: Random) -> list[Batch]:
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.01])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_ten_thousand_mangled_records_are_rows_or_rejects(
@@ -92,6 +93,7 @@ def test_ten_thousand_mangled_records_are_rows_or_rejects(
     assert records_of(whole)[500:900] == records_of([middle])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_mangled_file_that_grows_piece_by_piece_keeps_its_positions(
     tmp_path: Path, kind: str

@@ -37,6 +37,7 @@ from tests.observability.history_makers import (
     rows_of,
     write_predictions,
 )
+from tests.pace import stretched
 
 
 def count(history: History, view: str = "scores") -> int:
@@ -162,7 +163,7 @@ def test_ten_thousand_rows_are_folded_well_within_a_second(tmp_path: Path) -> No
     history.commit([make_score(position_from=i) for i in range(10_000)], "more")
     begun = time.perf_counter()
     assert 10_000 == history.fold().rows
-    assert time.perf_counter() - begun < 1.0
+    assert time.perf_counter() - begun < stretched(1.0)
 
 
 def test_a_question_takes_parameters(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.observability.test_history_docs import QUESTIONS
 from tests.postgres import Server
 
 
+@pytest.mark.slow
 def test_a_storm_with_a_kill_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Writers, an analyst and a kill: every row once, every commit timed with one or without."""
     found = storm.measure(
@@ -120,6 +121,7 @@ def test_metric_rows_go_through_each_way_and_come_back(tmp_path: Path) -> None:
     assert "--mlflow-python" in str(found["mlflow_is_null_because"])
 
 
+@pytest.mark.slow
 def test_hosts_of_one_lake_with_a_kill_lose_and_double_nothing(
     tmp_path: Path, postgres_server: Server
 ) -> None:

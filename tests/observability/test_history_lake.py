@@ -50,6 +50,7 @@ from tests.observability.history_makers import (
 )
 from tests.postgres import Database, Server
 
+pytestmark = pytest.mark.slow
 WRITER = """
 import sys
 from pathlib import Path

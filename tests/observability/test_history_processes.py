@@ -83,6 +83,7 @@ def positions(home: Path) -> list[int]:
     return [row["p"] for row in answer]
 
 
+@pytest.mark.slow
 def test_processes_that_commit_and_fold_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
     """Four writers of forty commits each, each commit once, whoever folded it."""
     writers = [python(WRITER, tmp_path, writer, 40) for writer in range(4)]

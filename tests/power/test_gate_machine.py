@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -163,6 +164,7 @@ TestGateMachine = GateMachine.TestCase
 TestGateMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_steps_break_no_promise() -> None:
     """The same machine, driven by chance alone for 100,000 steps, keeps every invariant."""
     chance = random.Random(20)

@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: small, they count what they say they count."""
