@@ -42,7 +42,7 @@ from tests.power.makers import (
     write_trace,
 )
 
-pytestmark = pytest.mark.usefixtures("without_prefect")
+pytestmark = [pytest.mark.usefixtures("without_prefect"), pytest.mark.slow]
 
 FAILING = """
 from sklearn.dummy import DummyClassifier

@@ -47,7 +47,7 @@ from tests.power.makers import (
     make_twin,
 )
 
-pytestmark = pytest.mark.usefixtures("without_prefect")
+pytestmark = [pytest.mark.usefixtures("without_prefect"), pytest.mark.slow]
 
 SLOW = """
 from sklearn.dummy import DummyClassifier

@@ -23,6 +23,8 @@ from observability.core.paths import Places
 from tests.flows.makers import NAME, ask, make_pipeline, thermodrift
 from tests.flows.plain_loop import Run
 
+pytestmark = pytest.mark.slow
+
 RECORDS = 1_000
 SMALL: dict[str, Any] = {"worth": {"min_rows": 10_000_000}}
 DECISIONS = (

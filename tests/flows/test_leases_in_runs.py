@@ -12,6 +12,8 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests.flows.makers import ROOT, ask, environment_of, make_pipeline
 from tests.flows.test_heat import slow
 
@@ -75,6 +77,7 @@ def started(folder: Path, name: str, other: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_never_fit_on_one_device_at_once(tmp_path: Path) -> None:
     """Whoever asks second waits, says for whom, and has its turn: fits lie one after another."""
     runs = [started(tmp_path, "prices", "demand"), started(tmp_path, "demand", "prices")]

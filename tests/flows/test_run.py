@@ -128,6 +128,7 @@ def test_the_champion_is_the_last_promoted(done: tuple[Path, Path, dict[str, Any
     assert summary["champion"] in json.dumps(listed)
 
 
+@pytest.mark.slow
 def test_a_finished_stream_says_so_and_learns_nothing_twice(
     done: tuple[Path, Path, dict[str, Any]],
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_finished_stream_says_so_and_learns_nothing_twice(
     assert again["scores"] == summary["scores"]
 
 
+@pytest.mark.slow
 def test_drift_show_agrees_with_the_page(done: tuple[Path, Path, dict[str, Any]]) -> None:
     """Asked for, the comparison is made as the pipeline makes it, and the page is written."""
     pipeline, home, summary = done
