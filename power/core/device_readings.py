@@ -9,8 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from power.core.frozen_model import FrozenModel
 from power.core.gate_config import GateLimits
 
 Joules = float
@@ -63,10 +64,8 @@ Centigrade = float
 """A temperature, or a difference of temperatures, in degrees Celsius."""
 
 
-class Kept(BaseModel):
+class Kept(FrozenModel):
     """A value that checkpoints store; one from an earlier version may lack newer fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Restore the stored fields, and set those that are missing to their defaults."""
@@ -82,12 +81,10 @@ class Kept(BaseModel):
 class Telling(Kept):
     """The metrics that a device can report. None is unknown, never zero."""
 
-    temperature_c: float | None = Field(
-        default=None, description="Core of the GPU or CPU, degrees Celsius."
-    )
-    memory_temperature_c: float | None = Field(default=None, description="Memory, degrees Celsius.")
+    temperature_c: float | None = Field(default=None, description="Core of the GPU or CPU, °C.")
+    memory_temperature_c: float | None = Field(default=None, description="Memory, °C.")
     margin_c: float | None = Field(
-        default=None, description="Degrees left until the hardware slows down; negative beyond."
+        default=None, description="Degrees left to slowdown; < 0 beyond."
     )
     rung: Rung = Field(
         default_factory=lambda told: "unknown" if told.get("margin_c") is None else "margin",
@@ -95,40 +92,32 @@ class Telling(Kept):
         "slowdown temperature minus its temperature), maximum (the configured one), or unknown.",
     )
     slowdown_offset_c: float | None = Field(
-        default=None, description="T.Limit at which this model slows down, degrees."
+        default=None, description="T.Limit at the slowdown, °C."
     )
-    threshold_c: float | None = Field(
-        default=None, description="Temperature at which the device slows down, if it reports one."
-    )
+    threshold_c: float | None = Field(default=None, description="Temperature of the slowdown, °C.")
     power_w: float | None = Field(default=None, description="Draw, watts.")
     power_limit_w: float | None = Field(default=None, description="Enforced limit, watts.")
     power_limit_min_w: float | None = Field(
-        default=None, description="Lowest limit that the device accepts, watts."
+        default=None, description="Lowest accepted limit, watts."
     )
     power_limit_max_w: float | None = Field(
-        default=None, description="Highest limit that the device accepts, watts."
+        default=None, description="Highest accepted limit, watts."
     )
     utilization: float | None = Field(default=None, description="Busy share of time, percent.")
-    clock_mhz: float | None = Field(default=None, description="Clock of the cores, megahertz.")
-    memory_clock_mhz: float | None = Field(
-        default=None, description="Clock of the memory, megahertz."
-    )
+    clock_mhz: float | None = Field(default=None, description="Clock of the cores, MHz.")
+    memory_clock_mhz: float | None = Field(default=None, description="Clock of the memory, MHz.")
     memory_used_bytes: int | None = Field(default=None, description="Memory in use, bytes.")
     memory_total_bytes: int | None = Field(default=None, description="Installed memory, bytes.")
     throttle_reasons: str | None = Field(
         default=None, description="Reasons for lower clocks: names joined by '|', or NVML's mask."
     )
-    energy_j: float | None = Field(
-        default=None, description="Joules used since its counter began. It says nothing about heat."
-    )
+    energy_j: float | None = Field(default=None, description="Its counter of used energy, joules.")
     discarded: int = Field(
         default=0,
         ge=0,
         description="Impossible values in this reading (blanks, nonsense); each is unknown.",
     )
-    unreadable: str | None = Field(
-        default=None, description="Why the device could not be read; None if it could."
-    )
+    unreadable: str | None = Field(default=None, description="Why it could not be read, or None.")
     mig: tuple[str, ...] = Field(
         default=(),
         description="Its MIG instances; they have no sensors, so the device's heat is theirs.",
@@ -146,10 +135,8 @@ class GpuReading(Telling):
         return uuid == self.uuid or uuid in self.mig
 
 
-class Survey(BaseModel):
+class Survey(FrozenModel):
     """A snapshot of all devices: their readings, in the order in which they were taken."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     readings: tuple[GpuReading, ...] = ()
     driver: Driver = Field(

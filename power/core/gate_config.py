@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from power.core.frozen_model import FiniteModel
 
 Source = Literal["nvml", "cpu", "trace", "off"]
 
 
-class GateLimits(BaseModel):
+class GateLimits(FiniteModel):
     """The table [gate]: when a device counts as cool enough for heavy work."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: Literal["auto", "nvml", "cpu", "trace", "off"] = Field(
         default="auto",
@@ -41,9 +41,7 @@ class GateLimits(BaseModel):
         le=120,
         description="For a device that reports neither margin nor threshold: count from this one.",
     )
-    max_age_s: float = Field(
-        default=60.0, gt=0, le=86_400, description="An older reading does not count."
-    )
+    max_age_s: float = Field(default=60.0, gt=0, le=86_400, description="Largest age of a reading.")
     max_jump_c_per_s: float = Field(
         default=100.0,
         gt=0,
@@ -53,7 +51,7 @@ class GateLimits(BaseModel):
         description="A faster change of temperature or margin is a sensor error.",
     )
     good_readings: int = Field(
-        default=1, ge=1, le=10_000, description="Readings in a row that open a closed device."
+        default=1, ge=1, le=10_000, description="Readings in a row to open again."
     )
     dwell_s: float = Field(
         default=10.0,

@@ -211,7 +211,7 @@ class _Chips:
         metrics = dict(shared)
         missing = [
             Missing(
-                what="throttle_reasons", why="psutil does not tell it", remedy="the margin tells"
+                what="throttle_reasons", why="psutil does not report it", remedy="use the margin"
             )
         ]
         temperature_c, threshold_c = package.temperature_c, package.threshold_c
@@ -219,7 +219,7 @@ class _Chips:
             metrics |= {"margin_c": threshold_c - temperature_c, "rung": "threshold"}
         else:
             what = "temperature" if temperature_c is None else "threshold"
-            why = f"{package.name} tells no {what} to trust"
+            why = f"{package.name} reports no usable {what}"
             missing.append(Missing(what="margin_c", why=why, remedy=_SET_MAXIMUM))
         meter = self._meters.get(package.number)
         if meter is None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from observability.core.errors import ThermodriftError
 from power.core.device_readings import PLAUSIBLE, GpuReading, Survey, Telling
+from power.core.frozen_model import FrozenModel
 
 _MOST_W: Final = PLAUSIBLE["power_limit_w"][1]
 
 
-class Missing(BaseModel):
+class Missing(FrozenModel):
     """A metric that a device did not report, with the reason and a remedy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     what: str
     why: str
@@ -31,9 +30,7 @@ class Device(Telling):
 
     uuid: str
     name: str | None = Field(default=None, description="Its model, or the chip that measures it.")
-    read_s_ago: float = Field(
-        default=0.0, ge=0, description="Seconds between the reading and its report."
-    )
+    read_s_ago: float = Field(default=0.0, ge=0, description="Seconds from reading to report.")
     may_set_limit: bool = Field(
         default=False, description="Whether this process has the privilege to set a power limit."
     )
@@ -70,14 +67,10 @@ class Door(Protocol):
         ...
 
 
-class PowerLimit(BaseModel):
+class PowerLimit(FrozenModel):
     """The power limit of a device, and the range that it accepts; all in watts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    limit_w: float = Field(
-        gt=0, le=_MOST_W, description="The limit that was set; a lower one may be enforced."
-    )
+    limit_w: float = Field(gt=0, le=_MOST_W, description="The limit that was set.")
     least_w: float = Field(gt=0, le=_MOST_W, description="The lowest accepted limit.")
     most_w: float = Field(gt=0, le=_MOST_W, description="The highest accepted limit.")
 

@@ -20,9 +20,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from observability.core.errors import BadConfiguration
+from power.core.frozen_model import FrozenModel
 
 FaultKind = Literal[
     "not_supported", "no_permission", "driver_not_loaded", "missing", "lost", "unknown", "mismatch",
@@ -51,19 +52,15 @@ _INVALID_ARGUMENT, _NOT_FOUND = 2, 6
 _SET_LIMIT = "nvmlDeviceSetPowerManagementLimit"
 
 
-class Fault(BaseModel):
+class Fault(FrozenModel):
     """A fault in one function of the library."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: FaultKind
     after: int = Field(default=0, ge=0, description="Calls that succeed before the fault begins.")
 
 
-class StandInGpu(BaseModel):
+class StandInGpu(FrozenModel):
     """One fake device. None: the device does not support this value."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     uuid: str
     name: str = "Stand-in H100"
@@ -71,14 +68,10 @@ class StandInGpu(BaseModel):
     temperature_c: int | None = 45
     memory_temperature_c: int | None = 50
     tlimit_c: int | None = Field(default=40, description="T.Limit, degrees.")
-    slowdown_tlimit_c: int | None = Field(
-        default=-2, description="T.Limit at which the hardware slows down."
-    )
+    slowdown_tlimit_c: int | None = Field(default=-2, description="T.Limit of the slowdown.")
     slowdown_c: int | None = Field(default=None, description="The older slowdown threshold.")
     power_mw: int | None = 120_000
-    power_limit_mw: int | None = Field(
-        default=700_000, description="The limit until another one is set."
-    )
+    power_limit_mw: int | None = Field(default=700_000, description="The limit at first.")
     utilization: int | None = 30
     power_limit_min_mw: int | None = 200_000
     power_limit_max_mw: int | None = 700_000
@@ -91,19 +84,15 @@ class StandInGpu(BaseModel):
         default=None,
         description="Names of its MIG instances, None for an empty slot; None: cannot be divided.",
     )
-    energy_mj: int | None = Field(
-        default=5_000_000_000, description="The energy counter when the library is loaded."
-    )
+    energy_mj: int | None = Field(default=5_000_000_000, description="The counter at first.")
     faults: Mapping[str, Fault] = Field(
         default_factory=dict,
         description="By name of a function; '*' for all functions of this device.",
     )
 
 
-class StandIn(BaseModel):
+class StandIn(FrozenModel):
     """A fake library: its devices, and its faults by name of a function."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gpus: tuple[StandInGpu, ...] = ()
     faults: Mapping[str, Fault] = Field(default_factory=dict)

@@ -281,7 +281,7 @@ class NvmlSetter:
         report = said[-1] if said else LimitReport()
         if report.change is not None:
             return report.change
-        silent = f"it said nothing for {self._hang_s + _LATER_S:.1f} s and was stopped"
+        silent = f"it sent nothing for {self._hang_s + _LATER_S:.1f} s and was stopped"
         why = report.trouble or f"{ends[-1] if in_time else silent}; {ASK_NVIDIA_SMI}"
         raise _refused(errand, why)
 

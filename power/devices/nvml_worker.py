@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pynvml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from power.core import device_readings
 from power.core.device_readings import THROTTLE_BITS, Driver, Rung
+from power.core.frozen_model import FrozenModel
 from power.devices.device import (
     PRIVILEGE,
     RESET,
@@ -44,7 +45,7 @@ _NOT_OFFERED: Final = frozenset(
     {pynvml.NVML_ERROR_FUNCTION_NOT_FOUND, pynvml.NVML_ERROR_NOT_SUPPORTED}
 )
 _REMEDIES: Final[Mapping[int, str]] = {
-    pynvml.NVML_ERROR_NOT_SUPPORTED: "this device does not tell it",
+    pynvml.NVML_ERROR_NOT_SUPPORTED: "this device does not report it",
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: "install a newer NVIDIA driver",
     pynvml.NVML_ERROR_NO_PERMISSION: "let this user read the device (/dev/nvidia*)",
     pynvml.NVML_ERROR_GPU_IS_LOST: RESET,
@@ -57,7 +58,7 @@ _REMEDIES_OF_LIMITS: Final[Mapping[int, str]] = {
     pynvml.NVML_ERROR_NOT_SUPPORTED: "this device takes no power limit",
     pynvml.NVML_ERROR_NO_PERMISSION: PRIVILEGE,
     pynvml.NVML_ERROR_NOT_FOUND: "nvidia-smi -L lists the devices that are here",
-    pynvml.NVML_ERROR_INVALID_ARGUMENT: "thermodrift gpu probe tells the range that it takes",
+    pynvml.NVML_ERROR_INVALID_ARGUMENT: "thermodrift gpu probe shows the accepted range",
 }
 _SET_MAXIMUM: Final = "or set max_temperature_c in [gate]"
 _UNSIGNED_BLANKS: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
@@ -78,10 +79,8 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
 _CAP_SYS_ADMIN: Final = 1 << 21
 
 
-class Errand(BaseModel):
+class Errand(FrozenModel):
     """The parameters of a reading process."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     index: int = Field(ge=0, description="The device's number in PCI order.")
     poll_s: float
@@ -90,10 +89,8 @@ class Errand(BaseModel):
     twin: StandIn | None = None
 
 
-class Report(BaseModel):
+class Report(FrozenModel):
     """The result of one round. `device` is None before its first reading, and if that failed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     driver: Driver
     count: int | None = Field(default=None, description="Devices that the driver lists.")
@@ -108,10 +105,8 @@ class Report(BaseModel):
         return self.device is not None and self.device.unreadable is None
 
 
-class LimitErrand(BaseModel):
+class LimitErrand(FrozenModel):
     """The parameters of a process that reads or sets the limit of one device."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     uuid: str
     from_w: float | None = Field(default=None, description="Set it only if it is at this one.")
@@ -120,10 +115,8 @@ class LimitErrand(BaseModel):
     twin: StandIn | None = None
 
 
-class LimitReport(BaseModel):
+class LimitReport(FrozenModel):
     """The limit before and afterwards, or why it could not be read or set."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     change: LimitChange | None = None
     trouble: str | None = Field(default=None, description="What went wrong, with its remedy.")
@@ -328,7 +321,7 @@ class _Interview:
         if energy_mj is not None:
             metrics["energy_j"] = device_readings.plausible_j(energy_mj / 1000)
             if metrics["energy_j"] is None:
-                self._discard("energy_j", f"it answers {energy_mj:.0f} mJ: impossible")
+                self._discard("energy_j", f"it reports {energy_mj:.0f} mJ: impossible")
         return Device(
             uuid=uuid,
             mig=mig,
@@ -369,11 +362,11 @@ class _Interview:
         if value is None:
             return None
         if value in _UNSIGNED_BLANKS or _FIRST_BLANK <= value <= _LAST_BLANK:
-            self._discard(what, f"it answers {value}, which stands for no value")
+            self._discard(what, f"it reports {value}, which means no value")
             return None
         least, most = _BOUNDS.get(what, (value, value))
         if not least <= value <= most:
-            self._discard(what, f"it answers {value}: impossible")
+            self._discard(what, f"it reports {value}: impossible")
             return None
         return float(value)
 

@@ -22,20 +22,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from filelock import FileLock, Timeout
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from observability.core import atomic_file, failpoints
 from observability.core.decision import Decision, Fact
+from power.core.frozen_model import FiniteModel
 from power.devices.device import SAME_LIMIT_W, LimitChange, LimitRefused, LimitSetter
 
 _KEPT_AS: Final = ".limit.json"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
-class Remembered(BaseModel):
+class Remembered(FiniteModel):
     """The content of the file that restores a device's limit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     uuid: str = Field(min_length=1)
     limit_w: float = Field(gt=0, description="The limit before, watts.")
@@ -196,7 +195,9 @@ def _check(change: LimitChange, kept: Remembered, place: _Place, setter: LimitSe
     if not before.is_at(kept.limit_w):
         why = f"somebody set it to {before.limit_w:g} W in this moment, which counts"
     elif before.is_at(after.limit_w):
-        why = "the driver says yes, and changes nothing; see whether nvidia-smi -pl can set it"
+        why = (
+            "the driver reports success and changes nothing; see whether nvidia-smi -pl can set it"
+        )
     elif not after.is_at(kept.cap_w):
         # The file must have the limit that the driver really set, to recognize it later.
         _remember(kept.model_copy(update={"cap_w": after.limit_w}), place)

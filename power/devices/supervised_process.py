@@ -205,7 +205,7 @@ class Watched(Generic[Message]):
             said_why = code == 0 and self._answered
             if not (self._killed or said_why):
                 words = f": {last_words}" if last_words else ""
-                self._fail(f"it died (exit code {code}{words}) and is started again")
+                self._fail(f"it died (exit code {code}{words}) and is restarted")
             self._news.notify_all()
 
     def _stop_if_silent(self, now_s: float) -> None:
@@ -214,5 +214,5 @@ class Watched(Generic[Message]):
         if self._child is None or self._killed or silent_s <= patience_s:
             return
         self._killed = True
-        self._fail(f"it said nothing for {silent_s:.0f} s, was stopped and is started again")
+        self._fail(f"it sent nothing for {silent_s:.0f} s, was stopped and is restarted")
         self._child.kill()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from power.core.frozen_model import FiniteModel
 from power.forecast.thermal_model import ThermalRules
 
 
-class ForecastRules(BaseModel):
+class ForecastRules(FiniteModel):
     """The table [forecast]: how sure a forecast must be, and of what."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    enabled: bool = Field(
-        default=True, description="false: the gate's two thresholds decide alone."
-    )
+    enabled: bool = Field(default=True, description="false: the gate's thresholds decide alone.")
     keep_margin_c: float = Field(
         default=0.0,
         ge=-50,
@@ -37,9 +34,7 @@ class ForecastRules(BaseModel):
         le=10_000,
         description="Of these, in a row, since one was missing or did not fit.",
     )
-    min_checks: int = Field(
-        default=10, ge=1, le=100_000, description="Forecasts compared with readings, per horizon."
-    )
+    min_checks: int = Field(default=10, ge=1, le=100_000, description="Checks needed per horizon.")
     check_every_s: float = Field(
         default=10.0, gt=0, le=3600, description="How often a forecast is made for a later check."
     )

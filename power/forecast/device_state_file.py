@@ -10,19 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from observability.core import atomic_file
 from observability.core.paths import device_file
+from power.core.frozen_model import FrozenModel
 from power.forecast.forecast import Known
 
 _ENDING = ".known.json"
 
 
-class Remembered(BaseModel):
+class Remembered(FrozenModel):
     """The content of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     uuid: str = Field(min_length=1, description="The device.")
     known: Known

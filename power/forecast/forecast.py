@@ -16,11 +16,12 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from observability.core.decision import Decision, Fact
 from power.core import device_readings
 from power.core.device_readings import GpuReading
+from power.core.frozen_model import FrozenModel
 from power.core.gate_config import GateLimits
 from power.forecast import thermal_model
 from power.forecast.config import ForecastRules
@@ -34,19 +35,15 @@ _WAITS: Final = 40
 _JUST_A_SPIKE: Final = 3
 
 
-class Noted(BaseModel):
+class Noted(FrozenModel):
     """A forecast that is not checked yet."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     made_s: float = Field(description="When it was made.")
     values: tuple[float, ...] = Field(description="The model's estimate at that time.")
 
 
-class Errors(BaseModel):
+class Errors(FrozenModel):
     """The error of the forecasts at one horizon, as far as they were checked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     horizon_s: float = Field(description="How far ahead, seconds.")
     checks: int = Field(default=0, description="Forecasts compared with a reading.")
@@ -59,19 +56,15 @@ class Errors(BaseModel):
         return math.sqrt(self.mean_square_c2) if self.checks else None
 
 
-class Known(BaseModel):
+class Known(FrozenModel):
     """The memory of one device between two readings: its model, and the error of its forecasts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: ThermalModel = Field(default_factory=ThermalModel, description="The fitted device.")
     errors: tuple[Errors, ...] = Field(
         default=tuple(Errors(horizon_s=each) for each in HORIZONS_S),
         description="The errors of its forecasts, per horizon.",
     )
-    noted_s: float | None = Field(
-        default=None, description="When the last forecast was made for a check."
-    )
+    noted_s: float | None = Field(default=None, description="Moment of the last forecast.")
 
 
 class Checked(NamedTuple):

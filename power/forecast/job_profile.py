@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from power.core import device_readings
+from power.core.frozen_model import FiniteModel
 from power.forecast.config import ForecastRules
 
 _LONGEST_S: Final = 31_536_000.0
 
 
-class Job(BaseModel):
+class Job(FiniteModel):
     """The expected power and duration of a job on a device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    power_w: float = Field(
-        ge=0, le=20_000, description="The device's mean power during the job, watts."
-    )
+    power_w: float = Field(ge=0, le=20_000, description="Mean power of its device, watts.")
     seconds: float = Field(gt=0, le=_LONGEST_S, description="Its duration.")
     power_spread_w: float = Field(default=0.0, ge=0, description="Standard error of its power.")
     seconds_spread: float = Field(default=0.0, ge=0, description="Standard error of its duration.")
@@ -42,10 +39,8 @@ class Job(BaseModel):
         )
 
 
-class JobProfile(BaseModel):
+class JobProfile(FiniteModel):
     """The measurements of past runs of one kind of job. A new one is empty."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     runs: int = Field(default=0, ge=0, description="Measured runs.")
     mean_w: float = Field(default=0.0, description="Running mean of their mean power, watts.")

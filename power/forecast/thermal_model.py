@@ -23,10 +23,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from power.core import device_readings
 from power.core.device_readings import GpuReading, plausible, plausible_j
+from power.core.frozen_model import FiniteModel, FrozenModel
 from power.core.gate_config import GateLimits
 
 Array = NDArray[np.float64]
@@ -45,14 +46,10 @@ _PRIOR_GAIN_C: Final = 20.0
 _PRIOR_C2: Final = np.array([_PRIOR_AIR_C**2] + [_PRIOR_GAIN_C**2] * (_SIZE - 1))
 
 
-class ThermalRules(BaseModel):
+class ThermalRules(FiniteModel):
     """The table [forecast.thermal]: the assumptions about a device before it is read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    noise_c: float = Field(
-        default=1.0, ge=0.05, le=20, description="Standard error of one reading of the margin."
-    )
+    noise_c: float = Field(default=1.0, ge=0.05, le=20, description="Standard error of a reading.")
     ambient_drift_c: float = Field(
         default=1.5, ge=0, le=50, description="How far the air's temperature may drift in an hour."
     )
@@ -88,15 +85,11 @@ class ThermalRules(BaseModel):
     )
 
 
-class ThermalModel(BaseModel):
+class ThermalModel(FrozenModel):
     """The model of one device. A new one is empty. JSON stores it without loss."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     rung: str | None = Field(default=None, description="The source of its margins.")
-    reference_w: float = Field(
-        default=0.0, description="Power at which the gains are given, watts."
-    )
+    reference_w: float = Field(default=0.0, description="Power that the gains refer to, watts.")
     read_at_s: float | None = Field(default=None, description="When it was last read, seconds.")
     began_s: float = Field(default=0.0, description="When the heat in it was last unknown.")
     power_w: float = Field(default=0.0, description="The last power that was read, watts.")
@@ -107,9 +100,7 @@ class ThermalModel(BaseModel):
     values: tuple[float, ...] = Field(
         default=(), description="Estimate: loss of margin at no power, gains, remaining heat; °C."
     )
-    covariance: tuple[float, ...] = Field(
-        default=(), description="Its covariance, row by row, square degrees."
-    )
+    covariance: tuple[float, ...] = Field(default=(), description="Its covariance by rows, °C².")
     readings: int = Field(default=0, description="Readings learned from.")
     in_a_row: int = Field(default=0, description="Of these, since it was last unsettled.")
     misfits: int = Field(default=0, description="Readings in a row that did not fit.")

@@ -17,10 +17,11 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from power.core import device_readings
 from power.core.device_readings import Centigrade, GpuReading, Joules, Watts, plausible, plausible_j
+from power.core.frozen_model import FrozenModel
 from power.core.gate_config import GateLimits
 from power.metering.energy import Energy, Source
 
@@ -28,10 +29,8 @@ LATEST_S: Final = 1e12
 """No clock goes beyond this: it is 31,000 years in seconds."""
 
 
-class Account(BaseModel):
+class Account(FrozenModel):
     """The measurements of one device over one job. A new one is empty."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     uuid: str | None = Field(default=None, description="The device, after its first reading.")
     readings: int = Field(default=0, description="Readings so far, also failed ones.")
@@ -40,7 +39,7 @@ class Account(BaseModel):
     highest_w: Watts | None = Field(default=None, description="Highest power that was read.")
     peak_temperature_c: Centigrade | None = Field(default=None, description="Highest temperature.")
     lowest_margin_c: Centigrade | None = Field(
-        default=None, description="Lowest margin, counted as the gate counts it."
+        default=None, description="Lowest margin of the gate."
     )
     gaps: int = Field(default=0, description="How often it could not be observed.")
 
@@ -51,9 +50,7 @@ class Account(BaseModel):
     counter_s: float = Field(default=0.0, description="Moment of that, seconds.")
     counted_j: Joules = Field(default=0.0, description="Energy by the counter.")
     counted_s: float = Field(default=0.0, description="Seconds that the counter covers.")
-    summed_j: Joules = Field(
-        default=0.0, description="Energy by power, where the counter covers nothing."
-    )
+    summed_j: Joules = Field(default=0.0, description="Energy by power, without a counter.")
     summed_s: float = Field(default=0.0, description="Seconds of that.")
     since_j: Joules = Field(default=0.0, description="By power, since the counter's last value.")
     since_s: float = Field(default=0.0, description="Seconds of that.")

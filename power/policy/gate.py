@@ -72,14 +72,10 @@ class DeviceState(Kept):
     open: bool = False
     good_readings: int = Field(default=0, description="Readings in a row at the resume margin.")
     latest: GpuReading | None = Field(default=None, description="The last reading, unchanged.")
-    trusted: GpuReading | None = Field(
-        default=None, description="The last plausible reading: jumps are measured from it."
-    )
+    trusted: GpuReading | None = Field(default=None, description="The last plausible reading.")
     why: str = Field(default="it has not been read yet", description="Why it is open or closed.")
     cause: Cause | None = Field(default="not_read", description="Why it is closed; else None.")
-    closed_at_s: float | None = Field(
-        default=None, description="When it last changed from open to closed, seconds."
-    )
+    closed_at_s: float | None = Field(default=None, description="When it last closed, seconds.")
     discarded: int = Field(
         default=0,
         ge=0,
@@ -191,7 +187,7 @@ def needs_readings(
     )
 
 
-def usable_rung(device: Telling) -> Rung:
+def usable_margin_source(device: Telling) -> Rung:
     """Return what a margin of this device can rest on; "maximum" needs max_temperature_c."""
     if device.rung == "unknown" and device.temperature_c is not None:
         return "maximum"

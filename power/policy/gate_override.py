@@ -5,18 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from observability.core.decision import Decision, Fact
+from power.core.frozen_model import FrozenModel
 
 LONGEST_OVERRIDE: Final = timedelta(days=7)
 """A forgotten override must not switch the gate off for good."""
 
 
-class Override(BaseModel):
+class Override(FrozenModel):
     """An answer that a person gives in place of the gate, for a limited time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     open: bool = Field(description="What the gate shall answer.")
     set_at: AwareDatetime

@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from observability.core.decision import Decision, Fact
 from power.core.device_readings import PLAUSIBLE, Kept
+from power.core.frozen_model import FiniteModel
 from power.devices.device import PRIVILEGE, Device
 
 Watts = float
@@ -30,14 +31,10 @@ _NO_ENERGY: Final = f"tells neither energy nor power, so no cap can be measured:
 _J_PER_KWH: Final = 3.6e6
 
 
-class CapRules(BaseModel):
+class CapRules(FiniteModel):
     """The table [cap]: whether heavy jobs run under a lower power limit, and under which."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    enabled: bool = Field(
-        default=False, description="Whether a job's device gets a lower limit while it runs."
-    )
+    enabled: bool = Field(default=False, description="Whether jobs run under a lower limit.")
     objective: Objective = Field(
         default="least_energy_within",
         description="What a cap is chosen for: least_energy, least_cost (of energy and of the "
@@ -58,7 +55,7 @@ class CapRules(BaseModel):
         "is always among what may be chosen.",
     )
     price_per_kwh: float = Field(
-        default=0.0, ge=0, le=1e9, description="With least_cost: what a kilowatt hour costs."
+        default=0.0, ge=0, le=1e9, description="Price per kWh for least_cost."
     )
     price_per_hour: float = Field(
         default=0.0,
@@ -71,11 +68,9 @@ class CapRules(BaseModel):
         description="Whether caps that were not measured yet are tried before choosing, one per "
         "run, the mildest first.",
     )
-    measure_runs: int = Field(
-        default=1, ge=1, le=1_000, description="Runs after which a cap counts as measured."
-    )
+    measure_runs: int = Field(default=1, ge=1, le=1_000, description="Runs to measure a cap.")
     remember_runs: int = Field(
-        default=20, ge=1, le=1_000_000, description="About how many past runs a mean spans."
+        default=20, ge=1, le=1_000_000, description="About how many runs a mean covers."
     )
 
     @model_validator(mode="after")
