@@ -43,7 +43,7 @@ def used(before: Survey, after: Survey, seconds: float, *, uuid: str | None = No
         if survey.driver != "present":
             return Energy(None, None, f"nothing was read {when} the job: {survey.because}")
     if not 0 < seconds < math.inf:
-        return Energy(None, None, f"a job of {seconds} s has no energy to speak of")
+        return Energy(None, None, f"a job of {seconds} s has no energy")
     first = {reading.uuid: reading for reading in before.readings}
     last = {reading.uuid: reading for reading in after.readings}
     counted = sorted(
@@ -56,7 +56,7 @@ def used(before: Survey, after: Survey, seconds: float, *, uuid: str | None = No
     for name in counted:
         mean_w, source = _mean_w(first[name], last[name])
         if mean_w is None:
-            return Energy(None, None, f"{name} tells neither energy nor power")
+            return Energy(None, None, f"{name} reports neither energy nor power")
         total_j += mean_w * seconds
         sources.add(source)
     source = _SOURCES[frozenset(sources)]

@@ -193,9 +193,9 @@ class Figures(NamedTuple):
     def energy(self, seconds: float) -> Energy:
         """Return the energy of a job of `seconds`: the devices' mean power times that."""
         if self.mean_power_w is None or self.source is None:
-            return Energy(None, None, "the power of its devices was not told while it ran")
+            return Energy(None, None, "its devices reported no power while it ran")
         if not 0 < seconds < math.inf:
-            return Energy(None, None, f"a job of {seconds} s has no energy to speak of")
+            return Energy(None, None, f"a job of {seconds} s has no energy")
         joules = self.mean_power_w * seconds
         count = f"{self.devices} device{'' if self.devices == 1 else 's'}"
         because = (

@@ -299,11 +299,48 @@ def run(
     done: list[Done] = []
     course: list[tuple[float, float]] = []
     peak_c = plant.body.die_c
+
+    def look() -> float:
+        now_s = plant.body.at_s
+        policy.see(plant.survey(now_s), now_s)
+        course.append((now_s, plant.body.die_c))
+        return now_s
+
     for job in jobs:
-        admitted = _wait(plant, job, policy, rules, course)
-        peak_c = max(peak_c, plant.body.hottest_c)
-        done.append(_work(plant, job, admitted, policy, rules, course))
-        peak_c = max(peak_c, plant.body.hottest_c)
+        plant.load, plant.cap_w = 0.0, None
+        # The wait for the device does not count for the deadline.
+        free_s = max(plant.body.at_s, job.arrives_s)
+        start, forced = None, False
+        while start is None:
+            now_s = look()
+            if now_s >= job.arrives_s:
+                start = policy.ask(job, now_s)
+                if start is None and deadline.at_deadline(now_s - free_s, rules.gate):
+                    start, forced = Start(), True
+            if start is None:
+                plant.work(math.inf, rules.every_s)
+        before = plant.body
+        plant.body = before._replace(hottest_c=before.die_c)
+        plant.load, plant.cap_w = job.load, start.cap_w
+        until_s = before.work_s + job.work_s
+        plant.work(until_s, rules.every_s)
+        while until_s - plant.body.work_s > 1e-9:
+            look()
+            plant.work(until_s, rules.every_s)
+        after = plant.body
+        peak_c = max(peak_c, before.hottest_c, after.hottest_c)
+        done.append(
+            Done(
+                job=job,
+                started_s=before.at_s,
+                ended_s=after.at_s,
+                mean_w=(after.energy_j - before.energy_j) / (after.at_s - before.at_s),
+                slowed_s=after.slowed_s - before.slowed_s,
+                lowest_margin_c=plant.kind.slowdown_c - after.hottest_c,
+                start=start,
+                forced=forced,
+            )
+        )
         policy.ended(done[-1])
         on_done()
     return Outcome(policy.name, tuple(done), plant.body.energy_j, peak_c, tuple(course))
@@ -363,65 +400,3 @@ def _longest_s(kind: PlantKind, load: float) -> float:
     while body.hottest_c <= kind.slowdown_c and body.at_s < _LONGEST_JOB_S:
         body = advanced(warm, body, 10.0, load, None)
     return body.at_s
-
-
-def _wait(
-    plant: Plant,
-    job: SimulatedJob,
-    policy: Policy,
-    rules: SimulationRules,
-    course: list[tuple[float, float]],
-) -> tuple[Start, bool]:
-    """Idle until the job may begin, or until its deadline (then the second value is True)."""
-    plant.load, plant.cap_w = 0.0, None
-    # The wait for the device does not count for the deadline.
-    free_s = max(plant.body.at_s, job.arrives_s)
-    while True:
-        now_s = plant.body.at_s
-        _look(plant, policy, course)
-        if now_s >= job.arrives_s:
-            start = policy.ask(job, now_s)
-            if start is not None:
-                return start, False
-            if deadline.at_deadline(now_s - free_s, rules.gate):
-                return Start(), True
-        plant.work(math.inf, rules.every_s)
-
-
-def _work(
-    plant: Plant,
-    job: SimulatedJob,
-    admitted: tuple[Start, bool],
-    policy: Policy,
-    rules: SimulationRules,
-    course: list[tuple[float, float]],
-) -> Done:
-    """Run the job to its end, with readings of the device."""
-    start, forced = admitted
-    before = plant.body
-    plant.body = before._replace(hottest_c=before.die_c)
-    plant.load, plant.cap_w = job.load, start.cap_w
-    until_s = before.work_s + job.work_s
-    while True:
-        plant.work(until_s, rules.every_s)
-        if until_s - plant.body.work_s <= 1e-9:
-            break
-        _look(plant, policy, course)
-    after = plant.body
-    seconds = after.at_s - before.at_s
-    return Done(
-        job=job,
-        started_s=before.at_s,
-        ended_s=after.at_s,
-        mean_w=(after.energy_j - before.energy_j) / seconds,
-        slowed_s=after.slowed_s - before.slowed_s,
-        lowest_margin_c=plant.kind.slowdown_c - after.hottest_c,
-        start=start,
-        forced=forced,
-    )
-
-
-def _look(plant: Plant, policy: Policy, course: list[tuple[float, float]]) -> None:
-    now_s = plant.body.at_s
-    policy.see(plant.survey(now_s), now_s)
-    course.append((now_s, plant.body.die_c))
