@@ -348,7 +348,7 @@ def _live_view(look: Look) -> RenderableType:
     from rich.text import Text
 
     heads = ("margin °C", "core °C", "power W", "busy %", "MHz", "age s", "odd")
-    table = Table("device", "gate", "rung", *heads)
+    table = Table("device", "gate", "margin_source", *heads)
     for device in look.state.devices:
         latest = device.latest or GpuReading(uuid=device.uuid, read_at_s=math.nan)
         numbers = (
@@ -357,8 +357,8 @@ def _live_view(look: Look) -> RenderableType:
         )
         answer = Text("open", "green") if device.open else Text("closed", "red")
         cells = [Text("-" if number is None else f"{number:.1f}") for number in numbers]
-        rung = Text("-" if latest.unreadable else latest.rung)
-        table.add_row(Text(device.uuid), answer, rung, *cells, Text(str(device.discarded)))
+        margin_source = Text("-" if latest.unreadable else latest.margin_source)
+        table.add_row(Text(device.uuid), answer, margin_source, *cells, Text(str(device.discarded)))
     yes = look.decision.yes
     answer = Text("open: " if yes else "closed: ", "bold green" if yes else "bold red")
     return Group(table, answer + Text(look.decision.because))
@@ -384,13 +384,13 @@ def _print_probe(what: str, source: str, look: Look, devices: Sequence[Device]) 
 
 def _probe_lines(device: Device) -> Iterator[tuple[str, str]]:
     """Yield the lines about one device: a label and a text."""
-    rung = gate.usable_margin_source(device)
-    margin = f"{rung}: {device.margin_c or 0.0:.0f} °C to where it slows down"
+    margin_source = gate.usable_margin_source(device)
+    margin = f"{margin_source}: {device.margin_c or 0.0:.0f} °C to where it slows down"
     if device.margin_c is None:
-        margin = rung
-        if rung == "maximum":
+        margin = margin_source
+        if margin_source == "maximum":
             margin = "maximum, once max_temperature_c is set in [gate]"
-    elif rung == "threshold":
+    elif margin_source == "threshold":
         margin += f", at its own {device.threshold_c:.0f} °C"
     elif device.slowdown_offset_c is not None:
         margin += f", at its own T.Limit of {device.slowdown_offset_c:.0f} °C"

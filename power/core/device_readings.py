@@ -86,7 +86,7 @@ class Telling(Kept):
     margin_c: float | None = Field(
         default=None, description="Degrees left to slowdown; < 0 beyond."
     )
-    rung: Rung = Field(
+    margin_source: Rung = Field(
         default_factory=lambda told: "unknown" if told.get("margin_c") is None else "margin",
         description="What the margin rests on: margin (reported by the device), threshold (its own "
         "slowdown temperature minus its temperature), maximum (the configured one), or unknown.",
@@ -152,7 +152,10 @@ def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Run
     reports both), then the configured maximum minus its temperature, then None.
     """
     if reading.margin_c is not None:
-        return reading.margin_c, "margin" if reading.rung == "unknown" else reading.rung
+        return (
+            reading.margin_c,
+            "margin" if reading.margin_source == "unknown" else reading.margin_source,
+        )
     if limits.max_temperature_c is not None and reading.temperature_c is not None:
         return limits.max_temperature_c - reading.temperature_c, "maximum"
     return None, "unknown"
@@ -160,8 +163,8 @@ def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Run
 
 def standing(reading: GpuReading, limits: GateLimits) -> GpuReading:
     """Return the reading with the effective margin and its source."""
-    margin_c, rung = margin(reading, limits)
-    return reading.model_copy(update={"margin_c": margin_c, "rung": rung})
+    margin_c, margin_source = margin(reading, limits)
+    return reading.model_copy(update={"margin_c": margin_c, "margin_source": margin_source})
 
 
 def closing_reasons(throttle_reasons: str | None) -> tuple[str, ...]:

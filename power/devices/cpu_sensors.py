@@ -216,7 +216,7 @@ class _Chips:
         ]
         temperature_c, threshold_c = package.temperature_c, package.threshold_c
         if temperature_c is not None and threshold_c is not None:
-            metrics |= {"margin_c": threshold_c - temperature_c, "rung": "threshold"}
+            metrics |= {"margin_c": threshold_c - temperature_c, "margin_source": "threshold"}
         else:
             what = "temperature" if temperature_c is None else "threshold"
             why = f"{package.name} reports no usable {what}"

@@ -409,10 +409,10 @@ class _Interview:
         NVIDIA withdrew the older threshold call from Ada on; an unknown architecture is not trusted
         either.
         """
-        rung: Rung = "margin"
+        margin_source: Rung = "margin"
         tlimit_c = self._number("tlimit_c", pynvml.nvmlDeviceGetMarginTemperature)
         if tlimit_c is not None:
-            return {"margin_c": tlimit_c - (offset_c or 0.0), "rung": rung}
+            return {"margin_c": tlimit_c - (offset_c or 0.0), "margin_source": margin_source}
         architecture = self._number("architecture", pynvml.nvmlDeviceGetArchitecture)
         if architecture is None or architecture >= pynvml.NVML_DEVICE_ARCH_ADA:
             self._note("margin_c", "neither T.Limit nor a threshold to trust", _SET_MAXIMUM)
@@ -426,8 +426,8 @@ class _Interview:
         if threshold_c is None or temperature_c is None:
             self._note("margin_c", "neither T.Limit nor a slowdown threshold", _SET_MAXIMUM)
             return {"threshold_c": threshold_c}
-        margin_c, rung = threshold_c - temperature_c, "threshold"
-        return {"margin_c": margin_c, "rung": rung, "threshold_c": threshold_c}
+        margin_c, margin_source = threshold_c - temperature_c, "threshold"
+        return {"margin_c": margin_c, "margin_source": margin_source, "threshold_c": threshold_c}
 
 
 _QUESTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {

@@ -31,7 +31,7 @@ COLUMNS = (
 )
 OPTIONAL = (
     "energy_j",
-    "rung",
+    "margin_source",
     "threshold_c",
     "clock_mhz",
     "memory_clock_mhz",
@@ -41,7 +41,7 @@ OPTIONAL = (
     "power_limit_max_w",
 )
 """Columns that may follow those, each once, in any order."""
-_WORDS = frozenset({"uuid", "throttle_reasons", "rung"})
+_WORDS = frozenset({"uuid", "throttle_reasons", "margin_source"})
 
 
 class TraceUnreadable(ThermodriftError, OSError):
@@ -121,9 +121,9 @@ def _reading(where: str, columns: Sequence[str], cells: Sequence[str]) -> GpuRea
     }
     if told["uuid"] is None:
         raise _bad(where, "uuid", "the device's name", "")
-    # A blank rung follows from the margin, as in traces that have no such column.
-    if told.get("rung") is None:
-        told.pop("rung", None)
+    # A blank margin_source follows from the margin, as in traces that have no such column.
+    if told.get("margin_source") is None:
+        told.pop("margin_source", None)
     try:
         return GpuReading.model_validate({"read_at_s": elapsed_s, **told})
     except ValidationError as error:

@@ -42,7 +42,7 @@ def save(folder: Path, known: Mapping[str, Known]) -> None:
         # A stored model whose margins have another source is of no use, however much it learned.
         if (
             stored is None
-            or stored.known.model.rung != each.model.rung
+            or stored.known.model.margin_source != each.model.margin_source
             or stored.known.model.readings <= each.model.readings
         ):
             content = Remembered(uuid=uuid, known=each).model_dump_json()

@@ -118,7 +118,7 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
     if model.read_at_s == before.read_at_s:
         return Learned(known.model_copy(update={"model": model}))
     errors, noted_s, checked = known.errors, known.noted_s, list[Checked]()
-    if model.began_s != before.began_s or model.rung != before.rung:
+    if model.began_s != before.began_s or model.margin_source != before.margin_source:
         # The heat in the device is unknown again, so earlier forecasts cannot be checked.
         errors = tuple(each.model_copy(update={"noted": ()}) for each in errors)
         noted_s = None

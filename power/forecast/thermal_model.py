@@ -88,7 +88,7 @@ class ThermalRules(FiniteModel):
 class ThermalModel(FrozenModel):
     """The model of one device. A new one is empty. JSON stores it without loss."""
 
-    rung: str | None = Field(default=None, description="The source of its margins.")
+    margin_source: str | None = Field(default=None, description="The source of its margins.")
     reference_w: float = Field(default=0.0, description="Power that the gains refer to, watts.")
     read_at_s: float | None = Field(default=None, description="When it was last read, seconds.")
     began_s: float = Field(default=0.0, description="When the heat in it was last unknown.")
@@ -134,12 +134,12 @@ def learn(
         return model
     if power_w is None:
         return model.model_copy(update={"in_a_row": 0})
-    margin_c, rung = device_readings.margin(reading, limits)
+    margin_c, margin_source = device_readings.margin(reading, limits)
     margin_c = plausible(margin_c, "margin_c")
-    if model.read_at_s is None or (margin_c is not None and rung != model.rung):
+    if model.read_at_s is None or (margin_c is not None and margin_source != model.margin_source):
         if margin_c is None:
             return model
-        model = _fresh(reading, power_w, rung)
+        model = _fresh(reading, power_w, margin_source)
     over_s = reading.read_at_s - (model.read_at_s or 0.0)
     if over_s < 0 or over_s > rules.gap_s:
         # After a restart of the clock it is unknown for how long nothing was read.
@@ -208,13 +208,13 @@ def margin_since(model: ThermalModel, values: tuple[float, ...], over_s: float) 
     return float(-heat_c)
 
 
-def _fresh(reading: GpuReading, power_w: float, rung: str) -> ThermalModel:
+def _fresh(reading: GpuReading, power_w: float, margin_source: str) -> ThermalModel:
     """Return the prior model, wide enough for any computer."""
     limit_w = plausible(reading.power_limit_w, "power_limit_w") or 0.0
     values = np.zeros(_SIZE)
     values[0], values[_GAINS] = -50.0, 60.0 / _PAIRS
     return ThermalModel(
-        rung=rung,
+        margin_source=margin_source,
         reference_w=max(limit_w, power_w, _LEAST_REFERENCE_W),
         read_at_s=reading.read_at_s,
         began_s=reading.read_at_s,

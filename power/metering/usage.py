@@ -249,8 +249,8 @@ def _sample(reading: GpuReading, limits: GateLimits) -> _Sample:
     if reading.unreadable is not None:
         return _Sample(legible=False)
     temperature_c = plausible(reading.temperature_c, "temperature_c")
-    margin_c, rung = device_readings.margin(reading, limits)
-    if rung == "maximum" and temperature_c is None:
+    margin_c, margin_source = device_readings.margin(reading, limits)
+    if margin_source == "maximum" and temperature_c is None:
         # This margin is computed from an impossible temperature.
         margin_c = None
     reasons = reading.throttle_reasons

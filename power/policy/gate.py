@@ -189,9 +189,9 @@ def needs_readings(
 
 def usable_margin_source(device: Telling) -> Rung:
     """Return what a margin of this device can rest on; "maximum" needs max_temperature_c."""
-    if device.rung == "unknown" and device.temperature_c is not None:
+    if device.margin_source == "unknown" and device.temperature_c is not None:
         return "maximum"
-    return device.rung
+    return device.margin_source
 
 
 def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision:
@@ -213,11 +213,11 @@ def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision
         "discarded": device.discarded,
     }
     if device.latest is not None:
-        margin_c, rung = margin(device.latest, limits)
+        margin_c, margin_source = margin(device.latest, limits)
         good = device.trusted
         facts |= {
             "margin_c": margin_c,
-            "rung": rung,
+            "margin_source": margin_source,
             "age_s": now_s - device.latest.read_at_s,
             "good_age_s": None if good is None else now_s - good.read_at_s,
             **device.latest.model_dump(include=_READING_FACTS),
@@ -272,14 +272,14 @@ def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) ->
     if reasons:
         why = f"the hardware is slowing down ({', '.join(reasons)})"
         return _closed(device, "slowdown", why, at_s)
-    margin_c, rung = margin(reading, limits)
+    margin_c, margin_source = margin(reading, limits)
     if margin_c is None:
         why = "it tells no margin and no max_temperature_c is set in [gate]"
         return _closed(device, "no_margin", why, at_s)
     measured = f"its margin is {margin_c:.1f} °C"
-    if rung == "maximum":
+    if margin_source == "maximum":
         measured += f" to max_temperature_c = {limits.max_temperature_c:g}"
-    elif rung == "threshold" and reading.threshold_c is not None:
+    elif margin_source == "threshold" and reading.threshold_c is not None:
         measured += f" to its own threshold of {reading.threshold_c:g} °C"
     if margin_c <= limits.pause_margin_c:
         why = f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
