@@ -1,4 +1,4 @@
-"""May the machine take heavy work now? Readings come through doors, `gate` decides, purely.
+"""Decide whether the machine may take heavy work now: adapters read devices, policies decide.
 
-This room never meets `models`.
+This package never imports `models`, nor `models` it.
 """

@@ -37,6 +37,8 @@ TOUCH_THE_WORLD = {
     "observability.cli": "commands",
     "observability.core.atomic_file": "files",
     "observability.core.cli_output": "standard output",
+    "observability.core.file_lock": "locks of the operating system",
+    "observability.core.parent_watch": "processes",
     "observability.core.failpoints": "kills or delays the process for a test",
     "observability.core.toml_config": "files that people write",
     "observability.drift.evidently_adapter": "evidently, and its page",

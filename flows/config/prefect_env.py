@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from flows.config.settings import QUIET, _environment
+from flows.config.settings import QUIET
 
 OURS = {
     "PREFECT_API_AUTH_STRING": "",
@@ -33,6 +33,19 @@ PROMPT = {
 """A worker with these starts a run within seconds of its event."""
 DATABASE = "server.db"
 """Of a server that stays, in its folder."""
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The environment of this process, with no settings of Prefect but those that keep to `folder`.
+
+    Warnings are left as they are by default: as errors they would keep Prefect from starting.
+    """
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("PREFECT_") and key != "PYTHONWARNINGS"
+    }
+    return {**kept, **_own_prefect(folder)}
 
 
 def prefect_server_environment(database: Path, password: str) -> dict[str, str]:

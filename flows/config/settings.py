@@ -15,7 +15,6 @@ from platformdirs import user_cache_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from flows.config.prefect_env import _own_prefect
 from power.devices.fake_nvml import StandIn
 
 QUIET = {
@@ -78,19 +77,6 @@ class Settings(BaseSettings):
 def silence_telemetry() -> None:
     """Turn off the telemetry of the libraries in use; call it before they are imported."""
     os.environ.update(QUIET)
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """The environment of this process, with no settings of Prefect but those that keep to `folder`.
-
-    Warnings are left as they are by default: as errors they would keep Prefect from starting.
-    """
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith("PREFECT_") and key != "PYTHONWARNINGS"
-    }
-    return {**kept, **_own_prefect(folder)}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""The commands of the power room: `gate show`, `gate watch` and `gpu probe`, and where all join.
+"""The commands `gate show`, `gate watch` and `gpu probe`, and the command groups of power.
 
-A desk turns options into limits, asks a door, lets the gate judge, and prints. It decides nothing.
-Slow libraries are imported inside the commands.
+A command turns options into limits, reads through an adapter, calls the policy, and prints. It
+decides nothing. Slow libraries are imported inside the commands.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
 from observability.core import cli_output
 from observability.core.cli_output import JsonOption, Surroundings
@@ -27,6 +27,7 @@ from observability.core.paths import Places
 from power.cli import override_commands, simulate_command
 from power.cli.options import takes_limits
 from power.core.device_readings import GpuReading, Survey
+from power.core.frozen_model import FrozenModel
 from power.core.gate_config import GateLimits
 from power.devices.device import PRIVILEGE
 from power.policy import gate, gate_override
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from power.devices.device import Device, Door
+    from power.forecast.forecast import Known
 
 gate_app = typer.Typer(
     help="May heavy work start on this machine now, and why?", no_args_is_help=True
@@ -46,7 +48,7 @@ _CLOSED_EXIT_CODE = 75
 
 
 @gate_app.command()
-@takes_limits
+@takes_limits()
 def show(
     context: typer.Context,
     limits: GateLimits,
@@ -55,52 +57,84 @@ def show(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say whether the gate is open now, and why, and how good its forecasts were.
+    """Show whether the gate is open now, and why, and how good its forecasts were.
 
     Exit code 0: open, 75: closed.
     """
-    proven: list[Proven] = []
+    here = cli_output.surroundings(context)
+    known: dict[str, Known] = {}
     if limits.reads_from == "trace" and limits.trace is not None:
-        decision = _judge_trace(Path(limits.trace), at_s, limits)
+        from power.devices.trace import Trace
+
+        trace = Trace.load(Path(limits.trace))
+        now_s = trace.ends_at_s if at_s is None else at_s
+        snapshot = trace.survey(-math.inf, now_s)
+        decision = gate.judge(snapshot, GateState(), limits, now_s).decision
     else:
-        decision = _judge_machine(limits, cli_output.surroundings(context))
-        proven = _proven(Places(cli_output.surroundings(context).home))
+        from power.forecast import device_state_file
+
+        with closing(_looks(limits, here, every_s=0.0)) as looks:
+            decision = _settled(looks, limits, here).decision
+        known = device_state_file.load(Places(here.home).devices)
     if json:
-        told = [each._asdict() for each in proven]
-        cli_output.print_json({**decision.model_dump(), "forecasts": told})
+        forecasts = [
+            {
+                "uuid": uuid,
+                **each.model_dump(include={"horizon_s", "checks"}),
+                "rmse_c": each.rmse_c,
+            }
+            for uuid, device in known.items()
+            for each in device.errors
+        ]
+        cli_output.print_json({**decision.model_dump(), "forecasts": forecasts})
     else:
-        _print_decision(decision)
-        _print_proven(proven)
+        cli_output.stdout().print(f"gate: {'[green]open[/]' if decision else '[red]closed[/]'}")
+        _print(decision.because)
+        for uuid, device in known.items():
+            errors = [
+                f"{each.rmse_c:.1f} °C over {each.horizon_s:g} s ({each.checks} checks)"
+                for each in device.errors
+                if each.rmse_c is not None
+            ]
+            if errors:
+                _print(f"forecasts of {uuid} were off by {', '.join(errors)}")
     if not decision:
         raise typer.Exit(_CLOSED_EXIT_CODE)
 
 
 @gate_app.command()
-@takes_limits
+@takes_limits()
 def watch(
     context: typer.Context,
     limits: GateLimits,
     count: Annotated[
-        int | None, typer.Option("--count", min=1, help="Stop after so many looks.")
+        int | None, typer.Option("--count", min=1, help="Stop after so many snapshots.")
     ] = None,
     for_s: Annotated[
         float | None, typer.Option("--for", min=0.0, help="Stop after so many seconds.")
     ] = None,
     every_s: Annotated[
-        float, typer.Option("--every-s", min=0.0, help="Seconds between looks at a trace.")
+        float, typer.Option("--every-s", min=0.0, help="Seconds between snapshots of a trace.")
     ] = 0.2,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document per reading, each on a line.")
     ] = False,
 ) -> None:
-    """Watch the gate live, look by look, until Ctrl-C."""
-    looks = _looks(limits, cli_output.surroundings(context), every_s)
+    """Watch the gate live until Ctrl-C."""
+    here = cli_output.surroundings(context)
+    looks = _looks(limits, here, every_s)
     with closing(looks):
-        here = cli_output.surroundings(context)
         replayed = limits.reads_from == "trace"
-        seen = _judged(_bounded(looks, count, for_s), limits, None if replayed else here)
+        judged = _judged(_bounded(looks, count, for_s), limits, None if replayed else here)
         try:
-            _print_lines(seen) if json else _show_live(seen)
+            if json:
+                _print_lines(judged)
+            else:
+                from rich.live import Live
+
+                with Live(console=cli_output.stdout(), auto_refresh=False) as live:
+                    for look in judged:
+                        live.update(_live_view(look), refresh=True)
         except KeyboardInterrupt:
             cli_output.stderr().print("stopped watching")
 
@@ -116,22 +150,35 @@ def gpu() -> None:
 
 @gpu_app.command()
 def probe(context: typer.Context, json: JsonOption = False) -> None:
-    """List, per device, what can be read and controlled, what the gate would go by, what lacks."""
+    """List per device what can be read and controlled, its margin source, and what is missing."""
     here = cli_output.surroundings(context)
-    probed = {
-        limits.reads_from: _probed(limits, here)
-        for limits in (GateLimits(), GateLimits(source="cpu"))
-    }
+    documents: list[dict[str, Any]] = []
+    for what, limits in (("GPU", GateLimits()), ("CPU", GateLimits(source="cpu"))):
+        with _door(limits.reads_from, here) as door:
+            look = _settled(_looks_at(door), limits, here)
+            devices = door.devices()
+        if not json:
+            _print_probe(what, limits.reads_from, look, devices)
+            continue
+        documents.append(
+            {
+                "driver": look.survey.driver,
+                "because": look.survey.because,
+                "gate": look.decision.model_dump(),
+                "devices": [
+                    {"stands_on": gate.usable_margin_source(each), "control": _control(each)}
+                    | each.model_dump()
+                    for each in devices
+                ],
+            }
+        )
     if json:
-        gpus, cpus = map(_probe_document, probed.values())
+        gpus, cpus = documents
         cli_output.print_json(gpus | {"cpu": cpus})
-    else:
-        for what, (source, found) in zip(("GPU", "CPU"), probed.items(), strict=True):
-            _print_probe(what, source, found)
 
 
 class Look(NamedTuple):
-    """What was seen at one moment, and what the gate made of it."""
+    """A snapshot of the devices, and the gate's answer."""
 
     survey: Survey
     now_s: float
@@ -139,77 +186,72 @@ class Look(NamedTuple):
     state: GateState
 
 
-class Line(BaseModel):
-    """One line of `gate watch --json`: a reading, or that there was none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Line(FrozenModel):
+    """One line of `gate watch --json`: a reading, or why there is none."""
 
     at: AwareDatetime
-    gate_open: bool = Field(description="What the gate says of all devices together.")
-    because: str = Field(description="Why the device is open or closed; without one, the gate.")
-    cause: str | None = Field(default=None, description="The same in one word; none of a yes.")
+    gate_open: bool = Field(description="The gate's answer for all devices together.")
+    because: str = Field(
+        description="Why the device is open or closed; without a device, the gate."
+    )
+    cause: str | None = Field(default=None, description="The cause of a no.")
     uuid: str | None = None
-    open: bool | None = Field(default=None, description="What it says of this device.")
+    open: bool | None = Field(default=None, description="The gate's answer for this device.")
     age_s: float | None = None
     reading: GpuReading | None = None
 
 
-def _judge_trace(path: Path, at_s: float | None, limits: GateLimits) -> Decision:
-    from power.devices.trace import Trace
-
-    trace = Trace.load(path)
-    now_s = trace.ends_at_s if at_s is None else at_s
-    return gate.judge(trace.survey(-math.inf, now_s), GateState(), limits, now_s).decision
+def _print(text: str) -> None:
+    cli_output.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _judge_machine(limits: GateLimits, here: Surroundings) -> Decision:
-    """What the gate of this home answers now, a person's override included."""
-    with closing(_looks(limits, here, every_s=0.0)) as looks:
-        return _looked(looks, limits, here).decision
-
-
-def _looked(looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Surroundings) -> Look:
-    """A closed device opens after some good readings: look until each had as many as that needs."""
+def _settled(looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Surroundings) -> Look:
+    """Return the first look that more readings would not change, by this home's override."""
     moments: set[tuple[str, float]] = set()
     for look in _judged(looks, limits, here):
         moments |= {(each.uuid, each.read_at_s) for each in look.survey.readings}
-        read = Counter(uuid for uuid, _ in moments)
-        # A device that cannot be read has nothing more to say.
-        awaited = [
-            each.uuid
-            for each in look.survey.readings
-            if each.unreadable is None and read[each.uuid] < limits.good_readings
-        ]
-        if look.decision or look.survey.driver != "present" or not awaited:
+        counts = Counter(uuid for uuid, _ in moments)
+        if not gate.needs_readings(look.survey, look.decision, counts, limits):
             break
     return look
 
 
 def _door(source: str, here: Surroundings) -> Door:
-    """What reads the devices of one kind: another maker's is one more file, and a line here."""
+    """Return the adapter of a source; another maker needs one more file, and a line here."""
     if source == "cpu":
         from power.devices.cpu_sensors import SensorDoor
 
         return SensorDoor()
     from power.devices.nvml import NvmlDoor
 
-    if here.stand_in is not None:
-        from power.devices.fake_nvml import StandIn
+    if here.stand_in is None:
+        return NvmlDoor(visible=here.visible_devices)
+    from power.devices.fake_nvml import StandIn
 
-        return NvmlDoor(visible=here.visible_devices, twin=StandIn.load(here.stand_in))
-    return NvmlDoor(visible=here.visible_devices)
+    return NvmlDoor(visible=here.visible_devices, twin=StandIn.load(here.stand_in))
 
 
 def _looks(
     limits: GateLimits, here: Surroundings, every_s: float
 ) -> Generator[tuple[Survey, float]]:
-    """Look after look at what `limits` names: the machine's without an end."""
+    """Yield snapshots with their moments from the source of `limits`; a machine's never end."""
     if limits.reads_from == "trace" and limits.trace is not None:
         return _looks_at_trace(Path(limits.trace), every_s)
     if limits.reads_from == "off":
         off = Survey(driver="absent", because="the gate is off")
         return (look for look in [(off, 0.0)])
     return _looks_at_machine(limits.reads_from, here)
+
+
+def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[Survey, float]]:
+    from power.devices.trace import Trace
+
+    trace = Trace.load(path)
+    before_s = -math.inf
+    for now_s in sorted({reading.read_at_s for reading in trace.readings}):
+        yield trace.survey(before_s, now_s), now_s
+        before_s = now_s
+        time.sleep(every_s)
 
 
 def _looks_at_machine(source: str, here: Surroundings) -> Generator[tuple[Survey, float]]:
@@ -227,7 +269,7 @@ def _looks_at(door: Door) -> Generator[tuple[Survey, float]]:
 def _bounded(
     looks: Iterator[tuple[Survey, float]], count: int | None, for_s: float | None
 ) -> Iterator[tuple[Survey, float]]:
-    """The first `count` looks, and those of the first `for_s` seconds; None: all."""
+    """Yield at most `count` looks within `for_s` seconds; None: no bound."""
     began_s = time.monotonic()
     for look in itertools.islice(looks, count):
         yield look
@@ -238,20 +280,20 @@ def _bounded(
 def _judged(
     looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Surroundings | None
 ) -> Iterator[Look]:
-    """Each look with the gate's answer, by the override of the home `here`; None: by none."""
+    """Yield each look with the gate's answer, by the override of `here`; None: no override."""
     from power.policy import override_file
 
     state = GateState()
     for survey, now_s in looks:
         decision, state = gate.judge(survey, state, limits, now_s)
         if here is not None:
-            word = override_file.read(Places(here.home).override)
-            decision = gate_override.overridden(decision, word, datetime.now(UTC))
+            override = override_file.read(Places(here.home).override)
+            decision = gate_override.overridden(decision, override, datetime.now(UTC))
         yield Look(survey, now_s, decision, state)
 
 
 def _print_lines(looks: Iterator[Look]) -> None:
-    """Each reading as one JSON document on a line; what was said before is not said again."""
+    """Print each reading as one JSON document per line, without repetitions."""
     before: dict[object, Line] = {}
     for look in looks:
         now = _lines(look)
@@ -263,7 +305,7 @@ def _print_lines(looks: Iterator[Look]) -> None:
 
 
 def _lines(look: Look) -> dict[object, Line]:
-    """A line per device, or one that says why there is none, each by what makes it a new one."""
+    """Return a line per device, or one that says why there is none; the key tells repetitions."""
     at, is_open = datetime.now(UTC), look.decision.yes
     because = look.decision.because
     lines: dict[object, Line] = {
@@ -282,117 +324,25 @@ def _lines(look: Look) -> dict[object, Line]:
     }
     if lines and look.survey.driver == "present":
         return lines
-    # Without a driver the gate answers, whatever devices there were before.
+    # Without a driver there is one line, whatever devices there were before.
     cause = look.decision.facts.get("cause")
-    told = Line(at=at, gate_open=is_open, because=because, cause=cause and str(cause))
-    return {(because, is_open): told}
-
-
-def _show_live(looks: Iterator[Look]) -> None:
-    from rich.live import Live
-
-    with Live(console=cli_output.stdout(), auto_refresh=False) as live:
-        for look in looks:
-            live.update(_picture(look), refresh=True)
-
-
-def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[Survey, float]]:
-    from power.devices.trace import Trace
-
-    trace = Trace.load(path)
-    moments = sorted({reading.read_at_s for reading in trace.readings})
-    before_s = -math.inf
-    for now_s in moments:
-        yield trace.survey(before_s, now_s), now_s
-        before_s = now_s
-        time.sleep(every_s)
-
-
-class Probed(NamedTuple):
-    """What a door told, and what the gate answers by it."""
-
-    survey: Survey
-    devices: tuple[Device, ...]
-    decision: Decision
-
-
-def _probed(limits: GateLimits, here: Surroundings) -> Probed:
-    with _door(limits.reads_from, here) as door:
-        look = _looked(_looks_at(door), limits, here)
-        return Probed(look.survey, door.devices(), look.decision)
-
-
-def _stands_on(device: Device) -> str:
-    """What the gate would compute the margin from; the maximum must be configured."""
-    if device.margin_source == "unknown" and device.temperature_c is not None:
-        return "maximum"
-    return device.margin_source
+    line = Line(at=at, gate_open=is_open, because=because, cause=cause and str(cause))
+    return {(because, is_open): line}
 
 
 def _control(device: Device) -> str:
-    """What may be controlled, and what is lacking for it, in words."""
+    """Describe what may be controlled, or which privilege is missing."""
     least_w, most_w = device.power_limit_min_w, device.power_limit_max_w
     if most_w is None:
-        return "nothing: it tells no range of power limits"
+        return "nothing: it reports no range of power limits"
     range_w = f"power limit {'up to' if least_w is None else f'{least_w:g} to'} {most_w:g} W"
     if device.may_set_limit:
         return range_w
     return f"{range_w}, not by this process: {PRIVILEGE}"
 
 
-def _probe_document(found: Probed) -> dict[str, Any]:
-    return {
-        "driver": found.survey.driver,
-        "because": found.survey.because,
-        "gate": found.decision.model_dump(),
-        "devices": [
-            {"stands_on": _stands_on(each), "control": _control(each)} | each.model_dump()
-            for each in found.devices
-        ],
-    }
-
-
-def _print_decision(decision: Decision) -> None:
-    out = cli_output.stdout()
-    word = "[green]open[/]" if decision else "[red]closed[/]"
-    out.print(f"gate: {word}")
-    out.print(decision.because, markup=False, highlight=False, soft_wrap=True)
-
-
-class Proven(NamedTuple):
-    """How good the forecasts of a device were, as far as this home has checked them."""
-
-    uuid: str
-    horizon_s: float
-    checks: int
-    rmse_c: float | None
-
-
-def _proven(places: Places) -> list[Proven]:
-    from power.forecast import device_state_file
-
-    return [
-        Proven(uuid, each.horizon_s, each.checks, each.rmse_c)
-        for uuid, known in device_state_file.load(places.devices).items()
-        for each in known.errors
-    ]
-
-
-def _print_proven(proven: Sequence[Proven]) -> None:
-    """One line per device whose forecasts were held against what came."""
-    for uuid, found in itertools.groupby(proven, key=lambda each: each.uuid):
-        told = [
-            f"{each.rmse_c:.1f} °C over {each.horizon_s:g} s ({each.checks} checks)"
-            for each in found
-            if each.rmse_c is not None
-        ]
-        if told:
-            text = f"forecasts of {uuid} were off by {', '.join(told)}"
-            cli_output.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _picture(look: Look) -> RenderableType:
-    """The live view: one line per device, and the answer under it."""
+def _live_view(look: Look) -> RenderableType:
+    """Return the live view: a row per device, and the answer below."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -405,47 +355,46 @@ def _picture(look: Look) -> RenderableType:
             *(latest.margin_c, latest.temperature_c, latest.power_w, latest.utilization),
             *(latest.clock_mhz, look.now_s - latest.read_at_s),
         )
-        word = Text("open", "green") if device.open else Text("closed", "red")
+        answer = Text("open", "green") if device.open else Text("closed", "red")
         cells = [Text("-" if number is None else f"{number:.1f}") for number in numbers]
         margin_source = Text("-" if latest.unreadable else latest.margin_source)
-        table.add_row(Text(device.uuid), word, margin_source, *cells, Text(str(device.discarded)))
+        table.add_row(Text(device.uuid), answer, margin_source, *cells, Text(str(device.discarded)))
     yes = look.decision.yes
     answer = Text("open: " if yes else "closed: ", "bold green" if yes else "bold red")
     return Group(table, answer + Text(look.decision.because))
 
 
-def _print_probe(what: str, source: str, found: Probed) -> None:
-    out = cli_output.stdout()
-    survey, devices, decision = found
-    out.print(f"{what} driver {survey.driver}: {survey.because}", markup=False, soft_wrap=True)
-    out.print(
-        f'With source = "{source}" {gate.told(decision)}',
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    if survey.driver == "absent":
-        out.print(
-            "A recorded trace can stand in: gate show --trace FILE.", markup=False, soft_wrap=True
-        )
-    if not devices:
-        return
+def _print_probe(what: str, source: str, look: Look, devices: Sequence[Device]) -> None:
+    _print(f"{what} driver {look.survey.driver}: {look.survey.because}")
+    _print(f'With source = "{source}" {gate.told(look.decision)}')
+    if look.survey.driver == "absent":
+        _print("A recorded trace can be used instead: gate show --trace FILE.")
     for each in devices:
-        out.print(f"\n{each.uuid}  {each.name or 'unknown model'}", markup=False, soft_wrap=True)
-        for word, told in _probe_lines(each):
-            out.print(f"  {word:<10} {told}", markup=False, highlight=False, soft_wrap=True)
+        _print(f"\n{each.uuid}  {each.name or 'unknown model'}")
+        for label, text in _probe_lines(each):
+            _print(f"  {label:<10} {text}")
     missing = [
         (device.uuid, each.what, each.why, each.remedy)
         for device in devices
         for each in device.missing
     ]
     if missing:
-        cli_output.print_table(["device", "not told", "why", "what to do"], missing)
+        cli_output.print_table(["device", "missing", "why", "what to do"], missing)
 
 
 def _probe_lines(device: Device) -> Iterator[tuple[str, str]]:
-    """What one device tells, in lines of a word and what is to be said to it."""
-    yield "stands on", _standing_in_words(device)
+    """Yield the lines about one device: a label and a text."""
+    margin_source = gate.usable_margin_source(device)
+    margin = f"{margin_source}: {device.margin_c or 0.0:.0f} °C to where it slows down"
+    if device.margin_c is None:
+        margin = margin_source
+        if margin_source == "maximum":
+            margin = "maximum, once max_temperature_c is set in [gate]"
+    elif margin_source == "threshold":
+        margin += f", at its own {device.threshold_c:.0f} °C"
+    elif device.slowdown_offset_c is not None:
+        margin += f", at its own T.Limit of {device.slowdown_offset_c:.0f} °C"
+    yield "stands on", margin
     numbers = (
         (device.temperature_c, "core {:.0f} °C"),
         (device.memory_temperature_c, "memory {:.0f} °C"),
@@ -459,28 +408,10 @@ def _probe_lines(device: Device) -> Iterator[tuple[str, str]]:
         (device.energy_j and device.energy_j / 3.6e6, "energy {:.4g} kWh"),
         (device.throttle_reasons, "throttle reasons {}"),
     )
-    told = [words.format(number) for number, words in numbers if number is not None]
-    yield "reads", ", ".join(told) or f"nothing: {device.unreadable}"
+    metrics = [text.format(number) for number, text in numbers if number is not None]
+    yield "reads", ", ".join(metrics) or f"nothing: {device.unreadable}"
     yield "controls", _control(device)
     if device.mig:
         yield "MIG", f"{', '.join(device.mig)}; their heat is the whole device's"
     if device.discarded:
-        yield "discarded", f"{device.discarded} values that could not be"
-
-
-def _standing_in_words(device: Device) -> str:
-    margin_source, margin_c, offset_c = (
-        _stands_on(device),
-        device.margin_c,
-        device.slowdown_offset_c,
-    )
-    if margin_c is None:
-        return (
-            "maximum, once max_temperature_c is set in [gate]"
-            if margin_source == "maximum"
-            else margin_source
-        )
-    told = f"{margin_source}: {margin_c:.0f} °C to where it slows down"
-    if margin_source == "threshold":
-        return f"{told}, at its own {device.threshold_c:.0f} °C"
-    return told if offset_c is None else f"{told}, at its own T.Limit of {offset_c:.0f} °C"
+        yield "discarded", f"{device.discarded} impossible values"

@@ -1,6 +1,7 @@
-"""Readings of a device: their units, their plausible bounds, and the margin that follows from them.
+"""Readings of a device: their units, their plausible bounds, and the margin that they give.
 
-Pure: it knows no clock and no driver."""
+Pure: it knows no clock and no driver.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +9,31 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from power.core.frozen_model import FrozenModel
 from power.core.gate_config import GateLimits
 
 Joules = float
 Watts = float
 
 MOST_J: Final = 1e13
-"""A counter beyond this is no counter: 20 kW for sixteen years."""
+"""No counter exceeds this: it is 20 kW for sixteen years."""
 
 
 def plausible_j(energy_j: Joules | None) -> Joules | None:
-    """A counter's value where it can be one, else None."""
+    """Return the counter's value in joules if it is plausible, else None."""
     return energy_j if energy_j is not None and 0 <= energy_j <= MOST_J else None
 
 
 Driver = Literal["present", "absent", "unreadable"]
 Rung = Literal["margin", "threshold", "maximum", "unknown"]
-"""What a margin rests on: the device's own margin, its temperature against the device's own
-slowdown threshold, against the configured maximum, or nothing."""
+"""The source of a margin: the device's own margin, its own slowdown threshold minus its
+temperature, the configured maximum minus its temperature, or none."""
 
 PLAUSIBLE: Final[Mapping[str, tuple[float, float]]] = {
-    # 644245923 degrees and minus 2 watts have been reported by real drivers. Beyond these bounds a
-    # device that answers at all does not exist, so the number says nothing about the device.
+    # 644245923 degrees and minus 2 watts have been reported by real drivers. No device that answers
+    # can be beyond these bounds, so such a number says nothing about the device.
     "temperature_c": (-50.0, 150.0),
     "memory_temperature_c": (-50.0, 150.0),
     "margin_c": (-100.0, 200.0),
@@ -56,19 +58,17 @@ THROTTLE_BITS: Final[Mapping[int, str]] = {
 }
 
 _CLOSING_REASON = re.compile(r"therm|slowdown|brake")
-"""Heat, or the hardware defending itself. A power cap or an idle clock is no reason to wait."""
+"""Heat, or hardware that protects itself. A power cap or an idle clock is no reason to wait."""
 
 Centigrade = float
-"""A difference of temperatures in degrees."""
+"""A temperature, or a difference of temperatures, in degrees Celsius."""
 
 
-class Kept(BaseModel):
-    """A value that checkpoints keep: one that an earlier version wrote lacks newer fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Kept(FrozenModel):
+    """A value that checkpoints store; one from an earlier version may lack newer fields."""
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Take what was kept; what it does not know yet has its default."""
+        """Restore the stored fields, and set those that are missing to their defaults."""
         known = state["__dict__"]
         newer = {
             name: field.get_default(call_default_factory=True, validated_data=known)
@@ -78,71 +78,56 @@ class Kept(BaseModel):
         super().__setstate__(state | {"__dict__": known | newer})
 
 
-def _rung_of(told: Mapping[str, Any]) -> Rung:
-    return "unknown" if told.get("margin_c") is None else "margin"
-
-
 class Telling(Kept):
-    """What a device can tell of itself. None is unknown, never zero."""
+    """The metrics that a device can report. None is unknown, never zero."""
 
-    temperature_c: float | None = Field(
-        default=None, description="Core of the GPU or CPU, degrees Celsius."
-    )
-    memory_temperature_c: float | None = Field(default=None, description="Memory, degrees Celsius.")
+    temperature_c: float | None = Field(default=None, description="Core of the GPU or CPU, °C.")
+    memory_temperature_c: float | None = Field(default=None, description="Memory, °C.")
     margin_c: float | None = Field(
-        default=None, description="Degrees left until the hardware slows down; negative beyond."
+        default=None, description="Degrees left to slowdown; < 0 beyond."
     )
     margin_source: Rung = Field(
-        default_factory=_rung_of,
-        description="What the margin rests on: margin (told by the device), threshold (its own "
+        default_factory=lambda told: "unknown" if told.get("margin_c") is None else "margin",
+        description="What the margin rests on: margin (reported by the device), threshold (its own "
         "slowdown temperature minus its temperature), maximum (the configured one), or unknown.",
     )
     slowdown_offset_c: float | None = Field(
-        default=None, description="T.Limit at which this model slows down, degrees."
+        default=None, description="T.Limit at the slowdown, °C."
     )
-    threshold_c: float | None = Field(
-        default=None, description="Temperature at which the device slows down, where that is told."
-    )
+    threshold_c: float | None = Field(default=None, description="Temperature of the slowdown, °C.")
     power_w: float | None = Field(default=None, description="Draw, watts.")
     power_limit_w: float | None = Field(default=None, description="Enforced limit, watts.")
     power_limit_min_w: float | None = Field(
-        default=None, description="Lowest limit that the device takes, watts."
+        default=None, description="Lowest accepted limit, watts."
     )
     power_limit_max_w: float | None = Field(
-        default=None, description="Highest limit that the device takes, watts."
+        default=None, description="Highest accepted limit, watts."
     )
     utilization: float | None = Field(default=None, description="Busy share of time, percent.")
-    clock_mhz: float | None = Field(default=None, description="Clock of the cores, megahertz.")
-    memory_clock_mhz: float | None = Field(
-        default=None, description="Clock of the memory, megahertz."
-    )
+    clock_mhz: float | None = Field(default=None, description="Clock of the cores, MHz.")
+    memory_clock_mhz: float | None = Field(default=None, description="Clock of the memory, MHz.")
     memory_used_bytes: int | None = Field(default=None, description="Memory in use, bytes.")
-    memory_total_bytes: int | None = Field(default=None, description="Memory that it has, bytes.")
+    memory_total_bytes: int | None = Field(default=None, description="Installed memory, bytes.")
     throttle_reasons: str | None = Field(
         default=None, description="Reasons for lower clocks: names joined by '|', or NVML's mask."
     )
-    energy_j: float | None = Field(
-        default=None, description="Joules used since its counter began. No word on heat."
-    )
+    energy_j: float | None = Field(default=None, description="Its counter of used energy, joules.")
     discarded: int = Field(
         default=0,
         ge=0,
-        description="Values of this reading that could not be (blank sentinels, nonsense): each "
-        "is unknown.",
+        description="Impossible values in this reading (blanks, nonsense); each is unknown.",
     )
-    unreadable: str | None = Field(
-        default=None, description="Why nothing could be read of it; None where something was."
-    )
+    unreadable: str | None = Field(default=None, description="Why it could not be read, or None.")
     mig: tuple[str, ...] = Field(
         default=(),
-        description="Its MIG instances, which have no sensors: their heat is the whole device's.",
+        description="Its MIG instances; they have no sensors, so the device's heat is theirs.",
     )
 
 
 class GpuReading(Telling):
-    """What one device said at one moment."""
+    """The metrics of one device at one moment."""
 
-    uuid: str = Field(min_length=1, description="The device's own name, stable across reboots.")
+    uuid: str = Field(min_length=1, description="The device's identifier, stable across reboots.")
     read_at_s: float = Field(description="Seconds on the gate's clock when it was read.")
 
     def answers_to(self, uuid: str) -> bool:
@@ -150,23 +135,21 @@ class GpuReading(Telling):
         return uuid == self.uuid or uuid in self.mig
 
 
-class Survey(BaseModel):
-    """What a door saw of all devices: the readings, in the order they were taken."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Survey(FrozenModel):
+    """A snapshot of all devices: their readings, in the order in which they were taken."""
 
     readings: tuple[GpuReading, ...] = ()
     driver: Driver = Field(
-        description="absent: this machine has none; unreadable: it is there and does not answer."
+        description="absent: this machine has none; unreadable: it exists and does not answer."
     )
-    because: str = Field(description="Where the readings are from, or why there are none.")
+    because: str = Field(description="Where the readings come from, or why there are none.")
 
 
 def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Rung]:
-    """The margin to go by in degrees, and what it was computed from.
+    """Return the effective margin in degrees, and its source.
 
-    The device's own margin comes first, then its temperature against its own threshold (both are
-    the door's to tell), then the configured maximum temperature, then nothing.
+    The device's own margin comes first, then its own threshold minus its temperature (the adapter
+    reports both), then the configured maximum minus its temperature, then None.
     """
     if reading.margin_c is not None:
         return (
@@ -179,29 +162,27 @@ def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Run
 
 
 def standing(reading: GpuReading, limits: GateLimits) -> GpuReading:
-    """The reading with the margin that the gate goes by, and the source of that margin."""
+    """Return the reading with the effective margin and its source."""
     margin_c, margin_source = margin(reading, limits)
     return reading.model_copy(update={"margin_c": margin_c, "margin_source": margin_source})
 
 
 def closing_reasons(throttle_reasons: str | None) -> tuple[str, ...]:
-    """The reasons for lower clocks that mean heat, out of names or of NVML's mask.
+    """Return the reasons for lower clocks that mean heat; `throttle_reasons` is names or a mask.
 
-    A reason that nobody has named yet does not close the gate: the margin does when it must.
+    A reason without a name yet does not close the gate; the margin does so when necessary.
     """
-    words = re.split(r"[|;,+\s]+", (throttle_reasons or "").strip().lower())
-    names = [name for word in words for name in _names(word)]
+    names = list[str]()
+    for word in re.split(r"[|;,+\s]+", (throttle_reasons or "").strip().lower()):
+        if re.fullmatch(r"0x[0-9a-f]+", word):
+            mask = int(word, 16)
+            names += [name for bit, name in THROTTLE_BITS.items() if mask & bit]
+        else:
+            names.append(word)
     return tuple(name for name in names if _CLOSING_REASON.search(name))
 
 
-def _names(word: str) -> list[str]:
-    if not re.fullmatch(r"0x[0-9a-f]+", word):
-        return [word]
-    mask = int(word, 16)
-    return [name for bit, name in THROTTLE_BITS.items() if mask & bit]
-
-
 def plausible(value: float | None, name: str) -> float | None:
-    """The value, or None where it is unknown or nothing that a device could be."""
+    """Return the value if it is within `PLAUSIBLE[name]`, else None."""
     least, most = PLAUSIBLE[name]
     return value if value is not None and least <= value <= most else None

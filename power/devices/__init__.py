@@ -1,1 +1,1 @@
-"""Adapters: what reads a device, limits its power, or reserves it."""
+"""Adapters that read a device, limit its power, or reserve it for one job."""

@@ -1,9 +1,9 @@
-"""Door to the CPU's own sensors through psutil: the same readings as of a GPU, for heavy CPU work.
+"""Adapter for the CPU's sensors through psutil: the same readings as of a GPU, for heavy CPU work.
 
-A CPU package is a device here (`cpu-0`): its temperature, counted against the threshold that the
-chip tells, its energy where the kernel shows RAPL counters, how busy it is. A thread of ours reads,
-so that a slow sensor never stalls who asks: then the readings grow old. Nothing is decided: what
-cannot be read is None, with a note of what was missing and what to do about it.
+A CPU package is a device here (`cpu-0`): its temperature, its margin to the threshold that the chip
+reports, its energy if the kernel has RAPL counters, and its utilization. A thread reads, so that a
+slow sensor never blocks a caller; then the readings grow old. Nothing is decided: what cannot be
+read is None, with the reason and a remedy.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from power.core import device_readings
-from power.core.device_readings import PLAUSIBLE, GpuReading, Survey
+from power.core.device_readings import GpuReading, Survey
 from power.devices.device import Device, Missing, unanswered
 
 CPU_CHIPS: Final = (
@@ -33,21 +33,21 @@ CPU_CHIPS: Final = (
     "soc_thermal",
     "acpitz",
 )
-"""The chips that measure CPUs, as the kernel calls them; the first that is there counts.
+"""The kernel's names of chips that measure CPUs; the first one found is used.
 
-The last one is a laptop's thermal zone, which stands in where no chip of the CPU is shown.
+The last one is a laptop's thermal zone, for machines that show no chip of the CPU.
 """
 POWERCAP: Final = Path("/sys/class/powercap")
 _ONE_PER_SOCKET: Final = frozenset({"k10temp", "zenpower"})
 _PACKAGE: Final = re.compile(r"(?:package id|physical id) (\d+)", re.IGNORECASE)
 _LEAST_THRESHOLD_C, _MOST_THRESHOLD_C = 40.0, 130.0
-"""A chip that tells another threshold means none: 0 and 65261.8 have been seen."""
+"""A threshold outside this range is none: 0 and 65261.8 have been seen."""
 _SENSOR_TROUBLE: Final = (OSError, RuntimeError, ValueError, AttributeError, psutil.Error)
 _SET_MAXIMUM: Final = "set max_temperature_c in [gate]"
 
 
 class Package(NamedTuple):
-    """One CPU package by its sensor. `odd` counts values that could not be."""
+    """One CPU package by its sensor. `odd` counts impossible values."""
 
     number: int
     name: str
@@ -57,11 +57,10 @@ class Package(NamedTuple):
 
 
 class SensorDoor:
-    """Readings of the CPU packages. A context manager, or call `close`.
+    """Reads the CPU packages. A context manager, or call `close`.
 
-    `tool` is psutil, or what stands in for it; `powercap` is where the kernel shows RAPL counters.
-    `clock` is the clock that `now_s` is read from. `first_answer_s` bounds the one wait, on the
-    first survey.
+    `tool` is psutil or a fake of it; `powercap` is the kernel's folder of RAPL counters. `clock` is
+    the clock of `now_s`. `first_answer_s` bounds the only wait, in the first survey; seconds.
     """
 
     def __init__(
@@ -92,13 +91,13 @@ class SensorDoor:
         self.close()
 
     def start(self) -> None:
-        """Start reading, without waiting for an answer. A survey starts it too."""
+        """Start reading, without waiting for a result. A survey starts it too."""
         if self._thread is None and not self._stop.is_set():
             self._thread = threading.Thread(target=self._keep_reading, daemon=True)
             self._thread.start()
 
     def survey(self, now_s: float) -> Survey:
-        """The last readings. Waits only the first time."""
+        """Return the last readings. Only the first call waits."""
         if self._stop.is_set():
             return Survey(driver="unreadable", because="this door is closed")
         self.start()
@@ -116,21 +115,21 @@ class SensorDoor:
             count = f"{len(newest.devices)} CPU package{'' if len(newest.devices) == 1 else 's'}"
             because = f"psutil, {count}"
             return Survey(driver="present", because=because, readings=self._readings)
-        # Sensors that were there and are gone are no machine without any.
+        # Sensors that disappeared are unreadable, not absent.
         driver = "unreadable" if self._readings or not newest.none_there else "absent"
         return Survey(driver=driver, because=newest.trouble, readings=self._readings)
 
     def devices(self) -> tuple[Device, ...]:
-        """The packages that the last survey showed, with what they did not tell."""
+        """Return the packages of the last survey, with what they did not report."""
         return self._devices
 
     def wait_for_news(self, timeout_s: float) -> bool:
-        """Wait until something was read that no survey has shown; False after `timeout_s`."""
+        """Wait for readings that no survey has returned; False after `timeout_s` seconds."""
         with self._news:
             return self._news.wait_for(lambda: self._round is not self._shown, timeout_s)
 
     def close(self) -> None:
-        """Stop reading. Waits for no sensor: the thread ends with the process at the latest."""
+        """Stop reading, without waiting: the thread ends with the process at the latest."""
         self._stop.set()
 
     def _keep_reading(self) -> None:
@@ -142,23 +141,21 @@ class SensorDoor:
             self._stop.wait(self._poll_s)
 
     def _show(self, newest: _Round, now_s: float) -> None:
-        """Stamp a round's readings once, so that what is told again is the same reading."""
+        """Give a round's readings their moment once, so that a repetition is the same reading."""
         before = {reading.uuid: reading.read_at_s for reading in self._readings}
-        told = {device.uuid: device for device in newest.devices}
+        devices = {device.uuid: device for device in newest.devices}
         why = newest.trouble or "its sensor is no longer shown"
         lost = [unanswered(uuid, None, why, "load the driver of its sensor") for uuid in before]
-        self._devices = tuple((({each.uuid: each for each in lost}) | told).values())
+        self._devices = tuple(({each.uuid: each for each in lost} | devices).values())
         at_s = min(newest.at_s, now_s)
         self._readings = tuple(
-            each.reading(
-                max(at_s, math.nextafter(before.get(each.uuid, -math.inf), math.inf)),
-            )
+            each.reading(max(at_s, math.nextafter(before.get(each.uuid, -math.inf), math.inf)))
             for each in self._devices
         )
 
 
 class _Round(NamedTuple):
-    """What one look at all sensors found."""
+    """The result of reading all sensors once."""
 
     at_s: float
     devices: tuple[Device, ...]
@@ -167,7 +164,7 @@ class _Round(NamedTuple):
 
 
 class _Chips:
-    """The sensors of this machine, read one after the other."""
+    """The sensors of this machine; they are read one after the other."""
 
     def __init__(self, tool: Any, powercap: Path, clock: Callable[[], float]) -> None:
         self._tool, self._clock = tool, clock
@@ -194,35 +191,35 @@ class _Chips:
         return _Round(at_s, tuple(self._device(each, shared, at_s) for each in found), None, False)
 
     def _shared(self, at_s: float) -> dict[str, Any]:
-        """What psutil tells of all packages together."""
-        told: dict[str, Any] = {}
+        """Return the metrics that psutil has for all packages together."""
+        metrics: dict[str, Any] = {}
         busy = _unless_trouble(lambda: self._tool.cpu_percent(interval=None))
-        # The first answer is about no time at all.
+        # The first value covers no time.
         if self._busy_since_s is not None and at_s > self._busy_since_s:
-            told["utilization"] = busy
+            metrics["utilization"] = busy
         self._busy_since_s = at_s
         clock = _unless_trouble(self._tool.cpu_freq)
         if clock is not None and clock.current > 0:
-            told["clock_mhz"] = clock.current
+            metrics["clock_mhz"] = clock.current
         memory = _unless_trouble(self._tool.virtual_memory)
         if memory is not None:
-            told["memory_total_bytes"] = memory.total
-            told["memory_used_bytes"] = memory.total - memory.available
-        return told
+            metrics["memory_total_bytes"] = memory.total
+            metrics["memory_used_bytes"] = memory.total - memory.available
+        return metrics
 
     def _device(self, package: Package, shared: Mapping[str, Any], at_s: float) -> Device:
-        told = dict(shared)
+        metrics = dict(shared)
         missing = [
             Missing(
-                what="throttle_reasons", why="psutil does not tell it", remedy="the margin tells"
+                what="throttle_reasons", why="psutil does not report it", remedy="use the margin"
             )
         ]
         temperature_c, threshold_c = package.temperature_c, package.threshold_c
         if temperature_c is not None and threshold_c is not None:
-            told |= {"margin_c": threshold_c - temperature_c, "margin_source": "threshold"}
+            metrics |= {"margin_c": threshold_c - temperature_c, "margin_source": "threshold"}
         else:
             what = "temperature" if temperature_c is None else "threshold"
-            why = f"{package.name} tells no {what} to trust"
+            why = f"{package.name} reports no usable {what}"
             missing.append(Missing(what="margin_c", why=why, remedy=_SET_MAXIMUM))
         meter = self._meters.get(package.number)
         if meter is None:
@@ -230,7 +227,7 @@ class _Chips:
             missing.append(Missing(what="energy_j, power_w", why=why, remedy=remedy))
         else:
             power, lacks = meter.read(at_s)
-            told |= power
+            metrics |= power
             missing += lacks
         return Device(
             uuid=f"cpu-{package.number}",
@@ -239,15 +236,15 @@ class _Chips:
             threshold_c=threshold_c,
             discarded=package.odd,
             missing=tuple(missing),
-            **told,
+            **metrics,
         )
 
 
 def packages(shown: Mapping[str, Sequence[Any]]) -> tuple[Package, ...]:
-    """The CPU packages among what psutil shows: chip -> entries of label, current, high, critical.
+    """Return the CPU packages in psutil's sensors: chip -> (label, current, high, critical).
 
-    A chip that labels packages is believed; AMD's tells a row of sensors per socket; of any other
-    the entry closest to its threshold speaks for all.
+    Labels of packages are used where a chip has them; AMD's chips have several sensors per socket;
+    of any other chip, the entry closest to its threshold represents all.
     """
     chip = next((name for name in CPU_CHIPS if shown.get(name)), None)
     if chip is None:
@@ -256,59 +253,50 @@ def packages(shown: Mapping[str, Sequence[Any]]) -> tuple[Package, ...]:
     labelled = [(match, each) for each in entries if (match := _PACKAGE.match(each.label or ""))]
     if labelled:
         return tuple(_package(chip, int(match[1]), [each]) for match, each in labelled)
-    sockets = _sockets(entries) if chip in _ONE_PER_SOCKET else [list(entries)]
+    sockets: list[list[Any]] = []
+    for each in entries:
+        # On a chip with sensors per socket, each socket begins with the same label.
+        begins = chip in _ONE_PER_SOCKET and each.label == entries[0].label
+        if begins or not sockets:
+            sockets.append([])
+        sockets[-1].append(each)
     return tuple(_package(chip, number, row) for number, row in enumerate(sockets))
 
 
-def _sockets(entries: Iterable[Any]) -> list[list[Any]]:
-    """Entries of one chip, socket by socket: each begins with the first one's label."""
-    rows: list[list[Any]] = []
-    for each in entries:
-        if not rows or each.label == rows[0][0].label:
-            rows.append([])
-        rows[-1].append(each)
-    return rows
-
-
 def _package(chip: str, number: int, entries: Sequence[Any]) -> Package:
-    read = [_entry(each) for each in entries]
-    odd = sum(count for *_, count in read)
-    known = [(label, now_c, most_c) for label, now_c, most_c, _ in read if now_c is not None]
+    """Return the package by the entry that is closest to its threshold."""
+    odd, known = 0, list[tuple[str, float, float | None]]()
+    for each in entries:
+        shown = {limit for limit in (each.high, each.critical) if limit is not None}
+        limits = {limit for limit in shown if _LEAST_THRESHOLD_C <= limit <= _MOST_THRESHOLD_C}
+        odd += len(shown) - len(limits)
+        if device_readings.plausible(each.current, "temperature_c") is None:
+            odd += 1
+        else:
+            # The lower threshold counts: the other one may be that of a shutdown.
+            known.append((each.label or "", each.current, min(limits, default=None)))
     if not known:
         return Package(number, chip, None, None, odd)
-    # Where no threshold is told, the hottest one is the one to watch.
+    # Without a threshold, the hottest entry counts.
     label, now_c, most_c = max(
-        known, key=lambda told: told[1] - (_MOST_THRESHOLD_C if told[2] is None else told[2])
+        known, key=lambda entry: entry[1] - (_MOST_THRESHOLD_C if entry[2] is None else entry[2])
     )
     return Package(number, f"{chip}, {label}" if label else chip, now_c, most_c, odd)
 
 
-def _entry(each: Any) -> tuple[str, float | None, float | None, int]:
-    """Label, temperature, threshold, and how many values could not be.
-
-    The lower one of both thresholds counts: where one of them is a shutdown, the other is not.
-    """
-    least_c, most_c = PLAUSIBLE["temperature_c"]
-    now_c = each.current if least_c <= each.current <= most_c else None
-    told = [limit for limit in (each.high, each.critical) if limit is not None]
-    limits = [limit for limit in told if _LEAST_THRESHOLD_C <= limit <= _MOST_THRESHOLD_C]
-    odd = (now_c is None) + len(set(told)) - len(set(limits))
-    return each.label or "", now_c, min(limits, default=None), odd
-
-
 class Meter:
-    """One package's RAPL counter, which begins anew when it is full."""
+    """One package's RAPL counter, which wraps around when it is full."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.number = number
         self._folder = folder
         self._last: tuple[float, float, float] | None = None
-        """The count, the joules with all rounds, and the moment, of the last reading."""
+        """Of the last reading: the count and the total in joules, and the moment in seconds."""
         self._rounds_j = 0.0
 
     def read(self, at_s: float) -> tuple[dict[str, float | bool], list[Missing]]:
-        """Energy, and from the second time on power, both by the counter; the limit beside them."""
-        told: dict[str, float | bool] = {
+        """Return energy, power (from the second call on) and limits, and what is missing."""
+        metrics: dict[str, float | bool] = {
             name: watts
             for name, file in (
                 ("power_limit_w", "constraint_0_power_limit_uw"),
@@ -317,29 +305,26 @@ class Meter:
             if (watts := _micro(self._folder / file))
         }
         limit = self._folder / "constraint_0_power_limit_uw"
-        told["may_set_limit"] = os.access(limit, os.W_OK)
+        metrics["may_set_limit"] = os.access(limit, os.W_OK)
         counter = self._folder / "energy_uj"
         counted_j = device_readings.plausible_j(_micro(counter))
         if counted_j is None:
             remedy = f"let this user read {counter} (it is root's by default)"
             why = "its RAPL counter cannot be read"
-            return told, [Missing(what="energy_j, power_w", why=why, remedy=remedy)]
-        return told | self._used(counted_j, at_s), []
-
-    def _used(self, counted_j: float, at_s: float) -> dict[str, float]:
+            return metrics, [Missing(what="energy_j, power_w", why=why, remedy=remedy)]
         before = self._last
         if before is not None and counted_j < before[0]:
             self._rounds_j += _micro(self._folder / "max_energy_range_uj") or 0.0
         total_j = self._rounds_j + counted_j
         self._last = (counted_j, total_j, at_s)
-        told = {"energy_j": total_j}
+        metrics["energy_j"] = total_j
         if before is not None and at_s > before[2] and total_j >= before[1]:
-            told["power_w"] = (total_j - before[1]) / (at_s - before[2])
-        return told
+            metrics["power_w"] = (total_j - before[1]) / (at_s - before[2])
+        return metrics, []
 
 
 def meters(powercap: Path) -> list[Meter]:
-    """The counters of whole packages under the kernel's folder; none where it has none."""
+    """Return the counters of whole packages in the kernel's folder."""
     found = []
     for folder in sorted(powercap.glob("intel-rapl:*")):
         try:
@@ -353,7 +338,7 @@ def meters(powercap: Path) -> list[Meter]:
 
 
 def _micro(path: Path) -> float | None:
-    """A file of millionths as a number of ones; None where it cannot be read."""
+    """Return the number in a file divided by a million; None if it cannot be read."""
     try:
         return int(path.read_text(encoding="ascii")) / 1e6
     except (OSError, ValueError):

@@ -1,25 +1,24 @@
-"""What a door tells of one device: its numbers, what it did not tell, and what to do about it.
+"""The interface of device adapters: a device with its metrics, and the protocols for reading it.
 
-Pure: a shape that every door fills, so that `gpu probe` shows all devices alike, and the protocols
-that doors keep, so that another maker's devices are one more file.
+Pure: every adapter fills the same shape, so that `gpu probe` shows all devices alike. Devices of
+another maker need one more file.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from observability.core.errors import ThermodriftError
 from power.core.device_readings import PLAUSIBLE, GpuReading, Survey, Telling
+from power.core.frozen_model import FrozenModel
 
 _MOST_W: Final = PLAUSIBLE["power_limit_w"][1]
 
 
-class Missing(BaseModel):
-    """Something that a device did not tell."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Missing(FrozenModel):
+    """A metric that a device did not report, with the reason and a remedy."""
 
     what: str
     why: str
@@ -27,29 +26,28 @@ class Missing(BaseModel):
 
 
 class Device(Telling):
-    """One device as it was read. None is unknown."""
+    """One device as it was last read. None is unknown."""
 
     uuid: str
     name: str | None = Field(default=None, description="Its model, or the chip that measures it.")
-    read_s_ago: float = Field(default=0.0, ge=0, description="Seconds before it was told.")
+    read_s_ago: float = Field(default=0.0, ge=0, description="Seconds from reading to report.")
     may_set_limit: bool = Field(
         default=False, description="Whether this process has the privilege to set a power limit."
     )
     missing: tuple[Missing, ...] = ()
 
     def reading(self, read_at_s: float) -> GpuReading:
-        """What the gate needs of it, stamped with a moment of the gate's clock."""
-        told = {name: getattr(self, name) for name in Telling.model_fields}
-        return GpuReading(uuid=self.uuid, read_at_s=read_at_s, **told)
+        """Return its metrics for the gate, at a moment of the gate's clock (seconds)."""
+        metrics = {name: getattr(self, name) for name in Telling.model_fields}
+        return GpuReading(uuid=self.uuid, read_at_s=read_at_s, **metrics)
 
 
 class Door(Protocol):
-    """What reads the devices of one maker; a context manager.
+    """Reads the devices of one maker; a context manager.
 
-    `survey` is called with a moment of the door's clock and answers at once with the last that was
-    read: only the first call may wait, for a bounded time. It raises nothing for a device that does
-    not answer: that one's reading is `unreadable`, and a machine without any is a survey whose
-    driver is absent.
+    `survey` gets a moment of the adapter's clock and returns the last readings at once: only the
+    first call may wait, for a bounded time. It raises nothing for a device that does not answer:
+    that reading is `unreadable`; without any device, the driver is absent.
     """
 
     def __enter__(self) -> Self: ...
@@ -57,58 +55,54 @@ class Door(Protocol):
     def __exit__(self, *raised: object) -> None: ...
 
     def survey(self, now_s: float) -> Survey:
-        """The last readings, none of them later than `now_s`."""
+        """Return the last readings, none of them later than `now_s`."""
         ...
 
     def devices(self) -> tuple[Device, ...]:
-        """The devices of the last survey, with what they did not tell."""
+        """Return the devices of the last survey, with what they did not report."""
         ...
 
     def wait_for_news(self, timeout_s: float) -> bool:
-        """Wait until something was read that no survey has shown; False after `timeout_s`."""
+        """Wait for readings that no survey has returned; False after `timeout_s` seconds."""
         ...
 
 
-class PowerLimit(BaseModel):
-    """The power limit that a device is set to, watts, and the range that it takes."""
+class PowerLimit(FrozenModel):
+    """The power limit of a device, and the range that it accepts; all in watts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    limit_w: float = Field(
-        gt=0, le=_MOST_W, description="What it is set to; a lower one may be enforced."
-    )
-    least_w: float = Field(gt=0, le=_MOST_W, description="The lowest that the device takes.")
-    most_w: float = Field(gt=0, le=_MOST_W, description="The highest that the device takes.")
+    limit_w: float = Field(gt=0, le=_MOST_W, description="The limit that was set.")
+    least_w: float = Field(gt=0, le=_MOST_W, description="The lowest accepted limit.")
+    most_w: float = Field(gt=0, le=_MOST_W, description="The highest accepted limit.")
 
     def is_at(self, limit_w: float) -> bool:
-        """Whether it is set to `limit_w`: within a watt, since drivers may round."""
+        """Whether it is set to `limit_w`, within a watt, because drivers may round."""
         return abs(self.limit_w - limit_w) <= SAME_LIMIT_W
 
 
 class LimitChange(NamedTuple):
-    """A device's limit before somebody wanted it changed, and after it."""
+    """A device's limit before and after a requested change."""
 
     before: PowerLimit
     after: PowerLimit
 
 
 class LimitRefused(ThermodriftError, OSError):
-    """A power limit could not be read or set: says of which device, why, and what to do."""
+    """A power limit could not be read or set; the message names the device, why and a remedy."""
 
 
 class LimitSetter(Protocol):
-    """What sets the power limits of one maker's devices. Both raise LimitRefused, in bounded time.
+    """Sets power limits of one maker's devices. Both methods raise LimitRefused, in bounded time.
 
-    A device's limit outlives the process that set it, and there is no way back to what it was but
-    to know it.
+    A device's limit outlives the process that set it, and only a record of the old limit makes it
+    possible to restore it.
     """
 
     def read(self, uuid: str) -> PowerLimit:
-        """What the device `uuid` is set to."""
+        """Return the limit of the device `uuid`."""
         ...
 
     def change(self, uuid: str, from_w: float, to_w: float) -> LimitChange:
-        """Set it to `to_w`, if it is at `from_w`; else leave it as somebody else set it."""
+        """Set it to `to_w` watts if it is at `from_w`; else somebody else set it, so leave it."""
         ...
 
 
@@ -118,6 +112,6 @@ RESET: Final = "reset the device, or reboot the machine"
 
 
 def unanswered(uuid: str, name: str | None, why: str, remedy: str = RESET) -> Device:
-    """A device that tells nothing, and why."""
+    """Return a device that could not be read, with the reason."""
     lost = Missing(what="device", why=why, remedy=remedy)
     return Device(uuid=uuid, name=name, unreadable=why, missing=(lost,))

@@ -1,11 +1,11 @@
-"""A stand-in for NVIDIA's library, with faults on demand: what tests and demonstrations talk to.
+"""A fake of NVIDIA's library with faults on demand, for tests and demonstrations.
 
-`StandInNvml` takes the place of the loaded shared library, so that the real Python binding and the
-whole door run over it. It fills the C structures that it is handed and answers return codes, as the
-library does. It imports no GPU tool and simulates no physics: its devices say the same for ever,
-but for the energy counter, which grows by their power, and for power limits that are set. Each
-process has a stand-in of its own; what one sets the others see where a file for that is named.
-THERMODRIFT_STAND_IN names a file of one for whole commands and deployed runs.
+`StandInNvml` replaces the loaded shared library, so that the real Python binding and the whole
+adapter run on it. It fills the C structures of the caller and returns codes, as the library does.
+It imports no GPU tool and simulates no physics: its values are constant, except the energy counter,
+which grows by the power, and power limits that were set. Each process has its own fake; a file for
+the limits shares those between processes. THERMODRIFT_STAND_IN names a file of one for whole
+commands and deployed runs.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from observability.core.errors import BadConfiguration
+from power.core.frozen_model import FrozenModel
 
 FaultKind = Literal[
     "not_supported", "no_permission", "driver_not_loaded", "missing", "lost", "unknown", "mismatch",
@@ -39,31 +40,27 @@ RETURN_CODES: Mapping[str, int] = {
     "unknown": 999,
 }
 ABSURD = 644_245_923
-"""A temperature that a driver in production has really reported."""
+"""A temperature that a driver in production reported."""
 BLANK = 0x7FFFFFF0
-"""What NVIDIA's tools write where there is no value."""
+"""The value that NVIDIA's tools write for "no value"."""
 _FIELD_MEMORY_TEMPERATURE, _FIELD_SLOWDOWN = 82, 194
 _SIGNED_INT = 5
 _MEMORY_CLOCK = 2
 _MIG_STEP = 1_000
-"""Between the handles of two devices, where those of their MIG instances lie."""
+"""The distance between the handles of two devices; those of MIG instances are in between."""
 _INVALID_ARGUMENT, _NOT_FOUND = 2, 6
 _SET_LIMIT = "nvmlDeviceSetPowerManagementLimit"
 
 
-class Fault(BaseModel):
-    """What goes wrong in one function of the library."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Fault(FrozenModel):
+    """A fault in one function of the library."""
 
     kind: FaultKind
-    after: int = Field(default=0, ge=0, description="Calls that still go well before it begins.")
+    after: int = Field(default=0, ge=0, description="Calls that succeed before the fault begins.")
 
 
-class StandInGpu(BaseModel):
-    """One pretended device. None: the device does not support telling it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class StandInGpu(FrozenModel):
+    """One fake device. None: the device does not support this value."""
 
     uuid: str
     name: str = "Stand-in H100"
@@ -71,14 +68,10 @@ class StandInGpu(BaseModel):
     temperature_c: int | None = 45
     memory_temperature_c: int | None = 50
     tlimit_c: int | None = Field(default=40, description="T.Limit, degrees.")
-    slowdown_tlimit_c: int | None = Field(
-        default=-2, description="T.Limit at which the hardware slows down."
-    )
+    slowdown_tlimit_c: int | None = Field(default=-2, description="T.Limit of the slowdown.")
     slowdown_c: int | None = Field(default=None, description="The older slowdown threshold.")
     power_mw: int | None = 120_000
-    power_limit_mw: int | None = Field(
-        default=700_000, description="The limit that it has until one is set."
-    )
+    power_limit_mw: int | None = Field(default=700_000, description="The limit at first.")
     utilization: int | None = 30
     power_limit_min_mw: int | None = 200_000
     power_limit_max_mw: int | None = 700_000
@@ -91,33 +84,31 @@ class StandInGpu(BaseModel):
         default=None,
         description="Names of its MIG instances, None for an empty slot; None: cannot be divided.",
     )
-    energy_mj: int | None = Field(
-        default=5_000_000_000, description="The energy counter when the library is loaded."
-    )
+    energy_mj: int | None = Field(default=5_000_000_000, description="The counter at first.")
     faults: Mapping[str, Fault] = Field(
-        default_factory=dict, description="By name of a function; '*' for all of this device."
+        default_factory=dict,
+        description="By name of a function; '*' for all functions of this device.",
     )
 
 
-class StandIn(BaseModel):
-    """A pretended library: its devices, and its faults by name of a function."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class StandIn(FrozenModel):
+    """A fake library: its devices, and its faults by name of a function."""
 
     gpus: tuple[StandInGpu, ...] = ()
     faults: Mapping[str, Fault] = Field(default_factory=dict)
     limits_kept_in: str | None = Field(
         default=None,
-        description="File of the limits that were set, JSON, for the stand-ins of all processes; "
-        "None: a limit is forgotten with the process that set it.",
+        description="JSON file of the limits that were set, shared by the fakes of all processes; "
+        "None: a limit is forgotten when its process ends.",
     )
     may_set_limit: bool | None = Field(
-        default=None, description="Whether a process counts as privileged; None: as it is."
+        default=None,
+        description="Whether a process counts as privileged; None: its real privilege.",
     )
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """What the JSON file at `path` pretends. Raises BadConfiguration."""
+        """Read the JSON file at `path`. Raises BadConfiguration."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
@@ -132,7 +123,7 @@ class StandIn(BaseModel):
 
 
 class StandInNvml:
-    """What the binding looks its functions up on, in place of the shared library."""
+    """The object on which the binding looks up its functions, instead of the shared library."""
 
     def __init__(self, spec: StandIn, clock: Callable[[], float] = time.monotonic) -> None:
         self._spec = spec
@@ -160,54 +151,59 @@ class StandInNvml:
         if name == "nvmlDeviceGetHandleByIndex_v2":
             return self._hand_out(arguments[0].value, arguments[1])
         if name == "nvmlDeviceGetHandleByUUID":
-            return self._hand_out_named(arguments[0].value.decode(), arguments[1])
-        index, slot = _index(arguments[0])
-        gpu = self._spec.gpus[index]
-        if slot is not None:
-            return self._answer_instance(gpu, name, arguments[1:], slot)
+            uuids = [gpu.uuid for gpu in self._spec.gpus]
+            uuid = arguments[0].value.decode()
+            return self._hand_out(uuids.index(uuid), arguments[1]) if uuid in uuids else _NOT_FOUND
+        device, slot = divmod(ctypes.cast(arguments[0], ctypes.c_void_p).value or 0, _MIG_STEP)
+        gpu = self._spec.gpus[device - 1]
+        if slot:
+            # An instance has a name; everything that is measured belongs to its device.
+            if gpu.mig is None or name != "nvmlDeviceGetUUID":
+                return RETURN_CODES["not_supported"]
+            return _give_text(arguments[1], str(gpu.mig[slot - 1]))
         if name == "nvmlDeviceGetMigDeviceHandleByIndex":
-            return self._hand_out_instance(gpu, index, arguments[1].value, arguments[2])
-        fault = gpu.faults.get(name, gpu.faults.get("*"))
-        return self._answer(gpu, name, arguments[1:], fault)
+            slot = arguments[1].value
+            if gpu.mig is None or gpu.mig[slot] is None:
+                return _NOT_FOUND
+            return _give_handle(arguments[2], device * _MIG_STEP + slot + 1)
+        return self._answer(gpu, name, arguments[1:])
 
     def _hand_out(self, index: int, target: Any) -> int:
         gpu = self._spec.gpus[index]
         code = self._strike(gpu.uuid, gpu.faults.get("nvmlDeviceGetHandleByIndex_v2"), "handle")
-        if code is not None:
-            return code
-        return _give_handle(target, (index + 1) * _MIG_STEP)
+        return _give_handle(target, (index + 1) * _MIG_STEP) if code is None else code
 
-    def _hand_out_named(self, uuid: str, target: Any) -> int:
-        uuids = [gpu.uuid for gpu in self._spec.gpus]
-        return self._hand_out(uuids.index(uuid), target) if uuid in uuids else _NOT_FOUND
-
-    def _hand_out_instance(self, gpu: StandInGpu, index: int, slot: int, target: Any) -> int:
-        if gpu.mig is None or gpu.mig[slot] is None:
-            return _NOT_FOUND
-        return _give_handle(target, (index + 1) * _MIG_STEP + slot + 1)
-
-    def _answer_instance(
-        self, gpu: StandInGpu, name: str, arguments: tuple[Any, ...], slot: int
-    ) -> int:
-        """An instance has a name; what is measured belongs to its device."""
-        if gpu.mig is None or name != "nvmlDeviceGetUUID":
-            return RETURN_CODES["not_supported"]
-        return _give_text(arguments[0], str(gpu.mig[slot]))
-
-    def _answer(
-        self, gpu: StandInGpu, name: str, arguments: tuple[Any, ...], fault: Fault | None
-    ) -> int:
+    def _answer(self, gpu: StandInGpu, name: str, arguments: tuple[Any, ...]) -> int:
+        fault = gpu.faults.get(name, gpu.faults.get("*"))
         code = self._strike(gpu.uuid, fault, name)
         if code is not None and code >= 0:
             return code
         if name == _SET_LIMIT:
-            # Odd, for one that sets, is to say that all went well, and to do nothing.
+            # An odd setter reports success and does nothing.
             return 0 if code == -1 else self._set_limit(gpu, arguments[0].value)
-        fill = _FILLS.get(name)
-        if fill is None:
-            return RETURN_CODES["missing"]
         odd = {"absurd": ABSURD, "blank": BLANK}.get(fault.kind) if code == -1 and fault else None
-        return fill(self._by_now(gpu), arguments, odd)
+        gpu = self._by_now(gpu)
+        if name in _TEXTS:
+            return _give_text(arguments[0], _TEXTS[name](gpu))
+        if name == "nvmlDeviceGetFieldValues":
+            known = {
+                _FIELD_MEMORY_TEMPERATURE: gpu.memory_temperature_c,
+                _FIELD_SLOWDOWN: gpu.slowdown_tlimit_c,
+            }
+            for field in _out(arguments[1]):
+                field.valueType = _SIGNED_INT
+                field.nvmlReturn = _give(field.value, "siVal", known.get(field.fieldId), odd)
+            return 0
+        if name == "nvmlDeviceGetClockInfo" and arguments[0].value == _MEMORY_CLOCK:
+            name = "memory clock"
+        if name not in _NUMBERS:
+            return RETURN_CODES["missing"]
+        if odd == ABSURD and name in _IN_64_BITS:
+            odd = ABSURD**2
+        return max(
+            _give(_out(arguments[position]), attribute, number(gpu), odd)
+            for position, attribute, number in _NUMBERS[name]
+        )
 
     def _set_limit(self, gpu: StandInGpu, limit_mw: int) -> int:
         least_mw, most_mw = gpu.power_limit_min_mw, gpu.power_limit_max_mw
@@ -221,7 +217,7 @@ class StandInNvml:
         return 0
 
     def _by_now(self, gpu: StandInGpu) -> StandInGpu:
-        """The device with the limit that it was set to, and the energy that it has used."""
+        """Return the device with its present limit and energy counter."""
         kept_in = self._spec.limits_kept_in
         limits_mw = self._limits_mw if kept_in is None else kept_limits(Path(kept_in))
         if gpu.uuid in limits_mw:
@@ -232,7 +228,7 @@ class StandInNvml:
         return gpu.model_copy(update={"energy_mj": gpu.energy_mj + int(grown_mj)})
 
     def _strike(self, whose: str, fault: Fault | None, name: str) -> int | None:
-        """Do what `fault` says: None for nothing, a return code, or -1 for an odd value."""
+        """Apply `fault`: return None for nothing, a return code, or -1 for an odd value."""
         if fault is None:
             return None
         seen = self._calls[whose, name] = self._calls.get((whose, name), 0) + 1
@@ -246,7 +242,7 @@ class StandInNvml:
 
 
 def kept_limits(path: Path) -> dict[str, int]:
-    """By device the limit that it was set to, milliwatts; none where none was."""
+    """Return the limits that were set, by device, milliwatts."""
     try:
         limits_mw: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -255,25 +251,19 @@ def kept_limits(path: Path) -> dict[str, int]:
 
 
 def keep_limits(path: Path, limits_mw: Mapping[str, int]) -> None:
-    """Set limits for the stand-ins of all processes, milliwatts, as `nvidia-smi -pl` would."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(kept_limits(path) | dict(limits_mw)), encoding="utf-8")
-    aside.replace(path)
+    """Set limits for the fakes of all processes, milliwatts, as `nvidia-smi -pl` would."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(kept_limits(path) | dict(limits_mw)), encoding="utf-8")
+    temporary.replace(path)
 
 
 def _out(reference: Any) -> Any:
-    """The object behind ctypes.byref: what the library would write to."""
+    """Return the object behind ctypes.byref, to which the library would write."""
     return reference._obj
 
 
-def _index(handle: Any) -> tuple[int, int | None]:
-    """The device that a handle stands for, and the slot of its MIG instance."""
-    device, slot = divmod(ctypes.cast(handle, ctypes.c_void_p).value or 0, _MIG_STEP)
-    return device - 1, slot - 1 if slot else None
-
-
 def _give_handle(target: Any, number: int) -> int:
-    """Write a handle: a pointer that nobody looks behind, so a number will do."""
+    """Write a handle: nobody dereferences the pointer, so it is a number."""
     address = ctypes.c_void_p(number)
     ctypes.memmove(target, ctypes.byref(address), ctypes.sizeof(address))
     return 0
@@ -291,104 +281,44 @@ def _give_text(buffer: Any, text: str) -> int:
     return 0
 
 
-def _give_fields(gpu: StandInGpu, values: Any, odd: int | None) -> int:
-    known = {
-        _FIELD_MEMORY_TEMPERATURE: gpu.memory_temperature_c,
-        _FIELD_SLOWDOWN: gpu.slowdown_tlimit_c,
-    }
-    for field in values:
-        value = known.get(field.fieldId)
-        field.valueType = _SIGNED_INT
-        field.nvmlReturn = _give(field.value, "siVal", value, odd)
-    return 0
-
-
-def _give_pair(
-    targets: tuple[tuple[Any, str], tuple[Any, str]],
-    values: tuple[int | None, int | None],
-    odd: int | None,
-) -> int:
-    codes = [
-        _give(target, attribute, value, odd)
-        for (target, attribute), value in zip(targets, values, strict=True)
-    ]
-    return max(codes)
-
-
-def _give_limits(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
-    return _give_pair(
-        ((_out(to[0]), "value"), (_out(to[1]), "value")),
-        (gpu.power_limit_min_mw, gpu.power_limit_max_mw),
-        odd,
-    )
-
-
-def _give_memory(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
-    memory = _out(to[0])
-    return _give_pair(
-        ((memory, "used"), (memory, "total")),
-        (gpu.memory_used_bytes, gpu.memory_total_bytes),
-        # In 64 bits, what is absurd for a temperature is a common count of bytes.
-        ABSURD**2 if odd == ABSURD else odd,
-    )
-
-
-def _give_clock(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
-    clock = gpu.memory_clock_mhz if to[0].value == _MEMORY_CLOCK else gpu.clock_mhz
-    return _give(_out(to[1]), "value", clock, odd)
-
-
-def _give_mig_mode(gpu: StandInGpu, to: tuple[Any, ...], odd: int | None) -> int:
-    if gpu.mig is None:
-        return RETURN_CODES["not_supported"]
-    enabled = int(bool(gpu.mig))
-    return _give_pair(((_out(to[0]), "value"), (_out(to[1]), "value")), (enabled, enabled), odd)
-
-
-_FILLS: Mapping[str, Callable[[StandInGpu, tuple[Any, ...], int | None], int]] = {
-    "nvmlDeviceGetUUID": lambda gpu, to, odd: _give_text(to[0], gpu.uuid),
-    "nvmlDeviceGetName": lambda gpu, to, odd: _give_text(to[0], gpu.name),
-    "nvmlDeviceGetArchitecture": lambda gpu, to, odd: _give(
-        _out(to[0]), "value", gpu.architecture, odd
-    ),
-    "nvmlDeviceGetTemperatureV": lambda gpu, to, odd: _give(
-        _out(to[0]), "temperature", gpu.temperature_c, odd
-    ),
-    "nvmlDeviceGetTemperature": lambda gpu, to, odd: _give(
-        _out(to[1]), "value", gpu.temperature_c, odd
-    ),
-    "nvmlDeviceGetMarginTemperature": lambda gpu, to, odd: _give(
-        _out(to[0]), "marginTemperature", gpu.tlimit_c, odd
-    ),
-    "nvmlDeviceGetTemperatureThreshold": lambda gpu, to, odd: _give(
-        _out(to[1]), "value", gpu.slowdown_c, odd
-    ),
-    "nvmlDeviceGetFieldValues": lambda gpu, to, odd: _give_fields(gpu, _out(to[1]), odd),
-    "nvmlDeviceGetPowerUsage": lambda gpu, to, odd: _give(_out(to[0]), "value", gpu.power_mw, odd),
-    "nvmlDeviceGetEnforcedPowerLimit": lambda gpu, to, odd: _give(
-        _out(to[0]), "value", gpu.power_limit_mw, odd
-    ),
-    "nvmlDeviceGetPowerManagementLimit": lambda gpu, to, odd: _give(
-        _out(to[0]), "value", gpu.power_limit_mw, odd
-    ),
-    "nvmlDeviceGetUtilizationRates": lambda gpu, to, odd: _give(
-        _out(to[0]), "gpu", gpu.utilization, odd
-    ),
-    "nvmlDeviceGetCurrentClocksEventReasons": lambda gpu, to, odd: _give(
-        _out(to[0]), "value", gpu.throttle_mask, odd
-    ),
-    "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu, to, odd: _give(
-        _out(to[0]), "value", gpu.throttle_mask, odd
-    ),
-    "nvmlDeviceGetPowerManagementLimitConstraints": _give_limits,
-    "nvmlDeviceGetMemoryInfo": _give_memory,
-    "nvmlDeviceGetClockInfo": _give_clock,
-    "nvmlDeviceGetMigMode": _give_mig_mode,
-    "nvmlDeviceGetMaxMigDeviceCount": lambda gpu, to, odd: _give(
-        _out(to[0]), "value", None if gpu.mig is None else len(gpu.mig), odd
-    ),
-    # In its 64 bits, what is absurd for a temperature is a common count of millijoules.
-    "nvmlDeviceGetTotalEnergyConsumption": lambda gpu, to, odd: _give(
-        _out(to[0]), "value", gpu.energy_mj, ABSURD**2 if odd == ABSURD else odd
-    ),
+_TEXTS: Mapping[str, Callable[[StandInGpu], str]] = {
+    "nvmlDeviceGetUUID": lambda gpu: gpu.uuid,
+    "nvmlDeviceGetName": lambda gpu: gpu.name,
 }
+_IN_64_BITS = frozenset({"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetMemoryInfo"})
+"""An absurd temperature is a common number of millijoules or bytes."""
+
+
+def _mig_mode(gpu: StandInGpu) -> int | None:
+    return None if gpu.mig is None else int(bool(gpu.mig))
+
+
+_NUMBERS: Mapping[str, tuple[tuple[int, str, Callable[[StandInGpu], int | None]], ...]] = {
+    "nvmlDeviceGetArchitecture": ((0, "value", lambda gpu: gpu.architecture),),
+    "nvmlDeviceGetTemperatureV": ((0, "temperature", lambda gpu: gpu.temperature_c),),
+    "nvmlDeviceGetTemperature": ((1, "value", lambda gpu: gpu.temperature_c),),
+    "nvmlDeviceGetMarginTemperature": ((0, "marginTemperature", lambda gpu: gpu.tlimit_c),),
+    "nvmlDeviceGetTemperatureThreshold": ((1, "value", lambda gpu: gpu.slowdown_c),),
+    "nvmlDeviceGetPowerUsage": ((0, "value", lambda gpu: gpu.power_mw),),
+    "nvmlDeviceGetEnforcedPowerLimit": ((0, "value", lambda gpu: gpu.power_limit_mw),),
+    "nvmlDeviceGetPowerManagementLimit": ((0, "value", lambda gpu: gpu.power_limit_mw),),
+    "nvmlDeviceGetPowerManagementLimitConstraints": (
+        (0, "value", lambda gpu: gpu.power_limit_min_mw),
+        (1, "value", lambda gpu: gpu.power_limit_max_mw),
+    ),
+    "nvmlDeviceGetUtilizationRates": ((0, "gpu", lambda gpu: gpu.utilization),),
+    "nvmlDeviceGetCurrentClocksEventReasons": ((0, "value", lambda gpu: gpu.throttle_mask),),
+    "nvmlDeviceGetCurrentClocksThrottleReasons": ((0, "value", lambda gpu: gpu.throttle_mask),),
+    "nvmlDeviceGetMemoryInfo": (
+        (0, "used", lambda gpu: gpu.memory_used_bytes),
+        (0, "total", lambda gpu: gpu.memory_total_bytes),
+    ),
+    "nvmlDeviceGetClockInfo": ((1, "value", lambda gpu: gpu.clock_mhz),),
+    "memory clock": ((1, "value", lambda gpu: gpu.memory_clock_mhz),),
+    "nvmlDeviceGetMigMode": ((0, "value", _mig_mode), (1, "value", _mig_mode)),
+    "nvmlDeviceGetMaxMigDeviceCount": (
+        (0, "value", lambda gpu: None if gpu.mig is None else len(gpu.mig)),
+    ),
+    "nvmlDeviceGetTotalEnergyConsumption": ((0, "value", lambda gpu: gpu.energy_mj),),
+}
+"""By function: position and attribute of each output, and its value."""

@@ -1,4 +1,4 @@
-"""Door to leases of devices: one job a device, by a lock of the system that dies with its holder.
+"""Adapter for leases of devices: one job per device, by a lock that ends with its process.
 
 Two jobs that were both admitted must never count on the same headroom. A lease is a lock on a file
 of the device's name, so it ends with the process that holds it, however that process ends. The file
@@ -19,11 +19,11 @@ from observability.core.paths import device_file
 
 
 class LeaseFolderUnusable(ThermodriftError, OSError):
-    """The folder of the leases cannot be written: no device can be promised to one job alone."""
+    """The folder of the leases cannot be written, so no device can be reserved."""
 
 
 class Lease:
-    """A device that is promised to one job, until `release` or the end of this process."""
+    """A device that is reserved for one job, until `release` or the end of this process."""
 
     def __init__(self, uuid: str, lock: file_lock.Lock) -> None:
         self.uuid = uuid
@@ -35,13 +35,13 @@ class Lease:
 
 
 class Leases:
-    """The leases of one folder, which the processes of a machine share."""
+    """The leases in one folder, which the processes of a machine share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def take(self, uuid: str, who: str) -> Lease | None:
-        """The lease of `uuid` for `who`, or None where another job has it. Never waits.
+        """Return the lease of `uuid` for `who`, or None if another job has it. Never waits.
 
         Raises LeaseFolderUnusable.
         """
@@ -57,7 +57,7 @@ class Leases:
             ) from error
 
     def holder(self, uuid: str) -> str:
-        """Who has the lease of `uuid`, in words. Ask it after `take` gave None."""
+        """Return in words who has the lease of `uuid`. Call it after `take` returned None."""
         try:
             told = json.loads(self._path(uuid).read_text(encoding="utf-8"))
             return f"{told['for']} (process {told['pid']})"
@@ -66,7 +66,7 @@ class Leases:
 
     @contextmanager
     def held(self, uuid: str, who: str) -> Iterator[Lease | None]:
-        """`take` around a block."""
+        """Hold a lease during a block; see `take`."""
         lease = self.take(uuid, who)
         try:
             yield lease

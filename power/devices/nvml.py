@@ -1,10 +1,10 @@
-"""Door to NVIDIA's management library (NVML): readings of all GPUs, however badly one behaves.
+"""Adapter for NVIDIA's management library (NVML): readings of all GPUs, even if one misbehaves.
 
-NVML calls can hang for ever or take their process down. So each device is read by a process of its
-own (`reader`), which ends itself when a call does not return; the door on our side hands out the
-last that each said, and starts again what ended. A device whose process hangs or dies is unreadable
-alone, with the reason. `NvmlSetter` sets power limits, each change in a process of its own. Nothing
-here blocks for longer than a short bound, and nothing is decided.
+NVML calls can hang for ever or crash their process. So each device is read by a process of its own
+(`nvml_worker`), which exits when a call does not return; the adapter returns the last report of
+each process and restarts those that ended. If a process hangs or dies, only its device is
+unreadable, with the reason. `NvmlSetter` sets power limits, each change in a process of its own.
+Nothing here blocks for longer than a short bound, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from power.core.device_readings import Driver, GpuReading, Survey
 from power.devices.device import Device, LimitChange, LimitRefused, PowerLimit, unanswered
@@ -25,35 +25,31 @@ from power.devices.fake_nvml import StandIn
 from power.devices.nvml_worker import ASK_NVIDIA_SMI, Errand, LimitErrand, LimitReport, Report
 from power.devices.supervised_process import Child, Watched
 
+Message = TypeVar("Message", bound=BaseModel)
+
 _PROGRAM: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from power.devices import nvml_worker as reader; getattr(reader, sys.argv[2])(sys.argv[3])"
 )
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 _LATER_S: Final = 2.0
-"""The reader's own watchdog comes first: it can say which call it was."""
+"""The worker's own watchdog comes first, because it can name the call that hangs."""
 
 
 class Listed(NamedTuple):
-    """What is known of one device that the driver lists; its name is None until it is told."""
+    """A device that the driver lists; its identifier is None until the worker reports it."""
 
     uuid: str | None
     mig: tuple[str, ...] = ()
 
 
-class _Bounds(NamedTuple):
-    poll_s: float
-    hang_s: float
-    start_s: float
-
-
 class NvmlDoor:
-    """Readings of all devices, each from a process of its own. A context manager, or call `close`.
+    """Reads all devices, each in a process of its own. A context manager, or call `close`.
 
-    `visible` is the value of CUDA_VISIBLE_DEVICES, where the job is bound by it. `twin` is a
-    stand-in library, for tests and demonstrations. `clock` is the clock that `now_s` is read from.
-    `first_answer_s` bounds the one wait, on the first survey. A call that takes longer than
-    `hang_s` (`start_s` until the first reading) ends its process, which is started again.
+    `visible` is the value of CUDA_VISIBLE_DEVICES, if it restricts the job. `twin` is a fake
+    library for tests and demonstrations. `clock` is the clock of `now_s`. `first_answer_s` bounds
+    the only wait, in the first survey. If a call takes longer than `hang_s` (`start_s` until the
+    first reading), its process exits and is restarted. All times are in seconds.
     """
 
     def __init__(
@@ -68,7 +64,7 @@ class NvmlDoor:
         start_s: float = 30.0,
     ) -> None:
         self._visible, self._twin, self._clock = visible, twin, clock
-        self._bounds = _Bounds(poll_s, hang_s, start_s)
+        self._poll_s, self._hang_s, self._start_s = poll_s, hang_s, start_s
         self._first_answer_s = first_answer_s
         self._news = threading.Condition()
         self._readers: list[_Reader] = []
@@ -85,16 +81,16 @@ class NvmlDoor:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes that read, in the order of their devices."""
+        """The ids of the reading processes, in the order of their devices."""
         return tuple(pid for each in self._readers if (pid := each.watched.pid) is not None)
 
     def start(self) -> None:
-        """Start reading, without waiting for an answer. A survey starts it too."""
+        """Start reading, without waiting for a report. A survey starts it too."""
         if not _shows_none(self._visible):
             self._look(self._clock())
 
     def survey(self, now_s: float) -> Survey:
-        """The last readings, and what is known of the driver. Waits only the first time."""
+        """Return the last readings and the state of the driver. Only the first call waits."""
         if self._closed:
             return Survey(driver="unreadable", because="this door is closed")
         if _shows_none(self._visible):
@@ -103,20 +99,25 @@ class NvmlDoor:
         self._look(now_s)
         if not self._waited:
             self._waited = True
-            self._await_all(now_s)
-        return self._told(now_s)
+            ends_s = time.monotonic() + self._first_answer_s
+            while not all(each.has_answered for each in self._readers):
+                left_s = ends_s - time.monotonic()
+                if left_s <= 0 or not self.wait_for_news(left_s):
+                    break
+                self._look(now_s)
+        return self._snapshot(now_s)
 
     def devices(self) -> tuple[Device, ...]:
-        """The devices that the last survey showed, with what they did not tell."""
+        """Return the devices of the last survey, with what they did not report."""
         return self._devices
 
     def wait_for_news(self, timeout_s: float) -> bool:
-        """Wait until something was said that no survey has shown; False after `timeout_s`."""
+        """Wait for a report that no survey has returned; False after `timeout_s` seconds."""
         with self._news:
             return self._news.wait_for(self._has_news, timeout_s)
 
     def close(self, patience_s: float = 2.0) -> None:
-        """End the reading processes. Waits at most twice `patience_s` for each that is stuck."""
+        """Stop the reading processes. Waits at most twice `patience_s` for each that hangs."""
         self._closed = True
         for each in self._readers:
             each.watched.dismiss()
@@ -127,58 +128,53 @@ class NvmlDoor:
         return any(each.watched.has_news() for each in self._readers if not each.hidden)
 
     def _look(self, now_s: float) -> None:
-        """Take in what each process said; start those that are missing."""
+        """Take the last report of each process; start missing processes and stop hidden ones."""
         for each in self._readers:
             if not each.hidden:
                 each.look(now_s)
         count = max((each.count for each in self._readers), default=1)
         for index in range(len(self._readers), count):
-            self._readers.append(self._reader(index))
-            self._readers[index].look(now_s)
-        self._leave_out_hidden()
-
-    def _reader(self, index: int) -> _Reader:
-        bounds = self._bounds
-        errand = Errand(index=index, twin=self._twin, **bounds._asdict())
-        return _Reader(
-            Watched(
+            errand = Errand(
+                index=index,
+                twin=self._twin,
+                poll_s=self._poll_s,
+                hang_s=self._hang_s,
+                start_s=self._start_s,
+            )
+            watched = Watched(
                 _command("serve", errand),
-                _report_of,
+                lambda line: _parsed(Report, line),
                 lambda report: report.is_well,
                 clock=self._clock,
-                hang_s=bounds.hang_s + _LATER_S,
-                start_s=bounds.start_s + _LATER_S,
+                hang_s=self._hang_s + _LATER_S,
+                start_s=self._start_s + _LATER_S,
                 news=self._news,
             )
-        )
-
-    def _leave_out_hidden(self) -> None:
-        """What CUDA_VISIBLE_DEVICES hides is not read; that is known once all have their names."""
+            self._readers.append(_Reader(watched))
+            self._readers[index].look(now_s)
+        # Devices that CUDA_VISIBLE_DEVICES hides are not read, once all identifiers are known.
         listed = [each.listed for each in self._readers]
         shown = shown_devices(listed, self._visible)
         all_named = all(each.uuid is not None for each in listed)
         for index, each in enumerate(self._readers):
             each.shown = index in shown
-            # The first one is kept until it has said how many there are.
+            # The first process is kept until it has reported the number of devices.
             if all_named and not each.shown and len(self._readers) == each.count:
                 each.hidden = True
                 each.watched.dismiss()
                 self._seen.pop(each.listed.uuid or "", None)
 
-    def _await_all(self, now_s: float) -> None:
-        ends_s = time.monotonic() + self._first_answer_s
-        while not all(each.has_answered for each in self._readers):
-            left_s = ends_s - time.monotonic()
-            if left_s <= 0 or not self.wait_for_news(left_s):
-                return
-            self._look(now_s)
-
-    def _told(self, now_s: float) -> Survey:
+    def _snapshot(self, now_s: float) -> Survey:
         shown = [each for each in self._readers if each.shown and not each.hidden]
         well = {each.device.uuid: each for each in shown if each.device is not None}
         for uuid, each in well.items():
             self._see(uuid, each, now_s)
-        troubles = self._troubles(shown, well)
+        # By identifier, or by number before the identifier is known.
+        troubles = {
+            each.listed.uuid or f"device {self._readers.index(each)}": each.trouble
+            for each in shown
+            if each.device is None and each.listed.uuid not in well and each.trouble is not None
+        }
         for uuid in self._seen.keys() - well.keys():
             self._miss(uuid, troubles.get(uuid, "the driver no longer lists it"), now_s)
         for uuid, why in troubles.items():
@@ -188,25 +184,21 @@ class NvmlDoor:
         last = len(numbers)
         self._seen = dict(sorted(self._seen.items(), key=lambda kept: numbers.get(kept[0], last)))
         self._devices = tuple(seen.device for seen in self._seen.values())
+        driver: Driver = "present" if well else "unreadable"
+        # A driver that disappeared from known devices is not an absent one.
+        if not well and not self._seen and all(each.says_absent for each in self._readers):
+            driver = "absent"
         return Survey(
-            driver=self._driver(bool(well)),
+            driver=driver,
             because=self._because(len(well), troubles, now_s),
             readings=tuple(seen.reading for seen in self._seen.values()),
         )
 
-    def _troubles(self, shown: Sequence[_Reader], well: dict[str, _Reader]) -> dict[str, str]:
-        """By device what keeps it from being read: by its name, or by its number before that."""
-        return {
-            each.listed.uuid or f"device {self._readers.index(each)}": each.trouble
-            for each in shown
-            if each.device is None and each.listed.uuid not in well and each.trouble is not None
-        }
-
     def _see(self, uuid: str, reader: _Reader, now_s: float) -> None:
-        """Keep the newest reading of a device, stamped once: what is told again is the same.
+        """Store the newest reading of a device; a repeated report keeps its moment.
 
-        Never later than now, since the first survey waits for readings younger than its `now_s`;
-        and never earlier than those shown before, however late each was heard.
+        The moment is never later than `now_s`, because the first survey waits for newer readings,
+        and always later than that of the previous reading.
         """
         before, device = self._seen.get(uuid), reader.device
         if device is None or (before is not None and before.told_by is reader.report):
@@ -216,19 +208,12 @@ class NvmlDoor:
         self._seen[uuid] = _Seen(reader.report, None, device, reading)
 
     def _miss(self, uuid: str, why: str, now_s: float) -> None:
-        """Tell a device as unknown, so that it closes at once; told again, it is the same."""
+        """Store a device as unreadable, so that it closes at once; a repetition changes nothing."""
         before = self._seen.get(uuid)
         if before is not None and before.trouble == why:
             return
         device = unanswered(uuid, None if before is None else before.device.name, why)
         self._seen[uuid] = _Seen(None, why, device, device.reading(_after(before, now_s)))
-
-    def _driver(self, any_well: bool) -> Driver:
-        if any_well:
-            return "present"
-        # A driver that went away from devices that were there is no machine without any.
-        gone = all(each.says_absent for each in self._readers) and not self._seen
-        return "absent" if gone else "unreadable"
 
     def _because(self, well: int, troubles: dict[str, str], now_s: float) -> str:
         if not self._readers[0].count and not self._seen:
@@ -248,21 +233,21 @@ class NvmlDoor:
 
 
 class NvmlSetter:
-    """Reads and sets power limits, as `power.devices.device.LimitSetter` has it.
+    """Reads and sets power limits; implements `power.devices.device.LimitSetter`.
 
-    A call that takes longer than `hang_s` ends its process; waits at most `hang_s` for each, and
-    some seconds for processes to begin and end. `twin` is a stand-in library.
+    A call that takes longer than `hang_s` seconds ends its process. Each method waits that long at
+    most, and some seconds for the process to start and exit. `twin` is a fake library.
     """
 
     def __init__(self, *, twin: StandIn | None = None, hang_s: float = 5.0) -> None:
         self._twin, self._hang_s = twin, hang_s
 
     def read(self, uuid: str) -> PowerLimit:
-        """What the device is set to. Raises LimitRefused."""
+        """Return the limit of a device. Raises LimitRefused."""
         return self._run(LimitErrand(uuid=uuid, hang_s=self._hang_s, twin=self._twin)).after
 
     def change(self, uuid: str, from_w: float, to_w: float) -> LimitChange:
-        """Set it to `to_w`, if it is at `from_w`; both watts. Raises LimitRefused."""
+        """Set the limit to `to_w` if it is at `from_w`; both watts. Raises LimitRefused."""
         errand = LimitErrand(
             uuid=uuid, from_w=from_w, to_w=to_w, hang_s=self._hang_s, twin=self._twin
         )
@@ -274,8 +259,9 @@ class NvmlSetter:
         over = threading.Event()
 
         def heard(line: str) -> bool:
-            report = _limit_report_of(line)
-            said.extend([] if report is None else [report])
+            report = _parsed(LimitReport, line)
+            if report is not None:
+                said.append(report)
             return report is not None
 
         def ended(code: int, last_words: str) -> None:
@@ -290,12 +276,12 @@ class NvmlSetter:
         try:
             in_time = over.wait(self._hang_s + _LATER_S)
         finally:
-            # Whatever ends our waiting, a signal too: one that still runs might set it later.
+            # Also after a signal: a process that still runs might set the limit later.
             child.stop(_LATER_S)
         report = said[-1] if said else LimitReport()
         if report.change is not None:
             return report.change
-        silent = f"it said nothing for {self._hang_s + _LATER_S:.1f} s and was stopped"
+        silent = f"it sent nothing for {self._hang_s + _LATER_S:.1f} s and was stopped"
         why = report.trouble or f"{ends[-1] if in_time else silent}; {ASK_NVIDIA_SMI}"
         raise _refused(errand, why)
 
@@ -306,12 +292,12 @@ def _refused(errand: LimitErrand, why: str) -> LimitRefused:
 
 
 def _command(function: str, errand: Errand | LimitErrand) -> list[str]:
-    """A process that does `function` of `reader`."""
+    """Return the command of a process that runs `function` of `nvml_worker`."""
     return [sys.executable, "-P", "-c", _PROGRAM, _ROOT, function, errand.model_dump_json()]
 
 
 class _Seen(NamedTuple):
-    """The last that was shown of a device: by which report, or with which trouble."""
+    """The last state of a device: the report that it came from, or why it was unreadable."""
 
     told_by: Report | None
     trouble: str | None
@@ -320,7 +306,7 @@ class _Seen(NamedTuple):
 
 
 class _Reader:
-    """One reading process, and what its last words come to."""
+    """One reading process, and the meaning of its last report."""
 
     def __init__(self, watched: Watched[Report]) -> None:
         self.watched = watched
@@ -333,7 +319,7 @@ class _Reader:
         self._failure: str | None = None
 
     def look(self, now_s: float) -> None:
-        """Take in the last that the process said. Starts and stops it; never waits."""
+        """Take the last report of the process. Starts and stops it; never waits."""
         heard = self.watched.look(now_s)
         self.report, self.heard_at_s, self._failure = heard.message, heard.at_s, heard.failure
         report = heard.message
@@ -350,36 +336,36 @@ class _Reader:
 
     @property
     def device(self) -> Device | None:
-        """The device as it was read last, while that goes well."""
+        """The device as it was last read; None if the last reading failed."""
         if self._failure is not None or self.report is None or not self.report.is_well:
             return None
         return self.report.device
 
     @property
     def has_answered(self) -> bool:
-        """Whether there is nothing to wait for: it was read, or cannot be."""
+        """Whether the device was read, or cannot be read: there is nothing to wait for."""
         said = self.report is not None and (self.report.is_well or self.report.trouble is not None)
         return self.hidden or said or self._failure is not None
 
     @property
     def says_absent(self) -> bool:
-        """Whether the machine has no driver, by its last words."""
+        """Whether the last report says that the machine has no driver."""
         return self._failure is None and self.report is not None and self.report.driver == "absent"
 
     def trouble_now(self, now_s: float) -> str:
-        """In a sentence why there is no device at all."""
+        """Return a sentence why there is no device at all."""
         if self.has_answered and self.trouble is not None:
             return self.trouble
         return f"the GPUs have not answered yet, after {now_s - self.heard_at_s:.1f} s"
 
 
 def shown_devices(listed: Sequence[Listed], visible: str | None) -> frozenset[int]:
-    """The numbers of the devices that CUDA_VISIBLE_DEVICES = `visible` shows; None shows all.
+    """Return the numbers of the devices that CUDA_VISIBLE_DEVICES = `visible` shows; None: all.
 
-    As CUDA does, entries are numbers, or beginnings of names of devices or of MIG instances, and
-    the first that fits nothing ends the list. Numbers count in PCI order, as they do for CUDA with
-    CUDA_DEVICE_ORDER=PCI_BUS_ID. A MIG instance shows its device. While a device has not told its
-    name, a name that fits nothing may be its own, so it ends no list.
+    As in CUDA, entries are numbers or prefixes of the identifiers of devices or MIG instances, and
+    the first entry without a match ends the list. Numbers are in PCI order, as in CUDA with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID. A MIG instance shows its device. While the identifier of a device
+    is unknown, an entry without a match may be its own, so it does not end the list.
     """
     if visible is None:
         return frozenset(range(len(listed)))
@@ -400,7 +386,7 @@ def _fitting(entry: str, listed: Sequence[Listed]) -> set[int]:
     if entry.startswith("GPU-"):
         return {n for n, each in enumerate(listed) if each.uuid and each.uuid.startswith(entry)}
     if entry.startswith("MIG-GPU-"):
-        # The older way to write an instance: MIG-<device>/<GPU instance>/<compute instance>.
+        # The older notation of an instance: MIG-<device>/<GPU instance>/<compute instance>.
         device = entry.removeprefix("MIG-").partition("/")[0]
         return {n for n, each in enumerate(listed) if each.uuid == device}
     if entry.startswith("MIG-"):
@@ -417,16 +403,9 @@ def _after(before: _Seen | None, at_s: float) -> float:
     return max(at_s, math.nextafter(shown_s, math.inf))
 
 
-def _report_of(line: str) -> Report | None:
+def _parsed(kind: type[Message], line: str) -> Message | None:
+    """Return the report in a line, or None for a line that a library printed."""
     try:
-        return Report.model_validate_json(line)
-    except ValidationError:
-        # What a library printed by itself is not for us.
-        return None
-
-
-def _limit_report_of(line: str) -> LimitReport | None:
-    try:
-        return LimitReport.model_validate_json(line)
+        return kind.model_validate_json(line)
     except ValidationError:
         return None

@@ -1,13 +1,13 @@
-"""Door to a device's power limit, lowered for as long as a job runs and put back whatever happens.
+"""Adapter for a device's power limit: it is lowered while a job runs, and always restored.
 
-A driver keeps a limit when the process that set it is gone, and cannot tell what it was before. So
-the old limit is on disk before the new one is set, and is put back at the job's end, on a signal or
-an error, and after a kill by whoever starts next. A limit that is no longer the one that was set
-here was changed by somebody, who is right: then it is only forgotten.
+A driver keeps a limit after the process that set it has ended, and does not know the previous one.
+So the old limit is on disk before the new one is set; it is restored at the end of the job, on a
+signal or an error, and after a kill by the next process that starts. If the limit is no longer the
+one that was set here, somebody else changed it: then the file is only removed.
 
-One process at a time has a device's limit, by a lock of the operating system that dies with it: as
-long as that is held, what is remembered is nobody else's business. Which limit is to be set is
-decided elsewhere (`cap`), and what sets it is handed in (`power.devices.device.LimitSetter`).
+One process at a time controls a device's limit, by a lock of the operating system that ends with
+it: while it is held, no other process touches the file. `policy.power_cap` decides which limit to
+set, and the caller passes what sets it (`power.devices.device.LimitSetter`).
 """
 
 from __future__ import annotations
@@ -21,30 +21,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from observability.core import atomic_file, failpoints, file_lock
 from observability.core.decision import Decision, Fact
+from power.core.frozen_model import FiniteModel
 from power.devices.device import SAME_LIMIT_W, LimitChange, LimitRefused, LimitSetter
 
 _KEPT_AS: Final = ".limit.json"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
-class Remembered(BaseModel):
-    """What a device's limit was, and what it was set to: the file that puts it back."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Remembered(FiniteModel):
+    """The content of the file that restores a device's limit."""
 
     uuid: str = Field(min_length=1)
-    limit_w: float = Field(gt=0, description="What it was before, watts.")
-    cap_w: float = Field(gt=0, description="What it is set to, watts.")
-    pid: int = Field(description="The process that holds it, for people: the lock is what counts.")
-    at: AwareDatetime = Field(description="When it was remembered.")
+    limit_w: float = Field(gt=0, description="The limit before, watts.")
+    cap_w: float = Field(gt=0, description="The limit that was set, watts.")
+    pid: int = Field(description="The process that holds it, for people; the lock decides.")
+    at: AwareDatetime = Field(description="When the file was written.")
 
 
 class Capping:
-    """What became of a wish to lower a limit.
+    """The outcome of a request to lower a limit.
 
     `begun` answers whether it was lowered, and why not; `ended`, once the block is over and where
     there was something to put back, whether that was done. Both have the question "power_limit".
@@ -56,13 +55,13 @@ class Capping:
 
     @property
     def cap_w(self) -> float | None:
-        """The cap that is in force in the block, watts; None: the limit is as it was found."""
+        """The cap in force in the block, watts; None: the limit was not changed."""
         cap_w = self.begun.facts.get("cap_w")
         return float(cap_w) if self.begun and cap_w is not None else None
 
     @property
     def held(self) -> bool:
-        """After the block, whether `cap_w` was still in force: only then it was measured by it."""
+        """After the block: whether `cap_w` was still in force, so that the run measured it."""
         if self.cap_w is None:
             return True
         found_w = None if self.ended is None else self.ended.facts.get("found_w")
@@ -71,11 +70,11 @@ class Capping:
 
 @contextmanager
 def capped(uuid: str, cap_w: float | None, kept_in: Path, setter: LimitSetter) -> Iterator[Capping]:
-    """Run the block with the limit of `uuid` lowered to `cap_w` watts; None: as it is.
+    """Run the block with the limit of `uuid` lowered to `cap_w` watts; None: unchanged.
 
-    The block runs in any case: a limit that could not be lowered is a "no" in what is told, and so
-    is one that could not be put back. That one stays remembered in the folder `kept_in`, and is
-    tried again by `restore_left_over`. Raises nothing of its own.
+    The block always runs: a limit that could not be lowered or restored is a "no" in the outcome.
+    The file of one that could not be restored stays in the folder `kept_in`, and
+    `restore_left_over` tries again. Raises nothing of its own.
     """
     told = Capping(_answer(False, "no cap is asked for", {"uuid": uuid, "cap_w": None}))
     if cap_w is None:
@@ -100,10 +99,10 @@ def capped(uuid: str, cap_w: float | None, kept_in: Path, setter: LimitSetter) -
 
 
 def restore_left_over(kept_in: Path, setter: LimitSetter) -> list[Decision]:
-    """Put back what processes that are gone have left; an answer for each device they left.
+    """Restore the limits that ended processes have left behind; one decision per device.
 
-    Yes: its limit is what it was before. No: it stays remembered, or somebody else changed it; the
-    answer says which. What a living process holds is left alone. Call it before a device is read
+    Yes: the limit is what it was before. No: its file stays, or somebody else changed the limit;
+    the decision says which. Limits of living processes are skipped. Call it before a device is read
     for the first time. Raises nothing.
     """
     found = []
@@ -118,7 +117,7 @@ def restore_left_over(kept_in: Path, setter: LimitSetter) -> list[Decision]:
             found.append(_answer(False, f"{told}; {atomic_file.remedy(error)}", {}))
             continue
         try:
-            # It may have been put back between the look into the folder and the lock.
+            # Another process may have restored it before the lock was acquired.
             answer = _put_back(place, setter)
             found += [] if answer is None else [answer]
         finally:
@@ -127,14 +126,14 @@ def restore_left_over(kept_in: Path, setter: LimitSetter) -> list[Decision]:
 
 
 class _Place(NamedTuple):
-    """Where a device's old limit is remembered, and the lock over it."""
+    """The file of a device's old limit, and its lock."""
 
     file: Path
     lock: Path
 
     @classmethod
     def of(cls, uuid: str, folder: Path) -> _Place:
-        """A name of its own for each device, whatever it is called."""
+        """Return the place of a device; its file name is unique and safe."""
         name = uuid
         if not _PLAIN.fullmatch(uuid):
             plain = re.sub(r"[^A-Za-z0-9_-]", "_", uuid)[:60]
@@ -163,7 +162,7 @@ def _begin(
         return _lower(uuid, cap_w, place, setter, facts)
     except OSError as error:
         because = f"{_told(error, place.file)}; the job runs without this cap"
-        # What was set all the same, or nobody knows whether it was, is put back at once.
+        # The limit may have been set nevertheless: it is restored at once.
         undone = _put_back(place, setter)
         also = f"; {undone.because}" if undone is not None else ""
         return _answer(False, f"{because}{also}", facts)
@@ -200,19 +199,21 @@ def _lower(
 
 
 def _check(change: LimitChange, kept: Remembered, place: _Place, setter: LimitSetter) -> None:
-    """Return if the cap is in force; else raise LimitRefused, with the reason."""
+    """Raise LimitRefused with the reason unless the cap is in force."""
     before, after = change
     if not before.is_at(kept.limit_w):
         why = f"somebody set it to {before.limit_w:g} W in this moment, which counts"
     elif before.is_at(after.limit_w):
-        why = "the driver says yes, and changes nothing; see whether nvidia-smi -pl can set it"
+        why = (
+            "the driver reports success and changes nothing; see whether nvidia-smi -pl can set it"
+        )
     elif not after.is_at(kept.cap_w):
-        # What is to be put back is what the driver made of it.
+        # The file must have the limit that the driver really set, to recognize it later.
         _remember(kept.model_copy(update={"cap_w": after.limit_w}), place)
         why = f"the driver makes {after.limit_w:g} W of it"
     else:
-        # Asked anew: where nothing else uses the device, a driver without persistence forgets the
-        # limit with the process that set it.
+        # It is read again: if nothing else uses the device, a driver without persistence mode
+        # forgets the limit when the process that set it ends.
         now_w = setter.read(kept.uuid).limit_w
         if after.is_at(now_w):
             return
@@ -225,7 +226,7 @@ def _remember(what: Remembered, place: _Place) -> None:
 
 
 def _put_back(place: _Place, setter: LimitSetter) -> Decision | None:
-    """Put back what is remembered, and forget it; None where nothing is. Under the lock."""
+    """Restore the limit in the file and remove it; None without a file. Needs the lock."""
     try:
         kept = Remembered.model_validate_json(place.file.read_bytes())
     except FileNotFoundError:
@@ -248,44 +249,37 @@ def _put_back(place: _Place, setter: LimitSetter) -> Decision | None:
         change = setter.change(kept.uuid, kept.cap_w, kept.limit_w)
     except OSError as error:
         return _answer(False, f"{error}; {_by_hand(kept, place)}", facts)
-    facts["found_w"] = change.before.limit_w
-    put_back = change.after.is_at(kept.limit_w)
-    if change.before.is_at(kept.cap_w) and not put_back:
+    before, after = change
+    facts["found_w"] = before.limit_w
+    restored, was_ours = after.is_at(kept.limit_w), before.is_at(kept.cap_w)
+    limit = f"the power limit of {kept.uuid}"
+    if was_ours and not restored:
         because = (
-            f"the power limit of {kept.uuid} was put back to {kept.limit_w:g} W, and is "
-            f"{change.after.limit_w:g} W; {_by_hand(kept, place)}"
+            f"{limit} was put back to {kept.limit_w:g} W, and is {after.limit_w:g} W; "
+            f"{_by_hand(kept, place)}"
         )
         return _answer(False, because, facts)
-    return _forget(place, _answer(put_back, _what_was_found(kept, change), facts))
-
-
-def _what_was_found(kept: Remembered, change: LimitChange) -> str:
-    """In words what became of a limit that is now as it should be, or not ours any more."""
-    if change.before.is_at(kept.cap_w):
-        return (
-            f"the power limit of {kept.uuid} is put back to {kept.limit_w:g} W; it was "
-            f"{kept.cap_w:g} W, set by process {kept.pid}"
+    if was_ours:
+        because = (
+            f"{limit} is put back to {kept.limit_w:g} W; it was {kept.cap_w:g} W, set by process "
+            f"{kept.pid}"
         )
-    if change.after.is_at(kept.limit_w):
-        return f"the power limit of {kept.uuid} is {kept.limit_w:g} W, as it was before"
-    return (
-        f"the power limit of {kept.uuid} is {change.before.limit_w:g} W and not the "
-        f"{kept.cap_w:g} W that process {kept.pid} set: somebody changed it since, so it is left "
-        f"as it is, and the {kept.limit_w:g} W of before are forgotten"
-    )
-
-
-def _forget(place: _Place, answer: Decision) -> Decision:
+    elif restored:
+        because = f"{limit} is {kept.limit_w:g} W, as it was before"
+    else:
+        because = (
+            f"{limit} is {before.limit_w:g} W and not the {kept.cap_w:g} W that process "
+            f"{kept.pid} set: somebody changed it since, so it is left as it is, and the "
+            f"{kept.limit_w:g} W of before are forgotten"
+        )
     try:
         failpoints.point("limits.before_forget")
         place.file.unlink()
         atomic_file.sync_folder(place.file.parent)
     except OSError as error:
-        also = (
-            f"; {atomic_file.refusal(error, place.file)}: it is looked at again at the next start"
-        )
-        return answer.model_copy(update={"because": answer.because + also})
-    return answer
+        refusal = atomic_file.refusal(error, place.file)
+        because += f"; {refusal}: it is looked at again at the next start"
+    return _answer(restored, because, facts)
 
 
 def _by_hand(kept: Remembered, place: _Place) -> str:

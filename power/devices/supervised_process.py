@@ -1,9 +1,9 @@
-"""Door to one process of our own that is watched: heard when it speaks, restarted when it is lost.
+"""Adapter for a supervised child process: it reads its messages, and restarts it when it is lost.
 
-For tools that may hang for ever or take their process down. It knows nothing of what is said. The
-process is told to end by its standard input closing, which also happens when we die; it is reaped
-whatever it dies of, so nothing is left behind. Nothing here polls: the watch is kept by whoever
-looks.
+It is for tools that may hang for ever or crash their process, and it does not interpret the
+messages. Closing the child's standard input asks it to end, which also happens when this process
+dies; the child is always reaped, so nothing is left behind. Nothing here polls: a caller's `look`
+supervises.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from observability.core import parent_watch
 Message = TypeVar("Message")
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-"""Before a process that ended is started again: doubled each time, until one is well."""
+"""The backoff before a restart: it doubles each time, until a message is well."""
 
 
 class Child:
-    """A started process. `heard(line)` and `ended(code, last_words)` come from a thread of ours.
+    """A started process. A thread calls `heard(line)` and `ended(code, last_words)`.
 
-    `last_words` is the last line that `heard` did not take by returning True: what a library
-    printed, or the end of a traceback.
+    `last_words` is the last line for which `heard` returned False: text that a library printed, or
+    the end of a traceback.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Child:
         ended: Callable[[int, str], None],
     ) -> None:
         self._heard, self._ended = heard, ended
-        # A session of its own: Ctrl-C in the terminal is for us, and we end the child.
+        # It has its own session: Ctrl-C in the terminal reaches only this process, which ends it.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -56,7 +56,7 @@ class Child:
         return self._process.pid
 
     def kill(self) -> None:
-        """End it the hard way, without waiting: a process stuck in a driver may take its time."""
+        """Kill it without waiting: a process that hangs in a driver may take a long time."""
         self._process.kill()
 
     def dismiss(self) -> None:
@@ -83,10 +83,10 @@ class Child:
 
 @dataclass(frozen=True)
 class Heard(Generic[Message]):
-    """The last that is known of a watched process.
+    """The last message of a supervised process, and its failure since.
 
-    `message` is the same object until there is a newer one. `at_s` is when it was heard; before the
-    first, when the process was started.
+    `message` is the same object until there is a newer one. `at_s` is when it was received; before
+    the first message, when the process was started.
     """
 
     message: Message | None
@@ -95,12 +95,12 @@ class Heard(Generic[Message]):
 
 
 class Watched(Generic[Message]):
-    """A process that is kept going, and the last message that it said.
+    """Keeps a process running, and stores its last message.
 
-    `read` turns a line into a message, or None for what is none; `is_well` says of a message that
-    all is right. One that says nothing for `hang_s` (`start_s` until a message was well) is killed,
-    and started again once it is gone; seconds are of `clock`, of which `now_s` must be read too.
-    `news` is what to wake when something was said: one for all, where several are waited for.
+    `read` turns a line into a message, or None if it is none; `is_well` says whether a message
+    reports success. A process without a message for `hang_s` seconds (`start_s` until one is well)
+    is killed, and restarted once it is gone; `clock` must also be the clock of `now_s`. `news` is
+    notified of each message; several processes may share it.
     """
 
     def __init__(
@@ -126,14 +126,14 @@ class Watched(Generic[Message]):
 
     @property
     def pid(self) -> int | None:
-        """The process id, while there is a process."""
+        """The process id; None without a process."""
         with self._news:
             return None if self._child is None else self._child.pid
 
     def start(self, now_s: float) -> None:
-        """Start it where it is not there and its pause is over. Never waits."""
+        """Start the process if there is none and its backoff is over. Never waits."""
         with self._news:
-            # One that was killed but is stuck in a driver is still there: no second one then.
+            # A killed process that hangs in a driver still exists: no second one is started.
             if self._closed or self._child is not None or now_s < self._start_at_s:
                 return
             self._answered = self._was_well = self._killed = False
@@ -147,7 +147,7 @@ class Watched(Generic[Message]):
                 self._postpone(now_s)
 
     def look(self, now_s: float) -> Heard[Message]:
-        """The last message and the trouble since. Starts, stops and restarts; never waits."""
+        """Return the last message and the failure since. Starts and kills it; never waits."""
         with self._news:
             self.start(now_s)
             self._stop_if_silent(now_s)
@@ -155,7 +155,7 @@ class Watched(Generic[Message]):
             return self._heard
 
     def wait_for_news(self, timeout_s: float) -> bool:
-        """Wait for something that no look has shown; False after `timeout_s`."""
+        """Wait for something that no look has returned; False after `timeout_s` seconds."""
         with self._news:
             return self._news.wait_for(self.has_news, timeout_s)
 
@@ -175,7 +175,7 @@ class Watched(Generic[Message]):
             child.stop(patience_s)
 
     def has_news(self) -> bool:
-        """Whether something was said that no look has shown."""
+        """Whether there is something that no look has returned."""
         now, shown = self._heard, self._shown
         return now.message is not shown.message or now.failure != shown.failure
 
@@ -206,7 +206,7 @@ class Watched(Generic[Message]):
             said_why = code == 0 and self._answered
             if not (self._killed or said_why):
                 words = f": {last_words}" if last_words else ""
-                self._fail(f"it died (exit code {code}{words}) and is started again")
+                self._fail(f"it died (exit code {code}{words}) and is restarted")
             self._news.notify_all()
 
     def _stop_if_silent(self, now_s: float) -> None:
@@ -215,5 +215,5 @@ class Watched(Generic[Message]):
         if self._child is None or self._killed or silent_s <= patience_s:
             return
         self._killed = True
-        self._fail(f"it said nothing for {silent_s:.0f} s, was stopped and is started again")
+        self._fail(f"it sent nothing for {silent_s:.0f} s, was stopped and is restarted")
         self._child.kill()

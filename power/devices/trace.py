@@ -1,9 +1,8 @@
-"""Door to recorded GPU traces: the same readings as from a driver, out of a CSV.
+"""Adapter for recorded GPU traces: the same readings as from a driver, from a CSV file.
 
-For demonstrations, tests and machines without a GPU. It decides nothing and repairs nothing: a
-blank cell is unknown, an absurd number stays absurd for the gate to judge, and a file that is not a
-trace is refused. After the last row there is nothing more to read, so readings grow old and the
-gate closes by itself.
+It is for demonstrations, tests and machines without a GPU. It decides and repairs nothing: a blank
+cell is unknown, an impossible number is left to the gate, and a file that is not a trace is
+refused. After the last row there is nothing to read, so readings grow old and the gate closes.
 """
 
 from __future__ import annotations
@@ -41,24 +40,24 @@ OPTIONAL = (
     "power_limit_min_w",
     "power_limit_max_w",
 )
-"""Columns that a trace may have after those, each once, in any order."""
+"""Columns that may follow those, each once, in any order."""
 _WORDS = frozenset({"uuid", "throttle_reasons", "margin_source"})
 
 
 class TraceUnreadable(ThermodriftError, OSError):
-    """A file is not a recorded trace: names the file, the row, the column, and what came."""
+    """A file is not a recorded trace; the message has the file, row, column and value."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A recorded trace: its readings in the order of the file, `read_at_s` being elapsed_s."""
+    """A recorded trace: its readings in the order of the file; `read_at_s` is elapsed_s."""
 
     path: Path
     readings: tuple[GpuReading, ...]
 
     @classmethod
     def load(cls, path: Path) -> Trace:
-        """Read the CSV at `path`. Raises TraceUnreadable where it is not a trace."""
+        """Read the CSV at `path`. Raises TraceUnreadable if it is not a trace."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 return cls(path, tuple(_readings(path, csv.reader(file, strict=True))))
@@ -76,15 +75,15 @@ class Trace:
 
     @property
     def ends_at_s(self) -> float:
-        """Elapsed seconds of the newest reading; 0 for a trace without rows."""
+        """Elapsed seconds of the newest reading; 0 without rows."""
         return max((reading.read_at_s for reading in self.readings), default=0.0)
 
     def between(self, after_s: float, until_s: float) -> tuple[GpuReading, ...]:
-        """Readings taken later than `after_s` and not later than `until_s`, in seconds elapsed."""
+        """Return the readings later than `after_s` and up to `until_s`, elapsed seconds."""
         return tuple(each for each in self.readings if after_s < each.read_at_s <= until_s)
 
     def survey(self, after_s: float, until_s: float) -> Survey:
-        """What a driver would have said between two moments; `until_s` is now."""
+        """Return what a driver would have reported between two moments; `until_s` is now."""
         return Survey(
             readings=self.between(after_s, until_s),
             driver="present",
@@ -102,7 +101,7 @@ def _readings(path: Path, rows: Iterator[list[str]]) -> Iterator[GpuReading]:
             f"{','.join(OPTIONAL)} may follow, each once; came: {','.join(columns) or 'nothing'}"
         )
     for number, cells in enumerate(rows, start=2):
-        # Editors like to end a file with an empty line; it says nothing.
+        # Editors may add an empty line at the end.
         if cells:
             yield _reading(f"the trace {path}, row {number}", columns, cells)
 
@@ -122,7 +121,7 @@ def _reading(where: str, columns: Sequence[str], cells: Sequence[str]) -> GpuRea
     }
     if told["uuid"] is None:
         raise _bad(where, "uuid", "the device's name", "")
-    # A blank source follows from the margin, as in traces that have no such column.
+    # A blank margin source follows from the margin, as in traces that have no such column.
     if told.get("margin_source") is None:
         told.pop("margin_source", None)
     try:

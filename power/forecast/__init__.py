@@ -1,1 +1,1 @@
-"""A thermal model of each device, and the forecast of a job's heat on it."""
+"""A thermal model of each device, and the forecast of a job on it."""

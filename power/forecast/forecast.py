@@ -1,13 +1,13 @@
-"""How warm would this job make this device, and if too warm, when is it cool enough?
+"""Predict how warm a job would make a device, and when the device is cool enough for it.
 
-Pure: readings, limits and a memory in, a Decision out. `thermal` fits the device; this file keeps
-what is known of the job from its past runs, says what margin would be left at the job's hottest
-moment, and keeps book of how wrong such sayings were, on readings that came later.
+Pure: readings, limits and a memory go in, a Decision comes out. `thermal_model` fits the device;
+this file predicts the margin at the job's hottest moment, and compares such predictions with later
+readings to measure their error.
 
-Where the forecast is not yet good enough it says so, and `admit` leaves the answer to the gate's
-two thresholds. Where it is, it may say no to a job that the gate would let in, and yes to one that
-the gate would keep waiting between pause and resume margin; it never overrules a device that is
-at the pause margin, slowing down, unread, stale or implausible.
+While the forecast is not good enough it says so, and `admission.admit` leaves the answer to the
+gate's two thresholds. A trusted forecast may refuse a job that the gate would admit, and admit one
+that the gate would keep waiting between pause and resume margin; it never overrules the gate for a
+device that is at the pause margin, slowing down, unread, stale or implausible.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import math
 from typing import Final, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from observability.core.decision import Decision, Fact
 from power.core import device_readings
 from power.core.device_readings import GpuReading
+from power.core.frozen_model import FrozenModel
 from power.core.gate_config import GateLimits
 from power.forecast import thermal_model
 from power.forecast.config import ForecastRules
@@ -28,93 +29,87 @@ from power.forecast.job_profile import Job
 from power.forecast.thermal_model import Guess, ThermalModel
 
 HORIZONS_S: Final = (60.0, 300.0)
-"""How far ahead the forecast is held against what came, seconds."""
+"""How far ahead forecasts are checked, seconds."""
 _MOMENTS: Final = 20
 _WAITS: Final = 40
 _JUST_A_SPIKE: Final = 3
 
 
-class Noted(BaseModel):
-    """A forecast that waits for its moment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Noted(FrozenModel):
+    """A forecast that is not checked yet."""
 
     made_s: float = Field(description="When it was made.")
-    values: tuple[float, ...] = Field(description="The model's best guess at that time.")
+    values: tuple[float, ...] = Field(description="The model's estimate at that time.")
 
 
-class Errors(BaseModel):
-    """How wrong the forecasts were at one horizon, as far as their moments have come."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Errors(FrozenModel):
+    """The error of the forecasts at one horizon, as far as they were checked."""
 
     horizon_s: float = Field(description="How far ahead, seconds.")
-    checks: int = Field(default=0, description="Forecasts held against a reading.")
+    checks: int = Field(default=0, description="Forecasts compared with a reading.")
     mean_square_c2: float = Field(default=0.0, description="Running mean of the squared error.")
     noted: tuple[Noted, ...] = Field(default=(), description="Forecasts not yet checked, in order.")
 
     @property
     def rmse_c(self) -> float | None:
-        """Root mean square error in degrees, or None before the first check."""
+        """Root mean square error in degrees; None before the first check."""
         return math.sqrt(self.mean_square_c2) if self.checks else None
 
 
-class Known(BaseModel):
-    """All that is kept of one device between two readings: its model, and how good it proved."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Known(FrozenModel):
+    """The memory of one device between two readings: its model, and the error of its forecasts."""
 
     model: ThermalModel = Field(default_factory=ThermalModel, description="The fitted device.")
     errors: tuple[Errors, ...] = Field(
         default=tuple(Errors(horizon_s=each) for each in HORIZONS_S),
-        description="Its errors, per horizon.",
+        description="The errors of its forecasts, per horizon.",
     )
-    noted_s: float | None = Field(default=None, description="When a forecast was last noted.")
+    noted_s: float | None = Field(default=None, description="Moment of the last forecast.")
 
 
 class Checked(NamedTuple):
-    """A forecast whose moment has come."""
+    """A forecast that was compared with a reading."""
 
     horizon_s: float
     """How far ahead it was made, seconds."""
     foretold_c: float
-    """The margin that it gave for now, by the power drawn meanwhile, degrees."""
+    """The margin that it predicted for now, given the power used meanwhile, degrees."""
     came_c: float
-    """The margin that was read."""
+    """The margin that was read, degrees."""
 
     @property
     def error_c(self) -> float:
-        """Foretold minus came, degrees."""
+        """Predicted minus actual margin, degrees."""
         return self.foretold_c - self.came_c
 
 
 class Learned(NamedTuple):
-    """What is known after one more reading, and the forecasts that it was the test of."""
+    """The memory after one more reading, and the forecasts that were checked by it."""
 
     known: Known
     checked: tuple[Checked, ...] = ()
 
 
 class Forecast(NamedTuple):
-    """What a job would do to a device's margin."""
+    """The predicted effect of a job on a device's margin."""
 
     margin_c: float
-    """Lowest margin to be expected, degrees."""
+    """Lowest expected margin, degrees."""
     standard_error_c: float
     lowest_at_s: float
     """When it is lowest, seconds into the job."""
     sure_margin_c: float
-    """Lowest of margin less `standard_errors` standard errors, degrees."""
+    """Lowest value of the margin minus `standard_errors` standard errors, degrees."""
     ready_in_s: float | None
-    """Seconds until there is enough: 0 is now, None not within `look_ahead_s`."""
+    """Seconds until the margin suffices: 0 is now, None is not within `look_ahead_s`."""
     because: str
 
 
 def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: ForecastRules) -> Learned:
-    """What is known of a device after one more reading of it; forecasts that are due are checked.
+    """Return the memory of a device after one more reading; forecasts that are due are checked.
 
-    A forecast is checked given the power that was drawn meanwhile: it is the device's model that is
-    on trial, not whether somebody foresaw the load.
+    A forecast is checked given the power that was used meanwhile: the check tests the device's
+    model, not a prediction of the load.
     """
     before = known.model
     model = thermal_model.learn(before, reading, limits, rules.thermal)
@@ -124,16 +119,17 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
         return Learned(known.model_copy(update={"model": model}))
     errors, noted_s, checked = known.errors, known.noted_s, list[Checked]()
     if model.began_s != before.began_s or model.margin_source != before.margin_source:
-        # What was in the device is unknown again: nothing that was foreseen can be held against it.
+        # The heat in the device is unknown again, so earlier forecasts cannot be checked.
         errors = tuple(each.model_copy(update={"noted": ()}) for each in errors)
         noted_s = None
     margin_c = device_readings.plausible(device_readings.margin(reading, limits)[0], "margin_c")
-    # A reading that fits nothing is a spike of the sensor, unless the next ones say it again.
+    # A reading that does not fit is a spike of the sensor, unless the next ones agree with it.
     if margin_c is not None and not 0 < model.misfits < _JUST_A_SPIKE:
         tried = [_checked(each, model, margin_c, rules) for each in errors]
         errors = tuple(each for each, _ in tried)
         checked = [each for _, found in tried for each in found]
-    if model.in_a_row >= rules.settled_readings and _is_time(noted_s, reading.read_at_s, rules):
+    due = noted_s is None or reading.read_at_s - noted_s >= rules.check_every_s
+    if due and model.in_a_row >= rules.settled_readings:
         noted_s = reading.read_at_s
         errors = _with_notes(errors, model, rules)
     return Learned(Known(model=model, errors=errors, noted_s=noted_s), tuple(checked))
@@ -158,38 +154,57 @@ def teaches(paused_s: float, resumed: bool, limit_held: bool) -> Decision:
 
 
 def forecast(model: ThermalModel, job: Job, rules: ForecastRules) -> Forecast:
-    """What margin `job` would leave if it began now, and when it could begin if that is too little.
+    """Predict the margin if `job` began now, and if it is too low, when the job could begin.
 
-    The job is taken for longer than it should last, by `standard_errors` of its length. While it
-    waits the device is taken to draw what it draws now. Raises ValueError for a device never read.
+    The job is assumed to last `standard_errors` of its duration longer than expected. While it
+    waits, the device is assumed to use its present power. Raises ValueError for a device without a
+    reading.
     """
     if not model.values:
         raise ValueError("a device that was never read has no forecast: learn a reading first")
     known = thermal_model.guess(model)
     longest_s = job.seconds + rules.standard_errors * job.seconds_spread
     moments = np.concatenate(([0.0], np.geomspace(min(1.0, longest_s / 2), longest_s, _MOMENTS)))
+
+    def sure_c(seen: thermal_model.Outlook) -> thermal_model.Array:
+        """The lowest margin that is sure, by wait."""
+        sure: thermal_model.Array = np.min(
+            seen.margin_c - rules.standard_errors * seen.standard_error_c, axis=1
+        )
+        return sure
+
     now = _outlook(model, known, job, np.zeros(1), moments, rules)
-    margins, errors = now.margin_c[0], now.standard_error_c[0]
-    lowest = int(np.argmin(margins))
-    sure_c = float(np.min(margins - rules.standard_errors * errors))
-    ready_in_s = (
-        0.0 if sure_c >= rules.keep_margin_c else _ready_in_s(model, known, job, moments, rules)
+    lowest = int(np.argmin(now.margin_c[0]))
+    margin_c = float(now.margin_c[0, lowest])
+    standard_error_c = float(now.standard_error_c[0, lowest])
+    lowest_at_s = float(moments[lowest])
+    sure_now_c = float(sure_c(now)[0])
+    words = (
+        f"the margin would fall to {margin_c:.1f} ± {standard_error_c:.1f} °C after "
+        f"{lowest_at_s:.0f} s of a job of {job.power_w:.0f} W"
     )
-    told = Forecast(
-        margin_c=float(margins[lowest]),
-        standard_error_c=float(errors[lowest]),
-        lowest_at_s=float(moments[lowest]),
-        sure_margin_c=sure_c,
-        ready_in_s=ready_in_s,
-        because="",
-    )
-    return told._replace(because=_in_words(told, model, job, rules))
+    if sure_now_c >= rules.keep_margin_c:
+        ready_in_s: float | None = 0.0
+        because = f"{words}, and {rules.keep_margin_c:g} °C must be left"
+    else:
+        waits_s = _waits_s(rules)
+        later = _outlook(model, known, job, waits_s, moments, rules)
+        enough = np.flatnonzero(sure_c(later) >= rules.keep_margin_c)
+        ready_in_s = float(waits_s[enough[0]]) if enough.size else None
+        outcome = f"not enough within {rules.look_ahead_s:.0f} s"
+        if ready_in_s is not None:
+            outcome = f"enough in about {ready_in_s:.0f} s"
+        because = (
+            f"{words}, {rules.keep_margin_c:g} °C must be left; while it draws "
+            f"{model.power_w:.0f} W, it is {outcome}"
+        )
+    return Forecast(margin_c, standard_error_c, lowest_at_s, sure_now_c, ready_in_s, because)
 
 
 def trusted(
     known: Known, job: Job | None, limits: GateLimits, rules: ForecastRules, now_s: float
 ) -> Decision:
-    """Whether the forecast of `job` is good enough to be gone by; a no says what is missing."""
+    """Decide whether the forecast of `job` is good enough to be used; a no says what is missing."""
     age_s = math.inf if known.model.read_at_s is None else now_s - known.model.read_at_s
     problem = (
         (None if rules.enabled else "it is switched off (enabled = false in [forecast])")
@@ -197,20 +212,32 @@ def trusted(
         or ("no run of this job has been measured yet" if job is None else None)
         or _not_proven(known, job, rules)
     )
-    facts = _facts(known, job, age_s)
-    told = ", ".join(
+    facts: dict[str, Fact] = {
+        "age_s": age_s,
+        "readings": known.model.readings,
+        "readings_in_a_row": known.model.in_a_row,
+        "job_power_w": job.power_w if job else None,
+        "job_power_spread_w": job.power_spread_w if job else None,
+        "job_seconds": job.seconds if job else None,
+        "job_seconds_spread": job.seconds_spread if job else None,
+    }
+    for each in known.errors:
+        facts[f"rmse_{each.horizon_s:g}_s_c"] = each.rmse_c
+        facts[f"checks_{each.horizon_s:g}_s"] = each.checks
+    errors = ", ".join(
         f"{each.rmse_c:.1f} °C over {each.horizon_s:g} s"
         for each in known.errors
         if each.rmse_c is not None
     )
-    because = problem or f"its forecasts were off by {told} (root mean square)"
+    because = problem or f"its forecasts were off by {errors} (root mean square)"
     return Decision(question="forecast_trust", yes=problem is None, because=because, facts=facts)
 
 
 def unsettled(known: Known, rules: ForecastRules) -> bool:
-    """Whether only some readings in a row are missing, in what is known of a device, to go by it.
+    """Whether a forecast of the device lacks nothing but some more readings in a row.
 
-    So after it was not read for a while: what was learned of it stays, how warm it is must be read.
+    This is so after the device was not read for a while: its model stays valid, but its present
+    heat must be read again.
     """
     model = known.model
     enough = model.readings >= rules.min_readings
@@ -220,9 +247,10 @@ def unsettled(known: Known, rules: ForecastRules) -> bool:
 def judge(
     known: Known, job: Job | None, limits: GateLimits, rules: ForecastRules, now_s: float
 ) -> Decision:
-    """Answer whether `job` could begin at `now_s` and keep its margin to the end.
+    """Decide whether `job` could begin at `now_s` and keep its margin to the end.
 
-    `facts["trusted"]` says whether to go by it; what is not trusted is a no, with the reason.
+    `facts["trusted"]` says whether the forecast is good enough; if not, the answer is no with the
+    reason.
     """
     trust = trusted(known, job, limits, rules, now_s)
     facts: dict[str, Fact] = {
@@ -232,29 +260,31 @@ def judge(
         **trust.facts,
     }
     if job is None or not trust.yes:
-        return _answer(False, f"the forecast is not trusted: {trust.because}", facts)
-    told = forecast(known.model, job, rules)
+        because = f"the forecast is not trusted: {trust.because}"
+        return Decision(question="forecast", yes=False, because=because, facts=facts)
+    found = forecast(known.model, job, rules)
     facts |= {
-        "margin_c": told.margin_c,
-        "standard_error_c": told.standard_error_c,
-        "sure_margin_c": told.sure_margin_c,
-        "lowest_at_s": told.lowest_at_s,
-        "ready_in_s": told.ready_in_s,
+        "margin_c": found.margin_c,
+        "standard_error_c": found.standard_error_c,
+        "sure_margin_c": found.sure_margin_c,
+        "lowest_at_s": found.lowest_at_s,
+        "ready_in_s": found.ready_in_s,
     }
-    if told.standard_error_c > rules.max_standard_error_c:
+    yes, because = found.ready_in_s == 0.0, found.because
+    if found.standard_error_c > rules.max_standard_error_c:
+        yes, facts["trusted"] = False, False
         because = (
-            f"the forecast is not trusted: {told.margin_c:.1f} ± {told.standard_error_c:.1f} °C is "
-            f"too unsure, at most ± {rules.max_standard_error_c:g} °C would do"
+            f"the forecast is not trusted: {found.margin_c:.1f} ± {found.standard_error_c:.1f} °C "
+            f"is too unsure, at most ± {rules.max_standard_error_c:g} °C would do"
         )
-        return _answer(False, because, facts | {"trusted": False})
-    return _answer(told.ready_in_s == 0.0, told.because, facts)
+    return Decision(question="forecast", yes=yes, because=because, facts=facts)
 
 
 def at_rest(known: Known, limits: GateLimits, rules: ForecastRules, now_s: float) -> Decision:
-    """Answer whether the device is about as cool as waiting can make it.
+    """Decide whether the device is about as cool as waiting can make it.
 
-    The best moment for a job of which nothing is known, and for one that no wait makes safe. A no
-    has ``rest_in_s``, the seconds until it should be a yes, where what is known of it tells.
+    That is the best moment for an unknown job, and for one that no wait makes safe. A no has
+    ``rest_in_s``, the seconds until the predicted yes, if the model can predict it.
     """
     model = known.model
     age_s = math.inf if model.read_at_s is None else now_s - model.read_at_s
@@ -274,26 +304,6 @@ def at_rest(known: Known, limits: GateLimits, rules: ForecastRules, now_s: float
     rested = np.flatnonzero(np.max(seen.margin_c) - seen.margin_c[:, 0] <= rules.rest_c)
     facts["rest_in_s"] = float(waits_s[rested[0]])
     return Decision(question="rest", yes=gain_c <= rules.rest_c, because=because, facts=facts)
-
-
-def _answer(yes: bool, because: str, facts: dict[str, Fact]) -> Decision:
-    return Decision(question="forecast", yes=yes, because=because, facts=facts)
-
-
-def _facts(known: Known, job: Job | None, age_s: float) -> dict[str, Fact]:
-    facts: dict[str, Fact] = {
-        "age_s": age_s,
-        "readings": known.model.readings,
-        "readings_in_a_row": known.model.in_a_row,
-        "job_power_w": job.power_w if job else None,
-        "job_power_spread_w": job.power_spread_w if job else None,
-        "job_seconds": job.seconds if job else None,
-        "job_seconds_spread": job.seconds_spread if job else None,
-    }
-    for each in known.errors:
-        facts[f"rmse_{each.horizon_s:g}_s_c"] = each.rmse_c
-        facts[f"checks_{each.horizon_s:g}_s"] = each.checks
-    return facts
 
 
 def _not_read(
@@ -317,7 +327,7 @@ def _not_read(
 
 
 def _not_proven(known: Known, job: Job | None, rules: ForecastRules) -> str | None:
-    """What the errors say against going by it; a short job needs no proof of long forecasts."""
+    """Return what is missing in the checks; a short job needs no proof of long forecasts."""
     shortest = min(each.horizon_s for each in known.errors)
     for each in known.errors:
         if job is not None and each.horizon_s > shortest and job.seconds <= shortest:
@@ -343,7 +353,7 @@ def _outlook(
     moments_s: thermal_model.Array,
     rules: ForecastRules,
 ) -> thermal_model.Outlook:
-    """Margins of shape (waits, moments)."""
+    """Return margins of shape (waits, moments)."""
     return thermal_model.outlook(
         model,
         known,
@@ -355,53 +365,17 @@ def _outlook(
     )
 
 
-def _ready_in_s(
-    model: ThermalModel,
-    known: Guess,
-    job: Job,
-    moments_s: thermal_model.Array,
-    rules: ForecastRules,
-) -> float | None:
-    """The first wait of a grid after which the margin is sure to be kept."""
-    waits_s = _waits_s(rules)
-    seen = _outlook(model, known, job, waits_s, moments_s, rules)
-    sure_c = np.min(seen.margin_c - rules.standard_errors * seen.standard_error_c, axis=1)
-    enough = np.flatnonzero(sure_c >= rules.keep_margin_c)
-    return float(waits_s[enough[0]]) if enough.size else None
-
-
 def _waits_s(rules: ForecastRules) -> thermal_model.Array:
     return np.geomspace(min(5.0, rules.look_ahead_s), rules.look_ahead_s, _WAITS)
-
-
-def _in_words(told: Forecast, model: ThermalModel, job: Job, rules: ForecastRules) -> str:
-    words = (
-        f"the margin would fall to {told.margin_c:.1f} ± {told.standard_error_c:.1f} °C after "
-        f"{told.lowest_at_s:.0f} s of a job of {job.power_w:.0f} W"
-    )
-    if told.ready_in_s == 0.0:
-        return f"{words}, and {rules.keep_margin_c:g} °C must be left"
-    while_w = f"while it draws {model.power_w:.0f} W"
-    if told.ready_in_s is None:
-        hopeless = f"not enough within {rules.look_ahead_s:.0f} s"
-        return f"{words}, {rules.keep_margin_c:g} °C must be left; {while_w}, it is {hopeless}"
-    return (
-        f"{words}, {rules.keep_margin_c:g} °C must be left; {while_w}, it is enough in about "
-        f"{told.ready_in_s:.0f} s"
-    )
-
-
-def _is_time(noted_s: float | None, now_s: float, rules: ForecastRules) -> bool:
-    return noted_s is None or now_s - noted_s >= rules.check_every_s
 
 
 def _with_notes(
     errors: tuple[Errors, ...], model: ThermalModel, rules: ForecastRules
 ) -> tuple[Errors, ...]:
-    """The errors with a new forecast to check at each horizon that the model is sure of.
+    """Add a forecast for a later check at each horizon at which the model is sure.
 
-    Sure is what it would be if the device went to its reference power now. A device that has only
-    idled is not: nobody would go by that forecast, so its error is not held against the model.
+    The model is sure if the standard error is small for a device that goes to its reference power
+    now. After idling alone it is not: that forecast would not be used, so it is not checked.
     """
     known = thermal_model.guess(model)
     note = Noted(made_s=model.read_at_s or 0.0, values=tuple(known.values.tolist()))
@@ -419,7 +393,7 @@ def _with_notes(
 def _checked(
     errors: Errors, model: ThermalModel, margin_c: float, rules: ForecastRules
 ) -> tuple[Errors, list[Checked]]:
-    """The running error once the forecasts that are due were held against `margin_c`, read now."""
+    """Compare the forecasts that are due with `margin_c`, which was read now."""
     now_s = model.read_at_s or 0.0
     due = [each for each in errors.noted if now_s - each.made_s >= errors.horizon_s]
     if not due:
@@ -428,7 +402,7 @@ def _checked(
     checks, mean_square_c2 = errors.checks, errors.mean_square_c2
     for each in due:
         over_s = now_s - each.made_s
-        # Where nothing could be read for long, it would be a forecast over another time.
+        # After a long time without readings it would be a forecast over another horizon.
         if over_s <= 2 * errors.horizon_s:
             foretold_c = thermal_model.margin_since(model, each.values, over_s)
             found.append(Checked(errors.horizon_s, foretold_c, margin_c))

@@ -1,19 +1,19 @@
-"""How warm does this device get from the power it draws? A model fitted from its own readings.
+"""A thermal model of a device: how the power that it uses changes its margin, fitted to readings.
 
-Pure: the next reading in, the next model out. It decides nothing; `forecast` asks it.
+Pure: the next reading goes in, the next model comes out. It decides nothing; `forecast` uses it.
 
-The model is a Foster network, the standard reduction of a thermal path to a row of RC pairs: what
-a device has lost of its margin is a constant (the air it stands in) plus, for each time constant
-of a fixed grid, a gain times the power smoothed with that time constant. It is linear in all that
-is unknown, so a Kalman filter fits it exactly, reading by reading, and says how sure it is. With no
-drift that is ridge regression; with it, what was learned long ago slowly counts for less.
+The model is a Foster network, the standard reduction of a thermal path to a row of RC pairs: the
+loss of margin is a constant (the ambient air) plus, for each time constant of a fixed grid, a gain
+times the power smoothed with that time constant. The model is linear in its unknowns, so a Kalman
+filter fits it exactly, reading by reading, with standard errors. Without drift that is ridge
+regression; with drift, older readings slowly lose weight.
 
 The heat that was in the device before the first reading is unknown too. It decays with the same
-time constants, so it is one more unknown per time constant, which is forgotten as it decays.
+time constants, so there is one more unknown per time constant, which vanishes as it decays.
 
-It works on the gate's margin (degrees left, `gate.margin`), not on the temperature: some devices
-tell only the one, and the margin is what the gate goes by. Gains are kept in degrees at a reference
-power, so that a laptop and a server are of one size to it.
+The model describes the gate's margin (degrees left, `device_readings.margin`), not the temperature:
+some devices report only the margin, and the gate decides by it. Gains are stored in degrees at a
+reference power, so that they are of similar size for a laptop and a server.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from power.core import device_readings
 from power.core.device_readings import GpuReading, plausible, plausible_j
+from power.core.frozen_model import FiniteModel, FrozenModel
 from power.core.gate_config import GateLimits
 
 Array = NDArray[np.float64]
 
 TAU_S: Final = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-"""Time constants of the grid, seconds: from a die to a heavy heatsink."""
+"""The time constants of the grid, seconds: from a die to a heavy heatsink."""
 
 _TAU: Final = np.array(TAU_S)
 _PAIRS: Final = len(TAU_S)
@@ -45,14 +46,10 @@ _PRIOR_GAIN_C: Final = 20.0
 _PRIOR_C2: Final = np.array([_PRIOR_AIR_C**2] + [_PRIOR_GAIN_C**2] * (_SIZE - 1))
 
 
-class ThermalRules(BaseModel):
-    """The knobs of the thermal model: what is believed of a device before it is read."""
+class ThermalRules(FiniteModel):
+    """The table [forecast.thermal]: the assumptions about a device before it is read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    noise_c: float = Field(
-        default=1.0, ge=0.05, le=20, description="Standard error of one reading of the margin."
-    )
+    noise_c: float = Field(default=1.0, ge=0.05, le=20, description="Standard error of a reading.")
     ambient_drift_c: float = Field(
         default=1.5, ge=0, le=50, description="How far the air's temperature may drift in an hour."
     )
@@ -66,64 +63,58 @@ class ThermalRules(BaseModel):
         default=0.3,
         ge=0,
         le=20,
-        description="Heat of each time constant that is not this device's own power.",
+        description="Heat of each time constant that does not come from the device's power.",
     )
     gap_s: float = Field(
         default=120.0,
         gt=0,
         le=3600,
-        description="After a longer silence the heat in the device counts as unknown.",
+        description="After a longer time without readings the device's heat is unknown.",
     )
     misfit_errors: float = Field(
         default=6.0,
         ge=3,
         le=100,
-        description="A reading further off than so many standard errors is not learned from.",
+        description="A reading that is off by more standard errors is not learned from.",
     )
     misfits_in_a_row: int = Field(
         default=10,
         ge=1,
         le=10_000,
-        description="So many of them in a row are the truth: then heat and air count as unknown.",
+        description="After so many of them in a row, heat and air count as unknown.",
     )
 
 
-class ThermalModel(BaseModel):
-    """What is known of one device. A fresh one knows nothing. JSON keeps it to the last bit."""
+class ThermalModel(FrozenModel):
+    """The model of one device. A new one is empty. JSON stores it without loss."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    margin_source: str | None = Field(
-        default=None, description="What its margins are counted from."
-    )
-    reference_w: float = Field(default=0.0, description="Power that the gains are told at, watts.")
+    margin_source: str | None = Field(default=None, description="The source of its margins.")
+    reference_w: float = Field(default=0.0, description="Power that the gains refer to, watts.")
     read_at_s: float | None = Field(default=None, description="When it was last read, seconds.")
     began_s: float = Field(default=0.0, description="When the heat in it was last unknown.")
-    power_w: float = Field(default=0.0, description="The last power told, watts.")
-    energy_j: float | None = Field(default=None, description="The last counter told, joules.")
+    power_w: float = Field(default=0.0, description="The last power that was read, watts.")
+    energy_j: float | None = Field(default=None, description="The counter's last value, joules.")
     smoothed_w: tuple[float, ...] = Field(
         default=(0.0,) * _PAIRS, description="Power smoothed with each time constant, watts."
     )
     values: tuple[float, ...] = Field(
-        default=(), description="Best guess: loss of margin at no power, gains, remaining heat; °C."
+        default=(), description="Estimate: loss of margin at no power, gains, remaining heat; °C."
     )
-    covariance: tuple[float, ...] = Field(
-        default=(), description="Its covariance, row by row, square degrees."
-    )
+    covariance: tuple[float, ...] = Field(default=(), description="Its covariance by rows, °C².")
     readings: int = Field(default=0, description="Readings learned from.")
     in_a_row: int = Field(default=0, description="Of these, since it was last unsettled.")
     misfits: int = Field(default=0, description="Readings in a row that did not fit.")
 
 
 class Outlook(NamedTuple):
-    """Expected margins and their standard errors, degrees, of one shape."""
+    """Expected margins and their standard errors, degrees; both have the same shape."""
 
     margin_c: Array
     standard_error_c: Array
 
 
 class Guess(NamedTuple):
-    """What the model stands for, every gain at zero or above: values and covariance."""
+    """The model's estimate with no gain below zero: values (°C) and covariance (°C²)."""
 
     values: Array
     covariance: Array
@@ -132,11 +123,11 @@ class Guess(NamedTuple):
 def learn(
     model: ThermalModel, reading: GpuReading, limits: GateLimits, rules: ThermalRules
 ) -> ThermalModel:
-    """The model once it has seen one more reading of its device.
+    """Return the model after one more reading of its device.
 
-    One without a plausible power moves nothing, one without a plausible margin only the smoothed
-    power; after either the device must settle again. A reading without a time is none, and the same
-    one told again counts once.
+    A reading without a plausible power changes nothing, one without a plausible margin changes only
+    the smoothed power; after either, `in_a_row` counts anew. A reading without a finite time is
+    ignored, and a repeated one counts once.
     """
     power_w = plausible(reading.power_w, "power_w")
     if not math.isfinite(reading.read_at_s) or reading.read_at_s == model.read_at_s:
@@ -151,7 +142,7 @@ def learn(
         model = _fresh(reading, power_w, margin_source)
     over_s = reading.read_at_s - (model.read_at_s or 0.0)
     if over_s < 0 or over_s > rules.gap_s:
-        # A clock that began anew does not say for how long nothing was read.
+        # After a restart of the clock it is unknown for how long nothing was read.
         hours = max(over_s, 3600.0) / 3600
         model = _after_silence(model, reading.read_at_s, power_w, rules.ambient_drift_c**2 * hours)
         over_s = 0.0
@@ -159,10 +150,10 @@ def learn(
 
 
 def guess(model: ThermalModel) -> Guess:
-    """What the model stands for, given that no power can cool a device.
+    """Return the estimate under the constraint that power cannot cool a device.
 
-    Gains of neighbouring time constants are hard to tell apart, so some come out below zero. The
-    lowest is held at zero, the rest follow as their covariance says, until none is below.
+    Gains of neighbouring time constants are hard to distinguish, so some are estimated below zero.
+    The lowest is set to zero and the rest are conditioned on that, until none is below zero.
     """
     values, covariance = _arrays(model)
     for _ in range(_PAIRS):
@@ -186,9 +177,10 @@ def outlook(
     seconds: Array,
     rules: ThermalRules,
 ) -> Outlook:
-    """Margins so many `seconds` into a job that begins after `waits_s`; both broadcast together.
+    """Predict margins at `seconds` into a job that begins after `waits_s`; both are broadcast.
 
-    `powers_w` are drawn while waiting and in the job; `spread_w` is the job power's standard error.
+    `powers_w` are used while waiting and in the job; `spread_w` is the standard error of the job's
+    power, watts. The result has the broadcast shape.
     """
     waiting_w, job_w = powers_w
     smoothed = np.array(model.smoothed_w)
@@ -209,7 +201,7 @@ def outlook(
 
 
 def margin_since(model: ThermalModel, values: tuple[float, ...], over_s: float) -> float:
-    """The margin that `values`, guessed `over_s` ago, give for now by the power drawn since."""
+    """Return the margin now by `values`, estimated `over_s` seconds ago, and the power since."""
     powers = np.array(model.smoothed_w) / model.reference_w
     guessed = np.array(values)
     heat_c = guessed[0] + guessed[_GAINS] @ powers + guessed[_REMAINS] @ np.exp(-over_s / _TAU)
@@ -217,7 +209,7 @@ def margin_since(model: ThermalModel, values: tuple[float, ...], over_s: float) 
 
 
 def _fresh(reading: GpuReading, power_w: float, margin_source: str) -> ThermalModel:
-    """A model before its first reading: anything that a computer might be."""
+    """Return the prior model, wide enough for any computer."""
     limit_w = plausible(reading.power_limit_w, "power_limit_w") or 0.0
     values = np.zeros(_SIZE)
     values[0], values[_GAINS] = -50.0, 60.0 / _PAIRS
@@ -236,20 +228,13 @@ def _fresh(reading: GpuReading, power_w: float, margin_source: str) -> ThermalMo
 def _after_silence(
     model: ThermalModel, at_s: float, power_w: float, drifted_c2: float
 ) -> ThermalModel:
-    """The gains are kept, the heat in the device is unknown again, and the air has drifted."""
+    """Keep the gains, forget the heat in the device, and let the air drift."""
     values, covariance = _arrays(model)
     values[_REMAINS] = 0.0
     covariance[_REMAINS, :] = covariance[:, _REMAINS] = 0.0
     covariance[_REMAINS, _REMAINS] = np.eye(_PAIRS) * _PRIOR_GAIN_C**2
     covariance[0, 0] = min(covariance[0, 0] + drifted_c2, _PRIOR_AIR_C**2)
     return _begun(model, at_s, power_w, values, covariance)
-
-
-def _misled(model: ThermalModel, at_s: float, power_w: float) -> ThermalModel:
-    """The device is not what it was taken for: the gains are kept as a first guess, no more."""
-    values, _ = _arrays(model)
-    values[_REMAINS] = 0.0
-    return _begun(model, at_s, power_w, values, np.diag(_PRIOR_C2))
 
 
 def _begun(
@@ -282,7 +267,7 @@ def _learned(
     decay = np.exp(-over_s / _TAU)
     smoothed = mean_w + (np.array(model.smoothed_w) - mean_w) * decay
     values, covariance = _passed(model, decay, over_s, rules)
-    told = {
+    update = {
         "read_at_s": reading.read_at_s,
         "power_w": power_w,
         "energy_j": plausible_j(reading.energy_j),
@@ -295,23 +280,26 @@ def _learned(
         sees = np.concatenate(((1.0,), smoothed / model.reference_w, np.ones(_PAIRS)))
         fit = _fitted(values, covariance, sees, -margin_c, rules)
         if fit is None and model.misfits + 1 >= rules.misfits_in_a_row:
-            return _misled(model, reading.read_at_s, power_w)
+            # The device has changed: its gains are kept, but only as a first guess.
+            values, _ = _arrays(model)
+            values[_REMAINS] = 0.0
+            return _begun(model, reading.read_at_s, power_w, values, np.diag(_PRIOR_C2))
         if fit is None:
             counts |= {"in_a_row": 0, "misfits": model.misfits + 1}
         else:
             values, covariance = fit
             counts = {"readings": model.readings + 1, "in_a_row": model.in_a_row + 1, "misfits": 0}
-    kept = {
+    update |= {
         "values": tuple(values.tolist()),
         "covariance": tuple(covariance.ravel().tolist()),
     }
-    return model.model_copy(update=told | counts | kept)
+    return model.model_copy(update=update | counts)
 
 
 def _mean_w(model: ThermalModel, reading: GpuReading, power_w: float, over_s: float) -> float:
-    """Mean power since the last reading: the counter's, else what was told at both ends.
+    """Return the mean power since the last reading: the counter's, else that of both readings.
 
-    Power read at an instant covers a quarter of the time on some devices; a counter covers it all.
+    An instantaneous power reading covers a quarter of the time on some devices, the counter all.
     """
     now_j = plausible_j(reading.energy_j)
     if over_s > 0 and now_j is not None and model.energy_j is not None:
@@ -324,14 +312,14 @@ def _mean_w(model: ThermalModel, reading: GpuReading, power_w: float, over_s: fl
 def _passed(
     model: ThermalModel, decay: Array, over_s: float, rules: ThermalRules
 ) -> tuple[Array, Array]:
-    """Best guess and covariance after `over_s` without a look: remains decay, the rest drifts."""
+    """Predict values and covariance `over_s` seconds later: remains decay, the rest drifts."""
     values, covariance = _arrays(model)
     values[_REMAINS] *= decay
     covariance[_REMAINS, :] *= decay[:, None]
     covariance[:, _REMAINS] *= decay
     hours = over_s / 3600
     variances = covariance.ravel()[:: _SIZE + 1]
-    # Nothing ever becomes less known than it was before the first reading.
+    # No variance grows beyond its prior.
     if variances[0] < _PRIOR_AIR_C**2:
         variances[0] += rules.ambient_drift_c**2 * hours
     gains = variances[_GAINS]
@@ -343,7 +331,7 @@ def _passed(
 def _fitted(
     values: Array, covariance: Array, sees: Array, heat_c: float, rules: ThermalRules
 ) -> tuple[Array, Array] | None:
-    """Kalman's update by one reading; None where the reading does not fit."""
+    """Update values and covariance by one reading (Kalman); None if the reading does not fit."""
     toward = covariance @ sees
     variance = float(sees @ toward) + rules.noise_c**2
     error_c = heat_c - float(sees @ values)
@@ -351,7 +339,7 @@ def _fitted(
         return None
     values = values + toward * (error_c / variance)
     covariance = covariance - np.outer(toward, toward) / variance
-    # Rounding must not let the two halves of the matrix, or a variance, wander off.
+    # Rounding errors must not make the matrix asymmetric or a variance negative.
     covariance = (covariance + covariance.T) / 2
     diagonal = covariance.ravel()[:: _SIZE + 1]
     np.maximum(diagonal, 1e-9, out=diagonal)

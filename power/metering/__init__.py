@@ -1,1 +1,1 @@
-"""What a job took: energy, power and heat."""
+"""Measurements of a job: energy, power and heat."""

@@ -1,95 +1,105 @@
-"""What did a job ask of its devices? Their readings, one by one, give its power and its heat.
+"""Measure what a job used: power, energy and heat of its devices, from their readings.
 
-Pure: one more reading in, the account after it out. It knows no clock and no driver, and decides
-nothing. What cannot be known is None, never zero, and a value that no device could have is unknown.
+Pure: one more reading goes in, the new account comes out. It knows no clock and no driver, and
+decides nothing. An unknown quantity is None, never zero, and an impossible value is unknown.
 
-An account is of one device over one job, from the reading before its begin to the one after its
-end; `together` joins those of several. Between two readings power is the counter's mean where the
-device has a counter, else the mean of what was told at both ends; a slowdown told at one of the two
-ends alone counts for half of the time between. Nobody knows what happened while a device could not
-be read, or for longer than the gate lets a reading count (`max_age_s`): that time is told apart,
-and only a counter says what was drawn in it.
+An account belongs to one device and one job, from the reading before its begin to the one after its
+end; `together` joins those of several devices. Between two readings, the power is the counter's
+mean where the device has a counter, else the mean of both readings; a slowdown at only one of them
+counts for half of the interval. What happened while a device could not be read, or for longer than
+the gate accepts a reading (`max_age_s`), is unknown: that time is counted separately, and only a
+counter says how much was used in it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from power.core import device_readings
 from power.core.device_readings import Centigrade, GpuReading, Joules, Watts, plausible, plausible_j
+from power.core.frozen_model import FrozenModel
 from power.core.gate_config import GateLimits
 from power.metering.energy import Energy, Source
 
 LATEST_S: Final = 1e12
-"""A moment beyond this is on no clock: 31,000 years."""
+"""No clock goes beyond this: it is 31,000 years in seconds."""
 
 
-class Account(BaseModel):
-    """What is known of one device over one job. A fresh one knows nothing."""
+class Account(FrozenModel):
+    """The measurements of one device over one job. A new one is empty."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    uuid: str | None = Field(default=None, description="The device, once it was read.")
-    readings: int = Field(default=0, description="Moments at which it was read, or should be.")
-    began_s: float | None = Field(default=None, description="The first of them, seconds.")
-    read_at_s: float | None = Field(default=None, description="The last of them, seconds.")
-    highest_w: Watts | None = Field(default=None, description="Most power that was told.")
-    peak_temperature_c: Centigrade | None = Field(default=None, description="Hottest that it was.")
+    uuid: str | None = Field(default=None, description="The device, after its first reading.")
+    readings: int = Field(default=0, description="Readings so far, also failed ones.")
+    began_s: float | None = Field(default=None, description="Moment of the first, seconds.")
+    read_at_s: float | None = Field(default=None, description="Moment of the last, seconds.")
+    highest_w: Watts | None = Field(default=None, description="Highest power that was read.")
+    peak_temperature_c: Centigrade | None = Field(default=None, description="Highest temperature.")
     lowest_margin_c: Centigrade | None = Field(
-        default=None, description="Least margin, counted as the gate counts it."
+        default=None, description="Lowest margin of the gate."
     )
-    gaps: int = Field(default=0, description="Times at which it was lost sight of.")
+    gaps: int = Field(default=0, description="How often it could not be observed.")
 
-    legible: bool = Field(default=False, description="Whether the last reading told anything.")
+    legible: bool = Field(default=False, description="Whether the last reading succeeded.")
     power_w: Watts | None = Field(default=None, description="The last reading's power.")
-    slowed: bool | None = Field(default=None, description="Whether it told a slowdown.")
-    counter_j: Joules | None = Field(default=None, description="The last count that was told.")
-    counter_s: float = Field(default=0.0, description="When that was, seconds.")
-    counted_j: Joules = Field(default=0.0, description="Used, by the counter.")
-    counted_s: float = Field(default=0.0, description="Seconds that the counter told of.")
-    summed_j: Joules = Field(default=0.0, description="Used, by power, where no counter tells.")
+    slowed: bool | None = Field(default=None, description="Whether it reported a slowdown.")
+    counter_j: Joules | None = Field(default=None, description="The counter's last value.")
+    counter_s: float = Field(default=0.0, description="Moment of that, seconds.")
+    counted_j: Joules = Field(default=0.0, description="Energy by the counter.")
+    counted_s: float = Field(default=0.0, description="Seconds that the counter covers.")
+    summed_j: Joules = Field(default=0.0, description="Energy by power, without a counter.")
     summed_s: float = Field(default=0.0, description="Seconds of that.")
-    since_j: Joules = Field(default=0.0, description="By power, until the counter tells better.")
+    since_j: Joules = Field(default=0.0, description="By power, since the counter's last value.")
     since_s: float = Field(default=0.0, description="Seconds of that.")
-    slowed_s: float = Field(default=0.0, description="Seconds slowed down, of those watched.")
-    watched_s: float = Field(default=0.0, description="Seconds of which slowdowns were told.")
-    missed_s: float = Field(default=0.0, description="Seconds of which nobody knows.")
-    in_gap: bool = Field(default=False, description="Whether it is lost sight of.")
+    slowed_s: float = Field(default=0.0, description="Seconds slowed down, of watched_s.")
+    watched_s: float = Field(default=0.0, description="Seconds with known slowdowns.")
+    missed_s: float = Field(default=0.0, description="Seconds of which nothing is known.")
+    in_gap: bool = Field(default=False, description="Whether it cannot be observed now.")
 
     def after(self, reading: GpuReading, limits: GateLimits) -> Account:
-        """The account once it has seen one more reading of its device.
+        """Return the account after one more reading of its device.
 
-        A reading without a moment (NaN, infinite) is none. One of the last moment or of an earlier
-        one moves no clock: it was told again, or told late, and its values count for the highest
-        and the lowest alone. So a clock that began anew needs a new account. Raises ValueError for
-        another device's reading.
+        A reading without a finite moment is ignored. One at the last moment or earlier is repeated
+        or late: only its extremes count, so a clock that restarted needs a new account. Raises
+        ValueError for a reading of another device.
         """
         if self.uuid not in (None, reading.uuid):
             raise ValueError(
                 f"this is the account of {self.uuid}, and {reading.uuid} was read: keep one "
                 "account for each device, and join them with account.together"
             )
-        # Written so that NaN is refused as well.
-        if not abs(reading.read_at_s) <= LATEST_S:
+        now_s = reading.read_at_s
+        # Written so that NaN is ignored as well.
+        if not abs(now_s) <= LATEST_S:
             return self
-        told = _told(reading, limits)
-        known = self._with_extremes(told, reading.uuid)
-        if self.read_at_s is None or self.began_s is None:
-            return known._at(reading.read_at_s, told).model_copy(
-                update={"began_s": reading.read_at_s}
-            )
-        if reading.read_at_s <= self.read_at_s:
-            return known
-        over_s = reading.read_at_s - self.read_at_s
-        known = known._watched(told, over_s, limits)._powered(told, over_s, reading.read_at_s)
-        return known._at(reading.read_at_s, told)
+        sample = _sample(reading, limits)
+        update: dict[str, Any] = {
+            "uuid": reading.uuid,
+            "highest_w": _most(self.highest_w, sample.power_w),
+            "peak_temperature_c": _most(self.peak_temperature_c, sample.temperature_c),
+            "lowest_margin_c": _least(self.lowest_margin_c, sample.margin_c),
+        }
+        if self.read_at_s is not None and now_s <= self.read_at_s:
+            return self.model_copy(update=update)
+        if self.read_at_s is None:
+            update |= {"began_s": now_s, "counter_j": sample.energy_j, "counter_s": now_s}
+        else:
+            update |= self._interval(sample, now_s - self.read_at_s, now_s, limits)
+        update |= {
+            "readings": self.readings + 1,
+            "read_at_s": now_s,
+            "legible": sample.legible,
+            "power_w": sample.power_w,
+            "slowed": sample.slowed,
+        }
+        return self.model_copy(update=update)
 
     @property
     def mean_power_w(self) -> Watts | None:
-        """Mean over the time whose power is known; None where none is."""
+        """Mean over the time whose power is known, watts; None if there is none."""
         known_s = self.counted_s + self.summed_s + self.since_s
         if known_s <= 0:
             return None
@@ -97,16 +107,17 @@ class Account(BaseModel):
 
     @property
     def peak_power_w(self) -> Watts | None:
-        """Most that was told, and no less than the mean; None where power was never told.
+        """The highest power reading, at least the mean, watts; None without a power reading.
 
-        Not the counter's mean between two readings: a counter moves some ten times a second, so
-        over a second that is a tenth off, and the highest of many such would be all error.
+        It is not the counter's highest mean between two readings: a counter is updated about ten
+        times a second, so over a second its mean is off by a tenth, and the highest of many such
+        means would be mostly error.
         """
         return None if self.highest_w is None else _most(self.highest_w, self.mean_power_w)
 
     @property
     def source(self) -> Source | None:
-        """What the mean power was read from."""
+        """The source of the mean power."""
         if self.mean_power_w is None:
             return None
         if not self.counted_s:
@@ -115,113 +126,76 @@ class Account(BaseModel):
 
     @property
     def throttled_s(self) -> float | None:
-        """Seconds that the hardware slowed down for heat; None where it never told of that."""
+        """Seconds in which the hardware slowed down for heat; None if it does not report that."""
         return self.slowed_s if self.watched_s > 0 else None
 
     @property
     def unread_s(self) -> float | None:
-        """Seconds of which nobody knows how warm it was; None before a second reading."""
+        """Seconds of which the temperature is unknown; None before a second reading."""
         return self.missed_s if self.readings > 1 else None
 
-    def _with_extremes(self, told: _Told, uuid: str) -> Account:
-        return self.model_copy(
-            update={
-                "uuid": uuid,
-                "highest_w": _most(self.highest_w, told.power_w),
-                "peak_temperature_c": _most(self.peak_temperature_c, told.temperature_c),
-                "lowest_margin_c": _least(self.lowest_margin_c, told.margin_c),
-            }
-        )
-
-    def _watched(self, told: _Told, over_s: float, limits: GateLimits) -> Account:
-        """What the time since the last reading says of slowdowns, or that nobody saw it."""
-        if over_s > limits.max_age_s or not (self.legible and told.legible):
-            return self.model_copy(
-                update={
-                    "missed_s": self.missed_s + over_s,
-                    "gaps": self.gaps + (not self.in_gap),
-                    "in_gap": True,
-                }
-            )
-        seen: dict[str, float | bool] = {"in_gap": False}
-        if self.slowed is not None and told.slowed is not None:
-            share = (self.slowed + told.slowed) / 2
-            seen |= {
-                "slowed_s": self.slowed_s + share * over_s,
-                "watched_s": self.watched_s + over_s,
-            }
-        return self.model_copy(update=seen)
-
-    def _powered(self, told: _Told, over_s: float, now_s: float) -> Account:
-        """What the time since the last reading says of power; call it after `_watched`."""
+    def _interval(
+        self, sample: _Sample, over_s: float, now_s: float, limits: GateLimits
+    ) -> dict[str, Any]:
+        """Return the changes by the `over_s` seconds since the last reading."""
+        in_gap = over_s > limits.max_age_s or not (self.legible and sample.legible)
+        update: dict[str, Any] = {"in_gap": in_gap}
+        if in_gap:
+            update |= {"missed_s": self.missed_s + over_s, "gaps": self.gaps + (not self.in_gap)}
+        elif self.slowed is not None and sample.slowed is not None:
+            share = (self.slowed + sample.slowed) / 2
+            update["slowed_s"] = self.slowed_s + share * over_s
+            update["watched_s"] = self.watched_s + over_s
         since_j, since_s = self.since_j, self.since_s
-        if not self.in_gap and self.power_w is not None and told.power_w is not None:
-            since_j += (self.power_w + told.power_w) / 2 * over_s
+        if not in_gap and self.power_w is not None and sample.power_w is not None:
+            since_j += (self.power_w + sample.power_w) / 2 * over_s
             since_s += over_s
-        if told.energy_j is None:
-            return self.model_copy(update={"since_j": since_j, "since_s": since_s})
-        fresh: dict[str, float | None] = {
-            "counter_j": told.energy_j,
-            "counter_s": now_s,
-            "since_j": 0.0,
-            "since_s": 0.0,
-        }
-        counted_s = now_s - self.counter_s
-        counted_w = _counted_w(self.counter_j, told.energy_j, counted_s)
+        if sample.energy_j is None:
+            return update | {"since_j": since_j, "since_s": since_s}
+        update |= {"counter_j": sample.energy_j, "counter_s": now_s, "since_j": 0.0, "since_s": 0.0}
+        counted_s, counted_w = now_s - self.counter_s, None
+        if self.counter_j is not None:
+            counted_w = plausible((sample.energy_j - self.counter_j) / counted_s, "power_w")
         if counted_w is None:
-            # The first count, or the driver was loaded again: what power told since then stands.
-            fresh |= {"summed_j": self.summed_j + since_j, "summed_s": self.summed_s + since_s}
+            # The counter's first value, or the driver was reloaded: the energy by power counts.
+            update["summed_j"] = self.summed_j + since_j
+            update["summed_s"] = self.summed_s + since_s
         else:
-            fresh |= {
-                "counted_j": self.counted_j + counted_w * counted_s,
-                "counted_s": self.counted_s + counted_s,
-            }
-        return self.model_copy(update=fresh)
-
-    def _at(self, read_at_s: float, told: _Told) -> Account:
-        first = {"counter_j": told.energy_j, "counter_s": read_at_s} if not self.readings else {}
-        return self.model_copy(
-            update={
-                "readings": self.readings + 1,
-                "read_at_s": read_at_s,
-                "legible": told.legible,
-                "power_w": told.power_w,
-                "slowed": told.slowed,
-                **first,
-            }
-        )
+            update["counted_j"] = self.counted_j + counted_w * counted_s
+            update["counted_s"] = self.counted_s + counted_s
+        return update
 
 
 class Figures(NamedTuple):
-    """What a job asked of all its devices together. None is unknown, never zero."""
+    """The measurements of a job on all its devices together. None is unknown, never zero."""
 
     uuid: str | None = None
-    """The device; None where there was none, or more than one."""
+    """The device; None for no device or several."""
     devices: int = 0
     readings: int = 0
-    """Of the device that was read least often."""
+    """Of the device with the fewest."""
     mean_power_w: Watts | None = None
-    """Of all devices together."""
+    """The sum over all devices."""
     source: Source | None = None
-    """What that was read from."""
+    """The source of the mean power."""
     peak_power_w: Watts | None = None
-    """The sum of each device's peak: no more was seen to be drawn at once."""
+    """The sum of the devices' peaks: the highest power that they can have used at once."""
     peak_temperature_c: Centigrade | None = None
-    """Of the hottest device that told one."""
+    """Of the hottest device with a known one."""
     lowest_margin_c: Centigrade | None = None
-    """Of the device that had the least."""
+    """Of the device with the lowest."""
     throttled_s: float | None = None
-    """Of the device that slowed down for the longest: the job goes at its pace."""
+    """Of the device that slowed down for the longest: it sets the pace of the job."""
     unread_s: float | None = None
-    """Of the device that was out of sight for the longest."""
+    """Of the device that was unobserved for the longest."""
     gaps: int = 0
 
     def energy(self, seconds: float) -> Energy:
-        """What the devices used in a job of so many `seconds`: their mean power, times that."""
+        """Return the energy of a job of `seconds`: the devices' mean power times that."""
         if self.mean_power_w is None or self.source is None:
-            return Energy(None, None, "the power of its devices was not told while it ran")
-        if not 0 < seconds < float("inf"):
-            return Energy(None, None, f"a job of {seconds} s has no energy to speak of")
+            return Energy(None, None, "its devices reported no power while it ran")
+        if not 0 < seconds < math.inf:
+            return Energy(None, None, f"a job of {seconds} s has no energy")
         joules = self.mean_power_w * seconds
         count = f"{self.devices} device{'' if self.devices == 1 else 's'}"
         because = (
@@ -232,25 +206,25 @@ class Figures(NamedTuple):
 
 
 NONE_READ: Final = Figures()
-"""Of a job of which nothing was read."""
+"""The figures of a job without readings."""
 
 
 def together(accounts: Iterable[Account]) -> Figures:
-    """The figures of a job from its devices' accounts; one that was never read is left out.
+    """Return the figures of a job from its devices' accounts, without those that were never read.
 
-    A sum of which one device's part is unknown would pass for the whole: it is unknown. The highest
-    and the lowest are those of the devices that told any.
+    A sum is unknown if one device's part is unknown. Extremes are those of the known values.
     """
     read = [each for each in accounts if each.readings]
     if not read:
         return NONE_READ
     sources = {each.source for each in read}
+    source: Source | None = sources.pop() if len(sources) == 1 else "counter and power"
     return Figures(
         uuid=read[0].uuid if len(read) == 1 else None,
         devices=len(read),
         readings=min(each.readings for each in read),
         mean_power_w=_sum(each.mean_power_w for each in read),
-        source=None if None in sources else _joined(sources),
+        source=None if None in sources else source,
         peak_power_w=_sum(each.peak_power_w for each in read),
         peak_temperature_c=_most(*(each.peak_temperature_c for each in read)),
         lowest_margin_c=_least(*(each.lowest_margin_c for each in read)),
@@ -260,8 +234,8 @@ def together(accounts: Iterable[Account]) -> Figures:
     )
 
 
-class _Told(NamedTuple):
-    """What of a reading can be believed."""
+class _Sample(NamedTuple):
+    """The plausible values of a reading."""
 
     legible: bool
     power_w: Watts | None = None
@@ -271,16 +245,16 @@ class _Told(NamedTuple):
     slowed: bool | None = None
 
 
-def _told(reading: GpuReading, limits: GateLimits) -> _Told:
+def _sample(reading: GpuReading, limits: GateLimits) -> _Sample:
     if reading.unreadable is not None:
-        return _Told(legible=False)
+        return _Sample(legible=False)
     temperature_c = plausible(reading.temperature_c, "temperature_c")
     margin_c, margin_source = device_readings.margin(reading, limits)
     if margin_source == "maximum" and temperature_c is None:
-        # A margin that is counted from what cannot be is no better than that.
+        # This margin is computed from an impossible temperature.
         margin_c = None
     reasons = reading.throttle_reasons
-    return _Told(
+    return _Sample(
         legible=True,
         power_w=plausible(reading.power_w, "power_w"),
         energy_j=plausible_j(reading.energy_j),
@@ -290,19 +264,10 @@ def _told(reading: GpuReading, limits: GateLimits) -> _Told:
     )
 
 
-def _counted_w(before_j: Joules | None, now_j: Joules, over_s: float) -> Watts | None:
-    return None if before_j is None else plausible((now_j - before_j) / over_s, "power_w")
-
-
-def _joined(sources: set[Source | None]) -> Source:
-    one = next(iter(sources))
-    return "counter and power" if len(sources) > 1 or one is None else one
-
-
 def _sum(values: Iterable[float | None]) -> float | None:
-    each = list(values)
-    known = [value for value in each if value is not None]
-    return sum(known) if len(known) == len(each) else None
+    values = list(values)
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _most(*values: float | None) -> float | None:

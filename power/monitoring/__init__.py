@@ -1,1 +1,1 @@
-"""Follows live devices in a thread while a run goes on."""
+"""A thread that monitors live devices during a run, and the thermal trace of a fit."""

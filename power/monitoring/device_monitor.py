@@ -1,11 +1,11 @@
-"""Follows the machine's devices while a run goes on: reads them, lets the gate judge, and learns.
+"""Monitor the machine's devices during a run: a thread reads them for the gate and the forecast.
 
-A thread looks whenever the door has news, so that the thermostat sees its readings in a row and the
-forecast learns from each, not only from those of the moments in which somebody asks. What is known
-of the devices is kept in the home. It decides nothing: gate and forecast do.
+The thread takes a snapshot whenever the adapter has news, so that the thermostat sees every reading
+and the forecast learns from each, not only when a caller asks. What is known of the devices is
+stored in the home. The monitor decides nothing: gate and forecast do.
 
-A door that fails is a driver that does not answer, and is asked again. Should the thread die all
-the same, nobody goes on by its last look: readings grow old, and whoever asks looks for himself.
+If an adapter raises an error, its driver counts as unreadable, and it is called again. If the
+thread dies, its last snapshot does no harm: readings grow old, and each caller takes a new one.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from power.policy import gate
 from power.policy.gate import GateState, Judged
 
 MOST_CHECKS = 10_000
-"""Checks of forecasts that wait to be asked for; a run that never asks keeps the newest."""
-_PATIENCE_S, _LONGEST_WAIT_S = 3.0, 30.0
-"""For each reading that an answer needs, and for all that it needs."""
+"""How many checks of forecasts are kept for the next caller: the newest."""
+_READING_TIMEOUT_S, _LONGEST_WAIT_S = 3.0, 30.0
+"""For each reading that an answer needs, and for all of them."""
 MOST_UNASKED = 1_000
-"""Readings before the first question that count for it; a run that never asks keeps the newest."""
-_GLANCE_S = 0.25
-"""Between two looks where nothing is new, and so about how long closing takes."""
+"""How many readings before the first call of `judge` are kept for it: the newest."""
+_POLL_S = 0.25
+"""Between two snapshots without news, and so about how long closing takes."""
 _KEEP_EVERY_S = 60.0
 
 
 class Trial(NamedTuple):
-    """A forecast of a device that a reading was the test of."""
+    """A check of a forecast of a device."""
 
     uuid: str
     checked: Checked
 
 
 class Look(NamedTuple):
-    """What was seen of the devices at one moment, and what the gate and the forecast make of it."""
+    """A snapshot of the devices, with the results of the gate and the forecast."""
 
     survey: Survey
     judged: Judged
@@ -54,16 +54,16 @@ class Look(NamedTuple):
     now_s: float
     """Seconds on the gate's clock."""
     trials: tuple[Trial, ...] = ()
-    """Forecasts that were checked since the last question."""
+    """Forecasts that were checked since the last call of `judge`."""
 
 
 class Follower:
-    """Reads a door for as long as it is open; whoever asks gets the last look. Thread-safe."""
+    """Reads an adapter while it is open, in a thread. Thread-safe."""
 
     def __init__(
         self, door: Door, limits: GateLimits, rules: ForecastRules, folder: Path | None = None
     ) -> None:
-        """`folder` is where what is known of the devices is kept between runs; None: nowhere."""
+        """`folder` stores what is known of the devices between runs; None: nothing is stored."""
         self._door, self._limits, self._rules, self._folder = door, limits, rules, folder
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
@@ -73,11 +73,11 @@ class Follower:
         self._known = {} if folder is None else device_state_file.load(folder)
         self._state = GateState()
         self._unasked: list[GpuReading] | None = []
-        """What was read before somebody first asked, and said what the gate remembers."""
+        """The readings before the first call of `judge`, which brings the gate's memory."""
         self._seen: dict[str, GpuReading] = {}
         self._counts: dict[str, int] = {}
         self._trials: list[Trial] = []
-        self._kept_s = time.monotonic()
+        self._saved_s = time.monotonic()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -86,32 +86,36 @@ class Follower:
     def __exit__(self, *raised: object) -> None:
         self._over.set()
         self._thread.join()
-        self._keep()
+        self._save()
 
     def judge(self, before: GateState, limits: GateLimits) -> Look:
-        """The look of now, by `limits` from here on. Waits for seconds, where they may change it.
+        """Judge a new snapshot, by `limits` from now on. Waits up to 30 s if that may change a no.
 
-        `before` is what the gate remembered when this process began. A closed device that opens
-        after some good readings is looked at as often, once, before the answer stands. At the first
-        question two things more are waited for, which would else cost another process: that what is
-        known of a device counts again after nobody had read it, and the end of `dwell_s` where
-        nothing else is in the way.
+        `before` is the gate's memory at the start of this process. The method waits until each
+        closed device has had `good_readings` readings. The first call also waits for two more
+        things, which would otherwise need another process: for the readings after which a known
+        device's forecast counts again, and for the end of `dwell_s` if nothing else keeps a device
+        closed.
         """
         with self._lock:
             self._limits = limits
             first = self._unasked is not None
-            self._remember(before)
+            if self._unasked is not None:
+                # The memory is older than all readings of this process.
+                read = Survey(readings=tuple(self._unasked), driver="present", because="")
+                self._state = gate.judge(read, before, limits, time.monotonic()).state
+                self._unasked = None
             look = self.look()
             began_s = look.now_s
-            while self._has_yet_to_say(look, limits, look.now_s - began_s, first=first):
-                # The thread looks at what is new, and lets us know; alone we look all the same.
-                self._news.wait(_GLANCE_S)
+            while self._may_change(look, limits, look.now_s - began_s, first=first):
+                # The thread reports new readings; without it, this loop takes snapshots itself.
+                self._news.wait(_POLL_S)
                 look = self.look()
             trials, self._trials = self._trials, []
         return look._replace(trials=tuple(trials))
 
     def look(self) -> Look:
-        """Look now, and let everyone know."""
+        """Take a snapshot, judge it, and pass it to all listeners."""
         with self._lock:
             now_s = time.monotonic()
             survey = self._survey(now_s)
@@ -125,13 +129,13 @@ class Follower:
             return look
 
     def device(self, uuid: str) -> Device | None:
-        """What the door tells of a device; None where it is not there."""
+        """Return the device as the adapter reports it; None if there is no such device."""
         with self._lock:
             return next((each for each in self._door.devices() if each.uuid == uuid), None)
 
     @contextmanager
     def heard_by(self, listener: Callable[[Look], None]) -> Iterator[None]:
-        """Hand every look of the block to `listener`, in the thread that looked."""
+        """Pass every snapshot of the block to `listener`, in the thread that took it."""
         with self._lock:
             self._listeners.append(listener)
         try:
@@ -142,34 +146,26 @@ class Follower:
 
     def _follow(self) -> None:
         while not self._over.is_set():
-            self._door.wait_for_news(_GLANCE_S)
-            # Nothing new is news too: readings grow old.
+            self._door.wait_for_news(_POLL_S)
+            # A snapshot without news matters too: readings grow old.
             look = self.look()
             if look.survey.driver == "unreadable":
-                # Its door may fail before it knows that its news was shown: no reason to hurry.
-                self._over.wait(_GLANCE_S)
-            if time.monotonic() - self._kept_s >= _KEEP_EVERY_S:
-                self._keep()
+                # A failing adapter may report news at once, again and again.
+                self._over.wait(_POLL_S)
+            if time.monotonic() - self._saved_s >= _KEEP_EVERY_S:
+                self._save()
 
     def _survey(self, now_s: float) -> Survey:
         try:
             return self._door.survey(now_s)
-        except Exception as error:  # noqa: BLE001 - whatever a door's fault is, it fails closed
+        except Exception as error:  # noqa: BLE001 - any error of an adapter fails closed
             because = f"what reads it failed: {type(error).__name__}: {error}"
             return Survey(driver="unreadable", because=because)
-
-    def _remember(self, before: GateState) -> None:
-        """Take what the gate remembered for what was before all that was read since."""
-        if self._unasked is None:
-            return
-        seen = Survey(readings=tuple(self._unasked), driver="present", because="read meanwhile")
-        self._state = gate.judge(seen, before, self._limits, time.monotonic()).state
-        self._unasked = None
 
     def _learn(self, reading: GpuReading) -> None:
         seen = self._seen.get(reading.uuid)
         if seen is not None and seen.read_at_s == reading.read_at_s:
-            # Told again, not read again.
+            # A repetition of the same reading.
             return
         self._seen[reading.uuid] = reading
         self._news.notify_all()
@@ -183,41 +179,32 @@ class Follower:
         self._trials.extend(Trial(reading.uuid, each) for each in learned.checked)
         del self._trials[:-MOST_CHECKS]
 
-    def _has_yet_to_say(
-        self, look: Look, limits: GateLimits, waited_s: float, *, first: bool
-    ) -> bool:
-        """Whether some seconds more may change what the gate or the forecast says."""
+    def _may_change(self, look: Look, limits: GateLimits, waited_s: float, *, first: bool) -> bool:
+        """Whether a few more seconds may change the answer of the gate or the forecast."""
         if look.survey.driver != "present" or waited_s >= _LONGEST_WAIT_S:
             return False
-        if first and waited_s < self._rules.settled_readings * _PATIENCE_S:
-            known = [self._known[each.uuid] for each in _read(look)]
-            if any(forecast.unsettled(each, self._rules) for each in known):
+        decision = look.judged.decision
+        if first and waited_s < self._rules.settled_readings * _READING_TIMEOUT_S:
+            read = [each.uuid for each in look.survey.readings if each.unreadable is None]
+            if any(forecast.unsettled(self._known[uuid], self._rules) for uuid in read):
                 return True
-        if look.judged.decision.yes:
-            return False
-        if first and waited_s + _opens_in_s(look, limits) + _PATIENCE_S <= _LONGEST_WAIT_S:
-            return True
-        return waited_s < limits.good_readings * _PATIENCE_S and any(
-            self._counts[each.uuid] < limits.good_readings for each in _read(look)
+        if first and not decision:
+            counted = [each for each in look.judged.state.devices if each.answers_to(limits.uuid)]
+            waits_s = [gate.opens_in_s(each, limits, look.now_s) for each in counted]
+            opens_in_s = min((each for each in waits_s if each is not None), default=math.inf)
+            if waited_s + opens_in_s + _READING_TIMEOUT_S <= _LONGEST_WAIT_S:
+                return True
+        timeout_s = limits.good_readings * _READING_TIMEOUT_S
+        return waited_s < timeout_s and gate.needs_readings(
+            look.survey, decision, self._counts, limits
         )
 
-    def _keep(self) -> None:
-        self._kept_s = time.monotonic()
+    def _save(self) -> None:
+        self._saved_s = time.monotonic()
         if self._folder is None:
             return
         with self._lock:
             known = dict(self._known)
-        # What a full disk does not take is learned again.
+        # What a full disk cannot store is learned again.
         with suppress(OSError):
             device_state_file.save(self._folder, known)
-
-
-def _read(look: Look) -> list[GpuReading]:
-    return [each for each in look.survey.readings if each.unreadable is None]
-
-
-def _opens_in_s(look: Look, limits: GateLimits) -> float:
-    """Seconds until the first device opens that closed too lately; infinity where none will."""
-    counted = [each for each in look.judged.state.devices if each.answers_to(limits.uuid)]
-    waits_s = [gate.opens_in_s(each, limits, look.now_s) for each in counted]
-    return min((each for each in waits_s if each is not None), default=math.inf)

@@ -1,1 +1,1 @@
-"""Decisions: the gate, a person's override, deadlines, power caps and admission."""
+"""Policies: the gate, a person's override, deadlines, power caps and admission."""

@@ -1,10 +1,10 @@
-"""May this job begin on this machine now, on which device, and if not, when?
+"""Decide whether a job may begin now, on which device, and if not, when to ask again.
 
-Pure: joins what the gate remembers of each device with what the forecast says of the job on it, and
-places the job. Of several devices that would take it, the one with the most headroom at the job's
-hottest moment is chosen; one whose forecast is trusted comes before one that only the thermostat
-vouches for. A device that is leased to another job is not counted on, however cool it is: its
-headroom is spoken for.
+Pure: it joins the gate's memory of each device with the forecast of the job on it, and places the
+job. Of several devices that would take the job, it chooses the one with the most headroom at the
+job's hottest moment; a device with a trusted forecast comes before one that only the thermostat
+admits. A device that is leased to another job does not count, however cool it is: the other job may
+need its headroom.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from observability.core.decision import Decision, Fact
+from observability.core.decision import Decision
 from power.core import device_readings
 from power.core.gate_config import GateLimits
 from power.forecast import forecast
@@ -27,15 +27,15 @@ QUESTION = "admission"
 
 
 class Candidate(NamedTuple):
-    """One device, and what may become of the job on it."""
+    """One device, and the answer for the job on it."""
 
     uuid: str
     decision: Decision
     headroom_c: float
-    """Degrees left at the job's hottest moment where a trusted forecast tells, else now."""
+    """Degrees left at the job's hottest moment if the forecast is trusted, else now."""
     foretold: bool
     ready_in_s: float | None
-    """Seconds until the forecast would let the job in, be it at rest; None where none says so."""
+    """Seconds until the forecast admits the job, perhaps only at rest; None if it never does."""
 
 
 def judge(
@@ -47,36 +47,41 @@ def judge(
     now_s: float,
     leased: Mapping[str, str],
 ) -> Decision:
-    """Answer whether the job may begin at `now_s`; a yes names its device in ``facts["uuid"]``.
+    """Decide whether the job may begin at `now_s`; a yes names its device in ``facts["uuid"]``.
 
-    `gated` is the gate's answer with its memory, `known` and `job` what the forecast goes by, and
-    `leased` says by device who holds it. Where the gate could look at no device its answer stands,
-    and ``uuid`` is None. A no has ``again_in_s``, where a forecast tells when it would be a yes.
+    `gated` is the gate's answer with its memory, `known` what the forecast knows by device, and
+    `leased` the holder of each leased device. Without devices the gate's answer counts, and
+    ``uuid`` is None. A no has ``again_in_s`` where a forecast says when it would be a yes.
     """
     found = candidates(gated, known, job, limits, rules, now_s)
     if not found:
-        return _without_devices(gated.decision)
+        facts = {**gated.decision.facts, "uuid": None, "devices": 0, "again_in_s": None}
+        return gated.decision.model_copy(update={"question": QUESTION, "facts": facts})
     free = [each for each in found if each.uuid not in leased]
-    best = max(free or found, key=_rank)
-    because, yes = best.decision.because, best.decision.yes and best.uuid not in leased
+    best = max(free or found, key=lambda each: (each.decision.yes, each.foretold, each.headroom_c))
+    yes, because = best.decision.yes, best.decision.because
     cause = best.decision.facts.get("cause")
-    if best.decision.yes and not yes:
-        cause = "leased"
+    if yes and best.uuid in leased:
+        yes, cause = False, "leased"
         because = f"{best.uuid} would take it and is leased to {leased[best.uuid]}"
     if len(found) > 1:
         because += f" (the best of {len(found)} devices, {len(found) - len(free)} of them leased)"
-    # Ready by the forecast and closed all the same: no forecast says when that ends.
+    # A device that is ready by the forecast and still closed: no forecast says when that ends.
     waits_s = [each.ready_in_s for each in free if each.ready_in_s]
-    facts: dict[str, Fact] = {
-        **best.decision.facts,
-        "uuid": best.uuid,
-        "headroom_c": best.headroom_c,
-        "devices": len(found),
-        "devices_leased": len(found) - len(free),
-        "again_in_s": None if yes else min(waits_s, default=None),
-        "cause": cause,
-    }
-    return Decision(question=QUESTION, yes=yes, because=because, facts=facts)
+    return Decision(
+        question=QUESTION,
+        yes=yes,
+        because=because,
+        facts={
+            **best.decision.facts,
+            "uuid": best.uuid,
+            "headroom_c": best.headroom_c,
+            "devices": len(found),
+            "devices_leased": len(found) - len(free),
+            "again_in_s": None if yes else min(waits_s, default=None),
+            "cause": cause,
+        },
+    )
 
 
 def candidates(
@@ -87,14 +92,17 @@ def candidates(
     rules: ForecastRules,
     now_s: float,
 ) -> list[Candidate]:
-    """Every device that counts, with its own answer; none where the gate looked at none."""
+    """Return every device that counts with its own answer; none if the gate read none."""
     if gated.decision.facts.get("driver") != "present":
         return []
-    counted = [each for each in gated.state.devices if each.answers_to(limits.uuid)]
-    # A margin in which the guard would pause the job is not one to plan for.
-    kept_c = max(rules.keep_margin_c, limits.pause_margin_c)
-    rules = rules.model_copy(update={"keep_margin_c": kept_c})
-    return [_candidate(each, gated, known, job, limits, rules, now_s) for each in counted]
+    # A margin at which the thermal guard would pause the job is not enough to plan with.
+    keep_c = max(rules.keep_margin_c, limits.pause_margin_c)
+    rules = rules.model_copy(update={"keep_margin_c": keep_c})
+    return [
+        _candidate(each, gated, known.get(each.uuid, Known()), job, limits, rules, now_s)
+        for each in gated.state.devices
+        if each.answers_to(limits.uuid)
+    ]
 
 
 def capped(
@@ -104,11 +112,11 @@ def capped(
     caps_w: Sequence[float],
     refused: Decision,
 ) -> tuple[float, Decision] | None:
-    """The mildest of `caps_w` under which the job may begin now and ends sooner than by waiting.
+    """Find the mildest of `caps_w` (watts) with which the job begins now and ends sooner.
 
-    `refused` is the no to the job without one, whose forecast says how long that would wait; it is
-    not gone by where that is not trusted. `judged` asks again for a job that is slower by
-    `exponent` (`Job.capped`).
+    "Sooner" compares with waiting for an admission without a cap: `refused` is the no to that, and
+    its forecast says how long it would wait; an untrusted one finds no cap. `judged` asks again for
+    a job that is slower by `exponent` (`Job.capped`).
     """
     if refused or refused.facts.get("forecast_trusted") is not True:
         return None
@@ -124,7 +132,7 @@ def capped(
 
 
 def taken(decision: Decision, uuid: str, holder: str) -> Decision:
-    """A no to a placement that was a yes: `holder` has the lease of the device meanwhile."""
+    """Turn a yes into a no, because `holder` has taken the lease of the device meanwhile."""
     because = f"{uuid} is leased to {holder}; {decision.because}"
     facts = {**decision.facts, "cause": "leased"}
     return decision.model_copy(update={"yes": False, "because": because, "facts": facts})
@@ -149,7 +157,7 @@ def given_back(because: str, cause: str | None) -> Decision:
 
 
 def anyway(decision: Decision, why: Decision) -> Decision:
-    """The same placement with a yes, because `why` says that the job begins all the same."""
+    """Turn a placement into a yes, because `why` says that the job begins in any case."""
     facts = {**decision.facts, "admission": decision.yes, "again_in_s": None, "cause": None}
     because = f"{why.because}; by itself it would be a no: {decision.because}"
     return Decision(question=QUESTION, yes=True, because=because, facts=facts)
@@ -158,64 +166,49 @@ def anyway(decision: Decision, why: Decision) -> Decision:
 def _candidate(
     device: DeviceState,
     gated: Judged,
-    known: Mapping[str, Known],
+    known: Known,
     job: Job | None,
     limits: GateLimits,
     rules: ForecastRules,
     now_s: float,
 ) -> Candidate:
     alone = Judged(gate.answer_of(device, limits, now_s), gated.state)
-    knows = known.get(device.uuid, Known())
-    says = forecast.judge(knows, job, limits, rules, now_s)
-    decision = admit(alone, says, limits)
-    if alone.decision.yes and not decision and says.facts.get("ready_in_s") is None:
-        decision = _at_rest(decision, knows, limits, rules, now_s)
-    foretold = says.facts["trusted"] is True
-    margin_c = says.facts["sure_margin_c"] if foretold else alone.decision.facts.get("margin_c")
-    ready_in_s = says.facts.get("ready_in_s") if foretold else None
-    if not decision and foretold and ready_in_s is None:
-        # No wait makes it safe: the next moment to ask for it is when the device is at rest.
-        ready_in_s = forecast.at_rest(knows, limits, rules, now_s).facts.get("rest_in_s")
+    predicted = forecast.judge(known, job, limits, rules, now_s)
+    foretold = predicted.facts["trusted"] is True
+    ready_in_s = predicted.facts.get("ready_in_s")
+    decision = admit(alone, predicted, limits)
+    if not decision and ready_in_s is None and (foretold or alone.decision.yes):
+        # No wait makes the job safe, and it must not be deferred for ever: it may begin with the
+        # device at rest, if the gate is open. While it runs, the thermal guard pauses it if needed.
+        rest = forecast.at_rest(known, limits, rules, now_s)
+        if alone.decision.yes:
+            facts = {**decision.facts, "rest": rest.yes}
+            because = f"{decision.because}; it may begin with the device at rest: {rest.because}"
+            if rest:
+                because = f"no wait makes it better, and the device is at rest: {decision.because}"
+                facts["cause"] = None
+            decision = decision.model_copy(
+                update={"yes": rest.yes, "because": because, "facts": facts}
+            )
+        if not decision:
+            ready_in_s = rest.facts.get("rest_in_s")
+    margin_c = (
+        predicted.facts["sure_margin_c"] if foretold else alone.decision.facts.get("margin_c")
+    )
     return Candidate(
         uuid=device.uuid,
         decision=decision,
         headroom_c=float(margin_c) if isinstance(margin_c, int | float) else -math.inf,
         foretold=foretold,
-        ready_in_s=float(ready_in_s) if isinstance(ready_in_s, int | float) else None,
+        ready_in_s=float(ready_in_s) if foretold and isinstance(ready_in_s, int | float) else None,
     )
 
 
-def _at_rest(
-    refused: Decision, known: Known, limits: GateLimits, rules: ForecastRules, now_s: float
-) -> Decision:
-    """A job that no wait makes safe: it begins with the device at rest, where the gate is open.
-
-    It would else be put off for ever. While it runs it is watched, and pauses where it must.
-    """
-    rest = forecast.at_rest(known, limits, rules, now_s)
-    facts = {**refused.facts, "rest": rest.yes}
-    if not rest:
-        because = f"{refused.because}; it may begin with the device at rest: {rest.because}"
-        return refused.model_copy(update={"because": because, "facts": facts})
-    because = f"no wait makes it better, and the device is at rest: {refused.because}"
-    told = {"yes": True, "because": because, "facts": facts | {"cause": None}}
-    return refused.model_copy(update=told)
-
-
-def _rank(candidate: Candidate) -> tuple[bool, bool, float]:
-    return candidate.decision.yes, candidate.foretold, candidate.headroom_c
-
-
-def _without_devices(decision: Decision) -> Decision:
-    facts: dict[str, Fact] = {**decision.facts, "uuid": None, "devices": 0, "again_in_s": None}
-    return Decision(question=QUESTION, yes=decision.yes, because=decision.because, facts=facts)
-
-
 def admit(gated: Judged, thermal_says: Decision, limits: GateLimits) -> Decision:
-    """Join the gate's answer for a device with the forecast's for a job on it.
+    """Join the gate's answer for a device with the forecast's answer for a job on it.
 
-    A forecast that is not trusted leaves it to the gate. A trusted no is a no. A trusted yes also
-    opens between pause and resume margin, where the gate would wait for the device to cool.
+    An untrusted forecast leaves the answer to the gate. A trusted no is a no. A trusted yes also
+    admits the job between pause and resume margin, where the gate would wait for a cooler device.
     """
     gate_says = gated.decision
     facts = {f"gate_{name}": fact for name, fact in gate_says.facts.items()}
@@ -230,14 +223,14 @@ def admit(gated: Judged, thermal_says: Decision, limits: GateLimits) -> Decision
         yes, because = False, gate_says.because
     else:
         yes, because = thermal_says.yes, thermal_says.because
-        # A gate that is closed for heat says so; where it is open, only the forecast is against it.
+        # A gate that is closed for heat keeps its cause; an open one leaves it to the forecast.
         cause = cause or "forecast"
     facts["cause"] = None if yes else cause
-    return Decision(question="admission", yes=yes, because=because, facts=facts)
+    return Decision(question=QUESTION, yes=yes, because=because, facts=facts)
 
 
 def _only_warm(gated: Judged, uuid: str, limits: GateLimits) -> bool:
-    """Whether a closed device is closed for no other reason than a margin below resume."""
+    """Whether a closed device is closed only because its margin is below the resume margin."""
     device = gated.state.device(uuid)
     reading, age_s = device.trusted, gated.decision.facts.get("age_s")
     if reading is None or reading != device.latest or not isinstance(age_s, float):

@@ -1,4 +1,4 @@
-"""What becomes of a request that waits: its deadline, and how its urgency grows."""
+"""Decide what happens to a request that waits: its deadline, and how its urgency grows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from power.core.gate_config import GateLimits
 
 
 def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
-    """Decide whether a deferred request has come to its end; yes says what becomes of it.
+    """Decide whether a deferred request has reached its deadline; a yes says what happens then.
 
-    `waited_s` is seconds since the request was asked for. A wait that is not a number is no proof
-    that the time is over: the request keeps waiting.
+    `waited_s` is the time since the request was made, seconds. NaN is no proof that the deadline
+    has passed: the request keeps waiting.
     """
     over = waited_s >= limits.deadline_s
     facts: dict[str, Fact] = {
@@ -18,24 +18,23 @@ def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
         "deadline_s": limits.deadline_s,
         "at_deadline": limits.at_deadline,
     }
-    waited = f"waited {waited_s:.0f} s of at most {limits.deadline_s:.0f} s"
+    outcome = {
+        "run": "it runs, though the gate is closed (at_deadline = 'run')",
+        "capped": "it runs under a power limit (at_deadline = 'capped')",
+        "skip": "it is skipped (at_deadline = 'skip')",
+    }[limits.at_deadline]
     if not over:
-        because = f"{waited}: it keeps waiting, then at_deadline = {limits.at_deadline!r} applies"
-    elif limits.at_deadline == "run":
-        because = f"{waited}: it runs, though the gate is closed (at_deadline = 'run')"
-    elif limits.at_deadline == "capped":
-        because = f"{waited}: it runs under a power limit (at_deadline = 'capped')"
-    else:
-        because = f"{waited}: it is skipped (at_deadline = 'skip')"
+        outcome = f"it keeps waiting, then at_deadline = {limits.at_deadline!r} applies"
+    because = f"waited {waited_s:.0f} s of at most {limits.deadline_s:.0f} s: {outcome}"
     return Decision(question="deadline", yes=over, because=because, facts=facts)
 
 
 def urgency(waited_s: float, severity: float, limits: GateLimits) -> float:
-    """How urgent a request is, 0 to 1: by how long it waits, and by how bad the drift is (0 to 1).
+    """Return the urgency of a request, 0 to 1, by its wait (seconds) and the drift (0 to 1).
 
-    What is not a number urges nothing.
+    NaN adds no urgency.
     """
     waits = waited_s / limits.deadline_s if limits.deadline_s > 0 else 1.0
     parts = ((limits.urgency_of_waiting, waits), (limits.urgency_of_drift, severity))
-    told = sum(weight * min(max(share, 0.0), 1.0) for weight, share in parts if share == share)
-    return min(told, 1.0)
+    total = sum(weight * min(max(share, 0.0), 1.0) for weight, share in parts if share == share)
+    return min(total, 1.0)

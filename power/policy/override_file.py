@@ -1,7 +1,7 @@
-"""Door to a person's override of the gate: one small file in the home, which expires by itself.
+"""Adapter for a person's override of the gate: one small file in the home.
 
-It decides nothing: `gate.overridden` says what an override does to an answer. A file that cannot be
-read as one is an error and no override, since nobody can tell which way it pointed.
+It decides nothing: `gate_override.overridden` applies an override to an answer. An unreadable file
+is an error and no override, because nobody can know which answer it gave.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from power.policy.gate_override import Override
 
 
 def read(path: Path) -> Override | None:
-    """The override in `path`, expired or not; None where there is none. Raises BadConfiguration."""
+    """Read the override in `path`, expired or not; None without one. Raises BadConfiguration."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -37,7 +37,7 @@ def write(path: Path, override: Override) -> None:
 
 
 def clear(path: Path) -> bool:
-    """Take the override back; False where there was none. Raises OSError."""
+    """Remove the override; False if there was none. Raises OSError."""
     try:
         path.unlink()
     except FileNotFoundError:

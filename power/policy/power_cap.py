@@ -1,10 +1,10 @@
-"""Which power limit should the next heavy job have? Measured points and rules give a Decision.
+"""Decide under which power limit the next heavy job runs.
 
-Pure: knows no clock, no disk and no driver, and sets nothing; `limits` does. A cap lowers the clock
-and so the voltage: a job takes longer, and up to a point less energy. Where that point lies depends
-on the device and on the job, so it is measured: the first runs try one cap each, the mildest first,
-and from then on the objective chooses among what they took. What is unknown is a "no" that says
-what to do: the job then runs under the limit that is there.
+Pure: it knows no clock, no disk and no driver; `power.devices.power_limit` sets the limit. A cap
+lowers the clock and so the voltage: a job takes longer, and up to a point it uses less energy. That
+point depends on the device and the job, so it is measured: the first runs try one cap each, the
+mildest first; afterwards the objective chooses among the measurements. Where something is unknown,
+the answer is a "no" that says what to do: the job runs under the present limit.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from observability.core.decision import Decision, Fact
 from power.core.device_readings import PLAUSIBLE, Kept
+from power.core.frozen_model import FiniteModel
 from power.devices.device import PRIVILEGE, Device
 
 Watts = float
+Points = Mapping[Watts | None, "CapPoint"]
+"""The measurements of one device by cap; None: no cap."""
 Objective = Literal["least_energy", "least_cost", "least_energy_within"]
 
 _OPT_IN: Final = "to have jobs capped, set enabled = true in [cap]"
@@ -28,14 +31,10 @@ _NO_ENERGY: Final = f"tells neither energy nor power, so no cap can be measured:
 _J_PER_KWH: Final = 3.6e6
 
 
-class CapRules(BaseModel):
-    """The knobs of the table [cap]: whether heavy jobs run under a lower power limit, and which."""
+class CapRules(FiniteModel):
+    """The table [cap]: whether heavy jobs run under a lower power limit, and under which."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    enabled: bool = Field(
-        default=False, description="Whether a job's device gets a lower limit while it runs."
-    )
+    enabled: bool = Field(default=False, description="Whether jobs run under a lower limit.")
     objective: Objective = Field(
         default="least_energy_within",
         description="What a cap is chosen for: least_energy, least_cost (of energy and of the "
@@ -56,7 +55,7 @@ class CapRules(BaseModel):
         "is always among what may be chosen.",
     )
     price_per_kwh: float = Field(
-        default=0.0, ge=0, le=1e9, description="With least_cost: what a kilowatt hour costs."
+        default=0.0, ge=0, le=1e9, description="Price per kWh for least_cost."
     )
     price_per_hour: float = Field(
         default=0.0,
@@ -69,11 +68,9 @@ class CapRules(BaseModel):
         description="Whether caps that were not measured yet are tried before choosing, one per "
         "run, the mildest first.",
     )
-    measure_runs: int = Field(
-        default=1, ge=1, le=1_000, description="Runs after which a cap counts as measured."
-    )
+    measure_runs: int = Field(default=1, ge=1, le=1_000, description="Runs to measure a cap.")
     remember_runs: int = Field(
-        default=20, ge=1, le=1_000_000, description="About how many past runs a mean spans."
+        default=20, ge=1, le=1_000_000, description="About how many runs a mean covers."
     )
 
     @model_validator(mode="after")
@@ -89,7 +86,7 @@ class CapRules(BaseModel):
 
 
 class CapPoint(Kept):
-    """What a unit of work took on one device under one cap: the mean of past runs."""
+    """What a unit of work took on one device under one cap: a mean over past runs."""
 
     uuid: str = Field(description="The device.")
     cap_w: Watts | None = Field(description="The cap, watts; None: no cap was set.")
@@ -99,9 +96,10 @@ class CapPoint(Kept):
 
 
 class CapRun(NamedTuple):
-    """What one run took. `work` is its size in any unit that runs can be compared by: rows, say.
+    """The measurement of one run.
 
-    `cap_w` is the cap that was in force in the whole of it (`limits.Capping.held`); None: none.
+    `cap_w` is the cap in watts that was in force throughout (`Capping.held`); None: no cap. `work`
+    is the run's size in a unit by which runs can be compared, such as rows.
     """
 
     uuid: str
@@ -112,7 +110,7 @@ class CapRun(NamedTuple):
 
 
 def learn(points: Sequence[CapPoint], run: CapRun, rules: CapRules) -> tuple[CapPoint, ...]:
-    """The points after one more run; one that was not measured in full teaches nothing."""
+    """Return the points after one more run; an incomplete measurement changes nothing."""
     seconds, energy_j = _per_unit(run.seconds, run.work), _per_unit(run.energy_j, run.work)
     if seconds is None or energy_j is None:
         return tuple(points)
@@ -133,11 +131,11 @@ def learn(points: Sequence[CapPoint], run: CapRun, rules: CapRules) -> tuple[Cap
 
 
 def choose(points: Sequence[CapPoint], device: Device, rules: CapRules) -> Decision:
-    """Whether the next job on `device` runs under a cap; `watts` takes it from the answer.
+    """Decide whether the next job on `device` runs under a cap; `watts` reads it from the answer.
 
-    A "no" that names no trouble is a choice too: no cap is best, or is measured now.
+    A "no" without an obstacle is a choice too: no cap is best, or is measured now.
     """
-    facts, limits = _facts(device, rules), _limits_or_why_not(device)
+    facts, limits = _facts(device, rules), _limits_or_obstacle(device)
     if not rules.enabled:
         return _answer(None, f"capping is off: {_OPT_IN}", facts)
     if isinstance(limits, str):
@@ -145,50 +143,70 @@ def choose(points: Sequence[CapPoint], device: Device, rules: CapRules) -> Decis
     if device.energy_j is None and device.power_w is None:
         return _answer(None, f"{device.uuid} {_NO_ENERGY}", facts)
     known, caps = _points_of(points, device.uuid), _candidates(limits, rules)
-    facts |= _measured_facts(known, caps)
+    for cap_w in caps:
+        point, at = known.get(cap_w), "uncapped" if cap_w is None else f"at_{cap_w:g}_w"
+        if point is not None:
+            facts |= {f"seconds_{at}": point.seconds, f"energy_j_{at}": point.energy_j}
+        facts[f"runs_{at}"] = 0 if point is None else point.runs
     if len(caps) == 1:
-        return _answer(None, _nothing_below(limits, rules), facts)
-    unmeasured = _unmeasured(known, caps, rules)
-    if rules.measure and unmeasured:
-        cap_w = unmeasured[0]
-        told = f"{_named(cap_w)} is measured: {_counted(known, cap_w, rules)}"
-        return _answer(cap_w, told, facts | {"measuring": True})
+        shares = ", ".join(f"{share:g}" for share in rules.shares)
+        because = (
+            f"no share in [cap] ({shares}) is below the limit of {limits.now_w:g} W and within the "
+            f"range of {limits}: give smaller ones, if the range has room"
+        )
+        return _answer(None, because, facts)
+    if rules.measure:
+        for cap_w in caps:
+            runs = known[cap_w].runs if cap_w in known else 0
+            if runs < rules.measure_runs:
+                counted = f"{runs} of {rules.measure_runs} runs of it are known (measure_runs)"
+                because = f"{_named(cap_w)} is measured: {counted}"
+                return _answer(cap_w, because, facts | {"measuring": True})
+            # A lower cap than one that is too slow is too slow as well.
+            if not _is_allowed(known[cap_w], known, rules):
+                break
     return _best(known, caps, rules, facts)
 
 
 def lowest(device: Device, rules: CapRules) -> Decision:
-    """The lowest cap that is allowed, for a job that must run though the device is warm.
+    """Choose the lowest allowed cap, for a job that must run although the device is warm.
 
-    Asked for by `at_deadline = "capped"`, which is an opt-in of its own: `enabled` and what was
-    measured play no part. Yes without watts: the limit that is there is already that low.
+    It serves `at_deadline = "capped"`, which is an opt-in of its own: `enabled` and measurements do
+    not matter. A yes without watts means that the present limit is already that low.
     """
-    facts, limits = _facts(device, rules), _limits_or_why_not(device)
+    facts, limits = _facts(device, rules), _limits_or_obstacle(device)
     if isinstance(limits, str):
         return _answer(None, limits, facts)
     cap_w = _candidates(limits, rules)[-1]
     if cap_w is None:
         because = f"its limit of {limits.now_w:g} W is as low as [cap] shares ask for"
         return _answer(None, because, facts).model_copy(update={"yes": True})
-    told = f"the lowest that [cap] shares and the device's range of {limits} allow"
-    return _answer(cap_w, f"{_named(cap_w)} is {told}", facts)
+    because = f"the lowest that [cap] shares and the device's range of {limits} allow"
+    return _answer(cap_w, f"{_named(cap_w)} is {because}", facts)
 
 
 def allowed(device: Device, rules: CapRules) -> tuple[Watts, ...]:
-    """The caps that may be set on `device` now, the mildest first; none where capping is off."""
-    limits = _limits_or_why_not(device)
+    """Return the caps that may be set on `device` now, mildest first; none if capping is off."""
+    limits = _limits_or_obstacle(device)
     if not rules.enabled or isinstance(limits, str):
         return ()
     return tuple(cap_w for cap_w in _candidates(limits, rules) if cap_w is not None)
 
 
 def watts(decision: Decision) -> Watts | None:
-    """The cap that a decision of this judge names, in watts; None: no cap is to be set."""
+    """Return the cap that a decision of this module names, in watts; None: set no cap."""
     cap_w = decision.facts.get("cap_w")
     return float(cap_w) if decision and cap_w is not None else None
 
 
+def cost(point: CapPoint, rules: CapRules) -> float:
+    """Return what a unit of work costs at this point, in the currency of the prices."""
+    by_energy = point.energy_j / _J_PER_KWH * rules.price_per_kwh
+    return by_energy + point.seconds / 3600 * rules.price_per_hour
+
+
 class _Limits(NamedTuple):
-    """The limit that a device has, and the range of those that it takes."""
+    """A device's present limit, and the range that it accepts."""
 
     now_w: Watts
     least_w: Watts
@@ -198,104 +216,67 @@ class _Limits(NamedTuple):
         return f"{self.least_w:g} to {self.most_w:g} W"
 
 
-def _limits(device: Device) -> _Limits | None:
-    """What a device tells of its limits, where that can be."""
+def _limits_or_obstacle(device: Device) -> _Limits | str:
+    """Return the limits of a device that may be capped, or why it may not and what to do."""
+    if device.unreadable is not None:
+        return f"{device.uuid} cannot be read ({device.unreadable}): {_SEE_PROBE}"
     now_w, least_w = device.power_limit_w, device.power_limit_min_w
-    most_w = device.power_limit_max_w
-    if now_w is None or least_w is None or most_w is None:
-        return None
-    can_be = 0 < least_w <= most_w <= PLAUSIBLE["power_limit_w"][1] and 0 < now_w < math.inf
-    return _Limits(now_w, least_w, most_w) if can_be else None
+    most_w, highest_w = device.power_limit_max_w, PLAUSIBLE["power_limit_w"][1]
+    if (
+        (now_w is None or least_w is None or most_w is None)
+        or not 0 < least_w <= most_w <= highest_w
+        or not 0 < now_w < math.inf
+    ):
+        return f"{device.uuid} does not tell its limit and the range of it: {_SEE_PROBE}"
+    if not device.may_set_limit:
+        return f"this process may not set a limit: {PRIVILEGE}, or set enabled = false in [cap]"
+    return _Limits(now_w, least_w, most_w)
 
 
 def _candidates(limits: _Limits, rules: CapRules) -> tuple[Watts | None, ...]:
-    """What may be chosen: None, no cap, first; then caps, the mildest first.
+    """Return what may be chosen: first None for no cap, then caps, the mildest first.
 
-    Whole watts within the device's range, each below the limit that is there: a person who lowered
-    it had a reason, and no cap goes above it.
+    Caps are whole watts within the device's range and below the present limit: a person who lowered
+    the limit had a reason.
     """
     asked_w = (float(round(share * limits.most_w)) for share in rules.shares)
     caps = {min(max(cap_w, limits.least_w), limits.most_w) for cap_w in asked_w}
     return (None, *sorted((cap_w for cap_w in caps if cap_w < limits.now_w), reverse=True))
 
 
-def _unmeasured(
-    known: Mapping[Watts | None, CapPoint], caps: Sequence[Watts | None], rules: CapRules
-) -> list[Watts | None]:
-    """What is still to be measured, the mildest first; nothing beyond one that is too slow."""
-    found = []
-    for cap_w in caps:
-        point = known.get(cap_w)
-        if point is None or point.runs < rules.measure_runs:
-            found.append(cap_w)
-        elif not _is_allowed(point, known, rules):
-            break
-    return found
-
-
 def _best(
-    known: Mapping[Watts | None, CapPoint],
-    caps: Sequence[Watts | None],
-    rules: CapRules,
-    facts: Mapping[str, Fact],
+    known: Points, caps: Sequence[Watts | None], rules: CapRules, facts: Mapping[str, Fact]
 ) -> Decision:
-    if None not in known:
+    uncapped = known.get(None)
+    if uncapped is None:
         because = (
             "what a job takes without a cap was not measured: set measure = true in [cap], and the "
             "next run is"
         )
         return _answer(None, because, facts)
     points = [known[cap_w] for cap_w in caps if cap_w in known]
-    allowed = [point for point in points if _is_allowed(point, known, rules)]
-    # Of two that are as good, the milder one: it stands first.
-    best = min(allowed, key=lambda point: _worth(point, rules))
-    uncapped = known[None]
-    told = (
-        f"{_named(best.cap_w)} is best for {_objective(rules)} among {len(points)} measured: "
+    by_cost = rules.objective == "least_cost"
+    # Of two that are equally good `min` takes the first, which is the milder one.
+    best = min(
+        (point for point in points if _is_allowed(point, known, rules)),
+        key=lambda point: cost(point, rules) if by_cost else point.energy_j,
+    )
+    objective = rules.objective.replace("_", " ")
+    if rules.objective == "least_energy_within":
+        objective = f"least energy within {_percent(rules.max_slowdown)} slow-down"
+    because = (
+        f"{_named(best.cap_w)} is best for {objective} among {len(points)} measured: "
         f"{_percent(best.energy_j / uncapped.energy_j)} of the energy and "
         f"{_percent(best.seconds / uncapped.seconds)} of the time of a job without a cap"
     )
-    return _answer(best.cap_w, told, facts)
+    return _answer(best.cap_w, because, facts)
 
 
-def _is_allowed(point: CapPoint, known: Mapping[Watts | None, CapPoint], rules: CapRules) -> bool:
+def _is_allowed(point: CapPoint, known: Points, rules: CapRules) -> bool:
     uncapped = known.get(None)
     if rules.objective != "least_energy_within" or uncapped is None or point.cap_w is None:
         return True
     return point.seconds <= (1 + rules.max_slowdown) * uncapped.seconds
-
-
-def _worth(point: CapPoint, rules: CapRules) -> float:
-    """What is to be least."""
-    if rules.objective == "least_cost":
-        return cost(point, rules)
-    return point.energy_j
-
-
-def cost(point: CapPoint, rules: CapRules) -> float:
-    """What a unit of work costs at this point, in the currency of the prices."""
-    by_energy = point.energy_j / _J_PER_KWH * rules.price_per_kwh
-    return by_energy + point.seconds / 3600 * rules.price_per_hour
-
-
-def _limits_or_why_not(device: Device) -> _Limits | str:
-    """The limits of a device that may be capped, or what keeps it from that and what to do."""
-    if device.unreadable is not None:
-        return f"{device.uuid} cannot be read ({device.unreadable}): {_SEE_PROBE}"
-    limits = _limits(device)
-    if limits is None:
-        return f"{device.uuid} does not tell its limit and the range of it: {_SEE_PROBE}"
-    if not device.may_set_limit:
-        return f"this process may not set a limit: {PRIVILEGE}, or set enabled = false in [cap]"
-    return limits
-
-
-def _nothing_below(limits: _Limits, rules: CapRules) -> str:
-    shares = ", ".join(f"{share:g}" for share in rules.shares)
-    return (
-        f"no share in [cap] ({shares}) is below the limit of {limits.now_w:g} W and within the "
-        f"range of {limits}: give smaller ones, if the range has room"
-    )
 
 
 def _points_of(points: Sequence[CapPoint], uuid: str) -> dict[Watts | None, CapPoint]:
@@ -321,19 +302,6 @@ def _facts(device: Device, rules: CapRules) -> dict[str, Fact]:
     }
 
 
-def _measured_facts(
-    known: Mapping[Watts | None, CapPoint], caps: Sequence[Watts | None]
-) -> dict[str, Fact]:
-    """What was measured of each that may be chosen, per unit of work."""
-    facts: dict[str, Fact] = {}
-    for cap_w in caps:
-        point, at = known.get(cap_w), "uncapped" if cap_w is None else f"at_{cap_w:g}_w"
-        if point is not None:
-            facts |= {f"seconds_{at}": point.seconds, f"energy_j_{at}": point.energy_j}
-        facts[f"runs_{at}"] = 0 if point is None else point.runs
-    return facts
-
-
 def _answer(cap_w: Watts | None, because: str, facts: Mapping[str, Fact]) -> Decision:
     most_w = facts["power_limit_max_w"]
     share = None if cap_w is None or not isinstance(most_w, (int, float)) else cap_w / most_w
@@ -347,23 +315,12 @@ def _named(cap_w: Watts | None) -> str:
     return "no cap" if cap_w is None else f"a cap of {cap_w:g} W"
 
 
-def _counted(known: Mapping[Watts | None, CapPoint], cap_w: Watts | None, rules: CapRules) -> str:
-    runs = known[cap_w].runs if cap_w in known else 0
-    return f"{runs} of {rules.measure_runs} runs of it are known (measure_runs)"
-
-
-def _objective(rules: CapRules) -> str:
-    if rules.objective == "least_energy_within":
-        return f"least energy within {_percent(rules.max_slowdown)} slow-down"
-    return rules.objective.replace("_", " ")
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
 def _per_unit(amount: float | None, work: float) -> float | None:
-    """A finite number above zero, or None where there is none."""
+    """Return a finite number above zero, or None."""
     if amount is None or not (0 < amount < math.inf and 0 < work < math.inf):
         return None
     per_unit = amount / work

@@ -1,11 +1,12 @@
-"""What would each way of admitting jobs have made of the same jobs on the same device?
+"""Compare policies of admission: the same jobs on the same simulated device under each policy.
 
-Pure: a plant, jobs and a policy in, an account of what happened out. The policies stand side by
-side, from none to one that cheats: `no gate`, `hysteresis` (the gate as it is), `forecast`, `cap
-only`, `forecast + cap`, and `oracle`, which looks into the plant and starts each job at the first
-moment from which it will run without slowing down, without caps. That is the yardstick of waiting.
+Pure: a plant, jobs and a policy go in, an account of what happened comes out. The policies range
+from none to one that knows the future: `no gate`, `hysteresis` (the gate as it is), `forecast`,
+`cap only`, `forecast + cap`, and `oracle`, which looks into the plant and starts each job, without
+caps, at the first moment from which it will run without slowing down. The oracle is the yardstick
+for waiting.
 
-Jobs run one at a time, in order, each to its end: what is admitted is not stopped.
+Jobs run one at a time, in order, each to its end: an admitted job is not stopped.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from observability.core.decision import Decision
 from power.core.device_readings import Survey
+from power.core.frozen_model import FiniteModel
 from power.core.gate_config import GateLimits
 from power.forecast import forecast, job_profile
 from power.forecast.config import ForecastRules
@@ -31,26 +33,22 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 CAP_SHARES: Final = (0.9, 0.8, 0.7, 0.6, 0.5)
-"""Caps that are tried, as shares of the device's limit, the mildest first."""
+"""The caps to try, as shares of the device's limit, the mildest first."""
 
 POLICIES: Final = 6
-"""How many `compare` sets side by side."""
+"""The number of policies in `compare`."""
 
 _LONGEST_JOB_S: Final = 1500.0
 
 
-class SimulationRules(BaseModel):
-    """How policies are compared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class SimulationRules(FiniteModel):
+    """The configuration of a comparison."""
 
     every_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between two readings.")
-    cap_share: float = Field(
-        default=0.6, gt=0, le=1, description="The cap of `cap only`, as a share of the limit."
-    )
+    cap_share: float = Field(default=0.6, gt=0, le=1, description="Cap of `cap only` by limit.")
     gate: GateLimits = Field(
         default_factory=GateLimits,
-        description="The gate's limits; a job that waited for its deadline_s runs all the same.",
+        description="The gate's limits; a job that waited for deadline_s runs in any case.",
     )
     forecast: ForecastRules = Field(default_factory=ForecastRules, description="The forecast's.")
 
@@ -59,22 +57,22 @@ class SimulatedJob(NamedTuple):
     """A job of a mix."""
 
     kind: str
-    """Jobs of one kind are learned from together."""
+    """Jobs of one kind share a profile."""
     arrives_s: float
     work_s: float
-    """Seconds that it takes at full clock, times its load."""
+    """Its duration in seconds at full clock, times its load."""
     load: float
 
 
 class Start(NamedTuple):
-    """A job may begin: under which cap, and with which margin foretold."""
+    """The admission of a job: its cap in watts, and the predicted margin in degrees."""
 
     cap_w: float | None = None
     margin_c: float | None = None
 
 
 class Done(NamedTuple):
-    """What became of one job."""
+    """The result of one job."""
 
     job: SimulatedJob
     started_s: float
@@ -84,36 +82,36 @@ class Done(NamedTuple):
     lowest_margin_c: float
     start: Start
     forced: bool
-    """It began because its deadline had come."""
+    """It began because of its deadline."""
 
 
 class Outcome(NamedTuple):
-    """The account of one policy."""
+    """The result of one policy."""
 
     policy: str
     jobs: tuple[Done, ...]
     energy_j: float
     peak_c: float
     course: tuple[tuple[float, float], ...]
-    """Moments and temperatures of the die, for a picture."""
+    """Moments in seconds and temperatures of the die, for a chart."""
 
     @property
     def throttled_s(self) -> float:
-        """Seconds of work for which the hardware had slowed itself down."""
+        """Seconds of work in which the hardware slowed itself down."""
         return sum(each.slowed_s for each in self.jobs)
 
     @property
     def makespan_s(self) -> float:
-        """When the last job was done."""
+        """The end of the last job, seconds."""
         return max((each.ended_s for each in self.jobs), default=0.0)
 
     @property
     def delays_s(self) -> tuple[float, ...]:
-        """How long each job waited, for the device or for the policy."""
+        """How long each job waited for the device and the policy, seconds."""
         return tuple(each.started_s - each.job.arrives_s for each in self.jobs)
 
     def summary(self) -> dict[str, float | int | str]:
-        """The figures of the table, by name and unit."""
+        """Return the figures of the table by name and unit."""
         delays_s = self.delays_s or (0.0,)
         return {
             "policy": self.policy,
@@ -130,18 +128,18 @@ class Outcome(NamedTuple):
 
 
 class Policy(Protocol):
-    """When may the next job begin? It sees readings and ended jobs, never the plant."""
+    """Decides when the next job may begin, by readings and ended jobs, never by the plant."""
 
     name: str
 
     def see(self, survey: Survey, now_s: float) -> None:
-        """A look at the device."""
+        """Take a snapshot of the device."""
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
-        """Whether `job` may begin now, after the look of this moment."""
+        """Return a start if `job` may begin now, after the snapshot of this moment."""
 
     def ended(self, done: Done) -> None:
-        """A job came to its end."""
+        """Take the result of a job."""
 
 
 class NoGate:
@@ -150,14 +148,14 @@ class NoGate:
     name = "no gate"
 
     def see(self, survey: Survey, now_s: float) -> None:
-        """Looks at nothing."""
+        """Ignore it."""
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
-        """Yes."""
+        """Start at once."""
         return Start()
 
     def ended(self, done: Done) -> None:
-        """Learns nothing."""
+        """Ignore it."""
 
 
 class CapOnly(NoGate):
@@ -166,11 +164,11 @@ class CapOnly(NoGate):
     name = "cap only"
 
     def __init__(self, cap_w: float) -> None:
-        """`cap_w` is set for every job."""
+        """`cap_w` is the cap of every job, watts."""
         self._cap_w = cap_w
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
-        """Yes, capped."""
+        """Start at once, capped."""
         return Start(cap_w=self._cap_w)
 
 
@@ -180,18 +178,18 @@ class Hysteresis(NoGate):
     name = "hysteresis"
 
     def __init__(self, rules: SimulationRules) -> None:
-        """`rules.gate` are the thresholds."""
+        """`rules.gate` has the thresholds."""
         self._rules = rules
         self._state = GateState()
         self._judged: Judged | None = None
 
     def see(self, survey: Survey, now_s: float) -> None:
-        """Let the gate judge, and keep its memory."""
+        """Call the gate, and keep its memory."""
         self._judged = gate.judge(survey, self._state, self._rules.gate, now_s)
         self._state = self._judged.state
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
-        """As the gate said of this moment's look."""
+        """Start if the gate is open for the last snapshot."""
         return Start() if self._gate_opens else None
 
     @property
@@ -200,10 +198,10 @@ class Hysteresis(NoGate):
 
 
 class Forecasting(Hysteresis):
-    """The gate joined with the forecast, which learns device and jobs as they come."""
+    """The gate joined with the forecast, which learns the device and the jobs."""
 
     def __init__(self, rules: SimulationRules, caps_w: Sequence[float] = ()) -> None:
-        """`caps_w` are the caps that it may set, the mildest first; none: it caps nothing."""
+        """`caps_w` are the caps that it may set, in watts, the mildest first."""
         super().__init__(rules)
         self.name = "forecast + cap" if caps_w else "forecast"
         self.known = Known()
@@ -211,16 +209,16 @@ class Forecasting(Hysteresis):
         self.profiles: dict[str, JobProfile] = {}
 
     def see(self, survey: Survey, now_s: float) -> None:
-        """Let the gate judge, and the forecast learn."""
+        """Call the gate, and let the forecast learn."""
         super().see(survey, now_s)
         for reading in survey.readings:
             rules = self._rules
             self.known = forecast.learn(self.known, reading, rules.gate, rules.forecast).known
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
-        """Now, or under the mildest cap with which it ends sooner than by waiting.
+        """Start now, or under the mildest cap with which the job ends sooner than by waiting.
 
-        A job that nothing is known of, or that no wait makes safe, begins with the device at rest.
+        An unknown job, or one that no wait makes safe, begins with the device at rest.
         """
         profile = self.profiles.get(job.kind, JobProfile())
         expected = profile.job()
@@ -243,7 +241,7 @@ class Forecasting(Hysteresis):
         return Start() if hopeless else None
 
     def ended(self, done: Done) -> None:
-        """Learn what such a job takes, and from a capped one what the cap cost."""
+        """Learn the profile of such jobs, and from a capped job the cost of the cap."""
         profile = self.profiles.get(done.job.kind, JobProfile())
         learn = job_profile.learn_job if done.start.cap_w is None else job_profile.learn_capped
         self.profiles[done.job.kind] = learn(
@@ -251,7 +249,7 @@ class Forecasting(Hysteresis):
         )
 
     def _try(self, job: Job | None, now_s: float) -> tuple[Start | None, Decision]:
-        """A start if there may be one now, and what the forecast said."""
+        """Return a start if there may be one now, and the forecast's decision."""
         rules = self._rules
         says = forecast.judge(self.known, job, rules.gate, rules.forecast, now_s)
         if self._judged is None or not admission.admit(self._judged, says, rules.gate):
@@ -259,9 +257,9 @@ class Forecasting(Hysteresis):
         return Start(margin_c=float(says.facts["margin_c"] or 0.0) if says else None), says
 
     def _may_begin_unforeseen(self, now_s: float) -> bool:
-        """At rest, or before the device was read often enough to say what rest is.
+        """Whether the device is at rest, or too few readings are known to tell that.
 
-        A known device that is unsettled for a moment is waited for.
+        A known device without enough readings in a row is waited for.
         """
         rules = self._rules
         if self.known.model.readings < rules.forecast.min_readings:
@@ -270,27 +268,24 @@ class Forecasting(Hysteresis):
 
 
 class Oracle(NoGate):
-    """Knows the plant, and begins each job as soon as it will run without slowing down."""
+    """Knows the plant, and starts each job as soon as it will run without slowing down."""
 
     name = "oracle"
 
     def __init__(self, plant: Plant) -> None:
-        """`plant` is the device itself, and not its readings."""
+        """`plant` is the device itself, not its readings."""
         self._plant = plant
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
-        """Try it on a copy of the device, air and all."""
-        return Start() if self._stays_cool(job) else None
-
-    def _stays_cool(self, job: SimulatedJob) -> bool:
+        """Try it on a copy of the device and its air."""
         kind = self._plant.kind
         body = self._plant.body._replace(hottest_c=-math.inf)
         until_s = body.work_s + job.work_s
         while until_s - body.work_s > 1e-9:
             body = advanced(kind, body, 10.0, job.load, None, until_s)
             if body.hottest_c > kind.slowdown_c:
-                return False
-        return True
+                return None
+        return Start()
 
 
 def run(
@@ -300,15 +295,52 @@ def run(
     rules: SimulationRules,
     on_done: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Run `jobs` (in order of arrival) on `plant` under `policy`; `on_done` hears of each job."""
+    """Run `jobs` (in order of arrival) on `plant` under `policy`; `on_done` is called per job."""
     done: list[Done] = []
     course: list[tuple[float, float]] = []
     peak_c = plant.body.die_c
+
+    def look() -> float:
+        now_s = plant.body.at_s
+        policy.see(plant.survey(now_s), now_s)
+        course.append((now_s, plant.body.die_c))
+        return now_s
+
     for job in jobs:
-        start = _wait(plant, job, policy, rules, course)
-        peak_c = max(peak_c, plant.body.hottest_c)
-        done.append(_work(plant, job, start, policy, rules, course))
-        peak_c = max(peak_c, plant.body.hottest_c)
+        plant.load, plant.cap_w = 0.0, None
+        # The wait for the device does not count for the deadline.
+        free_s = max(plant.body.at_s, job.arrives_s)
+        start, forced = None, False
+        while start is None:
+            now_s = look()
+            if now_s >= job.arrives_s:
+                start = policy.ask(job, now_s)
+                if start is None and deadline.at_deadline(now_s - free_s, rules.gate):
+                    start, forced = Start(), True
+            if start is None:
+                plant.work(math.inf, rules.every_s)
+        before = plant.body
+        plant.body = before._replace(hottest_c=before.die_c)
+        plant.load, plant.cap_w = job.load, start.cap_w
+        until_s = before.work_s + job.work_s
+        plant.work(until_s, rules.every_s)
+        while until_s - plant.body.work_s > 1e-9:
+            look()
+            plant.work(until_s, rules.every_s)
+        after = plant.body
+        peak_c = max(peak_c, before.hottest_c, after.hottest_c)
+        done.append(
+            Done(
+                job=job,
+                started_s=before.at_s,
+                ended_s=after.at_s,
+                mean_w=(after.energy_j - before.energy_j) / (after.at_s - before.at_s),
+                slowed_s=after.slowed_s - before.slowed_s,
+                lowest_margin_c=plant.kind.slowdown_c - after.hottest_c,
+                start=start,
+                forced=forced,
+            )
+        )
         policy.ended(done[-1])
         on_done()
     return Outcome(policy.name, tuple(done), plant.body.energy_j, peak_c, tuple(course))
@@ -321,7 +353,7 @@ def compare(
     rules: SimulationRules,
     on_done: Callable[[], None] = lambda: None,
 ) -> tuple[Outcome, ...]:
-    """Every policy on a device of its own, all alike; `generators` gives each the same chance."""
+    """Run each policy on its own equal device; `generators` gives each the same random numbers."""
     caps_w = tuple(share * kind.full_w for share in CAP_SHARES)
     plants = [Plant(kind, generators()) for _ in range(POLICIES)]
     policies: tuple[Policy, ...] = (
@@ -339,11 +371,11 @@ def compare(
 
 
 def draw_jobs(kind: PlantKind, count: int, generator: Generator) -> tuple[SimulatedJob, ...]:
-    """A mix of one to three kinds of job that this device can take, one by one, from cool.
+    """Draw a mix of one to three kinds of job, each of which this device can run from rest.
 
-    A kind's length is 25 to 75 % of the time after which the device, begun at rest on the warmest
-    day, would slow down; a job's own varies by a twentieth. They come by chance (a Poisson process)
-    so densely that they alone would keep the device busy for 40 to 90 % of the time.
+    The duration of a kind is 25 to 75 % of the time after which the device, from rest on the
+    warmest day, would slow down; that of a job varies by a twentieth. Jobs arrive by a Poisson
+    process, so densely that they would keep the device busy for 40 to 90 % of the time.
     """
     kinds = []
     for number in range(int(generator.integers(1, 4))):
@@ -361,72 +393,10 @@ def draw_jobs(kind: PlantKind, count: int, generator: Generator) -> tuple[Simula
 
 
 def _longest_s(kind: PlantKind, load: float) -> float:
-    """How long a load can last on the warmest day, from rest, until the device slows down."""
+    """Return how long a load can last from rest on the warmest day, seconds, without slow-down."""
     warmer_c = kind.swing_c + sum(max(each.by_c, 0.0) for each in kind.steps)
     warm = kind.model_copy(update={"air_c": kind.air_c + warmer_c, "swing_c": 0.0, "steps": ()})
     body = at_rest(warm)
     while body.hottest_c <= kind.slowdown_c and body.at_s < _LONGEST_JOB_S:
         body = advanced(warm, body, 10.0, load, None)
     return body.at_s
-
-
-def _wait(
-    plant: Plant,
-    job: SimulatedJob,
-    policy: Policy,
-    rules: SimulationRules,
-    course: list[tuple[float, float]],
-) -> tuple[Start, bool]:
-    """Idle until the job may begin, or its deadline has come: then the second answer is True."""
-    plant.load, plant.cap_w = 0.0, None
-    # What waits for the device is not deferred yet.
-    free_s = max(plant.body.at_s, job.arrives_s)
-    while True:
-        now_s = plant.body.at_s
-        _look(plant, policy, course)
-        if now_s >= job.arrives_s:
-            start = policy.ask(job, now_s)
-            if start is not None:
-                return start, False
-            if deadline.at_deadline(now_s - free_s, rules.gate):
-                return Start(), True
-        plant.work(math.inf, rules.every_s)
-
-
-def _work(
-    plant: Plant,
-    job: SimulatedJob,
-    admitted: tuple[Start, bool],
-    policy: Policy,
-    rules: SimulationRules,
-    course: list[tuple[float, float]],
-) -> Done:
-    """Run the job to its end, reading the device all the while."""
-    start, forced = admitted
-    before = plant.body
-    plant.body = before._replace(hottest_c=before.die_c)
-    plant.load, plant.cap_w = job.load, start.cap_w
-    until_s = before.work_s + job.work_s
-    while True:
-        plant.work(until_s, rules.every_s)
-        if until_s - plant.body.work_s <= 1e-9:
-            break
-        _look(plant, policy, course)
-    after = plant.body
-    seconds = after.at_s - before.at_s
-    return Done(
-        job=job,
-        started_s=before.at_s,
-        ended_s=after.at_s,
-        mean_w=(after.energy_j - before.energy_j) / seconds,
-        slowed_s=after.slowed_s - before.slowed_s,
-        lowest_margin_c=plant.kind.slowdown_c - after.hottest_c,
-        start=start,
-        forced=forced,
-    )
-
-
-def _look(plant: Plant, policy: Policy, course: list[tuple[float, float]]) -> None:
-    now_s = plant.body.at_s
-    policy.see(plant.survey(now_s), now_s)
-    course.append((now_s, plant.body.die_c))

@@ -1,14 +1,14 @@
 """A simulated device to try a gate on: two thermal nodes, throttling, and sensors that can fail.
 
-Pure and public. The same seed gives the same device, readings and faults: chance comes in as a
-numpy generator. `Plant.survey` answers as the doors to real devices do, so a plant can stand in
-for one. It is no model of any product: the presets are devices of four ways of cooling.
+Pure and public. The same seed gives the same device, readings and faults: randomness comes from a
+numpy generator. `Plant.survey` answers like the adapters of real devices, so a plant can replace
+one. It is no model of any product: the presets are devices with four kinds of cooling.
 
 The physics: a die on a heatsink in air (two capacities, two resistances). Power follows load and
-clock, `idle + load * (full - idle) * clock ** exponent`, work follows load and clock. A cap lowers
-the clock until the power fits. At the slowdown temperature the hardware halves its clock or so,
-until it has cooled by some degrees. Fans turn faster on a warm heatsink, which no linear model of
-the device can say, and the air swings with the day and steps.
+clock, `idle + load * (full - idle) * clock ** exponent`; work follows load and clock. A cap lowers
+the clock until the power fits. At the slowdown temperature the hardware lowers its clock, to a half
+by default, until it has cooled by some degrees. Fans turn faster on a warm heatsink, which no
+linear model of the device can describe, and the air swings with the day and has steps.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from power.core.device_readings import GpuReading, Survey
+from power.core.frozen_model import FiniteModel, FrozenModel
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -28,25 +29,21 @@ if TYPE_CHECKING:
 Preset = Literal["air", "liquid", "immersion", "laptop"]
 
 _STEP_S: Final = 1.0
-"""Longest step of the integration: a third of the fastest time constant of any preset."""
+"""The longest step of the integration: a third of the shortest time constant of any preset."""
 _LEAST_CLOCK: Final = 0.2
 
 
-class AmbientStep(BaseModel):
-    """A door that opens, a neighbour that begins to work: the air is warmer from then on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class AmbientStep(FrozenModel):
+    """A lasting change of the air: a door that opens, or a neighbouring device under load."""
 
     at_s: float = Field(ge=0, description="When it happens, seconds of the plant's clock.")
     by_c: float = Field(ge=-30, le=30, description="By how much the air gets warmer, degrees.")
 
 
-class PlantKind(BaseModel):
-    """What a simulated device is made of."""
+class PlantKind(FiniteModel):
+    """The properties of a simulated device."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: str = Field(min_length=1, description="What it is called.")
+    name: str = Field(min_length=1, description="Its name.")
     idle_w: float = Field(gt=0, description="Power without load, watts.")
     full_w: float = Field(gt=0, description="Power at full load and clock, watts.")
     die_j_per_c: float = Field(gt=0, description="Heat capacity of the die, J/°C.")
@@ -56,11 +53,11 @@ class PlantKind(BaseModel):
     fan_gain: float = Field(
         default=0.0, ge=0, le=3, description="Share that full fans add to the heatsink's cooling."
     )
-    fan_from_c: float = Field(default=40.0, description="Heatsink where fans begin to speed up.")
+    fan_from_c: float = Field(default=40.0, description="Heatsink temperature for fans.")
     fan_span_c: float = Field(default=25.0, gt=0, description="Degrees from there to full fans.")
     air_c: float = Field(description="Mean temperature of the air, or of the coolant.")
     swing_c: float = Field(default=0.0, ge=0, le=30, description="Daily swing, to either side.")
-    swing_from_s: float = Field(default=0.0, description="When in its day the plant begins.")
+    swing_from_s: float = Field(default=0.0, description="Time of day at the start, seconds.")
     steps: tuple[AmbientStep, ...] = Field(default=(), description="Steps of the air.")
     slowdown_c: float = Field(description="Die temperature at which the hardware slows down.")
     release_c: float = Field(default=4.0, gt=0, description="Degrees of cooling that end it.")
@@ -68,7 +65,7 @@ class PlantKind(BaseModel):
     exponent: float = Field(default=2.5, ge=1, le=4, description="Power over clock: its exponent.")
 
     def ambient_c(self, at_s: float) -> float:
-        """The air's temperature at a moment."""
+        """Return the temperature of the air at a moment, degrees Celsius."""
         swing_c = self.swing_c * math.sin(2 * math.pi * (at_s + self.swing_from_s) / 86_400)
         return self.air_c + swing_c + sum(each.by_c for each in self.steps if each.at_s <= at_s)
 
@@ -128,11 +125,11 @@ PRESETS: Final[Mapping[Preset, PlantKind]] = MappingProxyType(
         ),
     }
 )
-"""Four ways of cooling; each gets too hot at full load if that goes on for long enough."""
+"""Four kinds of cooling; each device overheats if full load lasts long enough."""
 
 
 class Body(NamedTuple):
-    """What a device physically is at one moment, whatever its sensors say."""
+    """The physical state of a device at one moment, whatever its sensors report."""
 
     at_s: float
     die_c: float
@@ -140,43 +137,35 @@ class Body(NamedTuple):
     slowed: bool = False
     energy_j: float = 0.0
     work_s: float = 0.0
-    """Work done: seconds at full clock would have done as much."""
+    """Work done, in seconds at full clock."""
     slowed_s: float = 0.0
-    """Seconds under load in which the hardware had slowed itself down."""
+    """Seconds under load in which the hardware slowed itself down."""
     hottest_c: float = -math.inf
 
 
-class SensorFault(BaseModel):
-    """What a sensor does wrong, and when."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class SensorFault(FrozenModel):
+    """A fault of the sensors, and its time."""
 
     kind: Literal["stuck", "lost", "absurd"] = Field(
-        description="stuck: repeats its last word; lost: says nothing; absurd: says 644245923."
+        description="stuck: repeats the last value; lost: no value; absurd: 644245923."
     )
-    from_s: float = Field(ge=0, description="Since when, seconds of the plant's clock.")
-    until_s: float = Field(default=math.inf, description="Until before when.")
+    from_s: float = Field(ge=0, description="Its begin, seconds of the plant's clock.")
+    until_s: float = Field(default=math.inf, description="Its end (exclusive).")
 
 
-class Sensors(BaseModel):
-    """How well a simulated device knows itself."""
+class Sensors(FrozenModel):
+    """The accuracy of a simulated device's sensors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    noise_c: float = Field(
-        default=1.0, ge=0, le=20, description="Temperatures are off by up to so much either way."
-    )
-    power_noise: float = Field(
-        default=0.02, ge=0, le=0.5, description="Power is off by up to this share either way."
-    )
-    whole_degrees: bool = Field(default=True, description="Whether degrees are told in whole.")
-    tells_margin: bool = Field(default=True, description="Whether it tells a margin at all.")
+    noise_c: float = Field(default=1.0, ge=0, le=20, description="Largest error, degrees.")
+    power_noise: float = Field(default=0.02, ge=0, le=0.5, description="Largest relative error.")
+    whole_degrees: bool = Field(default=True, description="Whether degrees are rounded.")
+    tells_margin: bool = Field(default=True, description="Whether it reports a margin.")
     counts_energy: bool = Field(default=True, description="Whether it has an energy counter.")
-    faults: tuple[SensorFault, ...] = Field(default=(), description="What goes wrong, and when.")
+    faults: tuple[SensorFault, ...] = Field(default=(), description="Faults and their times.")
 
 
 class Plant:
-    """A simulated device with a clock of its own. Set `load` and `cap_w`, let it run, read it."""
+    """A simulated device with its own clock. Set `load` and `cap_w`, let it run, read it."""
 
     def __init__(
         self,
@@ -185,7 +174,7 @@ class Plant:
         sensors: Sensors | None = None,
         body: Body | None = None,
     ) -> None:
-        """Begin at rest in its air at 0 s, or as `body`; `generator` is the sensors' noise."""
+        """Begin at rest in its air at 0 s, or as `body`; `generator` draws the sensors' noise."""
         self.kind = kind
         self.sensors = sensors or Sensors()
         self.body = body or at_rest(kind)
@@ -195,24 +184,24 @@ class Plant:
         self._told: tuple[float | None, float | None] = (None, None)
 
     def advance(self, seconds: float, load: float | None = None) -> GpuReading:
-        """Let it work for so many seconds at `load` (0 to 1, or as set before), then read it."""
+        """Run for `seconds` at `load` (0 to 1, or as set before), then read the sensors."""
         if load is not None:
             self.load = load
         self.body = advanced(self.kind, self.body, seconds, self.load, self.cap_w)
         return self.reading()
 
     def work(self, work_s: float, seconds: float) -> None:
-        """Work at the load set before until `work_s` are done, or for `seconds` at most."""
+        """Run at the set load until `work_s` of work are done, or for `seconds` at most."""
         self.body = advanced(self.kind, self.body, seconds, self.load, self.cap_w, work_s)
 
     def survey(self, now_s: float) -> Survey:
-        """Run until `now_s` at the load set before, and answer as a door to a driver would."""
+        """Run until `now_s` at the set load, and answer like the adapter of a driver."""
         behind_s = now_s - self.body.at_s
         reading = self.advance(behind_s) if behind_s > 0 else self.reading()
         return Survey(readings=(reading,), driver="present", because=f"the plant {self.kind.name}")
 
     def reading(self) -> GpuReading:
-        """What its sensors say now."""
+        """Return the values of its sensors now."""
         sensors, body = self.sensors, self.body
         temperature_c, margin_c = self._temperatures()
         power_w = power_at(
@@ -232,9 +221,9 @@ class Plant:
         )
 
     def _temperatures(self) -> tuple[float | None, float | None]:
-        """Temperature and margin as told, with noise and faults."""
+        """Return temperature and margin with noise and faults, degrees."""
         sensors = self.sensors
-        # Chance is drawn whether it shows or not: a fault must not change what follows it.
+        # The noise is always drawn: a fault must not change the values after it.
         told_c = self.body.die_c + sensors.noise_c * self._generator.uniform(-1.0, 1.0)
         if sensors.whole_degrees:
             told_c = float(round(told_c))
@@ -251,17 +240,17 @@ class Plant:
 
 
 def at_rest(kind: PlantKind, at_s: float = 0.0) -> Body:
-    """A device that has idled for long in the air of that moment."""
+    """Return the state of a device that has idled for a long time in the air of that moment."""
     sink_c = kind.ambient_c(at_s)
     for _ in range(50):
-        # The fans' answer depends on the heatsink: the few rounds settle both.
+        # The fans depend on the heatsink's temperature, so both are iterated.
         sink_c = kind.ambient_c(at_s) + kind.idle_w * _sink_to_air(kind, sink_c)
     die_c = sink_c + kind.idle_w * kind.die_to_sink_c_per_w
     return Body(at_s=at_s, die_c=die_c, sink_c=sink_c, hottest_c=die_c)
 
 
 def clock(kind: PlantKind, slowed: bool, load: float, cap_w: float | None) -> float:
-    """The clock, 1 at best, that heat and cap leave at this load."""
+    """Return the clock that heat and cap permit at this load; 1 is the full clock."""
     allowed = kind.slow_clock if slowed else 1.0
     span_w = load * (kind.full_w - kind.idle_w)
     left_w = math.inf if cap_w is None else max(cap_w - kind.idle_w, 0.0)
@@ -272,7 +261,7 @@ def clock(kind: PlantKind, slowed: bool, load: float, cap_w: float | None) -> fl
 
 
 def power_at(kind: PlantKind, load: float, at_clock: float) -> float:
-    """Watts at a load and a clock."""
+    """Return the power at a load and a clock, watts."""
     return float(kind.idle_w + load * (kind.full_w - kind.idle_w) * at_clock**kind.exponent)
 
 
@@ -284,7 +273,7 @@ def advanced(
     cap_w: float | None,
     until_work_s: float = math.inf,
 ) -> Body:
-    """The device after so many seconds at `load`, or where `until_work_s` of work are done."""
+    """Return the state after `seconds` at `load`, or when `until_work_s` of work are done."""
     at_s, die_c, sink_c, slowed, energy_j, work_s, slowed_s, hottest_c = body
     ends_s = at_s + seconds
     while ends_s - at_s > 1e-9 and until_work_s - work_s > 1e-9:
@@ -308,7 +297,7 @@ def advanced(
 
 
 def varied(kind: PlantKind, generator: Generator) -> PlantKind:
-    """One device of this kind as it may stand somewhere: parts, air and day drawn by chance."""
+    """Return a random device of this kind: parts, air and time of day are drawn."""
 
     def about(value: float, share: float) -> float:
         return value * float(generator.uniform(1 - share, 1 + share))

@@ -1,6 +1,6 @@
-"""Temperature over time, one panel per policy, as an SVG that any browser shows.
+"""Draw temperature over time, one panel per policy, as an SVG document.
 
-Pure: figures in, text out. No library: a line, a few labels and two limits need none.
+Pure: figures go in, text comes out. A line and a few labels need no library.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _WIDTH: Final = 960
 _PANEL: Final = 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 16, 30, 24
 _POINTS: Final = 1200
-"""More points than pixels show nothing more."""
+"""More points than pixels would not be visible."""
 
 
 class Limit(NamedTuple):
-    """A temperature that matters, and its name."""
+    """A temperature to mark, and its name."""
 
     name: str
     temperature_c: float
@@ -32,7 +32,7 @@ class Panel(NamedTuple):
 
 
 class _Scale(NamedTuple):
-    """Where seconds and degrees lie in a panel."""
+    """Maps seconds and degrees to the coordinates of a panel."""
 
     most_s: float
     least_c: float
@@ -47,8 +47,14 @@ class _Scale(NamedTuple):
 
 
 def svg(title: str, panels: Sequence[Panel], limits: Sequence[Limit]) -> str:
-    """One SVG document, a panel under the other, all to one scale."""
-    scale = _scale(panels, limits)
+    """Return an SVG document with the panels one below the other, all to one scale."""
+    degrees = [each_c for panel in panels for _, each_c in panel.course]
+    degrees += [limit.temperature_c for limit in limits]
+    scale = _Scale(
+        most_s=max([1.0, *(at_s for panel in panels for at_s, _ in panel.course)]),
+        least_c=min(degrees, default=0.0) - 3,
+        most_c=max(degrees, default=1.0) + 3,
+    )
     height = 40 + _PANEL * len(panels)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}">',
@@ -62,14 +68,6 @@ def svg(title: str, panels: Sequence[Panel], limits: Sequence[Limit]) -> str:
         parts.extend(_panel(panel, limits, scale))
         parts.append("</g>")
     return "\n".join([*parts, "</g>", "</svg>"]) + "\n"
-
-
-def _scale(panels: Sequence[Panel], limits: Sequence[Limit]) -> _Scale:
-    moments = [at_s for panel in panels for at_s, _ in panel.course]
-    degrees = [each_c for panel in panels for _, each_c in panel.course]
-    degrees += [limit.temperature_c for limit in limits]
-    least_c, most_c = min(degrees, default=0.0), max(degrees, default=1.0)
-    return _Scale(max([*moments, 1.0]), least_c - 3, most_c + 3)
 
 
 def _panel(panel: Panel, limits: Sequence[Limit], scale: _Scale) -> list[str]:
@@ -90,15 +88,12 @@ def _panel(panel: Panel, limits: Sequence[Limit], scale: _Scale) -> list[str]:
             f'<text x="{right}" y="{y - 3:.1f}" text-anchor="end" font-size="10" '
             f'fill="{limit.colour}">{escape(limit.name)}</text>'
         )
-    points = " ".join(f"{scale.x(s):.1f},{scale.y(c):.1f}" for s, c in _thinned(panel.course))
+    # The hottest point of each bin is kept, because peaks matter.
+    size = max(1, -(-len(panel.course) // _POINTS))
+    reduced = (
+        max(panel.course[begin : begin + size], key=lambda each: each[1])
+        for begin in range(0, len(panel.course), size)
+    )
+    points = " ".join(f"{scale.x(at_s):.1f},{scale.y(at_c):.1f}" for at_s, at_c in reduced)
     parts.append(f'<polyline points="{points}" fill="none" stroke="#1565c0"/>')
     return parts
-
-
-def _thinned(course: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Few enough points, and of each bunch the hottest: a peak is what one looks for."""
-    bunch = max(1, -(-len(course) // _POINTS))
-    return [
-        max(course[begin : begin + bunch], key=lambda each: each[1])
-        for begin in range(0, len(course), bunch)
-    ]

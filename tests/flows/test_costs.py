@@ -162,7 +162,7 @@ def test_a_device_without_power_and_counter_leaves_the_joules_unknown(
     assert (None, None, None) == tuple(
         fit[name] for name in ("joules", "energy_source", "mean_power_w")
     )
-    assert (None, "GPU-a tells neither energy nor power") == (told["fit_joules"], told["energy"])
+    assert (None, "GPU-a reports neither energy nor power") == (told["fit_joules"], told["energy"])
 
 
 RATES = "[energy]\nprice_per_kwh = 0.3\ncarbon_g_per_kwh = 400\npue = 1.5\n"

@@ -168,10 +168,10 @@ def test_one_that_falls_silent_is_killed_reaped_and_replaced(
         clock.now_s += silence_s - 0.2
         assert one.look(clock()).failure is None
         clock.now_s += 0.2
-        assert f"said nothing for {silence_s:.0f} s" in str(one.look(clock()).failure)
+        assert f"sent nothing for {silence_s:.0f} s" in str(one.look(clock()).failure)
         _until_gone(one, clock)
         assert not process.is_running()
-        assert "said nothing" in str(one.look(clock()).failure)
+        assert "sent nothing" in str(one.look(clock()).failure)
         clock.now_s += 1.0
         one.look(clock())
         assert one.pid not in {None, process.pid}

@@ -331,7 +331,7 @@ def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[StandIn], N
     ("overrides", "told"),
     [
         ({}, "power limit 200 to 700 W, not by this process: run it as root"),
-        ({"power_limit_min_mw": None}, "nothing: it tells no range of power limits"),
+        ({"power_limit_min_mw": None}, "nothing: it reports no range of power limits"),
     ],
 )
 def test_probe_tells_what_may_be_controlled(
@@ -356,7 +356,7 @@ def test_probe_counts_what_could_not_be(machine: Callable[[StandIn], None]) -> N
     machine(make_twin(make_gpu(faults={"nvmlDeviceGetPowerUsage": "blank"})))
     (device,) = json.loads(run(gate_commands.gpu_app, "probe", "--json").stdout)["devices"]
     assert (1, None) == (device["discarded"], device["power_w"])
-    assert "discarded  1 values that could not be" in run(gate_commands.gpu_app, "probe").stdout
+    assert "discarded  1 impossible values" in run(gate_commands.gpu_app, "probe").stdout
 
 
 def test_probe_tells_of_a_device_that_cannot_be_read(machine: Callable[[StandIn], None]) -> None:

@@ -94,7 +94,7 @@ def test_a_device_that_tells_neither_leaves_the_sum_unknown(power_w: float | Non
     silent = {"uuid": "GPU-b", "power_w": power_w}
     first = make_survey(*before().readings, make_reading(**silent))
     last = make_survey(*after().readings, make_reading(read_at_s=10.0, **silent))
-    expected = energy.Energy(None, None, "GPU-b tells neither energy nor power")
+    expected = energy.Energy(None, None, "GPU-b reports neither energy nor power")
     assert expected == energy.used(first, last, 10.0)
 
 

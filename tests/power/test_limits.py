@@ -192,7 +192,7 @@ def test_a_cap_that_is_none_or_out_of_range_sets_nothing(
     [
         (SET, "no_permission", "run it as root, with CAP_SYS_ADMIN in a container"),
         (SET, "not_supported", "this device takes no power limit"),
-        (SET, "absurd", "the driver says yes, and changes nothing"),
+        (SET, "absurd", "the driver reports success and changes nothing"),
         (SET, "lost", "reset the device"),
         (GET, "no_permission", "run it as root"),
         (GET, "absurd", "its limits cannot be: limit_w = 644245.923"),
@@ -545,7 +545,7 @@ def test_a_process_that_says_nothing_is_stopped(
         lambda function, errand: [sys.executable, "-c", "import signal; signal.pause()"],
     )
     monkeypatch.setattr("power.devices.nvml._LATER_S", 0.2)
-    with pytest.raises(LimitRefused, match=r"it said nothing for 0\.3 s and was stopped; see"):
+    with pytest.raises(LimitRefused, match=r"it sent nothing for 0\.3 s and was stopped; see"):
         NvmlSetter(twin=machine.twin(), hang_s=0.1).read("GPU-a")
 
 

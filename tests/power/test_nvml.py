@@ -217,7 +217,7 @@ def test_a_device_without_memory_temperature_says_so(read: Any) -> None:
     """A field that is not supported has its own return code."""
     device = read(memory_temperature_c=None)
     assert device.memory_temperature_c is None
-    assert "this device does not tell it" == missing_of(device)["memory_temperature_c"]
+    assert "this device does not report it" == missing_of(device)["memory_temperature_c"]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_the_energy_counter_grows_by_power_and_time(
 @pytest.mark.parametrize(
     ("overrides", "remedy"),
     [
-        ({"energy_mj": None}, "this device does not tell it"),
+        ({"energy_mj": None}, "this device does not report it"),
         ({"faults": {ENERGY: "missing"}}, "install a newer NVIDIA driver"),
         ({"faults": {ENERGY: "blank"}}, "see whether nvidia-smi can read it"),
         ({"faults": {ENERGY: "absurd"}}, "see whether nvidia-smi can read it"),
@@ -583,7 +583,7 @@ def test_a_device_that_hangs_crashes_or_is_lost_is_unreadable_alone(
         assert ["device"] == [each.what for each in door.devices()[1].missing]
         assert not judged(survey, clock(), uuid="GPU-b")
         assert judged(survey, clock(), uuid="GPU-c")
-        # Told again, it is the same reading; and when it answers again, it is read again.
+        # Told again, it is the same reading; and when it reports again, it is read again.
         again = next(each for each in door.survey(clock()).readings if each.uuid == "GPU-b")
         assert again == lost or again.unreadable is None
         until(door, clock, {"GPU-a": 42.0, "GPU-b": 42.0, "GPU-c": 42.0})
@@ -618,7 +618,7 @@ def test_a_reader_that_says_nothing_is_stopped_from_outside_too(clock: Clock) ->
         clock.leap_s += 13.0
         survey = door.survey(clock())
         assert ("unreadable", None) == (survey.driver, survey.readings[0].margin_c)
-        assert "said nothing for 13 s" in survey.because
+        assert "sent nothing for 13 s" in survey.because
         assert ([stuck], []) == psutil.wait_procs([stuck], BOUND_S)
         until(door, clock, {"GPU-a": 42.0})
 

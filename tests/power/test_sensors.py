@@ -112,7 +112,7 @@ def test_a_package_is_a_device_with_the_chips_own_threshold(
         "discarded": 0,
     }
     assert expected == device.model_dump(include=set(expected))
-    assert {"throttle_reasons": "the margin tells"} == missing_of(device)
+    assert {"throttle_reasons": "use the margin"} == missing_of(device)
 
 
 @pytest.mark.parametrize(
