@@ -38,8 +38,8 @@ from models.stream.source import Cursor, Stream
 from observability.core import failpoints
 from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
 from observability.history.home_config import HomeFile
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     *("README.md", "docs/configuration.md", "docs/operations.md", "docs/history.md"),
     *("docs/gate.md", "docs/models.md"),

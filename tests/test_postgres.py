@@ -12,12 +12,10 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from tests import postgres
+from tests import ROOT, postgres
 from tests.postgres import HOST, OWNER, Database, Server, started
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 async def _answer(place: Database, sql: str, password: str | None = None) -> object:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 MIRROR = "https" + "://me:word@mirror.example/simple"
 """An address with a word in it that nobody must read."""
 

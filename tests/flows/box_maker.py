@@ -10,7 +10,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
-from tests.flows.makers import ROOT, environment_of
+from tests import ROOT
+from tests.flows.makers import environment_of
 
 
 class Up:

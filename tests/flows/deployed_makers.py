@@ -16,7 +16,8 @@ from flows.deployed.flow_run import Job
 from flows.deployed.learn_run import Shift
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
-from tests.flows.makers import ROOT, ask, make_pipeline
+from tests import ROOT
+from tests.flows.makers import ask, make_pipeline
 from tests.flows.plain_loop import without_prefect
 from tests.flows.prefect_server import PrefectServer
 from tests.power.makers import make_gpu, make_twin

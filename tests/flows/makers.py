@@ -16,8 +16,8 @@ import pandas as pd
 
 from models.core.record_schema import Task
 from observability.history.store import History
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = "small"
 
 TABLES: Mapping[str, Mapping[str, Any]] = {

@@ -25,7 +25,8 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 from flows.config import prefect_env
 from flows.stack import database_template, tied_process
 from observability.core import parent_watch
-from tests.flows.makers import ROOT, environment_of
+from tests import ROOT
+from tests.flows.makers import environment_of
 from tests.pace import PATIENCE_S, until
 
 

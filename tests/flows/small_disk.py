@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.makers import ROOT, environment_of
+from tests import ROOT
+from tests.flows.makers import environment_of
 
 HOLD = 'mount -t tmpfs -o "size=$2" tmpfs "$1" && echo mounted && exec cat'
 """`cat` ends when our pipe to it closes, however we end."""

@@ -27,7 +27,8 @@ from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
 from observability.drift.drift import DriftTolerance
 from observability.drift.retrain_policy import WorthPolicy
-from tests.flows.makers import ROOT, environment_of, make_pipeline
+from tests import ROOT
+from tests.flows.makers import environment_of, make_pipeline
 from tests.pace import PATIENCE_S, until
 
 HOLDER = """

@@ -12,6 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # it publishes no types
 
 from observability.core import file_lock
+from tests import ROOT
 from tests.flows.deployed_makers import (
     COOL_C,
     HOT_C,
@@ -25,7 +26,7 @@ from tests.flows.deployed_makers import (
     run,
     warm_until,
 )
-from tests.flows.makers import ROOT, make_pipeline
+from tests.flows.makers import make_pipeline
 from tests.flows.prefect_server import PrefectServer, redeployed, refused
 from tests.pace import until
 

@@ -24,7 +24,8 @@ import pytest
 
 from flows.stack.ephemeral_api import PrefectUnavailable, prefect_api
 from observability.core.paths import Places
-from tests.flows.makers import ROOT, environment_of, make_pipeline
+from tests import ROOT
+from tests.flows.makers import environment_of, make_pipeline
 from tests.pace import PATIENCE_S
 
 pytestmark = pytest.mark.slow

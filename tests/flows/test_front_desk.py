@@ -18,7 +18,8 @@ from observability.core.errors import BadConfiguration, ThermodriftError, TryAga
 from observability.core.paths import Places
 from observability.history.outbox import Spool
 from observability.history.store import History
-from tests.flows.makers import ROOT, answer, environment_of, make_pipeline, thermodrift
+from tests import ROOT
+from tests.flows.makers import answer, environment_of, make_pipeline, thermodrift
 from tests.observability.history_makers import make_score
 
 COMMANDS = (

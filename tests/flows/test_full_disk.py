@@ -25,7 +25,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.stack.ephemeral_api import Api, PrefectUnavailable, speaking_to
 from observability.core import failpoints
-from tests.flows.makers import NAME, ROOT, environment_of, make_pipeline, thermodrift
+from tests import ROOT
+from tests.flows.makers import NAME, environment_of, make_pipeline, thermodrift
 from tests.flows.small_disk import SmallDisk, fill, mounted
 from tests.flows.test_resume import left_behind
 from tests.pace import PATIENCE_S, stretched

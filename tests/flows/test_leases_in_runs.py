@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.makers import ROOT, ask, environment_of, make_pipeline
+from tests import ROOT
+from tests.flows.makers import ask, environment_of, make_pipeline
 from tests.flows.test_heat import slow
 
 LOOP = """

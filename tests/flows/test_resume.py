@@ -25,7 +25,6 @@ from observability.history.store import History
 from tests.flows.nursery import Nursery
 from tests.flows.test_run import make_example
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 1_700
 KNOBS = """
 trace_s_per_record = 0.5

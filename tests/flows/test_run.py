@@ -12,10 +12,10 @@ import pytest
 
 from models.prediction_log import prediction_log
 from observability.core.paths import Places
+from tests import ROOT
 from tests.flows.makers import ask
 from tests.flows.nursery import Nursery
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 9_600
 
 

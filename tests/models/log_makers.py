@@ -17,8 +17,7 @@ from models.core.record_schema import Label, LabelKind
 from models.online.learner import MEMBERS, Log
 from models.prediction_log import prediction_log
 from models.stream.batches import Records
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
 
 
 def make_log(labels: Sequence[Label], champion: bool = True) -> Log:

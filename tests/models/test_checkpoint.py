@@ -23,9 +23,9 @@ from models.persistence.checkpoint import CheckpointUnusable
 from models.persistence.serialization import CannotPickle
 from models.persistence.signing import Seal
 from observability.core import failpoints
+from tests import ROOT
 from tests.models.makers import KEY, make_label, make_rows, make_schema
 
-ROOT = Path(__file__).resolve().parents[2]
 SEAL = Seal(KEY)
 OTHERS_SEAL = Seal(KEY[::-1])
 STATE = {"position": 250, "weights": [0.1, -0.2], "name": "elec2"}

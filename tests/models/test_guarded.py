@@ -39,6 +39,7 @@ from models.batch.batch_model import BatchCannotLearn, BatchModel, BatchRecipe
 from models.batch.fit_guard import GiveBack, Guard, Partial
 from models.core.record_schema import LabelKind
 from models.persistence import serialization
+from tests import ROOT
 from tests.models.makers import make_schema, make_window
 
 RECIPES = ["hist_gradient_boosting", "random_forest", "linear", "sgd"]
@@ -49,7 +50,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Parameters that keep a fit short, and its rounds few."""
 WAIT_S = 60.0
-ROOT = Path(__file__).resolve().parents[2]
 KINDS: tuple[LabelKind, ...] = ("str", "float")
 
 OWN = '''

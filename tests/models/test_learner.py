@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,9 @@ from models.online.learner import MEMBERS, Learner, Log, RecordRefused, Tally
 from models.online.online_model import OnlineMember, OnlineRecipe
 from models.online.stacking import BlendRules
 from models.persistence import serialization
+from tests import ROOT
 from tests.models.makers import make_label, make_rows, make_schema
 
-ROOT = Path(__file__).resolve().parents[2]
 TASKS: tuple[Task, ...] = ("classification", "regression")
 EVERYBODY = (*MEMBERS, "served")
 

@@ -17,6 +17,7 @@ from models.online import online_model
 from models.online.online_model import OnlineMember, OnlineRecipe
 from models.persistence import serialization
 from observability.core.errors import BadConfiguration
+from tests import ROOT
 
 
 def make_schema(task: Task = "classification") -> Schema:
@@ -141,7 +142,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[st
         done = subprocess.run(
             [sys.executable, "-c", _PROCESS, str(folder), str(begin), str(end)],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=True,

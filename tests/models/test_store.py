@@ -36,6 +36,7 @@ from models.registry.registry import (
 )
 from observability.core import atomic_file, failpoints, file_lock
 from observability.core.errors import TryAgainLater
+from tests import ROOT
 from tests.models.makers import (
     KEY,
     NOW,
@@ -556,7 +557,7 @@ def kill(folder: Path, act: str, point: str, after: int = 1) -> None:
         [sys.executable, "-c", KILLED, str(folder), act, point, str(after)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     assert (-9, "") == (done.returncode, done.stdout), done.stderr
 

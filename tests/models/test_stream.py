@@ -29,9 +29,9 @@ from models.stream.source import (
     StreamUnreadable,
     thin,
 )
+from tests import ROOT
 from tests.models.makers import PACKERS, make_schema, make_stream, read_all, records_of
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORDS: list[dict[str, Any]] = [
     {"a": index / 7, "b": "red" if index % 3 else None, "y": index % 2} for index in range(257)
 ]

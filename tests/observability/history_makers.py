@@ -26,8 +26,8 @@ from observability.history.records import (
     ScoreRecord,
 )
 from observability.history.store import History
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

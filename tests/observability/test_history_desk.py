@@ -15,7 +15,8 @@ from observability.cli import history_app
 from observability.core.cli_output import Surroundings
 from observability.history import schema
 from observability.history.store import BadQuestion, History
-from tests.observability.history_makers import ROOT, make_decision, make_run, make_score
+from tests import ROOT
+from tests.observability.history_makers import make_decision, make_run, make_score
 
 
 @pytest.fixture

@@ -24,9 +24,10 @@ from flows.run import power_source
 from observability.core.paths import Places
 from observability.history.store import History
 from power.devices.nvml import NvmlDoor
+from tests import ROOT
 from tests.flows.makers import make_pipeline
 from tests.flows.test_run import make_example
-from tests.observability.history_makers import ROOT, make_forecast, python
+from tests.observability.history_makers import make_forecast, python
 from tests.power.makers import HOT_C, make_twin, write_trace
 
 PAGE = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")

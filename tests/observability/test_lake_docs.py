@@ -16,13 +16,14 @@ import pytest
 from observability.history import store
 from observability.history.backends import duckdb_connection
 from observability.history.store import History
+from tests import ROOT
 from tests.observability.history_makers import make_decision, make_score, rows_of
 from tests.observability.test_history_lake import everything, written
 from tests.postgres import Database, Server
 
 pytestmark = pytest.mark.slow
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("## Several hosts, one history\n")[1].split("\n## ")[0]
 ROLES, READING, QUESTION, MOVING = re.findall(r"```sql\n(.*?)```", SECTION, re.DOTALL)
 (PREDICTIONS,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)

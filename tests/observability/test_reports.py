@@ -18,6 +18,7 @@ import pytest
 from observability.core import failpoints
 from observability.drift import drift, evidently_adapter
 from observability.drift.drift import DriftTolerance
+from tests import ROOT
 from tests.observability.makers import make_performance, make_window
 
 KINDS: dict[str, drift.Kind] = {"load": "number", "price": "number", "region": "category"}
@@ -398,7 +399,7 @@ def test_a_fresh_process_imports_late_tells_nobody_and_scores_the_same(tmp_path:
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROBE, str(tmp_path / "page.html")],
         env=environment | {"PYTHONHASHSEED": "12345"},
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

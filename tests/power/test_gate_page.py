@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from pydantic import BaseModel
 
 from power.forecast.config import ForecastRules
+from tests import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "gate.md"
+PAGE = ROOT / "docs" / "gate.md"
 
 
 def defaults(rules: BaseModel, before: str = "") -> dict[str, str]:

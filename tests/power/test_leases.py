@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from power.devices.leases import LeaseFolderUnusable, Leases
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys
 from pathlib import Path

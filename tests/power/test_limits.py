@@ -23,9 +23,9 @@ from power.devices.fake_nvml import FaultKind, StandIn, StandInNvml, keep_limits
 from power.devices.nvml import NvmlDoor, NvmlSetter
 from power.devices.nvml_worker import Asking, LimitErrand, LimitReport
 from power.devices.power_limit import Capping
+from tests import ROOT
 from tests.power.makers import make_gpu, make_twin
 
-ROOT = Path(__file__).resolve().parents[2]
 BOUND_S = 120.0
 """Longer than anything here takes; a test that reaches it has failed."""
 SET = "nvmlDeviceSetPowerManagementLimit"

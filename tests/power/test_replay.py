@@ -12,9 +12,10 @@ from power.core.gate_config import GateLimits
 from power.devices.trace import COLUMNS, OPTIONAL, Trace, TraceUnreadable
 from power.policy import gate
 from power.policy.gate import GateState
+from tests import ROOT
 from tests.power.makers import make_reading, write_trace
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "elec2-gpu.csv"
+EXAMPLE = ROOT / "examples" / "elec2-gpu.csv"
 
 
 @pytest.fixture

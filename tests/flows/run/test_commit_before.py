@@ -19,7 +19,7 @@ import pytest
 from models.prediction_log import prediction_log
 from observability.core.errors import ThermodriftError
 from observability.core.paths import Places
-from tests.flows.makers import ROOT
+from tests import ROOT
 from tests.flows.plain_loop import Run
 
 pytestmark = pytest.mark.slow
