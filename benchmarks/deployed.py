@@ -25,8 +25,9 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from observability.history.store import History
-from tests.flows.deployed_makers import asked, begin, warm_until
-from tests.flows.makers import ROOT, environment_of, make_pipeline
+from tests import ROOT
+from tests.flows.deployed.makers import asked, begin, warm_until
+from tests.flows.makers import environment_of, make_pipeline
 from tests.flows.prefect_server import POOLS, PrefectServer, Worker, deployed, served, working
 from tests.pace import until
 

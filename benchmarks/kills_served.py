@@ -27,7 +27,7 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 from models.prediction_log import prediction_log
 from observability.core.paths import Places
 from observability.history.store import History
-from tests.flows.deployed_makers import begin
+from tests.flows.deployed.makers import begin
 from tests.flows.makers import NAME, make_pipeline, thermodrift
 from tests.flows.prefect_server import POOLS, PrefectServer, Worker, deployed, served
 from tests.pace import until

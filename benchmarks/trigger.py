@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.flows.makers import ROOT
+from tests import ROOT
 from tests.flows.prefect_server import PrefectServer, deployed, served, working
 from tests.pace import until
 

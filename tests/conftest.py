@@ -22,8 +22,8 @@ settings.load_profile("unhurried")
 
 LONGEST = (
     *("test_deployed", "test_deployed_faults", "test_full_disk", "test_resume", "test_docs"),
-    *("test_box", "test_run", "test_deployed_postgres", "test_commit_before", "test_upkeep"),
-    *("test_stop", "test_history_lake", "test_gate_machine", "test_front_desk"),
+    *("test_local_stack", "test_run", "test_deployed_postgres", "test_commit_before"),
+    *("test_maintenance", "test_stop", "test_ducklake", "test_gate_machine", "test_commands"),
 )
 """Files that take long: begun last, one of them would be waited for by all others."""
 

@@ -18,8 +18,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from models.batch.batch_model import BatchRecipe
 from models.batch.promotion import PromotionRules
+from models.batch.recipe_config import BatchRecipe
 from models.core import metrics
 from models.core.metrics import Measure
 from models.core.record_schema import Task

@@ -30,8 +30,8 @@ from flows.deployed import (
 )
 from flows.deployed.backoff import Patience
 from flows.deployed.flow_run import Job
-from models.batch.batch_model import BatchRecipe
 from models.batch.promotion import PromotionRules
+from models.batch.recipe_config import BatchRecipe
 from observability.drift.drift import DriftTolerance
 from observability.drift.retrain_policy import WorthPolicy
 from power.core.gate_config import GateLimits

@@ -31,11 +31,11 @@ from models.batch.batch_model import (
     BatchAnswersNothing,
     BatchCannotLearn,
     BatchModel,
-    BatchRecipe,
     TooLittleToLearn,
 )
 from models.batch.evaluation import Challenge, PartialChallenge
 from models.batch.fit_guard import GiveBack
+from models.batch.recipe_config import BatchRecipe
 from models.core import library_warnings, record_schema
 from models.core.library_warnings import Warned
 from models.core.metrics import Measure

@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.config.pipeline import PipelineFile
 from flows.run.state import State
-from models.batch import batch_model
+from models.batch import batch_model, recipe_config
 from models.core import user_code
 from models.core.record_schema import Schema
 from models.online import learner, online_model
@@ -181,7 +181,7 @@ def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
             "stream.ignore"
         )
     wanted = file.pipeline.batch
-    plain = wanted.recipe in batch_model.PLAIN and not wanted.params
+    plain = wanted.recipe in recipe_config.PLAIN and not wanted.params
     if plain and wanted.class_weight == "none":
         # scikit-learn takes seconds to import, and the first retrain may be hours away.
         return

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.batch import batch_model, holdout
-from models.batch.batch_model import BatchAnswersNothing, BatchModel, BatchRecipe, TooLittleToLearn
+from models.batch.batch_model import BatchAnswersNothing, BatchModel, TooLittleToLearn
 from models.batch.fit_guard import GiveBack, Guard, Partial
 from models.batch.holdout import Parts, Rows
 from models.batch.promotion import Contest
+from models.batch.recipe_config import BatchRecipe
 from models.core import metrics
 from models.core.metrics import Measure
 from models.core.record_schema import Label, Schema, Task

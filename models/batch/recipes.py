@@ -38,7 +38,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import compute_class_weight
 from threadpoolctl import ThreadpoolController
 
-from models.batch.batch_model import PLAIN
+from models.batch.recipe_config import PLAIN
 from models.core import library_warnings, user_code
 from models.core.record_schema import Schema, Task
 from observability.core.errors import BadConfiguration

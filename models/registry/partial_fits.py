@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.batch.batch_model import BatchRecipe
 from models.batch.evaluation import PartialChallenge
+from models.batch.recipe_config import BatchRecipe
 from models.core import user_code
 from models.core.record_schema import Schema
 from models.persistence import serialization

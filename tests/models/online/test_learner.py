@@ -1,0 +1,487 @@
+"""The learner: predicts each record before it learns it, and counts exactly what it logged."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from river import linear_model
+
+from models.core import scoring
+from models.core.metrics import Measure
+from models.core.prediction import BatchPrediction
+from models.core.record_schema import Features, Label, Task
+from models.online import learner, online_model
+from models.online.learner import MEMBERS, Learner, Log, RecordRefused, Tally
+from models.online.online_model import OnlineMember, OnlineRecipe
+from models.online.stacking import BlendRules
+from models.persistence import serialization
+from tests import ROOT
+from tests.models.makers import make_label, make_rows, make_schema
+
+TASKS: tuple[Task, ...] = ("classification", "regression")
+EVERYBODY = (*MEMBERS, "served")
+
+
+def make_learner(task: Task = "classification", recipe: str = "linear") -> Learner:
+    """A learner of `makers.make_schema` that has met nothing."""
+    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema(task))
+    return Learner(member, task, BlendRules(), tripwire_delta=0.0001)
+
+
+def make_records(
+    task: Task = "classification", count: int = 300, seed: int = 0
+) -> tuple[list[Features], list[Label]]:
+    """Records with blanks, and labels that can be learned of them."""
+    rows = make_rows(count, seed)
+    return rows, [make_label(row, "float" if task == "regression" else "str") for row in rows]
+
+
+def make_champion(labels: Sequence[Label], task: Task, sure: float = 0.9) -> BatchPrediction:
+    """A champion that is always right."""
+    if task == "regression":
+        return BatchPrediction(list(labels), None)
+    classes = ("high", "low")
+    shares = np.array(
+        [[sure if each == label else 1 - sure for each in classes] for label in labels]
+    )
+    return BatchPrediction(list(labels), shares, classes)
+
+
+class Model:
+    """A model of a user's own: it answers in turn what it is given, and notes what it was asked."""
+
+    def __init__(self, answers: Iterable[Any]) -> None:
+        self.answers = iter(answers)
+        self.asked: list[str] = []
+
+    def predict_one(self, record: Features) -> Any:
+        self.asked.append("predict")
+        return next(self.answers)
+
+    predict_proba_one = predict_one
+
+    def learn_one(self, record: Features, label: Label) -> None:
+        self.asked.append("learn")
+        if record.get("spoilt"):
+            raise ZeroDivisionError("float division by zero")
+
+
+def with_model(model: Any, task: Task = "classification") -> Learner:
+    """A learner whose online member is `model`."""
+    return Learner(OnlineMember(model, task), task, BlendRules(), tripwire_delta=0.0001)
+
+
+def whole(logs: Iterable[Log]) -> Log:
+    """Logs of one batch after the other as one."""
+    joined = Log()
+    for log in logs:
+        joined.labels += log.labels
+        for who in EVERYBODY:
+            joined.predicted[who] += log.predicted[who]
+            joined.probabilities[who] += log.probabilities[who]
+            joined.answers[who] += log.answers[who]
+    return joined
+
+
+def in_two_tasks(count: int = 300) -> list[Log]:
+    """What is logged for classes and for values, the champion joining half way."""
+    logs = []
+    for task in TASKS:
+        for recipe in ("linear", "hoeffding_adaptive_tree"):
+            rows, labels = make_records(task, count)
+            made, half = make_learner(task, recipe), count // 2
+            logs.append(made.learn(rows[:half], labels[:half], None))
+            champion = make_champion(labels[half:], task)
+            logs.append(made.learn(rows[half:], labels[half:], champion))
+    return logs
+
+
+def fingerprint() -> str:
+    """A digest of every logged bit."""
+    logged = json.dumps([vars(log) for log in in_two_tasks()])
+    return hashlib.sha256(logged.encode()).hexdigest()
+
+
+FINGERPRINT = "from tests.models.online import test_learner as this; print(this.fingerprint())"
+
+
+def test_the_same_records_leave_the_same_log_in_every_process() -> None:
+    """A resumed run equals an undisturbed one only if no order of a set enters, to the last bit."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", FINGERPRINT],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    assert {fingerprint()} == {process.communicate()[0].strip() for process in started}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_learner_that_was_pickled_goes_on_as_if_it_had_not_been(task: Task) -> None:
+    """Everything that the next record depends on is inside, blend, baseline and tripwire too."""
+    rows, labels = make_records(task)
+    champion = make_champion(labels[100:], task)
+    undisturbed = make_learner(task, "hoeffding_adaptive_tree")
+    undisturbed.learn(rows[:100], labels[:100], None)
+    resumed = serialization.loads(serialization.dumps(undisturbed))
+    assert isinstance(resumed, Learner)
+    expected = undisturbed.learn(rows[100:], labels[100:], champion)
+    assert expected == resumed.learn(rows[100:], labels[100:], champion)
+    assert undisturbed.tallies == resumed.tallies
+    assert undisturbed.tripwire.estimation == resumed.tripwire.estimation
+
+
+@given(st.lists(st.integers(0, 80), max_size=4))
+@settings(max_examples=15)
+def test_it_does_not_matter_how_a_stream_is_cut_into_batches(cuts: list[int]) -> None:
+    """The log and the tallies are those of one batch."""
+    rows, labels = make_records(count=80)
+    one, many = make_learner(), make_learner()
+    edges = [0, *sorted(cuts), 80]
+    logs = [
+        many.learn(rows[begin:end], labels[begin:end], None)
+        for begin, end in itertools.pairwise(edges)
+    ]
+    assert one.learn(rows, labels, None) == whole(logs)
+    assert one.tallies == many.tallies
+    assert [vars(each) for each in one.judged.values()] == [
+        vars(each) for each in many.judged.values()
+    ]
+
+
+def test_each_record_is_predicted_before_it_is_learned() -> None:
+    """A model that is asked after it has seen the label would look better than it is."""
+    model = Model([{}] * 3)
+    with_model(model).learn([{}] * 3, ["a", "b", "a"], None)
+    assert ["predict", "learn"] * 3 == model.asked
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_first_record_of_all_is_learned(task: Task) -> None:
+    """Nobody knows a class yet, so nobody is scored; the second record is answered."""
+    rows, labels = make_records(task, 2)
+    made = make_learner(task)
+    first = made.learn(rows[:1], labels[:1], None)
+    assert labels[:1] == first.labels
+    assert [None] == first.predicted["baseline"] == first.predicted["batch"]
+    if task == "classification":
+        assert [None] == first.predicted["online"] == first.predicted["served"]
+        assert made.tallies["served"].mean is None
+    second = made.learn(rows[1:], labels[1:], None)
+    assert labels[:1] == second.predicted["baseline"]
+    assert [None] != second.predicted["served"]
+
+
+@given(st.sets(st.integers(0, 79)), st.sampled_from(["linear", "hoeffding_adaptive_tree"]))
+@settings(max_examples=15, deadline=None)
+def test_a_record_without_a_label_leaves_no_trace(waiting: set[int], recipe: str) -> None:
+    """It is answered, and all others are answered and counted as if it had not come."""
+    rows, known = make_records(count=80)
+    labels: list[Label | None] = [
+        None if place in waiting else label for place, label in enumerate(known)
+    ]
+    champion = make_champion(known, "classification")
+    mixed, alone = make_learner(recipe=recipe), make_learner(recipe=recipe)
+    log = mixed.learn(rows, labels, champion)
+    kept = [place for place in range(80) if place not in waiting]
+    expected = alone.learn(
+        [rows[place] for place in kept],
+        [known[place] for place in kept],
+        make_champion([known[place] for place in kept], "classification"),
+    )
+    assert (80, len(kept)) == (len(log), log.learned)
+    assert labels == log.labels
+    for who in EVERYBODY:
+        assert expected.predicted[who] == [log.predicted[who][place] for place in kept]
+        assert expected.probabilities[who] == [log.probabilities[who][place] for place in kept]
+    assert alone.tallies == mixed.tallies
+    assert alone.tripwire.width == mixed.tripwire.width
+    again = (rows, known, champion)
+    assert alone.learn(*again) == mixed.learn(*again)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_record_without_a_label_is_answered_by_everybody(task: Task) -> None:
+    """What is asked of a model is the answer before the label is known."""
+    rows, labels = make_records(task)
+    made = make_learner(task)
+    made.learn(rows, labels, None)
+    log = made.learn(rows[:3], [None] * 3, make_champion(labels[:3], task))
+    assert 0 == log.learned
+    assert [] == [who for who in EVERYBODY if None in log.predicted[who]]
+
+
+def test_no_record_is_no_change() -> None:
+    """A batch of which every record was rejected leaves the learner as it was."""
+    made = make_learner()
+    assert 0 == len(made.learn([], [], None))
+    assert dict.fromkeys(EVERYBODY, Tally()) == made.tallies
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 150, 300])
+def test_a_stop_leaves_the_rest_of_the_records_alone(wanted: int) -> None:
+    """What was learned is what is logged, as if the batch had ended there."""
+    rows, labels = make_records()
+    asked = iter(range(1_000))
+    stopped, short = make_learner(), make_learner()
+    log = stopped.learn(rows, labels, None, stop=lambda: next(asked) >= wanted)
+    assert wanted == len(log)
+    assert short.learn(rows[:wanted], labels[:wanted], None) == log
+    assert short.tallies == stopped.tallies
+    follow = (rows[wanted:], labels[wanted:], None)
+    assert short.learn(*follow) == stopped.learn(*follow)
+
+
+def test_a_model_that_raises_while_it_learns_refuses_that_record() -> None:
+    """The error says which record it was and what the model said, and keeps the cause."""
+    rows: list[Features] = [{}, {}, {"spoilt": "yes"}, {}]
+    with pytest.raises(RecordRefused, match="ZeroDivisionError: float division") as refused:
+        with_model(Model([{}] * 4)).learn(rows, ["a"] * 4, None)
+    assert 2 == refused.value.index
+    assert isinstance(refused.value.__cause__, ZeroDivisionError)
+
+
+def test_a_model_that_raises_while_it_predicts_refuses_that_record() -> None:
+    """An answer that cannot be had is no less a refusal than a record that cannot be learned."""
+    with pytest.raises(RecordRefused, match="StopIteration") as refused:
+        with_model(Model([{"a": 1.0}])).learn([{}, {}], ["a", "a"], None)
+    assert 1 == refused.value.index
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("nonsense", [math.nan, math.inf, -math.inf])
+def test_a_member_that_answers_nonsense_is_absent_for_that_record(
+    task: Task, nonsense: float
+) -> None:
+    """It is neither logged nor scored, the others are served, and it is counted as silent."""
+    sound: Label = "a" if task == "classification" else 2.0
+    answers: list[Any] = (
+        [{"a": 0.8, "b": 0.2}, {"a": nonsense, "b": 0.5}, {"a": 0.8, "b": 0.2}]
+        if task == "classification"
+        else [2.0, nonsense, 2.0]
+    )
+    made = with_model(Model(answers), task)
+    log = made.learn([{}] * 3, [sound] * 3, None)
+    assert [sound, None, sound] == log.predicted["online"]
+    assert [sound] * 3 == log.predicted["served"]
+    assert (2, 3, 1) == (
+        made.tallies["online"].count,
+        made.tallies["served"].count,
+        made.online.silent,
+    )
+    assert all(math.isfinite(each) for each in made.blend.weights)
+
+
+def test_a_binary_model_of_rivers_own_is_logged_as_the_classes_it_learned() -> None:
+    """river's binary models answer True and False: for classes 1 and 0 these are 1 and 0."""
+    rows = make_rows(300)
+    labels: list[Label] = [int(make_label(row) == "high") for row in rows]
+    numbers: list[Features] = [{"height": row["height"]} for row in rows]
+    made = with_model(linear_model.LogisticRegression())
+    log = made.learn(numbers, labels, None)
+    assert {int} == {type(each) for each in (*log.predicted["online"], *log.predicted["served"])}
+    assert (made.tallies["online"].mean or 0) > 0.9
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("recipe", ["linear", "hoeffding_adaptive_tree"])
+def test_the_tallies_are_the_log_counted(task: Task, recipe: str) -> None:
+    """Whoever counts the log again gets the scores that the summary shows."""
+    rows, labels = make_records(task)
+    made = make_learner(task, recipe)
+    champion = make_champion(labels[150:], task)
+    log = whole(
+        [
+            made.learn(rows[:150], labels[:150], None),
+            made.learn(rows[150:], labels[150:], champion),
+        ]
+    )
+    for who, tally in made.tallies.items():
+        answered = sum(each is not None for each in log.predicted[who])
+        assert answered == tally.count
+        assert tally.mean == pytest.approx(scoring.mean(task, log.predicted[who], log.labels))
+    assert (150, 299) == (made.tallies["batch"].count, made.tallies["baseline"].count)
+
+
+def test_a_tally_without_answers_has_no_mean() -> None:
+    """None, and not 0: nobody was right, and nobody was wrong."""
+    tally = Tally()
+    assert tally.mean is None
+    tally.add(1.0)
+    tally.add(0.0)
+    assert 0.5 == tally.mean
+
+
+def test_the_champion_is_logged_with_its_most_probable_class() -> None:
+    """Class and probability are those of the batch model, and NULL while there is none."""
+    rows, labels = make_records(count=4)
+    made = make_learner()
+    before = made.learn(rows, labels, None)
+    assert [None] * 4 == before.predicted["batch"] == before.probabilities["batch"]
+    after = made.learn(rows, labels, make_champion(labels, "classification", sure=0.75))
+    assert labels == after.predicted["batch"]
+    assert [0.75] * 4 == after.probabilities["batch"]
+
+
+def test_values_have_no_probabilities() -> None:
+    """In regression the logged probabilities are NULL, for everybody."""
+    rows, labels = make_records("regression", 20)
+    log = make_learner("regression").learn(rows, labels, make_champion(labels, "regression"))
+    assert labels == log.predicted["batch"]
+    assert dict.fromkeys(EVERYBODY, [None] * 20) == log.probabilities
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_served_leans_on_a_champion_that_is_right(task: Task) -> None:
+    """An online member that guesses is trusted at first, and no longer once the champion is in."""
+    chance = random.Random(4)
+    guess = ({"high": 0.6, "low": 0.4}, {"high": 0.4, "low": 0.6})
+    answers = (
+        chance.choice(guess) if task == "classification" else chance.uniform(-200, 200)
+        for _ in range(2_000)
+    )
+    rows, labels = make_records(task, 2_000)
+    made = with_model(Model(answers), task)
+    log = made.learn(rows, labels, make_champion(labels, task))
+    late = slice(1_000, None)
+    score = {who: scoring.mean(task, log.predicted[who][late], labels[late]) for who in EVERYBODY}
+    served, guessed = score["served"], score["online"]
+    assert served is not None
+    assert guessed is not None
+    if task == "classification":
+        assert served == 1.0 > guessed
+    else:
+        assert served < 0.2 * guessed
+
+
+def tripped_at(made: Learner, records: tuple[list[Features], list[Label]]) -> int | None:
+    """The record at which the tripwire fired, if it did."""
+    for index, (row, label) in enumerate(zip(*records, strict=True)):
+        made.learn([row], [label], None)
+        if made.tripped:
+            return index
+    return None
+
+
+def opposite(label: Label) -> Label:
+    """The world turned round."""
+    return 1_000 - label if isinstance(label, float) else {"high": "low", "low": "high"}[str(label)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_tripwire_fires_on_a_change_and_not_before(task: Task) -> None:
+    """1,500 records of one world leave it silent; the world turned round fires it soon."""
+    rows, labels = make_records(task, 2_000)
+    made = make_learner(task)
+    assert tripped_at(made, (rows[:1_500], labels[:1_500])) is None
+    after = tripped_at(made, (rows[1_500:], [opposite(each) for each in labels[1_500:]]))
+    assert after is not None
+    assert after < 200
+
+
+def test_a_fired_tripwire_stays_fired_until_somebody_looks() -> None:
+    """The looker clears it; what goes well afterwards does not."""
+    rows, labels = make_records(count=2_000)
+    made = make_learner()
+    changed = [*labels[:1_000], *(opposite(each) for each in labels[1_000:])]
+    made.learn(rows, changed, None)
+    assert made.tripped
+    made.tripped = False
+    made.learn(rows[1_900:], changed[1_900:], None)
+    assert not made.tripped
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_tripwire_is_silent_where_nobody_is_ever_wrong(task: Task) -> None:
+    """A constant stream has no error, and no spread to measure one against."""
+    label: Label = "high" if task == "classification" else 3.0
+    made = make_learner(task)
+    made.learn(make_rows(1_000), [label] * 1_000, None)
+    assert not made.tripped
+    assert made.tripwire.estimation < 0.05
+
+
+class Ear:
+    """Stands where the tripwire is, and keeps what it is told."""
+
+    drift_detected, estimation = False, 0.0
+
+    def __init__(self) -> None:
+        self.heard: list[float] = []
+
+    def update(self, error: float) -> None:
+        self.heard.append(error)
+
+
+errors = st.floats(-1e100, 1e100) | st.sampled_from([math.nan, math.inf, 0.0])
+
+
+@given(st.lists(st.tuples(errors, st.floats(-1e100, 1e100)), max_size=60))
+def test_no_value_makes_the_tripwire_or_a_tally_deaf(records: list[tuple[float, float]]) -> None:
+    """ADWIN never hears again after one NaN: whatever is answered, it is fed from 0 to 1."""
+    answers, labels = [each[0] for each in records], [each[1] for each in records]
+    made = with_model(Model(answers), "regression")
+    made.tripwire = ear = Ear()
+    made.learn([{}] * len(records), labels, None)
+    assert all(0.0 <= error <= 1.0 for error in ear.heard)
+    assert made.tallies["served"].count == len(ear.heard)
+    assert all(math.isfinite(tally.total) for tally in made.tallies.values())
+
+
+def test_members_stand_in_the_order_of_the_blends_weights() -> None:
+    """The online member is trusted at first, and there is a first weight for each."""
+    assert dict(zip(MEMBERS, learner.FIRST_WEIGHTS, strict=True)) == {
+        "online": 1.0,
+        "batch": 0.0,
+        "baseline": 0.0,
+    }
+
+
+def test_a_threshold_decides_what_is_served_and_nothing_else() -> None:
+    """The members answer their likeliest class; the log's probability is of the class served."""
+    rows, labels = make_records(count=300)
+    measure = Measure("f1", threshold=0.05)
+    member = online_model.build(OnlineRecipe(recipe="linear"), make_schema())
+    cut = Learner(member, "classification", BlendRules(), 0.0001, measure)
+    plain = make_learner()
+    log, usual = cut.learn(rows, labels, None), plain.learn(rows, labels, None)
+    assert cut.threshold is not None
+    rarer = cut.threshold.rarer
+    assert log.predicted["online"] == usual.predicted["online"]
+    assert log.answers == usual.answers
+    told = zip(
+        log.answers["served"], log.predicted["served"], log.probabilities["served"], strict=True
+    )
+    for answer, served, probability in list(told)[150:]:
+        assert isinstance(answer, dict)
+        assert (answer[rarer] >= 0.05) is (served == rarer)
+        assert answer[served] == probability
+    assert cut.tallies["online"] == plain.tallies["online"]
+
+
+def test_another_metric_begins_to_count_anew_and_forgets_nothing_learned() -> None:
+    """Only what is judged by it starts again."""
+    rows, labels = make_records(count=100)
+    made = make_learner()
+    made.learn(rows, labels, None)
+    assert 99 == made.judged["served"].count
+    made.judge_by(Measure("f1"))
+    assert 0 == made.judged["served"].count
+    assert 99 == made.tallies["served"].count
