@@ -17,7 +17,7 @@ from flows.cli.commands import register as register_flows
 from models.cli import models_app
 from observability.cli import history_app
 from observability.core import atomic_file
-from observability.core.cli_output import Surroundings
+from observability.core.cli_output import CliContext
 from observability.core.errors import ThermodriftError
 from power.cli.gate_commands import gate_app, gpu_app
 
@@ -55,7 +55,7 @@ def front_desk(
     silence_telemetry()
     settings = Settings()
     failpoints.arm_from(settings.faults)
-    context.obj = Surroundings(
+    context.obj = CliContext(
         home=home or settings.home,
         debug=debug,
         visible_devices=visible_devices(),

@@ -26,14 +26,14 @@ from typing import Any
 import numpy as np
 
 from flows.deployed import backoff
-from flows.deployed.backoff import Patience
-from power.core.gate_config import GateLimits
+from flows.deployed.backoff import Backoff
+from power.core.gate_config import GateConfig
 from power.forecast import forecast, job_profile
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import JobProfile
 from power.policy import admission, gate
-from power.policy.gate import GateState, Judged
+from power.policy.gate import GateResult, GateState
 from power.simulation import policy_lab, simulated_device
 from power.simulation.policy_lab import SimulatedJob
 from power.simulation.simulated_device import PRESETS, Plant, PlantKind
@@ -52,14 +52,14 @@ class Way:
     """A way to wait for headroom."""
 
     name: str
-    rules: ForecastRules
-    patience: Patience
+    rules: ForecastConfig
+    patience: Backoff
 
 
 WAYS = (
-    Way("forecast", ForecastRules(), Patience()),
-    Way("thermostat", ForecastRules(enabled=False), Patience()),
-    Way("every minute", ForecastRules(enabled=False), Patience(first_s=60.0, most_s=60.0)),
+    Way("forecast", ForecastConfig(), Backoff()),
+    Way("thermostat", ForecastConfig(enabled=False), Backoff()),
+    Way("every minute", ForecastConfig(enabled=False), Backoff(first_s=60.0, most_s=60.0)),
 )
 
 
@@ -96,9 +96,9 @@ class Machine:
     def __init__(self, device: Plant, way: Way) -> None:
         """`device` at its beginning."""
         self.device, self.way = device, way
-        self.limits = GateLimits()
+        self.limits = GateConfig()
         self.state = GateState()
-        self.known: dict[str, Known] = {}
+        self.known: dict[str, ThermalState] = {}
         self.profiles: dict[str, JobProfile] = {}
 
     @property
@@ -111,13 +111,13 @@ class Machine:
         self.device.load = 0.0
         self.device.work(math.inf, seconds)
 
-    def look(self) -> Judged:
+    def look(self) -> GateResult:
         """Read it, judge, learn: as the follower does."""
         survey = self.device.survey(self.now_s)
         judged = gate.judge(survey, self.state, self.limits, self.now_s)
         self.state = judged.state
         for each in survey.readings:
-            before = self.known.get(each.uuid, Known())
+            before = self.known.get(each.uuid, ThermalState())
             learned = forecast.learn(before, each, self.limits, self.way.rules)
             self.known[each.uuid] = learned.known
         return judged

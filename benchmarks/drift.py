@@ -49,7 +49,7 @@ def frames(
 
 
 def ours(
-    reference: pd.DataFrame, current: pd.DataFrame, tolerance: drift.DriftTolerance
+    reference: pd.DataFrame, current: pd.DataFrame, tolerance: drift.DriftConfig
 ) -> tuple[bool, dict[str, tuple[float, bool]]]:
     """The frame's verdict, and each column's score and verdict."""
     reading = evidently_adapter.measure(reference, current, _watched(reference), tolerance)
@@ -64,7 +64,7 @@ def ours(
 
 
 def theirs(
-    reference: pd.DataFrame, current: pd.DataFrame, tolerance: drift.DriftTolerance
+    reference: pd.DataFrame, current: pd.DataFrame, tolerance: drift.DriftConfig
 ) -> tuple[bool, dict[str, tuple[float, bool]]]:
     """The same from evidently's Report, read from its dict and its tests."""
     from evidently import DataDefinition, Dataset, Report
@@ -96,7 +96,7 @@ def theirs(
 def cost(rng: np.random.Generator, rows: int) -> dict[str, float]:
     """Seconds of both over frames of `rows`, and how many times cheaper ours is."""
     reference, current = frames(rng, rows, NUMBERS, CATEGORIES)
-    tolerance = drift.DriftTolerance()
+    tolerance = drift.DriftConfig()
     seconds: dict[Any, list[float]] = {ours: [], theirs: []}
     for _ in range(REPEATS + 1):
         for check, taken in seconds.items():
@@ -131,14 +131,14 @@ def agreement(rng: np.random.Generator) -> dict[str, float]:
     return {"pairs": PAIRS, "agreed": agreed, "alarms": alarms, "largest_score_gap": worst}
 
 
-def _tolerance(pair: int) -> drift.DriftTolerance:
+def _tolerance(pair: int) -> drift.DriftConfig:
     """Half of the pairs by the default methods, the others by each combination in its turn."""
     if pair % 2 == 0:
-        return drift.DriftTolerance(rows_per_category=1)
+        return drift.DriftConfig(rows_per_category=1)
     numbers, categories = (
         typing.get_args(methods) for methods in (drift.NumberMethod, drift.CategoryMethod)
     )
-    return drift.DriftTolerance(
+    return drift.DriftConfig(
         number_method=numbers[pair // 2 % len(numbers)],
         category_method=categories[pair // 2 % len(categories)],
         rows_per_category=1,

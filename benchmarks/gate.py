@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.forecast import forecast
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import Job
 from power.simulation import policy_lab, simulated_device
-from power.simulation.policy_lab import Outcome, SimulationRules
+from power.simulation.policy_lab import PolicyOutcome, SimulationConfig
 from power.simulation.simulated_device import PRESETS, Plant
 
 HORIZONS_S = (60.0, 300.0)
@@ -61,17 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def one_plant(seed: int, jobs: int) -> tuple[Outcome, ...]:
+def one_plant(seed: int, jobs: int) -> tuple[PolicyOutcome, ...]:
     """Every policy on the device and the jobs of a seed."""
     generator = np.random.default_rng(seed)
     kind = simulated_device.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
     mix = policy_lab.draw_jobs(kind, jobs, generator)
     return policy_lab.compare(
-        kind, mix, lambda: np.random.default_rng([seed, 1]), SimulationRules(every_s=EVERY_S)
+        kind, mix, lambda: np.random.default_rng([seed, 1]), SimulationConfig(every_s=EVERY_S)
     )
 
 
-def closed_loop(runs: list[tuple[Outcome, ...]]) -> dict[str, Any]:
+def closed_loop(runs: list[tuple[PolicyOutcome, ...]]) -> dict[str, Any]:
     """Each policy over all plants, against no gate and against the oracle."""
     ungated_s = sum(run[0].throttled_s for run in runs)
     ungated_j = sum(run[0].energy_j for run in runs)
@@ -100,7 +100,7 @@ def closed_loop(runs: list[tuple[Outcome, ...]]) -> dict[str, Any]:
     return {"plants_that_throttle": throttling, "policies": told, **_job_margins(runs)}
 
 
-def _job_margins(runs: list[tuple[Outcome, ...]]) -> dict[str, Any]:
+def _job_margins(runs: list[tuple[PolicyOutcome, ...]]) -> dict[str, Any]:
     """How wrong the lowest margin was that was told of uncapped jobs before they began."""
     off_c = [
         done.start.margin_c - done.lowest_margin_c
@@ -120,7 +120,7 @@ def forecast_errors(seeds: Sequence[int]) -> dict[str, Any]:
     """Root mean square errors at both horizons over a life of changing load on each plant."""
     squares = dict.fromkeys(HORIZONS_S, 0.0)
     checks = dict.fromkeys(HORIZONS_S, 0)
-    rules = ForecastRules(remember_checks=100_000)
+    rules = ForecastConfig(remember_checks=100_000)
     for seed in seeds:
         _, known = lived(seed, rules, 1_000)
         for each in known.errors:
@@ -133,22 +133,22 @@ def forecast_errors(seeds: Sequence[int]) -> dict[str, Any]:
     } | {f"forecast_checks_{horizon_s:g}_s": count for horizon_s, count in checks.items()}
 
 
-def lived(seed: int, rules: ForecastRules, readings: int) -> tuple[Plant, Known]:
+def lived(seed: int, rules: ForecastConfig, readings: int) -> tuple[Plant, ThermalState]:
     """A plant, and what is known of it after so many readings of a load that often changes."""
     generator = np.random.default_rng(seed)
     kind = simulated_device.varied(list(PRESETS.values())[seed % len(PRESETS)], generator)
-    device, known, load = Plant(kind, generator), Known(), 0.0
+    device, known, load = Plant(kind, generator), ThermalState(), 0.0
     for number in range(readings):
         if number % 24 == 0:
             load = float(generator.choice([0.0, 0.0, 0.4, 0.7, 1.0]))
         reading = device.advance(EVERY_S, load=load)
-        known = forecast.learn(known, reading, GateLimits(), rules).known
+        known = forecast.learn(known, reading, GateConfig(), rules).known
     return device, known
 
 
 def times() -> dict[str, float]:
     """Microseconds of one reading and of one answer, medians."""
-    rules, limits = ForecastRules(), GateLimits()
+    rules, limits = ForecastConfig(), GateConfig()
     device, known = lived(1, rules, 1_000)
     learning, judging = [], []
     job = Job(power_w=690, seconds=2_000)

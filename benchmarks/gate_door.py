@@ -30,19 +30,19 @@ from pathlib import Path
 
 import pynvml
 
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
 from power.devices import nvml_worker
-from power.devices.fake_nvml import Fault, StandIn, StandInGpu, StandInNvml
-from power.devices.nvml import NvmlDoor
+from power.devices.fake_nvml import FakeGpu, FakeNvml, FakeNvmlLibrary, Fault
+from power.devices.nvml import NvmlAdapter
 from power.policy import gate
 from power.policy.gate import GateState
 
 ROOT = Path(__file__).resolve().parents[1]
 UUID = "GPU-a"
-WELL = StandIn(gpus=(StandInGpu(uuid=UUID),))
-HANGS = StandIn(
-    gpus=(StandInGpu(uuid=UUID, faults={"nvmlDeviceGetPowerUsage": Fault(kind="hang", after=1)}),)
+WELL = FakeNvml(gpus=(FakeGpu(uuid=UUID),))
+HANGS = FakeNvml(
+    gpus=(FakeGpu(uuid=UUID, faults={"nvmlDeviceGetPowerUsage": Fault(kind="hang", after=1)}),)
 )
 """The device is read once, and at the second time a call does not return."""
 QUICK_S = 0.005
@@ -76,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def handed_through(readings: int) -> dict[str, float]:
     """What each of so many readings costs whoever asks the door and the gate, medians."""
-    limits, state = GateLimits(source="nvml"), GateState()
+    limits, state = GateConfig(source="nvml"), GateState()
     surveys, again, judgements, ages = [], [], [], []
-    with NvmlDoor(twin=WELL, poll_s=QUICK_S, first_answer_s=OVER_S) as door:
+    with NvmlAdapter(twin=WELL, poll_s=QUICK_S, first_answer_s=OVER_S) as door:
         door.survey(time.monotonic())
         for _ in range(readings):
             if not door.wait_for_news(OVER_S):
@@ -105,7 +105,7 @@ def handed_through(readings: int) -> dict[str, float]:
 def own_reads(readings: int) -> dict[str, float]:
     """The same questions to the same stand-in, asked in this process."""
     loaded = pynvml.nvmlLib
-    pynvml.nvmlLib = StandInNvml(WELL)
+    pynvml.nvmlLib = FakeNvmlLibrary(WELL)
     try:
         rounds = nvml_worker.reports(0, lambda what: None)
         told: list[float] = []
@@ -121,7 +121,7 @@ def own_reads(readings: int) -> dict[str, float]:
 def while_it_hangs(hang_s: float) -> dict[str, float]:
     """When a call that never returns is noticed, and how long anybody who asked was held up."""
     stalls: list[float] = []
-    with NvmlDoor(twin=HANGS, poll_s=QUICK_S, first_answer_s=OVER_S, hang_s=hang_s) as door:
+    with NvmlAdapter(twin=HANGS, poll_s=QUICK_S, first_answer_s=OVER_S, hang_s=hang_s) as door:
         last = _read_once(door)
         while last.unreadable is None:
             due_s = last.read_at_s + QUICK_S
@@ -141,7 +141,7 @@ def while_it_hangs(hang_s: float) -> dict[str, float]:
     }
 
 
-def _read_once(door: NvmlDoor) -> GpuReading:
+def _read_once(door: NvmlAdapter) -> DeviceReading:
     """The one good reading: the first survey waits for it."""
     survey = door.survey(time.monotonic())
     if [each.unreadable for each in survey.readings] != [None]:
@@ -168,7 +168,7 @@ def own_stall(watch_s: float) -> dict[str, float]:
 
 def ask_the_hung() -> None:
     """Read the device until a call does not return: in a process of its own."""
-    pynvml.nvmlLib = StandInNvml(HANGS)
+    pynvml.nvmlLib = FakeNvmlLibrary(HANGS)
     for report in nvml_worker.reports(0, lambda what: None):
         if report.is_well:
             print("asking", flush=True)  # noqa: T201 - whoever watches begins to count

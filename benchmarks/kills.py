@@ -20,9 +20,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.prediction_log import prediction_log
-from models.registry.registry import Store
+from models.registry.registry import Registry
 from observability.core.paths import Places
 from observability.history.store import History
 
@@ -107,7 +107,7 @@ def _differences(expected: Path, actual: Path, records: int) -> dict[str, int]:
 
     def models(home: Path) -> list[dict[str, object]]:
         # Not the bytes: a pickle's depend on which texts happen to be one object in memory.
-        store = Store(Places(home).pipeline(NAME), Seal.open(Places(home).key))
+        store = Registry(Places(home).pipeline(NAME), SigningKey.open(Places(home).key))
         measured = {"created_at", "fit_s", "sha256", "size_bytes"}
         return [each.model_dump(exclude=measured) for each in store.ls()]
 

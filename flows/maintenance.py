@@ -32,7 +32,7 @@ DAMAGED_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Deed:
+class MaintenanceResult:
     """One thing that was to be done: how it stands, and why."""
 
     pipeline: str
@@ -84,30 +84,34 @@ def _pipelines(home: Path) -> Iterator[PipelinePlaces]:
             yield Places(home).pipeline(each.name)
 
 
-def _log(places: PipelinePlaces, history: History, behind: str) -> Iterator[Deed]:
+def _log(places: PipelinePlaces, history: History, behind: str) -> Iterator[MaintenanceResult]:
     """What becomes of one pipeline's prediction log; `behind` says why the history is, if it is."""
     try:
-        before = int(checkpoint.brief(places.checkpoint)["position"])
+        before = int(checkpoint.header(places.checkpoint)["position"])
     except FileNotFoundError:
         return  # it has not begun
     except (OSError, KeyError, ValueError) as error:
-        yield Deed(places.name, "failed", f"its log is left alone: {error}")
+        yield MaintenanceResult(places.name, "failed", f"its log is left alone: {error}")
         return
     keep = history.upkeep.predictions_keep
     if keep is not None and behind:
-        yield Deed(places.name, "later", f"no prediction is removed while rows wait: {behind}")
+        yield MaintenanceResult(
+            places.name, "later", f"no prediction is removed while rows wait: {behind}"
+        )
     elif keep is not None:
         yield _tried(places.name, lambda: _forgotten(places, history, before, keep))
     yield _tried(places.name, lambda: _merged(places, history, before))
 
 
-def _forgotten(places: PipelinePlaces, history: History, before: int, keep: int) -> Deed:
-    gone = prediction_log.forget(places.predictions, keep, before, swap=history.undisturbed)
+def _forgotten(
+    places: PipelinePlaces, history: History, before: int, keep: int
+) -> MaintenanceResult:
+    gone = prediction_log.remove_before(places.predictions, keep, before, swap=history.undisturbed)
     facts = {"files": gone.files, "rows": gone.rows, "bytes": gone.bytes, "kept": keep}
-    return Deed(places.name, "later" if gone.busy else "done", gone.because, facts)
+    return MaintenanceResult(places.name, "later" if gone.busy else "done", gone.because, facts)
 
 
-def _merged(places: PipelinePlaces, history: History, before: int) -> Deed:
+def _merged(places: PipelinePlaces, history: History, before: int) -> MaintenanceResult:
     made = prediction_log.compact(
         places.predictions,
         before,
@@ -124,10 +128,10 @@ def _merged(places: PipelinePlaces, history: History, before: int) -> Deed:
     }
     state: State = "later" if made.busy else "failed" if made.damaged else "done"
     named = made.damaged[:DAMAGED_NAMED]
-    return Deed(places.name, state, "; ".join([made.because, *named]), facts)
+    return MaintenanceResult(places.name, state, "; ".join([made.because, *named]), facts)
 
 
-def _rows(history: History, now: datetime) -> Deed:
+def _rows(history: History, now: datetime) -> MaintenanceResult:
     """What becomes of the history's own rows."""
     removed = history.forget(history.upkeep, now)
     told = ", ".join(f"{rows} of {table}" for table, rows in removed.items())
@@ -137,31 +141,31 @@ def _rows(history: History, now: datetime) -> Deed:
         else "no row of the history is older than its rules keep"
     )
     maintained = history.maintain()
-    return Deed("", "done", "; ".join(filter(None, [because, maintained])), removed)
+    return MaintenanceResult("", "done", "; ".join(filter(None, [because, maintained])), removed)
 
 
-def _tried(pipeline: str, work: Callable[[], Deed]) -> Deed:
+def _tried(pipeline: str, work: Callable[[], MaintenanceResult]) -> MaintenanceResult:
     """One pipeline's trouble must not keep the others from their upkeep."""
     try:
         return work()
     except TryAgainLater as later:
-        return Deed(pipeline, "later", str(later))
+        return MaintenanceResult(pipeline, "later", str(later))
     except (ThermodriftError, OSError) as error:
-        return Deed(pipeline, "failed", str(error))
+        return MaintenanceResult(pipeline, "failed", str(error))
 
 
-def _row(deed: Deed, now: datetime, run_id: str) -> DecisionRecord:
+def _row(deed: MaintenanceResult, now: datetime, run_id: str) -> DecisionRecord:
     return DecisionRecord.of(
         deed.decision(), decided_at=now, pipeline=deed.pipeline, run_id=run_id, position=0
     )
 
 
-def _worst(deeds: Sequence[Deed]) -> State:
+def _worst(deeds: Sequence[MaintenanceResult]) -> State:
     states = {deed.state for deed in deeds}
     return "failed" if "failed" in states else "later" if "later" in states else "done"
 
 
-def tell(document: Mapping[str, Any]) -> None:
+def render(document: Mapping[str, Any]) -> None:
     """Print how it went, for people."""
     marks = {"done": "✓", "later": "i", "failed": "✗"}
     out = cli_output.stdout()

@@ -20,7 +20,7 @@ from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.core.paths import Places
 
 if TYPE_CHECKING:
-    from models.registry.registry import Manifest, Store
+    from models.registry.registry import Manifest, Registry
 
 models_app = typer.Typer(
     help="Batch models: which there are, which one serves.", no_args_is_help=True
@@ -138,12 +138,12 @@ def rollback(
     _say(as_json, store, version, before)
 
 
-def _opened(context: typer.Context, words: Sequence[str]) -> tuple[str | None, Store]:
+def _opened(context: typer.Context, words: Sequence[str]) -> tuple[str | None, Registry]:
     """The version that `words` name, if any, and the store of the pipeline that they name."""
-    from models.persistence.signing import Seal
-    from models.registry.registry import Store
+    from models.persistence.signing import SigningKey
+    from models.registry.registry import Registry
 
-    places = Places(cli_output.surroundings(context).home)
+    places = Places(cli_output.cli_context(context).home)
     name, version = _pipeline_and_version(places, words)
     try:
         here = places.pipeline(name)
@@ -154,7 +154,7 @@ def _opened(context: typer.Context, words: Sequence[str]) -> tuple[str | None, S
             f"the home {places.home} has no pipeline {name!r}; there are: "
             f"{', '.join(_pipelines(places)) or 'none, run one first'}"
         )
-    return version, Store(here, Seal.open(places.key))
+    return version, Registry(here, SigningKey.open(places.key))
 
 
 def _pipeline_and_version(places: Places, words: Sequence[str]) -> tuple[str, str | None]:
@@ -202,7 +202,7 @@ def _row(manifest: Manifest, champion: str | None) -> tuple[object, ...]:
 
     scores = manifest.scores.get("holdout:challenger", {})
     task = manifest.record_schema.task
-    plain = scoring.metric(task)
+    plain = scoring.metric_name(task)
     judged = manifest.judged_by or plain
     value = scores.get(judged)
     return (
@@ -218,7 +218,7 @@ def _row(manifest: Manifest, champion: str | None) -> tuple[object, ...]:
     )
 
 
-def _verdict(store: Store, version: str) -> dict[str, object]:
+def _verdict(store: Registry, version: str) -> dict[str, object]:
     try:
         store.verify(version)
     except ThermodriftError as error:
@@ -228,7 +228,7 @@ def _verdict(store: Store, version: str) -> dict[str, object]:
 
 def _record(
     context: typer.Context,
-    store: Store,
+    store: Registry,
     version: str,
     token: str,
     event: Literal["promoted", "rolled_back"],
@@ -245,7 +245,7 @@ def _record(
         run_id=token,
         version=version,
         event=event,
-        position=_position(Places(cli_output.surroundings(context).home), manifest),
+        position=_position(Places(cli_output.cli_context(context).home), manifest),
         recipe=manifest.recipe,
         rows=manifest.rows,
         train_from=manifest.train_from,
@@ -255,7 +255,7 @@ def _record(
         sha256=manifest.sha256,
         because=because,
     )
-    history = History(cli_output.surroundings(context).home)
+    history = History(cli_output.cli_context(context).home)
     history.commit([row], token)
     history.fold()
 
@@ -265,13 +265,13 @@ def _position(places: Places, manifest: Manifest) -> int:
     from models.persistence import checkpoint
 
     try:
-        position = checkpoint.brief(places.pipeline(manifest.pipeline).checkpoint).get("position")
+        position = checkpoint.header(places.pipeline(manifest.pipeline).checkpoint).get("position")
     except (FileNotFoundError, checkpoint.CheckpointUnusable):
         position = None
     return position if isinstance(position, int) else manifest.holdout_to
 
 
-def _say(as_json: bool, store: Store, version: str, before: str | None) -> None:
+def _say(as_json: bool, store: Registry, version: str, before: str | None) -> None:
     answer = {"champion": version, "before": before}
     if as_json:
         cli_output.print_json(answer)

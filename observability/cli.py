@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from observability.core.cli_output import JsonOption, print_json, print_table, stdout, surroundings
+from observability.core.cli_output import JsonOption, cli_context, print_json, print_table, stdout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,7 @@ def tables(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the public views, their columns and how many rows each has."""
     from observability.history.store import History
 
-    views = History(surroundings(context).home).views()
+    views = History(cli_context(context).home).views()
     if as_json:
         print_json([{"view": v.name, "rows": v.rows, "columns": v.columns} for v in views])
     else:
@@ -44,7 +44,7 @@ def sql(
     """Answer one question in SQL. The history cannot be changed by it."""
     from observability.history.store import History
 
-    answer = History(surroundings(context).home).ask(question)
+    answer = History(cli_context(context).home).ask(question)
     names, rows = answer.column_names, _rows(answer)
     if as_json:
         keys = _keys(names)
@@ -65,7 +65,7 @@ def export(
     """Write every public view into a file of its own."""
     from observability.history.store import History
 
-    written = History(surroundings(context).home).export(folder, file_format)
+    written = History(cli_context(context).home).export(folder, file_format)
     if as_json:
         print_json({"files": written})
     else:

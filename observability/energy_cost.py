@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 JOULES_PER_KWH: Final = 3.6e6
 
 
-class Rates(BaseModel):
+class Tariff(BaseModel):
     """The price of energy where the home's machines stand, table ``[energy]``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -42,7 +42,7 @@ class Rates(BaseModel):
     )
 
 
-class Bill(NamedTuple):
+class EnergyCost(NamedTuple):
     """What an amount of energy cost, facility and all. None is unknown, never zero."""
 
     price: float | None = None
@@ -55,10 +55,10 @@ class Bill(NamedTuple):
     """What the devices' energy was multiplied by; None where price and grams are both unknown."""
 
 
-UNKNOWN: Final = Bill()
+UNKNOWN: Final = EnergyCost()
 
 
-def of(joules: float | None, rates: Rates) -> Bill:
+def cost_of(joules: float | None, rates: Tariff) -> EnergyCost:
     """The bill of what devices used: `joules` times the facility's PUE, at its rates."""
     # This form of the comparison is false for NaN as well.
     if joules is None or not 0 <= joules < float("inf"):
@@ -66,7 +66,7 @@ def of(joules: float | None, rates: Rates) -> Bill:
     kwh = joules / JOULES_PER_KWH * rates.pue
     price = None if rates.price_per_kwh is None else kwh * rates.price_per_kwh
     carbon_g = None if rates.carbon_g_per_kwh is None else kwh * rates.carbon_g_per_kwh
-    return Bill(
+    return EnergyCost(
         price=price,
         currency=None if price is None else rates.currency,
         carbon_g=carbon_g,

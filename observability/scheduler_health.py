@@ -51,7 +51,7 @@ class Schedule(BaseModel):
         return not self.coming and self.silent_s > self.patience_s
 
 
-class Evidence(BaseModel):
+class SchedulerFacts(BaseModel):
     """All that is known when the decision is made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +62,7 @@ class Evidence(BaseModel):
     last_error: str = Field(default="", description="The last of them, on one line.")
 
 
-def judge(seen: Evidence) -> Decision:
+def judge(seen: SchedulerFacts) -> Decision:
     """Whether the runs of all active schedules become due."""
     judged = [each for each in seen.schedules if each.kind != "rrule"]
     silent = [each for each in judged if each.silent]

@@ -314,7 +314,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     assert 600 == len(records.rows)
     assert "BaggingRegressor" in set(member.model.steps)
     assert 0 == member.silent
-    fought = evaluation.fight(
+    fought = evaluation.evaluate(
         record_schema.frame(records.table, stream.schema),
         records.labels,
         recipe=file.pipeline.batch,

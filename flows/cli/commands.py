@@ -85,16 +85,16 @@ def run(
     """Run the whole loop on this machine, to the end of the stream; resumes where it stopped."""
     from flows.run.shutdown import Stop
 
-    home = cli_output.surroundings(context).home.resolve()
+    home = cli_output.cli_context(context).home.resolve()
     stop = Stop()
-    with stop.listening(), cli_output.answer_alone():
+    with stop.listening(), cli_output.redirect_stdout():
         summary = _run(pipeline, home, limit, stop)
     if as_json:
         cli_output.print_json(summary)
     else:
         from flows.cli import run_summary
 
-        run_summary.tell(summary, str(pipeline))
+        run_summary.render(summary, str(pipeline))
 
 
 def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
     from flows.config import pipeline as pipelines
     from flows.config import prefect_env
     from flows.loop import summary
-    from flows.run.bootstrap import look_ahead, look_for_room
+    from flows.run.bootstrap import check_disk_space, validate_stream
     from flows.run.shutdown import StopRequested
     from flows.stack import ephemeral_api
     from observability.core.paths import Places
@@ -110,9 +110,9 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
     file = pipelines.read(pipeline)
     # Prefect takes seconds to start: what a person must correct is said before that.
     places = Places(home)
-    look_ahead(file, places.pipeline(file.name))
+    validate_stream(file, places.pipeline(file.name))
     _show_columns(file, home)
-    look_for_room(home)
+    check_disk_space(home)
     prefect_env.prepare_prefect(places.prefect)
     # Both take seconds; neither needs the other.
     threading.Thread(target=_import_flows, daemon=True).start()
@@ -122,12 +122,12 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
                 api = stack.enter_context(
                     ephemeral_api.prefect_api(places.prefect / f"{file.name}.db")
                 )
-            with ephemeral_api.speaking_to(api):
-                from flows.loop.local_loop import cycle
+            with ephemeral_api.use_api(api):
+                from flows.loop.local_loop import run_loop
 
-                return cycle(file.path, home, limit)
+                return run_loop(file.path, home, limit)
         except StopRequested:
-            return summary.unbegun(file, places)
+            return summary.collect_unbegun(file, places)
 
 
 def _show_columns(file: Any, home: Path) -> None:
@@ -136,8 +136,8 @@ def _show_columns(file: Any, home: Path) -> None:
     from observability.core.paths import Places
 
     if not Places(home).pipeline(file.name).checkpoint.exists():
-        schema_report.tell(
-            schema_report.of(file, home), cli_output.stderr(), most=schema_report.MOST_SHOWN
+        schema_report.render(
+            schema_report.collect(file, home), cli_output.stderr(), most=schema_report.MOST_SHOWN
         )
 
 
@@ -163,13 +163,13 @@ def up(
     from flows.config import pipeline as files
     from flows.run.shutdown import Stop, StopRequested
     from flows.stack import local_stack
-    from flows.stack.status_table import Board
+    from flows.stack.status_table import StatusTable
 
-    home = cli_output.surroundings(context).home.resolve()
+    home = cli_output.cli_context(context).home.resolve()
     read = [files.read(each) for each in pipelines]
     stop = Stop(hard_end_s=60.0)
     try:
-        with stop.listening(), Board() as board, ExitStack() as stack:
+        with stop.listening(), StatusTable() as board, ExitStack() as stack:
             with stop.breakable():
                 told, programs, server = stack.enter_context(
                     local_stack.up(read, home, port, board)
@@ -187,13 +187,13 @@ def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
     from flows.run.shutdown import Stop, StopRequested
     from observability.core.errors import BadConfiguration, TryAgainLater
 
-    home = cli_output.surroundings(context).home.resolve()
+    home = cli_output.cli_context(context).home.resolve()
     if not home.is_dir():
         # A timer with a typing error would else keep an empty home in order for years.
         raise BadConfiguration(f"there is no home at {home}; name one where pipelines have run")
     stop = Stop()
     try:
-        with stop.listening(), stop.breakable(), cli_output.answer_alone():
+        with stop.listening(), stop.breakable(), cli_output.redirect_stdout():
             document = _upkeep(home)
     except StopRequested as error:
         raise TryAgainLater("stopped before all was done; what was begun is whole") from error
@@ -202,7 +202,7 @@ def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
     else:
         from flows import maintenance as story
 
-        story.tell(document)
+        story.render(document)
     if document["state"] != "done":
         raise typer.Exit(TryAgainLater.exit_code if document["state"] == "later" else 1)
 
@@ -217,7 +217,7 @@ def _upkeep(home: Path) -> dict[str, Any]:
     prefect_env.prepare_prefect(places.prefect)
     with (
         ephemeral_api.prefect_api(places.prefect / "upkeep.db") as api,
-        ephemeral_api.speaking_to(api),
+        ephemeral_api.use_api(api),
     ):
         from flows.maintenance import upkeep as flow
 
@@ -228,24 +228,24 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show what is going on, and why: position, champion, scores, and what is owed."""
     from flows.cli import status as statuses
 
-    home = cli_output.surroundings(context).home
+    home = cli_output.cli_context(context).home
     known = statuses.server(home)
-    found = statuses.of(home, known)
+    found = statuses.collect(home, known)
     if as_json:
         cli_output.print_json(found)
     else:
-        statuses.tell(found, known)
+        statuses.render(found, known)
 
 
 def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
     """Check this installation: libraries, home, history, GPU; say what is missing."""
     from flows.cli import doctor as doctors
 
-    findings = doctors.examine(cli_output.surroundings(context).home)
+    findings = doctors.examine(cli_output.cli_context(context).home)
     if as_json:
         cli_output.print_json([vars(each) for each in findings])
     else:
-        doctors.tell(findings)
+        doctors.render(findings)
     if any(each.state == "broken" for each in findings):
         raise typer.Exit(1)
 
@@ -271,11 +271,11 @@ def rejects_ls(
     """List the rejected records by reason: how many, where, an example, and what answers them."""
     from flows.cli import reject_report
 
-    document = reject_report.of(pipeline, cli_output.surroundings(context).home.resolve())
+    document = reject_report.collect(pipeline, cli_output.cli_context(context).home.resolve())
     if as_json:
         cli_output.print_json(document)
     else:
-        reject_report.tell(document, pipeline)
+        reject_report.render(document, pipeline)
 
 
 def rejects_replay(
@@ -286,16 +286,16 @@ def rejects_replay(
     from flows.learning import reject_replay
     from flows.run.shutdown import Stop
 
-    home = cli_output.surroundings(context).home.resolve()
+    home = cli_output.cli_context(context).home.resolve()
     # The loop's steps are Prefect's tasks, which read settings when they are imported.
     settings.silence_telemetry()
     stop = Stop()
-    with stop.listening(), cli_output.answer_alone():
+    with stop.listening(), cli_output.redirect_stdout():
         document = reject_replay.replay(pipeline, home, stop)
     if as_json:
         cli_output.print_json(document)
     else:
-        reject_replay.tell(document)
+        reject_replay.render(document)
 
 
 def drift_show(
@@ -307,11 +307,13 @@ def drift_show(
     """Compare the latest window with the champion's reference, as the pipeline itself does."""
     from flows.cli import drift_report
 
-    document = drift_report.of(pipeline, cli_output.surroundings(context).home.resolve(), page=page)
+    document = drift_report.collect(
+        pipeline, cli_output.cli_context(context).home.resolve(), page=page
+    )
     if as_json:
         cli_output.print_json(document)
     else:
-        drift_report.tell(document)
+        drift_report.render(document)
 
 
 def stream_show(
@@ -322,8 +324,8 @@ def stream_show(
     from flows.run import schema_report
 
     file = pipelines.read(pipeline)
-    document = schema_report.of(file, cli_output.surroundings(context).home.resolve())
+    document = schema_report.collect(file, cli_output.cli_context(context).home.resolve())
     if as_json:
         cli_output.print_json(document)
     else:
-        schema_report.tell(document)
+        schema_report.render(document)

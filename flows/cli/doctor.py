@@ -14,13 +14,13 @@ from typing import Literal
 from flows.cli import status
 from flows.config import settings
 from flows.run.bootstrap import ROOM_BYTES
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from observability.core import atomic_file, cli_output
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import Places
 from observability.history.store import History
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
 from power.policy import gate, gate_override
 from power.policy.gate import GateState
 
@@ -107,7 +107,7 @@ def _home(home: Path) -> tuple[State, str]:
 def _key(home: Path) -> tuple[State, str]:
     if not Places(home).key.exists():
         return "note", "not there yet; the first run makes it"
-    Seal.open(Places(home).key)
+    SigningKey.open(Places(home).key)
     return "well", "there, and closed to others"
 
 
@@ -145,26 +145,28 @@ def _spool(home: Path) -> tuple[State, str]:
 def _gpu(home: Path) -> tuple[State, str]:
     import time
 
-    from power.devices.nvml import NvmlDoor
+    from power.devices.nvml import NvmlAdapter
 
-    with NvmlDoor(visible=settings.visible_devices(), twin=settings.stand_in()) as door:
+    with NvmlAdapter(visible=settings.visible_devices(), twin=settings.stand_in()) as door:
         now_s = time.monotonic()
         survey = door.survey(now_s)
-    return _told_of(survey, home, GateLimits(), now_s)
+    return _told_of(survey, home, GateConfig(), now_s)
 
 
 def _cpu(home: Path) -> tuple[State, str]:
     import time
 
-    from power.devices.cpu_sensors import SensorDoor
+    from power.devices.cpu_sensors import CpuSensorAdapter
 
-    with SensorDoor() as door:
+    with CpuSensorAdapter() as door:
         now_s = time.monotonic()
         survey = door.survey(now_s)
-    return _told_of(survey, home, GateLimits(source="cpu"), now_s)
+    return _told_of(survey, home, GateConfig(source="cpu"), now_s)
 
 
-def _told_of(survey: Survey, home: Path, limits: GateLimits, now_s: float) -> tuple[State, str]:
+def _told_of(
+    survey: DeviceSnapshot, home: Path, limits: GateConfig, now_s: float
+) -> tuple[State, str]:
     """What was read, and what the gate would answer by it: the words of `gate show`."""
     from power.policy import override_file
 
@@ -176,7 +178,7 @@ def _told_of(survey: Survey, home: Path, limits: GateLimits, now_s: float) -> tu
     hottest = f", at most {max(temperatures):.0f} °C" if temperatures else ""
     # Without a driver the gate's answer holds what the survey says.
     read = f"{survey.because}{hottest}; " if survey.driver == "present" else ""
-    return state, f'{read}with source = "{limits.reads_from}" {gate.told(decision)}'
+    return state, f'{read}with source = "{limits.reads_from}" {gate.in_short(decision)}'
 
 
 def _clock(home: Path) -> tuple[State, str]:
@@ -193,12 +195,12 @@ def _clock(home: Path) -> tuple[State, str]:
     facts = decision.facts
     doubtful = facts["waiting"] or facts["log_errors"]
     state: State = "broken" if not decision.yes else "note" if doubtful else "well"
-    return state, scheduler_watch.told(decision, server)
+    return state, scheduler_watch.describe(decision, server)
 
 
 def _intakes(home: Path) -> list[Finding]:
     try:
-        known = status.of(home)
+        known = status.collect(home)
     except OSError as error:
         return [Finding("intake", "broken", f"{error}: {atomic_file.remedy(error)}")]
     ill = [
@@ -210,13 +212,13 @@ def _intakes(home: Path) -> list[Finding]:
         Finding(
             f"intake of {name}",
             "broken" if intake["state"] == "stopped" else "note",
-            status.told(intake),
+            status.describe(intake),
         )
         for name, intake in ill
     ]
 
 
-def tell(findings: Sequence[Finding]) -> None:
+def render(findings: Sequence[Finding]) -> None:
     """Print the findings for people."""
     marks = {"well": "✓", "note": "i", "broken": "✗"}
     for each in findings:

@@ -24,7 +24,7 @@ class NothingToCompare(ThermodriftError, LookupError):
     """There is no champion, hence no reference."""
 
 
-def of(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
+def collect(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
     """Measure and judge as the pipeline would at this moment; it decides and learns nothing.
 
     Raises NothingToCompare while there is no champion, AlreadyRunning while it runs.
@@ -70,7 +70,7 @@ def _unknown(work: UnitOfWork, reading: DriftReading) -> list[dict[str, Any]]:
     ]
 
 
-def tell(document: dict[str, Any]) -> None:
+def render(document: dict[str, Any]) -> None:
     """Print the comparison for people."""
     verdict = "drift" if document["drift"] else "no alarm"
     out = cli_output.stdout()
@@ -89,7 +89,7 @@ def tell(document: dict[str, Any]) -> None:
             for each in document["reading"]["columns"]
         ],
     )
-    run_summary.tell_unknown(document["unknown_votes"])
+    run_summary.render_unknown_votes(document["unknown_votes"])
     if document["page"]:
         out.print(f"page: {document['page']}", soft_wrap=True, highlight=False, markup=False)
 

@@ -23,7 +23,7 @@ GROUP BY kind, reason
 ORDER BY first"""
 
 
-def of(path: Path, home: Path) -> dict[str, Any]:
+def collect(path: Path, home: Path) -> dict[str, Any]:
     """What was rejected and was not brought back: by reason, the most frequent first.
 
     Raises BadConfiguration for a pipeline that has not run, HistoryBusy, and what the history
@@ -31,7 +31,7 @@ def of(path: Path, home: Path) -> dict[str, Any]:
     """
     file = pipeline.read(path)
     try:
-        known = checkpoint.brief(Places(home).pipeline(file.name).checkpoint)
+        known = checkpoint.header(Places(home).pipeline(file.name).checkpoint)
     except FileNotFoundError as error:
         raise BadConfiguration(
             f"pipeline {file.name} has not run in {home} yet: it has no rejects; run it, or name "
@@ -72,7 +72,7 @@ def _by_kind(found: list[dict[str, Any]], target: str) -> list[dict[str, Any]]:
     return sorted(kinds.values(), key=lambda kind: -kind["records"])
 
 
-def tell(document: dict[str, Any], path: Path) -> None:
+def render(document: dict[str, Any], path: Path) -> None:
     """Print them for people."""
     out = cli_output.stdout()
     if not document["reasons"]:

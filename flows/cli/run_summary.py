@@ -21,7 +21,7 @@ _MOST_UNKNOWN = 3
 """Unknown votes that the story tells of."""
 
 
-def tell(summary: Mapping[str, Any], file: str) -> None:
+def render(summary: Mapping[str, Any], file: str) -> None:
     """Print the story of a run on stdout."""
     run, out = summary["run"], cli_output.stdout()
     out.print()
@@ -41,7 +41,7 @@ def tell(summary: Mapping[str, Any], file: str) -> None:
         f"{retrain_request.deferrals(summary, summary['reads_from'])}",
         soft_wrap=True,
     )
-    tell_unknown(summary["unknown_votes"])
+    render_unknown_votes(summary["unknown_votes"])
     for trouble in _troubles(summary):
         out.print(trouble, soft_wrap=True)
     _where_next(summary, file)
@@ -110,7 +110,7 @@ def _unlabelled(count: int) -> str:
     return f", {count:,} without a label predicted alone" if count else ""
 
 
-def tell_unknown(votes: Sequence[Mapping[str, Any]]) -> None:
+def render_unknown_votes(votes: Sequence[Mapping[str, Any]]) -> None:
     """Say what drift could not tell, since when, and what would change that."""
     for each in votes[:_MOST_UNKNOWN]:
         cli_output.stdout().print(

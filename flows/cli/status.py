@@ -21,7 +21,7 @@ from power.policy import gate
 
 
 @dataclass(frozen=True)
-class Known:
+class PipelineStatus:
     """The Prefect server of a home, and whether it schedules."""
 
     page: str
@@ -35,7 +35,7 @@ class Known:
     """The same for people."""
 
 
-def of(home: Path, known: Known | None = None) -> list[dict[str, Any]]:
+def collect(home: Path, known: PipelineStatus | None = None) -> list[dict[str, Any]]:
     """One document per pipeline of the home, by name; with the clock of a server that is known."""
     folder = Places(home).pipelines
     begun = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
@@ -50,7 +50,7 @@ def of(home: Path, known: Known | None = None) -> list[dict[str, Any]]:
 
 def _one(places: PipelinePlaces) -> dict[str, Any]:
     try:
-        known = checkpoint.brief(places.checkpoint)
+        known = checkpoint.header(places.checkpoint)
     except FileNotFoundError:
         return {"pipeline": places.name, "state": "not begun"}
     except OSError as error:
@@ -69,10 +69,10 @@ def _state(places: PipelinePlaces) -> str:
         return "unknown"
 
 
-def server(home: Path) -> Known | None:
+def server(home: Path) -> PipelineStatus | None:
     """The server of a home that is up, or that PREFECT_API_URL names; None where there is none."""
     from flows.stack import local_stack, scheduler_watch
-    from flows.stack.prefect_client import Unheard
+    from flows.stack.prefect_client import ServerUnavailable
 
     found = local_stack.server_of(home)
     if found is None:
@@ -81,14 +81,14 @@ def server(home: Path) -> Known | None:
     up = bool(pipelines)
     try:
         decision = scheduler_watch.asked(server)
-    except Unheard as error:
+    except ServerUnavailable as error:
         document = {"yes": None, "because": str(error)}
-        return Known(server.page, up, pipelines, document, str(error))
-    told = scheduler_watch.told(decision, server)
-    return Known(server.page, up, pipelines, decision.model_dump(), told)
+        return PipelineStatus(server.page, up, pipelines, document, str(error))
+    told = scheduler_watch.describe(decision, server)
+    return PipelineStatus(server.page, up, pipelines, decision.model_dump(), told)
 
 
-def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
+def render(found: Sequence[dict[str, Any]], known: PipelineStatus | None = None) -> None:
     """Print the documents for people, and how their server stands."""
     out = cli_output.stdout()
     if known is not None:
@@ -134,7 +134,7 @@ def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
             )
         intake = each.get("intake")
         if intake is not None and intake["state"] != "well":
-            out.print(f"{each['pipeline']}: {told(intake)}", markup=False, soft_wrap=True)
+            out.print(f"{each['pipeline']}: {describe(intake)}", markup=False, soft_wrap=True)
         for vote in each.get("unknown_votes", []):
             out.print(
                 f"{each['pipeline']}: drift unknown, {vote['vote']}, since {vote['since']:,}: "
@@ -146,7 +146,7 @@ def tell(found: Sequence[dict[str, Any]], known: Known | None = None) -> None:
             out.print(each["because"], markup=False, soft_wrap=True)
 
 
-def told(intake: Mapping[str, Any]) -> str:
+def describe(intake: Mapping[str, Any]) -> str:
     """How a pipeline's intake is, and what to do where it is not well."""
     if intake["state"] == "stopped":
         how = f"the run ended before position {intake['stopped_at']:,}"
@@ -164,5 +164,5 @@ def _owed(request: dict[str, Any] | None, reads_from: str) -> str | None:
     if request is None:
         return None
     cause = request.get("cause")
-    why = f", last {gate.in_words(cause, reads_from)}" if cause else ""
+    why = f", last {gate.describe_cause(cause, reads_from)}" if cause else ""
     return f"a retrain, deferred {request['deferrals']} times{why}: {request['why_deferred']}"

@@ -18,21 +18,21 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from models.batch.promotion import PromotionRules
+from models.batch.promotion import PromotionConfig
 from models.batch.recipe_config import BatchRecipe
 from models.core import metrics
 from models.core.metrics import Measure
 from models.core.record_schema import Task
 from models.online.online_model import OnlineRecipe
-from models.online.stacking import BlendRules
+from models.online.stacking import BlendConfig
 from models.stream.source import StreamOptions
 from observability.core import toml_config
 from observability.core.paths import PIPELINE_NAME
-from observability.drift.drift import DriftTolerance
-from observability.drift.retrain_policy import WorthPolicy
-from power.core.gate_config import GateLimits
-from power.forecast.config import ForecastRules
-from power.policy.power_cap import CapRules
+from observability.drift.drift import DriftConfig
+from observability.drift.retrain_policy import RetrainConfig
+from power.core.gate_config import GateConfig
+from power.forecast.config import ForecastConfig
+from power.policy.power_cap import CapConfig
 
 
 class PipelineTable(BaseModel):
@@ -101,13 +101,13 @@ class Pipeline(BaseModel):
     stream: StreamOptions
     online: OnlineRecipe = OnlineRecipe()
     batch: BatchRecipe = BatchRecipe()
-    blend: BlendRules = BlendRules()
-    drift: DriftTolerance = DriftTolerance()
-    worth: WorthPolicy = WorthPolicy()
-    gate: GateLimits = GateLimits()
-    forecast: ForecastRules = ForecastRules()
-    cap: CapRules = CapRules()
-    promotion: PromotionRules = PromotionRules()
+    blend: BlendConfig = BlendConfig()
+    drift: DriftConfig = DriftConfig()
+    worth: RetrainConfig = RetrainConfig()
+    gate: GateConfig = GateConfig()
+    forecast: ForecastConfig = ForecastConfig()
+    cap: CapConfig = CapConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
 
 class PipelineFile(BaseModel):

@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from power.devices.fake_nvml import StandIn
+from power.devices.fake_nvml import FakeNvml
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -115,7 +115,7 @@ def cache_folder() -> Path:
     return Settings().cache or user_cache_path("thermodrift", appauthor=False)
 
 
-def stand_in() -> StandIn | None:
+def stand_in() -> FakeNvml | None:
     """The devices to pretend, where the environment names some. Raises BadConfiguration."""
     path = Settings().stand_in
-    return None if path is None else StandIn.load(path)
+    return None if path is None else FakeNvml.load(path)

@@ -11,7 +11,7 @@ import math
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Patience(BaseModel):
+class Backoff(BaseModel):
     """How long a run waits that found the gate closed, where no forecast says for how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +37,7 @@ class Patience(BaseModel):
 
 
 def again_in_s(
-    deferrals: int, patience: Patience, forecast_s: float | None, deadline_left_s: float | None
+    deferrals: int, patience: Backoff, forecast_s: float | None, deadline_left_s: float | None
 ) -> float:
     """Seconds until the gate is asked again, after so many `deferrals` (1: the first).
 

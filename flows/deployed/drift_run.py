@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from flows.deployed import reconciler
-from flows.deployed.flow_run import Job
+from flows.deployed.flow_run import DeployedRun
 from flows.learning import drift_check
-from flows.learning.drift_check import Looked
+from flows.learning.drift_check import DriftCheckResult
 from flows.run import run_queue
 from flows.run.state import OpenRequest
 from flows.run.unit_of_work import UnitOfWork
@@ -26,26 +26,26 @@ REQUEST_LABEL = "thermodrift.request"
 
 
 @dataclass(frozen=True)
-class Look:
+class DriftRunResult:
     """What a run saw, and the request that is open after it."""
 
     name: str
     because: str
-    looked: Looked | None
+    looked: DriftCheckResult | None
     request: OpenRequest | None
     position: int
 
 
-def taken(job: Job) -> Look:
+def run_drift_check(job: DeployedRun) -> DriftRunResult:
     """Look if it is time to; what was seen is in the history when this returns."""
-    with run_queue.taken(job.file, job.home, job.stop, job.display, run_id=job.run_id) as work:
+    with run_queue.acquire(job.file, job.home, job.stop, job.display, run_id=job.run_id) as work:
         looked, due = None, drift_check.due(work)
         if due:
-            looked = drift_check.watch(work, _retrains_last_day(work))
+            looked = drift_check.check(work, _retrains_last_day(work))
             work.flush()
             work.wait()
         name, because = _told(due, looked)
-        return Look(name, because, looked, work.state.request, work.state.position)
+        return DriftRunResult(name, because, looked, work.state.request, work.state.position)
 
 
 def _retrains_last_day(work: UnitOfWork) -> int | None:
@@ -60,7 +60,7 @@ def _retrains_last_day(work: UnitOfWork) -> int | None:
     return int(begun["begun"][0].as_py())
 
 
-def _told(due: Decision, looked: Looked | None) -> tuple[str, str]:
+def _told(due: Decision, looked: DriftCheckResult | None) -> tuple[str, str]:
     if looked is None:
         return "NotDue", due.because
     because = f"{looked.changed.because}; {looked.wanted.because}"
@@ -72,7 +72,7 @@ def _told(due: Decision, looked: Looked | None) -> tuple[str, str]:
     return "NotEnoughData" if scarce else "NoDrift", because
 
 
-def announce(job: Job, look: Look) -> None:
+def announce(job: DeployedRun, look: DriftRunResult) -> None:
     """Tell of an alarm, show its table, and see to it that an open request is taken up."""
     if look.looked is not None and look.looked.reading is not None:
         _show(job, look, look.looked.reading)
@@ -100,7 +100,7 @@ def announce(job: Job, look: Look) -> None:
         )
 
 
-def _show(job: Job, look: Look, reading: DriftReading) -> None:
+def _show(job: DeployedRun, look: DriftRunResult, reading: DriftReading) -> None:
     """The drift table beside the run."""
     columns = ("column", "kind", "method", "score", "drift if", "missing before", "missing now")
     table = prefect_client.rows(
@@ -124,6 +124,6 @@ def _show(job: Job, look: Look, reading: DriftReading) -> None:
     prefect_client.show(job.run_id, f"drift-{_key(job)}", "table", json.dumps(table), told)
 
 
-def _key(job: Job) -> str:
+def _key(job: DeployedRun) -> str:
     # Prefect's keys have no underscore.
     return job.file.name.replace("_", "-")

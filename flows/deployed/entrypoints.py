@@ -28,17 +28,17 @@ from flows.deployed import (
     pending_states,
     retrain_run,
 )
-from flows.deployed.backoff import Patience
-from flows.deployed.flow_run import Job
-from models.batch.promotion import PromotionRules
+from flows.deployed.backoff import Backoff
+from flows.deployed.flow_run import DeployedRun
+from models.batch.promotion import PromotionConfig
 from models.batch.recipe_config import BatchRecipe
-from observability.drift.drift import DriftTolerance
-from observability.drift.retrain_policy import WorthPolicy
-from power.core.gate_config import GateLimits
-from power.forecast.config import ForecastRules
-from power.policy.power_cap import CapRules
+from observability.drift.drift import DriftConfig
+from observability.drift.retrain_policy import RetrainConfig
+from power.core.gate_config import GateConfig
+from power.forecast.config import ForecastConfig
+from power.policy.power_cap import CapConfig
 
-HEARD = [exit_deadline.said, pending_states.heard]
+HEARD = [exit_deadline.cancel, pending_states.acknowledge]
 PLAIN: dict[str, Any] = {
     # The state of a pipeline is in its checkpoint: nothing is pickled for Prefect to keep, and a
     # second try would only do again what the next run does anyhow.
@@ -63,24 +63,24 @@ def learn(
     where it is time to look for drift.
     """
 
-    def work(job: Job) -> State:
-        shift = learn_run.learned(
+    def work(job: DeployedRun) -> State:
+        shift = learn_run.run_learn(
             job.file, job.home, job.run_id, job.stop, job.display, limit, to_look
         )
         if shift.look_due and shift.records:
             job.emit("drift_check.due", position=shift.position)
         name = "Stopped" if job.stop() else "Learned" if shift.records else "NothingNew"
-        return job.ends(name, learn_run.told(shift))
+        return job.ends(name, learn_run.describe(shift))
 
-    return flow_run.done("learn", pipeline, home, work)
+    return flow_run.run_flow("learn", pipeline, home, work)
 
 
 @flow(name="thermodrift-watch", **PLAIN)
 def watch(
     pipeline: Path,
     home: Path | None = None,
-    drift: DriftTolerance | None = None,
-    worth: WorthPolicy | None = None,
+    drift: DriftConfig | None = None,
+    worth: RetrainConfig | None = None,
 ) -> State:
     """Look whether the world has changed, and whether a retrain is worth asking for.
 
@@ -88,14 +88,14 @@ def watch(
     before anybody is told of it; one that nobody is about to settle is told of again.
     """
 
-    def work(job: Job) -> State:
-        look = drift_run.taken(job)
+    def work(job: DeployedRun) -> State:
+        look = drift_run.run_drift_check(job)
         drift_run.announce(job, look)
         if look.looked is not None:
             job.emit("drift_check.completed", position=look.position)
         return job.ends(look.name, look.because)
 
-    return flow_run.done("watch", pipeline, home, work, drift=drift, worth=worth)
+    return flow_run.run_flow("watch", pipeline, home, work, drift=drift, worth=worth)
 
 
 @flow(name="thermodrift-retrain", **PLAIN)
@@ -104,11 +104,11 @@ def retrain(
     request_id: str | None = None,
     home: Path | None = None,
     batch: BatchRecipe | None = None,
-    gate: GateLimits | None = None,
-    promotion: PromotionRules | None = None,
-    forecast: ForecastRules | None = None,
-    cap: CapRules | None = None,
-    patience: Patience | None = None,
+    gate: GateConfig | None = None,
+    promotion: PromotionConfig | None = None,
+    forecast: ForecastConfig | None = None,
+    cap: CapConfig | None = None,
+    patience: Backoff | None = None,
 ) -> State:
     """Settle the open request of a pipeline, when the machine may; come back later if it may not.
 
@@ -124,16 +124,16 @@ def retrain(
         "cap": cap,
     }
 
-    def work(job: Job) -> State:
-        return retrain_run.made(job, request_id, patience or Patience())
+    def work(job: DeployedRun) -> State:
+        return retrain_run.run_retrain(job, request_id, patience or Backoff())
 
-    return flow_run.done("retrain", pipeline, home, work, **knobs)
+    return flow_run.run_flow("retrain", pipeline, home, work, **knobs)
 
 
 @flow(name="thermodrift-upkeep-daily", **PLAIN)
 def upkeep(home: Path | None = None) -> State:
     """Merge the prediction logs of a home, and remove what its [upkeep] no longer keeps."""
-    with exit_deadline.bounded():
+    with exit_deadline.exit_within():
         home, run_id = flow_run.home_of(home), flow_run.run_id()
         pending_states.forget(home, run_id)
         document = tidying.upkeep.fn(home)
@@ -141,6 +141,6 @@ def upkeep(home: Path | None = None) -> State:
             f"{deed['pipeline'] or 'history'}: {deed['because']}" for deed in document["deeds"]
         )
         if document["state"] == "failed":
-            return pending_states.kept(home, run_id, False, None, told)
+            return pending_states.save(home, run_id, False, None, told)
         name = "Completed" if document["state"] == "done" else "Deferred"
-        return pending_states.kept(home, run_id, True, name, told)
+        return pending_states.save(home, run_id, True, name, told)

@@ -21,10 +21,10 @@ _leaving: list[threading.Timer] = []
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
+def exit_within() -> Iterator[None]:
     """When the block is left, in whatever way, this process ends within the bound.
 
-    Only where the process does this one run and nothing else; `said` cancels it.
+    Only where the process does this one run and nothing else; `cancel` cancels it.
     """
     bound_s = settings.Settings().exit_within_s
 
@@ -46,7 +46,7 @@ def bounded() -> Iterator[None]:
             _leaving.append(timer)
 
 
-def said(flow: Any, run: Any, state: Any) -> None:
+def cancel(flow: Any, run: Any, state: Any) -> None:
     """The server knows how the run ended: a hook for Prefect to call."""
     while _leaving:
         _leaving.pop().cancel()

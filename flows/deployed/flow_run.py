@@ -15,7 +15,7 @@ from flows.config import pipeline, settings
 from flows.config.overrides import over
 from flows.config.pipeline import PipelineFile
 from flows.deployed import exit_deadline, pending_states, reconciler, run_lease
-from flows.deployed.run_lease import Held, Kind
+from flows.deployed.run_lease import HeldLease, RunKind
 from flows.run.progress import Display
 from flows.run.shutdown import Stop, StopRequested
 from flows.stack import prefect_client
@@ -28,7 +28,7 @@ EVENTS = "thermodrift."
 
 
 @dataclass
-class Job:
+class DeployedRun:
     """One deployed run of one pipeline."""
 
     file: PipelineFile
@@ -37,7 +37,7 @@ class Job:
     """Prefect's id of the flow run, which is the history's too."""
     stop: Stop
     display: Display
-    claim: Held | None = None
+    claim: HeldLease | None = None
 
     @property
     def places(self) -> PipelinePlaces:
@@ -46,7 +46,7 @@ class Job:
 
     def ends(self, name: str, because: str) -> State:
         """End the run well, by a name that the server's list shows; kept until it is heard."""
-        return pending_states.kept(self.home, self.run_id, True, name, because)
+        return pending_states.save(self.home, self.run_id, True, name, because)
 
     def emit(self, what: str, labels: dict[str, str] | None = None, **payload: Any) -> None:
         """Tell the server what happened to this pipeline."""
@@ -54,11 +54,11 @@ class Job:
         prefect_client.emit(EVENTS + what, self.file.name, labels or {}, {**here, **payload})
 
 
-def done(
-    kind: Kind,
+def run_flow(
+    kind: RunKind,
     path: Path,
     home: Path | None,
-    work: Callable[[Job], State],
+    work: Callable[[DeployedRun], State],
     **knobs: BaseModel | None,
 ) -> State:
     """Do `work` for a pipeline; how the run ends.
@@ -66,9 +66,9 @@ def done(
     What only means "not now" ends the run well, as Busy or Stopped. Raises BadConfiguration, and
     what the work raises; a failure is an event as well.
     """
-    with exit_deadline.bounded():
+    with exit_deadline.exit_within():
         file = over(pipeline.read(path), **knobs)
-        job = Job(file, home_of(home), run_id(), Stop(), Display(file.name))
+        job = DeployedRun(file, home_of(home), run_id(), Stop(), Display(file.name))
         pending_states.forget(job.home, job.run_id)
         try:
             with (
@@ -76,8 +76,8 @@ def done(
                 job.display,
                 run_lease.held(job.places, kind, job.run_id) as job.claim,
             ):
-                reconciler.unheard(job.home)
-                for lost in reconciler.killed(job.places, job.claim):
+                reconciler.report_pending(job.home)
+                for lost in reconciler.reap_orphans(job.places, job.claim):
                     # A run that waited, and that a person cancelled meanwhile, did not fail.
                     if lost.claim.back_at_s is None:
                         job.emit(
@@ -92,7 +92,7 @@ def done(
             return job.ends("Stopped", "a signal asked for it; what was begun comes again")
         except (ThermodriftError, OSError, RuntimeError, ValueError) as error:
             because = f"{type(error).__name__}: {error}"
-            pending_states.kept(job.home, job.run_id, False, None, because)
+            pending_states.save(job.home, job.run_id, False, None, because)
             job.emit(f"{kind}.failed", because=because)
             raise
 

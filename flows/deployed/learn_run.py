@@ -15,14 +15,14 @@ from flows.learning import drift_check, learn_stream
 from flows.learning.learn_stream import End
 from flows.run import run_queue, run_record
 from flows.run.progress import Display
-from flows.run.run_record import Ended
+from flows.run.run_record import RunEnd
 from flows.run.shutdown import Stop
 from flows.run.unit_of_work import UnitOfWork
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 
 
 @dataclass(frozen=True)
-class Shift:
+class LearnResult:
     """What learning brought until it ended, or stepped aside."""
 
     outcome: End
@@ -36,7 +36,7 @@ class Shift:
     """Why the history could not take the rows in yet; empty where it did."""
 
 
-def learned(
+def run_learn(
     file: PipelineFile,
     home: Path,
     run_id: str,
@@ -44,32 +44,34 @@ def learned(
     display: Display,
     limit: int | None,
     to_look: bool,
-) -> Shift:
+) -> LearnResult:
     """Learn to the stream's end, up to `limit` records, a look that is due, or a signal.
 
     Raises AlreadyRunning where the pipeline is not to be had, and what `session.opened` raises.
     """
     # Learning asks nothing of the devices, so none is opened.
-    file = over(file, gate=GateLimits(source="off"))
+    file = over(file, gate=GateConfig(source="off"))
     done = 0
     while True:
         left = None if limit is None else limit - done
-        with run_queue.taken(file, home, stop, display, left, run_id=run_id) as work:
+        with run_queue.acquire(file, home, stop, display, left, run_id=run_id) as work:
             shift = _shift(work, to_look)
         done += shift.records
         if shift.outcome != "aside":
             return replace(shift, records=done)
 
 
-def _shift(work: UnitOfWork, to_look: bool) -> Shift:
+def _shift(work: UnitOfWork, to_look: bool) -> LearnResult:
     # Joins the first batch's commit: a run that learns nothing leaves no row.
     work.add_rows([run_record.run_record(work, "started")])
     end = learn_stream.until(
-        work, lambda: to_look and drift_check.due(work), lambda: run_queue.wanted(work.run.places)
+        work,
+        lambda: to_look and drift_check.due(work),
+        lambda: run_queue.has_waiters(work.run.places),
     )
     if work.records:
-        run_record.end(work, Ended("stopped" if end == "stopped" else "finished", _because(end)))
-    return Shift(
+        run_record.end(work, RunEnd("stopped" if end == "stopped" else "finished", _because(end)))
+    return LearnResult(
         end,
         work.state.position,
         work.records,
@@ -89,7 +91,7 @@ def _because(end: End) -> str:
     }[end]
 
 
-def told(shift: Shift) -> str:
+def describe(shift: LearnResult) -> str:
     """How it went, in a sentence."""
     if not shift.records:
         return f"nothing new: at position {shift.position} {_because(shift.outcome)}"

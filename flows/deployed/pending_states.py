@@ -27,7 +27,7 @@ _mine: dict[str, Path] = {}
 
 
 @dataclass(frozen=True)
-class Untold:
+class PendingState:
     """How a run ended, in the words of its state."""
 
     run_id: str
@@ -62,13 +62,15 @@ class Untold:
         return time.time() < self.at_s + bound_s
 
 
-def kept(home: Path, run_id: str, well: bool, name: str | None, because: str) -> State:
+def save(home: Path, run_id: str, well: bool, name: str | None, because: str) -> State:
     """Write down how a run ended, before its server is told; the state to end with.
 
     A full disk does not change how the run ends: then only the server's list is wrong if the server
     does not hear of it, as that of a killed run is until the next one.
     """
-    ended = Untold(run_id, well, name, because, time.time(), socket.gethostname(), os.getpid())
+    ended = PendingState(
+        run_id, well, name, because, time.time(), socket.gethostname(), os.getpid()
+    )
     path = _path(home, run_id)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,20 +80,20 @@ def kept(home: Path, run_id: str, well: bool, name: str | None, because: str) ->
     return ended.state()
 
 
-def heard(flow: Any, run: Any, state: Any) -> None:
+def acknowledge(flow: Any, run: Any, state: Any) -> None:
     """The server knows how the run ended: a hook for Prefect to call."""
     path = _mine.pop(str(run.id), None)
     if path is not None:
         path.unlink(missing_ok=True)
 
 
-def waiting(home: Path) -> list[Untold]:
+def waiting(home: Path) -> list[PendingState]:
     """Endings that no server is known to have heard of, oldest first."""
     found = []
     for path in Places(home).untold.glob("*.json"):
         # An ending that cannot be read, or was reported meanwhile, changes nothing.
         with suppress(FileNotFoundError, ValueError, TypeError):
-            found.append(Untold(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(PendingState(**json.loads(path.read_text(encoding="utf-8"))))
     return sorted(found, key=lambda each: each.at_s)
 
 
@@ -100,7 +102,7 @@ def forget(home: Path, run_id: str) -> None:
     _path(home, run_id).unlink(missing_ok=True)
 
 
-def mends(state: State) -> bool:
+def is_stale(state: State) -> bool:
     """Whether a kept ending corrects the server: to it the run is still running, or crashed."""
     return state.type in (StateType.RUNNING, StateType.CRASHED)
 

@@ -16,7 +16,7 @@ from prefect.states import Crashed
 
 from flows.config import settings
 from flows.deployed import pending_states, run_lease
-from flows.deployed.run_lease import Claim, Held
+from flows.deployed.run_lease import HeldLease, RunLease
 from flows.stack import prefect_client
 from observability.core.paths import PipelinePlaces
 
@@ -26,14 +26,14 @@ RETRAIN_FLOW = "thermodrift-retrain"
 
 
 @dataclass(frozen=True)
-class Lost:
+class OrphanedRun:
     """A run that has no process any more, and had not ended."""
 
-    claim: Claim
+    claim: RunLease
     because: str
 
 
-def unheard(home: Path) -> None:
+def report_pending(home: Path) -> None:
     """Report endings that the server does not know; those that it does not hear now stay."""
     bound_s = settings.Settings().exit_within_s
     for ended in pending_states.waiting(home):
@@ -41,27 +41,27 @@ def unheard(home: Path) -> None:
             continue
         try:
             state = prefect_client.state_of(ended.run_id)
-            if state is not None and pending_states.mends(state):
+            if state is not None and pending_states.is_stale(state):
                 prefect_client.mark(ended.run_id, ended.state())
-        except prefect_client.Unheard:
+        except prefect_client.ServerUnavailable:
             return
         pending_states.forget(home, ended.run_id)
 
 
-def killed(places: PipelinePlaces, held: Held) -> list[Lost]:
+def reap_orphans(places: PipelinePlaces, held: HeldLease) -> list[OrphanedRun]:
     """Find runs that were killed, mark them at the server, and remove their claims.
 
     Of the caller's own kind, which it holds, that is the run that had the claim before it.
     """
     kind, before = held.claim.kind, held.before
-    found = [run_lease.left(places, each) for each in run_lease.KINDS if each != kind]
+    found = [run_lease.find_orphan(places, each) for each in run_lease.KINDS if each != kind]
     if before is not None and before.back_at_s is None and before.run_id != held.claim.run_id:
         found.append(before)
-    lost = [bury(places, each) for each in found if each is not None]
+    lost = [mark_crashed(places, each) for each in found if each is not None]
     return [each for each in lost if each is not None]
 
 
-def bury(places: PipelinePlaces, claim: Claim) -> Lost | None:
+def mark_crashed(places: PipelinePlaces, claim: RunLease) -> OrphanedRun | None:
     """Mark the run of a claim without a process as crashed, unless it is to come back."""
     because = (
         f"the process {claim.pid} on {claim.host} that did it is gone; nothing that it "
@@ -79,11 +79,11 @@ def bury(places: PipelinePlaces, claim: Claim) -> Lost | None:
             return None
         if state is not None and state.type in (StateType.RUNNING, StateType.PENDING):
             prefect_client.mark(claim.run_id, Crashed(message=because))
-    except prefect_client.Unheard:
+    except prefect_client.ServerUnavailable:
         # A later run finds the claim again.
         return None
     run_lease.clear(places, claim)
-    return Lost(claim, because)
+    return OrphanedRun(claim, because)
 
 
 def retrain_is_coming(places: PipelinePlaces, pipeline: str) -> bool:
@@ -91,10 +91,10 @@ def retrain_is_coming(places: PipelinePlaces, pipeline: str) -> bool:
 
     A server that does not answer could not start one either: then no run is coming.
     """
-    if run_lease.busy(places, "retrain") or run_lease.left(places, "retrain") is not None:
+    if run_lease.busy(places, "retrain") or run_lease.find_orphan(places, "retrain") is not None:
         return True
     try:
         runs = prefect_client.coming(RETRAIN_FLOW)
-    except prefect_client.Unheard:
+    except prefect_client.ServerUnavailable:
         return False
     return any(run.parameters.get("pipeline") == pipeline for run in runs)

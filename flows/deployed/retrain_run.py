@@ -12,22 +12,22 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 
 from flows.deployed import backoff, reconciler
-from flows.deployed.backoff import Patience
-from flows.deployed.flow_run import Job
+from flows.deployed.backoff import Backoff
+from flows.deployed.flow_run import DeployedRun
 from flows.retraining import retrain, retrain_request
 from flows.run import run_queue
 from flows.run.power_source import PowerSource
 from flows.run.unit_of_work import UnitOfWork
 from flows.stack import prefect_client
 from observability.core.paths import Places
-from power.monitoring.thermal_trace import Moment
+from power.monitoring.thermal_trace import Sample
 from power.policy import gate
 
 WAITING = "AwaitingHeadroom"
 """The name of the state of a run that waits for the machine to cool."""
 
 
-def made(job: Job, request_id: str | None, patience: Patience) -> State:
+def run_retrain(job: DeployedRun, request_id: str | None, patience: Backoff) -> State:
     """Settle the open request, or hand this run back to its worker until the gate may open.
 
     The pipeline is held to ask and to conclude, and not while the fit goes on: learning and looks
@@ -42,7 +42,7 @@ def made(job: Job, request_id: str | None, patience: Patience) -> State:
         return job.ends("NoRequest", _nothing_open(request_id))
     if tried.overdue:
         job.emit("retrain.overdue", because=tried.because, request_id=tried.request_id)
-    show_course(job, tried)
+    show_thermal_trace(job, tried)
     if tried.again_in_s is not None:
         job.emit(
             "retrain.deferred",
@@ -56,7 +56,7 @@ def made(job: Job, request_id: str | None, patience: Patience) -> State:
 
 
 @dataclass(frozen=True)
-class Tried:
+class AttemptResult:
     """How an attempt ended, in what its run shows."""
 
     request_id: str
@@ -70,17 +70,17 @@ class Tried:
     """Of one that was deferred: why, in one word (`power.policy.gate.Cause`)."""
     scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """Of all who took part, where a fit was judged."""
-    course: Sequence[Moment] = ()
+    course: Sequence[Sample] = ()
     """How warm the device was while the fit went on."""
 
 
-def _tried(job: Job, power: PowerSource, patience: Patience) -> Tried | None:
+def _tried(job: DeployedRun, power: PowerSource, patience: Backoff) -> AttemptResult | None:
     """Ask, fit, conclude; None where no request is open, or another run settled it meanwhile."""
     attempt = retrain.attempt(lambda: _held(job, power), power, job.display, job.stop, lets_go=True)
     if attempt is None:
         return None
     request, ending = attempt.request, attempt.ending
-    tried = Tried(
+    tried = AttemptResult(
         request.request_id,
         ending.name,
         ending.decision.because,
@@ -103,16 +103,16 @@ def _tried(job: Job, power: PowerSource, patience: Patience) -> Tried | None:
     why = "the forecast's time" if forecast_s is not None else "no forecast"
     cause = str(ending.decision.facts.get("cause") or gate.UNKNOWN)
     told = (
-        f"deferred {gate.in_words(cause, gate_limits.reads_from)}: {tried.because}; "
+        f"deferred {gate.describe_cause(cause, gate_limits.reads_from)}: {tried.because}; "
         f"asks again at {_clock(wait_s)} ({why}), deadline {deadline}"
     )
     return replace(tried, because=told, again_in_s=wait_s, cause=cause)
 
 
 @contextmanager
-def _held(job: Job, power: PowerSource) -> Iterator[UnitOfWork]:
+def _held(job: DeployedRun, power: PowerSource) -> Iterator[UnitOfWork]:
     """The pipeline, when it is this run's turn; what was committed is in the history after that."""
-    with run_queue.taken(
+    with run_queue.acquire(
         job.file, job.home, job.stop, job.display, power=power, run_id=job.run_id
     ) as work:
         yield work
@@ -120,13 +120,13 @@ def _held(job: Job, power: PowerSource) -> Iterator[UnitOfWork]:
         work.wait()
 
 
-def _another_waits(job: Job) -> bool:
+def _another_waits(job: DeployedRun) -> bool:
     """Whether the request is another run's, which comes back to it."""
     assert job.claim is not None
     before = job.claim.before
     if before is None or before.run_id == job.run_id or before.back_at_s is None:
         return False
-    if reconciler.bury(job.places, before) is not None:
+    if reconciler.mark_crashed(job.places, before) is not None:
         return False
     job.claim.give_back()
     return True
@@ -142,13 +142,13 @@ def _clock(in_s: float) -> str:
     return prefect_client.in_seconds(in_s).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _put_off(job: Job, wait_s: float, because: str) -> State:
+def _put_off(job: DeployedRun, wait_s: float, because: str) -> State:
     """Give process and slot up, and come back. Unheard, others see to it."""
     assert job.claim is not None
     back_at = prefect_client.in_seconds(wait_s)
     try:
         state = prefect_client.put_off(job.run_id, WAITING, back_at, because)
-    except prefect_client.Unheard as error:
+    except prefect_client.ServerUnavailable as error:
         return job.ends(
             "Deferred",
             f"{because}; the server did not take this run back ({error}), so the next "
@@ -158,11 +158,11 @@ def _put_off(job: Job, wait_s: float, because: str) -> State:
     raise Pause(state=state)
 
 
-def show_course(job: Job, tried: Tried) -> None:
+def show_thermal_trace(job: DeployedRun, tried: AttemptResult) -> None:
     """The margin over the run, beside the run."""
     if not tried.course:
         return
-    table = json.dumps(prefect_client.rows(Moment._fields, tried.course))
+    table = json.dumps(prefect_client.rows(Sample._fields, tried.course))
     known = [each.margin_c for each in tried.course if each.margin_c is not None]
     lowest = f"{min(known):.1f} °C at the lowest" if known else "unknown all the time"
     told = f"Margin of the device while {job.file.name} was retrained: {lowest}"
@@ -171,7 +171,7 @@ def show_course(job: Job, tried: Tried) -> None:
     )
 
 
-def _announce(job: Job, tried: Tried) -> None:
+def _announce(job: DeployedRun, tried: AttemptResult) -> None:
     """Tell how it ended, and show who won by how much."""
     job.emit(
         f"retrain.{retrain_request.EVENT[tried.name]}",

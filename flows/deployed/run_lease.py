@@ -22,19 +22,19 @@ from observability.core import atomic_file, file_lock
 from observability.core.errors import TryAgainLater
 from observability.core.paths import PipelinePlaces
 
-Kind = Literal["learn", "watch", "retrain"]
-KINDS: tuple[Kind, ...] = ("learn", "watch", "retrain")
+RunKind = Literal["learn", "watch", "retrain"]
+KINDS: tuple[RunKind, ...] = ("learn", "watch", "retrain")
 
 
-class Claimed(TryAgainLater):
+class AlreadyLeased(TryAgainLater):
     """Another run does this work for this pipeline."""
 
 
 @dataclass(frozen=True)
-class Claim:
+class RunLease:
     """Which run has the work, and since when."""
 
-    kind: Kind
+    kind: RunKind
     run_id: str
     """Prefect's id of the flow run."""
     since_s: float
@@ -45,14 +45,14 @@ class Claim:
     """When a run without a process comes back, in seconds since 1970; None while it works."""
 
 
-class Held:
+class HeldLease:
     """A claim that this process holds."""
 
-    def __init__(self, claim: Claim, before: Claim | None) -> None:
+    def __init__(self, claim: RunLease, before: RunLease | None) -> None:
         self.claim = claim
         self.before = before
         """What an earlier run left: it was killed, or it waits."""
-        self.leaves: Claim | None = None
+        self.leaves: RunLease | None = None
         """What stays in the file when the claim is released."""
 
     def wait_until(self, back_at_s: float) -> None:
@@ -65,12 +65,12 @@ class Held:
 
 
 @contextmanager
-def held(places: PipelinePlaces, kind: Kind, run_id: str) -> Iterator[Held]:
+def held(places: PipelinePlaces, kind: RunKind, run_id: str) -> Iterator[HeldLease]:
     """Hold the claim inside the block. Raises Claimed where another process has it."""
     places.claims.mkdir(parents=True, exist_ok=True)
     with _locked(places, kind) as path:
-        mine = Claim(kind, run_id, time.time(), socket.gethostname(), os.getpid())
-        holding = Held(mine, _read(path))
+        mine = RunLease(kind, run_id, time.time(), socket.gethostname(), os.getpid())
+        holding = HeldLease(mine, _read(path))
         _write(path, mine)
         try:
             yield holding
@@ -78,45 +78,45 @@ def held(places: PipelinePlaces, kind: Kind, run_id: str) -> Iterator[Held]:
             _write(path, holding.leaves)
 
 
-def left(places: PipelinePlaces, kind: Kind) -> Claim | None:
+def find_orphan(places: PipelinePlaces, kind: RunKind) -> RunLease | None:
     """What a run left that has no process now; None where one works, or nothing was left."""
     if not (places.claims / f"{kind}.json").exists():
         return None
     try:
         with _locked(places, kind) as path:
             return _read(path)
-    except Claimed:
+    except AlreadyLeased:
         return None
 
 
-def clear(places: PipelinePlaces, claim: Claim) -> None:
+def clear(places: PipelinePlaces, claim: RunLease) -> None:
     """Remove a claim that was left, unless another run holds the work by now."""
     try:
         with _locked(places, claim.kind) as path:
             if _read(path) == claim:
                 _write(path, None)
-    except Claimed:
+    except AlreadyLeased:
         return
 
 
-def busy(places: PipelinePlaces, kind: Kind) -> bool:
+def busy(places: PipelinePlaces, kind: RunKind) -> bool:
     """Whether a process does this work now."""
     if not places.claims.is_dir():
         return False
     try:
         with _locked(places, kind):
             return False
-    except Claimed:
+    except AlreadyLeased:
         return True
 
 
 @contextmanager
-def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[Path]:
+def _locked(places: PipelinePlaces, kind: RunKind) -> Iterator[Path]:
     try:
         # Others look by taking it for a moment.
         lock = file_lock.acquire(places.claims / f"{kind}.lock", wait_s=1.0)
     except file_lock.LockBusy as error:
-        raise Claimed(
+        raise AlreadyLeased(
             f"another run is at work on this: {kind} of pipeline {places.name}"
         ) from error
     try:
@@ -125,15 +125,15 @@ def _locked(places: PipelinePlaces, kind: Kind) -> Iterator[Path]:
         lock.release()
 
 
-def _read(path: Path) -> Claim | None:
+def _read(path: Path) -> RunLease | None:
     try:
-        return Claim(**json.loads(path.read_text(encoding="utf-8")))
+        return RunLease(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         # An unreadable file names no run; the lock alone keeps two runs apart.
         return None
 
 
-def _write(path: Path, claim: Claim | None) -> None:
+def _write(path: Path, claim: RunLease | None) -> None:
     if claim is None:
         path.unlink(missing_ok=True)
     else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.run.state import OpenRequest, Unknown
+from flows.run.state import OpenRequest, UnknownVote
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model
 from models.batch.batch_model import BatchAnswersNothing
@@ -25,7 +25,7 @@ from models.registry.registry import Manifest
 from observability.core.decision import Decision
 from observability.drift import drift, evidently_adapter, retrain_policy
 from observability.drift.drift import DriftReading, Performance
-from observability.drift.retrain_policy import Evidence
+from observability.drift.retrain_policy import RetrainFacts
 from observability.history.records import Record, RequestRecord
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Looked:
+class DriftCheckResult:
     """What a look said: has the world changed, and is a retrain worth asking for?"""
 
     changed: Decision
@@ -66,7 +66,7 @@ class Windows:
 
 
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
-def watch(work: UnitOfWork, retrains_last_day: int | None = None) -> Looked:
+def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckResult:
     """Judge drift and worth at this position; an answer of yes opens a request.
 
     `retrains_last_day` is how many retrains began in the last 24 hours, where a run counts hours.
@@ -96,7 +96,7 @@ def watch(work: UnitOfWork, retrains_last_day: int | None = None) -> Looked:
     if windows is not None and reading is not None and changed and wanted and pipeline.drift.page:
         with work.run.display.doing("drawing the drift page"), work.run.stop.breakable():
             drawn = page(work, windows, reading)
-    return Looked(changed, wanted, reading, drawn)
+    return DriftCheckResult(changed, wanted, reading, drawn)
 
 
 def page(work: UnitOfWork, windows: Windows, reading: DriftReading) -> Path | None:
@@ -171,11 +171,11 @@ def _change(work: UnitOfWork, champion: Manifest) -> str:
     return unlearned.because if unlearned else ""
 
 
-def _unknown_since(work: UnitOfWork, reading: DriftReading | None) -> dict[str, Unknown]:
+def _unknown_since(work: UnitOfWork, reading: DriftReading | None) -> dict[str, UnknownVote]:
     """The votes that this look could not cast, and since when each is unknown."""
     state = work.state
     return {
-        each.vote: Unknown(
+        each.vote: UnknownVote(
             since=state.unknown[each.vote].since if each.vote in state.unknown else state.position,
             because=each.because,
             remedy=each.remedy,
@@ -278,12 +278,12 @@ def _evidence(
     reading: DriftReading | None,
     champion: Manifest | None,
     retrains_last_day: int | None,
-) -> Evidence:
+) -> RetrainFacts:
     state = work.state
     performance = reading.performance if reading is not None else None
     request = state.request
     window = work.run.file.pipeline.batch.window
-    return Evidence(
+    return RetrainFacts(
         drift_alarm=changed.yes,
         drift_because=changed.because,
         contract_broken=changed.facts.get("outcome") == "contract_broken",

@@ -9,16 +9,16 @@ from functools import partial
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.run.state import Seen
+from flows.run.state import ReportedNotices
 from flows.run.unit_of_work import UnitOfWork
 from models.batch.batch_model import BatchAnswersNothing
 from models.core import metrics, record_schema, scoring
 from models.core.prediction import BatchPrediction
 from models.online import learning_health, online_model
-from models.online.learner import Log, RecordRefused
+from models.online.learner import PredictionRows, RecordRefused
 from models.prediction_log import prediction_log
 from models.stream import intake_health
-from models.stream.source import Batch, Notice, Records, Reject, thin
+from models.stream.source import Batch, Notice, Records, Reject, downsample
 from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.history.records import Record, RejectRecord, ScoreRecord
@@ -42,7 +42,7 @@ class IntakeStopped(BadConfiguration):
 
 
 @dataclass(frozen=True)
-class Learned:
+class BatchResult:
     """What a batch brought: how many records it went through, and whether the stream ended."""
 
     records: int
@@ -50,7 +50,7 @@ class Learned:
 
 
 @task(name="learn", cache_policy=NO_CACHE, persist_result=False)
-def learn(work: UnitOfWork) -> Learned:
+def learn(work: UnitOfWork) -> BatchResult:
     """Go through the next batch of the stream, up to the next multiple of the batch size.
 
     Raises IntakeStopped before a batch of another shape, of which nothing is then consumed.
@@ -60,14 +60,14 @@ def learn(work: UnitOfWork) -> Learned:
     batch = work.run.stream.read(state.cursor, _size(work))
     work.statistics.saw_unfinished(batch.unfinished)
     if batch.last == batch.first:
-        return Learned(0, ended=True)
+        return BatchResult(0, ended=True)
     # What warned before belongs to no model that answers here.
     work.report_warnings("a library")
     _stop_before_another_shape(work, batch)
     batch, log = _go_through(work, batch)
     _keep(work, batch, log)
     work.statistics.add_learning(time.monotonic() - began_s)
-    return Learned(batch.last - batch.first, ended=batch.ended)
+    return BatchResult(batch.last - batch.first, ended=batch.ended)
 
 
 def aligned(work: UnitOfWork) -> bool:
@@ -116,14 +116,14 @@ def _size(work: UnitOfWork) -> int:
     return size
 
 
-def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, Log]:
+def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, PredictionRows]:
     """Learn the batch, or its part up to a record on which the model raises; then that record.
 
     A model that raises has half learned the record. So the learner goes back to its checkpoint, the
     batch ends before the record, and at the next turn the record is a batch of its own that is
     rejected: nothing is learned more than twice over, however many records are refused.
     """
-    answers, silent = champions_answers(work, batch)
+    answers, silent = champion_predictions(work, batch)
     recipes = work.run.file.pipeline
     work.report_warnings(f"the champion {work.state.champion}", recipes.batch.recipe)
     try:
@@ -131,7 +131,7 @@ def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, Log]:
     except RecordRefused as error:
         work.rollback()
         if error.index == 0:
-            return _refused(work, batch, error), Log()
+            return _refused(work, batch, error), PredictionRows()
         return _go_through(work, _cut(work, batch, error.index))
     work.report_warnings("the online model", recipes.online.recipe)
     if log.learned:
@@ -160,7 +160,7 @@ def _refused(work: UnitOfWork, batch: Batch, error: RecordRefused) -> Batch:
     return replace(until, rejects=[*until.rejects, reject])
 
 
-def champions_answers(
+def champion_predictions(
     work: UnitOfWork, records: Records
 ) -> tuple[BatchPrediction | None, Decision | None]:
     """The champion's prediction of all records; or, of a champion that fails, what to say."""
@@ -199,7 +199,7 @@ def _ending_at(work: UnitOfWork, batch: Batch, end: int, rows: int) -> Batch:
     )
 
 
-def _keep(work: UnitOfWork, batch: Batch, log: Log) -> None:
+def _keep(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
     """Write the log, then the checkpoint with everything that this batch changed."""
     if batch.last == batch.first:
         return
@@ -213,7 +213,7 @@ def _keep(work: UnitOfWork, batch: Batch, log: Log) -> None:
         log,
         state.champion,
     )
-    state.marks = thin([*state.marks, state.cursor])
+    state.marks = downsample([*state.marks, state.cursor])
     state.cursor = batch.after
     state.new_rows += log.learned
     state.totals.records += batch.last - batch.first
@@ -255,7 +255,7 @@ def _change_position(work: UnitOfWork, batch: Batch) -> int | None:
     return known if known is not None and known >= back else max(back, 0)
 
 
-def _scores(work: UnitOfWork, batch: Batch, log: Log) -> list[Record]:
+def _scores(work: UnitOfWork, batch: Batch, log: PredictionRows) -> list[Record]:
     """Of each member that answered over this batch: accuracy or mae, and the judged metric.
 
     What the batch cannot tell is NULL in the history: ROC AUC where one class came alone.
@@ -263,12 +263,12 @@ def _scores(work: UnitOfWork, batch: Batch, log: Log) -> list[Record]:
     kind = work.state.schema.task
     means = {who: scoring.mean(kind, log.predicted[who], log.labels) for who in log.predicted}
     found = [
-        (member, scoring.metric(kind), value)
+        (member, scoring.metric_name(kind), value)
         for member, value in means.items()
         if value is not None
     ]
     measure = work.state.learner.measure
-    if measure.name != scoring.metric(kind):
+    if measure.name != scoring.metric_name(kind):
         log = log.labelled()
         labels = [label for label in log.labels if label is not None]
         rarer = metrics.counted(labels) if kind == "classification" else None
@@ -318,7 +318,7 @@ def _rejects(work: UnitOfWork, batch: Batch) -> list[Record]:
 def _intake(work: UnitOfWork, batch: Batch) -> list[Record]:
     """Keep how well the batch fitted, and say it aloud where more than usual of it did not."""
     intake = work.state.intake
-    decision = intake_health.told(batch, work.run.file.pipeline.stream)
+    decision = intake_health.describe(batch, work.run.file.pipeline.stream)
     intake.records, intake.rejected = batch.last - batch.first, len(batch.rejects)
     intake.in_a_row = intake_health.in_a_row(batch, intake.in_a_row)
     intake.rejects = intake.rejects.plus(each.position for each in batch.rejects).newest(
@@ -341,7 +341,9 @@ def _noticed(work: UnitOfWork, batch: Batch) -> list[Record]:
         if seen is not None:
             seen.count += notice.count
             continue
-        known[notice.kind, notice.column] = Seen(notice.position, notice.count, notice.example)
+        known[notice.kind, notice.column] = ReportedNotices(
+            notice.position, notice.count, notice.example
+        )
         decision = intake_health.noticed(notice)
         work.run.display.happened(notice.position, "noticed", decision.because, "yellow")
         rows.append(work.decision_row(decision))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from flows.learning import learn_batch
 from flows.run import run_record
-from flows.run.run_record import Ended
+from flows.run.run_record import RunEnd
 from flows.run.unit_of_work import UnitOfWork
 from models.core import scoring
 from observability.history.records import RunRecord
@@ -46,14 +46,14 @@ def until(
     except learn_batch.IntakeStopped as stopped:
         # A run that meets it again, and has learned nothing, leaves no row.
         if not any(isinstance(each, RunRecord) for each in work.pending_rows):
-            run_record.end(work, Ended("schema_mismatch", stopped.because))
+            run_record.end(work, RunEnd("schema_mismatch", stopped.because))
         raise
 
 
 def score(work: UnitOfWork) -> str:
     """How the served prediction does, over all that was learned; empty where nothing was."""
     served = work.state.learner.tallies["served"].mean
-    return "" if served is None else f"{scoring.metric(work.state.schema.task)} {served:.4g}"
+    return "" if served is None else f"{scoring.metric_name(work.state.schema.task)} {served:.4g}"
 
 
 def _show(work: UnitOfWork) -> None:

@@ -19,20 +19,20 @@ from flows.config.overrides import over
 from flows.learning import learn_batch
 from flows.run import run_record
 from flows.run.progress import Display
-from flows.run.run_record import Ended
+from flows.run.run_record import RunEnd
 from flows.run.session import opened
 from flows.run.shutdown import Stop
 from flows.run.state import Replayed
 from flows.run.unit_of_work import UnitOfWork
-from models.core.position_ranges import Ranges
-from models.online.learner import Log, RecordRefused
+from models.core.position_ranges import PositionRanges
+from models.online.learner import PredictionRows, RecordRefused
 from models.stream import intake_health
 from models.stream.source import Batch, Cursor, Records
 from observability.core import cli_output
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from observability.history.records import ReplayRecord
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 
 MARKS_AT_ONCE = 10
 """Stretches between two marks (a batch, in a stream of up to 4,096 batches) that are one commit."""
@@ -43,7 +43,7 @@ class RecordsMoved(BadConfiguration):
 
 
 @dataclass
-class _Tried:
+class _ReplayProgress:
     """What became of the rejects that were read again."""
 
     rejects: int
@@ -62,20 +62,20 @@ def replay(path: Path, home: Path, stop: Stop) -> dict[str, Any]:
     `session.opened` raises.
     """
     # Replaying asks nothing of the devices, so none is opened.
-    file = over(pipeline.read(path), gate=GateLimits(source="off"))
+    file = over(pipeline.read(path), gate=GateConfig(source="off"))
     if not Places(home).pipeline(file.name).checkpoint.exists():
         raise BadConfiguration(
             f"pipeline {file.name} has not run in {home} yet: it has no rejects; run it, or name "
             "its home (--home)"
         )
     with Display(file.name) as display, opened(file, home, stop, display) as work:
-        tried = _Tried(len(work.state.intake.rejects))
+        tried = _ReplayProgress(len(work.state.intake.rejects))
         if tried.rejects:
             _try_all(work, tried)
         return _document(work, tried)
 
 
-def _try_all(work: UnitOfWork, tried: _Tried) -> None:
+def _try_all(work: UnitOfWork, tried: _ReplayProgress) -> None:
     work.commit([run_record.run_record(work, "started")])
     work.sync_champion()
     with work.run.display.doing("replaying"):
@@ -89,7 +89,7 @@ def _try_all(work: UnitOfWork, tried: _Tried) -> None:
             work.run.display.at(right.position, behind / tried.rejects, 0.0, "")
     _look_at_the_last_batch(work)
     told = f"{tried.fitted} of {tried.rejects} rejects fitted when they were read again"
-    run_record.end(work, Ended("stopped" if tried.stopped else "finished", told))
+    run_record.end(work, RunEnd("stopped" if tried.stopped else "finished", told))
 
 
 def _stretches(work: UnitOfWork) -> Iterator[tuple[Cursor, Cursor]]:
@@ -101,7 +101,7 @@ def _stretches(work: UnitOfWork) -> Iterator[tuple[Cursor, Cursor]]:
     yield from pairwise(edges)
 
 
-def _try(work: UnitOfWork, left: Cursor, right: Cursor, tried: _Tried) -> None:
+def _try(work: UnitOfWork, left: Cursor, right: Cursor, tried: _ReplayProgress) -> None:
     wanted = work.state.intake.rejects.between(left.position, right.position)
     if not wanted:
         return
@@ -129,7 +129,9 @@ def _reaches(work: UnitOfWork, batch: Batch, right: Cursor) -> bool:
     return (ahead[0].position, ahead[0].offset) == (ahead[1].position, ahead[1].offset)
 
 
-def _parts(work: UnitOfWork, batch: Batch, wanted: Ranges) -> Iterator[tuple[Records, bool]]:
+def _parts(
+    work: UnitOfWork, batch: Batch, wanted: PositionRanges
+) -> Iterator[tuple[Records, bool]]:
     """The rejects that fit now, and whether the champion may answer them: not where it was made
     from rows of their positions.
 
@@ -146,7 +148,9 @@ def _parts(work: UnitOfWork, batch: Batch, wanted: Ranges) -> Iterator[tuple[Rec
         yield batch.take(list(indexes)), champion is not None and not known
 
 
-def _bring_back(work: UnitOfWork, records: Records, by_champion: bool, tried: _Tried) -> None:
+def _bring_back(
+    work: UnitOfWork, records: Records, by_champion: bool, tried: _ReplayProgress
+) -> None:
     """Learn records; one on which the model raises stays a reject, and those around it do not.
 
     As in learning, a model that raises is put back, and goes only up to that record.
@@ -169,17 +173,17 @@ def _bring_back(work: UnitOfWork, records: Records, by_champion: bool, tried: _T
         records = records.slice(end + 1)
 
 
-def _learned(work: UnitOfWork, records: Records, by_champion: bool) -> Log:
+def _learned(work: UnitOfWork, records: Records, by_champion: bool) -> PredictionRows:
     answers, silent = None, None
     if by_champion:
-        answers, silent = learn_batch.champions_answers(work, records)
+        answers, silent = learn_batch.champion_predictions(work, records)
     log = work.state.learner.learn(records.rows, records.labels, answers, work.run.stop)
     if silent is not None:
         work.add_rows([work.decision_row(silent)])
     return log
 
 
-def _keep(work: UnitOfWork, records: Records, by_champion: bool, log: Log) -> None:
+def _keep(work: UnitOfWork, records: Records, by_champion: bool, log: PredictionRows) -> None:
     """One durable step: models, counts and the set of rejects; the log and the history are owed."""
     state, totals = work.state, work.state.totals
     state.new_rows += log.learned
@@ -215,7 +219,7 @@ def _look_at_the_last_batch(work: UnitOfWork) -> None:
         intake.because = intake.remedy = ""
 
 
-def _document(work: UnitOfWork, tried: _Tried) -> dict[str, Any]:
+def _document(work: UnitOfWork, tried: _ReplayProgress) -> dict[str, Any]:
     return {
         "pipeline": work.run.name,
         "outcome": "stopped" if tried.stopped else "finished",
@@ -232,7 +236,7 @@ def _document(work: UnitOfWork, tried: _Tried) -> dict[str, Any]:
     }
 
 
-def tell(document: dict[str, Any]) -> None:
+def render(document: dict[str, Any]) -> None:
     """Print how it went, for people."""
     out = cli_output.stdout()
     if not document["rejects"]:

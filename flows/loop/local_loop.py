@@ -18,14 +18,14 @@ from flows.loop import summary
 from flows.retraining import retrain
 from flows.run import run_record
 from flows.run.progress import Display
-from flows.run.run_record import Ended
+from flows.run.run_record import RunEnd
 from flows.run.session import opened
 from flows.run.shutdown import Stop, StopRequested
 from flows.run.unit_of_work import UnitOfWork
 
 
 @flow(name="thermodrift-run", persist_result=False)
-def cycle(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str, Any]:
+def run_loop(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str, Any]:
     """Run a pipeline from its checkpoint to the end of the stream, a limit, or a signal.
 
     Returns the summary. Raises what `session.opened` and the models raise.
@@ -60,25 +60,25 @@ def cycle(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[str
             raise
         ended = _ended(work, end)
         run_record.end(work, ended)
-        return summary.of(work, ended.outcome, ended.because)
+        return summary.collect(work, ended.outcome, ended.because)
 
 
 def _check(work: UnitOfWork) -> None:
     if drift_check.due(work):
-        drift_check.watch(work)
+        drift_check.check(work)
     if retrain.due(work):
         retrain.retrain(work)
     work.flush()
 
 
-def _ended(work: UnitOfWork, end: End) -> Ended:
+def _ended(work: UnitOfWork, end: End) -> RunEnd:
     position = work.state.position
     if end == "stopped":
-        return Ended("stopped", f"a signal asked for it at position {position}")
+        return RunEnd("stopped", f"a signal asked for it at position {position}")
     if end == "limit":
-        return Ended(
+        return RunEnd(
             "limit_reached", f"went through the {work.records} records that were asked for"
         )
     if work.records == 0:
-        return Ended("finished", f"nothing new: the stream was finished at position {position}")
-    return Ended("finished", f"the stream ends at position {position}")
+        return RunEnd("finished", f"nothing new: the stream was finished at position {position}")
+    return RunEnd("finished", f"the stream ends at position {position}")

@@ -18,7 +18,7 @@ from observability.core.paths import Places
 from observability.history.store import History
 
 
-def of(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
+def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     """The summary of a run that has ended; counts are over the life of the pipeline.
 
     `scores` are means over the whole stream: accuracy, or mean absolute error; null for a member
@@ -44,7 +44,7 @@ def of(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         "position": state.position,
         **vars(state.totals),
         "reads_from": work.run.file.pipeline.gate.reads_from,
-        "metric": scoring.metric(state.schema.task),
+        "metric": scoring.metric_name(state.schema.task),
         "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
         "scored": {who: state.learner.tallies[who].count for who in ("served", *MEMBERS)},
         **judged(state.learner),
@@ -71,10 +71,10 @@ def of(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     }
 
 
-def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
+def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
     """The summary of a run that a signal ended before it began: what the checkpoint says."""
     try:
-        known = checkpoint.brief(home.pipeline(file.name).checkpoint)
+        known = checkpoint.header(home.pipeline(file.name).checkpoint)
     except FileNotFoundError:
         known = {}
     return {
@@ -84,7 +84,7 @@ def unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "position": known.get("position", 0),
         **(vars(Totals()) | known.get("totals", {})),
         "reads_from": file.pipeline.gate.reads_from,
-        "metric": scoring.metric(file.pipeline.pipeline.task),
+        "metric": scoring.metric_name(file.pipeline.pipeline.task),
         "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
         "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
         "judged_by": known.get("judged_by", file.pipeline.pipeline.measure.name),

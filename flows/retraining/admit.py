@@ -12,30 +12,30 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from flows.retraining import retrain_request
-from flows.retraining.retrain_request import Ending
+from flows.retraining.retrain_request import RequestOutcome
 from flows.run.state import OpenRequest
 from flows.run.unit_of_work import UnitOfWork
 from observability.core.decision import Decision
 from observability.history.records import ForecastRecord, GpuReadingRecord, Record
 from power.core import device_readings
-from power.core.device_readings import GpuReading, Survey
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.core.gate_config import GateConfig
 from power.devices.device import Device
 from power.devices.leases import Lease
 from power.forecast.job_profile import Job
-from power.monitoring.device_monitor import Look
+from power.monitoring.device_monitor import MonitorView
 from power.policy import admission, deadline, gate_override, override_file, power_cap
 
 
 @dataclass
-class Admitted:
+class Admission:
     """A retrain that may begin: where, why, and what goes into the history with it."""
 
     request: OpenRequest
     position: int
     decision: Decision
-    look: Look
-    limits: GateLimits
+    look: MonitorView
+    limits: GateConfig
     """As urgent as the request is."""
     lease: Lease | None = None
     """None where there is no device to speak of, or it is only a recorded one."""
@@ -59,7 +59,7 @@ class Admitted:
             self.lease.release()
 
 
-def ask(work: UnitOfWork, request: OpenRequest) -> Admitted | Ending:
+def ask(work: UnitOfWork, request: OpenRequest) -> Admission | RequestOutcome:
     """An admission, or how the attempt ended without one: Deferred or Skipped.
 
     Raises LeaseFolderUnusable, and BadConfiguration for an override that cannot be read.
@@ -82,18 +82,18 @@ def ask(work: UnitOfWork, request: OpenRequest) -> Admitted | Ending:
     now = datetime.now(UTC)
     overridden = gate_override.overridden(admitted.decision, told, now)
     if overridden is not admitted.decision:
-        admitted = _anyhow(work, admitted) if overridden else admitted
+        admitted = _force_admit(work, admitted) if overridden else admitted
         return _by_hand(work, admitted, gate_override.overridden(admitted.decision, told, now))
     return admitted if admitted.decision else _refused(work, admitted)
 
 
-def _urgent(work: UnitOfWork, request: OpenRequest) -> GateLimits:
+def _urgent(work: UnitOfWork, request: OpenRequest) -> GateConfig:
     limits = work.run.file.pipeline.gate
     waited_s = retrain_request.waited_s(work, request)
     return limits.at_urgency(deadline.urgency(waited_s, request.severity, limits))
 
 
-def _look(work: UnitOfWork, limits: GateLimits) -> Look:
+def _look(work: UnitOfWork, limits: GateConfig) -> MonitorView:
     state = work.state
     look = work.run.power.look(state, limits)
     state.gate, state.gate_s = look.judged.state, look.now_s
@@ -105,11 +105,11 @@ def _look(work: UnitOfWork, limits: GateLimits) -> Look:
 def _placed(
     work: UnitOfWork,
     request: OpenRequest,
-    look: Look,
-    limits: GateLimits,
+    look: MonitorView,
+    limits: GateConfig,
     *,
     anyhow: bool = False,
-) -> Admitted:
+) -> Admission:
     """The device for this job, and its lease: whoever is cool and not taken, the best first.
 
     `anyhow`: the lease of one that is not cool, too.
@@ -130,17 +130,17 @@ def _placed(
 def _admission(
     work: UnitOfWork,
     request: OpenRequest,
-    look: Look,
-    limits: GateLimits,
+    look: MonitorView,
+    limits: GateConfig,
     leased: dict[str, str],
-) -> Admitted:
+) -> Admission:
     """What the judges say of the job: as its cap has it, and, where that is a no, under a lower."""
     rules, profile = work.run.file.pipeline.forecast, work.state.job
 
     def judged(job: Job | None) -> Decision:
         return admission.judge(look.judged, look.known, job, limits, rules, look.now_s, leased)
 
-    admitted = Admitted(request, work.state.position, judged(profile.job()), look, limits)
+    admitted = Admission(request, work.state.position, judged(profile.job()), look, limits)
     device = None if admitted.uuid is None else work.run.power.device(admitted.uuid)
     if device is not None:
         # From here on it is about this device: its limits are no other's.
@@ -151,7 +151,7 @@ def _admission(
 
 def _cap(
     work: UnitOfWork,
-    admitted: Admitted,
+    admitted: Admission,
     device: Device,
     judged: Callable[[Job | None], Decision],
 ) -> None:
@@ -178,7 +178,9 @@ def _cap(
         admitted.cap_w, admitted.decision = sooner
 
 
-def _by_hand(work: UnitOfWork, admitted: Admitted, overridden: Decision) -> Admitted | Ending:
+def _by_hand(
+    work: UnitOfWork, admitted: Admission, overridden: Decision
+) -> Admission | RequestOutcome:
     """What a person said, who need not know of leases: a device that is taken stays taken."""
     admitted.rows.append(work.decision_row(overridden))
     if not overridden:
@@ -187,7 +189,7 @@ def _by_hand(work: UnitOfWork, admitted: Admitted, overridden: Decision) -> Admi
     return _begin_anyway(work, admitted, overridden)
 
 
-def _anyhow(work: UnitOfWork, admitted: Admitted) -> Admitted:
+def _force_admit(work: UnitOfWork, admitted: Admission) -> Admission:
     """The same request with a device that is not taken, however warm, where there is one."""
     if admitted.lease is not None:
         return admitted
@@ -196,7 +198,7 @@ def _anyhow(work: UnitOfWork, admitted: Admitted) -> Admitted:
     return placed
 
 
-def _refused(work: UnitOfWork, admitted: Admitted) -> Admitted | Ending:
+def _refused(work: UnitOfWork, admitted: Admission) -> Admission | RequestOutcome:
     """A no: put off until the deadline, and then what the knob says."""
     request, placed = admitted.request, admitted.decision
     late = deadline.at_deadline(
@@ -208,14 +210,14 @@ def _refused(work: UnitOfWork, admitted: Admitted) -> Admitted | Ending:
         told = float(again_in_s) if isinstance(again_in_s, int | float) else None
         return retrain_request.defer(work, request, placed, admitted.rows, told)
     if late.facts["at_deadline"] != "skip":
-        admitted = _anyhow(work, admitted)
+        admitted = _force_admit(work, admitted)
         if _may_begin_late(work, admitted, late):
-            return _begin_anyway(work, admitted, admission.anyway(admitted.decision, late))
+            return _begin_anyway(work, admitted, admission.force_admit(admitted.decision, late))
         admitted.give_back()
-    return retrain_request.settle(work, request, Ending("Skipped", late), admitted.rows)
+    return retrain_request.close(work, request, RequestOutcome("Skipped", late), admitted.rows)
 
 
-def _may_begin_late(work: UnitOfWork, admitted: Admitted, late: Decision) -> bool:
+def _may_begin_late(work: UnitOfWork, admitted: Admission, late: Decision) -> bool:
     """Whether a request whose deadline is over begins all the same, and under which limit."""
     if late.facts["at_deadline"] != "capped":
         return late.facts["at_deadline"] == "run"
@@ -229,18 +231,20 @@ def _may_begin_late(work: UnitOfWork, admitted: Admitted, late: Decision) -> boo
     return lowest.yes
 
 
-def _begin_anyway(work: UnitOfWork, admitted: Admitted, decision: Decision) -> Admitted | Ending:
+def _begin_anyway(
+    work: UnitOfWork, admitted: Admission, decision: Decision
+) -> Admission | RequestOutcome:
     """Begin whatever the gate says, unless the device is another job's."""
     admitted.decision, admitted.against_the_gate = decision, True
     if admitted.uuid is not None and admitted.lease is None and not work.run.power.replayed:
         holder = work.run.power.holder(admitted.uuid)
-        taken = admission.taken(decision, admitted.uuid, holder)
+        taken = admission.leased_elsewhere(decision, admitted.uuid, holder)
         rows = [*admitted.rows, work.decision_row(taken)]
         return retrain_request.defer(work, admitted.request, taken, rows)
     return admitted
 
 
-def _trials(work: UnitOfWork, look: Look) -> list[Record]:
+def _trials(work: UnitOfWork, look: MonitorView) -> list[Record]:
     """The forecasts that were held against what came since the gate was last asked."""
     return [
         work.run.row(
@@ -256,15 +260,15 @@ def _trials(work: UnitOfWork, look: Look) -> list[Record]:
     ]
 
 
-def _readings(work: UnitOfWork, survey: Survey) -> list[Record]:
+def _readings(work: UnitOfWork, survey: DeviceSnapshot) -> list[Record]:
     gate_knobs = work.run.file.pipeline.gate
     return [
         work.run.row(
             GpuReadingRecord,
             source=gate_knobs.trace or gate_knobs.reads_from,
             elapsed_s=reading.read_at_s,
-            **device_readings.standing(reading, gate_knobs).model_dump(
-                include=GpuReading.model_fields.keys() & GpuReadingRecord.model_fields.keys()
+            **device_readings.with_effective_margin(reading, gate_knobs).model_dump(
+                include=DeviceReading.model_fields.keys() & GpuReadingRecord.model_fields.keys()
             ),
         )
         for reading in survey.readings

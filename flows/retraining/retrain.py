@@ -16,25 +16,25 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.retraining import admit, retrain_records, retrain_request, training
-from flows.retraining.admit import Admitted
-from flows.retraining.retrain_request import Ending
+from flows.retraining.admit import Admission
+from flows.retraining.retrain_request import RequestOutcome
 from flows.retraining.training import Fitted, Prepared
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
 from flows.run.shutdown import Stop, StopRequested
-from flows.run.state import Begun, OpenRequest
+from flows.run.state import FitWindow, OpenRequest
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import promotion
 from models.batch.batch_model import TooLittleToLearn
-from models.batch.evaluation import Challenge, PartialChallenge
-from models.batch.fit_guard import GiveBack
+from models.batch.evaluation import Challenge, UnfinishedChallenge
+from models.batch.fit_guard import Preempted
 from models.persistence.serialization import CannotLoad, CannotPickle
 from models.registry import partial_fits
 from models.registry.registry import Manifest, ModelCard
 from observability.core import failpoints
 from observability.core.decision import Decision
 from power.forecast import forecast, job_profile
-from power.monitoring.thermal_trace import Moment
+from power.monitoring.thermal_trace import Sample
 from power.policy import admission, deadline, gate, power_cap
 from power.policy.power_cap import CapRun
 
@@ -44,10 +44,10 @@ class Attempt:
     """How an attempt at a request ended."""
 
     request: OpenRequest
-    ending: Ending
+    ending: RequestOutcome
     overdue: bool
     """Whether the request had waited until its deadline when the attempt began."""
-    course: tuple[Moment, ...] = ()
+    course: tuple[Sample, ...] = ()
     """How warm the device was while the fit went on."""
 
 
@@ -74,7 +74,7 @@ def _asks_again(work: UnitOfWork, request: OpenRequest) -> Decision:
 
 
 @task(name="retrain", cache_policy=NO_CACHE, persist_result=False)
-def retrain(work: UnitOfWork) -> Ending | None:
+def retrain(work: UnitOfWork) -> RequestOutcome | None:
     """Try to settle the open request in one go; None where there is none.
 
     Raises StopRequested where a signal broke the fit off: it is still owed.
@@ -107,7 +107,7 @@ def attempt(
             # On a trace's clock, which is the stream's, a deadline is no time of day.
             overdue = not power.replayed and deadline.at_deadline(waited_s, limits).yes
             admitted = _begin(work, request)
-            if isinstance(admitted, Ending):
+            if isinstance(admitted, RequestOutcome):
                 return Attempt(request, admitted, overdue)
             lease.callback(admitted.give_back)
             try:
@@ -121,7 +121,7 @@ def attempt(
                 admitted.rows.clear()
         try:
             fitted = training.fit(prepared, admitted, power, display, stop)
-        except training.BrokenOff as broken:
+        except training.FitInterrupted as broken:
             # It is owed and comes again, and what it took until now was spent all the same.
             with hold() as work:
                 work.add_rows(retrain_records.cost(work, admitted, broken.fitted))
@@ -138,20 +138,22 @@ def attempt(
             return Attempt(known, ending, overdue, fitted.course)
 
 
-def _begin(work: UnitOfWork, request: OpenRequest) -> Admitted | Ending:
+def _begin(work: UnitOfWork, request: OpenRequest) -> Admission | RequestOutcome:
     """An admission, or how the attempt ended without one."""
     again = _asks_again(work, request)
     if not again:
-        return Ending("Deferred", again)
+        return RequestOutcome("Deferred", again)
     work.sync_champion()
     admitted = admit.ask(work, request)
-    if isinstance(admitted, Admitted) and request.deferrals:
+    if isinstance(admitted, Admission) and request.deferrals:
         told = f"after {request.deferrals} deferrals: {admitted.decision.because}"
         work.run.display.happened(work.state.position, "admitted", told, "green")
     return admitted
 
 
-def _conclude(work: UnitOfWork, admitted: Admitted, prepared: Prepared, fitted: Fitted) -> Ending:
+def _conclude(
+    work: UnitOfWork, admitted: Admission, prepared: Prepared, fitted: Fitted
+) -> RequestOutcome:
     """Keep what the fit brought, judge it, and settle the request, or put it off again."""
     admitted.give_back()
     manifest, failure = _stored(work, prepared, fitted)
@@ -179,8 +181,10 @@ def _conclude(work: UnitOfWork, admitted: Admitted, prepared: Prepared, fitted: 
         state.champion = manifest.version
         state.totals.promotions += 1
     state.totals.retrains += 1
-    ending = Ending("Promoted" if promoted else "Rejected", promoted, scores=manifest.scores)
-    return retrain_request.settle(
+    ending = RequestOutcome(
+        "Promoted" if promoted else "Rejected", promoted, scores=manifest.scores
+    )
+    return retrain_request.close(
         work, admitted.request, ending, rows, manifest.version if promoted else None
     )
 
@@ -215,21 +219,25 @@ def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge:
         state.caps = power_cap.learn(state.caps, run, pipeline.cap)
 
 
-def _refuse(work: UnitOfWork, admitted: Admitted, why: str) -> Ending:
+def _refuse(work: UnitOfWork, admitted: Admission, why: str) -> RequestOutcome:
     """A fit that brings no model is an answer: the request is settled, the others carry on."""
     refused = promotion.no_model(why)
     rows = [*admitted.rows, work.decision_row(refused)]
-    return retrain_request.settle(work, admitted.request, Ending("NoModel", refused), rows)
+    return retrain_request.close(work, admitted.request, RequestOutcome("NoModel", refused), rows)
 
 
-def _put_off(work: UnitOfWork, admitted: Admitted, prepared: Prepared, stopped: GiveBack) -> Ending:
+def _put_off(
+    work: UnitOfWork, admitted: Admission, prepared: Prepared, stopped: Preempted
+) -> RequestOutcome:
     """The gate was closed for too long amid the fit: asked again, and gone on from there."""
     admitted.request.begun = None
-    if isinstance(stopped.partial, PartialChallenge):
+    if isinstance(stopped.partial, UnfinishedChallenge):
         # What cannot be kept is fitted again.
         with suppress(CannotPickle, OSError):
-            partial_fits.put(work.run.places.partial, stopped.partial, prepared.work, work.run.seal)
-            admitted.request.begun = Begun(prepared.position, prepared.new_rows)
+            partial_fits.save(
+                work.run.places.partial, stopped.partial, prepared.work, work.run.seal
+            )
+            admitted.request.begun = FitWindow(prepared.position, prepared.new_rows)
     decision = admission.given_back(stopped.because, stopped.cause)
     rows = [*admitted.rows, work.decision_row(decision)]
     return retrain_request.defer(work, admitted.request, decision, rows)

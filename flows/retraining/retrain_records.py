@@ -6,7 +6,7 @@ Makes rows, and decides and keeps nothing.
 from __future__ import annotations
 
 from flows.retraining import retrain_request
-from flows.retraining.admit import Admitted
+from flows.retraining.admit import Admission
 from flows.retraining.training import Fitted, Prepared
 from flows.run.cost_meter import Cost
 from flows.run.state import OpenRequest
@@ -23,7 +23,7 @@ from observability.history.records import (
 
 
 def cost(
-    work: UnitOfWork, admitted: Admitted, fitted: Fitted, version: str | None = None
+    work: UnitOfWork, admitted: Admission, fitted: Fitted, version: str | None = None
 ) -> list[Record]:
     """What a fit took, whatever came of it; where none ran, what became of the power limit."""
     if fitted.cost is None:
@@ -64,7 +64,7 @@ def cost(
 
 def spent(
     work: UnitOfWork,
-    admitted: Admitted,
+    admitted: Admission,
     prepared: Prepared,
     fitted: Fitted,
     version: str | None = None,
@@ -83,7 +83,7 @@ def _deferred_s(work: UnitOfWork, request: OpenRequest, cost: Cost) -> float:
     return max(0.0, cost.at.timestamp() - request.asked_s)
 
 
-def _foretold(work: UnitOfWork, admitted: Admitted, cost: Cost) -> list[Record]:
+def _foretold(work: UnitOfWork, admitted: Admission, cost: Cost) -> list[Record]:
     """The margin that was foretold of this job, held against the lowest that came."""
     facts, came_c = admitted.decision.facts, cost.figures.lowest_margin_c
     foretold_c = facts.get("forecast_margin_c")

@@ -36,7 +36,7 @@ _STYLE: dict[Name, str] = {
 
 
 @dataclass(frozen=True)
-class Ending:
+class RequestOutcome:
     """How an attempt ended, and the decision that ended it."""
 
     name: Name
@@ -56,7 +56,7 @@ def deferrals(totals: Mapping[str, Any], reads_from: str) -> str:
     of an earlier version knows no causes.
     """
     count, causes = int(totals.get("deferrals", 0)), dict(totals.get("deferred_because", {}))
-    told = gate.counted({**causes, UNKNOWN: count - sum(causes.values())}, reads_from)
+    told = gate.describe_causes({**causes, UNKNOWN: count - sum(causes.values())}, reads_from)
     return f"{count} deferral{'' if count == 1 else 's'}" + (f": {told}" if told else "")
 
 
@@ -65,7 +65,7 @@ def waited_s(work: UnitOfWork, request: OpenRequest) -> float:
     return work.run.power.request_s(work.state.position) - request.asked_s
 
 
-def became(
+def request_event(
     work: UnitOfWork, request: OpenRequest, event: str, because: str, at: datetime | None = None
 ) -> RequestRecord:
     """The row that says what became of the request, now or at a moment before."""
@@ -87,7 +87,7 @@ def defer(
     decision: Decision,
     rows: Sequence[Record],
     again_in_s: float | None = None,
-) -> Ending:
+) -> RequestOutcome:
     """Leave the request open, and say why and until when."""
     cause = str(decision.facts.get("cause") or UNKNOWN)
     news = request.deferrals == 0 or cause != request.cause
@@ -100,23 +100,23 @@ def defer(
         **totals.deferred_because,
         cause: totals.deferred_because.get(cause, 0) + 1,
     }
-    work.commit([*rows, became(work, request, "deferred", decision.because)])
+    work.commit([*rows, request_event(work, request, "deferred", decision.because)])
     if news:
         work.run.display.happened(work.state.position, "deferred", decision.because, "red")
     left_s = work.run.file.pipeline.gate.deadline_s - waited_s(work, request)
-    return Ending("Deferred", decision, again_in_s, max(left_s, 0.0))
+    return RequestOutcome("Deferred", decision, again_in_s, max(left_s, 0.0))
 
 
-def settle(
+def close(
     work: UnitOfWork,
     request: OpenRequest,
-    ending: Ending,
+    ending: RequestOutcome,
     rows: Sequence[Record],
     crown: str | None = None,
-) -> Ending:
+) -> RequestOutcome:
     """Close the request and make its ending durable; a new champion is crowned after that."""
     state, event = work.state, EVENT[ending.name]
-    told = became(work, request, event, ending.decision.because)
+    told = request_event(work, request, event, ending.decision.because)
     state.request = None
     state.settled_at = state.position
     work.commit([*rows, told], crown)

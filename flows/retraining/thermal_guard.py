@@ -12,26 +12,26 @@ import threading
 import time
 from collections.abc import Callable
 
-from models.batch.fit_guard import GiveBack
+from models.batch.fit_guard import Preempted
 from observability.core.decision import Decision
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
-from power.monitoring.device_monitor import Look
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
+from power.monitoring.device_monitor import MonitorView
 from power.policy import admission, gate
 from power.policy.gate import GateState
 
 _GLANCE_S = 0.25
-_NOTHING_NEW = Survey(driver="present", because="no newer look")
+_NOTHING_NEW = DeviceSnapshot(driver="present", because="no newer look")
 
 
-class Vigil:
+class ThermalGuard:
     """The guard of one fit on one device; `hear` is called from another thread."""
 
     def __init__(
         self,
         uuid: str,
         state: GateState,
-        limits: GateLimits,
+        limits: GateConfig,
         paused: Callable[[str], None] = lambda because: None,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -49,7 +49,7 @@ class Vigil:
         self.paused_s = 0.0
         self.pauses = 0
 
-    def hear(self, look: Look) -> None:
+    def hear(self, look: MonitorView) -> None:
         """Take in a look at the devices."""
         with self._news:
             judged = gate.judge(look.survey, self._state, self._limits, look.now_s)
@@ -81,7 +81,7 @@ class Vigil:
                 keeps = admission.keeps_device(done, paused_s, answer, self._limits)
                 if not keeps:
                     cause = keeps.facts["cause"]
-                    raise GiveBack(keeps.because, cause if isinstance(cause, str) else None)
+                    raise Preempted(keeps.because, cause if isinstance(cause, str) else None)
                 # Signals are heard between two waits.
                 self._news.wait(min(_GLANCE_S, self._limits.max_pause_s - paused_s))
 
@@ -94,4 +94,4 @@ class Vigil:
             now_s = self._clock()
             judged = gate.judge(_NOTHING_NEW, self._state, self._limits, now_s)
             self._state = judged.state
-            return gate.answer_of(self._state.device(self._uuid), self._limits, now_s)
+            return gate.device_decision(self._state.device(self._uuid), self._limits, now_s)

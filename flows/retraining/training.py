@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from flows.config import settings
 from flows.retraining import retrain_request
-from flows.retraining.admit import Admitted
-from flows.retraining.thermal_guard import Vigil
+from flows.retraining.admit import Admission
+from flows.retraining.thermal_guard import ThermalGuard
 from flows.run.cost_meter import Cost, Meter
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
 from flows.run.shutdown import Stop, StopRequested
-from flows.run.state import Begun
+from flows.run.state import FitWindow
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model, evaluation
 from models.batch.batch_model import (
@@ -33,26 +33,26 @@ from models.batch.batch_model import (
     BatchModel,
     TooLittleToLearn,
 )
-from models.batch.evaluation import Challenge, PartialChallenge
-from models.batch.fit_guard import GiveBack
+from models.batch.evaluation import Challenge, UnfinishedChallenge
+from models.batch.fit_guard import Preempted
 from models.batch.recipe_config import BatchRecipe
 from models.core import library_warnings, record_schema
-from models.core.library_warnings import Warned
+from models.core.library_warnings import CollectedWarnings
 from models.core.metrics import Measure
 from models.core.record_schema import Label, Schema
 from models.registry import partial_fits
-from models.registry.partial_fits import Work
+from models.registry.partial_fits import FitIdentity
 from models.registry.registry import Manifest
 from observability.core.errors import ThermodriftError
 from observability.drift import retrain_policy
 from observability.history.records import RequestRecord
-from power.devices.power_limit import Capping
-from power.monitoring.thermal_trace import Course, Moment
+from power.devices.power_limit import PowerLimitResult
+from power.monitoring.thermal_trace import Sample, ThermalTrace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from power.monitoring.device_monitor import Look
+    from power.monitoring.device_monitor import MonitorView
 
 _NOTHING_CAME = (BatchCannotLearn, BatchAnswersNothing)
 """A fit that brings no model is an answer: the request is settled, the others carry on."""
@@ -82,14 +82,14 @@ class Prepared:
     """Records learned between the fit before and `position`."""
     started: RequestRecord
     """Made before the fit: how long a request waited is not how long it was worked on."""
-    work: Work
+    work: FitIdentity
     """What this fit is of, for what is kept of it where it is given back."""
     measure: Measure
     seen: NDArray[np.bool_] | None
     """Of the window's rows, whether the champion was trained on them; None without a champion."""
     changed: int | None
     """Row of the window since which the labels are out of what was known before."""
-    partial: PartialChallenge | None
+    partial: UnfinishedChallenge | None
     """What an earlier attempt has fitted of it."""
 
 
@@ -99,17 +99,17 @@ class Fitted:
 
     challenge: Challenge | None = None
     failure: str | None = None
-    given_back: GiveBack | None = None
+    given_back: Preempted | None = None
     cost: Cost | None = None
     """None where nothing ran."""
     paused_s: float = 0.0
-    capping: Capping | None = None
+    capping: PowerLimitResult | None = None
     """What became of the power limit; None where none was to be set."""
-    warned: Warned = field(default_factory=Warned)
+    warned: CollectedWarnings = field(default_factory=CollectedWarnings)
     """What libraries, and the model itself, warned of meanwhile."""
     guarded: str | None = None
     """How it was watched; None where nothing was fitted to the end."""
-    course: tuple[Moment, ...] = ()
+    course: tuple[Sample, ...] = ()
     """How warm its device was meanwhile."""
 
     @property
@@ -118,7 +118,7 @@ class Fitted:
         return None if self.capping is None else self.capping.cap_w
 
 
-class BrokenOff(Exception):
+class FitInterrupted(Exception):
     """A signal broke the fit off: it is owed, and comes again."""
 
     def __init__(self, fitted: Fitted) -> None:
@@ -126,7 +126,7 @@ class BrokenOff(Exception):
         self.fitted = fitted
 
 
-def prepare(work: UnitOfWork, admitted: Admitted) -> Prepared:
+def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     """Read the newest window and an older one. Raises TooLittleToLearn."""
     state, recipe = work.state, work.run.file.pipeline.batch
     until = _until(work, admitted)
@@ -137,7 +137,7 @@ def prepare(work: UnitOfWork, admitted: Admitted) -> Prepared:
     champion = None if state.champion is None else work.run.store.manifest(state.champion)
     if champion is not None:
         _refuse_seen_holdout(champion, recipe, window.positions)
-    this_fit = Work(
+    this_fit = FitIdentity(
         pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema
     )
     older_from, older_to = _older(champion, recipe, first)
@@ -161,7 +161,9 @@ def prepare(work: UnitOfWork, admitted: Admitted) -> Prepared:
         beside=work.run.file.folder,
         reference_rows=work.run.file.pipeline.drift.reference_rows,
         new_rows=until.new_rows,
-        started=retrain_request.became(work, admitted.request, "started", admitted.request.because),
+        started=retrain_request.request_event(
+            work, admitted.request, "started", admitted.request.because
+        ),
         work=this_fit,
         measure=work.run.file.pipeline.pipeline.measure,
         seen=None if champion is None else _seen(champion, window.positions),
@@ -173,14 +175,14 @@ def prepare(work: UnitOfWork, admitted: Admitted) -> Prepared:
 
 
 def fit(
-    prepared: Prepared, admitted: Admitted, power: PowerSource, display: Display, stop: Stop
+    prepared: Prepared, admitted: Admission, power: PowerSource, display: Display, stop: Stop
 ) -> Fitted:
     """Fit the challenger on the device that was given, and meter it.
 
     Raises BrokenOff where a signal asked for the end.
     """
     if stop():
-        raise BrokenOff(Fitted())
+        raise FitInterrupted(Fitted())
     watch = _Watch.over(admitted, power, display)
     outcome = _Outcome()
     uuid = None if admitted.lease is None else admitted.lease.uuid
@@ -191,15 +193,15 @@ def fit(
             power.heard_by(watch.hear),
             settings.job_sees(uuid),
             watch.meter.running(),
-            library_warnings.collected(outcome.warned),
+            library_warnings.collect(outcome.warned),
             # Innermost: a signal breaks off the fit, and nothing that makes up for one.
             stop.breakable(),
         ):
             _refuse_uncapped(admitted, outcome.capping)
             outcome.challenge = _challenge(prepared, watch.vigil, uuid)
     except StopRequested as stopped:
-        raise BrokenOff(_fitted(outcome, watch)) from stopped
-    except GiveBack as stopped:
+        raise FitInterrupted(_fitted(outcome, watch)) from stopped
+    except Preempted as stopped:
         outcome.given_back = stopped
     except (TooLittleToLearn, _LimitNotSet) as error:
         # Found out before anything was fitted: nothing was begun, and nothing spent.
@@ -213,7 +215,7 @@ class _LimitNotSet(ThermodriftError, RuntimeError):
     """A job that may run under a lower power limit alone has not got it."""
 
 
-def _refuse_uncapped(admitted: Admitted, capping: Capping | None) -> None:
+def _refuse_uncapped(admitted: Admission, capping: PowerLimitResult | None) -> None:
     """A device whose gate is closed takes the job capped, or not at all."""
     if admitted.only_capped and capping is not None and capping.cap_w is None:
         raise _LimitNotSet(
@@ -228,9 +230,9 @@ class _Outcome:
 
     challenge: Challenge | None = None
     failure: str | None = None
-    given_back: GiveBack | None = None
-    capping: Capping | None = None
-    warned: Warned = field(default_factory=Warned)
+    given_back: Preempted | None = None
+    capping: PowerLimitResult | None = None
+    warned: CollectedWarnings = field(default_factory=CollectedWarnings)
 
 
 @dataclass(frozen=True)
@@ -238,20 +240,20 @@ class _Watch:
     """Who hears of the devices while the fit goes on."""
 
     meter: Meter
-    vigil: Vigil | None
-    course: Course | None
+    vigil: ThermalGuard | None
+    course: ThermalTrace | None
 
     @classmethod
-    def over(cls, admitted: Admitted, power: PowerSource, display: Display) -> Self:
+    def over(cls, admitted: Admission, power: PowerSource, display: Display) -> Self:
         """What is heard of the device that was given; of none, what is metered alone."""
         meter = Meter(power, admitted.look.survey, admitted.uuid)
         if admitted.lease is None:
             return cls(meter, None, None)
-        course = Course(admitted.lease.uuid, admitted.limits, admitted.look.now_s)
+        course = ThermalTrace(admitted.lease.uuid, admitted.limits, admitted.look.now_s)
         course.hear(admitted.look)
         return cls(meter, _vigil(admitted, display), course)
 
-    def hear(self, look: Look) -> None:
+    def hear(self, look: MonitorView) -> None:
         """Take in a look; called from the follower's thread."""
         self.meter.saw(look.survey)
         for each in (self.vigil, self.course):
@@ -273,20 +275,20 @@ def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
     )
 
 
-def _until(work: UnitOfWork, admitted: Admitted) -> Begun:
+def _until(work: UnitOfWork, admitted: Admission) -> FitWindow:
     """Where the window ends: here, or where that of a fit ended which was given back half done."""
     state, begun = work.state, admitted.request.begun
     window = work.run.file.pipeline.batch.window
     if begun is not None and retrain_policy.keeps_window(begun.position, state.position, window):
         return begun
-    return Begun(state.position, state.new_rows)
+    return FitWindow(state.position, state.new_rows)
 
 
-def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
+def _vigil(admitted: Admission, display: Display) -> ThermalGuard | None:
     """The guard of the fit; none where a person wants it anyhow."""
     if admitted.lease is None or admitted.against_the_gate:
         return None
-    return Vigil(
+    return ThermalGuard(
         admitted.lease.uuid,
         admitted.look.judged.state,
         admitted.limits,
@@ -294,8 +296,8 @@ def _vigil(admitted: Admitted, display: Display) -> Vigil | None:
     )
 
 
-def _challenge(prepared: Prepared, vigil: Vigil | None, uuid: str | None) -> Challenge:
-    fought = evaluation.fight(
+def _challenge(prepared: Prepared, vigil: ThermalGuard | None, uuid: str | None) -> Challenge:
+    fought = evaluation.evaluate(
         prepared.frame,
         prepared.labels,
         recipe=prepared.recipe,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from flows.config.pipeline import PipelineFile
-from flows.run.state import State
+from flows.run.state import PipelineState
 from models.batch import batch_model, recipe_config
 from models.core import user_code
 from models.core.record_schema import Schema
 from models.online import learner, online_model
 from models.persistence import checkpoint
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.stream.source import Cursor, Stream
 from observability.core import atomic_file
 from observability.core.errors import BadConfiguration, ThermodriftError
@@ -28,13 +28,13 @@ ROOM_BYTES = 16_000_000
 """What a run may write before its first record: Prefect's database alone takes six million."""
 
 
-class NoRoom(ThermodriftError, OSError):
+class InsufficientDiskSpace(ThermodriftError, OSError):
     """The home cannot be written, or its disk is as good as full."""
 
 
 def state_and_stream(
-    file: PipelineFile, places: PipelinePlaces, seal: Seal
-) -> tuple[State, Stream]:
+    file: PipelineFile, places: PipelinePlaces, seal: SigningKey
+) -> tuple[PipelineState, Stream]:
     """The checkpoint's state or a new one, and the stream with its schema pinned.
 
     Raises BadConfiguration, StreamChanged, CheckpointUnusable and what the seal raises.
@@ -56,16 +56,16 @@ def state_and_stream(
     return begun, stream
 
 
-def fresh(file: PipelineFile, stream: Stream) -> State:
+def fresh(file: PipelineFile, stream: Stream) -> PipelineState:
     """The state of a pipeline that has read no record yet."""
     schema = stream.schema
-    return State(schema, _learner(file, schema), Cursor(), knobs(file))
+    return PipelineState(schema, _learner(file, schema), Cursor(), knobs(file))
 
 
-def load(places: PipelinePlaces, seal: Seal) -> State:
+def load(places: PipelinePlaces, seal: SigningKey) -> PipelineState:
     """The state in the checkpoint. Raises FileNotFoundError, CheckpointUnusable."""
     state = checkpoint.load(places.checkpoint, seal)
-    if not isinstance(state, State):
+    if not isinstance(state, PipelineState):
         raise checkpoint.CheckpointUnusable(
             f"checkpoint {places.checkpoint} holds a {type(state).__name__}, not a pipeline's state"
         )
@@ -84,7 +84,7 @@ def _refuse_lost(places: PipelinePlaces) -> None:
         )
 
 
-def look_ahead(file: PipelineFile, places: PipelinePlaces) -> None:
+def validate_stream(file: PipelineFile, places: PipelinePlaces) -> None:
     """Refuse at once a stream that is not there or cannot be read. Raises BadConfiguration."""
     path = file.beside(file.pipeline.stream.path)
     if not path.is_file():
@@ -97,14 +97,14 @@ def look_ahead(file: PipelineFile, places: PipelinePlaces) -> None:
         _ = open_stream(file).schema
 
 
-def look_for_room(home: Path) -> None:
+def check_disk_space(home: Path) -> None:
     """Refuse at once a home that cannot be written, or has no room for a run. Raises NoRoom."""
     try:
         # Rejects hold raw data: a home that we make is its user's alone.
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic_file.ensure_room(home, ROOM_BYTES)
     except OSError as error:
-        raise NoRoom(
+        raise InsufficientDiskSpace(
             f"the home cannot take the {ROOM_BYTES / 1e6:.0f} MB that a run needs to begin: "
             f"{error}: {atomic_file.remedy(error)}, then run again; this run has changed nothing"
         ) from error
@@ -138,7 +138,7 @@ def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
     )
 
 
-def _same_task(file: PipelineFile, state: State) -> None:
+def _same_task(file: PipelineFile, state: PipelineState) -> None:
     task = file.pipeline.pipeline.task
     if state.schema.task != task:
         raise BadConfiguration(
@@ -147,7 +147,7 @@ def _same_task(file: PipelineFile, state: State) -> None:
         )
 
 
-def _same_knobs(file: PipelineFile, state: State) -> None:
+def _same_knobs(file: PipelineFile, state: PipelineState) -> None:
     """Before anything was learned a model may be changed or corrected; after that it is another."""
     if state.totals.learned == 0:
         state.learner, state.knobs = _learner(file, state.schema), knobs(file)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from flows.run.context import RunContext
-from flows.run.state import State
+from flows.run.state import PipelineState
 from models.online.learner import Learner
 
 
-def header(run: RunContext, state: State) -> dict[str, object]:
+def header(run: RunContext, state: PipelineState) -> dict[str, object]:
     """What is known at this position, fit for JSON."""
     request = state.request
     return {
@@ -30,7 +30,7 @@ def header(run: RunContext, state: State) -> dict[str, object]:
     }
 
 
-def unknown_votes(state: State) -> list[dict[str, object]]:
+def unknown_votes(state: PipelineState) -> list[dict[str, object]]:
     """What drift could not tell at the last look: vote, since, because, remedy."""
     return [{"vote": vote, **asdict(each)} for vote, each in state.unknown.items()]
 

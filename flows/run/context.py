@@ -10,8 +10,8 @@ from flows.config.pipeline import PipelineFile
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
-from models.persistence.signing import Seal
-from models.registry.registry import Store
+from models.persistence.signing import SigningKey
+from models.registry.registry import Registry
 from models.stream.source import Stream
 from observability.core.paths import PipelinePlaces, Places
 from observability.history.records import Record
@@ -28,8 +28,8 @@ class RunContext:
     home: Places
     places: PipelinePlaces
     """Where the pipeline lies in the home."""
-    seal: Seal
-    store: Store
+    seal: SigningKey
+    store: Registry
     history: History
     stream: Stream
     power: PowerSource

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 
 from flows.run.power_source import PowerSource
 from observability import energy_cost
-from observability.energy_cost import Bill, Rates
-from power.core.device_readings import Survey
+from observability.energy_cost import EnergyCost, Tariff
+from power.core.device_readings import DeviceSnapshot
 from power.metering import usage
 from power.metering.energy import Energy
-from power.metering.usage import Account, Figures
+from power.metering.usage import DeviceUsage, JobUsage
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Cost:
     seconds: float
     cpu_s: float
     energy: Energy
-    figures: Figures = usage.NONE_READ
+    figures: JobUsage = usage.NONE_READ
     """Power and heat of the devices meanwhile, as far as they were read."""
-    bill: Bill = energy_cost.UNKNOWN
+    bill: EnergyCost = energy_cost.UNKNOWN
     """What the energy cost; unknown until `billed`."""
 
-    def billed(self, rates: Rates) -> Cost:
+    def billed(self, rates: Tariff) -> Cost:
         """The same, with what its energy cost at the facility's rates."""
-        return replace(self, bill=energy_cost.of(self.energy.joules, rates))
+        return replace(self, bill=energy_cost.cost_of(self.energy.joules, rates))
 
 
 class Meter:
@@ -48,11 +48,11 @@ class Meter:
     done on; None: the one that the gate goes by, or all of them.
     """
 
-    def __init__(self, power: PowerSource, before: Survey, uuid: str | None = None) -> None:
+    def __init__(self, power: PowerSource, before: DeviceSnapshot, uuid: str | None = None) -> None:
         self._power = power
         self._before = before
         self._uuid = uuid or power.limits.uuid
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, DeviceUsage] = {}
         self._lock = threading.Lock()
         self._over = False
         self.cost: Cost | None = None
@@ -61,7 +61,7 @@ class Meter:
         last = {reading.uuid: reading for reading in before.readings}
         self.saw(before.model_copy(update={"readings": tuple(last.values())}))
 
-    def saw(self, survey: Survey) -> None:
+    def saw(self, survey: DeviceSnapshot) -> None:
         """Take what was read of the devices while the work goes on; call it from any thread.
 
         Readings that were handed in before count once. After the work's end nothing is taken, and
@@ -73,10 +73,10 @@ class Meter:
             if not self._over:
                 self._take(survey)
 
-    def _take(self, survey: Survey) -> None:
+    def _take(self, survey: DeviceSnapshot) -> None:
         for reading in survey.readings:
             if self._uuid is None or reading.answers_to(self._uuid):
-                known = self._accounts.get(reading.uuid, Account())
+                known = self._accounts.get(reading.uuid, DeviceUsage())
                 self._accounts[reading.uuid] = known.after(reading, self._power.limits)
 
     @contextmanager
@@ -92,11 +92,11 @@ class Meter:
             with self._lock:
                 self._over = True
             # Asking the devices once more makes whoever watches hand that in: not under the lock.
-            figures = usage.together(self._accounts.values())
+            figures = usage.combine(self._accounts.values())
             energy = self._energy(figures, seconds)
             self.cost = Cost(at, seconds, cpu_s, energy, figures)
 
-    def _energy(self, figures: Figures, seconds: float) -> Energy:
+    def _energy(self, figures: JobUsage, seconds: float) -> Energy:
         """By all that was read; where that does not tell it, by the two readings at the ends."""
         told = figures.energy(seconds)
         if told.joules is not None:

@@ -16,31 +16,31 @@ from typing import Self, TypedDict
 
 from flows.config import settings
 from flows.config.pipeline import PipelineFile
-from flows.run.state import State
+from flows.run.state import PipelineState
 from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
 from power.devices import power_limit as power_limits
-from power.devices.cpu_sensors import SensorDoor
-from power.devices.device import Device, Door, LimitSetter
-from power.devices.fake_nvml import StandIn
+from power.devices.cpu_sensors import CpuSensorAdapter
+from power.devices.device import Device, DeviceAdapter, PowerLimitSetter
+from power.devices.fake_nvml import FakeNvml
 from power.devices.leases import Lease, Leases
-from power.devices.nvml import NvmlDoor, NvmlSetter
-from power.devices.power_limit import Capping
+from power.devices.nvml import NvmlAdapter, NvmlLimitSetter
+from power.devices.power_limit import PowerLimitResult
 from power.devices.trace import Trace, TraceUnreadable
 from power.forecast import forecast
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.metering import energy
 from power.metering.energy import Energy
-from power.monitoring.device_monitor import Follower, Look, Trial
+from power.monitoring.device_monitor import DeviceMonitor, ForecastTrial, MonitorView
 from power.policy import gate
 
 
 class _Pretended(TypedDict, total=False):
-    twin: StandIn
+    twin: FakeNvml
 
 
 _OF_ANOTHER_DAY = "a recorded trace does not tell of a job that runs today"
@@ -51,12 +51,12 @@ class PowerSource:
 
     def __init__(
         self,
-        limits: GateLimits,
-        rules: ForecastRules,
+        limits: GateConfig,
+        rules: ForecastConfig,
         leases: Leases,
         trace: Trace | None = None,
-        follower: Follower | None = None,
-        setter: LimitSetter | None = None,
+        follower: DeviceMonitor | None = None,
+        setter: PowerLimitSetter | None = None,
         devices: Path | None = None,
         restored: Sequence[Decision] = (),
     ) -> None:
@@ -76,16 +76,16 @@ class PowerSource:
         """The source that the pipeline's ``[gate]`` names. Raises BadConfiguration."""
         limits, rules = file.pipeline.gate, file.pipeline.forecast
         leases = Leases(settings.lease_folder() or places.devices)
-        setter = NvmlSetter(**_pretended())
+        setter = NvmlLimitSetter(**_pretended())
         # Whatever this run's own gate goes by: a device must not stay slow for ever.
-        restored = power_limits.restore_left_over(places.devices, setter)
+        restored = power_limits.restore_leftover_limits(places.devices, setter)
         with ExitStack() as stack:
             trace, follower = None, None
             if limits.reads_from == "trace" and limits.trace is not None:
                 trace = _trace(file, limits.trace)
             elif limits.reads_from != "off":
                 door = stack.enter_context(_door(limits.reads_from))
-                follower = Follower(door, limits, rules, places.devices)
+                follower = DeviceMonitor(door, limits, rules, places.devices)
                 stack.enter_context(follower)
             yield cls(limits, rules, leases, trace, follower, setter, places.devices, restored)
 
@@ -109,18 +109,18 @@ class PowerSource:
         """The clock of requests and deadlines, in seconds; it goes on between processes."""
         return self.gate_s(position) if self.replayed else time.time()
 
-    def look(self, state: State, limits: GateLimits) -> Look:
+    def look(self, state: PipelineState, limits: GateConfig) -> MonitorView:
         """What is seen at this position, judged by `limits` from what `state` remembers."""
         if self._follower is not None:
             return self._follower.judge(state.gate, limits)
         now_s = self.gate_s(state.position)
         if self._trace is None:
-            survey = Survey(readings=(), driver="absent", because="the gate is off")
+            survey = DeviceSnapshot(readings=(), driver="absent", because="the gate is off")
         else:
             survey = self._trace.survey(state.gate_s, now_s)
         known, trials = _learned(survey, state.known, limits, self.rules)
         judged = gate.judge(survey, state.gate, limits, now_s)
-        return Look(survey, judged, known, now_s, trials)
+        return MonitorView(survey, judged, known, now_s, trials)
 
     def lease(self, uuid: str, who: str) -> Lease | None:
         """The device for `who` alone, or None where another job has it."""
@@ -135,7 +135,7 @@ class PowerSource:
         return None if self._follower is None else self._follower.device(uuid)
 
     @contextmanager
-    def capped(self, uuid: str | None, cap_w: float | None) -> Iterator[Capping | None]:
+    def capped(self, uuid: str | None, cap_w: float | None) -> Iterator[PowerLimitResult | None]:
         """Run the block with the device's limit lowered, where one is to be; None where none is."""
         if uuid is None or cap_w is None or self._setter is None or self._devices is None:
             yield None
@@ -144,7 +144,7 @@ class PowerSource:
             yield capping
 
     @contextmanager
-    def heard_by(self, listener: Callable[[Look], None]) -> Iterator[None]:
+    def heard_by(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
         """Hand every look at live devices to `listener` inside the block, in another thread."""
         if self._follower is None:
             yield
@@ -152,14 +152,14 @@ class PowerSource:
         with self._follower.heard_by(listener):
             yield
 
-    def latest(self) -> Survey:
+    def latest(self) -> DeviceSnapshot:
         """What live devices tell now, on the monotonic clock; of a recorded trace nothing."""
         if self._follower is not None:
             return self._follower.look().survey
         because = "the gate is off" if self._trace is None else _OF_ANOTHER_DAY
-        return Survey(readings=(), driver="absent", because=because)
+        return DeviceSnapshot(readings=(), driver="absent", because=because)
 
-    def energy(self, before: Survey, seconds: float, uuid: str | None = None) -> Energy:
+    def energy(self, before: DeviceSnapshot, seconds: float, uuid: str | None = None) -> Energy:
         """What the watched devices used in the `seconds` since `before` was told.
 
         `uuid` is the one device that counts; None: the one that the gate goes by, or all. Unknown
@@ -171,21 +171,24 @@ class PowerSource:
 
 
 def _learned(
-    survey: Survey, before: dict[str, Known], limits: GateLimits, rules: ForecastRules
-) -> tuple[dict[str, Known], tuple[Trial, ...]]:
+    survey: DeviceSnapshot,
+    before: dict[str, ThermalState],
+    limits: GateConfig,
+    rules: ForecastConfig,
+) -> tuple[dict[str, ThermalState], tuple[ForecastTrial, ...]]:
     """What is known of the devices after these readings; `before` is left as it is."""
-    known, trials = dict(before), list[Trial]()
+    known, trials = dict(before), list[ForecastTrial]()
     for reading in survey.readings:
-        learned = forecast.learn(known.get(reading.uuid, Known()), reading, limits, rules)
+        learned = forecast.learn(known.get(reading.uuid, ThermalState()), reading, limits, rules)
         known[reading.uuid] = learned.known
-        trials.extend(Trial(reading.uuid, each) for each in learned.checked)
+        trials.extend(ForecastTrial(reading.uuid, each) for each in learned.checked)
     return known, tuple(trials)
 
 
-def _door(source: str) -> Door:
+def _door(source: str) -> DeviceAdapter:
     if source == "cpu":
-        return SensorDoor()
-    return NvmlDoor(visible=settings.visible_devices(), **_pretended())
+        return CpuSensorAdapter()
+    return NvmlAdapter(visible=settings.visible_devices(), **_pretended())
 
 
 def _pretended() -> _Pretended:

@@ -22,7 +22,7 @@ from observability.core.paths import PipelinePlaces, Places
 
 
 @contextmanager
-def taken(
+def acquire(
     file: PipelineFile,
     home: Path,
     stop: Stop,
@@ -53,6 +53,6 @@ def taken(
         yield work
 
 
-def wanted(places: PipelinePlaces) -> bool:
+def has_waiters(places: PipelinePlaces) -> bool:
     """Whether somebody waits for the pipeline."""
     return file_lock.is_held(places.turn)

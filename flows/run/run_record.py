@@ -14,7 +14,7 @@ Outcome = Literal["finished", "limit_reached", "stopped", "failed", "schema_mism
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunEnd:
     """How a run ended, and why."""
 
     outcome: Outcome
@@ -22,7 +22,7 @@ class Ended:
 
 
 def run_record(
-    work: UnitOfWork, event: Literal["started", "ended"], ended: Ended | None = None
+    work: UnitOfWork, event: Literal["started", "ended"], ended: RunEnd | None = None
 ) -> RunRecord:
     """The row of a run that begins, or has ended so."""
     totals, before = work.state.totals, work.statistics.totals_before
@@ -46,7 +46,7 @@ def run_record(
     )
 
 
-def end(work: UnitOfWork, ended: Ended) -> None:
+def end(work: UnitOfWork, ended: RunEnd) -> None:
     """Write down how the run ended; all that it committed is in the history after that."""
     work.report_warnings("a library")
     work.commit([run_record(work, "ended", ended)])
@@ -56,6 +56,6 @@ def end(work: UnitOfWork, ended: Ended) -> None:
 
 def end_failed(work: UnitOfWork, error: Exception) -> None:
     """Tell history that the run failed; where even that fails, the run shows as having no end."""
-    failed = run_record(work, "ended", Ended("failed", f"{type(error).__name__}: {error}"))
+    failed = run_record(work, "ended", RunEnd("failed", f"{type(error).__name__}: {error}"))
     with suppress(OSError):
         work.run.history.commit([failed], f"{work.run.name}.{work.run.run_id}.failed")

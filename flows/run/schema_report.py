@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flows.config.pipeline import PipelineFile
 from flows.run import bootstrap
 from models.core.record_schema import Schema
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from observability.core import cli_output
 from observability.core.paths import Places
 
@@ -19,7 +19,7 @@ MOST_SHOWN = 40
 """Columns that a run shows as it starts; `thermodrift stream show` shows them all."""
 
 
-def of(file: PipelineFile, home: Path) -> dict[str, Any]:
+def collect(file: PipelineFile, home: Path) -> dict[str, Any]:
     """The columns as the pipeline began with them, or as it would begin with them now.
 
     Raises BadConfiguration, StreamUnreadable, and where it has begun CheckpointUnusable.
@@ -29,7 +29,7 @@ def of(file: PipelineFile, home: Path) -> dict[str, Any]:
     if begun:
         # What is pickled of a user's own modules needs them.
         bootstrap.find_factories(file)
-        state = bootstrap.load(places, Seal.open(Places(home).key))
+        state = bootstrap.load(places, SigningKey.open(Places(home).key))
         schema, position = state.schema, state.position
     else:
         schema, position = bootstrap.open_stream(file).schema, 0
@@ -48,7 +48,7 @@ def columns(schema: Schema) -> list[dict[str, Any]]:
     return [each.model_dump() for each in schema.seen]
 
 
-def tell(document: dict[str, Any], out: Console | None = None, most: int | None = None) -> None:
+def render(document: dict[str, Any], out: Console | None = None, most: int | None = None) -> None:
     """Print the columns for people, `most` of them at the most."""
     out = out or cli_output.stdout()
     shown = document["columns"][:most]

@@ -15,9 +15,9 @@ from flows.run.progress import Display
 from flows.run.shutdown import Stop
 from flows.run.unit_of_work import UnitOfWork
 from models.core import library_warnings
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.prediction_log import prediction_log
-from models.registry.registry import Store
+from models.registry.registry import Registry
 from observability.core import atomic_file, file_lock
 from observability.core.errors import TryAgainLater
 from observability.core.paths import PipelinePlaces, Places
@@ -53,17 +53,17 @@ def opened(
     with locked(places, wait_s), ExitStack() as stack:
         if power is None:
             power = stack.enter_context(PowerSource.opened(file, there))
-        seal = Seal.open(there.key)
+        seal = SigningKey.open(there.key)
         state, stream = bootstrap.state_and_stream(file, places, seal)
         for folder in (places.root, places.reports):
-            atomic_file.sweep_asides(folder)
+            atomic_file.remove_temporary_files(folder)
         prediction_log.sweep(places.predictions, state.position)
         run = RunContext(
             file=file,
             home=there,
             places=places,
             seal=seal,
-            store=Store(places, seal),
+            store=Registry(places, seal),
             history=History(home),
             stream=stream,
             power=power,
@@ -76,7 +76,7 @@ def opened(
         try:
             work.replay_pending()
             work.add_rows(work.decision_row(each) for each in power.take_restored())
-            with library_warnings.collected(work.statistics.warned):
+            with library_warnings.collect(work.statistics.warned):
                 yield work
         finally:
             work.close()

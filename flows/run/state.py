@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from models.core.position_ranges import Ranges
+from models.core.position_ranges import PositionRanges
 from models.core.record_schema import Schema
-from models.online.learner import Learner, Log
+from models.online.learner import Learner, PredictionRows
 from models.stream.source import Cursor
 from observability.history.records import Record
-from power.forecast.forecast import Known
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import JobProfile
 from power.policy.gate import GateState
 from power.policy.power_cap import CapPoint
 
 
 @dataclass(frozen=True)
-class Begun:
+class FitWindow:
     """A fit that began and is not done: its window ends where the stream was then."""
 
     position: int
@@ -33,7 +33,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownVote:
     """A vote of drift that could not be cast at the last look."""
 
     since: int
@@ -60,12 +60,12 @@ class OpenRequest:
     """Position at which the gate was asked last."""
     severity: float = 0.0
     """How bad the drift was that asked for it, 0 to 1."""
-    begun: Begun | None = None
+    begun: FitWindow | None = None
     """The fit that was given back half done, and whose window is kept to."""
 
 
 @dataclass
-class Seen:
+class ReportedNotices:
     """A notice of the stream that was told: where it began, and how often it came since."""
 
     position: int
@@ -88,9 +88,9 @@ class IntakeState:
     remedy: str = ""
     stopped_at: int | None = None
     """Where the last run ended because of the stream's shape; None since more was consumed."""
-    notices: dict[tuple[str, str], Seen] = field(default_factory=dict)
+    notices: dict[tuple[str, str], ReportedNotices] = field(default_factory=dict)
     """By kind and column."""
-    rejects: Ranges = field(default_factory=Ranges)
+    rejects: PositionRanges = field(default_factory=PositionRanges)
     """Positions that are rejects now, but for the oldest where they are scattered too widely."""
 
     def brief(self) -> dict[str, Any]:
@@ -135,13 +135,13 @@ class Replayed:
     """What was predicted of records that were rejected before, and belongs into the log."""
 
     positions: tuple[int, ...]
-    log: Log
+    log: PredictionRows
     versions: tuple[str | None, ...]
     """The champion that answered, record by record."""
 
 
 @dataclass(frozen=True)
-class Owed:
+class PendingEffects:
     """Deeds that follow from a checkpoint: at most one crown, and rows of history."""
 
     name: str
@@ -154,7 +154,7 @@ class Owed:
 
 
 @dataclass
-class State:
+class PipelineState:
     """Everything that a pipeline knows at `cursor.position`."""
 
     schema: Schema
@@ -185,13 +185,13 @@ class State:
     """What a retrain of this pipeline asks of a device, from its past ones."""
     caps: tuple[CapPoint, ...] = ()
     """What a unit of a retrain's work took under each power limit that was tried."""
-    known: dict[str, Known] = field(default_factory=dict)
+    known: dict[str, ThermalState] = field(default_factory=dict)
     """What is known of the devices of a recorded trace; of real ones the home knows it."""
     intake: IntakeState = field(default_factory=IntakeState)
-    unknown: dict[str, Unknown] = field(default_factory=dict)
+    unknown: dict[str, UnknownVote] = field(default_factory=dict)
     """Votes of drift that the last look could not cast, by name."""
     totals: Totals = field(default_factory=Totals)
-    owed: tuple[Owed, ...] = ()
+    owed: tuple[PendingEffects, ...] = ()
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         """Take what a checkpoint kept; what an earlier version did not know has its default."""

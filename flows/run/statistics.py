@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flows.run.cost_meter import Cost
 from flows.run.state import Totals
-from models.core.library_warnings import Warned
+from models.core.library_warnings import CollectedWarnings
 
 
 class RunStatistics:
@@ -28,7 +28,7 @@ class RunStatistics:
         """Bytes at the end of the stream's file that are no whole record yet."""
         self.logged_nowhere = 0
         """Replayed records whose file of the log is removed or damaged."""
-        self.warned = Warned()
+        self.warned = CollectedWarnings()
         """What libraries warned of that was not reported yet, fits apart."""
         self._warnings = 0
         self._reported: set[str] = set()
@@ -73,11 +73,11 @@ class RunStatistics:
         """Count replayed records that no file of the log could take."""
         self.logged_nowhere += records
 
-    def add_warnings(self, warned: Warned) -> None:
+    def add_warnings(self, warned: CollectedWarnings) -> None:
         """Count what is reported."""
         self._warnings += warned.count
 
-    def take_warnings(self, who: str) -> Warned | None:
+    def take_warnings(self, who: str) -> CollectedWarnings | None:
         """What was collected since the last call, to be reported of `who`.
 
         None where nothing was, or where `who` was reported in this run: then it is only counted.

@@ -14,11 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from flows.run import bootstrap
 from flows.run.checkpoint_header import header
 from flows.run.context import RunContext
-from flows.run.state import Owed, Replayed, State
+from flows.run.state import PendingEffects, PipelineState, Replayed
 from flows.run.statistics import RunStatistics
 from models.batch import promotion
 from models.batch.batch_model import BatchModel
-from models.core.library_warnings import Warned
+from models.core.library_warnings import CollectedWarnings
 from models.persistence import checkpoint
 from models.prediction_log import prediction_log
 from observability.core import failpoints
@@ -35,7 +35,7 @@ class UnitOfWork:
     record, and must not look into this.
     """
 
-    def __init__(self, run: RunContext, state: State) -> None:
+    def __init__(self, run: RunContext, state: PipelineState) -> None:
         self.run = run
         self.state = state
         self.statistics = RunStatistics(state.position, state.totals)
@@ -101,7 +101,7 @@ class UnitOfWork:
         """
         self.wait()
         state = self.state
-        owed = Owed(
+        owed = PendingEffects(
             f"{self.run.name}.{state.lineage}.{state.commits:08d}",
             (*self._pending_rows, *records),
             promote,
@@ -117,7 +117,9 @@ class UnitOfWork:
         if wait:
             self.wait()
 
-    def _write(self, content: bytes, owed: Owed, log: Callable[[], object] | None) -> None:
+    def _write(
+        self, content: bytes, owed: PendingEffects, log: Callable[[], object] | None
+    ) -> None:
         if log is not None:
             log()
             failpoints.point("cycle.after_predictions")
@@ -126,7 +128,7 @@ class UnitOfWork:
         self._do(owed)
         failpoints.point("cycle.after_history")
 
-    def _do(self, owed: Owed) -> None:
+    def _do(self, owed: PendingEffects) -> None:
         """What was done before is not done again: each deed has a name."""
         if owed.crown is not None:
             self.run.store.crown(owed.crown, owed.name)
@@ -213,7 +215,9 @@ class UnitOfWork:
         if warned is not None:
             self.add_rows([self.warnings_row(who, recipe, warned)])
 
-    def warnings_row(self, who: str, recipe: str | None, warned: Warned) -> DecisionRecord:
+    def warnings_row(
+        self, who: str, recipe: str | None, warned: CollectedWarnings
+    ) -> DecisionRecord:
         """The row that says what `who` warned of, once it was shown."""
         self.statistics.add_warnings(warned)
         decision = warned.decision(who, recipe)

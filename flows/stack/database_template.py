@@ -19,7 +19,7 @@ from flows.config import settings
 _TROUBLE = (OSError, sqlite3.Error)
 
 
-def put(database: Path) -> bool:
+def copy_template(database: Path) -> bool:
     """Put a new database where none is; False where Prefect has to make it itself."""
     if database.exists():
         return True
@@ -38,7 +38,7 @@ def put(database: Path) -> bool:
     return database.exists()
 
 
-def keep(database: Path) -> None:
+def save_template(database: Path) -> None:
     """Keep one that Prefect made just now, and in which nothing is recorded yet."""
     kept = _kept()
     aside = _aside(kept)

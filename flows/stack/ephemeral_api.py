@@ -63,7 +63,7 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
     database.parent.mkdir(parents=True, exist_ok=True)
     if database.exists() and database.stat().st_size > LARGEST_DATABASE_BYTES:
         database_template.remove(database)
-    was_there = database_template.put(database)
+    was_there = database_template.copy_template(database)
     password = f"thermodrift:{secrets.token_hex(16)}"
     with database.with_suffix(".log").open("wb") as log_file:
         child = subprocess.Popen(
@@ -82,7 +82,7 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
     try:
         url = _url_of(child, start_within_s, database)
         if not was_there:
-            database_template.keep(database)
+            database_template.save_template(database)
         threading.Thread(target=_end_without_api, args=(child, over), daemon=True).start()
         yield Api(url, password, database.parent)
     finally:
@@ -116,7 +116,7 @@ def _end_without_api(child: subprocess.Popen[str], over: threading.Event) -> Non
 
 
 @contextmanager
-def speaking_to(api: Api) -> Iterator[None]:
+def use_api(api: Api) -> Iterator[None]:
     """Run flows against `api` inside the block.
 
     Raises StopRequested where a SIGTERM came while Prefect opened or closed a run: Prefect's

@@ -37,10 +37,10 @@ LONGEST_PAUSE_S = 60.0
 """Most seconds between two starts of a program that ends again and again."""
 
 State = Literal["starting", "running", "not scheduling", "ended", "stopping", "stopped"]
-Tell = Callable[["Part"], None]
+Tell = Callable[["ServiceStatus"], None]
 
 
-class BoxFailed(ThermodriftError, RuntimeError):
+class StackError(ThermodriftError, RuntimeError):
     """A part could not be started."""
 
 
@@ -49,7 +49,7 @@ class AlreadyUp(TryAgainLater):
 
 
 @dataclass(frozen=True)
-class Part:
+class ServiceStatus:
     """One part of the whole, and its state."""
 
     name: str
@@ -59,7 +59,7 @@ class Part:
 
 
 @dataclass
-class Running:
+class ManagedService:
     """A program that is kept running."""
 
     name: str
@@ -99,17 +99,17 @@ class Running:
         if age_s < self.pause_s:
             return False
         self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
-        tell(Part(self.name, "ended", f"exit code {code}; its log: {self.log}"))
+        tell(ServiceStatus(self.name, "ended", f"exit code {code}; its log: {self.log}"))
         self.end()
         self.start()
-        tell(Part(self.name, "running", "started again", self.link))
+        tell(ServiceStatus(self.name, "running", "started again", self.link))
         return True
 
 
 @contextmanager
 def up(
     files: Sequence[PipelineFile], home: Path, port: int, tell: Tell
-) -> Iterator[tuple[dict[str, Any], list[Running], Server]]:
+) -> Iterator[tuple[dict[str, Any], list[ManagedService], Server]]:
     """Start everything; yields what there is, the programs and the server; ends them afterwards.
 
     `tell` is called with each change. Raises AlreadyUp, and BoxFailed with the last error of what
@@ -119,7 +119,7 @@ def up(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(_alone(folder))
-        programs: list[Running] = []
+        programs: list[ManagedService] = []
         stack.callback(_end, programs, tell)
         configured = prefect_env.configured_server()
         if configured is not None:
@@ -146,12 +146,12 @@ def up(
             words = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
             log, link = folder / f"{pool}.log", f"{server.page}/work-pools/work-pool/{pool}"
             log.write_bytes(b"")
-            worker = Running(
+            worker = ManagedService(
                 f"worker {pool}", [*words, "--limit", str(limit)], environment, log, link
             )
             worker.start()
             programs.append(worker)
-            tell(Part(worker.name, "running", f"up to {limit} runs at once", link))
+            tell(ServiceStatus(worker.name, "running", f"up to {limit} runs at once", link))
         document = {
             "server": server.page,
             "api": server.url,
@@ -163,7 +163,9 @@ def up(
         yield document, programs, server
 
 
-def kept(programs: Sequence[Running], server: Server, stop: Callable[[], bool], tell: Tell) -> None:
+def kept(
+    programs: Sequence[ManagedService], server: Server, stop: Callable[[], bool], tell: Tell
+) -> None:
     """Keep the programs running until `stop` says so, with longer and longer pauses.
 
     And tell whether the server schedules, whenever that changes.
@@ -176,9 +178,9 @@ def kept(programs: Sequence[Running], server: Server, stop: Callable[[], bool], 
                     watch.forget()
             news = watch.news()
             if news is not None:
-                said = f"{scheduler_watch.told(news, server)}. {_access(server)}"
+                said = f"{scheduler_watch.describe(news, server)}. {_access(server)}"
                 state: State = "running" if news.yes else "not scheduling"
-                tell(Part("server", state, said, server.page))
+                tell(ServiceStatus("server", state, said, server.page))
             pause.wait(0.3)
 
 
@@ -224,19 +226,19 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _await_configured(server: Server, tell: Tell) -> None:
     """See that the server answers which the environment names."""
-    tell(Part("server", "starting", _access(server), server.page))
+    tell(ServiceStatus("server", "starting", _access(server), server.page))
     try:
         server.ask("GET", "/admin/version")
     except httpx.HTTPError as error:
-        raise BoxFailed(
+        raise StackError(
             f"the Prefect server that PREFECT_API_URL names ({server.url}) does not answer: "
             f"{error}; start it, correct PREFECT_API_URL or PREFECT_API_AUTH_STRING, or unset "
             "both for a server of this home's own"
         ) from error
-    tell(Part("server", "running", _access(server), server.page))
+    tell(ServiceStatus("server", "running", _access(server), server.page))
 
 
-def _start_server(folder: Path, port: int, programs: list[Running], tell: Tell) -> Server:
+def _start_server(folder: Path, port: int, programs: list[ManagedService], tell: Tell) -> Server:
     """A server of this home's own; returns once it answers."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -260,9 +262,9 @@ def _start_server(folder: Path, port: int, programs: list[Running], tell: Tell) 
     database = prefect_env.lasting_database(folder / "server")
     if database is not None:
         database.parent.mkdir(mode=0o700, exist_ok=True)
-        database_template.put(database)
-    program = Running("server", words, environment, log, server.page)
-    tell(Part("server", "starting", "takes some seconds", server.page))
+        database_template.copy_template(database)
+    program = ManagedService("server", words, environment, log, server.page)
+    tell(ServiceStatus("server", "starting", "takes some seconds", server.page))
     log.write_bytes(b"")
     program.start()
     programs.append(program)
@@ -270,12 +272,12 @@ def _start_server(folder: Path, port: int, programs: list[Running], tell: Tell) 
     pause, over_s = threading.Event(), time.monotonic() + START_WITHIN_S
     while not _answers(server):
         if program.process.poll() is not None or time.monotonic() > over_s:
-            raise BoxFailed(
+            raise StackError(
                 f"Prefect's server did not start: {ephemeral_api.last_error(log)}; its whole log "
                 f"is {log}. Put that right and run again"
             )
         pause.wait(0.2)
-    tell(Part("server", "running", _access(server), server.page))
+    tell(ServiceStatus("server", "running", _access(server), server.page))
     return server
 
 
@@ -302,13 +304,13 @@ def _deploy(
     tell: Tell,
 ) -> dict[str, str]:
     """Make the pools, and deploy the flows of each pipeline; their pages by FLOW/NAME."""
-    tell(Part("deployments", "starting", ", ".join(file.name for file in files)))
+    tell(ServiceStatus("deployments", "starting", ", ".join(file.name for file in files)))
     for pool in manifest.LIMITS:
         try:
             server.ask("POST", "/work_pools/", {"name": pool, "type": "process"})
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.CONFLICT:
-                raise BoxFailed(f"the server refused to make the pool {pool}: {error}") from error
+                raise StackError(f"the server refused to make the pool {pool}: {error}") from error
     path = folder / "prefect.yaml"
     document = manifest.document(
         {file.name: file.path for file in files}, Path.cwd(), settings.Settings().schedule_s
@@ -325,7 +327,7 @@ def _deploy(
         check=False,
     )
     if done.returncode:
-        raise BoxFailed(f"`prefect deploy` refused: {(done.stdout + done.stderr).strip()[-2000:]}")
+        raise StackError(f"`prefect deploy` refused: {(done.stdout + done.stderr).strip()[-2000:]}")
     names = [
         f"thermodrift-{flow}/{file.name}"
         for file in files
@@ -336,19 +338,21 @@ def _deploy(
         f"{server.ask('GET', f'/deployments/name/{name}')['id']}"
         for name in (*names, "thermodrift-upkeep-daily/home")
     }
-    tell(Part("deployments", "running", f"{len(found)}, as {path} says"))
+    tell(ServiceStatus("deployments", "running", f"{len(found)}, as {path} says"))
     for name, link in found.items():
-        tell(Part(name, "running", "deployed", link))
+        tell(ServiceStatus(name, "running", "deployed", link))
     return found
 
 
-def _end(programs: Sequence[Running], tell: Tell) -> None:
+def _end(programs: Sequence[ManagedService], tell: Tell) -> None:
     """Workers first, so that their runs can still tell the server how they ended."""
     workers = [each for each in programs if each.name != "server"]
     for group in (workers, [each for each in programs if each not in workers]):
         for each in group:
-            tell(Part(each.name, "stopping", "what it does ends within seconds", each.link))
+            tell(
+                ServiceStatus(each.name, "stopping", "what it does ends within seconds", each.link)
+            )
             each.end()
         for each in group:
             each.wait()
-            tell(Part(each.name, "stopped", ""))
+            tell(ServiceStatus(each.name, "stopped", ""))

@@ -24,14 +24,14 @@ import httpx
 
 from flows.config import settings
 from observability.core.errors import TryAgainLater
-from observability.scheduler_health import Evidence, Schedule
+from observability.scheduler_health import Schedule, SchedulerFacts
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
 
-class Unheard(TryAgainLater, ConnectionError):
+class ServerUnavailable(TryAgainLater, ConnectionError):
     """Prefect's server did not answer, or refused."""
 
 
@@ -76,7 +76,7 @@ class Server:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
-    def seen(self, now: datetime) -> Evidence:
+    def seen(self, now: datetime) -> SchedulerFacts:
         """What shows whether its scheduler schedules our flows. Raises Unheard."""
         ours = {"flows": {"name": {"like_": "thermodrift-"}}}
         try:
@@ -87,13 +87,13 @@ class Server:
                 if not each["paused"] and any(one["active"] for one in each["schedules"])
             ]
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
-            raise Unheard(
+            raise ServerUnavailable(
                 f"the Prefect server at {self.url} did not answer, or not as one does: "
                 f"{(str(error).splitlines() or [type(error).__name__])[0]}; "
                 f"see whether it runs, and whether PREFECT_API_AUTH_STRING is its password"
             ) from error
         errors = None if self.log is None else _scheduler_errors(self.log)
-        return Evidence(
+        return SchedulerFacts(
             schedules=schedules,
             log_errors=None if errors is None else len(errors),
             last_error=errors[-1] if errors else "",
@@ -251,7 +251,7 @@ def _client() -> Iterator[SyncPrefectClient]:
         with temporary_settings(brief), get_client(sync_client=True) as client:
             yield client
     except httpx.HTTPError as error:
-        raise Unheard(
+        raise ServerUnavailable(
             f"Prefect's server did not answer within seconds, or refused: {error}; look "
             "after it. What was learned and recorded needs no server"
         ) from error
@@ -264,7 +264,7 @@ def _post(path: str, document: object, what: str) -> None:
     try:
         with _client() as client:
             client.request("POST", path, json=document)  # type: ignore[arg-type]
-    except Unheard as error:
+    except ServerUnavailable as error:
         get_logger("thermodrift").warning("%s was not heard: %s", what, error)
 
 

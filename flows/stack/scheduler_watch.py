@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from flows.config import settings
-from flows.stack.prefect_client import Server, Unheard
+from flows.stack.prefect_client import Server, ServerUnavailable
 from observability import scheduler_health
 from observability.core.decision import Decision
 
@@ -21,7 +21,7 @@ def asked(server: Server) -> Decision:
     return scheduler_health.judge(server.seen(datetime.now(UTC)))
 
 
-def told(decision: Decision, server: Server) -> str:
+def describe(decision: Decision, server: Server) -> str:
     """The answer for people; with where to look and what to do, where all is not well."""
     errors = bool(decision.facts["log_errors"])
     if decision.yes and not errors:
@@ -75,7 +75,7 @@ def watching(server: Server) -> Iterator[Watch]:
         while not over.is_set():
             try:
                 watch.put(asked(server))
-            except Unheard:
+            except ServerUnavailable:
                 # `up` starts again, and reports, a server that ended.
                 watch.forget()
             over.wait(pause_s)

@@ -13,7 +13,7 @@ from observability.core import cli_output
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from flows.stack.local_stack import Part
+    from flows.stack.local_stack import ServiceStatus
 
 _STYLES = {
     "starting": "yellow",
@@ -25,14 +25,14 @@ _STYLES = {
 }
 
 
-class Board:
+class StatusTable:
     """The screen; calling it with a part shows the state of that."""
 
     def __init__(self) -> None:
         from rich.live import Live
 
         self._console = cli_output.stderr()
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, ServiceStatus] = {}
         self._live = (
             Live(self._table(), console=self._console, auto_refresh=False)
             if self._console.is_terminal
@@ -53,7 +53,7 @@ class Board:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, part: Part) -> None:
+    def __call__(self, part: ServiceStatus) -> None:
         """Show the state of a part."""
         self._parts[part.name] = part
         if self._live is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batch.fit_guard import Guard, Partial
+from models.batch.fit_guard import FitCheckpoint, Guard
 from models.core.record_schema import Label, Schema, Task
 from observability.core.errors import BadConfiguration, ThermodriftError
 
@@ -69,7 +69,7 @@ class BatchModel:
 
         try:
             with recipes.working(frame.size):
-                matrix = self.preparation.transform(tamed(frame, self.schema))
+                matrix = self.preparation.transform(sanitized(frame, self.schema))
                 raw = self._raw(matrix)
         except (Exception, SystemExit) as error:
             raise BatchAnswersNothing(
@@ -138,7 +138,7 @@ def fit(
     *,
     guard: Guard | None = None,
     clock: Callable[[], float] | None = None,
-    partial: Partial | None = None,
+    partial: FitCheckpoint | None = None,
     device: str | None = None,
 ) -> BatchModel:
     """A model of `recipe` learned from all rows of `frame`, the same for the same seed.
@@ -168,10 +168,10 @@ def fit(
     made = recipes.build(name, recipe.params, schema.task, recipe.seed, schema, beside, device)
     if recipe.class_weight == "balanced":
         recipes.weigh(made.estimator, name, schema.task, targets)
-    asked = interruptible_fit.Asked(guard or _go_on, clock)
+    asked = interruptible_fit.GuardProbe(guard or _go_on, clock)
     try:
         with recipes.working(frame.size):
-            matrix = made.preparation.fit_transform(tamed(frame, schema))
+            matrix = made.preparation.fit_transform(sanitized(frame, schema))
             estimator = made.estimator
             if guard is None and partial is None:
                 estimator.fit(matrix, targets)
@@ -245,7 +245,7 @@ def baseline(labels: Sequence[Label], task: Task) -> BatchModel:
     return BatchModel(task, classes, None, made.preparation, made.estimator)
 
 
-def tamed(frame: pd.DataFrame, schema: Schema | None) -> pd.DataFrame:
+def sanitized(frame: pd.DataFrame, schema: Schema | None) -> pd.DataFrame:
     """The schema's columns alone: numbers float64 within ±1e30 or NaN, categories text or None."""
     import pandas as pd
 
@@ -289,7 +289,7 @@ def typed_reference(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 
     kinds: dict[str, Callable[[Any], Label]] = {"int": int, "str": str, "float": float}
     cast = kinds[schema.label_kind]
-    typed = tamed(frame, schema)
+    typed = sanitized(frame, schema)
     for name in (schema.target, PREDICTION):
         labels = [
             None if missing else cast(value)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from models.batch import batch_model, holdout
 from models.batch.batch_model import BatchAnswersNothing, BatchModel, TooLittleToLearn
-from models.batch.fit_guard import GiveBack, Guard, Partial
-from models.batch.holdout import Parts, Rows
-from models.batch.promotion import Contest
+from models.batch.fit_guard import FitCheckpoint, Guard, Preempted
+from models.batch.holdout import HoldoutSplit, Rows
+from models.batch.promotion import Comparison
 from models.batch.recipe_config import BatchRecipe
 from models.core import metrics
 from models.core.metrics import Measure
@@ -31,7 +31,7 @@ from observability.core.errors import BadConfiguration
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.batch.interruptible_fit import Asked
+    from models.batch.interruptible_fit import GuardProbe
 
 FEWEST_HELD_OUT = 10
 """Rows below which a comparison of models says nothing."""
@@ -40,14 +40,14 @@ NO_GUARD = "nobody watched"
 
 
 @dataclass(frozen=True, eq=False)
-class PartialChallenge:
+class UnfinishedChallenge:
     """What is fitted of a challenge that was given back, which pickles: nothing of it is lost."""
 
     work: str
     """Names the rows, labels, knobs and schema that it is about; of other work it is not used."""
     whole: BatchModel | None = None
     """The model of all training rows, once it is fitted."""
-    part: Partial | None = None
+    part: FitCheckpoint | None = None
     """The fit in progress: of all training rows, or of the newest where `whole` is there."""
     fit_s: float = 0.0
     """Seconds spent on it so far, pauses not among them."""
@@ -73,7 +73,7 @@ class Challenge:
     rows: int
     first_row: int
     """Place in the window of the first row that the challenger was trained on."""
-    parts: Parts
+    parts: HoldoutSplit
     """Which rows of the window were trained on and which held out."""
     measure: Measure
     guarded: str = NO_GUARD
@@ -85,14 +85,14 @@ class Challenge:
         return len(self.parts.held)
 
     @property
-    def contest(self) -> Contest:
+    def contest(self) -> Comparison:
         """The losses of this challenge, as `promotion.judge` wants them."""
         losses = {
             who: self.measure.loss(scores[self.measure.name]) for who, scores in self.scores.items()
         }
         # The baseline always answers: where it has no loss, it is the rows that cannot tell any.
         older_tells = math.isfinite(losses.get("older:baseline", math.nan))
-        return Contest(
+        return Comparison(
             holdout_rows=self.holdout_rows,
             metric=self.measure.name,
             challenger_loss=losses["holdout:challenger"],
@@ -103,7 +103,7 @@ class Challenge:
         )
 
 
-def fight(
+def evaluate(
     frame: pd.DataFrame,
     labels: Sequence[Label],
     *,
@@ -115,7 +115,7 @@ def fight(
     beside: Path | None = None,
     reference_rows: int = 5000,
     guard: Guard | None = None,
-    partial: PartialChallenge | None = None,
+    partial: UnfinishedChallenge | None = None,
     device: str | None = None,
     measure: Measure | None = None,
     seen: NDArray[np.bool_] | None = None,
@@ -175,7 +175,7 @@ def fight(
         first_row=int(train[0]),
         parts=parts,
         measure=measure,
-        guarded=NO_GUARD if guard is None else str(interruptible_fit.way(model.estimator)),
+        guarded=NO_GUARD if guard is None else str(interruptible_fit.strategy_of(model.estimator)),
     )
 
 
@@ -210,7 +210,7 @@ def with_unlabelled(
         answered = made.model.predict(frame.iloc[held_out].reset_index(drop=True)).values
         for index, answer in zip(held_out, answered, strict=True):
             answers[index] = answer
-    waiting = batch_model.tamed(frame, schema)
+    waiting = batch_model.sanitized(frame, schema)
     waiting[schema.target] = pd.Series([None] * len(places), dtype=object)
     waiting[batch_model.PREDICTION] = pd.Series(answers, dtype=object)
     known = [*positions[-len(made.reference) :], *places]
@@ -229,7 +229,7 @@ class _Window:
 
     frame: pd.DataFrame
     labels: Sequence[Label]
-    parts: Parts
+    parts: HoldoutSplit
     changed: int | None
     recipe: BatchRecipe
     schema: Schema
@@ -264,7 +264,9 @@ class _Window:
         told = hashlib.sha256()
         told.update(self.recipe.model_dump_json().encode())
         told.update(self.schema.model_dump_json().encode())
-        hashes = pd.util.hash_pandas_object(batch_model.tamed(self.frame, self.schema), index=False)
+        hashes = pd.util.hash_pandas_object(
+            batch_model.sanitized(self.frame, self.schema), index=False
+        )
         told.update(hashes.to_numpy().tobytes())
         told.update(repr(list(self.labels)).encode())
         told.update(repr((self.measure, self.changed)).encode())
@@ -304,9 +306,9 @@ class _Window:
 class _Fits:
     """How the fits of a challenge are watched, and what the next of them goes on from."""
 
-    asked: Asked | None
+    asked: GuardProbe | None
     clock: Callable[[], float]
-    part: Partial | None
+    part: FitCheckpoint | None
 
     def between(self, begin: float, end: float) -> Guard | None:
         """The guard of one fit, whose shares lie between these of the whole."""
@@ -320,13 +322,15 @@ def _fought(
     window: _Window,
     clock: Callable[[], float],
     guard: Guard | None,
-    partial: PartialChallenge | None,
+    partial: UnfinishedChallenge | None,
 ) -> tuple[BatchModel, Rows, float]:
     """The better model, the rows it was made of, and the seconds that both took, pauses aside."""
-    kept = partial if partial is not None and partial.work == window.work else PartialChallenge("")
+    kept = (
+        partial if partial is not None and partial.work == window.work else UnfinishedChallenge("")
+    )
     from models.batch import interruptible_fit
 
-    asked = None if guard is None else interruptible_fit.Asked(guard, clock)
+    asked = None if guard is None else interruptible_fit.GuardProbe(guard, clock)
     started = clock()
 
     def spent_s() -> float:
@@ -334,16 +338,16 @@ def _fought(
 
     try:
         model, rows = _better(window, kept, _Fits(asked, clock, kept.part))
-    except GiveBack as stopped:
+    except Preempted as stopped:
         begun = stopped.partial
-        if isinstance(begun, PartialChallenge):
+        if isinstance(begun, UnfinishedChallenge):
             done = asked.done if asked else 0.0
             stopped.partial = replace(begun, work=window.work, fit_s=spent_s(), done=done)
         raise
     return model, rows, spent_s()
 
 
-def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[BatchModel, Rows]:
+def _better(window: _Window, kept: UnfinishedChallenge, watch: _Fits) -> tuple[BatchModel, Rows]:
     """The model of all training rows, or that of the newest alone where it is the better one.
 
     After an abrupt change the older rows tell of a world that is gone.
@@ -354,7 +358,7 @@ def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[Batc
     if model is None:
         try:
             model = window.fit(everything, watch, (0.0, first))
-        except GiveBack as stopped:
+        except Preempted as stopped:
             stopped.partial = _begun(None, stopped.partial)
             raise
         watch = replace(watch, part=None)
@@ -364,15 +368,15 @@ def _better(window: _Window, kept: PartialChallenge, watch: _Fits) -> tuple[Batc
         fresh = window.fit(recent, watch, (first, 1.0))
     except TooLittleToLearn:
         return model, everything
-    except GiveBack as stopped:
+    except Preempted as stopped:
         stopped.partial = _begun(model, stopped.partial)
         raise
     return (fresh, recent) if window.loss(fresh) < window.loss(model) else (model, everything)
 
 
-def _begun(whole: BatchModel | None, part: object) -> PartialChallenge | None:
-    part = part if isinstance(part, Partial) else None
-    return PartialChallenge("", whole, part) if whole or part else None
+def _begun(whole: BatchModel | None, part: object) -> UnfinishedChallenge | None:
+    part = part if isinstance(part, FitCheckpoint) else None
+    return UnfinishedChallenge("", whole, part) if whole or part else None
 
 
 def _newest(
@@ -391,7 +395,7 @@ def _parts(
     recipe: BatchRecipe,
     seen: NDArray[np.bool_] | None,
     changed: int | None,
-) -> Parts:
+) -> HoldoutSplit:
     rows = len(labels)
     if rows < recipe.min_rows:
         raise TooLittleToLearn(
@@ -399,7 +403,7 @@ def _parts(
             f"{recipe.min_rows}; wait for more labelled rows, or lower it"
         )
     newest = batch_model.split(rows, recipe)[1].start
-    parts = holdout.parts(labels, task, newest, seen, changed)
+    parts = holdout.split(labels, task, newest, seen, changed)
     newest_held = len(parts.held) - len(parts.apart)
     if newest_held < FEWEST_HELD_OUT:
         raise TooLittleToLearn(
@@ -441,7 +445,7 @@ def _reference(window: _Window, model: BatchModel) -> pd.DataFrame:
         newest.tolist(), model.predict(window.frame.iloc[newest]).values, strict=True
     ):
         answers[row] = answer
-    made = batch_model.tamed(window.frame, window.schema)
+    made = batch_model.sanitized(window.frame, window.schema)
     made[window.schema.target] = pd.Series(list(window.labels), dtype=object)
     made[batch_model.PREDICTION] = pd.Series(answers, dtype=object)
     return batch_model.typed_reference(made, window.schema)

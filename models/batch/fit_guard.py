@@ -25,7 +25,7 @@ class Guard(Protocol):
         ...
 
 
-class GiveBack(BaseException):
+class Preempted(BaseException):
     """Raised by a guard: end the fit here, and keep what can be kept.
 
     A BaseException, so that no library takes it for a failed fit: a search would go on with its
@@ -41,7 +41,7 @@ class GiveBack(BaseException):
 
 
 @dataclass(frozen=True)
-class Way:
+class InterruptStrategy:
     """How an estimator is watched while it is fitted, and why so."""
 
     kind: Kind
@@ -54,7 +54,7 @@ class Way:
 
 
 @dataclass(frozen=True, eq=False)
-class Partial:
+class FitCheckpoint:
     """A half-fitted estimator that pickles, and how far it is: `done` rounds `of` so many.
 
     To go on from it needs the same matrix and the same targets; it is not changed by that.

@@ -39,7 +39,7 @@ MOST_APART = 0.25
 Rows = NDArray[np.intp]
 
 
-class Parts(NamedTuple):
+class HoldoutSplit(NamedTuple):
     """Places in a window, each ascending."""
 
     train: Rows
@@ -58,13 +58,13 @@ class Parts(NamedTuple):
         return self.train[self.train >= self.newest]
 
 
-def parts(
+def split(
     labels: Sequence[Label],
     task: Task,
     newest: int,
     seen: NDArray[np.bool_] | None = None,
     changed: int | None = None,
-) -> Parts:
+) -> HoldoutSplit:
     """Split a window, in time order, whose newest share begins at the place `newest`.
 
     `seen` says of each row whether the champion was trained on it; `changed` is the place of the
@@ -79,7 +79,7 @@ def parts(
     held &= ~known
     if task == "classification":
         _balance(np.array(_codes(labels), dtype=np.intp), held, known, newest)
-    return Parts(np.flatnonzero(~held), np.flatnonzero(held), newest)
+    return HoldoutSplit(np.flatnonzero(~held), np.flatnonzero(held), newest)
 
 
 def _codes(labels: Sequence[Label]) -> list[int]:

@@ -32,7 +32,7 @@ from sklearn.ensemble import (
 )
 from sklearn.linear_model import LogisticRegression
 
-from models.batch.fit_guard import GiveBack, Guard, Partial, Way
+from models.batch.fit_guard import FitCheckpoint, Guard, InterruptStrategy, Preempted
 
 ROUND_S = 1.0
 """Seconds of work between two questions, where the size of a round can be chosen."""
@@ -60,7 +60,7 @@ _WHY_NOT = {
 }
 
 
-class Asked:
+class GuardProbe:
     """A guard that remembers: how much was done, what it raised, how long it was waited for."""
 
     def __init__(self, guard: Guard, clock: Callable[[], float] | None = None) -> None:
@@ -96,18 +96,18 @@ class _Job:
     estimator: Any
     matrix: NDArray[Any]
     targets: NDArray[Any]
-    ask: Asked
+    ask: GuardProbe
     clock: Callable[[], float] | None
     begun: int
 
 
 @dataclass(frozen=True)
 class _Plan:
-    way: Way
+    way: InterruptStrategy
     run: Callable[[_Job], None]
 
 
-def way(estimator: Any) -> Way:
+def strategy_of(estimator: Any) -> InterruptStrategy:
     """How `estimator` is watched; it is told before or after the fit, and is the same."""
     return _plan(estimator).way
 
@@ -119,23 +119,23 @@ def fit(
     guard: Guard,
     *,
     clock: Callable[[], float] | None = None,
-    partial: Partial | None = None,
+    partial: FitCheckpoint | None = None,
 ) -> Any:
     """Fit while `guard` is asked, and answer the fitted estimator: as `estimator.fit` leaves it.
 
     It is `estimator` itself, or, gone on from `partial`, one that came of that. The guard is asked
-    before, after, and amid the fit as `way` says. `clock` counts seconds; by it the rounds of a
-    forest get their size, and without it they have one member each. A `partial` of another class or
-    other parameters is not used: the fit begins anew.
+    before, after, and amid the fit as `strategy_of` says. `clock` counts seconds; by it the rounds
+    of a forest get their size, and without it they have one member each. A `partial` of another
+    class or other parameters is not used: the fit begins anew.
 
     Raises what the guard raises. A GiveBack carries a Partial where one can be kept: amid the fit
-    where `way(estimator).keeps`, and after it always, since a fitted model is whole.
+    where `strategy_of(estimator).keeps`, and after it always, since a fitted model is whole.
     """
-    ask = Asked(guard)
+    ask = GuardProbe(guard)
     kept = partial if partial is not None and _goes_on(partial, estimator, matrix) else None
     try:
         ask(kept.done / kept.of if kept else 0.0)
-    except GiveBack as stopped:
+    except Preempted as stopped:
         stopped.partial = kept
         raise
     if kept is not None:
@@ -145,8 +145,8 @@ def fit(
         _run(_Job(estimator, matrix, targets, ask, clock, begun))
     try:
         ask(1.0)
-    except GiveBack as stopped:
-        stopped.partial = Partial(estimator, 1, 1)
+    except Preempted as stopped:
+        stopped.partial = FitCheckpoint(estimator, 1, 1)
         raise
     return estimator
 
@@ -162,7 +162,7 @@ def _run(job: _Job) -> None:
     job.ask.settle()
 
 
-def _goes_on(partial: Partial, estimator: Any, matrix: NDArray[Any]) -> bool:
+def _goes_on(partial: FitCheckpoint, estimator: Any, matrix: NDArray[Any]) -> bool:
     """Whether `partial` is of this class, these parameters and so many features."""
     half = partial.estimator
     features = getattr(half, "n_features_in_", matrix.shape[1])
@@ -189,7 +189,7 @@ def _plan(estimator: Any) -> _Plan:
         return _of_callbacks(estimator)
     if _whole(getattr(estimator, OWN_ROUNDS, None)) and hasattr(estimator, "partial_fit"):
         told = f"it says that its fit is {getattr(estimator, OWN_ROUNDS)} calls of partial_fit"
-        return _Plan(Way("rounds by partial_fit", told, keeps=True), _by_partial_fit)
+        return _Plan(InterruptStrategy("rounds by partial_fit", told, keeps=True), _by_partial_fit)
     return _unguarded(
         f"{kind.__name__}: "
         + _WHY_NOT.get(
@@ -200,7 +200,7 @@ def _plan(estimator: Any) -> _Plan:
 
 def _unguarded(because: str) -> _Plan:
     told = f"{because}; it is asked before and after"
-    return _Plan(Way("unguarded", told, keeps=False), _at_once)
+    return _Plan(InterruptStrategy("unguarded", told, keeps=False), _at_once)
 
 
 def _at_once(job: _Job) -> None:
@@ -217,7 +217,7 @@ def _of_histograms(estimator: Any) -> _Plan:
     if not isinstance(estimator.loss, str) or not hasattr(estimator, "_get_loss"):
         return _unguarded(f"{type(estimator).__name__} with a loss of one's own")
     told = "asked before each iteration; what was given back goes on by warm_start"
-    return _Plan(Way("rounds by warm_start", told, keeps=True), _by_iterations)
+    return _Plan(InterruptStrategy("rounds by warm_start", told, keeps=True), _by_iterations)
 
 
 def _by_iterations(job: _Job) -> None:
@@ -237,7 +237,7 @@ def _by_iterations(job: _Job) -> None:
             if job.begun:
                 estimator.set_params(warm_start=True)
             estimator.fit(job.matrix, job.targets)
-    except GiveBack as stopped:
+    except Preempted as stopped:
         stopped.partial = _half_boosted(estimator)
         raise
 
@@ -271,34 +271,34 @@ def _after(ask: Callable[[], None], call: Callable[..., Any]) -> Callable[..., A
     return asked
 
 
-def _half_boosted(estimator: Any) -> Partial | None:
+def _half_boosted(estimator: Any) -> FitCheckpoint | None:
     """The iterations that are whole, as a fit that ended there would leave them."""
     vars(estimator).pop("_in_fit", None)
     if not estimator._is_fitted():
         return None
     for name in ("train_score_", "validation_score_"):
         setattr(estimator, name, np.asarray(getattr(estimator, name)))
-    return Partial(estimator, estimator.n_iter_, estimator.max_iter)
+    return FitCheckpoint(estimator, estimator.n_iter_, estimator.max_iter)
 
 
 def _of_stages(estimator: Any) -> _Plan:
     if estimator.n_iter_no_change is not None:
         told = "asked after each stage by its monitor; warm_start does not go on with early stops"
-        return _Plan(Way("callbacks", told, keeps=False), _by_stages)
+        return _Plan(InterruptStrategy("callbacks", told, keeps=False), _by_stages)
     told = "asked after each stage by its monitor; what was given back goes on by warm_start"
-    return _Plan(Way("rounds by warm_start", told, keeps=True), _by_stages)
+    return _Plan(InterruptStrategy("rounds by warm_start", told, keeps=True), _by_stages)
 
 
 def _by_stages(job: _Job) -> None:
     """Gradient boosting by exact splits: its monitor ends it in good order."""
     estimator = job.estimator
-    stopped: GiveBack | None = None
+    stopped: Preempted | None = None
 
     def monitor(stage: int, *_: object) -> bool:
         nonlocal stopped
         try:
             job.ask((stage + 1) / estimator.n_estimators)
-        except GiveBack as asked:
+        except Preempted as asked:
             stopped = asked
         return stopped is not None
 
@@ -307,8 +307,10 @@ def _by_stages(job: _Job) -> None:
             estimator.set_params(warm_start=True)
         estimator.fit(job.matrix, job.targets, monitor=monitor)
     if stopped is not None:
-        if way(estimator).keeps:
-            stopped.partial = Partial(estimator, estimator.n_estimators_, estimator.n_estimators)
+        if strategy_of(estimator).keeps:
+            stopped.partial = FitCheckpoint(
+                estimator, estimator.n_estimators_, estimator.n_estimators
+            )
         raise stopped
 
 
@@ -323,7 +325,7 @@ def _of_members(estimator: Any) -> _Plan:
     if estimator.n_jobs is not None and not _whole(estimator.n_jobs):
         return _unguarded(f"{name}: rounds would leave workers idle unless n_jobs is their number")
     told = f"asked between rounds of about {ROUND_S:g} s; what was given back goes on"
-    return _Plan(Way("rounds by warm_start", told, keeps=True), _by_members)
+    return _Plan(InterruptStrategy("rounds by warm_start", told, keeps=True), _by_members)
 
 
 def _by_members(job: _Job) -> None:
@@ -341,8 +343,8 @@ def _by_members(job: _Job) -> None:
                 estimator.fit(job.matrix, job.targets)
                 done += added
                 count = _next_round(added, clock() - started, least)
-    except GiveBack as stopped:
-        stopped.partial = Partial(estimator, done, of)
+    except Preempted as stopped:
+        stopped.partial = FitCheckpoint(estimator, done, of)
         raise
 
 
@@ -360,7 +362,7 @@ def _of_callbacks(estimator: Any) -> _Plan:
     if any(map(_leaves_the_process, [estimator, *estimator.get_params().values()])):
         return _unguarded(f"{type(estimator).__name__}: with n_jobs it fits in other processes")
     told = "asked at each task of its fit callbacks; a fit that was given back begins anew"
-    return _Plan(Way("callbacks", told, keeps=False), _by_callbacks)
+    return _Plan(InterruptStrategy("callbacks", told, keeps=False), _by_callbacks)
 
 
 def _leaves_the_process(estimator: Any) -> bool:
@@ -388,7 +390,7 @@ class _Caller:
 
     max_propagation_depth = None
 
-    def __init__(self, ask: Asked) -> None:
+    def __init__(self, ask: GuardProbe) -> None:
         self._ask = ask
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -425,8 +427,8 @@ def _by_partial_fit(job: _Job) -> None:
     for done in range(job.begun, of):
         try:
             job.ask(done / of)
-        except GiveBack as stopped:
-            stopped.partial = Partial(job.estimator, done, of) if done else None
+        except Preempted as stopped:
+            stopped.partial = FitCheckpoint(job.estimator, done, of) if done else None
             raise
         job.estimator.partial_fit(job.matrix, job.targets)
 

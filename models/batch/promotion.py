@@ -15,7 +15,7 @@ from observability.core.decision import Decision
 QUESTION = "promotion"
 
 
-class PromotionRules(BaseModel):
+class PromotionConfig(BaseModel):
     """When a challenger replaces the champion: the table [promotion]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +42,7 @@ class PromotionRules(BaseModel):
     )
 
 
-class Contest(BaseModel):
+class Comparison(BaseModel):
     """What the contestants lost; None where there is no champion or no older window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,7 +88,7 @@ def comparable(compared_with: str | None, champion: str | None) -> Decision:
     return Decision(question=QUESTION, yes=False, because=because)
 
 
-def judge(contest: Contest, rules: PromotionRules) -> Decision:
+def judge(contest: Comparison, rules: PromotionConfig) -> Decision:
     """Yes where the challenger is better on rows that nobody trained on, and forgets little.
 
     Without a champion it need only beat the baseline. Forgetting is net: what it loses more than
@@ -109,7 +109,7 @@ def judge(contest: Contest, rules: PromotionRules) -> Decision:
     )
 
 
-def _why_not(contest: Contest, rules: PromotionRules) -> str | None:
+def _why_not(contest: Comparison, rules: PromotionConfig) -> str | None:
     losses = {
         "challenger's loss": contest.challenger_loss,
         "baseline's loss": contest.baseline_loss,
@@ -151,17 +151,17 @@ def _why_not(contest: Contest, rules: PromotionRules) -> str | None:
     return None
 
 
-def _by(contest: Contest) -> str:
+def _by(contest: Comparison) -> str:
     return f" (by {contest.metric})" if contest.metric else ""
 
 
-def _gain(contest: Contest) -> float | None:
+def _gain(contest: Comparison) -> float | None:
     if contest.champion_loss is None:
         return None
     return contest.champion_loss - contest.challenger_loss
 
 
-def _forgetting(contest: Contest) -> float | None:
+def _forgetting(contest: Comparison) -> float | None:
     """Net forgetting as a share of the baseline's loss; infinite where that loss is 0."""
     gain = _gain(contest)
     if gain is None or contest.older_challenger_loss is None or contest.older_champion_loss is None:
@@ -172,7 +172,7 @@ def _forgetting(contest: Contest) -> float | None:
     return net / contest.baseline_loss if contest.baseline_loss > 0 else math.inf
 
 
-def _why(contest: Contest) -> str:
+def _why(contest: Comparison) -> str:
     if contest.champion_loss is None:
         return (
             f"the first champion: its loss {contest.challenger_loss:.4g} on "

@@ -152,7 +152,7 @@ def working(cells: int) -> Iterator[None]:
         _threads.limit(limits=limits, user_api="openmp"),
     ):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        with library_warnings.of_a_model():
+        with library_warnings.during_model_calls():
             yield
 
 

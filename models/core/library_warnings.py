@@ -23,7 +23,7 @@ _HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, Resourc
 
 
 @dataclass
-class Warned:
+class CollectedWarnings:
     """What libraries and factories warned of, since it was made."""
 
     count: int = 0
@@ -47,11 +47,11 @@ class Warned:
         )
 
 
-_collecting: ContextVar[Warned | None] = ContextVar("collecting", default=None)
+_collecting: ContextVar[CollectedWarnings | None] = ContextVar("collecting", default=None)
 
 
 @contextmanager
-def collected(into: Warned) -> Iterator[None]:
+def collect(into: CollectedWarnings) -> Iterator[None]:
     """Collect into `into` what is warned of in the block: by models all, else what Python shows."""
     token = _collecting.set(into)
     try:
@@ -63,7 +63,7 @@ def collected(into: Warned) -> Iterator[None]:
 
 
 @contextmanager
-def of_a_model() -> Iterator[None]:
+def during_model_calls() -> Iterator[None]:
     """A model works in this block: each of its warnings counts, where somebody collects."""
     into = _collecting.get()
     if into is None:
@@ -78,7 +78,7 @@ def of_a_model() -> Iterator[None]:
         yield
 
 
-def _show_to(into: Warned) -> None:
+def _show_to(into: CollectedWarnings) -> None:
     def show(
         message: Warning | str,
         category: type[Warning],

@@ -41,7 +41,7 @@ Name = Literal[
 Unit = Literal["points", "baseline", "own"]
 
 
-class Kind(NamedTuple):
+class MetricInfo(NamedTuple):
     """What a metric is."""
 
     task: Task
@@ -51,18 +51,18 @@ class Kind(NamedTuple):
     needs: Literal["labels", "probabilities"]
 
 
-METRICS: Mapping[Name, Kind] = {
-    "log_loss": Kind("classification", False, "baseline", "probabilities"),
-    "brier": Kind("classification", False, "baseline", "probabilities"),
-    "accuracy": Kind("classification", True, "points", "labels"),
-    "balanced_accuracy": Kind("classification", True, "points", "labels"),
-    "f1": Kind("classification", True, "points", "labels"),
-    "roc_auc": Kind("classification", True, "points", "probabilities"),
-    "average_precision": Kind("classification", True, "points", "probabilities"),
-    "mae": Kind("regression", False, "own", "labels"),
-    "rmse": Kind("regression", False, "own", "labels"),
-    "pinball": Kind("regression", False, "own", "labels"),
-    "r2": Kind("regression", True, "points", "labels"),
+METRICS: Mapping[Name, MetricInfo] = {
+    "log_loss": MetricInfo("classification", False, "baseline", "probabilities"),
+    "brier": MetricInfo("classification", False, "baseline", "probabilities"),
+    "accuracy": MetricInfo("classification", True, "points", "labels"),
+    "balanced_accuracy": MetricInfo("classification", True, "points", "labels"),
+    "f1": MetricInfo("classification", True, "points", "labels"),
+    "roc_auc": MetricInfo("classification", True, "points", "probabilities"),
+    "average_precision": MetricInfo("classification", True, "points", "probabilities"),
+    "mae": MetricInfo("regression", False, "own", "labels"),
+    "rmse": MetricInfo("regression", False, "own", "labels"),
+    "pinball": MetricInfo("regression", False, "own", "labels"),
+    "r2": MetricInfo("regression", True, "points", "labels"),
 }
 AUTO: Mapping[Task, Name] = {"classification": "brier", "regression": "mae"}
 """What is judged by where nobody names a metric."""
@@ -258,7 +258,7 @@ def standard_error(
     return float(np.std(known, ddof=1)) if len(known) > draws // 2 else None
 
 
-class Cut(NamedTuple):
+class ThresholdResult(NamedTuple):
     """A threshold, and what it brings."""
 
     at: float
@@ -277,7 +277,7 @@ def best_threshold(
     truth: Sequence[bool] | NDArray[np.bool_],
     probabilities: Sequence[float] | NDArray[np.float64],
     name: Name,
-) -> Cut | None:
+) -> ThresholdResult | None:
     """The probability from which `name` is largest when it counts as the positive class.
 
     None where the rows hold one class only. Of thresholds that do equally well it is the one
@@ -307,7 +307,7 @@ def best_threshold(
     # Everything is answered as positive from the lowest probability on.
     share = float(came.mean())
     alike = 2.0 * share / (1.0 + share) if name == "f1" else 0.5
-    return Cut(float(cuts[chosen]), float(gains[chosen]), alike)
+    return ThresholdResult(float(cuts[chosen]), float(gains[chosen]), alike)
 
 
 def _cut(

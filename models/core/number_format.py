@@ -42,7 +42,7 @@ _MARKS: tuple[Decimal, ...] = (".", ",")
 _GROUPS: tuple[Thousands, ...] = (",", ".", " ", "'")
 
 
-class Parts(NamedTuple):
+class NumberParts(NamedTuple):
     """A text taken apart; of one that is no number the digits match no pattern."""
 
     minus: str
@@ -54,10 +54,10 @@ class Parts(NamedTuple):
     """Whether brackets around it, or a minus behind it, make it negative."""
 
 
-_NONE = Parts("", "", "")
+_NONE = NumberParts("", "", "")
 
 
-class Spelling(BaseModel):
+class NumberFormat(BaseModel):
     """How the numbers of one column are written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +73,7 @@ class Spelling(BaseModel):
         """
         return self.of(split(text))
 
-    def of(self, parts: Parts) -> str | None:
+    def of(self, parts: NumberParts) -> str | None:
         """As `plain`, of a text that was taken apart."""
         minus, digits, sign, _ = parts
         if sign != self.sign and (sign or self.sign in PERCENTS):
@@ -99,10 +99,10 @@ class Spelling(BaseModel):
         return ", ".join(filter(None, parts))
 
 
-PLAIN = Spelling()
+PLAIN = NumberFormat()
 
 
-class Sample:
+class NumberSample:
     """What a column's cells tell of how its numbers are written; each different cell counts once
     in the work, and as often as it came in the sums."""
 
@@ -110,8 +110,8 @@ class Sample:
         cells = Counter(texts)
         self.total = sum(cells.values())
         """Cells, those that are no numbers included."""
-        self._texts: dict[Parts, str] = {}
-        self._parts: Counter[Parts] = Counter()
+        self._texts: dict[NumberParts, str] = {}
+        self._parts: Counter[NumberParts] = Counter()
         for text, times in cells.items():
             parts = split(text)
             if parts.digits:
@@ -137,7 +137,7 @@ class Sample:
                 return self._texts[parts]
         return None
 
-    def spelling(self, decimal: Decimal, thousands: Thousands | None = None) -> Spelling:
+    def spelling(self, decimal: Decimal, thousands: Thousands | None = None) -> NumberFormat:
         """The spelling with this decimal mark that most of the cells have.
 
         `thousands` is what a person said; None: whatever separates groups in the cells. One sign
@@ -155,11 +155,11 @@ class Sample:
         named = [sign for sign in signs if sign]
         if thousands is None:
             thousands = groups.most_common(1)[0][0] if groups else ""
-        return Spelling(
+        return NumberFormat(
             decimal=decimal, thousands=thousands, sign=named[0] if len(named) == 1 else ""
         )
 
-    def count(self, spelt: Spelling) -> int:
+    def count(self, spelt: NumberFormat) -> int:
         """Cells that are finite numbers in a spelling."""
         return sum(
             times
@@ -206,7 +206,7 @@ def _readings(digits: str) -> list[Decimal]:
     ]
 
 
-def split(text: str) -> Parts:
+def split(text: str) -> NumberParts:
     """A text taken apart into minus, digits and what stands beside them."""
     bare = text.strip()
     if len(bare) > LONGEST or _HAS_DIGIT.search(bare) is None:
@@ -227,7 +227,7 @@ def split(text: str) -> Parts:
             bare, sign = digits, before or after
             if not minus:
                 minus, bare = _minus(bare)
-    return Parts(minus, bare, sign, inner is not None)
+    return NumberParts(minus, bare, sign, inner is not None)
 
 
 def _behind(bare: str) -> str | None:

@@ -14,7 +14,7 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Ranges:
+class PositionRanges:
     """Positions as ranges in order, none of which touches the next."""
 
     spans: tuple[Range, ...] = ()
@@ -35,16 +35,16 @@ class Ranges:
         index = bisect_right(self.spans, (position, _BEYOND)) - 1
         return index >= 0 and self.spans[index][0] <= position < self.spans[index][1]
 
-    def plus(self, positions: Iterable[int]) -> Ranges:
+    def plus(self, positions: Iterable[int]) -> PositionRanges:
         """These and those."""
         added = _spans(positions)
         if not added:
             return self
         if not self.spans or added[0][0] > self.spans[-1][1]:
-            return Ranges((*self.spans, *added))
-        return Ranges(tuple(_joined(sorted([*self.spans, *added]))))
+            return PositionRanges((*self.spans, *added))
+        return PositionRanges(tuple(_joined(sorted([*self.spans, *added]))))
 
-    def minus(self, positions: Iterable[int]) -> Ranges:
+    def minus(self, positions: Iterable[int]) -> PositionRanges:
         """These without those."""
         holes = _spans(positions)
         ends = [end for _, end in holes]
@@ -57,16 +57,20 @@ class Ranges:
                 at, index = holes[index][1], index + 1
             if at < last:
                 left.append((at, last))
-        return Ranges(tuple(left))
+        return PositionRanges(tuple(left))
 
-    def between(self, first: int, last: int) -> Ranges:
+    def between(self, first: int, last: int) -> PositionRanges:
         """Those from `first` to `last` (exclusive)."""
         cut = ((max(begin, first), min(end, last)) for begin, end in self.spans)
-        return Ranges(tuple((begin, end) for begin, end in cut if begin < end))
+        return PositionRanges(tuple((begin, end) for begin, end in cut if begin < end))
 
-    def newest(self, most: int) -> Ranges:
+    def newest(self, most: int) -> PositionRanges:
         """The last `most` ranges: what bounds the memory of a set that is scattered widely."""
-        return self if len(self.spans) <= most else Ranges(self.spans[len(self.spans) - most :])
+        return (
+            self
+            if len(self.spans) <= most
+            else PositionRanges(self.spans[len(self.spans) - most :])
+        )
 
 
 _BEYOND = 2**63

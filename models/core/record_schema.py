@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.core.number_format import PLAIN, Spelling
+from models.core.number_format import PLAIN, NumberFormat
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 Task = Literal["classification", "regression"]
-Kind = Literal["number", "category"]
+ColumnKind = Literal["number", "category"]
 LabelKind = Literal["int", "str", "float"]
 TimeForm = Literal["iso", "s", "ms", "us", "ns"]
 """How a time is written: ISO 8601 text, or a number since 1970 in this unit."""
-Part = Literal["hour", "weekday", "month"]
+TimePart = Literal["hour", "weekday", "month"]
 """What of a time comes again, and can be learned from."""
 
 Cell = float | str | None
@@ -37,13 +37,15 @@ class Column(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
-    kind: Kind
+    kind: ColumnKind
     origin: str | None = Field(
         default=None, description="The column of the file that it is made from; None: its own name."
     )
-    spelling: Spelling = Field(default=PLAIN, description="How its numbers are written as text.")
+    spelling: NumberFormat = Field(
+        default=PLAIN, description="How its numbers are written as text."
+    )
     time: TimeForm | None = Field(default=None, description="How its times are written, of a time.")
-    part: Part | None = Field(default=None, description="Which part of a time it is.")
+    part: TimePart | None = Field(default=None, description="Which part of a time it is.")
     mixed: bool = Field(
         default=False, description="Whether numbers stand among its texts and are read as text."
     )
@@ -79,7 +81,7 @@ class Schema(BaseModel):
     target: str
     task: Task
     label_kind: LabelKind
-    label_spelling: Spelling = Field(
+    label_spelling: NumberFormat = Field(
         default=PLAIN, description="How a target of numbers is written."
     )
     seen: tuple[SeenColumn, ...] = Field(

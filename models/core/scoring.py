@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from models.core.record_schema import Label, Task
 
 
-def metric(task: Task) -> str:
+def metric_name(task: Task) -> str:
     """The metric's name: accuracy (larger is better) or mae (smaller is better)."""
     return "accuracy" if task == "classification" else "mae"
 

@@ -20,7 +20,7 @@ from models.online import decision_threshold, novelty, prequential, stacking
 from models.online.decision_threshold import Threshold
 from models.online.naive_baseline import NoChange
 from models.online.online_model import OnlineMember
-from models.online.stacking import BlendRules
+from models.online.stacking import BlendConfig
 
 MEMBERS = ("online", "batch", "baseline")
 """Whose predictions enter the blend, in its order."""
@@ -60,7 +60,7 @@ class Tally:
 
 
 @dataclass
-class Log:
+class PredictionRows:
     """What was predicted over one batch, a list entry per record; a label is None where there is
     none yet."""
 
@@ -84,12 +84,12 @@ class Log:
         """Records that had a label, and were learned."""
         return len(self.labels) - self.labels.count(None)
 
-    def labelled(self) -> Log:
+    def labelled(self) -> PredictionRows:
         """The log of those records alone that have a label."""
         kept = [index for index, label in enumerate(self.labels) if label is not None]
         if len(kept) == len(self.labels):
             return self
-        return Log(
+        return PredictionRows(
             [self.labels[index] for index in kept],
             {name: [each[index] for index in kept] for name, each in self.predicted.items()},
             {name: [each[index] for index in kept] for name, each in self.probabilities.items()},
@@ -126,7 +126,7 @@ class Learner:
         self,
         online: OnlineMember,
         task: Task,
-        rules: BlendRules,
+        rules: BlendConfig,
         tripwire_delta: float,
         measure: Measure | None = None,
     ) -> None:
@@ -156,7 +156,7 @@ class Learner:
         labels: Sequence[Label | None],
         batch: BatchPrediction | None,
         stop: Callable[[], bool] = bool,
-    ) -> Log:
+    ) -> PredictionRows:
         """Predict and then learn each record; returns what was predicted.
 
         A record whose label is None is predicted, and neither learned nor scored: what comes after
@@ -202,8 +202,8 @@ class Learner:
         labels: Sequence[Label | None],
         by_online: Sequence[Answer],
         by_batch: Sequence[Answer],
-    ) -> Log:
-        log = Log()
+    ) -> PredictionRows:
+        log = PredictionRows()
         baseline, blended, cut = self.baseline, self.blend, self.threshold
         for label, online, batch in zip(labels, by_online, by_batch, strict=True):
             unchanged = baseline.predict()
@@ -219,7 +219,7 @@ class Learner:
                     cut.learn(served, label)
         return log
 
-    def _count(self, name: str, log: Log) -> None:
+    def _count(self, name: str, log: PredictionRows) -> None:
         tally, judged = self.tallies[name], self.judged[name]
         for whole, answer, label in zip(
             log.answers[name], log.predicted[name], log.labels, strict=True

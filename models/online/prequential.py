@@ -25,7 +25,7 @@ LEAST = 2.0**-52
 """Least probability that the log loss believes, as scikit-learn's has it for float64."""
 
 
-class Running(Protocol):
+class RunningMetric(Protocol):
     """What is known of one member by one measure."""
 
     @property
@@ -39,7 +39,7 @@ class Running(Protocol):
         """The metric so far; None where nothing can be told yet."""
 
 
-def start(measure: Measure) -> Running:
+def start(measure: Measure) -> RunningMetric:
     """What counts by this measure and has counted nothing."""
     if measure.name in ("f1", "balanced_accuracy"):
         return Counts(measure)

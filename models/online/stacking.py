@@ -28,7 +28,7 @@ _CEILING = 1.0 + 1e-9
 _WEIGHT_BOUND = 10.0
 
 
-class BlendRules(BaseModel):
+class BlendConfig(BaseModel):
     """The knobs of the blend, TOML table ``[blend]``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +52,7 @@ class Blend(Protocol):
         """Learn the label of the record that was predicted last."""
 
 
-def start(task: Task, first_weights: Sequence[float], rules: BlendRules) -> Blend:
+def start(task: Task, first_weights: Sequence[float], rules: BlendConfig) -> Blend:
     """A blend that has learned nothing: `first_weights` has one weight per member."""
     if task == "classification":
         return ClassBlend(first_weights, rules.learning_rate)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from models.persistence import serialization, signing
-from models.persistence.signing import Damaged, OtherFormat, Seal, Tampered
+from models.persistence.signing import Damaged, OtherFormat, SignatureMismatch, SigningKey
 from observability.core import atomic_file
 from observability.core.errors import ThermodriftError
 
@@ -25,15 +25,15 @@ class CheckpointUnusable(ThermodriftError, OSError):
     """The checkpoint is damaged, not ours, or written by libraries that cannot be trusted here."""
 
 
-def save(path: Path, state: object, seal: Seal, brief: Mapping[str, object]) -> None:
+def save(path: Path, state: object, seal: SigningKey, brief: Mapping[str, object]) -> None:
     """Replace the checkpoint by `state`, durably. Raises OSError where the disk refuses."""
     write(path, content(state, seal, brief))
 
 
-def content(state: object, seal: Seal, brief: Mapping[str, object]) -> bytes:
+def content(state: object, seal: SigningKey, brief: Mapping[str, object]) -> bytes:
     """The checkpoint of `state` as it is at this moment, signed.
 
-    `brief` is what people ask most, fit for JSON; `brief` (the function) reads it back without
+    `header` is what people ask most, fit for JSON; `header` (the function) reads it back without
     unpickling anything.
     """
     return seal.pack(
@@ -47,12 +47,12 @@ def write(path: Path, content: bytes) -> None:
     atomic_file.write(path, content)
 
 
-def load(path: Path, seal: Seal) -> object:
+def load(path: Path, seal: SigningKey) -> object:
     """The state that was saved last. Raises FileNotFoundError, CheckpointUnusable."""
     content = path.read_bytes()
     try:
         header, payload = seal.unpack(FORMAT, content, f"checkpoint {path}")
-    except (Tampered, OtherFormat) as error:
+    except (SignatureMismatch, OtherFormat) as error:
         raise _unusable(path, error) from error
     others = serialization.others(header.get("libraries"), _libraries(), _MUST_MATCH)
     if others:
@@ -64,7 +64,7 @@ def load(path: Path, seal: Seal) -> object:
     return serialization.loads(payload)
 
 
-def brief(path: Path) -> dict[str, Any]:
+def header(path: Path) -> dict[str, Any]:
     """What was said in brief when the state was saved; its signature is not looked at.
 
     Raises FileNotFoundError, CheckpointUnusable.
@@ -78,7 +78,7 @@ def brief(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _unusable(path: Path, error: Tampered | OtherFormat) -> CheckpointUnusable:
+def _unusable(path: Path, error: SignatureMismatch | OtherFormat) -> CheckpointUnusable:
     if not isinstance(error, Damaged):
         return CheckpointUnusable(str(error))
     return CheckpointUnusable(

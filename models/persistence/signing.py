@@ -29,11 +29,11 @@ class KeyUnusable(ThermodriftError, OSError):
     """The key cannot be read or made, has the wrong size, or is open to others."""
 
 
-class Tampered(ThermodriftError, ValueError):
+class SignatureMismatch(ThermodriftError, ValueError):
     """Content whose signature is not ours: changed, damaged, or signed in another home."""
 
 
-class Damaged(Tampered):
+class Damaged(SignatureMismatch):
     """Content that is no signed file at all; the message is the reason alone."""
 
 
@@ -76,7 +76,7 @@ def header(text: bytes, form: str, what: str) -> dict[str, Any]:
     return found
 
 
-class Seal:
+class SigningKey:
     """Signs bytes, and refuses bytes that it did not sign."""
 
     def __init__(self, key: bytes) -> None:
@@ -85,7 +85,7 @@ class Seal:
         self._key = key
 
     @classmethod
-    def open(cls, key_file: Path) -> Seal:
+    def open(cls, key_file: Path) -> SigningKey:
         """The seal of `key_file`, which is made (0600, 32 random bytes) where there is none.
 
         Of processes that make it at the same moment exactly one wins, and all read its key.
@@ -119,7 +119,7 @@ class Seal:
     def verify(self, content: bytes, signature: str, what: str) -> None:
         """Return if `signature` is ours for `content`; else raise Tampered, which names `what`."""
         if not hmac.compare_digest(self.sign(content).encode(), signature.encode()):
-            raise Tampered(
+            raise SignatureMismatch(
                 f"{what} is not what this home signed: it was changed or damaged, or comes from "
                 f"another home; restore it from a backup together with the home's key, or train "
                 f"it again here"

@@ -35,7 +35,7 @@ class LogBusy(TryAgainLater):
 
 
 @dataclass(frozen=True)
-class Compacted:
+class CompactResult:
     """What a compaction did; files and bytes are those that lie wholly before the checkpoint."""
 
     files_before: int
@@ -54,7 +54,7 @@ class Compacted:
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class RemovalResult:
     """What was removed for its age."""
 
     files: int = 0
@@ -69,7 +69,7 @@ class Forgotten:
 
 def compact(
     folder: Path, before: int, *, swap: Swap = nullcontext, target_rows: int = 1_000_000
-) -> Compacted:
+) -> CompactResult:
     """Merge neighbouring files that lie wholly before position `before`, where the checkpoint is.
 
     Positions are divided into stretches of `target_rows`; a merged file lies within one, so that a
@@ -82,10 +82,10 @@ def compact(
         raise ValueError(f"a merged file covers at least one position; came: {target_rows}")
     was = _size(folder, before)
     if not folder.is_dir():
-        return Compacted(*was, *was, because=f"there is no log yet: {folder} is not there")
+        return CompactResult(*was, *was, because=f"there is no log yet: {folder} is not there")
     with _alone(folder) as alone:
         if not alone:
-            return Compacted(*was, *was, busy=True, because=_busy(folder))
+            return CompactResult(*was, *was, busy=True, because=_busy(folder))
         _clean(folder, before, swap)
         work = _Work(folder, swap)
         files = segments.current(segments.listed(folder))
@@ -93,10 +93,12 @@ def compact(
             work.merge(run)
     now = _size(folder, before)
     because = _said(work, before, was, now)
-    return Compacted(*was, *now, work.merged, work.rows, tuple(work.damaged), because=because)
+    return CompactResult(*was, *now, work.merged, work.rows, tuple(work.damaged), because=because)
 
 
-def forget(folder: Path, keep_records: int, before: int, *, swap: Swap = nullcontext) -> Forgotten:
+def remove_before(
+    folder: Path, keep_records: int, before: int, *, swap: Swap = nullcontext
+) -> RemovalResult:
     """Remove whole files that lie more than `keep_records` positions before `before`.
 
     `before` is where the checkpoint stands. A file that reaches into what is kept stays whole.
@@ -104,11 +106,11 @@ def forget(folder: Path, keep_records: int, before: int, *, swap: Swap = nullcon
     if keep_records < 0:
         raise ValueError(f"no fewer than 0 records can be kept; came: {keep_records}")
     if not folder.is_dir():
-        return Forgotten(because=f"there is no log yet: {folder} is not there")
+        return RemovalResult(because=f"there is no log yet: {folder} is not there")
     horizon = before - keep_records
     with _alone(folder) as alone:
         if not alone:
-            return Forgotten(busy=True, because=_busy(folder))
+            return RemovalResult(busy=True, because=_busy(folder))
         _clean(folder, before, swap)
         old = [path for path, span in segments.listed(folder) if span.last <= horizon]
         counts = [_rows(path) for path in old]
@@ -123,10 +125,10 @@ def forget(folder: Path, keep_records: int, before: int, *, swap: Swap = nullcon
         if old
         else f"nothing to remove: no file lies more than {keep_records} positions before {before}"
     )
-    return Forgotten(len(old), rows, size, counts.count(None), because=because)
+    return RemovalResult(len(old), rows, size, counts.count(None), because=because)
 
 
-def cut(path: Path, span: Span, beyond: int) -> None:
+def truncate(path: Path, span: Span, beyond: int) -> None:
     """Keep of a file only what lies before position `beyond`, which is within it.
 
     A checkpoint that was restored from a backup may stand in the midst of what was merged since.

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.core.record_schema import LabelKind, arrow_label
-from models.online.learner import Log
+from models.online.learner import PredictionRows
 from models.prediction_log import compaction, segments
-from models.prediction_log.compaction import Compacted, Forgotten, LogBusy, compact, forget
+from models.prediction_log.compaction import (
+    CompactResult,
+    LogBusy,
+    RemovalResult,
+    compact,
+    remove_before,
+)
 from models.prediction_log.segments import LogDamaged
 from models.stream.batches import Records
 from observability.core import atomic_file, log_segments
@@ -24,14 +30,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "Compacted",
-    "Forgotten",
+    "CompactResult",
     "LogBusy",
     "LogDamaged",
+    "RemovalResult",
     "amend",
     "compact",
-    "forget",
     "read",
+    "remove_before",
     "sweep",
     "write",
 ]
@@ -42,7 +48,7 @@ def write(
     pipeline: str,
     records: Records,
     span: tuple[int, int],
-    log: Log,
+    log: PredictionRows,
     model_version: str | None,
 ) -> Path:
     """Write the log of the batch that covers the positions `span` (the end is exclusive).
@@ -67,7 +73,7 @@ def amend(
     folder: Path,
     pipeline: str,
     positions: Sequence[int],
-    log: Log,
+    log: PredictionRows,
     label_kind: LabelKind,
     model_versions: Sequence[str | None],
 ) -> int:
@@ -87,7 +93,7 @@ def _table(
     pipeline: str,
     positions: Sequence[int],
     labels: pa.ChunkedArray,
-    log: Log,
+    log: PredictionRows,
     model_versions: Sequence[str | None],
 ) -> pa.Table:
     import pyarrow as pa
@@ -138,10 +144,10 @@ def sweep(folder: Path, beyond: int) -> None:
     """
     if not folder.is_dir():
         return
-    atomic_file.sweep_asides(folder)
+    atomic_file.remove_temporary_files(folder)
     for path, span in segments.listed(folder, lambda span: span.last > beyond):
         if span.first >= beyond:
             path.unlink()
         else:
-            compaction.cut(path, span, beyond)
+            compaction.truncate(path, span, beyond)
     segments.remove(folder, [path for path, _ in segments.replaced(folder)])

@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.batch.evaluation import PartialChallenge
+from models.batch.evaluation import UnfinishedChallenge
 from models.batch.recipe_config import BatchRecipe
 from models.core import user_code
 from models.core.record_schema import Schema
 from models.persistence import serialization
-from models.persistence.signing import Damaged, OtherFormat, Seal, Tampered
+from models.persistence.signing import Damaged, OtherFormat, SignatureMismatch, SigningKey
 from observability.core import atomic_file
 from observability.core.errors import BadConfiguration
 
@@ -26,7 +26,7 @@ _LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "thermodrift")
 """Exact versions: what is half fitted has parts of its library that no release promises to keep."""
 
 
-class Work(BaseModel):
+class FitIdentity(BaseModel):
     """What a partial is of; one of other work is not used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,14 +38,14 @@ class Work(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundFit:
     """What there is to go on from, or None; and why so."""
 
-    partial: PartialChallenge | None
+    partial: UnfinishedChallenge | None
     because: str
 
 
-def put(path: Path, partial: PartialChallenge, work: Work, seal: Seal) -> None:
+def save(path: Path, partial: UnfinishedChallenge, work: FitIdentity, seal: SigningKey) -> None:
     """Keep `partial` durably, in the place of any other.
 
     Raises OSError where the disk refuses, and `pickling.CannotPickle`; then what was there before
@@ -56,7 +56,7 @@ def put(path: Path, partial: PartialChallenge, work: Work, seal: Seal) -> None:
     atomic_file.write(path, content)
 
 
-def find(path: Path, work: Work, seal: Seal, beside: Path | None = None) -> Found:
+def find(path: Path, work: FitIdentity, seal: SigningKey, beside: Path | None = None) -> FoundFit:
     """What is kept of `work`, if it may be used. Raises nothing.
 
     `beside` is the pipeline file or its folder, where the factory of a model of one's own is found.
@@ -69,11 +69,11 @@ def find(path: Path, work: Work, seal: Seal, beside: Path | None = None) -> Foun
             user_code.find(work.recipe.recipe, beside)
         partial = serialization.loads(payload)
     except FileNotFoundError:
-        return Found(None, "nothing is kept")
+        return FoundFit(None, "nothing is kept")
     except Damaged as error:
         return _not_used(path, f"it is damaged ({error})")
     except (
-        Tampered,
+        SignatureMismatch,
         OtherFormat,
         BadConfiguration,
         serialization.CannotLoad,
@@ -82,9 +82,9 @@ def find(path: Path, work: Work, seal: Seal, beside: Path | None = None) -> Foun
         return _not_used(path, str(error) or type(error).__name__)
     except OSError as error:
         return _not_used(path, f"it cannot be read ({error})")
-    if not isinstance(partial, PartialChallenge):
+    if not isinstance(partial, UnfinishedChallenge):
         return _not_used(path, f"it holds a {type(partial).__name__}")
-    return Found(partial, f"goes on from {partial.done:.0%}, which took {partial.fit_s:.1f} s")
+    return FoundFit(partial, f"goes on from {partial.done:.0%}, which took {partial.fit_s:.1f} s")
 
 
 def drop(path: Path) -> None:
@@ -92,7 +92,7 @@ def drop(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _header(work: Work) -> dict[str, Any]:
+def _header(work: FitIdentity) -> dict[str, Any]:
     return {"libraries": serialization.versions(*_LIBRARIES), "work": work.model_dump(mode="json")}
 
 
@@ -108,5 +108,5 @@ def _differs(there: dict[str, Any], here: dict[str, Any]) -> str | None:
     return None
 
 
-def _not_used(path: Path, why: str) -> Found:
-    return Found(None, f"{path} is not used, and the fit begins anew: {why}")
+def _not_used(path: Path, why: str) -> FoundFit:
+    return FoundFit(None, f"{path} is not used, and the fit begins anew: {why}")

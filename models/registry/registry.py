@@ -25,7 +25,7 @@ from models.batch import batch_model
 from models.core import user_code
 from models.core.record_schema import Label, Schema
 from models.persistence import serialization
-from models.persistence.signing import Damaged, Seal, Tampered
+from models.persistence.signing import Damaged, SignatureMismatch, SigningKey
 from observability.core import atomic_file, failpoints, file_lock
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import PipelinePlaces
@@ -62,11 +62,11 @@ class OtherLibraries(ThermodriftError, ImportError):
     """A model was made with other versions of Python, scikit-learn or numpy than these."""
 
 
-class StoreUnusable(ThermodriftError, OSError):
+class RegistryUnusable(ThermodriftError, OSError):
     """The disk refused to read or write a model's file."""
 
 
-class StoreBusy(TryAgainLater, TimeoutError):
+class RegistryBusy(TryAgainLater, TimeoutError):
     """Another process holds the models folder."""
 
 
@@ -120,7 +120,7 @@ class Manifest(ModelCard):
     libraries: dict[str, str] = Field(description="Versions that it was pickled with.")
 
 
-class _Pointer(BaseModel):
+class _ChampionPointer(BaseModel):
     """Which version serves: the last of `promoted`, oldest first; and the tokens already used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -129,7 +129,7 @@ class _Pointer(BaseModel):
     promoted: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
 
-    def after(self, promoted: Sequence[str], token: str) -> _Pointer:
+    def after(self, promoted: Sequence[str], token: str) -> _ChampionPointer:
         """The pointer with these versions and one more token, the oldest forgotten."""
         return self.model_copy(
             update={
@@ -139,10 +139,10 @@ class _Pointer(BaseModel):
         )
 
 
-class Store:
+class Registry:
     """The models of one pipeline."""
 
-    def __init__(self, places: PipelinePlaces, seal: Seal) -> None:
+    def __init__(self, places: PipelinePlaces, seal: SigningKey) -> None:
         self._places = places
         self._folder = places.models
         self._seal = seal
@@ -179,7 +179,7 @@ class Store:
             libraries=libraries(),
         )
         with self._locked():
-            atomic_file.sweep_asides(self._folder)
+            atomic_file.remove_temporary_files(self._folder)
             # Half of a version must be absent, never a manifest that does not fit its files.
             self._file(version, "json").unlink(missing_ok=True)
             atomic_file.sync_folder(self._folder)
@@ -212,7 +212,7 @@ class Store:
             )
         manifest = self._parsed(MANIFEST, Manifest, content, file)
         if (manifest.version, manifest.pipeline) != (version, self._places.name):
-            raise Tampered(
+            raise SignatureMismatch(
                 f"{file} is the manifest of {manifest.version!r} of pipeline "
                 f"{manifest.pipeline!r}; it was renamed or copied: put it back where it was made"
             )
@@ -303,18 +303,18 @@ class Store:
             self._flip(pointer.after(pointer.promoted[:-1], token))
         return earlier
 
-    def _flip(self, pointer: _Pointer) -> None:
+    def _flip(self, pointer: _ChampionPointer) -> None:
         failpoints.point("store.before_crown")
         atomic_file.write(self._file(POINTER, "json"), self._signed(CHAMPION, pointer))
 
-    def _pointer(self) -> _Pointer:
+    def _pointer(self) -> _ChampionPointer:
         file = self._file(POINTER, "json")
         content = self._read(file)
         if content is None:
-            return _Pointer(pipeline=self._places.name)
-        pointer = self._parsed(CHAMPION, _Pointer, content, file)
+            return _ChampionPointer(pipeline=self._places.name)
+        pointer = self._parsed(CHAMPION, _ChampionPointer, content, file)
         if pointer.pipeline != self._places.name:
-            raise Tampered(
+            raise SignatureMismatch(
                 f"{file} is the pointer of pipeline {pointer.pipeline!r}; it was copied here: "
                 f"remove it, and promote a version of {self._places.name!r} by hand"
             )
@@ -328,9 +328,11 @@ class Store:
             found = self._seal.unpack(form, content, str(file), payload=False)
             return kind.model_validate_json(json.dumps(found.header.get("content")))
         except Damaged as error:
-            raise Tampered(f"{file} is damaged: {error}; restore it from a backup") from error
+            raise SignatureMismatch(
+                f"{file} is damaged: {error}; restore it from a backup"
+            ) from error
         except ValidationError as error:
-            raise Tampered(
+            raise SignatureMismatch(
                 f"{file} was signed here but is not understood by this thermodrift "
                 f"({metadata.version('thermodrift')}): {error}; use the release that wrote it"
             ) from error
@@ -344,7 +346,7 @@ class Store:
                 f"roll back to another version"
             )
         if _sha256(content) != sha256:
-            raise Tampered(
+            raise SignatureMismatch(
                 f"{file} is not the file that its manifest describes: it was changed or damaged; "
                 f"restore it from a backup, or roll back to another version"
             )
@@ -359,7 +361,7 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreUnusable(
+            raise RegistryUnusable(
                 f"{file} cannot be read: {error}; check the disk and this user's rights"
             ) from error
 
@@ -373,13 +375,13 @@ class Store:
             with file_lock.held(self._folder / ".lock", LOCK_WAIT_S):
                 yield
         except file_lock.LockBusy as error:
-            raise StoreBusy(
+            raise RegistryBusy(
                 f"another process has held {self._folder} for {LOCK_WAIT_S:.0f} s; try again later"
             ) from error
         except ThermodriftError:
             raise
         except OSError as error:
-            raise StoreUnusable(
+            raise RegistryUnusable(
                 f"{self._folder} cannot be written: {error}; every file in it is whole: "
                 f"{atomic_file.remedy(error)}, and run it again"
             ) from error

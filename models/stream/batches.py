@@ -419,7 +419,7 @@ def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:
     return tuple(whole.values())
 
 
-def thin(marks: Sequence[Cursor], most: int = 4096) -> list[Cursor]:
+def downsample(marks: Sequence[Cursor], most: int = 4096) -> list[Cursor]:
     """Keep a growing list of cursors bounded: at most `most`, spread evenly over the stream.
 
     Below `most` nothing is dropped; above it, about half stay, the first and the last among them.

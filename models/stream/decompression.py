@@ -86,7 +86,7 @@ class _Decoded:
     charset: Charset
 
 
-class Source:
+class ByteSource:
     """A text file, to be opened again and again. Readers of several threads do not disturb."""
 
     def __init__(self, path: Path, encoding: str) -> None:

@@ -101,7 +101,7 @@ def judge(batches: Sequence[Batch], before: int, options: StreamOptions) -> Deci
     return _well(batches[0])
 
 
-def told(batch: Batch, options: StreamOptions) -> Decision | None:
+def describe(batch: Batch, options: StreamOptions) -> Decision | None:
     """What is said of a batch that was consumed though it is ill; None of any other."""
     return _ill(batch, options) if is_ill(batch, options) else None
 

@@ -37,7 +37,7 @@ from models.stream.parsing import cells, columns
 from models.stream.parsing.columns import Plan, Read
 from models.stream.parsing.timestamps import UNITS
 from models.stream.row_digest import RowDigest
-from models.stream.schema_inference import Sample
+from models.stream.schema_inference import SchemaSample
 
 _MOST_ROWS = 10_000
 """Rows that are decoded in one go, fewer where they are wide."""
@@ -74,7 +74,7 @@ class ParquetFile:
         self._options = options
         self._held: _Held | None = None
 
-    def survey(self) -> Sample:
+    def survey(self) -> SchemaSample:
         """Look at the types and the first rows. Raises BadStream, StreamUnreadable."""
         with self._reading():
             file = self._open().file
@@ -88,7 +88,7 @@ class ParquetFile:
         if file.metadata.num_rows == 0:
             raise BadStream(f"{self._path}: there is no row to begin with; stream.path names it")
         values = {name: _told(head.column(name).combine_chunks()) for name in usual}
-        return Sample(names, {name: values.get(name, []) for name in wanted}, types=types)
+        return SchemaSample(names, {name: values.get(name, []) for name in wanted}, types=types)
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
         """The next `size` records at most. Raises StreamChanged, StreamUnreadable."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.core import number_format
-from models.core.number_format import PLAIN, Decimal, Spelling
+from models.core.number_format import PLAIN, Decimal, NumberFormat
 from models.core.record_schema import Column, LabelKind, Schema, SeenColumn, Task
 from models.stream.batches import BadStream, StreamChanged, StreamOptions
 from models.stream.parsing import cells, column_inference, timestamps
-from models.stream.parsing.column_inference import Marks, Unclear, Understood
+from models.stream.parsing.column_inference import InferredColumn, NumberMarks, Unclear
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _PLAIN_TYPES = frozenset({None, "number", "category"})
 
 
 @dataclass(frozen=True)
-class Sample:
+class SchemaSample:
     """The head of a file: its columns in order, and some cells of each."""
 
     names: tuple[str, ...]
@@ -148,12 +148,12 @@ def check_knobs(path: Path, schema: Schema, options: StreamOptions) -> None:
             )
 
 
-def respelt(schema: Schema, options: StreamOptions) -> Schema:
+def with_number_formats(schema: Schema, options: StreamOptions) -> Schema:
     """The schema with numbers written as the options say by now; what they leave open stays."""
     if options.decimal == options.thousands == "auto":
         return schema
 
-    def by_hand(spelt: Spelling) -> Spelling:
+    def by_hand(spelt: NumberFormat) -> NumberFormat:
         decimal = spelt.decimal if options.decimal == "auto" else options.decimal
         thousands = spelt.thousands if options.thousands == "auto" else options.thousands
         if thousands == decimal:
@@ -162,7 +162,7 @@ def respelt(schema: Schema, options: StreamOptions) -> Schema:
                 decimal = "," if decimal == "." else "."
             else:
                 thousands = ""
-        return Spelling(decimal=decimal, thousands=thousands, sign=spelt.sign)
+        return NumberFormat(decimal=decimal, thousands=thousands, sign=spelt.sign)
 
     columns = tuple(
         each.model_copy(update={"spelling": by_hand(each.spelling)}) for each in schema.columns
@@ -171,7 +171,7 @@ def respelt(schema: Schema, options: StreamOptions) -> Schema:
     return schema.model_copy(update={"columns": columns, "label_spelling": label})
 
 
-def schema_of(path: Path, sample: Sample, task: Task, options: StreamOptions) -> Schema:
+def schema_of(path: Path, sample: SchemaSample, task: Task, options: StreamOptions) -> Schema:
     """The schema that the sample and the options give. Raises BadStream."""
     first = _First(path, sample, task, options)
     names = features_of(sample.names, options)
@@ -202,12 +202,14 @@ def schema_of(path: Path, sample: Sample, task: Task, options: StreamOptions) ->
 class _First:
     """A first look at a file, column by column."""
 
-    def __init__(self, path: Path, sample: Sample, task: Task, options: StreamOptions) -> None:
+    def __init__(
+        self, path: Path, sample: SchemaSample, task: Task, options: StreamOptions
+    ) -> None:
         self.path = path
         self.sample = sample
         self.task = task
         self.options = options
-        self.marks = Marks(
+        self.marks = NumberMarks(
             None if options.decimal == "auto" else options.decimal,
             None if options.thousands == "auto" else options.thousands,
             sample.delimiter,
@@ -225,9 +227,9 @@ class _First:
         ]
         if not any("," in text for column in columns for text in column):
             return None
-        return column_inference.decimal_of(map(number_format.Sample, columns))
+        return column_inference.decimal_of(map(number_format.NumberSample, columns))
 
-    def understood(self, name: str) -> Understood:
+    def understood(self, name: str) -> InferredColumn:
         """What a feature is: a person's word first, then the file's types, then its cells.
 
         Raises BadStream.
@@ -240,31 +242,33 @@ class _First:
                     "take it out of there, or turn it into numbers or texts in the file"
                 )
         if name in self.options.numbers:
-            return Understood("number", "stream.numbers names it", self._spelt(name, column))
+            return InferredColumn("number", "stream.numbers names it", self._spelt(name, column))
         if name in self.options.categories:
-            return Understood("category", "stream.categories names it")
+            return InferredColumn("category", "stream.categories names it")
         if name in self.options.times:
             return self._named_time(name, column, of_type)
         if _is_index(name):
-            return Understood("left out", "a data frame's index that was written along: no name")
+            return InferredColumn(
+                "left out", "a data frame's index that was written along: no name"
+            )
         if of_type == "time":
             seconds = [value for value in column if value is not None]
             return column_inference.of_moments(seconds, "times, by the file's type", "iso")
         if of_type not in _PLAIN_TYPES:
-            return Understood("left out", f"{of_type} is neither a number nor a category")
+            return InferredColumn("left out", f"{of_type} is neither a number nor a category")
         found = self._asking(name, lambda: self._by_cells(name, column))
         if of_type == "number" and found.read_as == "category":
-            return Understood("number", "numbers, by the file's type")
+            return InferredColumn("number", "numbers, by the file's type")
         if of_type == "category" and found.read_as == "number" and found.spelling == PLAIN:
-            return Understood("category", "text, by the file's type")
+            return InferredColumn("category", "text, by the file's type")
         return found
 
-    def _by_cells(self, name: str, column: Sequence[Any]) -> Understood:
+    def _by_cells(self, name: str, column: Sequence[Any]) -> InferredColumn:
         if self.sample.delimiter is not None:
             return column_inference.of_texts(name, column, self.marks)
         return column_inference.of_values(name, column, self.marks)
 
-    def _spelt(self, name: str, column: Sequence[Any]) -> Spelling:
+    def _spelt(self, name: str, column: Sequence[Any]) -> NumberFormat:
         """How a column that is numbers by a person's word, or the target, is written."""
         texts = [
             value for value in column_inference.numbers_present(column) if isinstance(value, str)
@@ -272,7 +276,8 @@ class _First:
         if not texts:
             return PLAIN
         found = self._asking(
-            name, lambda: column_inference.spelling_of(number_format.Sample(texts), self.marks)
+            name,
+            lambda: column_inference.spelling_of(number_format.NumberSample(texts), self.marks),
         )
         return found or PLAIN
 
@@ -286,7 +291,7 @@ class _First:
                 'decimal = "," under [stream]'
             ) from error
 
-    def _named_time(self, name: str, column: Sequence[Any], of_type: str | None) -> Understood:
+    def _named_time(self, name: str, column: Sequence[Any], of_type: str | None) -> InferredColumn:
         told = "stream.times names it"
         present = column_inference.numbers_present(column)
         if of_type == "time":
@@ -309,7 +314,7 @@ class _First:
             [each / timestamps.UNITS[form] for each in numbers], told, form
         )
 
-    def target(self) -> tuple[Understood, LabelKind, Spelling]:
+    def target(self) -> tuple[InferredColumn, LabelKind, NumberFormat]:
         """What the target's labels are, and how they are written. Raises BadStream."""
         name = self.options.target
         target, of_type = f"{self.path}: stream.target {name!r}", self.sample.types.get(name)
@@ -334,8 +339,8 @@ class _First:
         return self._classes(target, labels, present, spelt)
 
     def _values(
-        self, target: str, present: Sequence[Any], spelt: Spelling
-    ) -> tuple[Understood, LabelKind, Spelling]:
+        self, target: str, present: Sequence[Any], spelt: NumberFormat
+    ) -> tuple[InferredColumn, LabelKind, NumberFormat]:
         odd = [label for label in present if column_inference.number_of(label, spelt) is None]
         if len(odd) > (1 - column_inference.NEARLY_ALL) * len(present):
             raise BadStream(
@@ -346,14 +351,14 @@ class _First:
         told = f"numbers ({spelt.told})" if spelt.told else "numbers"
         if odd:
             told += f"; {len(odd)} of {len(present)} are none, as {cells.shown(odd[0])}"
-        return Understood("target", told), "float", spelt
+        return InferredColumn("target", told), "float", spelt
 
     def _classes(
-        self, target: str, labels: Sequence[Any], present: Sequence[Any], spelt: Spelling
-    ) -> tuple[Understood, LabelKind, Spelling]:
+        self, target: str, labels: Sequence[Any], present: Sequence[Any], spelt: NumberFormat
+    ) -> tuple[InferredColumn, LabelKind, NumberFormat]:
         name = self.options.target
         if name in self.options.categories:
-            return Understood("target", "stream.categories names it"), "str", PLAIN
+            return InferredColumn("target", "stream.categories names it"), "str", PLAIN
         if name in self.options.numbers:
             whole = column_inference.numbers_present(present)
             odd = next((each for each in whole if not cells.is_whole(each)), None)
@@ -362,7 +367,7 @@ class _First:
                     f"{target} holds {cells.shown(odd)}, and classes that are numbers are whole: "
                     "take it out of stream.numbers to read it as text"
                 )
-            return Understood("target", "stream.numbers names it"), "int", PLAIN
+            return InferredColumn("target", "stream.numbers names it"), "int", PLAIN
         if why := column_inference.no_classes(present, spelt):
             raise BadStream(
                 f"{target} holds {why}, as {cells.shown(present[0])}, and the task is "
@@ -372,15 +377,15 @@ class _First:
         kind = column_inference.kind_of_labels(labels) or "str"
         told = "classes that are whole numbers" if kind == "int" else "classes that are text"
         alike = column_inference.alike(present) if kind == "str" else ""
-        return Understood("target", f"{told}; {alike}" if alike else told), kind, PLAIN
+        return InferredColumn("target", f"{told}; {alike}" if alike else told), kind, PLAIN
 
 
-def _something_left(path: Path, found: Mapping[str, Understood]) -> dict[str, Understood]:
+def _something_left(path: Path, found: Mapping[str, InferredColumn]) -> dict[str, InferredColumn]:
     """As found; where nothing is left to learn from, numbers that only count come back."""
     if any(each.read_as != "left out" for each in found.values()):
         return dict(found)
     back = {
-        name: Understood(
+        name: InferredColumn(
             "number", f"there is no other column; it may be {each.because}", each.spelling
         )
         for name, each in found.items()
@@ -396,7 +401,7 @@ def _something_left(path: Path, found: Mapping[str, Understood]) -> dict[str, Un
     return {**found, **back}
 
 
-def _features(name: str, understood: Understood, taken: Sequence[str]) -> list[Column]:
+def _features(name: str, understood: InferredColumn, taken: Sequence[str]) -> list[Column]:
     if understood.read_as == "time":
         return [
             Column(
@@ -428,8 +433,8 @@ def _free_name(name: str, taken: Sequence[str]) -> str:
 
 def _seen(
     name: str,
-    understood: Understood,
-    sample: Sample,
+    understood: InferredColumn,
+    sample: SchemaSample,
     columns: Sequence[Column],
     label_kind: LabelKind,
 ) -> SeenColumn:
@@ -458,7 +463,7 @@ def _seen(
 
 def _example(value: Any, of_type: str | None) -> str:
     if of_type == "time":
-        return timestamps.told(value)
+        return timestamps.describe(value)
     return cells.shown(value).strip("'")
 
 

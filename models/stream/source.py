@@ -29,7 +29,7 @@ from models.stream.batches import (
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
-    thin,
+    downsample,
 )
 from models.stream.parsing.columns import Plan
 from models.stream.text_source import TextFile
@@ -48,7 +48,7 @@ __all__ = [
     "StreamChanged",
     "StreamOptions",
     "StreamUnreadable",
-    "thin",
+    "downsample",
 ]
 
 _ENDINGS: dict[str, Format] = {
@@ -111,10 +111,10 @@ class Stream:
     def between(self, first: int, last: int, marks: Sequence[Cursor] = ()) -> Batch:
         """The records first..last-1 again, as they were read the first time.
 
-        `marks` are earlier `Batch.after`s in their order (see `thin`), the newest last: reading
-        starts at the nearest one before `first`, or at the beginning. Parquet needs the newest, up
-        to which the past is held against what was read. Fewer records come if there are fewer.
-        Raises as `read` does.
+        `marks` are earlier `Batch.after`s in their order (see `downsample`), the newest last:
+        reading starts at the nearest one before `first`, or at the beginning. Parquet needs the
+        newest, up to which the past is held against what was read. Fewer records come if there are
+        fewer. Raises as `read` does.
         """
         if not 0 <= first <= last:
             raise ValueError(f"a range of positions has 0 <= first <= last; came: {first}, {last}")
@@ -157,7 +157,7 @@ class Stream:
                 schema = schema_inference.schema_of(self.path, found, self.task, self.options)
             schema_inference.check_knobs(self.path, schema, self.options)
             self._plan = Plan(
-                schema_inference.respelt(schema, self.options),
+                schema_inference.with_number_formats(schema, self.options),
                 self.options.largest,
                 free=frozenset([*self.options.numbers, *self.options.categories]),
                 ignored=frozenset(self.options.ignore),

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from models.stream.batches import LONGEST_RAW, MOST_CUTS, Fault
-from models.stream.parsing.cells import Unfit
+from models.stream.parsing.cells import InvalidCell
 from models.stream.parsing.charset import UTF_8, Charset
 from models.stream.parsing.record_formats import RecordFormat, TextFormat
 
@@ -70,7 +70,7 @@ class Entry(NamedTuple):
 
 
 @dataclass
-class Lot:
+class Chunk:
     """Some records in a row. `records` are those that are not in `broken` (faults by index)."""
 
     records: list[Any]
@@ -82,7 +82,7 @@ class Lot:
     ended: bool = False
 
 
-def lots(
+def chunks(
     file: BinaryIO,
     begin: int,
     offset: int,
@@ -90,7 +90,7 @@ def lots(
     most: int,
     form: TextFormat,
     charset: Charset = UTF_8,
-) -> Iterator[Lot]:
+) -> Iterator[Chunk]:
     """Up to `most` records from `offset` on, in lots of 1,000 or about 4 MiB.
 
     `begin` is where the first record of the file begins, after the header. The last lot is `ended`
@@ -102,7 +102,7 @@ def lots(
         few = min(left, _LINES)
         lot = None if inside else _bulk(file, offset, cuts, few, form, charset)
         if lot is None:
-            lot = Walk(file, offset, cuts, inside, form, charset).lot(few)
+            lot = Scanner(file, offset, cuts, inside, form, charset).lot(few)
         yield lot
         if lot.ended:
             return
@@ -127,8 +127,8 @@ def _bulk(
     most: int,
     form: TextFormat,
     charset: Charset,
-) -> Lot | None:
-    """Whole, ordinary lines at once. None if any is unusual: then `Walk` goes through them."""
+) -> Chunk | None:
+    """Whole, ordinary lines at once. None if any is unusual: then `Scanner` goes through them."""
     data = _whole_lines(file, offset, most)
     end = offset + len(data)
     if not data or b"\0" in data or any(offset < cut < end for cut in cuts):
@@ -143,7 +143,7 @@ def _bulk(
             return None
     lines = text.split("\n")
     records = form.many(text, lines)
-    return None if records is None else Lot(records, lines, {}, end, cuts)
+    return None if records is None else Chunk(records, lines, {}, end, cuts)
 
 
 def _whole_lines(file: BinaryIO, offset: int, most: int) -> bytes:
@@ -163,7 +163,7 @@ def _whole_lines(file: BinaryIO, offset: int, most: int) -> bytes:
     return data[: int(ends[min(most, len(ends)) - 1]) + 1] if len(ends) else b""
 
 
-class Walk:
+class Scanner:
     """Goes through a file one record at a time, whatever is in it."""
 
     def __init__(
@@ -184,10 +184,10 @@ class Walk:
         self.charset = charset
         file.seek(offset)
 
-    def lot(self, most: int) -> Lot:
+    def lot(self, most: int) -> Chunk:
         """Up to `most` records, or about 4 MiB of them."""
         begin = self.at
-        lot = Lot([], [], {}, begin, self.cuts)
+        lot = Chunk([], [], {}, begin, self.cuts)
         while len(lot.raws) < most and lot.end - begin < LARGEST_LOT and not lot.ended:
             entry = self.entry()
             if entry is None or entry.loose:
@@ -233,7 +233,7 @@ class Walk:
         except _NotYet:
             self._go_to(first.start)
             return None
-        except Unfit as why:
+        except InvalidCell as why:
             if not record_of.last.whole:
                 self._go_to(first.start)
                 return None
@@ -298,7 +298,7 @@ class Walk:
 class _Joined:
     """The lines of one record, pulled one after another while its quotes are open."""
 
-    def __init__(self, walk: Walk, first: _Line) -> None:
+    def __init__(self, walk: Scanner, first: _Line) -> None:
         self.last = first
         self.texts: list[str] = []
         self._walk = walk
@@ -322,8 +322,8 @@ class _Joined:
         return text
 
 
-def _never_closes() -> Unfit:
-    return Unfit(
+def _never_closes() -> InvalidCell:
+    return InvalidCell(
         f"a closing quote was expected within {MOST_QUOTED_LINES} lines and "
         f"{LONGEST_QUOTED >> 20} MiB, none came",
         "malformed",
@@ -333,7 +333,7 @@ def _never_closes() -> Unfit:
 def _text(line: _Line, charset: Charset) -> str:
     if b"\0" in line.data:
         place = line.data.decode(charset.codec, "replace").index("\0")
-        raise Unfit(
+        raise InvalidCell(
             f"text was expected, a NUL byte came at character {place} of the line", "malformed"
         )
     try:
@@ -345,4 +345,4 @@ def _text(line: _Line, charset: Charset) -> str:
             else f"{error.object[error.start : error.start + 1]!r} came at byte {error.start} of "
             "the line (stream.encoding names another encoding)"
         )
-        raise Unfit(f"{charset.label} was expected, {came}", "encoding") from error
+        raise InvalidCell(f"{charset.label} was expected, {came}", "encoding") from error

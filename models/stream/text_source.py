@@ -42,7 +42,7 @@ from models.stream.parsing.record_formats import (
     one_document,
     separator_line,
 )
-from models.stream.schema_inference import Sample
+from models.stream.schema_inference import SchemaSample
 
 LARGEST_BATCH = 64 << 20
 """Bytes of text after which a batch ends early."""
@@ -79,10 +79,10 @@ class TextFile:
         self._path = path
         self._options = options
         self._kind = kind
-        self._bytes_of = decompression.Source(path, options.encoding)
+        self._bytes_of = decompression.ByteSource(path, options.encoding)
         self._bytes_per_record: float | None = None
 
-    def survey(self) -> Sample:
+    def survey(self) -> SchemaSample:
         """Look at the first records. Raises BadStream, StreamUnreadable."""
         with self._open() as opened:
             opening = self._opening(opened, None)
@@ -109,7 +109,7 @@ class TextFile:
                 return builder.batch(cursor, ended=True, unfinished=length)
             builder, form = BatchBuilder(plan.schema, cursor.position), opening.form
             offset, cuts, ended = max(cursor.offset, opening.begin), cursor.cuts, False
-            for lot in text_records.lots(
+            for lot in text_records.chunks(
                 file, opening.begin, offset, cuts, size, form, opening.charset
             ):
                 taken = _taken(plan, form, lot.records)
@@ -175,7 +175,9 @@ class TextFile:
             return _Opening(begin, objects, None, opened.charset)
         header = _Header(self._path, self._options)
         begin = header.after_separator(file, begin)
-        walk = text_records.Walk(file, begin, (), inside=False, form=header, charset=opened.charset)
+        walk = text_records.Scanner(
+            file, begin, (), inside=False, form=header, charset=opened.charset
+        )
         entry = walk.entry()
         if entry is None or entry.loose:
             return None
@@ -211,7 +213,7 @@ class TextFile:
         reasons: list[str] = []
         if self._kind == "jsonl":
             self._refuse_document(opened, begin)
-        for lot in text_records.lots(
+        for lot in text_records.chunks(
             opened.file, begin, begin, (), self._options.sample, opening.form, opening.charset
         ):
             reasons += [fault.reason for fault in lot.broken.values()]
@@ -358,17 +360,17 @@ def _csv_sample(
     records: list[Any],
     delimiter: str,
     options: StreamOptions,
-) -> Sample:
+) -> SchemaSample:
     columns = dict(zip(names, zip(*records, strict=True), strict=True))
     wanted = [*schema_inference.features_of(names, options), options.target]
     nameless = {
         f"(column {place})": "it has no name and no values: each line ends in a delimiter"
         for place in range(len(names) + 1, len(opening.header) + 1)
     }
-    return Sample(names, {name: columns[name] for name in wanted}, delimiter, rare=nameless)
+    return SchemaSample(names, {name: columns[name] for name in wanted}, delimiter, rare=nameless)
 
 
-def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> Sample:
+def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> SchemaSample:
     """A key that hardly any object of the sample has is no column, unless it is named."""
     seen = Counter(name for record in records for name in record)
     schema_inference.check_names(path, [*seen, *(set(options.ignore) - set(seen))], options)
@@ -383,7 +385,7 @@ def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptio
     names = tuple(name for name in seen if name not in rare and _is_text(name))
     wanted = [*schema_inference.features_of(names, options), options.target]
     cells = {name: [record.get(name) for record in records] for name in wanted}
-    return Sample(names, cells, rare=rare)
+    return SchemaSample(names, cells, rare=rare)
 
 
 def _is_text(name: str) -> bool:

@@ -110,7 +110,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def sweep_asides(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files of killed writers. Call it under the folder's lock."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)

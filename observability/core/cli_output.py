@@ -26,7 +26,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class CliContext:
     """What `thermodrift.py` hands to every command as the context's object."""
 
     home: Path
@@ -37,9 +37,9 @@ class Surroundings:
     """A file of simulated devices; None: this machine's devices are read."""
 
 
-def surroundings(context: typer.Context) -> Surroundings:
+def cli_context(context: typer.Context) -> CliContext:
     """The surroundings that `thermodrift.py` put into `context`."""
-    found = context.find_object(Surroundings)
+    found = context.find_object(CliContext)
     if found is None:  # pragma: no cover - only a command that is run without thermodrift.py
         raise RuntimeError("a command was called without thermodrift.py")
     return found
@@ -65,7 +65,7 @@ def stderr() -> Console:
 
 
 @contextmanager
-def answer_alone() -> Iterator[None]:
+def redirect_stdout() -> Iterator[None]:
     """Redirect stdout to stderr inside the block, also for code in C.
 
     The output of a model that prints while it fits must not be mixed into a JSON document.

@@ -154,7 +154,7 @@ class DriftReading(BaseModel):
     )
 
 
-class DriftTolerance(BaseModel):
+class DriftConfig(BaseModel):
     """The knobs of the table ``[drift]``: how much change is too much, and how often to look."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -230,7 +230,7 @@ class DriftTolerance(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _windows_can_hold_enough(self) -> DriftTolerance:
+    def _windows_can_hold_enough(self) -> DriftConfig:
         smaller = min(self.window, self.reference_rows)
         if self.min_rows > smaller:
             raise ValueError(
@@ -272,7 +272,7 @@ def watched(
     )
 
 
-def drifted(column: ColumnDrift, tolerance: DriftTolerance) -> bool | None:
+def drifted(column: ColumnDrift, tolerance: DriftConfig) -> bool | None:
     """Has this column drifted? None where that is not known.
 
     A score counts only when it is finite, rests on enough values, and comes from the method that
@@ -334,7 +334,7 @@ def due(
     checked_at: int,
     ripe_at: int | None,
     tripwire: bool,
-    tolerance: DriftTolerance,
+    tolerance: DriftConfig,
 ) -> Decision:
     """Is it time to check for drift at `position`, when the last check was at `checked_at`?
 
@@ -365,7 +365,7 @@ def due(
 
 
 def judge(
-    reading: DriftReading | None, tolerance: DriftTolerance, *, tripwire: bool = False
+    reading: DriftReading | None, tolerance: DriftConfig, *, tripwire: bool = False
 ) -> Decision:
     """Is there an alarm? Yes for a drift or a broken column contract; ``facts["outcome"]`` tells.
 
@@ -411,9 +411,7 @@ NO_CHAMPION = UnknownVote(
 )
 
 
-def unknown_votes(
-    reading: DriftReading | None, tolerance: DriftTolerance
-) -> tuple[UnknownVote, ...]:
+def unknown_votes(reading: DriftReading | None, tolerance: DriftConfig) -> tuple[UnknownVote, ...]:
     """The votes that are unknown, and each feature that is; empty where all is known."""
     if reading is None:
         return (NO_CHAMPION,)
@@ -440,7 +438,7 @@ def unknown_votes(
     return tuple(found)
 
 
-def _too_few(reading: DriftReading, tolerance: DriftTolerance) -> UnknownVote | None:
+def _too_few(reading: DriftReading, tolerance: DriftConfig) -> UnknownVote | None:
     """No vote but the tripwire's where a whole window is too short."""
     reference, current = reading.reference_rows, reading.current_rows
     needed = tolerance.reference_needs(reference)
@@ -455,14 +453,14 @@ def _too_few(reading: DriftReading, tolerance: DriftTolerance) -> UnknownVote | 
     )
 
 
-def needed_told(reference: int, tolerance: DriftTolerance) -> str:
+def needed_told(reference: int, tolerance: DriftConfig) -> str:
     """How many values were needed, in words: of the reference so many."""
     if reference == tolerance.min_rows:
         return f"needed {reference} on each side"
     return f"needed {reference} of the reference and {tolerance.min_rows} now"
 
 
-def few_remedy(reference: int, current: int, tolerance: DriftTolerance) -> str:
+def few_remedy(reference: int, current: int, tolerance: DriftConfig) -> str:
     """What makes a comparison known that has so many values on its sides."""
     if reference < tolerance.reference_needs(reference):
         return (
@@ -499,7 +497,7 @@ class _Vote(NamedTuple):
     because: str
 
 
-def _votes(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vote]:
+def _votes(reading: DriftReading, tolerance: DriftConfig) -> list[_Vote]:
     votes = [
         *_change_vote(reading, tolerance),
         *_window_votes(reading, tolerance),
@@ -508,7 +506,7 @@ def _votes(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vote]:
     return votes or [_Vote(None, "nothing was measured: no column, performance or tripwire votes")]
 
 
-def _window_votes(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vote]:
+def _window_votes(reading: DriftReading, tolerance: DriftConfig) -> list[_Vote]:
     if few := _too_few(reading, tolerance):
         return [_Vote(None, few.because)]
     return [
@@ -518,7 +516,7 @@ def _window_votes(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vot
     ]
 
 
-def _features_vote(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vote]:
+def _features_vote(reading: DriftReading, tolerance: DriftConfig) -> list[_Vote]:
     features = [column for column in reading.columns if column.role == "feature"]
     if not features:
         return []
@@ -537,20 +535,18 @@ def _features_vote(reading: DriftReading, tolerance: DriftTolerance) -> list[_Vo
     return [_Vote(alarm, f"{because}: {_worst(shown or features, tolerance)}")]
 
 
-def _voting_labels(reading: DriftReading, tolerance: DriftTolerance) -> list[ColumnDrift]:
+def _voting_labels(reading: DriftReading, tolerance: DriftConfig) -> list[ColumnDrift]:
     votes = {"target": tolerance.target_votes, "prediction": tolerance.prediction_votes}
     return [column for column in reading.columns if votes.get(column.role, False)]
 
 
-def _label_vote(column: ColumnDrift, tolerance: DriftTolerance) -> _Vote:
+def _label_vote(column: ColumnDrift, tolerance: DriftConfig) -> _Vote:
     verdict = drifted(column, tolerance)
     word = {True: "drifted", False: "steady", None: "unknown"}[verdict]
     return _Vote(verdict, f"{column.role} {word}: {_told(column, tolerance)}")
 
 
-def _performance_vote(
-    performance: Performance | None, tolerance: DriftTolerance
-) -> Iterable[_Vote]:
+def _performance_vote(performance: Performance | None, tolerance: DriftConfig) -> Iterable[_Vote]:
     if performance is None:
         return
     loss = performance_loss(performance)
@@ -580,12 +576,12 @@ def _chance(performance: Performance) -> str:
     return f"which is within {NOISE_ERRORS:g} standard errors of {performance.standard_error:.2g}"
 
 
-def _change_vote(reading: DriftReading, tolerance: DriftTolerance) -> Iterable[_Vote]:
+def _change_vote(reading: DriftReading, tolerance: DriftConfig) -> Iterable[_Vote]:
     if reading.change and tolerance.target_votes:
         yield _Vote(True, reading.change)
 
 
-def _tripwire_vote(reading: DriftReading, tolerance: DriftTolerance) -> Iterable[_Vote]:
+def _tripwire_vote(reading: DriftReading, tolerance: DriftConfig) -> Iterable[_Vote]:
     if not tolerance.tripwire_votes:
         return
     if reading.tripwire:
@@ -601,7 +597,7 @@ def _broken_contract(reading: DriftReading) -> str:
     return f"the columns are not those that were agreed ({'; '.join(parts)})" if parts else ""
 
 
-def _known_score(column: ColumnDrift, tolerance: DriftTolerance) -> float | None:
+def _known_score(column: ColumnDrift, tolerance: DriftConfig) -> float | None:
     usable = column.enough and column.method == tolerance.method(column.kind)
     if not usable or column.score is None or not math.isfinite(column.score):
         return None
@@ -615,7 +611,7 @@ def _missing_change(column: ColumnDrift) -> float:
     return abs(column.current_missing - column.reference_missing)
 
 
-def _told(column: ColumnDrift, tolerance: DriftTolerance) -> str:
+def _told(column: ColumnDrift, tolerance: DriftConfig) -> str:
     """One column in words: its score beside its threshold, or why there is none."""
     if _missing_change(column) >= tolerance.missing_change:
         return (
@@ -630,21 +626,21 @@ def _told(column: ColumnDrift, tolerance: DriftTolerance) -> str:
     return f"{column.name} {column.method} {score:.4g} (drift {side} {threshold:g})"
 
 
-def _why_unknown(column: ColumnDrift, tolerance: DriftTolerance) -> str:
+def _why_unknown(column: ColumnDrift, tolerance: DriftConfig) -> str:
     asked = tolerance.method(column.kind)
     if column.method != asked:
         return f"measured by {column.method}, but the tolerance asks for {asked}"
     return column.unknown_because or f"{column.method} gave no finite score"
 
 
-def _worst(columns: Iterable[ColumnDrift], tolerance: DriftTolerance, few: int = 3) -> str:
+def _worst(columns: Iterable[ColumnDrift], tolerance: DriftConfig, few: int = 3) -> str:
     ranked = sorted(columns, key=lambda column: -_severity(column, tolerance))
     told = [_told(column, tolerance) for column in ranked[:few]]
     rest = len(ranked) - few
     return ", ".join(told) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _severity(column: ColumnDrift, tolerance: DriftTolerance) -> float:
+def _severity(column: ColumnDrift, tolerance: DriftConfig) -> float:
     """How many times over its threshold: only to put the worst first."""
     missing = _missing_change(column) / tolerance.missing_change
     score = _known_score(column, tolerance)
@@ -657,7 +653,7 @@ def _severity(column: ColumnDrift, tolerance: DriftTolerance) -> float:
 
 
 def _answer(
-    outcome: Outcome, because: str, reading: DriftReading, tolerance: DriftTolerance
+    outcome: Outcome, because: str, reading: DriftReading, tolerance: DriftConfig
 ) -> Decision:
     return Decision(
         question="drift",
@@ -667,7 +663,7 @@ def _answer(
     )
 
 
-def _facts(reading: DriftReading, tolerance: DriftTolerance) -> dict[str, Fact]:
+def _facts(reading: DriftReading, tolerance: DriftConfig) -> dict[str, Fact]:
     features = [column for column in reading.columns if column.role == "feature"]
     verdicts = [drifted(column, tolerance) for column in features]
     facts: dict[str, Fact] = {
@@ -694,9 +690,7 @@ def _facts(reading: DriftReading, tolerance: DriftTolerance) -> dict[str, Fact]:
     return facts | _performance_facts(reading.performance, tolerance)
 
 
-def _performance_facts(
-    performance: Performance | None, tolerance: DriftTolerance
-) -> dict[str, Fact]:
+def _performance_facts(performance: Performance | None, tolerance: DriftConfig) -> dict[str, Fact]:
     if performance is None:
         return {}
     return {

@@ -25,8 +25,8 @@ from observability.core import atomic_file, errors
 from observability.drift import drift
 from observability.drift.drift import (
     ColumnDrift,
+    DriftConfig,
     DriftReading,
-    DriftTolerance,
     Performance,
     WatchedColumn,
 )
@@ -49,7 +49,7 @@ def measure(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
-    tolerance: DriftTolerance,
+    tolerance: DriftConfig,
     *,
     performance: Performance | None = None,
     tripwire: bool = False,
@@ -83,7 +83,7 @@ def page(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
-    tolerance: DriftTolerance,
+    tolerance: DriftConfig,
     path: Path,
     unknown: Sequence[drift.UnknownVote] = (),
 ) -> bool:
@@ -115,7 +115,7 @@ def snapshot(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
-    tolerance: DriftTolerance,
+    tolerance: DriftConfig,
 ) -> Any:
     """evidently's own Snapshot over the columns that can be shown, or None without any."""
     reading = measure(reference, current, watched, tolerance)
@@ -176,7 +176,7 @@ def _measured(
     reference: pd.Series[Any],
     current: pd.Series[Any],
     column: WatchedColumn,
-    tolerance: DriftTolerance,
+    tolerance: DriftConfig,
 ) -> ColumnDrift:
     method = tolerance.method(column.kind)
     sides = _usable(reference, current, column, method)
@@ -204,7 +204,7 @@ def _missing_share(whole: pd.Series[Any], usable: pd.Series[Any]) -> float:
     return 1 - len(usable) / len(whole) if len(whole) else 0.0
 
 
-def _unfit(sides: _Sides, column: WatchedColumn, tolerance: DriftTolerance) -> tuple[str, str]:
+def _unfit(sides: _Sides, column: WatchedColumn, tolerance: DriftConfig) -> tuple[str, str]:
     """Why the values do not fit any test, and what would make them; or nothing."""
     reference, current = map(len, sides)
     fewer = min(reference, current)
@@ -328,7 +328,7 @@ def _text(cell: object) -> str:
 
 
 def _drawings(
-    shown: Sequence[ColumnDrift], tolerance: DriftTolerance, features_watched: int
+    shown: Sequence[ColumnDrift], tolerance: DriftConfig, features_watched: int
 ) -> list[Any]:
     """The features together, with our share as the page's; each label by itself, as it votes."""
     from evidently.metrics import ValueDrift

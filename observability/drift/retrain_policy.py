@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from observability.core.decision import Decision
 
 
-class Evidence(BaseModel):
+class RetrainFacts(BaseModel):
     """All that is known when the question is asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +58,7 @@ class Evidence(BaseModel):
     )
 
 
-class WorthPolicy(BaseModel):
+class RetrainConfig(BaseModel):
     """The knobs of the table ``[worth]``: when a retrain pays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +102,7 @@ class WorthPolicy(BaseModel):
         return 2 * self.min_new_rows
 
 
-def judge(evidence: Evidence, policy: WorthPolicy) -> Decision:
+def judge(evidence: RetrainFacts, policy: RetrainConfig) -> Decision:
     """Yes: ask for a retrain now. The first reason that applies decides, and is the one told."""
     if against := _obstacle(evidence, policy):
         return _answer(False, against, evidence, policy)
@@ -137,7 +137,7 @@ def unlearned_change(
     trained_to: int,
     position: int,
     window: int,
-    policy: WorthPolicy,
+    policy: RetrainConfig,
 ) -> Decision:
     """Does the champion know too little of a change of the labels at `changed_at`?
 
@@ -167,7 +167,7 @@ def keeps_window(begun_at: int, position: int, window: int) -> Decision:
     )
 
 
-def _obstacle(evidence: Evidence, policy: WorthPolicy) -> str:
+def _obstacle(evidence: RetrainFacts, policy: RetrainConfig) -> str:
     """What forbids any retrain, wanted or not."""
     if evidence.open_request_position is not None:
         return f"already asked at position {evidence.open_request_position}"
@@ -197,7 +197,7 @@ def _obstacle(evidence: Evidence, policy: WorthPolicy) -> str:
     return ""
 
 
-def _overtaken(evidence: Evidence, policy: WorthPolicy) -> bool:
+def _overtaken(evidence: RetrainFacts, policy: RetrainConfig) -> bool:
     """Whether the last request knew too little of a change for its cooldown to bind.
 
     It ended before the labels left what was known, or so soon after that twice the records are
@@ -212,23 +212,23 @@ def _overtaken(evidence: Evidence, policy: WorthPolicy) -> bool:
     return known < 2 * policy.min_rows and changed >= 2 * known
 
 
-def _too_old(evidence: Evidence, policy: WorthPolicy) -> str:
+def _too_old(evidence: RetrainFacts, policy: RetrainConfig) -> str:
     age, limit = evidence.champion_age_records, policy.max_age_records
     if age is None or limit is None or age < limit:
         return ""
     return f"the champion is {age} records old (retrained from {limit})"
 
 
-def _alarmed(evidence: Evidence) -> str:
+def _alarmed(evidence: RetrainFacts) -> str:
     return f"drift: {evidence.drift_because}" if evidence.drift_alarm else ""
 
 
-def _calm(evidence: Evidence) -> str:
+def _calm(evidence: RetrainFacts) -> str:
     why = f": {evidence.drift_because}" if evidence.drift_because else ""
     return f"there is no drift alarm{why}"
 
 
-def _too_costly(evidence: Evidence, policy: WorthPolicy) -> str:
+def _too_costly(evidence: RetrainFacts, policy: RetrainConfig) -> str:
     cost_s, loss = _known(evidence.fit_cost_s), _known(evidence.performance_loss)
     if cost_s is None or cost_s < policy.costly_fit_s:
         return ""
@@ -246,6 +246,6 @@ def _known(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _answer(yes: bool, because: str, evidence: Evidence, policy: WorthPolicy) -> Decision:
+def _answer(yes: bool, because: str, evidence: RetrainFacts, policy: RetrainConfig) -> Decision:
     facts = evidence.model_dump(exclude={"drift_because"}) | policy.model_dump()
     return Decision(question="worth", yes=yes, because=because, facts=facts)

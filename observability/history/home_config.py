@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from observability.core import toml_config
 from observability.core.paths import Places
-from observability.energy_cost import Rates
-from observability.history.retention import UpkeepRules
+from observability.energy_cost import Tariff
+from observability.history.retention import RetentionConfig
 
 
 class HistoryPlace(BaseModel):
@@ -47,8 +47,8 @@ class HomeFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="thermodrift home")
     history: HistoryPlace = HistoryPlace()
-    upkeep: UpkeepRules = UpkeepRules()
-    energy: Rates = Rates()
+    upkeep: RetentionConfig = RetentionConfig()
+    energy: Tariff = Tariff()
 
 
 def read(places: Places) -> HomeFile:

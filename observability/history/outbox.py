@@ -32,7 +32,7 @@ _TEMPORARY_IS_STALE_S = 3600.0
 _BEYOND_64_BITS = 2**63
 
 
-class SpoolTorn(ValueError):
+class OutboxCorrupt(ValueError):
     """An outbox file is not whole: it was cut, or changed after it was written."""
 
 
@@ -53,7 +53,7 @@ class Logged:
 
 
 @dataclass(frozen=True)
-class Spooled:
+class OutboxCommit:
     """A commit read back."""
 
     path: Path
@@ -73,7 +73,7 @@ class Spooled:
 
 
 @dataclass(frozen=True)
-class Spool:
+class Outbox:
     """The folder of the files that wait.
 
     `version` is the number of the schema that the rows are made for.
@@ -123,7 +123,7 @@ class Spool:
         commits = "1 commit waits" if count == 1 else f"{count} commits wait"
         return f"nothing is lost, {commits} in {self.folder}"
 
-    def read(self, path: Path) -> Spooled:
+    def read(self, path: Path) -> OutboxCommit:
         """The commit in `path`. Raises SpoolTorn, SpoolOfOtherSchema, or OSError."""
         content = path.read_bytes()
         with _torn(path):
@@ -139,9 +139,9 @@ class Spool:
             tables, log = document["tables"], document.get("logged")
             is_whole = document["sha256"] == _digest(tables, log)
             logged = None if log is None else Logged(**log)
-            commit = Spooled(path, int(document["committed_at_ns"]), tables, logged)
+            commit = OutboxCommit(path, int(document["committed_at_ns"]), tables, logged)
         if not is_whole:
-            raise SpoolTorn(f"{path.name} was changed after it was written")
+            raise OutboxCorrupt(f"{path.name} was changed after it was written")
         return commit
 
     def set_aside(self, path: Path) -> Path:
@@ -189,7 +189,7 @@ def _torn(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, RecursionError) as cause:
-        raise SpoolTorn(f"{path.name} is cut or is no outbox file") from cause
+        raise OutboxCorrupt(f"{path.name} is cut or is no outbox file") from cause
 
 
 def _aged(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ FLUSHED_DAYS = 7
 """How many outbox files are kept after their flush, should the history lose their rows."""
 
 
-class UpkeepRules(BaseModel):
+class RetentionConfig(BaseModel):
     """What `thermodrift upkeep` merges and removes, table ``[upkeep]``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,7 +63,7 @@ class Removal:
     before: datetime
 
 
-def removals(rules: UpkeepRules, now: datetime) -> Iterator[Removal]:
+def removals(rules: RetentionConfig, now: datetime) -> Iterator[Removal]:
     """What is removed at `now`, in an order in which every step leaves the views right."""
     readings_days = rules.readings_keep_days or rules.keep_days
     if readings_days is not None:

@@ -31,8 +31,8 @@ from observability.core.paths import Places
 from observability.history import home_config, retention, schema
 from observability.history import loss as history_loss
 from observability.history.backends.duckdb_connection import Duck
-from observability.history.backends.duckdb_file import LedgerFile
-from observability.history.backends.ducklake import LedgerLake
+from observability.history.backends.duckdb_file import DuckDbFile
+from observability.history.backends.ducklake import DuckLake
 from observability.history.errors import (
     BadQuestion,
     HistoryBusy,
@@ -43,7 +43,13 @@ from observability.history.errors import (
     HistoryUnwritable,
 )
 from observability.history.loss import Loss
-from observability.history.outbox import Logged, Spool, Spooled, SpoolOfOtherSchema, SpoolTorn
+from observability.history.outbox import (
+    Logged,
+    Outbox,
+    OutboxCommit,
+    OutboxCorrupt,
+    SpoolOfOtherSchema,
+)
 from observability.history.records import DecisionRecord, Record
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadQuestion",
     "ExportFormat",
-    "Folded",
+    "FlushResult",
     "History",
     "HistoryBusy",
     "HistoryDamaged",
@@ -72,7 +78,7 @@ _FILES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class Folded:
+class FlushResult:
     """What a flush did."""
 
     files: int
@@ -138,11 +144,11 @@ class History:
         self.rates = settings.energy
         self._patience_s = patience_s
         self._now_ns = now_ns
-        self._spool = Spool(self._places.spool, schema.SCHEMA_VERSION)
+        self._spool = Outbox(self._places.spool, schema.SCHEMA_VERSION)
         self._ledger = (
-            LedgerFile(self._places, self._spool.told)
+            DuckDbFile(self._places, self._spool.told)
             if settings.history.url is None
-            else LedgerLake(self._places, settings.history, self._spool.told)
+            else DuckLake(self._places, settings.history, self._spool.told)
         )
         self._pid = os.getpid()
 
@@ -173,7 +179,7 @@ class History:
                 f"{atomic_file.remedy(cause)}, then run again: nothing committed is lost"
             ) from cause
 
-    def fold(self) -> Folded:
+    def fold(self) -> FlushResult:
         """Put what waits in the outbox into DuckDB, each commit once, without waiting.
 
         Where another process has the file, all stays in the outbox and the answer says who.
@@ -182,13 +188,13 @@ class History:
         """
         self._stay_home()
         if not self._spool.waiting():
-            return Folded(files=0, rows=0, left=0, because="the outbox was empty")
+            return FlushResult(files=0, rows=0, left=0, because="the outbox was empty")
         try:
             with self._ledger.locked(wait_s=0):
                 return self._fold()
         except TryAgainLater as later:
             left, why = len(self._spool.waiting()), str(later)
-            return Folded(files=0, rows=0, left=left, because=why, trouble=why)
+            return FlushResult(files=0, rows=0, left=left, because=why, trouble=why)
 
     def ask(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """The answer to one question in SQL, over all that was committed.
@@ -275,7 +281,7 @@ class History:
                 for view in schema.PUBLIC_VIEWS
             ]
 
-    def forget(self, rules: retention.UpkeepRules, now: datetime) -> dict[str, int]:
+    def forget(self, rules: retention.RetentionConfig, now: datetime) -> dict[str, int]:
         """Remove what `rules` no longer keep at `now`; rows removed by their table.
 
         Flushes first. Raises as `ask` does, and HistoryUnwritable.
@@ -346,7 +352,7 @@ class History:
                 f"bring a copy back: the rows in {self._spool.folder} are whole"
             )
 
-    def _fold(self) -> Folded:
+    def _fold(self) -> FlushResult:
         """Flush all that waits, and create the schema if need be. Call it under the lock."""
         with self._disk():
             failpoints.point("history.before_flush")
@@ -372,19 +378,19 @@ class History:
             self._spool.prune()
             return done.folded(left=len(self._spool.waiting()))
 
-    def _put_away(self, duck: Duck, commits: Sequence[Spooled]) -> None:
+    def _put_away(self, duck: Duck, commits: Sequence[OutboxCommit]) -> None:
         """Make what was flushed durable, and only then take its files out of the outbox."""
         self._ledger.settle(duck, [commit.name for commit in commits])
         failpoints.point("history.after_flush")
         self._spool.keep([commit.path for commit in commits])
 
-    def _read_spool(self, paths: list[Path], done: _Tally) -> list[Spooled]:
+    def _read_spool(self, paths: list[Path], done: _Tally) -> list[OutboxCommit]:
         """The commits that can be read, in the order in which they were made."""
         commits = []
         for path in paths:
             try:
                 commits.append(self._spool.read(path))
-            except SpoolTorn as torn:
+            except OutboxCorrupt as torn:
                 done.torn.append(self._spool.set_aside(path).name)
                 done.troubles.append(f"{torn} (renamed to {done.torn[-1]})")
             except (SpoolOfOtherSchema, OSError) as trouble:
@@ -448,22 +454,24 @@ class _Tally:
         self.torn: list[str] = []
         self.troubles: list[str] = []
 
-    def took(self, commits: Sequence[Spooled]) -> None:
+    def took(self, commits: Sequence[OutboxCommit]) -> None:
         self.files += len(commits)
         self.rows += sum(commit.count for commit in commits)
 
-    def folded(self, left: int) -> Folded:
+    def folded(self, left: int) -> FlushResult:
         done = f"flushed {_counted(self.files, 'commit')} of {_counted(self.rows, 'row')}"
         because = "; ".join([done, *filter(None, [self.loss]), *self.troubles])
         trouble = "; ".join(self.troubles)
-        return Folded(self.files, self.rows, left, because, tuple(self.torn), self.loss, trouble)
+        return FlushResult(
+            self.files, self.rows, left, because, tuple(self.torn), self.loss, trouble
+        )
 
 
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def _fresh(duck: Duck, commits: Sequence[Spooled]) -> list[Spooled]:
+def _fresh(duck: Duck, commits: Sequence[OutboxCommit]) -> list[OutboxCommit]:
     """Those of `commits` that are not flushed yet."""
     found = duck.execute(
         "SELECT name FROM flushed_commits WHERE name IN (SELECT unnest(?::VARCHAR[]))",
@@ -473,7 +481,7 @@ def _fresh(duck: Duck, commits: Sequence[Spooled]) -> list[Spooled]:
     return [commit for commit in commits if commit.name not in known]
 
 
-def _insert(duck: Duck, commits: Sequence[Spooled]) -> None:
+def _insert(duck: Duck, commits: Sequence[OutboxCommit]) -> None:
     """Insert the rows of `commits`, and their names, by which a repeated commit is known."""
     for table in dict.fromkeys(table for commit in commits for table in commit.tables):
         duck.append(table, [row for each in commits for row in each.tables.get(table, ())])

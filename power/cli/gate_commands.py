@@ -21,14 +21,14 @@ import typer
 from pydantic import AwareDatetime, Field
 
 from observability.core import cli_output
-from observability.core.cli_output import JsonOption, Surroundings
+from observability.core.cli_output import CliContext, JsonOption
 from observability.core.decision import Decision
 from observability.core.paths import Places
 from power.cli import override_commands, simulate_command
-from power.cli.options import takes_limits
-from power.core.device_readings import GpuReading, Survey
+from power.cli.options import takes_gate_options
+from power.core.device_readings import DeviceReading, DeviceSnapshot
 from power.core.frozen_model import FrozenModel
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.devices.device import PRIVILEGE
 from power.policy import gate, gate_override
 from power.policy.gate import GateState
@@ -36,8 +36,8 @@ from power.policy.gate import GateState
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from power.devices.device import Device, Door
-    from power.forecast.forecast import Known
+    from power.devices.device import Device, DeviceAdapter
+    from power.forecast.forecast import ThermalState
 
 gate_app = typer.Typer(
     help="May heavy work start on this machine now, and why?", no_args_is_help=True
@@ -48,10 +48,10 @@ _CLOSED_EXIT_CODE = 75
 
 
 @gate_app.command()
-@takes_limits()
+@takes_gate_options()
 def show(
     context: typer.Context,
-    limits: GateLimits,
+    limits: GateConfig,
     at_s: Annotated[
         float | None, typer.Option("--at", help="Second of the trace; the default is its end.")
     ] = None,
@@ -61,8 +61,8 @@ def show(
 
     Exit code 0: open, 75: closed.
     """
-    here = cli_output.surroundings(context)
-    known: dict[str, Known] = {}
+    here = cli_output.cli_context(context)
+    known: dict[str, ThermalState] = {}
     if limits.reads_from == "trace" and limits.trace is not None:
         from power.devices.trace import Trace
 
@@ -103,10 +103,10 @@ def show(
 
 
 @gate_app.command()
-@takes_limits()
+@takes_gate_options()
 def watch(
     context: typer.Context,
-    limits: GateLimits,
+    limits: GateConfig,
     count: Annotated[
         int | None, typer.Option("--count", min=1, help="Stop after so many snapshots.")
     ] = None,
@@ -121,7 +121,7 @@ def watch(
     ] = False,
 ) -> None:
     """Watch the gate live until Ctrl-C."""
-    here = cli_output.surroundings(context)
+    here = cli_output.cli_context(context)
     looks = _looks(limits, here, every_s)
     with closing(looks):
         replayed = limits.reads_from == "trace"
@@ -151,9 +151,9 @@ def gpu() -> None:
 @gpu_app.command()
 def probe(context: typer.Context, json: JsonOption = False) -> None:
     """List per device what can be read and controlled, its margin source, and what is missing."""
-    here = cli_output.surroundings(context)
+    here = cli_output.cli_context(context)
     documents: list[dict[str, Any]] = []
-    for what, limits in (("GPU", GateLimits()), ("CPU", GateLimits(source="cpu"))):
+    for what, limits in (("GPU", GateConfig()), ("CPU", GateConfig(source="cpu"))):
         with _door(limits.reads_from, here) as door:
             look = _settled(_looks_at(door), limits, here)
             devices = door.devices()
@@ -177,10 +177,10 @@ def probe(context: typer.Context, json: JsonOption = False) -> None:
         cli_output.print_json(gpus | {"cpu": cpus})
 
 
-class Look(NamedTuple):
+class WatchFrame(NamedTuple):
     """A snapshot of the devices, and the gate's answer."""
 
-    survey: Survey
+    survey: DeviceSnapshot
     now_s: float
     decision: Decision
     state: GateState
@@ -198,14 +198,16 @@ class Line(FrozenModel):
     uuid: str | None = None
     open: bool | None = Field(default=None, description="The gate's answer for this device.")
     age_s: float | None = None
-    reading: GpuReading | None = None
+    reading: DeviceReading | None = None
 
 
 def _print(text: str) -> None:
     cli_output.stdout().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _settled(looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Surroundings) -> Look:
+def _settled(
+    looks: Iterator[tuple[DeviceSnapshot, float]], limits: GateConfig, here: CliContext
+) -> WatchFrame:
     """Return the first look that more readings would not change, by this home's override."""
     moments: set[tuple[str, float]] = set()
     for look in _judged(looks, limits, here):
@@ -216,34 +218,34 @@ def _settled(looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Su
     return look
 
 
-def _door(source: str, here: Surroundings) -> Door:
+def _door(source: str, here: CliContext) -> DeviceAdapter:
     """Return the adapter of a source; another maker needs one more file, and a line here."""
     if source == "cpu":
-        from power.devices.cpu_sensors import SensorDoor
+        from power.devices.cpu_sensors import CpuSensorAdapter
 
-        return SensorDoor()
-    from power.devices.nvml import NvmlDoor
+        return CpuSensorAdapter()
+    from power.devices.nvml import NvmlAdapter
 
     if here.stand_in is None:
-        return NvmlDoor(visible=here.visible_devices)
-    from power.devices.fake_nvml import StandIn
+        return NvmlAdapter(visible=here.visible_devices)
+    from power.devices.fake_nvml import FakeNvml
 
-    return NvmlDoor(visible=here.visible_devices, twin=StandIn.load(here.stand_in))
+    return NvmlAdapter(visible=here.visible_devices, twin=FakeNvml.load(here.stand_in))
 
 
 def _looks(
-    limits: GateLimits, here: Surroundings, every_s: float
-) -> Generator[tuple[Survey, float]]:
+    limits: GateConfig, here: CliContext, every_s: float
+) -> Generator[tuple[DeviceSnapshot, float]]:
     """Yield snapshots with their moments from the source of `limits`; a machine's never end."""
     if limits.reads_from == "trace" and limits.trace is not None:
         return _looks_at_trace(Path(limits.trace), every_s)
     if limits.reads_from == "off":
-        off = Survey(driver="absent", because="the gate is off")
+        off = DeviceSnapshot(driver="absent", because="the gate is off")
         return (look for look in [(off, 0.0)])
     return _looks_at_machine(limits.reads_from, here)
 
 
-def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[Survey, float]]:
+def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[DeviceSnapshot, float]]:
     from power.devices.trace import Trace
 
     trace = Trace.load(path)
@@ -254,12 +256,12 @@ def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[Survey, float
         time.sleep(every_s)
 
 
-def _looks_at_machine(source: str, here: Surroundings) -> Generator[tuple[Survey, float]]:
+def _looks_at_machine(source: str, here: CliContext) -> Generator[tuple[DeviceSnapshot, float]]:
     with _door(source, here) as door:
         yield from _looks_at(door)
 
 
-def _looks_at(door: Door) -> Generator[tuple[Survey, float]]:
+def _looks_at(door: DeviceAdapter) -> Generator[tuple[DeviceSnapshot, float]]:
     while True:
         now_s = time.monotonic()
         yield door.survey(now_s), now_s
@@ -267,8 +269,8 @@ def _looks_at(door: Door) -> Generator[tuple[Survey, float]]:
 
 
 def _bounded(
-    looks: Iterator[tuple[Survey, float]], count: int | None, for_s: float | None
-) -> Iterator[tuple[Survey, float]]:
+    looks: Iterator[tuple[DeviceSnapshot, float]], count: int | None, for_s: float | None
+) -> Iterator[tuple[DeviceSnapshot, float]]:
     """Yield at most `count` looks within `for_s` seconds; None: no bound."""
     began_s = time.monotonic()
     for look in itertools.islice(looks, count):
@@ -278,8 +280,8 @@ def _bounded(
 
 
 def _judged(
-    looks: Iterator[tuple[Survey, float]], limits: GateLimits, here: Surroundings | None
-) -> Iterator[Look]:
+    looks: Iterator[tuple[DeviceSnapshot, float]], limits: GateConfig, here: CliContext | None
+) -> Iterator[WatchFrame]:
     """Yield each look with the gate's answer, by the override of `here`; None: no override."""
     from power.policy import override_file
 
@@ -289,10 +291,10 @@ def _judged(
         if here is not None:
             override = override_file.read(Places(here.home).override)
             decision = gate_override.overridden(decision, override, datetime.now(UTC))
-        yield Look(survey, now_s, decision, state)
+        yield WatchFrame(survey, now_s, decision, state)
 
 
-def _print_lines(looks: Iterator[Look]) -> None:
+def _print_lines(looks: Iterator[WatchFrame]) -> None:
     """Print each reading as one JSON document per line, without repetitions."""
     before: dict[object, Line] = {}
     for look in looks:
@@ -304,7 +306,7 @@ def _print_lines(looks: Iterator[Look]) -> None:
         before = now
 
 
-def _lines(look: Look) -> dict[object, Line]:
+def _lines(look: WatchFrame) -> dict[object, Line]:
     """Return a line per device, or one that says why there is none; the key tells repetitions."""
     at, is_open = datetime.now(UTC), look.decision.yes
     because = look.decision.because
@@ -341,7 +343,7 @@ def _control(device: Device) -> str:
     return f"{range_w}, not by this process: {PRIVILEGE}"
 
 
-def _live_view(look: Look) -> RenderableType:
+def _live_view(look: WatchFrame) -> RenderableType:
     """Return the live view: a row per device, and the answer below."""
     from rich.console import Group
     from rich.table import Table
@@ -350,7 +352,7 @@ def _live_view(look: Look) -> RenderableType:
     heads = ("margin °C", "core °C", "power W", "busy %", "MHz", "age s", "odd")
     table = Table("device", "gate", "margin source", *heads)
     for device in look.state.devices:
-        latest = device.latest or GpuReading(uuid=device.uuid, read_at_s=math.nan)
+        latest = device.latest or DeviceReading(uuid=device.uuid, read_at_s=math.nan)
         numbers = (
             *(latest.margin_c, latest.temperature_c, latest.power_w, latest.utilization),
             *(latest.clock_mhz, look.now_s - latest.read_at_s),
@@ -364,9 +366,9 @@ def _live_view(look: Look) -> RenderableType:
     return Group(table, answer + Text(look.decision.because))
 
 
-def _print_probe(what: str, source: str, look: Look, devices: Sequence[Device]) -> None:
+def _print_probe(what: str, source: str, look: WatchFrame, devices: Sequence[Device]) -> None:
     _print(f"{what} driver {look.survey.driver}: {look.survey.because}")
-    _print(f'With source = "{source}" {gate.told(look.decision)}')
+    _print(f'With source = "{source}" {gate.in_short(look.decision)}')
     if look.survey.driver == "absent":
         _print("A recorded trace can be used instead: gate show --trace FILE.")
     for each in devices:

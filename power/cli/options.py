@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from observability.core.errors import BadConfiguration
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 
 THERMOSTAT_OPTIONS = (
     *("pause_margin_c", "resume_margin_c", "good_readings", "dwell_s"),
@@ -19,7 +19,7 @@ THERMOSTAT_OPTIONS = (
 ALL_OPTIONS = ("source", "trace", "uuid", *THERMOSTAT_OPTIONS, "no_driver", "unreadable")
 
 
-def takes_limits(
+def takes_gate_options(
     options: Sequence[str] = ALL_OPTIONS,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that replaces a command's parameter `limits` by options of [gate].
@@ -30,7 +30,7 @@ def takes_limits(
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         def with_limits(**given: Any) -> None:
             try:
-                limits = GateLimits.model_validate({name: given.pop(name) for name in options})
+                limits = GateConfig.model_validate({name: given.pop(name) for name in options})
             except ValidationError as error:
                 problems = "; ".join(
                     f"{'.'.join(map(str, each['loc'])) or 'options'}: {each['msg']}"
@@ -46,7 +46,7 @@ def takes_limits(
             if name != "limits"
         ]
         for name in options:
-            field = GateLimits.model_fields[name]
+            field = GateConfig.model_fields[name]
             option = typer.Option(f"--{name.replace('_', '-')}", help=field.description)
             parameters.append(
                 inspect.Parameter(

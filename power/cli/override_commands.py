@@ -77,7 +77,7 @@ def override_show(context: typer.Context, json: JsonOption = False) -> None:
 
 def file_of(context: typer.Context) -> Path:
     """Return the path of the home's override, whether the file exists or not."""
-    return Places(cli_output.surroundings(context).home).override
+    return Places(cli_output.cli_context(context).home).override
 
 
 def _log(context: typer.Context, decision: Decision) -> None:
@@ -87,7 +87,7 @@ def _log(context: typer.Context, decision: Decision) -> None:
     now = datetime.now(UTC)
     run_id = secrets.token_hex(6)
     row = DecisionRecord.of(decision, decided_at=now, pipeline="", run_id=run_id, position=0)
-    History(cli_output.surroundings(context).home).commit([row], f"override.{run_id}")
+    History(cli_output.cli_context(context).home).commit([row], f"override.{run_id}")
 
 
 def _print(override: Override | None, now: datetime, json: bool) -> None:

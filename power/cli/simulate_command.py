@@ -13,22 +13,22 @@ import typer
 
 from observability.core import atomic_file, cli_output
 from observability.core.cli_output import JsonOption
-from power.cli.options import THERMOSTAT_OPTIONS, takes_limits
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
+from power.cli.options import THERMOSTAT_OPTIONS, takes_gate_options
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
 from power.policy import gate
 from power.policy.gate import GateState
 from power.simulation.simulated_device import Preset
 
 if TYPE_CHECKING:
     from power.devices.trace import Trace
-    from power.simulation.policy_lab import Outcome
+    from power.simulation.policy_lab import PolicyOutcome
     from power.simulation.simulated_device import PlantKind
 
 
-@takes_limits(THERMOSTAT_OPTIONS)
+@takes_gate_options(THERMOSTAT_OPTIONS)
 def simulate(
-    limits: GateLimits,
+    limits: GateConfig,
     trace: Annotated[
         Path | None, typer.Option("--trace", help="Replay this recorded GPU trace (CSV).")
     ] = None,
@@ -67,7 +67,7 @@ def simulate(
 
 
 def _simulate_plant(
-    preset: Preset, seed: int, jobs: int, limits: GateLimits, picture: Path | None, json: bool
+    preset: Preset, seed: int, jobs: int, limits: GateConfig, picture: Path | None, json: bool
 ) -> None:
     import numpy as np
     from rich.progress import Progress
@@ -86,7 +86,7 @@ def _simulate_plant(
             mix,
             # Every policy gets the same noise.
             lambda: np.random.default_rng([seed, 1]),
-            policy_lab.SimulationRules(gate=limits),
+            policy_lab.SimulationConfig(gate=limits),
             on_done=lambda: progress.advance(bar),
         )
     if picture is not None:
@@ -121,7 +121,9 @@ def _simulate_plant(
         cli_output.stdout().print(f"picture: {picture}", markup=False, soft_wrap=True)
 
 
-def _picture(kind: PlantKind, seed: int, outcomes: tuple[Outcome, ...], limits: GateLimits) -> str:
+def _picture(
+    kind: PlantKind, seed: int, outcomes: tuple[PolicyOutcome, ...], limits: GateConfig
+) -> str:
     from power.simulation.svg_chart import Limit, Panel, svg
 
     lines = (
@@ -145,11 +147,11 @@ class Verdict(NamedTuple):
     because: str
 
 
-def verdicts_over(trace: Trace, limits: GateLimits) -> Iterator[Verdict]:
+def verdicts_over(trace: Trace, limits: GateConfig) -> Iterator[Verdict]:
     """Judge each reading of a trace at its moment, each device by itself."""
     states: dict[str, GateState] = {}
     for reading in trace.readings:
-        survey = Survey(readings=(reading,), driver="present", because=trace.path.name)
+        survey = DeviceSnapshot(readings=(reading,), driver="present", because=trace.path.name)
         before = states.get(reading.uuid, GateState())
         decision, states[reading.uuid] = gate.judge(survey, before, limits, reading.read_at_s)
         yield Verdict(reading.read_at_s, reading.uuid, decision.yes, decision.because)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from power.core.frozen_model import FrozenModel
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 
 Joules = float
 Watts = float
@@ -27,7 +27,7 @@ def plausible_j(energy_j: Joules | None) -> Joules | None:
 
 
 Driver = Literal["present", "absent", "unreadable"]
-Rung = Literal["margin", "threshold", "maximum", "unknown"]
+MarginSource = Literal["margin", "threshold", "maximum", "unknown"]
 """The source of a margin: the device's own margin, its own slowdown threshold minus its
 temperature, the configured maximum minus its temperature, or none."""
 
@@ -64,7 +64,7 @@ Centigrade = float
 """A temperature, or a difference of temperatures, in degrees Celsius."""
 
 
-class Kept(FrozenModel):
+class FrozenState(FrozenModel):
     """A value that checkpoints store; one from an earlier version may lack newer fields."""
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
@@ -78,7 +78,7 @@ class Kept(FrozenModel):
         super().__setstate__(state | {"__dict__": known | newer})
 
 
-class Telling(Kept):
+class DeviceMetrics(FrozenState):
     """The metrics that a device can report. None is unknown, never zero."""
 
     temperature_c: float | None = Field(default=None, description="Core of the GPU or CPU, °C.")
@@ -86,7 +86,7 @@ class Telling(Kept):
     margin_c: float | None = Field(
         default=None, description="Degrees left to slowdown; < 0 beyond."
     )
-    margin_source: Rung = Field(
+    margin_source: MarginSource = Field(
         default_factory=lambda told: "unknown" if told.get("margin_c") is None else "margin",
         description="What the margin rests on: margin (reported by the device), threshold (its own "
         "slowdown temperature minus its temperature), maximum (the configured one), or unknown.",
@@ -124,7 +124,7 @@ class Telling(Kept):
     )
 
 
-class GpuReading(Telling):
+class DeviceReading(DeviceMetrics):
     """The metrics of one device at one moment."""
 
     uuid: str = Field(min_length=1, description="The device's identifier, stable across reboots.")
@@ -135,17 +135,17 @@ class GpuReading(Telling):
         return uuid == self.uuid or uuid in self.mig
 
 
-class Survey(FrozenModel):
+class DeviceSnapshot(FrozenModel):
     """A snapshot of all devices: their readings, in the order in which they were taken."""
 
-    readings: tuple[GpuReading, ...] = ()
+    readings: tuple[DeviceReading, ...] = ()
     driver: Driver = Field(
         description="absent: this machine has none; unreadable: it exists and does not answer."
     )
     because: str = Field(description="Where the readings come from, or why there are none.")
 
 
-def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Rung]:
+def margin(reading: DeviceMetrics, limits: GateConfig) -> tuple[Centigrade | None, MarginSource]:
     """Return the effective margin in degrees, and its source.
 
     The device's own margin comes first, then its own threshold minus its temperature (the adapter
@@ -161,7 +161,7 @@ def margin(reading: Telling, limits: GateLimits) -> tuple[Centigrade | None, Run
     return None, "unknown"
 
 
-def standing(reading: GpuReading, limits: GateLimits) -> GpuReading:
+def with_effective_margin(reading: DeviceReading, limits: GateConfig) -> DeviceReading:
     """Return the reading with the effective margin and its source."""
     margin_c, margin_source = margin(reading, limits)
     return reading.model_copy(update={"margin_c": margin_c, "margin_source": margin_source})

@@ -12,7 +12,7 @@ from power.core.frozen_model import FiniteModel
 Source = Literal["nvml", "cpu", "trace", "off"]
 
 
-class GateLimits(FiniteModel):
+class GateConfig(FiniteModel):
     """The table [gate]: when a device counts as cool enough for heavy work."""
 
     source: Literal["auto", "nvml", "cpu", "trace", "off"] = Field(

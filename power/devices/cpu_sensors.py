@@ -20,8 +20,8 @@ from typing import Any, Final, NamedTuple, Self
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 
 from power.core import device_readings
-from power.core.device_readings import GpuReading, Survey
-from power.devices.device import Device, Missing, unanswered
+from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.devices.device import Device, Missing, unreadable
 
 CPU_CHIPS: Final = (
     "coretemp",
@@ -56,7 +56,7 @@ class Package(NamedTuple):
     odd: int
 
 
-class SensorDoor:
+class CpuSensorAdapter:
     """Reads the CPU packages. A context manager, or call `close`.
 
     `tool` is psutil or a fake of it; `powercap` is the kernel's folder of RAPL counters. `clock` is
@@ -79,7 +79,7 @@ class SensorDoor:
         self._thread: threading.Thread | None = None
         self._round: _Round | None = None
         self._shown: _Round | None = None
-        self._readings: tuple[GpuReading, ...] = ()
+        self._readings: tuple[DeviceReading, ...] = ()
         self._devices: tuple[Device, ...] = ()
         self._waited = False
 
@@ -96,10 +96,10 @@ class SensorDoor:
             self._thread = threading.Thread(target=self._keep_reading, daemon=True)
             self._thread.start()
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """Return the last readings. Only the first call waits."""
         if self._stop.is_set():
-            return Survey(driver="unreadable", because="this door is closed")
+            return DeviceSnapshot(driver="unreadable", because="this door is closed")
         self.start()
         if not self._waited:
             self._waited = True
@@ -107,17 +107,19 @@ class SensorDoor:
         with self._news:
             newest = self._round
         if newest is None:
-            return Survey(driver="unreadable", because="the CPU's sensors have not answered yet")
+            return DeviceSnapshot(
+                driver="unreadable", because="the CPU's sensors have not answered yet"
+            )
         if newest is not self._shown:
             self._shown = newest
             self._show(newest, now_s)
         if newest.trouble is None:
             count = f"{len(newest.devices)} CPU package{'' if len(newest.devices) == 1 else 's'}"
             because = f"psutil, {count}"
-            return Survey(driver="present", because=because, readings=self._readings)
+            return DeviceSnapshot(driver="present", because=because, readings=self._readings)
         # Sensors that disappeared are unreadable, not absent.
         driver = "unreadable" if self._readings or not newest.none_there else "absent"
-        return Survey(driver=driver, because=newest.trouble, readings=self._readings)
+        return DeviceSnapshot(driver=driver, because=newest.trouble, readings=self._readings)
 
     def devices(self) -> tuple[Device, ...]:
         """Return the packages of the last survey, with what they did not report."""
@@ -145,7 +147,7 @@ class SensorDoor:
         before = {reading.uuid: reading.read_at_s for reading in self._readings}
         devices = {device.uuid: device for device in newest.devices}
         why = newest.trouble or "its sensor is no longer shown"
-        lost = [unanswered(uuid, None, why, "load the driver of its sensor") for uuid in before]
+        lost = [unreadable(uuid, None, why, "load the driver of its sensor") for uuid in before]
         self._devices = tuple(({each.uuid: each for each in lost} | devices).values())
         at_s = min(newest.at_s, now_s)
         self._readings = tuple(

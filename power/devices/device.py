@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol, Self
 from pydantic import Field
 
 from observability.core.errors import ThermodriftError
-from power.core.device_readings import PLAUSIBLE, GpuReading, Survey, Telling
+from power.core.device_readings import PLAUSIBLE, DeviceMetrics, DeviceReading, DeviceSnapshot
 from power.core.frozen_model import FrozenModel
 
 _MOST_W: Final = PLAUSIBLE["power_limit_w"][1]
@@ -25,7 +25,7 @@ class Missing(FrozenModel):
     remedy: str
 
 
-class Device(Telling):
+class Device(DeviceMetrics):
     """One device as it was last read. None is unknown."""
 
     uuid: str
@@ -36,13 +36,13 @@ class Device(Telling):
     )
     missing: tuple[Missing, ...] = ()
 
-    def reading(self, read_at_s: float) -> GpuReading:
+    def reading(self, read_at_s: float) -> DeviceReading:
         """Return its metrics for the gate, at a moment of the gate's clock (seconds)."""
-        metrics = {name: getattr(self, name) for name in Telling.model_fields}
-        return GpuReading(uuid=self.uuid, read_at_s=read_at_s, **metrics)
+        metrics = {name: getattr(self, name) for name in DeviceMetrics.model_fields}
+        return DeviceReading(uuid=self.uuid, read_at_s=read_at_s, **metrics)
 
 
-class Door(Protocol):
+class DeviceAdapter(Protocol):
     """Reads the devices of one maker; a context manager.
 
     `survey` gets a moment of the adapter's clock and returns the last readings at once: only the
@@ -54,7 +54,7 @@ class Door(Protocol):
 
     def __exit__(self, *raised: object) -> None: ...
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """Return the last readings, none of them later than `now_s`."""
         ...
 
@@ -90,7 +90,7 @@ class LimitRefused(ThermodriftError, OSError):
     """A power limit could not be read or set; the message names the device, why and a remedy."""
 
 
-class LimitSetter(Protocol):
+class PowerLimitSetter(Protocol):
     """Sets power limits of one maker's devices. Both methods raise LimitRefused, in bounded time.
 
     A device's limit outlives the process that set it, and only a record of the old limit makes it
@@ -111,7 +111,7 @@ PRIVILEGE: Final = "run it as root, with CAP_SYS_ADMIN in a container"
 RESET: Final = "reset the device, or reboot the machine"
 
 
-def unanswered(uuid: str, name: str | None, why: str, remedy: str = RESET) -> Device:
+def unreadable(uuid: str, name: str | None, why: str, remedy: str = RESET) -> Device:
     """Return a device that could not be read, with the reason."""
     lost = Missing(what="device", why=why, remedy=remedy)
     return Device(uuid=uuid, name=name, unreadable=why, missing=(lost,))

@@ -1,6 +1,6 @@
 """A fake of NVIDIA's library with faults on demand, for tests and demonstrations.
 
-`StandInNvml` replaces the loaded shared library, so that the real Python binding and the whole
+`FakeNvmlLibrary` replaces the loaded shared library, so that the real Python binding and the whole
 adapter run on it. It fills the C structures of the caller and returns codes, as the library does.
 It imports no GPU tool and simulates no physics: its values are constant, except the energy counter,
 which grows by the power, and power limits that were set. Each process has its own fake; a file for
@@ -59,7 +59,7 @@ class Fault(FrozenModel):
     after: int = Field(default=0, ge=0, description="Calls that succeed before the fault begins.")
 
 
-class StandInGpu(FrozenModel):
+class FakeGpu(FrozenModel):
     """One fake device. None: the device does not support this value."""
 
     uuid: str
@@ -91,10 +91,10 @@ class StandInGpu(FrozenModel):
     )
 
 
-class StandIn(FrozenModel):
+class FakeNvml(FrozenModel):
     """A fake library: its devices, and its faults by name of a function."""
 
-    gpus: tuple[StandInGpu, ...] = ()
+    gpus: tuple[FakeGpu, ...] = ()
     faults: Mapping[str, Fault] = Field(default_factory=dict)
     limits_kept_in: str | None = Field(
         default=None,
@@ -122,10 +122,10 @@ class StandIn(FrozenModel):
             ) from error
 
 
-class StandInNvml:
+class FakeNvmlLibrary:
     """The object on which the binding looks up its functions, instead of the shared library."""
 
-    def __init__(self, spec: StandIn, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, spec: FakeNvml, clock: Callable[[], float] = time.monotonic) -> None:
         self._spec = spec
         self._clock, self._loaded_at_s = clock, clock()
         self._calls: dict[tuple[str, str], int] = {}
@@ -173,7 +173,7 @@ class StandInNvml:
         code = self._strike(gpu.uuid, gpu.faults.get("nvmlDeviceGetHandleByIndex_v2"), "handle")
         return _give_handle(target, (index + 1) * _MIG_STEP) if code is None else code
 
-    def _answer(self, gpu: StandInGpu, name: str, arguments: tuple[Any, ...]) -> int:
+    def _answer(self, gpu: FakeGpu, name: str, arguments: tuple[Any, ...]) -> int:
         fault = gpu.faults.get(name, gpu.faults.get("*"))
         code = self._strike(gpu.uuid, fault, name)
         if code is not None and code >= 0:
@@ -205,7 +205,7 @@ class StandInNvml:
             for position, attribute, number in _NUMBERS[name]
         )
 
-    def _set_limit(self, gpu: StandInGpu, limit_mw: int) -> int:
+    def _set_limit(self, gpu: FakeGpu, limit_mw: int) -> int:
         least_mw, most_mw = gpu.power_limit_min_mw, gpu.power_limit_max_mw
         if gpu.power_limit_mw is None or least_mw is None or most_mw is None:
             return RETURN_CODES["not_supported"]
@@ -216,7 +216,7 @@ class StandInNvml:
             keep_limits(Path(self._spec.limits_kept_in), {gpu.uuid: limit_mw})
         return 0
 
-    def _by_now(self, gpu: StandInGpu) -> StandInGpu:
+    def _by_now(self, gpu: FakeGpu) -> FakeGpu:
         """Return the device with its present limit and energy counter."""
         kept_in = self._spec.limits_kept_in
         limits_mw = self._limits_mw if kept_in is None else kept_limits(Path(kept_in))
@@ -281,7 +281,7 @@ def _give_text(buffer: Any, text: str) -> int:
     return 0
 
 
-_TEXTS: Mapping[str, Callable[[StandInGpu], str]] = {
+_TEXTS: Mapping[str, Callable[[FakeGpu], str]] = {
     "nvmlDeviceGetUUID": lambda gpu: gpu.uuid,
     "nvmlDeviceGetName": lambda gpu: gpu.name,
 }
@@ -289,11 +289,11 @@ _IN_64_BITS = frozenset({"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetMe
 """An absurd temperature is a common number of millijoules or bytes."""
 
 
-def _mig_mode(gpu: StandInGpu) -> int | None:
+def _mig_mode(gpu: FakeGpu) -> int | None:
     return None if gpu.mig is None else int(bool(gpu.mig))
 
 
-_NUMBERS: Mapping[str, tuple[tuple[int, str, Callable[[StandInGpu], int | None]], ...]] = {
+_NUMBERS: Mapping[str, tuple[tuple[int, str, Callable[[FakeGpu], int | None]], ...]] = {
     "nvmlDeviceGetArchitecture": ((0, "value", lambda gpu: gpu.architecture),),
     "nvmlDeviceGetTemperatureV": ((0, "temperature", lambda gpu: gpu.temperature_c),),
     "nvmlDeviceGetTemperature": ((1, "value", lambda gpu: gpu.temperature_c),),

@@ -3,8 +3,8 @@
 NVML calls can hang for ever or crash their process. So each device is read by a process of its own
 (`nvml_worker`), which exits when a call does not return; the adapter returns the last report of
 each process and restarts those that ended. If a process hangs or dies, only its device is
-unreadable, with the reason. `NvmlSetter` sets power limits, each change in a process of its own.
-Nothing here blocks for longer than a short bound, and nothing is decided.
+unreadable, with the reason. `NvmlLimitSetter` sets power limits, each change in a process of its
+own. Nothing here blocks for longer than a short bound, and nothing is decided.
 """
 
 from __future__ import annotations
@@ -19,11 +19,17 @@ from typing import Final, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from power.core.device_readings import Driver, GpuReading, Survey
-from power.devices.device import Device, LimitChange, LimitRefused, PowerLimit, unanswered
-from power.devices.fake_nvml import StandIn
-from power.devices.nvml_worker import ASK_NVIDIA_SMI, Errand, LimitErrand, LimitReport, Report
-from power.devices.supervised_process import Child, Watched
+from power.core.device_readings import DeviceReading, DeviceSnapshot, Driver
+from power.devices.device import Device, LimitChange, LimitRefused, PowerLimit, unreadable
+from power.devices.fake_nvml import FakeNvml
+from power.devices.nvml_worker import (
+    ASK_NVIDIA_SMI,
+    LimitCommand,
+    LimitReport,
+    Report,
+    WorkerConfig,
+)
+from power.devices.supervised_process import ChildProcess, Supervisor
 
 Message = TypeVar("Message", bound=BaseModel)
 
@@ -43,7 +49,7 @@ class Listed(NamedTuple):
     mig: tuple[str, ...] = ()
 
 
-class NvmlDoor:
+class NvmlAdapter:
     """Reads all devices, each in a process of its own. A context manager, or call `close`.
 
     `visible` is the value of CUDA_VISIBLE_DEVICES, if it restricts the job. `twin` is a fake
@@ -56,7 +62,7 @@ class NvmlDoor:
         self,
         *,
         visible: str | None = None,
-        twin: StandIn | None = None,
+        twin: FakeNvml | None = None,
         clock: Callable[[], float] = time.monotonic,
         poll_s: float = 1.0,
         first_answer_s: float = 2.0,
@@ -89,13 +95,13 @@ class NvmlDoor:
         if not _shows_none(self._visible):
             self._look(self._clock())
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """Return the last readings and the state of the driver. Only the first call waits."""
         if self._closed:
-            return Survey(driver="unreadable", because="this door is closed")
+            return DeviceSnapshot(driver="unreadable", because="this door is closed")
         if _shows_none(self._visible):
             because = f"CUDA_VISIBLE_DEVICES = {self._visible!r} shows this process no device"
-            return Survey(driver="absent", because=because)
+            return DeviceSnapshot(driver="absent", because=because)
         self._look(now_s)
         if not self._waited:
             self._waited = True
@@ -134,14 +140,14 @@ class NvmlDoor:
                 each.look(now_s)
         count = max((each.count for each in self._readers), default=1)
         for index in range(len(self._readers), count):
-            errand = Errand(
+            errand = WorkerConfig(
                 index=index,
                 twin=self._twin,
                 poll_s=self._poll_s,
                 hang_s=self._hang_s,
                 start_s=self._start_s,
             )
-            watched = Watched(
+            watched = Supervisor(
                 _command("serve", errand),
                 lambda line: _parsed(Report, line),
                 lambda report: report.is_well,
@@ -164,7 +170,7 @@ class NvmlDoor:
                 each.watched.dismiss()
                 self._seen.pop(each.listed.uuid or "", None)
 
-    def _snapshot(self, now_s: float) -> Survey:
+    def _snapshot(self, now_s: float) -> DeviceSnapshot:
         shown = [each for each in self._readers if each.shown and not each.hidden]
         well = {each.device.uuid: each for each in shown if each.device is not None}
         for uuid, each in well.items():
@@ -188,7 +194,7 @@ class NvmlDoor:
         # A driver that disappeared from known devices is not an absent one.
         if not well and not self._seen and all(each.says_absent for each in self._readers):
             driver = "absent"
-        return Survey(
+        return DeviceSnapshot(
             driver=driver,
             because=self._because(len(well), troubles, now_s),
             readings=tuple(seen.reading for seen in self._seen.values()),
@@ -212,7 +218,7 @@ class NvmlDoor:
         before = self._seen.get(uuid)
         if before is not None and before.trouble == why:
             return
-        device = unanswered(uuid, None if before is None else before.device.name, why)
+        device = unreadable(uuid, None if before is None else before.device.name, why)
         self._seen[uuid] = _Seen(None, why, device, device.reading(_after(before, now_s)))
 
     def _because(self, well: int, troubles: dict[str, str], now_s: float) -> str:
@@ -232,28 +238,28 @@ class NvmlDoor:
         return self._readers[0].trouble_now(now_s)
 
 
-class NvmlSetter:
+class NvmlLimitSetter:
     """Reads and sets power limits; implements `power.devices.device.LimitSetter`.
 
     A call that takes longer than `hang_s` seconds ends its process. Each method waits that long at
     most, and some seconds for the process to start and exit. `twin` is a fake library.
     """
 
-    def __init__(self, *, twin: StandIn | None = None, hang_s: float = 5.0) -> None:
+    def __init__(self, *, twin: FakeNvml | None = None, hang_s: float = 5.0) -> None:
         self._twin, self._hang_s = twin, hang_s
 
     def read(self, uuid: str) -> PowerLimit:
         """Return the limit of a device. Raises LimitRefused."""
-        return self._run(LimitErrand(uuid=uuid, hang_s=self._hang_s, twin=self._twin)).after
+        return self._run(LimitCommand(uuid=uuid, hang_s=self._hang_s, twin=self._twin)).after
 
     def change(self, uuid: str, from_w: float, to_w: float) -> LimitChange:
         """Set the limit to `to_w` if it is at `from_w`; both watts. Raises LimitRefused."""
-        errand = LimitErrand(
+        errand = LimitCommand(
             uuid=uuid, from_w=from_w, to_w=to_w, hang_s=self._hang_s, twin=self._twin
         )
         return self._run(errand)
 
-    def _run(self, errand: LimitErrand) -> LimitChange:
+    def _run(self, errand: LimitCommand) -> LimitChange:
         said: list[LimitReport] = []
         ends: list[str] = []
         over = threading.Event()
@@ -269,7 +275,7 @@ class NvmlSetter:
             over.set()
 
         try:
-            child = Child(_command("limit", errand), heard, ended)
+            child = ChildProcess(_command("limit", errand), heard, ended)
         except OSError as error:
             raise _refused(errand, f"no process can be started to ask it ({error})") from error
         in_time = False
@@ -286,12 +292,12 @@ class NvmlSetter:
         raise _refused(errand, why)
 
 
-def _refused(errand: LimitErrand, why: str) -> LimitRefused:
+def _refused(errand: LimitCommand, why: str) -> LimitRefused:
     done = "read" if errand.to_w is None else f"set to {errand.to_w:g} W"
     return LimitRefused(f"the power limit of {errand.uuid} cannot be {done}: {why}")
 
 
-def _command(function: str, errand: Errand | LimitErrand) -> list[str]:
+def _command(function: str, errand: WorkerConfig | LimitCommand) -> list[str]:
     """Return the command of a process that runs `function` of `nvml_worker`."""
     return [sys.executable, "-P", "-c", _PROGRAM, _ROOT, function, errand.model_dump_json()]
 
@@ -302,13 +308,13 @@ class _Seen(NamedTuple):
     told_by: Report | None
     trouble: str | None
     device: Device
-    reading: GpuReading
+    reading: DeviceReading
 
 
 class _Reader:
     """One reading process, and the meaning of its last report."""
 
-    def __init__(self, watched: Watched[Report]) -> None:
+    def __init__(self, watched: Supervisor[Report]) -> None:
         self.watched = watched
         self.report: Report | None = None
         self.listed = Listed(None)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from observability.core import parent_watch
 from power.core import device_readings
-from power.core.device_readings import THROTTLE_BITS, Driver, Rung
+from power.core.device_readings import THROTTLE_BITS, Driver, MarginSource
 from power.core.frozen_model import FrozenModel
 from power.devices.device import (
     PRIVILEGE,
@@ -31,9 +31,9 @@ from power.devices.device import (
     LimitChange,
     Missing,
     PowerLimit,
-    unanswered,
+    unreadable,
 )
-from power.devices.fake_nvml import StandIn, StandInNvml
+from power.devices.fake_nvml import FakeNvml, FakeNvmlLibrary
 
 ASK_NVIDIA_SMI: Final = "see whether nvidia-smi can read it"
 STUCK: Final = 70
@@ -80,14 +80,14 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
 _CAP_SYS_ADMIN: Final = 1 << 21
 
 
-class Errand(FrozenModel):
+class WorkerConfig(FrozenModel):
     """The parameters of a reading process."""
 
     index: int = Field(ge=0, description="The device's number in PCI order.")
     poll_s: float
     hang_s: float = Field(description="How long a call may take; the first ones may take start_s.")
     start_s: float
-    twin: StandIn | None = None
+    twin: FakeNvml | None = None
 
 
 class Report(FrozenModel):
@@ -106,14 +106,14 @@ class Report(FrozenModel):
         return self.device is not None and self.device.unreadable is None
 
 
-class LimitErrand(FrozenModel):
+class LimitCommand(FrozenModel):
     """The parameters of a process that reads or sets the limit of one device."""
 
     uuid: str
     from_w: float | None = Field(default=None, description="Set it only if it is at this one.")
     to_w: float | None = Field(default=None, description="The new limit; None: only read it.")
     hang_s: float
-    twin: StandIn | None = None
+    twin: FakeNvml | None = None
 
 
 class LimitReport(FrozenModel):
@@ -123,7 +123,7 @@ class LimitReport(FrozenModel):
     trouble: str | None = Field(default=None, description="What went wrong, with its remedy.")
 
 
-class Asking:
+class CallWatchdog:
     """Records the current call of the library and its start, for a watchdog."""
 
     def __init__(self, patience_s: float) -> None:
@@ -145,7 +145,7 @@ class Asking:
 
 def serve(errand_json: str) -> None:
     """Run as the reading process: print one report per line until the parent process ends."""
-    errand = Errand.model_validate_json(errand_json)
+    errand = WorkerConfig.model_validate_json(errand_json)
     asking = _begin(errand.start_s, errand.hang_s, errand.twin)
     pause = threading.Event()
     for report in reports(errand.index, asking):
@@ -158,17 +158,17 @@ def serve(errand_json: str) -> None:
 
 def limit(errand_json: str) -> None:
     """Run as the process that reads or sets one limit: print one report and exit."""
-    errand = LimitErrand.model_validate_json(errand_json)
+    errand = LimitCommand.model_validate_json(errand_json)
     _say(limit_report(errand, _begin(errand.hang_s, errand.hang_s, errand.twin)))
 
 
-def _begin(start_s: float, hang_s: float, twin: StandIn | None) -> Asking:
+def _begin(start_s: float, hang_s: float, twin: FakeNvml | None) -> CallWatchdog:
     """Start the watchdog, and exit when the parent process ends."""
-    asking = Asking(start_s)
+    asking = CallWatchdog(start_s)
     parent_watch.exit_with_parent()
     threading.Thread(target=_end_if_stuck, args=(asking, hang_s), daemon=True).start()
     if twin is not None:
-        pynvml.nvmlLib = StandInNvml(twin)
+        pynvml.nvmlLib = FakeNvmlLibrary(twin)
     return asking
 
 
@@ -178,14 +178,16 @@ def _say(report: BaseModel) -> None:
     sys.stdout.flush()
 
 
-def _as_privileged(report: Report, twin: StandIn | None) -> Report:
+def _as_privileged(report: Report, twin: FakeNvml | None) -> Report:
     if twin is None or twin.may_set_limit is None or report.device is None:
         return report
     device = report.device.model_copy(update={"may_set_limit": twin.may_set_limit})
     return report.model_copy(update={"device": device})
 
 
-def _end_if_stuck(asking: Asking, hang_s: float) -> None:  # pragma: no cover - in that process
+def _end_if_stuck(
+    asking: CallWatchdog, hang_s: float
+) -> None:  # pragma: no cover - in that process
     while (why := asking.stuck()) is None:
         time.sleep(min(hang_s / 10, 0.5))
     sys.stdout.write(f"\n{why}\n")
@@ -234,9 +236,9 @@ def reports(index: int, asking: Callable[[str | None], None]) -> Iterator[Report
             yield known
         lost = None
         try:
-            device = _Interview(handle, asking).device(uuid, known.mig)
+            device = _DeviceQuery(handle, asking).device(uuid, known.mig)
         except pynvml.NVMLError as error:
-            device = unanswered(uuid, None, _why(error), _remedy(error))
+            device = unreadable(uuid, None, _why(error), _remedy(error))
             lost = f"{_why(error)}; {_remedy(error)}"
         device = device.model_copy(update={"read_s_ago": time.monotonic() - began_s})
         yield known.model_copy(update={"device": device, "trouble": lost})
@@ -264,7 +266,7 @@ def _instances(handle: object, asking: Callable[[str | None], None]) -> tuple[st
     return tuple(found)
 
 
-class _Interview:
+class _DeviceQuery:
     """Queries one device: a metric that it does not report is None, with a note.
 
     A lost device is no missing metric: that error passes through every query.
@@ -403,7 +405,7 @@ class _Interview:
         NVIDIA withdrew the older threshold call from Ada on; an unknown architecture is not trusted
         either.
         """
-        margin_source: Rung = "margin"
+        margin_source: MarginSource = "margin"
         tlimit_c = self._number("tlimit_c", pynvml.nvmlDeviceGetMarginTemperature)
         if tlimit_c is not None:
             return {"margin_c": tlimit_c - (offset_c or 0.0), "margin_source": margin_source}
@@ -431,7 +433,7 @@ _QUESTIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
 }
 
 
-def limit_report(errand: LimitErrand, asking: Callable[[str | None], None]) -> LimitReport:
+def limit_report(errand: LimitCommand, asking: Callable[[str | None], None]) -> LimitReport:
     """Read the device's limit; set it and read it again, if the errand says so."""
     try:
         asking("nvmlInit")

@@ -7,7 +7,7 @@ one that was set here, somebody else changed it: then the file is only removed.
 
 One process at a time controls a device's limit, by a lock of the operating system that ends with
 it: while it is held, no other process touches the file. `policy.power_cap` decides which limit to
-set, and the caller passes what sets it (`power.devices.device.LimitSetter`).
+set, and the caller passes what sets it (`power.devices.device.PowerLimitSetter`).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pydantic import AwareDatetime, Field, ValidationError
 from observability.core import atomic_file, failpoints, file_lock
 from observability.core.decision import Decision, Fact
 from power.core.frozen_model import FiniteModel
-from power.devices.device import SAME_LIMIT_W, LimitChange, LimitRefused, LimitSetter
+from power.devices.device import SAME_LIMIT_W, LimitChange, LimitRefused, PowerLimitSetter
 
 _KEPT_AS: Final = ".limit.json"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
-class Remembered(FiniteModel):
+class SavedLimit(FiniteModel):
     """The content of the file that restores a device's limit."""
 
     uuid: str = Field(min_length=1)
@@ -42,7 +42,7 @@ class Remembered(FiniteModel):
     at: AwareDatetime = Field(description="When the file was written.")
 
 
-class Capping:
+class PowerLimitResult:
     """The outcome of a request to lower a limit.
 
     `begun` answers whether it was lowered, and why not; `ended`, once the block is over and where
@@ -69,14 +69,16 @@ class Capping:
 
 
 @contextmanager
-def capped(uuid: str, cap_w: float | None, kept_in: Path, setter: LimitSetter) -> Iterator[Capping]:
+def capped(
+    uuid: str, cap_w: float | None, kept_in: Path, setter: PowerLimitSetter
+) -> Iterator[PowerLimitResult]:
     """Run the block with the limit of `uuid` lowered to `cap_w` watts; None: unchanged.
 
     The block always runs: a limit that could not be lowered or restored is a "no" in the outcome.
     The file of one that could not be restored stays in the folder `kept_in`, and
-    `restore_left_over` tries again. Raises nothing of its own.
+    `restore_leftover_limits` tries again. Raises nothing of its own.
     """
-    told = Capping(_answer(False, "no cap is asked for", {"uuid": uuid, "cap_w": None}))
+    told = PowerLimitResult(_answer(False, "no cap is asked for", {"uuid": uuid, "cap_w": None}))
     if cap_w is None:
         yield told
         return
@@ -98,7 +100,7 @@ def capped(uuid: str, cap_w: float | None, kept_in: Path, setter: LimitSetter) -
             lock.release()
 
 
-def restore_left_over(kept_in: Path, setter: LimitSetter) -> list[Decision]:
+def restore_leftover_limits(kept_in: Path, setter: PowerLimitSetter) -> list[Decision]:
     """Restore the limits that ended processes have left behind; one decision per device.
 
     Yes: the limit is what it was before. No: its file stays, or somebody else changed the limit;
@@ -154,7 +156,7 @@ def _lock(uuid: str, place: _Place) -> tuple[file_lock.Lock | None, str]:
 
 
 def _begin(
-    uuid: str, cap_w: float, place: _Place, setter: LimitSetter, facts: dict[str, Fact]
+    uuid: str, cap_w: float, place: _Place, setter: PowerLimitSetter, facts: dict[str, Fact]
 ) -> Decision:
     try:
         for aside in place.file.parent.glob(f".{place.file.name}.*.tmp"):
@@ -169,7 +171,7 @@ def _begin(
 
 
 def _lower(
-    uuid: str, cap_w: float, place: _Place, setter: LimitSetter, facts: dict[str, Fact]
+    uuid: str, cap_w: float, place: _Place, setter: PowerLimitSetter, facts: dict[str, Fact]
 ) -> Decision:
     left = _put_back(place, setter)
     if left is not None and place.file.exists():
@@ -186,7 +188,7 @@ def _lower(
     if cap_w >= found.limit_w:
         because = f"the limit of {uuid} is {found.limit_w:g} W, no higher than {cap_w:g} W"
         return _answer(False, because, facts)
-    kept = Remembered(
+    kept = SavedLimit(
         uuid=uuid, limit_w=found.limit_w, cap_w=cap_w, pid=os.getpid(), at=datetime.now(UTC)
     )
     _remember(kept, place)
@@ -198,7 +200,7 @@ def _lower(
     return _answer(True, because, facts)
 
 
-def _check(change: LimitChange, kept: Remembered, place: _Place, setter: LimitSetter) -> None:
+def _check(change: LimitChange, kept: SavedLimit, place: _Place, setter: PowerLimitSetter) -> None:
     """Raise LimitRefused with the reason unless the cap is in force."""
     before, after = change
     if not before.is_at(kept.limit_w):
@@ -221,14 +223,14 @@ def _check(change: LimitChange, kept: Remembered, place: _Place, setter: LimitSe
     raise LimitRefused(f"the power limit of {kept.uuid} cannot be {kept.cap_w:g} W: {why}")
 
 
-def _remember(what: Remembered, place: _Place) -> None:
+def _remember(what: SavedLimit, place: _Place) -> None:
     atomic_file.write(place.file, what.model_dump_json(indent=2).encode())
 
 
-def _put_back(place: _Place, setter: LimitSetter) -> Decision | None:
+def _put_back(place: _Place, setter: PowerLimitSetter) -> Decision | None:
     """Restore the limit in the file and remove it; None without a file. Needs the lock."""
     try:
-        kept = Remembered.model_validate_json(place.file.read_bytes())
+        kept = SavedLimit.model_validate_json(place.file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
@@ -282,7 +284,7 @@ def _put_back(place: _Place, setter: LimitSetter) -> Decision | None:
     return _answer(restored, because, facts)
 
 
-def _by_hand(kept: Remembered, place: _Place) -> str:
+def _by_hand(kept: SavedLimit, place: _Place) -> str:
     return (
         f"it is tried again at the next start; by hand: nvidia-smi -i {kept.uuid} -pl "
         f"{kept.limit_w:g} as root, then remove {place.file}"

@@ -23,7 +23,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 """The backoff before a restart: it doubles each time, until a message is well."""
 
 
-class Child:
+class ChildProcess:
     """A started process. A thread calls `heard(line)` and `ended(code, last_words)`.
 
     `last_words` is the last line for which `heard` returned False: text that a library printed, or
@@ -94,7 +94,7 @@ class Heard(Generic[Message]):
     failure: str | None
 
 
-class Watched(Generic[Message]):
+class Supervisor(Generic[Message]):
     """Keeps a process running, and stores its last message.
 
     `read` turns a line into a message, or None if it is none; `is_well` says whether a message
@@ -117,7 +117,7 @@ class Watched(Generic[Message]):
         self._command, self._read, self._is_well = command, read, is_well
         self._clock, self._hang_s, self._start_s = clock, hang_s, start_s
         self._news = threading.Condition() if news is None else news
-        self._child: Child | None = None
+        self._child: ChildProcess | None = None
         self._closed = self._answered = self._was_well = self._killed = False
         self._start_at_s, self._pause_s = -math.inf, _FIRST_PAUSE_S
         self._started_at_s = 0.0
@@ -141,7 +141,7 @@ class Watched(Generic[Message]):
             if self._heard.message is None:
                 self._heard = Heard(None, now_s, self._heard.failure)
             try:
-                self._child = Child(self._command, self._hear, self._end)
+                self._child = ChildProcess(self._command, self._hear, self._end)
             except OSError as error:
                 self._fail(f"it cannot be started ({error})")
                 self._postpone(now_s)

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from observability.core.errors import ThermodriftError
-from power.core.device_readings import GpuReading, Survey
+from power.core.device_readings import DeviceReading, DeviceSnapshot
 
 COLUMNS = (
     "elapsed_s",
@@ -53,7 +53,7 @@ class Trace:
     """A recorded trace: its readings in the order of the file; `read_at_s` is elapsed_s."""
 
     path: Path
-    readings: tuple[GpuReading, ...]
+    readings: tuple[DeviceReading, ...]
 
     @classmethod
     def load(cls, path: Path) -> Trace:
@@ -78,20 +78,20 @@ class Trace:
         """Elapsed seconds of the newest reading; 0 without rows."""
         return max((reading.read_at_s for reading in self.readings), default=0.0)
 
-    def between(self, after_s: float, until_s: float) -> tuple[GpuReading, ...]:
+    def between(self, after_s: float, until_s: float) -> tuple[DeviceReading, ...]:
         """Return the readings later than `after_s` and up to `until_s`, elapsed seconds."""
         return tuple(each for each in self.readings if after_s < each.read_at_s <= until_s)
 
-    def survey(self, after_s: float, until_s: float) -> Survey:
+    def survey(self, after_s: float, until_s: float) -> DeviceSnapshot:
         """Return what a driver would have reported between two moments; `until_s` is now."""
-        return Survey(
+        return DeviceSnapshot(
             readings=self.between(after_s, until_s),
             driver="present",
             because=f"the trace {self.path.name} until {until_s:g} s",
         )
 
 
-def _readings(path: Path, rows: Iterator[list[str]]) -> Iterator[GpuReading]:
+def _readings(path: Path, rows: Iterator[list[str]]) -> Iterator[DeviceReading]:
     header = next(rows, None)
     columns = tuple(header or ())
     required, others = columns[: len(COLUMNS)], columns[len(COLUMNS) :]
@@ -106,7 +106,7 @@ def _readings(path: Path, rows: Iterator[list[str]]) -> Iterator[GpuReading]:
             yield _reading(f"the trace {path}, row {number}", columns, cells)
 
 
-def _reading(where: str, columns: Sequence[str], cells: Sequence[str]) -> GpuReading:
+def _reading(where: str, columns: Sequence[str], cells: Sequence[str]) -> DeviceReading:
     if len(cells) != len(columns):
         raise TraceUnreadable(
             f"{where}: has {len(cells)} cells, must have {len(columns)} ({','.join(columns)})"
@@ -125,7 +125,7 @@ def _reading(where: str, columns: Sequence[str], cells: Sequence[str]) -> GpuRea
     if told.get("margin_source") is None:
         told.pop("margin_source", None)
     try:
-        return GpuReading.model_validate({"read_at_s": elapsed_s, **told})
+        return DeviceReading.model_validate({"read_at_s": elapsed_s, **told})
     except ValidationError as error:
         first = error.errors()[0]
         raise _bad(where, str(first["loc"][0]), first["msg"], str(first["input"])) from error

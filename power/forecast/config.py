@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from power.core.frozen_model import FiniteModel
-from power.forecast.thermal_model import ThermalRules
+from power.forecast.thermal_model import ThermalConfig
 
 
-class ForecastRules(FiniteModel):
+class ForecastConfig(FiniteModel):
     """The table [forecast]: how sure a forecast must be, and of what."""
 
     enabled: bool = Field(default=True, description="false: the gate's thresholds decide alone.")
@@ -65,7 +65,7 @@ class ForecastRules(FiniteModel):
         le=50,
         description="A device is at rest if waiting would cool it by no more than this.",
     )
-    thermal: ThermalRules = Field(
-        default_factory=ThermalRules,
+    thermal: ThermalConfig = Field(
+        default_factory=ThermalConfig,
         description="The assumptions about a device before it is read.",
     )

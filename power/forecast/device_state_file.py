@@ -15,25 +15,25 @@ from pydantic import Field, ValidationError
 from observability.core import atomic_file
 from observability.core.paths import device_file
 from power.core.frozen_model import FrozenModel
-from power.forecast.forecast import Known
+from power.forecast.forecast import ThermalState
 
 _ENDING = ".known.json"
 
 
-class Remembered(FrozenModel):
+class SavedDevice(FrozenModel):
     """The content of one file."""
 
     uuid: str = Field(min_length=1, description="The device.")
-    known: Known
+    known: ThermalState
 
 
-def load(folder: Path) -> dict[str, Known]:
+def load(folder: Path) -> dict[str, ThermalState]:
     """Return what is known by device, without files that are unreadable or of an older format."""
     found = (_read(path) for path in sorted(folder.glob(f"*{_ENDING}")))
     return {each.uuid: each.known for each in found if each is not None}
 
 
-def save(folder: Path, known: Mapping[str, Known]) -> None:
+def save(folder: Path, known: Mapping[str, ThermalState]) -> None:
     """Store what is known of each device, unless the file has more. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for uuid, each in known.items():
@@ -45,12 +45,12 @@ def save(folder: Path, known: Mapping[str, Known]) -> None:
             or stored.known.model.margin_source != each.model.margin_source
             or stored.known.model.readings <= each.model.readings
         ):
-            content = Remembered(uuid=uuid, known=each).model_dump_json()
+            content = SavedDevice(uuid=uuid, known=each).model_dump_json()
             atomic_file.write(path, content.encode())
 
 
-def _read(path: Path) -> Remembered | None:
+def _read(path: Path) -> SavedDevice | None:
     try:
-        return Remembered.model_validate_json(path.read_bytes())
+        return SavedDevice.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None

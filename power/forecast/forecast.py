@@ -20,13 +20,13 @@ from pydantic import Field
 
 from observability.core.decision import Decision, Fact
 from power.core import device_readings
-from power.core.device_readings import GpuReading
+from power.core.device_readings import DeviceReading
 from power.core.frozen_model import FrozenModel
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.forecast import thermal_model
-from power.forecast.config import ForecastRules
+from power.forecast.config import ForecastConfig
 from power.forecast.job_profile import Job
-from power.forecast.thermal_model import Guess, ThermalModel
+from power.forecast.thermal_model import ConstrainedEstimate, ThermalModel
 
 HORIZONS_S: Final = (60.0, 300.0)
 """How far ahead forecasts are checked, seconds."""
@@ -35,20 +35,22 @@ _WAITS: Final = 40
 _JUST_A_SPIKE: Final = 3
 
 
-class Noted(FrozenModel):
+class PendingForecast(FrozenModel):
     """A forecast that is not checked yet."""
 
     made_s: float = Field(description="When it was made.")
     values: tuple[float, ...] = Field(description="The model's estimate at that time.")
 
 
-class Errors(FrozenModel):
+class ForecastErrors(FrozenModel):
     """The error of the forecasts at one horizon, as far as they were checked."""
 
     horizon_s: float = Field(description="How far ahead, seconds.")
     checks: int = Field(default=0, description="Forecasts compared with a reading.")
     mean_square_c2: float = Field(default=0.0, description="Running mean of the squared error.")
-    noted: tuple[Noted, ...] = Field(default=(), description="Forecasts not yet checked, in order.")
+    noted: tuple[PendingForecast, ...] = Field(
+        default=(), description="Forecasts not yet checked, in order."
+    )
 
     @property
     def rmse_c(self) -> float | None:
@@ -56,18 +58,18 @@ class Errors(FrozenModel):
         return math.sqrt(self.mean_square_c2) if self.checks else None
 
 
-class Known(FrozenModel):
+class ThermalState(FrozenModel):
     """The memory of one device between two readings: its model, and the error of its forecasts."""
 
     model: ThermalModel = Field(default_factory=ThermalModel, description="The fitted device.")
-    errors: tuple[Errors, ...] = Field(
-        default=tuple(Errors(horizon_s=each) for each in HORIZONS_S),
+    errors: tuple[ForecastErrors, ...] = Field(
+        default=tuple(ForecastErrors(horizon_s=each) for each in HORIZONS_S),
         description="The errors of its forecasts, per horizon.",
     )
     noted_s: float | None = Field(default=None, description="Moment of the last forecast.")
 
 
-class Checked(NamedTuple):
+class ForecastCheck(NamedTuple):
     """A forecast that was compared with a reading."""
 
     horizon_s: float
@@ -83,11 +85,11 @@ class Checked(NamedTuple):
         return self.foretold_c - self.came_c
 
 
-class Learned(NamedTuple):
+class LearnResult(NamedTuple):
     """The memory after one more reading, and the forecasts that were checked by it."""
 
-    known: Known
-    checked: tuple[Checked, ...] = ()
+    known: ThermalState
+    checked: tuple[ForecastCheck, ...] = ()
 
 
 class Forecast(NamedTuple):
@@ -105,7 +107,9 @@ class Forecast(NamedTuple):
     because: str
 
 
-def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: ForecastRules) -> Learned:
+def learn(
+    known: ThermalState, reading: DeviceReading, limits: GateConfig, rules: ForecastConfig
+) -> LearnResult:
     """Return the memory of a device after one more reading; forecasts that are due are checked.
 
     A forecast is checked given the power that was used meanwhile: the check tests the device's
@@ -114,10 +118,10 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
     before = known.model
     model = thermal_model.learn(before, reading, limits, rules.thermal)
     if model is before:
-        return Learned(known)
+        return LearnResult(known)
     if model.read_at_s == before.read_at_s:
-        return Learned(known.model_copy(update={"model": model}))
-    errors, noted_s, checked = known.errors, known.noted_s, list[Checked]()
+        return LearnResult(known.model_copy(update={"model": model}))
+    errors, noted_s, checked = known.errors, known.noted_s, list[ForecastCheck]()
     if model.began_s != before.began_s or model.margin_source != before.margin_source:
         # The heat in the device is unknown again, so earlier forecasts cannot be checked.
         errors = tuple(each.model_copy(update={"noted": ()}) for each in errors)
@@ -132,7 +136,7 @@ def learn(known: Known, reading: GpuReading, limits: GateLimits, rules: Forecast
     if due and model.in_a_row >= rules.settled_readings:
         noted_s = reading.read_at_s
         errors = _with_notes(errors, model, rules)
-    return Learned(Known(model=model, errors=errors, noted_s=noted_s), tuple(checked))
+    return LearnResult(ThermalState(model=model, errors=errors, noted_s=noted_s), tuple(checked))
 
 
 def teaches(paused_s: float, resumed: bool, limit_held: bool) -> Decision:
@@ -153,7 +157,7 @@ def teaches(paused_s: float, resumed: bool, limit_held: bool) -> Decision:
     return Decision(question="profile", yes=yes, because=because, facts=facts)
 
 
-def forecast(model: ThermalModel, job: Job, rules: ForecastRules) -> Forecast:
+def forecast(model: ThermalModel, job: Job, rules: ForecastConfig) -> Forecast:
     """Predict the margin if `job` began now, and if it is too low, when the job could begin.
 
     The job is assumed to last `standard_errors` of its duration longer than expected. While it
@@ -162,7 +166,7 @@ def forecast(model: ThermalModel, job: Job, rules: ForecastRules) -> Forecast:
     """
     if not model.values:
         raise ValueError("a device that was never read has no forecast: learn a reading first")
-    known = thermal_model.guess(model)
+    known = thermal_model.estimate(model)
     longest_s = job.seconds + rules.standard_errors * job.seconds_spread
     moments = np.concatenate(([0.0], np.geomspace(min(1.0, longest_s / 2), longest_s, _MOMENTS)))
 
@@ -202,7 +206,7 @@ def forecast(model: ThermalModel, job: Job, rules: ForecastRules) -> Forecast:
 
 
 def trusted(
-    known: Known, job: Job | None, limits: GateLimits, rules: ForecastRules, now_s: float
+    known: ThermalState, job: Job | None, limits: GateConfig, rules: ForecastConfig, now_s: float
 ) -> Decision:
     """Decide whether the forecast of `job` is good enough to be used; a no says what is missing."""
     age_s = math.inf if known.model.read_at_s is None else now_s - known.model.read_at_s
@@ -233,7 +237,7 @@ def trusted(
     return Decision(question="forecast_trust", yes=problem is None, because=because, facts=facts)
 
 
-def unsettled(known: Known, rules: ForecastRules) -> bool:
+def unsettled(known: ThermalState, rules: ForecastConfig) -> bool:
     """Whether a forecast of the device lacks nothing but some more readings in a row.
 
     This is so after the device was not read for a while: its model stays valid, but its present
@@ -245,7 +249,7 @@ def unsettled(known: Known, rules: ForecastRules) -> bool:
 
 
 def judge(
-    known: Known, job: Job | None, limits: GateLimits, rules: ForecastRules, now_s: float
+    known: ThermalState, job: Job | None, limits: GateConfig, rules: ForecastConfig, now_s: float
 ) -> Decision:
     """Decide whether `job` could begin at `now_s` and keep its margin to the end.
 
@@ -280,7 +284,9 @@ def judge(
     return Decision(question="forecast", yes=yes, because=because, facts=facts)
 
 
-def at_rest(known: Known, limits: GateLimits, rules: ForecastRules, now_s: float) -> Decision:
+def at_rest(
+    known: ThermalState, limits: GateConfig, rules: ForecastConfig, now_s: float
+) -> Decision:
     """Decide whether the device is about as cool as waiting can make it.
 
     That is the best moment for an unknown job, and for one that no wait makes safe. A no has
@@ -294,7 +300,7 @@ def at_rest(known: Known, limits: GateLimits, rules: ForecastRules, now_s: float
         return Decision(question="rest", yes=False, because=problem, facts=facts)
     waits_s = np.concatenate(([0.0], _waits_s(rules)))
     resting = Job(power_w=model.power_w, seconds=1.0)
-    seen = _outlook(model, thermal_model.guess(model), resting, waits_s, np.zeros(1), rules)
+    seen = _outlook(model, thermal_model.estimate(model), resting, waits_s, np.zeros(1), rules)
     gain_c = float(np.max(seen.margin_c) - seen.margin_c[0, 0])
     because = (
         f"waiting would cool it by {gain_c:.1f} °C more while it draws {model.power_w:.0f} W; up "
@@ -307,7 +313,7 @@ def at_rest(known: Known, limits: GateLimits, rules: ForecastRules, now_s: float
 
 
 def _not_read(
-    model: ThermalModel, age_s: float, limits: GateLimits, rules: ForecastRules
+    model: ThermalModel, age_s: float, limits: GateConfig, rules: ForecastConfig
 ) -> str | None:
     if not model.values:
         return "the device has told no power together with a margin yet"
@@ -326,7 +332,7 @@ def _not_read(
     return None
 
 
-def _not_proven(known: Known, job: Job | None, rules: ForecastRules) -> str | None:
+def _not_proven(known: ThermalState, job: Job | None, rules: ForecastConfig) -> str | None:
     """Return what is missing in the checks; a short job needs no proof of long forecasts."""
     shortest = min(each.horizon_s for each in known.errors)
     for each in known.errors:
@@ -347,11 +353,11 @@ def _not_proven(known: Known, job: Job | None, rules: ForecastRules) -> str | No
 
 def _outlook(
     model: ThermalModel,
-    known: Guess,
+    known: ConstrainedEstimate,
     job: Job,
     waits_s: thermal_model.Array,
     moments_s: thermal_model.Array,
-    rules: ForecastRules,
+    rules: ForecastConfig,
 ) -> thermal_model.Outlook:
     """Return margins of shape (waits, moments)."""
     return thermal_model.outlook(
@@ -365,20 +371,20 @@ def _outlook(
     )
 
 
-def _waits_s(rules: ForecastRules) -> thermal_model.Array:
+def _waits_s(rules: ForecastConfig) -> thermal_model.Array:
     return np.geomspace(min(5.0, rules.look_ahead_s), rules.look_ahead_s, _WAITS)
 
 
 def _with_notes(
-    errors: tuple[Errors, ...], model: ThermalModel, rules: ForecastRules
-) -> tuple[Errors, ...]:
+    errors: tuple[ForecastErrors, ...], model: ThermalModel, rules: ForecastConfig
+) -> tuple[ForecastErrors, ...]:
     """Add a forecast for a later check at each horizon at which the model is sure.
 
     The model is sure if the standard error is small for a device that goes to its reference power
     now. After idling alone it is not: that forecast would not be used, so it is not checked.
     """
-    known = thermal_model.guess(model)
-    note = Noted(made_s=model.read_at_s or 0.0, values=tuple(known.values.tolist()))
+    known = thermal_model.estimate(model)
+    note = PendingForecast(made_s=model.read_at_s or 0.0, values=tuple(known.values.tolist()))
     full = Job(power_w=model.reference_w, seconds=1.0)
     moments_s = np.array([each.horizon_s for each in errors])
     spreads_c = _outlook(model, known, full, np.zeros(1), moments_s, rules).standard_error_c[0]
@@ -391,25 +397,25 @@ def _with_notes(
 
 
 def _checked(
-    errors: Errors, model: ThermalModel, margin_c: float, rules: ForecastRules
-) -> tuple[Errors, list[Checked]]:
+    errors: ForecastErrors, model: ThermalModel, margin_c: float, rules: ForecastConfig
+) -> tuple[ForecastErrors, list[ForecastCheck]]:
     """Compare the forecasts that are due with `margin_c`, which was read now."""
     now_s = model.read_at_s or 0.0
     due = [each for each in errors.noted if now_s - each.made_s >= errors.horizon_s]
     if not due:
         return errors, []
-    found = list[Checked]()
+    found = list[ForecastCheck]()
     checks, mean_square_c2 = errors.checks, errors.mean_square_c2
     for each in due:
         over_s = now_s - each.made_s
         # After a long time without readings it would be a forecast over another horizon.
         if over_s <= 2 * errors.horizon_s:
             foretold_c = thermal_model.margin_since(model, each.values, over_s)
-            found.append(Checked(errors.horizon_s, foretold_c, margin_c))
+            found.append(ForecastCheck(errors.horizon_s, foretold_c, margin_c))
             checks += 1
             off_c2 = found[-1].error_c ** 2
             mean_square_c2 += (off_c2 - mean_square_c2) / min(checks, rules.remember_checks)
-    after = Errors(
+    after = ForecastErrors(
         horizon_s=errors.horizon_s,
         checks=checks,
         mean_square_c2=mean_square_c2,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from power.core import device_readings
 from power.core.frozen_model import FiniteModel
-from power.forecast.config import ForecastRules
+from power.forecast.config import ForecastConfig
 
 _LONGEST_S: Final = 31_536_000.0
 
@@ -75,7 +75,7 @@ class JobProfile(FiniteModel):
 
 
 def learn_job(
-    profile: JobProfile, mean_w: float | None, seconds: float | None, rules: ForecastRules
+    profile: JobProfile, mean_w: float | None, seconds: float | None, rules: ForecastConfig
 ) -> JobProfile:
     """Return the profile after one more run; one that was not measured changes nothing."""
     power_w = device_readings.plausible(mean_w, "power_w")
@@ -95,7 +95,7 @@ def learn_job(
 
 
 def learn_capped(
-    profile: JobProfile, mean_w: float | None, seconds: float | None, rules: ForecastRules
+    profile: JobProfile, mean_w: float | None, seconds: float | None, rules: ForecastConfig
 ) -> JobProfile:
     """Return the profile after a run under a power cap: it measures how much the cap slows it down.
 

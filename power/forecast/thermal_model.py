@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from power.core import device_readings
-from power.core.device_readings import GpuReading, plausible, plausible_j
+from power.core.device_readings import DeviceReading, plausible, plausible_j
 from power.core.frozen_model import FiniteModel, FrozenModel
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ _PRIOR_GAIN_C: Final = 20.0
 _PRIOR_C2: Final = np.array([_PRIOR_AIR_C**2] + [_PRIOR_GAIN_C**2] * (_SIZE - 1))
 
 
-class ThermalRules(FiniteModel):
+class ThermalConfig(FiniteModel):
     """The table [forecast.thermal]: the assumptions about a device before it is read."""
 
     noise_c: float = Field(default=1.0, ge=0.05, le=20, description="Standard error of a reading.")
@@ -113,7 +113,7 @@ class Outlook(NamedTuple):
     standard_error_c: Array
 
 
-class Guess(NamedTuple):
+class ConstrainedEstimate(NamedTuple):
     """The model's estimate with no gain below zero: values (°C) and covariance (°C²)."""
 
     values: Array
@@ -121,7 +121,7 @@ class Guess(NamedTuple):
 
 
 def learn(
-    model: ThermalModel, reading: GpuReading, limits: GateLimits, rules: ThermalRules
+    model: ThermalModel, reading: DeviceReading, limits: GateConfig, rules: ThermalConfig
 ) -> ThermalModel:
     """Return the model after one more reading of its device.
 
@@ -149,7 +149,7 @@ def learn(
     return _learned(model, reading, power_w, margin_c, over_s, rules)
 
 
-def guess(model: ThermalModel) -> Guess:
+def estimate(model: ThermalModel) -> ConstrainedEstimate:
     """Return the estimate under the constraint that power cannot cool a device.
 
     Gains of neighbouring time constants are hard to distinguish, so some are estimated below zero.
@@ -165,17 +165,17 @@ def guess(model: ThermalModel) -> Guess:
         covariance = covariance - np.outer(share, covariance[lowest])
         values[lowest] = 0.0
         covariance[lowest, :] = covariance[:, lowest] = 0.0
-    return Guess(values, covariance)
+    return ConstrainedEstimate(values, covariance)
 
 
 def outlook(
     model: ThermalModel,
-    known: Guess,
+    known: ConstrainedEstimate,
     powers_w: tuple[float, float],
     spread_w: float,
     waits_s: Array,
     seconds: Array,
-    rules: ThermalRules,
+    rules: ThermalConfig,
 ) -> Outlook:
     """Predict margins at `seconds` into a job that begins after `waits_s`; both are broadcast.
 
@@ -208,7 +208,7 @@ def margin_since(model: ThermalModel, values: tuple[float, ...], over_s: float) 
     return float(-heat_c)
 
 
-def _fresh(reading: GpuReading, power_w: float, margin_source: str) -> ThermalModel:
+def _fresh(reading: DeviceReading, power_w: float, margin_source: str) -> ThermalModel:
     """Return the prior model, wide enough for any computer."""
     limit_w = plausible(reading.power_limit_w, "power_limit_w") or 0.0
     values = np.zeros(_SIZE)
@@ -257,11 +257,11 @@ def _begun(
 
 def _learned(
     model: ThermalModel,
-    reading: GpuReading,
+    reading: DeviceReading,
     power_w: float,
     margin_c: float | None,
     over_s: float,
-    rules: ThermalRules,
+    rules: ThermalConfig,
 ) -> ThermalModel:
     mean_w = _mean_w(model, reading, power_w, over_s)
     decay = np.exp(-over_s / _TAU)
@@ -296,7 +296,7 @@ def _learned(
     return model.model_copy(update=update | counts)
 
 
-def _mean_w(model: ThermalModel, reading: GpuReading, power_w: float, over_s: float) -> float:
+def _mean_w(model: ThermalModel, reading: DeviceReading, power_w: float, over_s: float) -> float:
     """Return the mean power since the last reading: the counter's, else that of both readings.
 
     An instantaneous power reading covers a quarter of the time on some devices, the counter all.
@@ -310,7 +310,7 @@ def _mean_w(model: ThermalModel, reading: GpuReading, power_w: float, over_s: fl
 
 
 def _passed(
-    model: ThermalModel, decay: Array, over_s: float, rules: ThermalRules
+    model: ThermalModel, decay: Array, over_s: float, rules: ThermalConfig
 ) -> tuple[Array, Array]:
     """Predict values and covariance `over_s` seconds later: remains decay, the rest drifts."""
     values, covariance = _arrays(model)
@@ -329,7 +329,7 @@ def _passed(
 
 
 def _fitted(
-    values: Array, covariance: Array, sees: Array, heat_c: float, rules: ThermalRules
+    values: Array, covariance: Array, sees: Array, heat_c: float, rules: ThermalConfig
 ) -> tuple[Array, Array] | None:
     """Update values and covariance by one reading (Kalman); None if the reading does not fit."""
     toward = covariance @ sees

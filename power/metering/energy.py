@@ -9,7 +9,14 @@ from __future__ import annotations
 import math
 from typing import Final, Literal, NamedTuple
 
-from power.core.device_readings import GpuReading, Joules, Survey, Watts, plausible, plausible_j
+from power.core.device_readings import (
+    DeviceReading,
+    DeviceSnapshot,
+    Joules,
+    Watts,
+    plausible,
+    plausible_j,
+)
 
 Source = Literal["counter", "counter and power", "power"]
 
@@ -28,7 +35,9 @@ class Energy(NamedTuple):
     because: str
 
 
-def used(before: Survey, after: Survey, seconds: float, *, uuid: str | None = None) -> Energy:
+def used(
+    before: DeviceSnapshot, after: DeviceSnapshot, seconds: float, *, uuid: str | None = None
+) -> Energy:
     """Return the joules that the devices of both snapshots used in a job of `seconds`.
 
     A driver is read about once a second, not exactly at the job's ends. So a device's counter gives
@@ -64,7 +73,7 @@ def used(before: Survey, after: Survey, seconds: float, *, uuid: str | None = No
     return Energy(total_j, source, f"{total_j:.0f} J on {count} in {seconds:.1f} s, by {source}")
 
 
-def _mean_w(first: GpuReading, last: GpuReading) -> tuple[Watts | None, str]:
+def _mean_w(first: DeviceReading, last: DeviceReading) -> tuple[Watts | None, str]:
     """Return the mean power between two readings of a device, watts, and its source."""
     began_j, ended_j = plausible_j(first.energy_j), plausible_j(last.energy_j)
     over_s = last.read_at_s - first.read_at_s

@@ -4,7 +4,7 @@ Pure: one more reading goes in, the new account comes out. It knows no clock and
 decides nothing. An unknown quantity is None, never zero, and an impossible value is unknown.
 
 An account belongs to one device and one job, from the reading before its begin to the one after its
-end; `together` joins those of several devices. Between two readings, the power is the counter's
+end; `combine` joins those of several devices. Between two readings, the power is the counter's
 mean where the device has a counter, else the mean of both readings; a slowdown at only one of them
 counts for half of the interval. What happened while a device could not be read, or for longer than
 the gate accepts a reading (`max_age_s`), is unknown: that time is counted separately, and only a
@@ -20,16 +20,23 @@ from typing import Any, Final, NamedTuple
 from pydantic import Field
 
 from power.core import device_readings
-from power.core.device_readings import Centigrade, GpuReading, Joules, Watts, plausible, plausible_j
+from power.core.device_readings import (
+    Centigrade,
+    DeviceReading,
+    Joules,
+    Watts,
+    plausible,
+    plausible_j,
+)
 from power.core.frozen_model import FrozenModel
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.metering.energy import Energy, Source
 
 LATEST_S: Final = 1e12
 """No clock goes beyond this: it is 31,000 years in seconds."""
 
 
-class Account(FrozenModel):
+class DeviceUsage(FrozenModel):
     """The measurements of one device over one job. A new one is empty."""
 
     uuid: str | None = Field(default=None, description="The device, after its first reading.")
@@ -59,7 +66,7 @@ class Account(FrozenModel):
     missed_s: float = Field(default=0.0, description="Seconds of which nothing is known.")
     in_gap: bool = Field(default=False, description="Whether it cannot be observed now.")
 
-    def after(self, reading: GpuReading, limits: GateLimits) -> Account:
+    def after(self, reading: DeviceReading, limits: GateConfig) -> DeviceUsage:
         """Return the account after one more reading of its device.
 
         A reading without a finite moment is ignored. One at the last moment or earlier is repeated
@@ -135,7 +142,7 @@ class Account(FrozenModel):
         return self.missed_s if self.readings > 1 else None
 
     def _interval(
-        self, sample: _Sample, over_s: float, now_s: float, limits: GateLimits
+        self, sample: _Sample, over_s: float, now_s: float, limits: GateConfig
     ) -> dict[str, Any]:
         """Return the changes by the `over_s` seconds since the last reading."""
         in_gap = over_s > limits.max_age_s or not (self.legible and sample.legible)
@@ -166,7 +173,7 @@ class Account(FrozenModel):
         return update
 
 
-class Figures(NamedTuple):
+class JobUsage(NamedTuple):
     """The measurements of a job on all its devices together. None is unknown, never zero."""
 
     uuid: str | None = None
@@ -205,11 +212,11 @@ class Figures(NamedTuple):
         return Energy(joules, self.source, because)
 
 
-NONE_READ: Final = Figures()
+NONE_READ: Final = JobUsage()
 """The figures of a job without readings."""
 
 
-def together(accounts: Iterable[Account]) -> Figures:
+def combine(accounts: Iterable[DeviceUsage]) -> JobUsage:
     """Return the figures of a job from its devices' accounts, without those that were never read.
 
     A sum is unknown if one device's part is unknown. Extremes are those of the known values.
@@ -219,7 +226,7 @@ def together(accounts: Iterable[Account]) -> Figures:
         return NONE_READ
     sources = {each.source for each in read}
     source: Source | None = sources.pop() if len(sources) == 1 else "counter and power"
-    return Figures(
+    return JobUsage(
         uuid=read[0].uuid if len(read) == 1 else None,
         devices=len(read),
         readings=min(each.readings for each in read),
@@ -245,7 +252,7 @@ class _Sample(NamedTuple):
     slowed: bool | None = None
 
 
-def _sample(reading: GpuReading, limits: GateLimits) -> _Sample:
+def _sample(reading: DeviceReading, limits: GateConfig) -> _Sample:
     if reading.unreadable is not None:
         return _Sample(legible=False)
     temperature_c = plausible(reading.temperature_c, "temperature_c")

@@ -18,14 +18,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from power.core.device_readings import GpuReading, Survey
-from power.core.gate_config import GateLimits
-from power.devices.device import Device, Door
+from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.core.gate_config import GateConfig
+from power.devices.device import Device, DeviceAdapter
 from power.forecast import device_state_file, forecast
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Checked, Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ForecastCheck, ThermalState
 from power.policy import gate
-from power.policy.gate import GateState, Judged
+from power.policy.gate import GateResult, GateState
 
 MOST_CHECKS = 10_000
 """How many checks of forecasts are kept for the next caller: the newest."""
@@ -38,30 +38,34 @@ _POLL_S = 0.25
 _KEEP_EVERY_S = 60.0
 
 
-class Trial(NamedTuple):
+class ForecastTrial(NamedTuple):
     """A check of a forecast of a device."""
 
     uuid: str
-    checked: Checked
+    checked: ForecastCheck
 
 
-class Look(NamedTuple):
+class MonitorView(NamedTuple):
     """A snapshot of the devices, with the results of the gate and the forecast."""
 
-    survey: Survey
-    judged: Judged
-    known: dict[str, Known]
+    survey: DeviceSnapshot
+    judged: GateResult
+    known: dict[str, ThermalState]
     now_s: float
     """Seconds on the gate's clock."""
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[ForecastTrial, ...] = ()
     """Forecasts that were checked since the last call of `judge`."""
 
 
-class Follower:
+class DeviceMonitor:
     """Reads an adapter while it is open, in a thread. Thread-safe."""
 
     def __init__(
-        self, door: Door, limits: GateLimits, rules: ForecastRules, folder: Path | None = None
+        self,
+        door: DeviceAdapter,
+        limits: GateConfig,
+        rules: ForecastConfig,
+        folder: Path | None = None,
     ) -> None:
         """`folder` stores what is known of the devices between runs; None: nothing is stored."""
         self._door, self._limits, self._rules, self._folder = door, limits, rules, folder
@@ -69,14 +73,14 @@ class Follower:
         self._news = threading.Condition(self._lock)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
-        self._listeners: list[Callable[[Look], None]] = []
+        self._listeners: list[Callable[[MonitorView], None]] = []
         self._known = {} if folder is None else device_state_file.load(folder)
         self._state = GateState()
-        self._unasked: list[GpuReading] | None = []
+        self._unasked: list[DeviceReading] | None = []
         """The readings before the first call of `judge`, which brings the gate's memory."""
-        self._seen: dict[str, GpuReading] = {}
+        self._seen: dict[str, DeviceReading] = {}
         self._counts: dict[str, int] = {}
-        self._trials: list[Trial] = []
+        self._trials: list[ForecastTrial] = []
         self._saved_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -88,7 +92,7 @@ class Follower:
         self._thread.join()
         self._save()
 
-    def judge(self, before: GateState, limits: GateLimits) -> Look:
+    def judge(self, before: GateState, limits: GateConfig) -> MonitorView:
         """Judge a new snapshot, by `limits` from now on. Waits up to 30 s if that may change a no.
 
         `before` is the gate's memory at the start of this process. The method waits until each
@@ -102,7 +106,7 @@ class Follower:
             first = self._unasked is not None
             if self._unasked is not None:
                 # The memory is older than all readings of this process.
-                read = Survey(readings=tuple(self._unasked), driver="present", because="")
+                read = DeviceSnapshot(readings=tuple(self._unasked), driver="present", because="")
                 self._state = gate.judge(read, before, limits, time.monotonic()).state
                 self._unasked = None
             look = self.look()
@@ -114,7 +118,7 @@ class Follower:
             trials, self._trials = self._trials, []
         return look._replace(trials=tuple(trials))
 
-    def look(self) -> Look:
+    def look(self) -> MonitorView:
         """Take a snapshot, judge it, and pass it to all listeners."""
         with self._lock:
             now_s = time.monotonic()
@@ -123,7 +127,7 @@ class Follower:
             self._state = judged.state
             for reading in survey.readings:
                 self._learn(reading)
-            look = Look(survey, judged, dict(self._known), now_s)
+            look = MonitorView(survey, judged, dict(self._known), now_s)
             for listener in self._listeners:
                 listener(look)
             return look
@@ -134,7 +138,7 @@ class Follower:
             return next((each for each in self._door.devices() if each.uuid == uuid), None)
 
     @contextmanager
-    def heard_by(self, listener: Callable[[Look], None]) -> Iterator[None]:
+    def heard_by(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
         """Pass every snapshot of the block to `listener`, in the thread that took it."""
         with self._lock:
             self._listeners.append(listener)
@@ -155,14 +159,14 @@ class Follower:
             if time.monotonic() - self._saved_s >= _KEEP_EVERY_S:
                 self._save()
 
-    def _survey(self, now_s: float) -> Survey:
+    def _survey(self, now_s: float) -> DeviceSnapshot:
         try:
             return self._door.survey(now_s)
         except Exception as error:  # noqa: BLE001 - any error of an adapter fails closed
             because = f"what reads it failed: {type(error).__name__}: {error}"
-            return Survey(driver="unreadable", because=because)
+            return DeviceSnapshot(driver="unreadable", because=because)
 
-    def _learn(self, reading: GpuReading) -> None:
+    def _learn(self, reading: DeviceReading) -> None:
         seen = self._seen.get(reading.uuid)
         if seen is not None and seen.read_at_s == reading.read_at_s:
             # A repetition of the same reading.
@@ -173,13 +177,15 @@ class Follower:
             self._unasked.append(reading)
             del self._unasked[:-MOST_UNASKED]
         self._counts[reading.uuid] = self._counts.get(reading.uuid, 0) + 1
-        before = self._known.get(reading.uuid, Known())
+        before = self._known.get(reading.uuid, ThermalState())
         learned = forecast.learn(before, reading, self._limits, self._rules)
         self._known[reading.uuid] = learned.known
-        self._trials.extend(Trial(reading.uuid, each) for each in learned.checked)
+        self._trials.extend(ForecastTrial(reading.uuid, each) for each in learned.checked)
         del self._trials[:-MOST_CHECKS]
 
-    def _may_change(self, look: Look, limits: GateLimits, waited_s: float, *, first: bool) -> bool:
+    def _may_change(
+        self, look: MonitorView, limits: GateConfig, waited_s: float, *, first: bool
+    ) -> bool:
         """Whether a few more seconds may change the answer of the gate or the forecast."""
         if look.survey.driver != "present" or waited_s >= _LONGEST_WAIT_S:
             return False

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from power.core import device_readings
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
-from power.monitoring.device_monitor import Look
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
+from power.monitoring.device_monitor import MonitorView
 
 
-class Moment(NamedTuple):
+class Sample(NamedTuple):
     """The metrics of a device at one moment. None is unknown."""
 
     seconds: float
@@ -24,25 +24,25 @@ class Moment(NamedTuple):
     power_w: float | None
 
 
-class Course:
+class ThermalTrace:
     """The trace of one device during one fit; `hear` is called from another thread."""
 
-    def __init__(self, uuid: str, limits: GateLimits, from_s: float) -> None:
+    def __init__(self, uuid: str, limits: GateConfig, from_s: float) -> None:
         """`from_s` is the moment of the admission, on the clock of the readings."""
         self._uuid, self._limits, self._from_s = uuid, limits, from_s
-        self._readings: list[GpuReading] = []
+        self._readings: list[DeviceReading] = []
 
-    def hear(self, look: Look) -> None:
+    def hear(self, look: MonitorView) -> None:
         """Record a snapshot of the devices; a repeated reading counts once."""
         for reading in look.survey.readings:
             last = self._readings[-1] if self._readings else None
             if reading.uuid == self._uuid and (last is None or reading.read_at_s > last.read_at_s):
                 self._readings.append(reading)
 
-    def moments(self, most: int = 60) -> tuple[Moment, ...]:
+    def moments(self, most: int = 60) -> tuple[Sample, ...]:
         """Return at most `most` moments, evenly spaced, with the last and the lowest margin."""
         moments = [
-            Moment(
+            Sample(
                 each.read_at_s - self._from_s,
                 device_readings.margin(each, self._limits)[0],
                 each.temperature_c,

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 from observability.core.decision import Decision
 from power.core import device_readings
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.forecast import forecast
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import Job
 from power.policy import gate
-from power.policy.gate import DeviceState, Judged
+from power.policy.gate import DeviceState, GateResult
 
 QUESTION = "admission"
 
@@ -39,11 +39,11 @@ class Candidate(NamedTuple):
 
 
 def judge(
-    gated: Judged,
-    known: Mapping[str, Known],
+    gated: GateResult,
+    known: Mapping[str, ThermalState],
     job: Job | None,
-    limits: GateLimits,
-    rules: ForecastRules,
+    limits: GateConfig,
+    rules: ForecastConfig,
     now_s: float,
     leased: Mapping[str, str],
 ) -> Decision:
@@ -85,11 +85,11 @@ def judge(
 
 
 def candidates(
-    gated: Judged,
-    known: Mapping[str, Known],
+    gated: GateResult,
+    known: Mapping[str, ThermalState],
     job: Job | None,
-    limits: GateLimits,
-    rules: ForecastRules,
+    limits: GateConfig,
+    rules: ForecastConfig,
     now_s: float,
 ) -> list[Candidate]:
     """Return every device that counts with its own answer; none if the gate read none."""
@@ -99,7 +99,7 @@ def candidates(
     keep_c = max(rules.keep_margin_c, limits.pause_margin_c)
     rules = rules.model_copy(update={"keep_margin_c": keep_c})
     return [
-        _candidate(each, gated, known.get(each.uuid, Known()), job, limits, rules, now_s)
+        _candidate(each, gated, known.get(each.uuid, ThermalState()), job, limits, rules, now_s)
         for each in gated.state.devices
         if each.answers_to(limits.uuid)
     ]
@@ -131,14 +131,14 @@ def capped(
     return None
 
 
-def taken(decision: Decision, uuid: str, holder: str) -> Decision:
+def leased_elsewhere(decision: Decision, uuid: str, holder: str) -> Decision:
     """Turn a yes into a no, because `holder` has taken the lease of the device meanwhile."""
     because = f"{uuid} is leased to {holder}; {decision.because}"
     facts = {**decision.facts, "cause": "leased"}
     return decision.model_copy(update={"yes": False, "because": because, "facts": facts})
 
 
-def keeps_device(done: float, paused_s: float, answer: Decision, limits: GateLimits) -> Decision:
+def keeps_device(done: float, paused_s: float, answer: Decision, limits: GateConfig) -> Decision:
     """May a fit that waits keep its device? `answer` is the gate's no for which it was paused.
 
     `done` is the share of the fit that is done, `paused_s` how long it has been waiting.
@@ -156,7 +156,7 @@ def given_back(because: str, cause: str | None) -> Decision:
     return Decision(question="guard", yes=False, because=because, facts={"cause": cause})
 
 
-def anyway(decision: Decision, why: Decision) -> Decision:
+def force_admit(decision: Decision, why: Decision) -> Decision:
     """Turn a placement into a yes, because `why` says that the job begins in any case."""
     facts = {**decision.facts, "admission": decision.yes, "again_in_s": None, "cause": None}
     because = f"{why.because}; by itself it would be a no: {decision.because}"
@@ -165,14 +165,14 @@ def anyway(decision: Decision, why: Decision) -> Decision:
 
 def _candidate(
     device: DeviceState,
-    gated: Judged,
-    known: Known,
+    gated: GateResult,
+    known: ThermalState,
     job: Job | None,
-    limits: GateLimits,
-    rules: ForecastRules,
+    limits: GateConfig,
+    rules: ForecastConfig,
     now_s: float,
 ) -> Candidate:
-    alone = Judged(gate.answer_of(device, limits, now_s), gated.state)
+    alone = GateResult(gate.device_decision(device, limits, now_s), gated.state)
     predicted = forecast.judge(known, job, limits, rules, now_s)
     foretold = predicted.facts["trusted"] is True
     ready_in_s = predicted.facts.get("ready_in_s")
@@ -204,7 +204,7 @@ def _candidate(
     )
 
 
-def admit(gated: Judged, thermal_says: Decision, limits: GateLimits) -> Decision:
+def admit(gated: GateResult, thermal_says: Decision, limits: GateConfig) -> Decision:
     """Join the gate's answer for a device with the forecast's answer for a job on it.
 
     An untrusted forecast leaves the answer to the gate. A trusted no is a no. A trusted yes also
@@ -229,7 +229,7 @@ def admit(gated: Judged, thermal_says: Decision, limits: GateLimits) -> Decision
     return Decision(question=QUESTION, yes=yes, because=because, facts=facts)
 
 
-def _only_warm(gated: Judged, uuid: str, limits: GateLimits) -> bool:
+def _only_warm(gated: GateResult, uuid: str, limits: GateConfig) -> bool:
     """Whether a closed device is closed only because its margin is below the resume margin."""
     device = gated.state.device(uuid)
     reading, age_s = device.trusted, gated.decision.facts.get("age_s")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from observability.core.decision import Decision, Fact
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 
 
-def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
+def at_deadline(waited_s: float, limits: GateConfig) -> Decision:
     """Decide whether a deferred request has reached its deadline; a yes says what happens then.
 
     `waited_s` is the time since the request was made, seconds. NaN is no proof that the deadline
@@ -29,7 +29,7 @@ def at_deadline(waited_s: float, limits: GateLimits) -> Decision:
     return Decision(question="deadline", yes=over, because=because, facts=facts)
 
 
-def urgency(waited_s: float, severity: float, limits: GateLimits) -> float:
+def urgency(waited_s: float, severity: float, limits: GateConfig) -> float:
     """Return the urgency of a request, 0 to 1, by its wait (seconds) and the drift (0 to 1).
 
     NaN adds no urgency.

@@ -22,15 +22,15 @@ from pydantic import Field
 from observability.core.decision import Decision, Fact
 from power.core.device_readings import (
     PLAUSIBLE,
-    GpuReading,
-    Kept,
-    Rung,
-    Survey,
-    Telling,
+    DeviceMetrics,
+    DeviceReading,
+    DeviceSnapshot,
+    FrozenState,
+    MarginSource,
     closing_reasons,
     margin,
 )
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 
 Cause = Literal[
     "too_warm", "slowdown", "settling", "unreadable", "no_driver", "stale", "implausible",
@@ -65,14 +65,14 @@ _READING_FACTS: Final = {
 _FUTURE: Final = "its last reading is from {:.1f} s in the future: the clocks disagree"
 
 
-class DeviceState(Kept):
+class DeviceState(FrozenState):
     """What the gate remembers of one device."""
 
     uuid: str
     open: bool = False
     good_readings: int = Field(default=0, description="Readings in a row at the resume margin.")
-    latest: GpuReading | None = Field(default=None, description="The last reading, unchanged.")
-    trusted: GpuReading | None = Field(default=None, description="The last plausible reading.")
+    latest: DeviceReading | None = Field(default=None, description="The last reading, unchanged.")
+    trusted: DeviceReading | None = Field(default=None, description="The last plausible reading.")
     why: str = Field(default="it has not been read yet", description="Why it is open or closed.")
     cause: Cause | None = Field(default="not_read", description="Why it is closed; else None.")
     closed_at_s: float | None = Field(default=None, description="When it last closed, seconds.")
@@ -89,7 +89,7 @@ class DeviceState(Kept):
         return self.latest is not None and self.latest.answers_to(uuid)
 
 
-class GateState(Kept):
+class GateState(FrozenState):
     """The gate's memory between two judgements. A new one knows no device, so it is closed."""
 
     devices: tuple[DeviceState, ...] = ()
@@ -99,21 +99,23 @@ class GateState(Kept):
         return next((each for each in self.devices if each.uuid == uuid), DeviceState(uuid=uuid))
 
 
-class Judged(NamedTuple):
+class GateResult(NamedTuple):
     """A decision, and the memory for the next judgement."""
 
     decision: Decision
     state: GateState
 
 
-def judge(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Judged:
+def judge(survey: DeviceSnapshot, state: GateState, limits: GateConfig, now_s: float) -> GateResult:
     """Decide whether heavy work may start at `now_s` (seconds on the readings' clock).
 
     Every reading updates the memory of its device, in the order given; a repeated reading counts
     once. The answer is yes if at least one device (or the one named in `limits.uuid`) is open.
     """
     if limits.source == "off":
-        return Judged(_answer(True, None, 'the gate is off: source = "off" in [gate]', {}), state)
+        return GateResult(
+            _answer(True, None, 'the gate is off: source = "off" in [gate]', {}), state
+        )
     if survey.driver != "present":
         return _without_readings(survey, state, limits, now_s)
     remembered = {device.uuid: device for device in state.devices}
@@ -123,15 +125,15 @@ def judge(survey: Survey, state: GateState, limits: GateLimits, now_s: float) ->
     after = GateState(
         devices=tuple(_unless_stale(device, limits, now_s) for device in remembered.values())
     )
-    return Judged(_decide(survey, after, limits, now_s), after)
+    return GateResult(_decide(survey, after, limits, now_s), after)
 
 
-def told(decision: Decision) -> str:
+def in_short(decision: Decision) -> str:
     """Return the gate's answer as the sentence that all commands print."""
     return f"the gate is {'open' if decision else 'closed'}: {decision.because}"
 
 
-def in_words(cause: str | None, reads_from: str) -> str:
+def describe_cause(cause: str | None, reads_from: str) -> str:
     """Return the text of a cause; `reads_from` is the source of the readings."""
     words = next((text for known, text in CAUSES.items() if known == cause), None)
     if words is None:
@@ -139,10 +141,12 @@ def in_words(cause: str | None, reads_from: str) -> str:
     return f"because {words.format(device='CPU' if reads_from == 'cpu' else 'GPU')}"
 
 
-def counted(causes: Mapping[str, int], reads_from: str) -> str:
+def describe_causes(causes: Mapping[str, int], reads_from: str) -> str:
     """Return how often each cause deferred work, in words, the most frequent first."""
     ranked = sorted(causes.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{count} {in_words(cause, reads_from)}" for cause, count in ranked if count)
+    return ", ".join(
+        f"{count} {describe_cause(cause, reads_from)}" for cause, count in ranked if count
+    )
 
 
 def asks_again(
@@ -168,12 +172,12 @@ def opened(state: GateState, uuid: str) -> GateState:
     return GateState(devices=(*others, device))
 
 
-def dwells(device: DeviceState, limits: GateLimits, now_s: float) -> bool:
+def dwells(device: DeviceState, limits: GateConfig, now_s: float) -> bool:
     """Whether a device closed so recently that `dwell_s` still keeps it closed."""
     return not device.open and _dwell_left_s(device, limits, now_s) > 0
 
 
-def opens_in_s(device: DeviceState, limits: GateLimits, now_s: float) -> float | None:
+def opens_in_s(device: DeviceState, limits: GateConfig, now_s: float) -> float | None:
     """Return the seconds until a closed device opens, if only `dwell_s` keeps it closed; else None.
 
     This assumes that its margin stays as it is and that it can still be read.
@@ -184,7 +188,7 @@ def opens_in_s(device: DeviceState, limits: GateLimits, now_s: float) -> float |
 
 
 def needs_readings(
-    survey: Survey, decision: Decision, counts: Mapping[str, int], limits: GateLimits
+    survey: DeviceSnapshot, decision: Decision, counts: Mapping[str, int], limits: GateConfig
 ) -> bool:
     """Whether more readings may change a "no": a closed device opens after `good_readings`.
 
@@ -201,14 +205,14 @@ def needs_readings(
     )
 
 
-def usable_margin_source(device: Telling) -> Rung:
+def usable_margin_source(device: DeviceMetrics) -> MarginSource:
     """Return what a margin of this device can rest on; "maximum" needs max_temperature_c."""
     if device.margin_source == "unknown" and device.temperature_c is not None:
         return "maximum"
     return device.margin_source
 
 
-def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision:
+def device_decision(device: DeviceState, limits: GateConfig, now_s: float) -> Decision:
     """Return the gate's answer for one device alone, as it was judged last."""
     name = device.uuid
     if limits.uuid not in (None, device.uuid):
@@ -240,7 +244,7 @@ def answer_of(device: DeviceState, limits: GateLimits, now_s: float) -> Decision
 
 
 def _after(
-    before: DeviceState, reading: GpuReading, limits: GateLimits, now_s: float
+    before: DeviceState, reading: DeviceReading, limits: GateConfig, now_s: float
 ) -> DeviceState:
     """Return the memory of a device after one more reading."""
     latest, at_s = before.latest, reading.read_at_s
@@ -279,7 +283,7 @@ def _after(
     return _thermostat(current, reading, limits).model_copy(update={"trusted": reading})
 
 
-def _thermostat(device: DeviceState, reading: GpuReading, limits: GateLimits) -> DeviceState:
+def _thermostat(device: DeviceState, reading: DeviceReading, limits: GateConfig) -> DeviceState:
     """Apply the two thresholds to a plausible reading; between them the device stays as it is."""
     at_s = reading.read_at_s
     reasons = closing_reasons(reading.throttle_reasons)
@@ -327,7 +331,7 @@ def _closed(device: DeviceState, cause: Cause, why: str, at_s: float) -> DeviceS
     return device.model_copy(update=update)
 
 
-def _dwell_left_s(device: DeviceState, limits: GateLimits, at_s: float) -> float:
+def _dwell_left_s(device: DeviceState, limits: GateConfig, at_s: float) -> float:
     """Return the seconds that a device must still stay closed; none after the clock restarted."""
     if device.closed_at_s is None or at_s < device.closed_at_s:
         return 0.0
@@ -335,7 +339,7 @@ def _dwell_left_s(device: DeviceState, limits: GateLimits, at_s: float) -> float
 
 
 def _impossible_values(
-    reading: GpuReading, trusted: GpuReading | None, limits: GateLimits
+    reading: DeviceReading, trusted: DeviceReading | None, limits: GateConfig
 ) -> list[str]:
     """Describe the values that no device can have; without any, those that jumped impossibly."""
     odd = [
@@ -356,7 +360,7 @@ def _impossible_values(
     ]
 
 
-def _unless_stale(device: DeviceState, limits: GateLimits, now_s: float) -> DeviceState:
+def _unless_stale(device: DeviceState, limits: GateConfig, now_s: float) -> DeviceState:
     """Close the device if its last reading is too old at `now_s`."""
     if device.latest is None or device.latest.unreadable is not None:
         # An unreadable device is closed already, and its reason says more than an age does.
@@ -372,7 +376,9 @@ def _unless_stale(device: DeviceState, limits: GateLimits, now_s: float) -> Devi
     return _closed(device, cause, why, device.latest.read_at_s + limits.max_age_s)
 
 
-def _without_readings(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Judged:
+def _without_readings(
+    survey: DeviceSnapshot, state: GateState, limits: GateConfig, now_s: float
+) -> GateResult:
     on_cpu = limits.reads_from == "cpu"
     knob, choice = "unreadable", limits.unreadable
     what = f"the {'CPU sensor' if on_cpu else 'GPU driver'} is unreadable"
@@ -386,10 +392,10 @@ def _without_readings(survey: Survey, state: GateState, limits: GateLimits, now_
     facts: dict[str, Fact] = {"driver": survey.driver, knob: choice}
     # Nothing is known of a device that cannot be read: its good readings count anew afterwards.
     after = GateState(devices=tuple(_closed(each, cause, what, now_s) for each in state.devices))
-    return Judged(_answer(choice == "go", cause, because, facts), after)
+    return GateResult(_answer(choice == "go", cause, because, facts), after)
 
 
-def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) -> Decision:
+def _decide(survey: DeviceSnapshot, state: GateState, limits: GateConfig, now_s: float) -> Decision:
     counted = [each for each in state.devices if each.answers_to(limits.uuid)]
     if not counted:
         facts: dict[str, Fact] = {"driver": survey.driver, "uuid": limits.uuid, "devices": 0}
@@ -412,7 +418,7 @@ def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) 
 
     best = max(counted, key=rank)
     opened = sum(each.open for each in counted)
-    alone = answer_of(best, limits, now_s)
+    alone = device_decision(best, limits, now_s)
     because = alone.because
     if len(counted) > 1:
         because += f" ({opened} of {len(counted)} devices open)"
@@ -420,7 +426,7 @@ def _decide(survey: Survey, state: GateState, limits: GateLimits, now_s: float) 
     return _answer(best.open, best.cause, because, facts)
 
 
-def _what_opens(limits: GateLimits) -> str:
+def _what_opens(limits: GateConfig) -> str:
     row = f" in {limits.good_readings} readings in a row" if limits.good_readings > 1 else ""
     return f"it opens at a margin of {limits.resume_margin_c:g} °C or more{row}"
 

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from observability.core.decision import Decision, Fact
-from power.core.device_readings import PLAUSIBLE, Kept
+from power.core.device_readings import PLAUSIBLE, FrozenState
 from power.core.frozen_model import FiniteModel
 from power.devices.device import PRIVILEGE, Device
 
@@ -31,7 +31,7 @@ _NO_ENERGY: Final = f"tells neither energy nor power, so no cap can be measured:
 _J_PER_KWH: Final = 3.6e6
 
 
-class CapRules(FiniteModel):
+class CapConfig(FiniteModel):
     """The table [cap]: whether heavy jobs run under a lower power limit, and under which."""
 
     enabled: bool = Field(default=False, description="Whether jobs run under a lower limit.")
@@ -85,7 +85,7 @@ class CapRules(FiniteModel):
         return self
 
 
-class CapPoint(Kept):
+class CapPoint(FrozenState):
     """What a unit of work took on one device under one cap: a mean over past runs."""
 
     uuid: str = Field(description="The device.")
@@ -109,7 +109,7 @@ class CapRun(NamedTuple):
     work: float
 
 
-def learn(points: Sequence[CapPoint], run: CapRun, rules: CapRules) -> tuple[CapPoint, ...]:
+def learn(points: Sequence[CapPoint], run: CapRun, rules: CapConfig) -> tuple[CapPoint, ...]:
     """Return the points after one more run; an incomplete measurement changes nothing."""
     seconds, energy_j = _per_unit(run.seconds, run.work), _per_unit(run.energy_j, run.work)
     if seconds is None or energy_j is None:
@@ -130,7 +130,7 @@ def learn(points: Sequence[CapPoint], run: CapRun, rules: CapRules) -> tuple[Cap
     return (*others, after)
 
 
-def choose(points: Sequence[CapPoint], device: Device, rules: CapRules) -> Decision:
+def choose(points: Sequence[CapPoint], device: Device, rules: CapConfig) -> Decision:
     """Decide whether the next job on `device` runs under a cap; `watts` reads it from the answer.
 
     A "no" without an obstacle is a choice too: no cap is best, or is measured now.
@@ -168,7 +168,7 @@ def choose(points: Sequence[CapPoint], device: Device, rules: CapRules) -> Decis
     return _best(known, caps, rules, facts)
 
 
-def lowest(device: Device, rules: CapRules) -> Decision:
+def lowest(device: Device, rules: CapConfig) -> Decision:
     """Choose the lowest allowed cap, for a job that must run although the device is warm.
 
     It serves `at_deadline = "capped"`, which is an opt-in of its own: `enabled` and measurements do
@@ -185,7 +185,7 @@ def lowest(device: Device, rules: CapRules) -> Decision:
     return _answer(cap_w, f"{_named(cap_w)} is {because}", facts)
 
 
-def allowed(device: Device, rules: CapRules) -> tuple[Watts, ...]:
+def allowed(device: Device, rules: CapConfig) -> tuple[Watts, ...]:
     """Return the caps that may be set on `device` now, mildest first; none if capping is off."""
     limits = _limits_or_obstacle(device)
     if not rules.enabled or isinstance(limits, str):
@@ -199,13 +199,13 @@ def watts(decision: Decision) -> Watts | None:
     return float(cap_w) if decision and cap_w is not None else None
 
 
-def cost(point: CapPoint, rules: CapRules) -> float:
+def cost(point: CapPoint, rules: CapConfig) -> float:
     """Return what a unit of work costs at this point, in the currency of the prices."""
     by_energy = point.energy_j / _J_PER_KWH * rules.price_per_kwh
     return by_energy + point.seconds / 3600 * rules.price_per_hour
 
 
-class _Limits(NamedTuple):
+class _LimitRange(NamedTuple):
     """A device's present limit, and the range that it accepts."""
 
     now_w: Watts
@@ -216,7 +216,7 @@ class _Limits(NamedTuple):
         return f"{self.least_w:g} to {self.most_w:g} W"
 
 
-def _limits_or_obstacle(device: Device) -> _Limits | str:
+def _limits_or_obstacle(device: Device) -> _LimitRange | str:
     """Return the limits of a device that may be capped, or why it may not and what to do."""
     if device.unreadable is not None:
         return f"{device.uuid} cannot be read ({device.unreadable}): {_SEE_PROBE}"
@@ -230,10 +230,10 @@ def _limits_or_obstacle(device: Device) -> _Limits | str:
         return f"{device.uuid} does not tell its limit and the range of it: {_SEE_PROBE}"
     if not device.may_set_limit:
         return f"this process may not set a limit: {PRIVILEGE}, or set enabled = false in [cap]"
-    return _Limits(now_w, least_w, most_w)
+    return _LimitRange(now_w, least_w, most_w)
 
 
-def _candidates(limits: _Limits, rules: CapRules) -> tuple[Watts | None, ...]:
+def _candidates(limits: _LimitRange, rules: CapConfig) -> tuple[Watts | None, ...]:
     """Return what may be chosen: first None for no cap, then caps, the mildest first.
 
     Caps are whole watts within the device's range and below the present limit: a person who lowered
@@ -245,7 +245,7 @@ def _candidates(limits: _Limits, rules: CapRules) -> tuple[Watts | None, ...]:
 
 
 def _best(
-    known: Points, caps: Sequence[Watts | None], rules: CapRules, facts: Mapping[str, Fact]
+    known: Points, caps: Sequence[Watts | None], rules: CapConfig, facts: Mapping[str, Fact]
 ) -> Decision:
     uncapped = known.get(None)
     if uncapped is None:
@@ -272,7 +272,7 @@ def _best(
     return _answer(best.cap_w, because, facts)
 
 
-def _is_allowed(point: CapPoint, known: Points, rules: CapRules) -> bool:
+def _is_allowed(point: CapPoint, known: Points, rules: CapConfig) -> bool:
     uncapped = known.get(None)
     if rules.objective != "least_energy_within" or uncapped is None or point.cap_w is None:
         return True
@@ -283,7 +283,7 @@ def _points_of(points: Sequence[CapPoint], uuid: str) -> dict[Watts | None, CapP
     return {point.cap_w: point for point in points if point.uuid == uuid}
 
 
-def _facts(device: Device, rules: CapRules) -> dict[str, Fact]:
+def _facts(device: Device, rules: CapConfig) -> dict[str, Fact]:
     return {
         "uuid": device.uuid,
         "power_limit_w": device.power_limit_w,

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from pydantic import Field
 
 from observability.core.decision import Decision
-from power.core.device_readings import Survey
+from power.core.device_readings import DeviceSnapshot
 from power.core.frozen_model import FiniteModel
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.forecast import forecast, job_profile
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import Job, JobProfile
 from power.policy import admission, deadline, gate
-from power.policy.gate import GateState, Judged
+from power.policy.gate import GateResult, GateState
 from power.simulation.simulated_device import Plant, PlantKind, advanced, at_rest
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ POLICIES: Final = 6
 _LONGEST_JOB_S: Final = 1500.0
 
 
-class SimulationRules(FiniteModel):
+class SimulationConfig(FiniteModel):
     """The configuration of a comparison."""
 
     every_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between two readings.")
     cap_share: float = Field(default=0.6, gt=0, le=1, description="Cap of `cap only` by limit.")
-    gate: GateLimits = Field(
-        default_factory=GateLimits,
+    gate: GateConfig = Field(
+        default_factory=GateConfig,
         description="The gate's limits; a job that waited for deadline_s runs in any case.",
     )
-    forecast: ForecastRules = Field(default_factory=ForecastRules, description="The forecast's.")
+    forecast: ForecastConfig = Field(default_factory=ForecastConfig, description="The forecast's.")
 
 
 class SimulatedJob(NamedTuple):
@@ -85,7 +85,7 @@ class Done(NamedTuple):
     """It began because of its deadline."""
 
 
-class Outcome(NamedTuple):
+class PolicyOutcome(NamedTuple):
     """The result of one policy."""
 
     policy: str
@@ -132,7 +132,7 @@ class Policy(Protocol):
 
     name: str
 
-    def see(self, survey: Survey, now_s: float) -> None:
+    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
         """Take a snapshot of the device."""
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
@@ -147,7 +147,7 @@ class NoGate:
 
     name = "no gate"
 
-    def see(self, survey: Survey, now_s: float) -> None:
+    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
         """Ignore it."""
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
@@ -177,13 +177,13 @@ class Hysteresis(NoGate):
 
     name = "hysteresis"
 
-    def __init__(self, rules: SimulationRules) -> None:
+    def __init__(self, rules: SimulationConfig) -> None:
         """`rules.gate` has the thresholds."""
         self._rules = rules
         self._state = GateState()
-        self._judged: Judged | None = None
+        self._judged: GateResult | None = None
 
-    def see(self, survey: Survey, now_s: float) -> None:
+    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
         """Call the gate, and keep its memory."""
         self._judged = gate.judge(survey, self._state, self._rules.gate, now_s)
         self._state = self._judged.state
@@ -200,15 +200,15 @@ class Hysteresis(NoGate):
 class Forecasting(Hysteresis):
     """The gate joined with the forecast, which learns the device and the jobs."""
 
-    def __init__(self, rules: SimulationRules, caps_w: Sequence[float] = ()) -> None:
+    def __init__(self, rules: SimulationConfig, caps_w: Sequence[float] = ()) -> None:
         """`caps_w` are the caps that it may set, in watts, the mildest first."""
         super().__init__(rules)
         self.name = "forecast + cap" if caps_w else "forecast"
-        self.known = Known()
+        self.known = ThermalState()
         self._caps_w = caps_w
         self.profiles: dict[str, JobProfile] = {}
 
-    def see(self, survey: Survey, now_s: float) -> None:
+    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
         """Call the gate, and let the forecast learn."""
         super().see(survey, now_s)
         for reading in survey.readings:
@@ -292,9 +292,9 @@ def run(
     plant: Plant,
     jobs: Sequence[SimulatedJob],
     policy: Policy,
-    rules: SimulationRules,
+    rules: SimulationConfig,
     on_done: Callable[[], None] = lambda: None,
-) -> Outcome:
+) -> PolicyOutcome:
     """Run `jobs` (in order of arrival) on `plant` under `policy`; `on_done` is called per job."""
     done: list[Done] = []
     course: list[tuple[float, float]] = []
@@ -343,16 +343,16 @@ def run(
         )
         policy.ended(done[-1])
         on_done()
-    return Outcome(policy.name, tuple(done), plant.body.energy_j, peak_c, tuple(course))
+    return PolicyOutcome(policy.name, tuple(done), plant.body.energy_j, peak_c, tuple(course))
 
 
 def compare(
     kind: PlantKind,
     jobs: Sequence[SimulatedJob],
     generators: Callable[[], Generator],
-    rules: SimulationRules,
+    rules: SimulationConfig,
     on_done: Callable[[], None] = lambda: None,
-) -> tuple[Outcome, ...]:
+) -> tuple[PolicyOutcome, ...]:
     """Run each policy on its own equal device; `generators` gives each the same random numbers."""
     caps_w = tuple(share * kind.full_w for share in CAP_SHARES)
     plants = [Plant(kind, generators()) for _ in range(POLICIES)]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pydantic import Field
 
-from power.core.device_readings import GpuReading, Survey
+from power.core.device_readings import DeviceReading, DeviceSnapshot
 from power.core.frozen_model import FiniteModel, FrozenModel
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Plant:
         self._generator = generator
         self._told: tuple[float | None, float | None] = (None, None)
 
-    def advance(self, seconds: float, load: float | None = None) -> GpuReading:
+    def advance(self, seconds: float, load: float | None = None) -> DeviceReading:
         """Run for `seconds` at `load` (0 to 1, or as set before), then read the sensors."""
         if load is not None:
             self.load = load
@@ -194,13 +194,15 @@ class Plant:
         """Run at the set load until `work_s` of work are done, or for `seconds` at most."""
         self.body = advanced(self.kind, self.body, seconds, self.load, self.cap_w, work_s)
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """Run until `now_s` at the set load, and answer like the adapter of a driver."""
         behind_s = now_s - self.body.at_s
         reading = self.advance(behind_s) if behind_s > 0 else self.reading()
-        return Survey(readings=(reading,), driver="present", because=f"the plant {self.kind.name}")
+        return DeviceSnapshot(
+            readings=(reading,), driver="present", because=f"the plant {self.kind.name}"
+        )
 
-    def reading(self) -> GpuReading:
+    def reading(self) -> DeviceReading:
         """Return the values of its sensors now."""
         sensors, body = self.sensors, self.body
         temperature_c, margin_c = self._temperatures()
@@ -208,7 +210,7 @@ class Plant:
             self.kind, self.load, clock(self.kind, body.slowed, self.load, self.cap_w)
         )
         off = sensors.power_noise * self._generator.uniform(-1.0, 1.0)
-        return GpuReading(
+        return DeviceReading(
             uuid=f"PLANT-{self.kind.name}",
             read_at_s=body.at_s,
             temperature_c=temperature_c,

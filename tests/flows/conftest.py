@@ -50,7 +50,7 @@ def without_prefect() -> Iterator[None]:
 @pytest.fixture
 def run(without_prefect: None) -> Run:
     """The loop over a pipeline file and a home, its tasks as plain functions."""
-    found: Run = local_loop.cycle.fn
+    found: Run = local_loop.run_loop.fn
     return found
 
 

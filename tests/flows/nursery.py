@@ -94,7 +94,7 @@ def _born(job: dict[str, Any]) -> None:
         if job["what"] == "replay":
             told = reject_replay.replay(path, home, Stop())
         else:
-            told = local_loop.cycle.fn(path, home, job["limit"])
+            told = local_loop.run_loop.fn(path, home, job["limit"])
         sys.stdout.write(json.dumps(told))
     except BaseException:  # noqa: BLE001 - whatever ends a run is told as a process would
         traceback.print_exc()

@@ -47,7 +47,7 @@ class PrefectServer:
         own = prefect_env.lasting_server_environment(self.folder, self.password)
         clean = {key: value for key, value in own.items() if key.startswith(("PREFECT_", "DO_NOT"))}
         if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in self._environment:
-            database_template.put(self.folder / prefect_env.DATABASE)
+            database_template.copy_template(self.folder / prefect_env.DATABASE)
         words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.folder / "server.log").open("ab") as log:
             self._process = tied_process.start(

@@ -17,9 +17,9 @@ import pyarrow as pa
 from models.batch import batch_model
 from models.batch.batch_model import BatchModel
 from models.core import record_schema
-from models.core.record_schema import Column, Features, Kind, Label, LabelKind, Schema, Task
-from models.persistence.signing import Seal
-from models.registry.registry import Manifest, ModelCard, Store
+from models.core.record_schema import Column, ColumnKind, Features, Label, LabelKind, Schema, Task
+from models.persistence.signing import SigningKey
+from models.registry.registry import Manifest, ModelCard, Registry
 from models.stream.source import Batch, Cursor, Stream, StreamOptions
 from observability.core.paths import PipelinePlaces, Places
 
@@ -33,13 +33,13 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".zst": lambda data: bytes(pa.compress(data, codec="zstd", asbytes=True)),
 }
 """What a text file may be packed with, by the ending of its name."""
-COLUMNS: dict[str, Kind] = {"height": "number", "colour": "category", "weight": "number"}
+COLUMNS: dict[str, ColumnKind] = {"height": "number", "colour": "category", "weight": "number"}
 
 
 def make_schema(
     task: Task = "classification",
     label_kind: LabelKind | None = None,
-    columns: dict[str, Kind] | None = None,
+    columns: dict[str, ColumnKind] | None = None,
     target: str = "class",
 ) -> Schema:
     """Two numbers with a category between them; classes are text."""
@@ -103,9 +103,9 @@ def make_places(tmp_path: Path, name: str = "elec2") -> PipelinePlaces:
     return Places(tmp_path / "home").pipeline(name)
 
 
-def make_store(folder: Path, pipeline: str = "elec2", key: bytes = KEY) -> Store:
+def make_store(folder: Path, pipeline: str = "elec2", key: bytes = KEY) -> Registry:
     """The store of a pipeline in a home under `folder`."""
-    return Store(make_places(folder, pipeline), Seal(key))
+    return Registry(make_places(folder, pipeline), SigningKey(key))
 
 
 def make_dummy(first: str = "high") -> BatchModel:
@@ -122,7 +122,7 @@ def make_reference(kind: LabelKind = "str") -> pd.DataFrame:
     return batch_model.typed_reference(frame, make_schema(task, kind))
 
 
-def put(kept: Store, version: str = "v1", **changes: Any) -> Manifest:
+def put(kept: Registry, version: str = "v1", **changes: Any) -> Manifest:
     """Store a dummy as `version`."""
     given: dict[str, Any] = {
         "model": make_dummy(),

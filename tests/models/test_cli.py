@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 from models.cli import models_app
 from models.persistence import checkpoint
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.registry import registry
-from models.registry.registry import NoEarlierChampion, Store
-from observability.core.cli_output import Surroundings
+from models.registry.registry import NoEarlierChampion, Registry
+from observability.core.cli_output import CliContext
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from observability.history.store import History
@@ -27,12 +27,12 @@ def home_of(folder: Path) -> Path:
     return folder / "home"
 
 
-def make_home(folder: Path, *pipelines: str) -> Store:
+def make_home(folder: Path, *pipelines: str) -> Registry:
     """A home with these pipelines, v1 and v2 stored in the first and v1 crowned."""
     places = Places(home_of(folder))
     for name in pipelines:
         places.pipeline(name).root.mkdir(parents=True)
-    kept = Store(places.pipeline(pipelines[0]), Seal.open(places.key))
+    kept = Registry(places.pipeline(pipelines[0]), SigningKey.open(places.key))
     for minute, version in enumerate(["v1", "v2"]):
         put(kept, version, pipeline=pipelines[0], created_at=NOW + timedelta(minutes=minute))
     kept.crown("v1", "first")
@@ -41,7 +41,7 @@ def make_home(folder: Path, *pipelines: str) -> Store:
 
 def run(folder: Path, *words: str) -> Result:
     """Run ``models WORDS`` in the home under `folder`; an error of ours comes out as it is."""
-    surroundings = Surroundings(home=home_of(folder))
+    surroundings = CliContext(home=home_of(folder))
     result = CliRunner().invoke(models_app, list(words), obj=surroundings)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -175,7 +175,7 @@ def test_a_hand_acts_at_the_position_where_the_stream_stands(
     if isinstance(found, bytes):
         file.write_bytes(found)
     elif found is not None:
-        checkpoint.save(file, "the state", Seal.open(places.key), found)
+        checkpoint.save(file, "the state", SigningKey.open(places.key), found)
     run(tmp_path, "promote", "v2")
     (row,) = recorded(tmp_path)
     assert expected == row["serves_from"]

@@ -56,7 +56,7 @@ def make_performance(**overrides: Any) -> drift.Performance:
     return drift.Performance(**default | overrides)
 
 
-def make_evidence(**overrides: Any) -> retrain_policy.Evidence:
+def make_evidence(**overrides: Any) -> retrain_policy.RetrainFacts:
     """A drift alarm over an old champion with plenty of new rows: worth a retrain."""
     default = {
         "drift_alarm": True,
@@ -67,7 +67,7 @@ def make_evidence(**overrides: Any) -> retrain_policy.Evidence:
         "champion_age_records": 3000,
         "records_since_retrain": 3000,
     }
-    return retrain_policy.Evidence(**default | overrides)
+    return retrain_policy.RetrainFacts(**default | overrides)
 
 
 def make_window(rows: int = 400, shift: float = 0.0, seed: int = 0) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from observability.cli import history_app
-from observability.core.cli_output import Surroundings
+from observability.core.cli_output import CliContext
 from observability.history import schema
 from observability.history.store import BadQuestion, History
 from tests import ROOT
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 def said(home: Path, *arguments: str) -> str:
     """What a command of the desk prints."""
-    result = CliRunner().invoke(history_app, arguments, obj=Surroundings(home=home))
+    result = CliRunner().invoke(history_app, arguments, obj=CliContext(home=home))
     if result.exception is not None:
         raise result.exception
     return result.stdout

@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from observability import energy_cost
-from observability.energy_cost import Bill, Rates
+from observability.energy_cost import EnergyCost, Tariff
 
 KWH_J = 3.6e6
 
 
 def test_a_kilowatt_hour_costs_its_price_and_its_grams() -> None:
     """3.6 million joules are one."""
-    rates = Rates(price_per_kwh=0.3, currency="CHF", carbon_g_per_kwh=400.0)
-    assert Bill(0.3, "CHF", 400.0, 1.0) == energy_cost.of(KWH_J, rates)
-    assert Bill(0.0, "CHF", 0.0, 1.0) == energy_cost.of(0.0, rates)
+    rates = Tariff(price_per_kwh=0.3, currency="CHF", carbon_g_per_kwh=400.0)
+    assert EnergyCost(0.3, "CHF", 400.0, 1.0) == energy_cost.cost_of(KWH_J, rates)
+    assert EnergyCost(0.0, "CHF", 0.0, 1.0) == energy_cost.cost_of(0.0, rates)
 
 
 def test_the_facility_uses_more_than_its_machines() -> None:
     """Price and grams are of the whole; divided by the PUE they are the devices' own."""
-    rates = Rates(price_per_kwh=0.5, carbon_g_per_kwh=100.0, pue=1.5)
-    whole = energy_cost.of(2 * KWH_J, rates)
-    assert Bill(1.5, "EUR", 300.0, 1.5) == whole
+    rates = Tariff(price_per_kwh=0.5, carbon_g_per_kwh=100.0, pue=1.5)
+    whole = energy_cost.cost_of(2 * KWH_J, rates)
+    assert EnergyCost(1.5, "EUR", 300.0, 1.5) == whole
     assert whole.price is not None
     assert whole.pue is not None
     assert 2 * 0.5 == whole.price / whole.pue
@@ -34,17 +34,23 @@ def test_the_facility_uses_more_than_its_machines() -> None:
 
 def test_a_rate_that_nobody_set_leaves_its_part_unknown() -> None:
     """Not zero, and the other part is known all the same."""
-    assert energy_cost.UNKNOWN == energy_cost.of(KWH_J, Rates(pue=2.0))
-    assert Bill(None, None, 50.0, 1.0) == energy_cost.of(KWH_J, Rates(carbon_g_per_kwh=50.0))
-    assert Bill(2.0, "EUR", None, 1.0) == energy_cost.of(KWH_J, Rates(price_per_kwh=2.0))
-    assert Bill(0.0, "EUR", None, 1.0) == energy_cost.of(KWH_J, Rates(price_per_kwh=0.0))
+    assert energy_cost.UNKNOWN == energy_cost.cost_of(KWH_J, Tariff(pue=2.0))
+    assert EnergyCost(None, None, 50.0, 1.0) == energy_cost.cost_of(
+        KWH_J, Tariff(carbon_g_per_kwh=50.0)
+    )
+    assert EnergyCost(2.0, "EUR", None, 1.0) == energy_cost.cost_of(
+        KWH_J, Tariff(price_per_kwh=2.0)
+    )
+    assert EnergyCost(0.0, "EUR", None, 1.0) == energy_cost.cost_of(
+        KWH_J, Tariff(price_per_kwh=0.0)
+    )
 
 
 @pytest.mark.parametrize("joules", [None, math.nan, math.inf, -1.0])
 def test_unknown_energy_has_no_bill(joules: float | None) -> None:
     """What was not measured was not free."""
-    assert energy_cost.UNKNOWN == energy_cost.of(
-        joules, Rates(price_per_kwh=1.0, carbon_g_per_kwh=1.0)
+    assert energy_cost.UNKNOWN == energy_cost.cost_of(
+        joules, Tariff(price_per_kwh=1.0, carbon_g_per_kwh=1.0)
     )
 
 
@@ -53,8 +59,8 @@ def test_the_pue_multiplies_and_nothing_is_less_than_nothing(
     joules: float, price_per_kwh: float, pue: float
 ) -> None:
     """For any energy and any rate."""
-    alone = energy_cost.of(joules, Rates(price_per_kwh=price_per_kwh)).price
-    whole = energy_cost.of(joules, Rates(price_per_kwh=price_per_kwh, pue=pue)).price
+    alone = energy_cost.cost_of(joules, Tariff(price_per_kwh=price_per_kwh)).price
+    whole = energy_cost.cost_of(joules, Tariff(price_per_kwh=price_per_kwh, pue=pue)).price
     assert alone is not None
     assert 0 <= alone
     assert pytest.approx(alone * pue) == whole
@@ -75,4 +81,4 @@ def test_the_pue_multiplies_and_nothing_is_less_than_nothing(
 def test_a_rate_that_cannot_be_is_refused(knobs: dict[str, object]) -> None:
     """No facility uses less than its machines, and a misspelt rate is not an unknown one."""
     with pytest.raises(ValidationError):
-        Rates.model_validate(knobs)
+        Tariff.model_validate(knobs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from observability import scheduler_health
 from observability.core.decision import Decision
-from observability.scheduler_health import Evidence, Schedule
+from observability.scheduler_health import Schedule, SchedulerFacts
 
 LOCKED = "06:43:07.772 sqlite3.OperationalError: database is locked"
 
@@ -30,7 +30,7 @@ def make_schedule(**changes: Any) -> Schedule:
 def judged(*schedules: Schedule, errors: int | None = 0) -> Decision:
     """The answer for these."""
     return scheduler_health.judge(
-        Evidence(schedules=schedules, log_errors=errors, last_error=LOCKED if errors else "")
+        SchedulerFacts(schedules=schedules, log_errors=errors, last_error=LOCKED if errors else "")
     )
 
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from power.core.device_readings import GpuReading, Survey
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.core.gate_config import GateConfig
 from power.devices.device import Device
-from power.devices.fake_nvml import Fault, FaultKind, StandIn, StandInGpu
+from power.devices.fake_nvml import FakeGpu, FakeNvml, Fault, FaultKind
 from power.devices.trace import COLUMNS
-from power.policy.gate import GateState, Judged, judge
+from power.policy.gate import GateResult, GateState, judge
 
 COOL_C, BETWEEN_C, HOT_C = 40.0, 15.0, 5.0
 """Margins at which a gate with the default limits opens, stays as it is, and closes."""
 
 
-def make_reading(**overrides: Any) -> GpuReading:
+def make_reading(**overrides: Any) -> DeviceReading:
     """A cool reading of GPU-a at 0 s."""
     facts = {
         "uuid": "GPU-a",
@@ -31,7 +31,7 @@ def make_reading(**overrides: Any) -> GpuReading:
         "utilization": 20.0,
         "throttle_reasons": "none",
     }
-    return GpuReading(**(facts | overrides))
+    return DeviceReading(**(facts | overrides))
 
 
 def make_device(**overrides: Any) -> Device:
@@ -48,28 +48,30 @@ def make_device(**overrides: Any) -> Device:
     return Device(**(facts | overrides))
 
 
-def make_survey(*readings: GpuReading, **overrides: Any) -> Survey:
+def make_survey(*readings: DeviceReading, **overrides: Any) -> DeviceSnapshot:
     """A survey that a present driver answered."""
-    return Survey(**({"readings": readings, "driver": "present", "because": "test"} | overrides))
+    return DeviceSnapshot(
+        **({"readings": readings, "driver": "present", "because": "test"} | overrides)
+    )
 
 
 def judge_one(
-    reading: GpuReading, state: GateState | None = None, now_s: float | None = None, **knobs: Any
-) -> Judged:
+    reading: DeviceReading, state: GateState | None = None, now_s: float | None = None, **knobs: Any
+) -> GateResult:
     """Judge one reading at its own moment, or at `now_s`."""
     moment_s = reading.read_at_s if now_s is None else now_s
-    return judge(make_survey(reading), state or GateState(), GateLimits(**knobs), moment_s)
+    return judge(make_survey(reading), state or GateState(), GateConfig(**knobs), moment_s)
 
 
-def make_gpu(uuid: str = "GPU-a", **overrides: Any) -> StandInGpu:
+def make_gpu(uuid: str = "GPU-a", **overrides: Any) -> FakeGpu:
     """A stand-in for one cool H100; `faults` may be kinds alone."""
     faults = {name: make_fault(fault) for name, fault in overrides.pop("faults", {}).items()}
-    return StandInGpu(uuid=uuid, faults=faults, **overrides)
+    return FakeGpu(uuid=uuid, faults=faults, **overrides)
 
 
-def make_twin(*gpus: StandInGpu, **faults: FaultKind | Fault) -> StandIn:
+def make_twin(*gpus: FakeGpu, **faults: FaultKind | Fault) -> FakeNvml:
     """A stand-in library with `gpus` (one by default), and faults by name of a function."""
-    return StandIn(
+    return FakeNvml(
         gpus=gpus or (make_gpu(),),
         faults={name: make_fault(fault) for name, fault in faults.items()},
     )

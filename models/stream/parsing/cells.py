@@ -1,8 +1,8 @@
 """What one cell of a stream may be.
 
-Pure. A cell becomes a finite float, a text, or None for missing; whatever else comes is `Unfit`,
-which says what was allowed and what came. `models.stream.parsing.columns` reads whole columns
-by these rules.
+Pure. A cell becomes a finite float, a text, or None for missing; whatever else comes is
+`InvalidCell`, which says what was allowed and what came. `models.stream.parsing.columns` reads
+whole columns by these rules.
 
 Missing, in a number column of a text file: blank and what `MISSING_NUMBERS` names, in upper or
 lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan, null
@@ -16,7 +16,7 @@ import math
 import re
 from typing import Any
 
-from models.core.number_format import PLAIN, Spelling
+from models.core.number_format import PLAIN, NumberFormat
 from models.core.record_schema import Cell, Label, LabelKind, TimeForm
 from models.stream.batches import Fault, RejectKind
 from models.stream.parsing import timestamps
@@ -43,7 +43,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _SHOWN = 60
 
 
-class Unfit(ValueError):
+class InvalidCell(ValueError):
     """A cell or a record that cannot be used: says what was allowed and what came."""
 
     def __init__(self, reason: str, kind: RejectKind = "cell") -> None:
@@ -57,18 +57,18 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
 
 
-def number_from_text(text: str, largest: float, spelling: Spelling = PLAIN) -> float | None:
+def number_from_text(text: str, largest: float, spelling: NumberFormat = PLAIN) -> float | None:
     """The number that a text spells, in this spelling; None where it is missing. Raises Unfit."""
     if text.strip().casefold() in MISSING_NUMBERS:
         return None
     value = number_in(text, spelling)
     if value is None:
         how = f" ({spelling.told})" if spelling.told else ""
-        raise Unfit(f"a number{how} was expected, {shown(text)} came")
+        raise InvalidCell(f"a number{how} was expected, {shown(text)} came")
     return _plausible(value, largest, text)
 
 
-def number_in(text: str, spelling: Spelling) -> float | None:
+def number_in(text: str, spelling: NumberFormat) -> float | None:
     """The number that a text spells, finite or not; None where it spells none."""
     if spelling == PLAIN and (value := _spelt(text.strip())) is not None:
         return value
@@ -82,7 +82,7 @@ def number_from_value(
     *,
     from_text: bool = False,
     from_truth: bool = False,
-    spelling: Spelling = PLAIN,
+    spelling: NumberFormat = PLAIN,
 ) -> float | None:
     """The number that a JSON or Parquet value is. Text and truth only count where asked.
 
@@ -96,7 +96,7 @@ def number_from_value(
         return _plausible(value, largest, value)
     if from_text and isinstance(value, str):
         return number_from_text(value, largest, spelling)
-    raise Unfit(f"a number was expected, {_typed(value)} came")
+    raise InvalidCell(f"a number was expected, {_typed(value)} came")
 
 
 def category_from_text(text: str) -> str | None:
@@ -105,9 +105,11 @@ def category_from_text(text: str) -> str | None:
     if not bare:
         return None
     if len(bare) > LONGEST_TEXT:
-        raise Unfit(f"a text of at most {LONGEST_TEXT} characters was expected, {len(bare)} came")
+        raise InvalidCell(
+            f"a text of at most {LONGEST_TEXT} characters was expected, {len(bare)} came"
+        )
     if "\0" in bare:
-        raise Unfit(f"text without NUL was expected, {shown(text)} came")
+        raise InvalidCell(f"text without NUL was expected, {shown(text)} came")
     if not bare.isascii():
         _encodable(bare)
     return bare
@@ -126,7 +128,7 @@ def category_from_value(value: Any, *, from_number: bool = False) -> str | None:
         return category_from_text(value)
     if from_number and isinstance(value, int | float):
         return _number_as_text(value)
-    raise Unfit(f"a text was expected, {_typed(value)} came")
+    raise InvalidCell(f"a text was expected, {_typed(value)} came")
 
 
 def class_from_text(text: str, kind: LabelKind) -> Label | None:
@@ -147,7 +149,7 @@ def class_from_value(value: Any, kind: LabelKind) -> Label | None:
     if kind == "str":
         return category_from_value(value, from_number=True)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit(f"a whole number as label was expected, {_typed(value)} came")
+        raise InvalidCell(f"a whole number as label was expected, {_typed(value)} came")
     return _whole_number(value, value)
 
 
@@ -161,7 +163,7 @@ def moment_from_text(text: str, form: TimeForm, largest: float) -> float | None:
     if seconds is None and timestamps.is_no_date(text):
         return None
     if seconds is None:
-        raise Unfit(f"a time in ISO 8601 was expected, {shown(text)} came")
+        raise InvalidCell(f"a time in ISO 8601 was expected, {shown(text)} came")
     return seconds
 
 
@@ -170,7 +172,7 @@ def moment_from_value(value: Any, form: TimeForm, largest: float) -> float | Non
     if isinstance(value, str):
         return moment_from_text(value, form, largest)
     if form == "iso" and value is not None:
-        raise Unfit(f"a time in ISO 8601 was expected, {_typed(value)} came")
+        raise InvalidCell(f"a time in ISO 8601 was expected, {_typed(value)} came")
     return _moment(number_from_value(value, largest), form, value)
 
 
@@ -180,7 +182,7 @@ def _moment(number: float | None, form: TimeForm, came: object) -> float | None:
         return None
     seconds = timestamps.seconds_of_number(number, form)
     if seconds is None:
-        raise Unfit(f"a time in {form} since 1970 was expected, {shown(came)} came")
+        raise InvalidCell(f"a time in {form} since 1970 was expected, {shown(came)} came")
     return seconds
 
 
@@ -188,7 +190,7 @@ def is_whole(value: Any) -> bool:
     """Whether a value of the sample can be a class that is a whole number."""
     try:
         return class_from_value(value, "int") is not None
-    except Unfit:
+    except InvalidCell:
         return False
 
 
@@ -207,9 +209,9 @@ def _plausible(value: float, largest: float, came: Cell) -> float | None:
     if isinstance(value, float) and not math.isfinite(value):
         if math.isnan(value):
             return None
-        raise Unfit(f"a finite number was expected, {shown(came)} came")
+        raise InvalidCell(f"a finite number was expected, {shown(came)} came")
     if abs(value) > largest:
-        raise Unfit(
+        raise InvalidCell(
             f"a number of a magnitude up to {largest:g} was expected, {shown(came)} came",
             "out_of_range",
         )
@@ -221,7 +223,7 @@ def _number_as_text(value: float) -> str | None:
         if math.isnan(value):
             return None
         if not math.isfinite(value):
-            raise Unfit(f"a finite number was expected, {shown(value)} came")
+            raise InvalidCell(f"a finite number was expected, {shown(value)} came")
         if not value.is_integer():
             return repr(value)
         value = int(value)
@@ -233,14 +235,14 @@ def _whole(bare: str) -> int:
         return _whole_number(int(bare), bare)
     value = _spelt(bare)
     if value is None:
-        raise Unfit(f"a whole number as label was expected, {shown(bare)} came")
+        raise InvalidCell(f"a whole number as label was expected, {shown(bare)} came")
     return _whole_number(value, bare)
 
 
 def _whole_number(value: float, came: Cell) -> int:
     finite = isinstance(value, int) or math.isfinite(value)
     if not finite or abs(value) > LARGEST_CLASS or value != int(value):
-        raise Unfit(f"a whole number as label was expected, {shown(came)} came")
+        raise InvalidCell(f"a whole number as label was expected, {shown(came)} came")
     return int(value)
 
 
@@ -248,7 +250,7 @@ def _encodable(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Unfit(f"valid Unicode was expected, {shown(text)} came") from error
+        raise InvalidCell(f"valid Unicode was expected, {shown(text)} came") from error
 
 
 def _typed(value: object) -> str:

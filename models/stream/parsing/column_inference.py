@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from models.core import number_format
-from models.core.number_format import PLAIN, Decimal, Spelling, Thousands
-from models.core.record_schema import LabelKind, Part, ReadAs, TimeForm
+from models.core.number_format import PLAIN, Decimal, NumberFormat, Thousands
+from models.core.record_schema import LabelKind, ReadAs, TimeForm, TimePart
 from models.stream.parsing import cells, timestamps
 
 NEARLY_ALL = 0.9
@@ -70,7 +70,7 @@ class Unclear(ValueError):
 
 
 @dataclass(frozen=True)
-class Marks:
+class NumberMarks:
     """What is known of a file's numbers beside the column itself."""
 
     decimal: Decimal | None = None
@@ -82,14 +82,14 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class Understood:
+class InferredColumn:
     """What a column is, and why."""
 
     read_as: ReadAs
     because: str
-    spelling: Spelling = PLAIN
+    spelling: NumberFormat = PLAIN
     time: TimeForm | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[TimePart, ...] = ()
     counts: bool = False
     """Whether it was left out as numbers that only tell records apart."""
     mixed: bool = False
@@ -98,14 +98,14 @@ class Understood:
     """A cell that fits."""
 
 
-def of_texts(name: str, texts: Sequence[str], marks: Marks) -> Understood:
+def of_texts(name: str, texts: Sequence[str], marks: NumberMarks) -> InferredColumn:
     """A column of a text file. Raises Unclear."""
     present = numbers_present(texts)
     if not present:
-        return Understood("number", "it holds nothing in the sample")
+        return InferredColumn("number", "it holds nothing in the sample")
     zero = next(filter(_LEADING_ZERO.fullmatch, present), None)
     if zero is not None:
-        return Understood("category", f"digits with a leading zero are text: {zero.strip()!r}")
+        return InferredColumn("category", f"digits with a leading zero are text: {zero.strip()!r}")
     usual = (
         marks.delimiter != ";"
         and marks.others != ","
@@ -114,20 +114,20 @@ def of_texts(name: str, texts: Sequence[str], marks: Marks) -> Understood:
     if usual and (plain := _plain(present)) is not None:
         found = _of_numbers(name, plain, PLAIN, whole=len(plain) == len(texts))
         return replace(found, example=present[0])
-    sample = number_format.Sample(present)
+    sample = number_format.NumberSample(present)
     spelt = spelling_of(sample, marks)
     if spelt is None:
         return _of_words([text for text in texts if text.strip()])
     return _of_spelt(name, present, sample, spelt, whole=len(present) == len(texts))
 
 
-def of_values(name: str, values: Sequence[Any], marks: Marks) -> Understood:
+def of_values(name: str, values: Sequence[Any], marks: NumberMarks) -> InferredColumn:
     """A column of JSON values, or of Parquet ones that are numbers, texts or truths."""
     present = [value for value in values if not is_missing(value)]
     if not present:
-        return Understood("number", "it holds nothing in the sample")
+        return InferredColumn("number", "it holds nothing in the sample")
     if sum(isinstance(value, list | dict) for value in present) * 2 > len(present):
-        return Understood("left out", "lists or objects are neither numbers nor categories")
+        return InferredColumn("left out", "lists or objects are neither numbers nor categories")
     texts = [value for value in present if isinstance(value, str)]
     numbers = [
         value for value in present if not isinstance(value, str) and number_of(value) is not None
@@ -139,20 +139,20 @@ def of_values(name: str, values: Sequence[Any], marks: Marks) -> Understood:
     if len(texts) >= NEARLY_ALL * len(present):
         return _of_json_texts(name, values, texts, marks)
     if texts and numbers:
-        return Understood(
+        return InferredColumn(
             "category",
             f"{len(texts)} texts and {len(numbers)} numbers are mixed: all are read as text "
             "(stream.numbers reads them as numbers)",
             mixed=True,
         )
-    return Understood("category", "truth values")
+    return InferredColumn("category", "truth values")
 
 
-def spelling_of(sample: number_format.Sample, marks: Marks) -> Spelling | None:
+def spelling_of(sample: number_format.NumberSample, marks: NumberMarks) -> NumberFormat | None:
     """How nearly all cells of a column spell numbers; None where they do not. Raises Unclear."""
     enough = NEARLY_ALL * sample.total
     plain = sample.count(PLAIN)
-    best: Spelling | None = None
+    best: NumberFormat | None = None
     decimal = marks.decimal or _decimal(sample, marks, enough)
     rich = sample.spelling(decimal, marks.thousands)
     if rich != PLAIN and sample.count(rich) >= plain:
@@ -162,7 +162,7 @@ def spelling_of(sample: number_format.Sample, marks: Marks) -> Spelling | None:
     return best if plain >= enough else None
 
 
-def decimal_of(samples: Iterable[number_format.Sample]) -> Decimal | None:
+def decimal_of(samples: Iterable[number_format.NumberSample]) -> Decimal | None:
     """The decimal mark on which the unambiguous columns of a file agree; None where none is."""
     found: set[Decimal] = set()
     for sample in samples:
@@ -204,7 +204,7 @@ def numbers_present(values: Iterable[Any]) -> list[Any]:
     ]
 
 
-def no_classes(present: Sequence[Any], spelt: Spelling) -> str:
+def no_classes(present: Sequence[Any], spelt: NumberFormat) -> str:
     """Why these labels can be no classes; empty where they can.
 
     A fit with a class per record takes minutes and learns nothing.
@@ -232,7 +232,7 @@ def alike(labels: Sequence[Any]) -> str:
     return ""
 
 
-def number_of(value: Any, spelt: Spelling = PLAIN) -> float | None:
+def number_of(value: Any, spelt: NumberFormat = PLAIN) -> float | None:
     """The number that a value is or, as text, spells; else None. It need not be finite."""
     if isinstance(value, str):
         return cells.number_in(value, spelt)
@@ -249,13 +249,13 @@ def moment_of(value: Any) -> float | None:
 
 def of_moments(
     seconds: Sequence[float], because: str, form: TimeForm, example: Any = None
-) -> Understood:
+) -> InferredColumn:
     """A column of times: its parts are features, the hour only where there is one."""
     parts = timestamps.PARTS if timestamps.has_hours(seconds) else timestamps.PARTS[1:]
-    return Understood("time", because, time=form, parts=parts, example=example)
+    return InferredColumn("time", because, time=form, parts=parts, example=example)
 
 
-def _decimal(sample: number_format.Sample, marks: Marks, enough: float) -> Decimal:
+def _decimal(sample: number_format.NumberSample, marks: NumberMarks, enough: float) -> Decimal:
     """The decimal mark of a column of which a person said nothing. Raises Unclear."""
     if marks.thousands == ",":
         return "."
@@ -293,8 +293,13 @@ def _plain(present: Sequence[str]) -> list[float] | None:
 
 
 def _of_spelt(
-    name: str, present: Sequence[str], sample: number_format.Sample, spelt: Spelling, *, whole: bool
-) -> Understood:
+    name: str,
+    present: Sequence[str],
+    sample: number_format.NumberSample,
+    spelt: NumberFormat,
+    *,
+    whole: bool,
+) -> InferredColumn:
     fitting = [text for text in present if cells.number_in(text, spelt) is not None]
     numbers = [cells.number_in(text, spelt) or 0.0 for text in fitting]
     finite = [number for number in numbers if math.isfinite(number)]
@@ -305,7 +310,9 @@ def _of_spelt(
     return _with_unfit(found, present, fitting)
 
 
-def _with_unfit(found: Understood, present: Sequence[Any], fitting: Sequence[Any]) -> Understood:
+def _with_unfit(
+    found: InferredColumn, present: Sequence[Any], fitting: Sequence[Any]
+) -> InferredColumn:
     """Say of a column of numbers what else is in it."""
     found = replace(found, example=fitting[0])
     if len(fitting) == len(present) or found.read_as != "number":
@@ -317,8 +324,8 @@ def _with_unfit(found: Understood, present: Sequence[Any], fitting: Sequence[Any
 
 
 def _of_json_texts(
-    name: str, values: Sequence[Any], texts: Sequence[str], marks: Marks
-) -> Understood:
+    name: str, values: Sequence[Any], texts: Sequence[str], marks: NumberMarks
+) -> InferredColumn:
     """Texts of a file that has numbers, too.
 
     They are numbers where they have fractions, or are whole and so many different ones that they
@@ -328,7 +335,7 @@ def _of_json_texts(
     if found.read_as == "time" or any(map(_LEADING_ZERO.fullmatch, texts)):
         return found
     present = numbers_present(texts)
-    sample = number_format.Sample(present)
+    sample = number_format.NumberSample(present)
     fractions = bool(sample.votes())
     many = len(texts) >= FEWEST_TO_TELL and len(set(texts)) * 3 > len(texts)
     spelt = spelling_of(sample, marks) if fractions else PLAIN
@@ -340,14 +347,16 @@ def _of_json_texts(
     return replace(found, because=f"{found.because} (stream.numbers reads them as numbers)")
 
 
-def _of_numbers(name: str, numbers: Sequence[float], spelt: Spelling, *, whole: bool) -> Understood:
+def _of_numbers(
+    name: str, numbers: Sequence[float], spelt: NumberFormat, *, whole: bool
+) -> InferredColumn:
     """A column of numbers: a feature, a time, or something that only counts records.
 
     `whole`: no cell of the sample is missing.
     """
     told = f"numbers ({spelt.told})" if spelt.told else "numbers"
     if len(numbers) < FEWEST_TO_TELL:
-        return Understood("number", told, spelt)
+        return InferredColumn("number", told, spelt)
     array = np.array(numbers)
     steps = np.diff(array)
     integers = bool((array == np.floor(array)).all())
@@ -357,21 +366,21 @@ def _of_numbers(name: str, numbers: Sequence[float], spelt: Spelling, *, whole: 
         seconds = [number / timestamps.UNITS[form] for number in numbers if number]
         return of_moments(seconds, f"times in {form} since 1970", form)
     if not integers:
-        return Understood("number", told, spelt)
+        return InferredColumn("number", told, spelt)
     if whole and steps[0] > 0 and bool((steps == steps[0]).all()):
         why = f"a row number: each value is the one before plus {steps[0]:g}"
-        return Understood("left out", why, spelt, counts=True)
+        return InferredColumn("left out", why, spelt, counts=True)
     grows = bool((steps > 0).all())
     if grows and float(steps.mean()) <= DENSE:
         why = f"an id: whole numbers that grow with every record, by {steps.mean():.3g} in the mean"
-        return Understood("left out", why, spelt, counts=True)
+        return InferredColumn("left out", why, spelt, counts=True)
     distinct = len(set(numbers))
     if _ID_WORDS.intersection(_words(name)[-1:]) and (
         distinct >= NEARLY_NEW * len(numbers) or (rising and distinct * 5 >= len(numbers))
     ):
         why = f"an id by its name, with {distinct} different values in {len(numbers)}"
-        return Understood("left out", why, spelt, counts=True)
-    return Understood("number", f"{told} that only grow" if grows else told, spelt)
+        return InferredColumn("left out", why, spelt, counts=True)
+    return InferredColumn("number", f"{told} that only grow" if grows else told, spelt)
 
 
 def _form(name: str, numbers: Sequence[float], *, integers: bool, rising: bool) -> TimeForm | None:
@@ -395,10 +404,10 @@ def _form(name: str, numbers: Sequence[float], *, integers: bool, rising: bool) 
     return form if integers and rising and form in _SURE_BY_SIZE else None
 
 
-def _of_words(present: Sequence[str]) -> Understood:
+def _of_words(present: Sequence[str]) -> InferredColumn:
     """A column of texts, blank ones apart."""
     if not present:
-        return Understood("number", "it holds nothing in the sample")
+        return InferredColumn("number", "it holds nothing in the sample")
     head = present[:FEWEST_TO_TELL]
     if sum(timestamps.is_iso(text) for text in head) >= NEARLY_ALL * len(head):
         found = [timestamps.seconds_of_text(text) for text in present]
@@ -407,11 +416,11 @@ def _of_words(present: Sequence[str]) -> Understood:
             return of_moments(seconds, "ISO 8601 times", "iso", present[0])
     counts = Counter(text.strip() for text in present)
     if len(present) >= FEWEST_TO_TELL and len(counts) >= NEARLY_NEW * len(present):
-        return Understood(
+        return InferredColumn(
             "left out",
             f"an id or free text: {len(counts)} different ones in {len(present)} records",
         )
-    return Understood("category", f"text, {len(counts)} different in {len(present)} records")
+    return InferredColumn("category", f"text, {len(counts)} different in {len(present)} records")
 
 
 def _words(name: str) -> list[str]:

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.core.number_format import PLAIN, Spelling
-from models.core.record_schema import Column, Part, Schema, TimeForm, arrow_label
+from models.core.number_format import PLAIN, NumberFormat
+from models.core.record_schema import Column, Schema, TimeForm, TimePart, arrow_label
 from models.stream.batches import Fault, Notice, Taken
 from models.stream.parsing import cells, timestamps
-from models.stream.parsing.cells import Unfit
+from models.stream.parsing.cells import InvalidCell
 
 FEWEST_EMPTY = 100
 """Records without a value in a row that make it worth a word."""
@@ -128,7 +128,7 @@ def features(
     return each
 
 
-def _part(moments: Read, which: Part) -> Read:
+def _part(moments: Read, which: TimePart) -> Read:
     seconds = moments.values.to_numpy(zero_copy_only=False)
     return Read(pa.array(timestamps.part(seconds, which), from_pandas=True), moments.faults)
 
@@ -205,7 +205,7 @@ def numbers_from_texts(
     texts: Sequence[str],
     where: str,
     largest: float,
-    spelling: Spelling = PLAIN,
+    spelling: NumberFormat = PLAIN,
     joined: str | None = None,
 ) -> Read:
     """A column of texts that spell numbers. `where` names it in reasons; `joined` are the texts in
@@ -227,7 +227,7 @@ def numbers_from_values(
     *,
     from_text: bool,
     from_truth: bool = False,
-    spelling: Spelling = PLAIN,
+    spelling: NumberFormat = PLAIN,
 ) -> Read:
     """A column of JSON values that are numbers, or (where asked) texts that spell them."""
     if set(map(type, values)) <= {int, float, NoneType}:
@@ -354,7 +354,7 @@ def _each(values: Sequence[T], read: Callable[[T], Any], where: str, kind: pa.Da
     for index, value in enumerate(values):
         try:
             found.append(read(value))
-        except Unfit as why:
+        except InvalidCell as why:
             found.append(None)
             faults[index] = Fault(why.fault.kind, f"{where}: {why}")
     return Read(pa.array(found, kind), faults)

@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
 from models.stream.batches import Taken
-from models.stream.parsing.cells import Unfit, shown
+from models.stream.parsing.cells import InvalidCell, shown
 from models.stream.parsing.columns import Plan, take_texts, take_values
 
 LEAVES_OUT = 'stream.extra_cells = "ignore" leaves out such cells'
@@ -29,7 +29,7 @@ _LONGEST_CELL = 128 << 20
 _SEPARATOR = re.compile(rb'\s*"?sep=([^\r\n"])"?[ \t]*\r?\n', re.IGNORECASE)
 
 
-class Left(NamedTuple):
+class LeftOver(NamedTuple):
     """What was left out of some records: the index of the first, how many, and a value of it."""
 
     first: int
@@ -50,7 +50,7 @@ class TextFormat(RecordFormat, Protocol):
     def many(self, text: str, lines: list[str]) -> list[Any] | None:
         """Every line of `text` as a record; None if any is unusual."""
 
-    def shaped(self, records: list[Any]) -> dict[str, Left]:
+    def shaped(self, records: list[Any]) -> dict[str, LeftOver]:
         """Bring records that `one` or `many` gave into the schema's shape, in place. Answers what
         was left out of them, by the name of its column."""
 
@@ -101,21 +101,21 @@ class CsvFormat:
         # a thousand lines out of every line: too many cells are noticed before their end.
         record = csv_cells(pull, self.delimiter, most=2 * width + 16)
         if self._is_header(record):
-            raise Unfit("the header line came again", "repeated_header")
+            raise InvalidCell("the header line came again", "repeated_header")
         if len(record) < width:
-            raise Unfit(f"{width} cells were expected, {len(record)} came", "too_few_cells")
+            raise InvalidCell(f"{width} cells were expected, {len(record)} came", "too_few_cells")
         extra = self._extra(record)
         if extra and self.extra_cells == "reject":
-            raise Unfit(
+            raise InvalidCell(
                 f"{width} cells were expected, {len(record)} came, the first too many is "
                 f"{shown(extra[0])} ({LEAVES_OUT})",
                 "too_many_cells",
             )
         return record
 
-    def shaped(self, records: list[list[str]]) -> dict[str, Left]:
+    def shaped(self, records: list[list[str]]) -> dict[str, LeftOver]:
         width = len(self.names)
-        left: dict[str, Left] = {}
+        left: dict[str, LeftOver] = {}
         if set(map(len, records)) <= {width}:
             return left
         for index, record in enumerate(records):
@@ -167,7 +167,7 @@ def csv_cells(pull: Callable[[], str], delimiter: str, most: int | None = None) 
             csv.reader(_lines(first, pull, delimiter, most), delimiter=delimiter, strict=True)
         )
     except csv.Error as error:
-        raise Unfit(
+        raise InvalidCell(
             f"a CSV record was expected, broken quotes came ({error})", "malformed"
         ) from error
 
@@ -188,7 +188,9 @@ def _lines(first: str, pull: Callable[[], str], delimiter: str, most: int | None
             closed = opening + text.rstrip("\r\n") + '"'
             cells += len(next(csv.reader([closed], delimiter=delimiter))) - 1
             if cells > most:
-                raise Unfit(f"more than {most} cells came before a quote was closed", "malformed")
+                raise InvalidCell(
+                    f"more than {most} cells came before a quote was closed", "malformed"
+                )
         text, opening = pull(), '"'
         yield text
 
@@ -200,12 +202,12 @@ def _allow_long_cells() -> None:
     csv.field_size_limit(_LONGEST_CELL)
 
 
-def _count(left: dict[str, Left], column: str, index: int, value: Any) -> None:
+def _count(left: dict[str, LeftOver], column: str, index: int, value: Any) -> None:
     if column not in left and len(left) >= _MOST_LEFT:
         column = OTHERS
     before = left.get(column)
     if before is None:
-        left[column] = Left(index, 1, _example(value))
+        left[column] = LeftOver(index, 1, _example(value))
     else:
         left[column] = before._replace(times=before.times + 1)
 
@@ -265,25 +267,25 @@ class JsonFormat:
     def one(self, pull: Callable[[], str]) -> dict[str, Any]:
         try:
             record = _STRICT.decode(pull())
-        except Unfit:
+        except InvalidCell:
             raise
         except RecursionError as error:
             reason = "a flat JSON object was expected, a deeply nested one came"
-            raise Unfit(reason, "malformed") from error
+            raise InvalidCell(reason, "malformed") from error
         except json.JSONDecodeError as error:
             reason = f"a JSON object was expected, broken JSON came ({error})"
-            raise Unfit(reason, "malformed") from error
+            raise InvalidCell(reason, "malformed") from error
         except ValueError as error:  # A whole number of thousands of digits.
             reason = f"a JSON object was expected, an unreadable one came ({error})"
-            raise Unfit(reason, "malformed") from error
+            raise InvalidCell(reason, "malformed") from error
         if not isinstance(record, dict):
-            raise Unfit(f"a JSON object was expected, {shown(record)} came", "malformed")
+            raise InvalidCell(f"a JSON object was expected, {shown(record)} came", "malformed")
         if self.required is not None:
             self._fill(record)
         return record
 
-    def shaped(self, records: list[dict[str, Any]]) -> dict[str, Left]:
-        left: dict[str, Left] = {}
+    def shaped(self, records: list[dict[str, Any]]) -> dict[str, LeftOver]:
+        left: dict[str, LeftOver] = {}
         if self.required is None or max(map(len, records), default=0) <= len(self.required):
             return left
         for index, record in enumerate(records):
@@ -306,9 +308,9 @@ class JsonFormat:
         keys = self._keys(record)
         if keys.is_other:
             reason = "an object with columns of the schema was expected, one without any came"
-            raise Unfit(reason, "malformed")
+            raise InvalidCell(reason, "malformed")
         if keys.unknown and self.new_columns == "reject":
-            raise Unfit(
+            raise InvalidCell(
                 f"column {shown(keys.unknown[0])} is not in the schema "
                 '(stream.new_columns = "ignore" leaves out all such, stream.ignore this one)',
                 "new_column",
@@ -381,7 +383,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(record) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Unfit(f"each key once was expected, {shown(twice)} came twice", "malformed")
+        raise InvalidCell(f"each key once was expected, {shown(twice)} came twice", "malformed")
     return record
 
 

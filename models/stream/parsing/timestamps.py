@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.core.record_schema import Part, TimeForm
+from models.core.record_schema import TimeForm, TimePart
 
-PARTS: tuple[Part, ...] = ("hour", "weekday", "month")
+PARTS: tuple[TimePart, ...] = ("hour", "weekday", "month")
 """Hours since midnight, a fraction included; Monday is 0; January is 1."""
 UNITS: dict[TimeForm, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _EARLIEST_S, _LATEST_S = 946_684_800.0, 4_102_444_800.0
@@ -72,7 +72,7 @@ def form_of_numbers(numbers: Sequence[float]) -> TimeForm | None:
     return None
 
 
-def part(seconds: NDArray[np.float64], which: Part) -> NDArray[np.float64]:
+def part(seconds: NDArray[np.float64], which: TimePart) -> NDArray[np.float64]:
     """A part of moments, shape (records,); NaN where the moment is missing."""
     if which == "hour":
         return np.mod(seconds, 86_400.0) / 3_600.0
@@ -91,7 +91,7 @@ def has_hours(seconds: Sequence[float]) -> bool:
     return any(moment % 86_400.0 for moment in seconds)
 
 
-def told(seconds: float) -> str:
+def describe(seconds: float) -> str:
     """A moment in ISO 8601, in UTC; as seconds where no calendar has it."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

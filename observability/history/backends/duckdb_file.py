@@ -27,7 +27,7 @@ from observability.history.backends.backend import Backend
 from observability.history.backends.duckdb_connection import Duck, Mode, opened
 from observability.history.errors import HistoryBusy, HistoryDamaged, HistoryUnwritable
 from observability.history.loss import Loss
-from observability.history.retention import UpkeepRules
+from observability.history.retention import RetentionConfig
 
 _NUMBER = "SELECT coalesce(max(number), 0) FROM flush_counts"
 _NO_COUNT = 2**62
@@ -57,7 +57,7 @@ class _Watermark:
     schema: int = migrations.SCHEMA_VERSION
 
 
-class LedgerFile(Backend):
+class DuckDbFile(Backend):
     """The file; see `Backend`.
 
     Closing any handle of the file frees DuckDB's lock on it, so DuckDB alone opens it.
@@ -115,7 +115,7 @@ class LedgerFile(Backend):
             [commits],
         )
 
-    def tidy(self, duck: Duck, rules: UpkeepRules) -> int:
+    def tidy(self, duck: Duck, rules: RetentionConfig) -> int:
         """Remove counts that are not the newest; returns how many predictions: none."""
         duck.execute("DELETE FROM flush_counts WHERE number < ?", [duck.one(_NUMBER)])
         return 0

@@ -33,7 +33,7 @@ from observability.history.errors import (
 from observability.history.home_config import HistoryPlace
 from observability.history.loss import Loss
 from observability.history.outbox import Logged
-from observability.history.retention import UpkeepRules
+from observability.history.retention import RetentionConfig
 
 SNAPSHOTS_KEPT_DAYS = 7
 """How far back the lake can be queried as it was; older files of it are removed."""
@@ -99,7 +99,7 @@ DELETE FROM prediction_rows USING (
 WHERE prediction_rows.pipeline = ends.pipeline AND prediction_rows."position" <= ends.horizon"""
 
 
-class LedgerLake(Backend):
+class DuckLake(Backend):
     """The lake that `place` names, as one home sees it; see `Backend`."""
 
     def __init__(self, places: Places, place: HistoryPlace, waiting: Callable[[], str]) -> None:
@@ -173,7 +173,7 @@ class LedgerLake(Backend):
         self._note_types(duck, logged.pipeline, files[0])
         return ""
 
-    def tidy(self, duck: Duck, rules: UpkeepRules) -> int:
+    def tidy(self, duck: Duck, rules: RetentionConfig) -> int:
         """Remove predictions that `rules` no longer keep; how many."""
         removed = 0
         if rules.predictions_keep is not None:

@@ -13,10 +13,10 @@ import thermodrift as desk
 from flows.cli import doctor
 from flows.run.session import locked
 from models.persistence import checkpoint
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
 from observability.core.paths import Places
-from observability.history.outbox import Spool
+from observability.history.outbox import Outbox
 from observability.history.store import History
 from tests import ROOT
 from tests.flows.makers import answer, environment_of, make_pipeline, thermodrift
@@ -162,7 +162,7 @@ def put_checkpoint(home: Path, name: str, position: int) -> Path:
         "totals": {"alarms": 0, "retrains": 0},
         "request": {"deferrals": 3, "why_deferred": "its margin is [4.0] °C"},
     }
-    checkpoint.save(places.checkpoint, {}, Seal.open(Places(home).key), brief)
+    checkpoint.save(places.checkpoint, {}, SigningKey.open(Places(home).key), brief)
     return places.checkpoint
 
 
@@ -213,7 +213,7 @@ def test_the_doctor_finds_what_is_broken(tmp_path: Path) -> None:
 def test_the_doctor_names_what_the_history_set_aside(tmp_path: Path) -> None:
     """A commit that must wait and files that were damaged are worth a note, and break nothing."""
     spool = Places(tmp_path).spool
-    Spool(spool, version=999).write([make_score()], "newer", now_ns=0)
+    Outbox(spool, version=999).write([make_score()], "newer", now_ns=0)
     for aside in (spool / "a.json.corrupt", tmp_path / "history.duckdb.wal.damaged-7"):
         aside.write_bytes(b"")
     found = {each.what: each for each in doctor.examine(tmp_path)}

@@ -18,21 +18,21 @@ from typer.testing import CliRunner
 from flows.cli import doctor, run_summary, status
 from flows.config import pipeline
 from flows.deployed import retrain_run
-from flows.deployed.backoff import Patience
-from flows.deployed.flow_run import Job
+from flows.deployed.backoff import Backoff
+from flows.deployed.flow_run import DeployedRun
 from flows.loop import summary
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
 from flows.run.session import opened
 from flows.run.shutdown import Stop
-from observability.core.cli_output import Surroundings
+from observability.core.cli_output import CliContext
 from observability.core.decision import Decision
 from observability.core.paths import Places
 from power.cli import gate_commands
-from power.core.device_readings import Survey
+from power.core.device_readings import DeviceSnapshot
 from power.devices.device import Device
-from power.devices.fake_nvml import StandIn
-from power.devices.nvml import NvmlDoor
+from power.devices.fake_nvml import FakeNvml
+from power.devices.nvml import NvmlAdapter
 from power.policy import gate
 from tests.flows.deployed.makers import asked
 from tests.flows.makers import ask, make_pipeline
@@ -43,7 +43,7 @@ from tests.power.makers import make_gpu, make_twin
 class State(NamedTuple):
     """A state of a machine, and the one word for it; None: the gate is open."""
 
-    twin: StandIn
+    twin: FakeNvml
     cause: str | None
     age_s: float = 0.0
 
@@ -66,7 +66,7 @@ STATES: Mapping[str, State] = {
 class Told:
     """A door that tells again and again what the real one told once, of now or of some time ago."""
 
-    def __init__(self, survey: Survey, devices: tuple[Device, ...], age_s: float) -> None:
+    def __init__(self, survey: DeviceSnapshot, devices: tuple[Device, ...], age_s: float) -> None:
         self._survey, self._devices, self._age_s = survey, devices, age_s
 
     def __call__(self, **knobs: object) -> Self:
@@ -78,7 +78,7 @@ class Told:
     def __exit__(self, *raised: object) -> None:
         pass
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """The same, read at a moment that goes with this one."""
         readings = tuple(
             each.model_copy(update={"read_at_s": now_s - self._age_s})
@@ -100,7 +100,7 @@ def told() -> Mapping[str, Told]:
     """What the real door tells of each state."""
     doors: dict[str, Told] = {}
     for name, state in STATES.items():
-        with NvmlDoor(visible=None, twin=state.twin, poll_s=0.02, first_answer_s=60.0) as door:
+        with NvmlAdapter(visible=None, twin=state.twin, poll_s=0.02, first_answer_s=60.0) as door:
             survey = door.survey(0.0)
             doors[name] = Told(survey, door.devices(), state.age_s)
     return doors
@@ -118,7 +118,7 @@ def owed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def said(app: Any, home: Path, *words: str) -> list[dict[str, Any]]:
     """The JSON documents that a command prints, one a line or one in all."""
-    result = CliRunner().invoke(app, [*words, "--json"], obj=Surroundings(home=home))
+    result = CliRunner().invoke(app, [*words, "--json"], obj=CliContext(home=home))
     assert result.exit_code in (0, 75), result.output
     lines = result.stdout.splitlines()
     if "watch" in words:
@@ -150,14 +150,14 @@ def test_all_who_tell_of_a_state_say_the_same(
     assert {shown["yes"]} == {line["gate_open"] for line in watched}
     assert any(line["because"] in because and line["cause"] == cause for line in watched)
 
-    sentence = gate.told(Decision(question="gate", yes=shown["yes"], because=because))
+    sentence = gate.in_short(Decision(question="gate", yes=shown["yes"], because=because))
     (finding,) = (each for each in doctor.examine(home) if each.what == "GPU")
     assert sentence in finding.told
     for app, words in (
         (gate_commands.gpu_app, ["probe"]),
         (gate_commands.gate_app, ["watch", "--count", "1"]),
     ):
-        printed = CliRunner().invoke(app, words, obj=Surroundings(home=home)).stdout
+        printed = CliRunner().invoke(app, words, obj=CliContext(home=home)).stdout
         assert because in " ".join(printed.replace("\n", " ").split())
 
     shutil.copytree(owed, tmp_path, dirs_exist_ok=True)
@@ -166,21 +166,21 @@ def test_all_who_tell_of_a_state_say_the_same(
     if cause is None:
         assert "Deferred" != tried.name
         return
-    cause_words = gate.in_words(cause, "nvml")
+    cause_words = gate.describe_cause(cause, "nvml")
     assert ("Deferred", cause) == (tried.name, tried.cause)
     assert tried.because.startswith(f"deferred {cause_words}: ")
     # What a forecast says, or of how many devices it is said, stands behind it.
     assert because.partition(" (")[0] in tried.because
     attempt(path)
     with opened(pipeline.read(path), home, Stop(), Display("test")) as work:
-        document = summary.of(work, "finished", "the test ends")
+        document = summary.collect(work, "finished", "the test ends")
     assert (2, {cause: 2}) == (document["deferrals"], document["deferred_because"])
-    (known,) = status.of(home)
+    (known,) = status.collect(home)
     assert {cause: 2} == known["totals"]["deferred_because"]
     capsys.readouterr()
-    run_summary.tell(document, "pipeline.toml")
+    run_summary.render(document, "pipeline.toml")
     assert f"2 deferrals: 2 {cause_words}" in capsys.readouterr().out
-    status.tell([known])
+    status.render([known])
     assert f"small: 2 deferrals: 2 {cause_words}" in capsys.readouterr().out
     kept = ask(
         home,
@@ -192,10 +192,10 @@ def test_all_who_tell_of_a_state_say_the_same(
         assert "warm" not in document["owed"]["why_deferred"].partition("(")[0]
 
 
-def attempt(path: Path) -> retrain_run.Tried:
+def attempt(path: Path) -> retrain_run.AttemptResult:
     """What a deployed run's attempt comes to."""
-    job = Job(pipeline.read(path), path.parent / "home", "run", Stop(), Display("test"))
+    job = DeployedRun(pipeline.read(path), path.parent / "home", "run", Stop(), Display("test"))
     with without_prefect(), PowerSource.opened(job.file, Places(job.home)) as power:
-        tried = retrain_run._tried(job, power, Patience())
+        tried = retrain_run._tried(job, power, Backoff())
     assert tried is not None
     return tried

@@ -11,9 +11,9 @@ from typing import Any
 
 from flows.config import pipeline
 from flows.deployed import drift_run, learn_run
-from flows.deployed.drift_run import Look
-from flows.deployed.flow_run import Job
-from flows.deployed.learn_run import Shift
+from flows.deployed.drift_run import DriftRunResult
+from flows.deployed.flow_run import DeployedRun
+from flows.deployed.learn_run import LearnResult
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
 from tests import ROOT
@@ -54,11 +54,11 @@ def run(server: PrefectServer, flow: str, path: Path, **parameters: Any) -> dict
     return server.ended(begin(server, flow, path, **parameters))
 
 
-def learned(path: Path, records: int | None = None) -> Shift:
+def learned(path: Path, records: int | None = None) -> LearnResult:
     """Learn what is new, up to so many records."""
     file, home = pipeline.read(path), path.parent / "home"
     with without_prefect():
-        return learn_run.learned(
+        return learn_run.run_learn(
             file, home, "before", Stop(), Display(file.name), records, to_look=False
         )
 
@@ -69,11 +69,13 @@ def asked(path: Path, records: int = 400) -> None:
     assert "RetrainRequested" == looked(path).name
 
 
-def looked(path: Path) -> Look:
+def looked(path: Path) -> DriftRunResult:
     """Look for drift, and tell nobody."""
     file, home = pipeline.read(path), path.parent / "home"
     with without_prefect():
-        return drift_run.taken(Job(file, home, "before", Stop(), Display(file.name)))
+        return drift_run.run_drift_check(
+            DeployedRun(file, home, "before", Stop(), Display(file.name))
+        )
 
 
 def warm_until(folder: Path, position: int) -> Path:

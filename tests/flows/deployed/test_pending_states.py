@@ -19,19 +19,19 @@ BOUND_S = 30.0
 
 def test_an_ending_is_kept_until_it_was_heard(tmp_path: Path) -> None:
     """It tells the state in the run's own words; the hook forgets that run, and no other."""
-    well = pending_states.kept(tmp_path, "run-1", True, "Learned", "learned 300 records")
-    ill = pending_states.kept(tmp_path, "run-2", False, None, "OSError: no space")
+    well = pending_states.save(tmp_path, "run-1", True, "Learned", "learned 300 records")
+    ill = pending_states.save(tmp_path, "run-2", False, None, "OSError: no space")
     assert ("Learned", "learned 300 records") == (well.name, well.message)
     assert ("FAILED", "OSError: no space") == (ill.type.value, ill.message)
     assert ["run-1", "run-2"] == [each.run_id for each in pending_states.waiting(tmp_path)]
     assert well.name == pending_states.waiting(tmp_path)[0].state().name
-    pending_states.heard(None, SimpleNamespace(id="run-1"), well)
+    pending_states.acknowledge(None, SimpleNamespace(id="run-1"), well)
     assert ["run-2"] == [each.run_id for each in pending_states.waiting(tmp_path)]
 
 
 def test_a_run_that_begins_again_has_not_ended(tmp_path: Path) -> None:
     """A person tried it again: what its first attempt came to is over."""
-    pending_states.kept(tmp_path, "run-1", False, None, "OSError: no space")
+    pending_states.save(tmp_path, "run-1", False, None, "OSError: no space")
     pending_states.forget(tmp_path, "run-1")
     pending_states.forget(tmp_path, "run-that-never-ended")
     assert [] == pending_states.waiting(tmp_path)
@@ -39,7 +39,7 @@ def test_a_run_that_begins_again_has_not_ended(tmp_path: Path) -> None:
 
 def test_nobody_speaks_for_a_process_that_may_still_do_so(tmp_path: Path) -> None:
     """Not while it is there, within its bound; of another host's only the bound is known."""
-    pending_states.kept(tmp_path, "run-1", True, "Learned", "")
+    pending_states.save(tmp_path, "run-1", True, "Learned", "")
     (mine,) = pending_states.waiting(tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -70,14 +70,14 @@ def test_nobody_speaks_for_a_process_that_may_still_do_so(tmp_path: Path) -> Non
 )
 def test_only_a_run_that_seems_to_run_or_crashed_is_mended(state: State, expected: bool) -> None:
     """What a person did to it, or its next attempt, stands."""
-    assert expected is pending_states.mends(state)
+    assert expected is pending_states.is_stale(state)
 
 
 def test_what_cannot_be_kept_or_read_changes_nothing(tmp_path: Path) -> None:
     """A file is in the folder's way: the run ends all the same; half a file tells of no run."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full/untold").write_bytes(b"")
-    assert "Learned" == pending_states.kept(tmp_path / "full", "run-1", True, "Learned", "").name
-    pending_states.kept(tmp_path, "run-1", True, "Learned", "")
+    assert "Learned" == pending_states.save(tmp_path / "full", "run-1", True, "Learned", "").name
+    pending_states.save(tmp_path, "run-1", True, "Learned", "")
     (tmp_path / "untold/run-0.json").write_text('{"run_id": "run-0"')
     assert ["run-1"] == [each.run_id for each in pending_states.waiting(tmp_path)]

@@ -14,9 +14,9 @@ import yaml  # type: ignore[import-untyped]  # it publishes no types
 from flows.config import pipeline
 from flows.config.overrides import over
 from flows.deployed import backoff, learn_run, run_lease
-from flows.deployed.backoff import Patience
+from flows.deployed.backoff import Backoff
 from flows.learning import learn_batch
-from flows.learning.learn_batch import Learned
+from flows.learning.learn_batch import BatchResult
 from flows.run import run_queue
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
@@ -25,8 +25,8 @@ from flows.stack import manifest, tied_process
 from observability.core import parent_watch
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
-from observability.drift.drift import DriftTolerance
-from observability.drift.retrain_policy import WorthPolicy
+from observability.drift.drift import DriftConfig
+from observability.drift.retrain_policy import RetrainConfig
 from tests import ROOT
 from tests.flows.makers import environment_of, make_pipeline
 from tests.pace import PATIENCE_S, until
@@ -69,7 +69,7 @@ def test_two_processes_never_have_the_same_work(places: PipelinePlaces) -> None:
     """The second one is told at once; other work of the same pipeline is free."""
     child = holder(places)
     with (
-        pytest.raises(run_lease.Claimed, match="retrain of pipeline small"),
+        pytest.raises(run_lease.AlreadyLeased, match="retrain of pipeline small"),
         run_lease.held(places, "retrain", "second"),
     ):
         pytest.fail("both had it")
@@ -83,14 +83,14 @@ def test_two_processes_never_have_the_same_work(places: PipelinePlaces) -> None:
 def test_a_killed_run_leaves_its_name(places: PipelinePlaces) -> None:
     """The lock dies with the process, the file says whose it was."""
     child = holder(places)
-    assert run_lease.left(places, "retrain") is None
+    assert run_lease.find_orphan(places, "retrain") is None
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=PATIENCE_S)
-    left = run_lease.left(places, "retrain")
+    left = run_lease.find_orphan(places, "retrain")
     assert left is not None
     assert ("first", child.pid, None) == (left.run_id, left.pid, left.back_at_s)
     run_lease.clear(places, left)
-    assert run_lease.left(places, "retrain") is None
+    assert run_lease.find_orphan(places, "retrain") is None
 
 
 def test_a_run_that_waits_keeps_the_work(places: PipelinePlaces) -> None:
@@ -101,19 +101,19 @@ def test_a_run_that_waits_keeps_the_work(places: PipelinePlaces) -> None:
         assert held.before is not None
         assert ("first", 123.5) == (held.before.run_id, held.before.back_at_s)
         held.give_back()
-    assert held.before == run_lease.left(places, "retrain")
+    assert held.before == run_lease.find_orphan(places, "retrain")
 
 
 def test_who_waits_for_a_pipeline_is_seen(tmp_path: Path) -> None:
     """Learning asks between batches: nobody, until somebody waits for what it holds."""
     file = pipeline.read(make_pipeline(tmp_path, 100))
     places = Places(tmp_path / "home").pipeline(file.name)
-    with run_queue.taken(file, tmp_path / "home", Stop(), Display(file.name)):
-        assert not run_queue.wanted(places)
+    with run_queue.acquire(file, tmp_path / "home", Stop(), Display(file.name)):
+        assert not run_queue.has_waiters(places)
         waiting = waiter(file.path, tmp_path / "home")
-        until(lambda: run_queue.wanted(places), "a run that waits")
+        until(lambda: run_queue.has_waiters(places), "a run that waits")
     assert "0\n" == waiting.communicate(timeout=PATIENCE_S)[0]
-    assert not run_queue.wanted(places)
+    assert not run_queue.has_waiters(places)
 
 
 WAITER = """
@@ -149,14 +149,14 @@ def test_learning_makes_room_for_whoever_waits(
     waiting: list[subprocess.Popen[str]] = []
     plain = learn_batch.learn.fn
 
-    def learned(work: UnitOfWork) -> Learned:
+    def learned(work: UnitOfWork) -> BatchResult:
         if work.state.position == 300 and not waiting:
             waiting.append(waiter(file.path, home))
-            until(lambda: run_queue.wanted(work.run.places), "a run that waits")
+            until(lambda: run_queue.has_waiters(work.run.places), "a run that waits")
         return plain(work)
 
     monkeypatch.setattr(learn_batch, "learn", learned)
-    shift = learn_run.learned(file, home, "run", Stop(), Display("small"), None, to_look=False)
+    shift = learn_run.run_learn(file, home, "run", Stop(), Display("small"), None, to_look=False)
     assert (1_000, 1_000, "finished") == (shift.records, shift.position, shift.outcome)
     assert "400\n" == waiting[0].communicate(timeout=PATIENCE_S)[0]
 
@@ -180,13 +180,13 @@ def test_a_deferred_run_comes_back_in_time(
     deferrals: int, forecast_s: float | None, left_s: float | None, expected_s: float
 ) -> None:
     """At the forecast's time, else ever more seldom, at the deadline, and never at once."""
-    assert expected_s == backoff.again_in_s(deferrals, Patience(), forecast_s, left_s)
+    assert expected_s == backoff.again_in_s(deferrals, Backoff(), forecast_s, left_s)
 
 
 def test_only_the_knobs_that_were_given_count(tmp_path: Path) -> None:
     """The others stand as the pipeline's file has them."""
     file = pipeline.read(make_pipeline(tmp_path, 10, worth={"min_rows": 321}))
-    changed = over(file, worth=WorthPolicy(cooldown_records=7), drift=None).pipeline
+    changed = over(file, worth=RetrainConfig(cooldown_records=7), drift=None).pipeline
     assert (321, 7) == (changed.worth.min_rows, changed.worth.cooldown_records)
     assert file.pipeline.drift == changed.drift
 
@@ -197,7 +197,7 @@ def test_knobs_that_contradict_the_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration) as error:
         over(
             file,
-            drift=DriftTolerance(min_rows=150, window=150, reference_rows=150).model_copy(
+            drift=DriftConfig(min_rows=150, window=150, reference_rows=150).model_copy(
                 update={"window": 100}
             ),
         )

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from flows.run.state import State
+from flows.run.state import PipelineState
 from models.core.record_schema import Task
 from models.online.learner import Learner
 from models.persistence import checkpoint
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.prediction_log import prediction_log
 from models.stream.source import Cursor, Stream, StreamOptions
 from observability.core.paths import Places
@@ -74,8 +74,8 @@ def rejects(home: Path) -> list[dict[str, Any]]:
 def learner_of(home: Path) -> Learner:
     """What the checkpoint holds of the models."""
     places = Places(home)
-    state = checkpoint.load(places.pipeline(NAME).checkpoint, Seal.open(places.key))
-    assert isinstance(state, State)
+    state = checkpoint.load(places.pipeline(NAME).checkpoint, SigningKey.open(places.key))
+    assert isinstance(state, PipelineState)
     return state.learner
 
 

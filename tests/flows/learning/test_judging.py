@@ -9,8 +9,8 @@ from typing import Any
 
 from flows.cli import status
 from models.core.record_schema import Task
-from models.persistence.signing import Seal
-from models.registry.registry import Store
+from models.persistence.signing import SigningKey
+from models.registry.registry import Registry
 from observability.core.paths import Places
 from tests.flows.makers import ask, toml, write_stream
 from tests.flows.nursery import Nursery
@@ -74,7 +74,7 @@ def test_with_f1_most_of_what_is_rare_is_caught_and_all_of_it_is_told(
     assert "the class 'fraud' is served from a probability of" in told[0]["because"]
     metrics = ask(home, "SELECT DISTINCT metric FROM scores WHERE member = 'served'")
     assert {"accuracy", "f1"} == {each["metric"] for each in metrics}
-    (brief,) = status.of(home)
+    (brief,) = status.collect(home)
     assert summary["judged"] == brief["judged"]
     assert summary["threshold"] == brief["threshold"]
 
@@ -83,7 +83,7 @@ def test_a_comparison_holds_what_is_rare(nursery: Nursery, tmp_path: Path) -> No
     """With a fraud in a hundred the newest 200 of 1,000 rows hold two; five are compared on."""
     run(nursery, tmp_path, rare_records(1_000), worth={"min_rows": 1_000})
     home = Places(tmp_path / "home")
-    store = Store(home.pipeline("small"), Seal.open(home.key))
+    store = Registry(home.pipeline("small"), SigningKey.open(home.key))
     (manifest,) = store.ls()
     assert "brier" == manifest.judged_by
     assert (550, 650, 750) == manifest.apart
@@ -135,7 +135,7 @@ def test_a_vote_that_is_unknown_is_told_wherever_people_look(
     assert ("prediction", 800) == (vote["vote"], vote["since"])
     assert "reference 80, current 800, needed 100 of the reference and 200 now" in vote["because"]
     assert "a champion made from more rows" in vote["remedy"]
-    (brief,) = status.of(tmp_path / "home")
+    (brief,) = status.collect(tmp_path / "home")
     assert summary["unknown_votes"] == brief["unknown_votes"]
 
 

@@ -71,7 +71,7 @@ def log_of(home: Path) -> list[dict[str, Any]]:
 
 def left_behind(home: Path) -> dict[str, Any]:
     """What a replay leaves for others, without times and runs."""
-    (known,) = status.of(home)
+    (known,) = status.collect(home)
     return {
         "log": log_of(home),
         "seen": ask(home, "FROM predictions ORDER BY position"),
@@ -230,7 +230,7 @@ def test_a_kill_before_the_log_is_made_good_by_any_next_run(
     """The checkpoint owes the log what was predicted: whoever opens the pipeline pays."""
     home = copied(rejected, tmp_path)
     assert nursery.replay(rejected, home, "cycle.after_checkpoint=kill:2").returncode < 0
-    (known,) = status.of(home)
+    (known,) = status.collect(home)
     missing = RECORDS - known["totals"]["rejected"] - len(log_of(home))
     assert missing > 0
     assert nursery.loop(rejected, home).returncode == 0
@@ -283,7 +283,7 @@ def test_records_that_lie_elsewhere_now_are_not_brought_back(
     with pytest.raises(RecordsMoved, match="the records 0 to 499 of the stream lie elsewhere"):
         again(path, home)
     monkeypatch.undo()
-    assert len(LARGE | BROKEN) == status.of(home)[0]["totals"]["rejected"]
+    assert len(LARGE | BROKEN) == status.collect(home)[0]["totals"]["rejected"]
 
 
 def test_blank_lines_move_no_record(tmp_path: Path, run: Run) -> None:
@@ -383,7 +383,7 @@ def test_a_pipeline_that_has_not_run_has_no_rejects(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match="has not run in"):
         again(path, tmp_path / "h")
     with pytest.raises(BadConfiguration, match="has not run in"):
-        reject_report.of(path, tmp_path / "h")
+        reject_report.collect(path, tmp_path / "h")
     assert not (tmp_path / "h").exists()
 
 
@@ -396,7 +396,7 @@ def test_rejects_are_listed_by_reason(run: Run, tmp_path: Path) -> None:
     """Reasons that differ in the value alone are one; what was brought back is not listed."""
     path, home = make_refused(tmp_path), tmp_path / "home"
     run(path, home)
-    found = reject_report.of(path, home)
+    found = reject_report.collect(path, home)
     assert [(len(FITS), 3, 599), (len(BROKEN), 40, 215)] == kinds(found["reasons"])
     assert (
         "column 'load': a number of a magnitude up to 10 was expected"
@@ -406,7 +406,7 @@ def test_rejects_are_listed_by_reason(run: Run, tmp_path: Path) -> None:
     assert len(LARGE | BROKEN) == found["rejected"] == found["can_be_replayed"]
     correct(path)
     again(path, home)
-    assert [(len(BROKEN), 40, 215)] == kinds(reject_report.of(path, home)["reasons"])
+    assert [(len(BROKEN), 40, 215)] == kinds(reject_report.collect(path, home)["reasons"])
 
 
 def test_the_commands_list_and_bring_back(run: Run, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_run_ends_before_a_stream_of_another_shape(run: Run, tmp_path: Path) -
         "consumed from position 400 on",
     ):
         assert told in str(stopped.value)
-    (known,) = status.of(home)
+    (known,) = status.collect(home)
     assert (400, 400, 0) == (
         known["position"],
         known["totals"]["learned"],
@@ -138,7 +138,7 @@ def test_three_ill_batches_in_a_row_end_a_run_before_the_first(run: Run, tmp_pat
     path, home = make_changed(tmp_path, places), tmp_path / "home"
     with pytest.raises(IntakeStopped, match=r"150 of the 300 records from position 400"):
         run(path, home)
-    assert 400 == status.of(home)[0]["position"]
+    assert 400 == status.collect(home)[0]["position"]
 
 
 def test_a_stream_that_trickles_ends_before_the_twentieth_in_a_row(
@@ -156,7 +156,7 @@ def test_a_stream_that_trickles_ends_before_the_twentieth_in_a_row(
     stream.write_text("".join(lines[:521]))
     with pytest.raises(IntakeStopped, match="after 19 such records in a row"):
         run(path, home)
-    (known,) = status.of(home)
+    (known,) = status.collect(home)
     assert (519, 19) == (known["position"], known["totals"]["rejected"])
 
 
@@ -167,7 +167,7 @@ def test_a_deployed_run_ends_failed_and_leaves_no_row_twice(run: Run, tmp_path: 
 
     def shift(run_id: str) -> None:
         with pytest.raises(IntakeStopped):
-            learn_run.learned(file, home, run_id, Stop(), Display(NAME), None, False)
+            learn_run.run_learn(file, home, run_id, Stop(), Display(NAME), None, False)
 
     shift("first")
     shift("second")
@@ -209,11 +209,11 @@ def test_a_notice_is_told_once_and_counted_on(
     """Where it began is in the history; a run that goes on counts, and tells it no more."""
     path, home = make_pipeline(tmp_path, RECORDS, **SMALL), tmp_path / "home"
     with_notices(monkeypatch, since=250)
-    local_loop.cycle.fn(path, home, 500)
+    local_loop.run_loop.fn(path, home, 500)
     told = run(path, home)
     seen = {"kind": "new column", "column": "extra", "position": 250, "count": 750}
     assert [{**seen, "example": "5.5"}] == told["intake"]["notices"]
-    assert told["intake"]["notices"] == status.of(home)[0]["intake"]["notices"]
+    assert told["intake"]["notices"] == status.collect(home)[0]["intake"]["notices"]
     (row,) = ask(home, DECISIONS)
     assert (True, "noticed", "extra") == (row["yes"], row["outcome"], row["column"])
     assert "from position 250 on, column 'extra' is new" in row["because"]
@@ -229,6 +229,6 @@ def test_a_new_column_ends_the_run_where_a_person_asked_for_it(
     with pytest.raises(IntakeStopped, match=r"new column 'extra' .* from position 250") as stopped:
         run(path, home)
     assert "rejected_share" not in str(stopped.value)
-    assert 200 == status.of(home)[0]["position"]
+    assert 200 == status.collect(home)[0]["position"]
     path.write_text(path.read_text().replace('"stop"', '"ignore"'))
     assert RECORDS == run(path, home)["learned"]

@@ -57,7 +57,7 @@ def test_records_whose_labels_are_missing_at_the_end_are_predicted(
     assert list(range(RECORDS)) == [row["position"] for row in rows]
     assert [None] * 150 == [row["label"] for row in rows[850:]]
     assert [] == [row for row in rows[850:] if row["served"] is None or row["batch"] is None]
-    (known,) = status.of(tmp_path / "home")
+    (known,) = status.collect(tmp_path / "home")
     assert 150 == known["totals"]["unlabelled"]
     ended = ask(tmp_path / "home", "SELECT records, learned, unlabelled, rejected FROM runs")
     assert [(1000, 850, 150, 0)] == [tuple(row.values()) for row in ended]

@@ -49,8 +49,8 @@ def test_each_model_is_told_of_once_with_its_recipe_and_the_count(
     )
     with without_prefect(), warnings.catch_warnings():
         warnings.simplefilter("default")
-        told = local_loop.cycle.fn(path, tmp_path / "home")
-        run_summary.tell(told, "pipeline.toml")
+        told = local_loop.run_loop.fn(path, tmp_path / "home")
+        run_summary.render(told, "pipeline.toml")
     printed = capsys.readouterr()
     shown = printed.out + printed.err
     rows = ask(

@@ -20,12 +20,12 @@ from unittest import mock
 
 from flows.loop import local_loop
 from models.persistence import checkpoint
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.prediction_log import prediction_log
-from models.registry.registry import Store
+from models.registry.registry import Registry
 from observability.core import atomic_file, failpoints
 from observability.core.paths import Places
-from observability.history.store import Folded, History
+from observability.history.store import FlushResult, History
 from tests.flows.loop.small_disk import fill
 from tests.flows.makers import NAME
 from tests.flows.plain_loop import without_prefect
@@ -72,7 +72,7 @@ def tried(home: Path, pipeline: Path, text: str) -> dict[str, Any]:
         moment.passed(name)
         point(name)
 
-    def watched_fold(history: History) -> Folded:
+    def watched_fold(history: History) -> FlushResult:
         try:
             return fold(history)
         finally:
@@ -98,7 +98,7 @@ def tried(home: Path, pipeline: Path, text: str) -> dict[str, Any]:
 def ended(pipeline: Path, home: Path) -> str:
     """The outcome of one run, or the error that ended it."""
     try:
-        return str(local_loop.cycle.fn(pipeline, home)["outcome"])
+        return str(local_loop.run_loop.fn(pipeline, home)["outcome"])
     except OSError as error:
         return f"{type(error).__name__}: {error}"
 
@@ -108,14 +108,14 @@ def whole(home: Path) -> bool:
     places = Places(home).pipeline(NAME)
     if not Places(home).key.exists():
         return not places.checkpoint.exists()
-    seal = Seal.open(Places(home).key)
-    store = Store(places, seal)
+    seal = SigningKey.open(Places(home).key)
+    store = Registry(places, seal)
     for version in store.versions():
         store.verify(version)
     position = 0
     if places.checkpoint.exists():
         checkpoint.load(places.checkpoint, seal)
-        position = checkpoint.brief(places.checkpoint)["position"]
+        position = checkpoint.header(places.checkpoint)["position"]
     if position == 0:
         return True
     logged = prediction_log.read(places.predictions, 0, ENDLESS)["position"].to_pylist()

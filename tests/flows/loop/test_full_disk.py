@@ -23,7 +23,7 @@ import httpx
 import pytest
 from prefect.exceptions import PrefectHTTPStatusError
 
-from flows.stack.ephemeral_api import Api, PrefectUnavailable, speaking_to
+from flows.stack.ephemeral_api import Api, PrefectUnavailable, use_api
 from observability.core import failpoints
 from tests import ROOT
 from tests.flows.loop.small_disk import SmallDisk, fill, mounted
@@ -269,7 +269,7 @@ def test_a_full_disk_of_prefects_own_is_named(example: Example, disk: SmallDisk)
     stopped = call(disk, "run", example.pipeline, "--json")
     refused(stopped, "Prefect's embedded API", NO_SPACE, str(disk.inside / "home" / "prefect"))
     api = Api("http://a", "b", prefect)
-    with pytest.raises(PrefectUnavailable, match=NO_SPACE), speaking_to(api):
+    with pytest.raises(PrefectUnavailable, match=NO_SPACE), use_api(api):
         raise failed_request(api.url)
 
 
@@ -335,7 +335,7 @@ def test_what_ended_a_run_is_told_though_prefect_failed_after_it() -> None:
         except OSError:
             raise failed_request("http://a") from None
 
-    with pytest.raises(OSError, match="checkpoint") as error, speaking_to(Api("http://a", "b")):
+    with pytest.raises(OSError, match="checkpoint") as error, use_api(Api("http://a", "b")):
         fail_twice()
     assert ours is error.value
 
@@ -345,6 +345,6 @@ def test_what_prefect_alone_failed_in_is_told_in_one_line(tmp_path: Path) -> Non
     api = Api("http://a", "b", tmp_path)
     with (
         pytest.raises(PrefectUnavailable, match=r"it answered 500\. What was learned"),
-        speaking_to(api),
+        use_api(api),
     ):
         raise failed_request(api.url)

@@ -35,7 +35,7 @@ def pipeline(tmp_path: Path) -> Path:
 
 def run(pipeline: Path, limit: int = 200) -> dict[str, Any]:
     """The summary of a run through `limit` records, each with several folds."""
-    told: dict[str, Any] = local_loop.cycle.fn(pipeline, pipeline.parent / "home", limit)
+    told: dict[str, Any] = local_loop.run_loop.fn(pipeline, pipeline.parent / "home", limit)
     return told
 
 
@@ -52,7 +52,7 @@ def test_a_run_that_makes_up_for_a_loss_says_so_once(
     assert told["history_trouble"].count("it is an older copy") == 1
     assert "0 are lost" in told["history_trouble"]
     capsys.readouterr()
-    run_summary.tell(told, str(pipeline))
+    run_summary.render(told, str(pipeline))
     said = " ".join(capsys.readouterr().out.split())
     assert f"Trouble with the history: {told['history_trouble']}" in said
     assert run(pipeline)["history_trouble"] is None

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from benchmarks import kills
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.prediction_log import prediction_log
-from models.registry.registry import Store
+from models.registry.registry import Registry
 from observability.core import failpoints
 from observability.core.paths import Places
 from observability.history.store import History
@@ -59,7 +59,7 @@ QUICK = "cycle.after_predictions"
 def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict[str, Any]:
     """Everything that a run leaves for others, without the times at which it did so."""
     places = Places(home).pipeline(name)
-    store = Store(places, Seal.open(Places(home).key))
+    store = Registry(places, SigningKey.open(Places(home).key))
     timed = {"created_at", "fit_s", "sha256", "size_bytes"}
 
     def rows(sql: str) -> list[Any]:
@@ -160,9 +160,9 @@ def test_a_batch_that_was_logged_but_not_checkpointed_comes_again(
     places = Places(tmp_path).pipeline("elec2")
     from models.persistence import checkpoint
 
-    position = checkpoint.brief(places.checkpoint)["position"]
+    position = checkpoint.header(places.checkpoint)["position"]
     assert prediction_log.read(places.predictions, position, RECORDS).num_rows == 250
     nursery.loop(example, tmp_path, "cycle.after_predictions=kill:1")
-    assert json.dumps(checkpoint.brief(places.checkpoint)["position"]) == str(position)
+    assert json.dumps(checkpoint.header(places.checkpoint)["position"]) == str(position)
     assert nursery.loop(example, tmp_path).returncode == 0
     assert undisturbed == left_behind(tmp_path)

@@ -123,7 +123,7 @@ def test_a_signal_amid_a_slow_batch_keeps_what_was_learned(
     summary = json.loads(out)
     assert summary["outcome"] == "stopped"
     places = Places(home).pipeline("coins")
-    position = checkpoint.brief(places.checkpoint)["position"]
+    position = checkpoint.header(places.checkpoint)["position"]
     assert summary["position"] == position < 1_000
     if position:
         log = prediction_log.read(places.predictions, 0, 3_000)
@@ -144,7 +144,7 @@ def test_a_signal_amid_a_fit_leaves_the_retrain_owed(
     took_s, _, err = end(process, signal.SIGTERM)
     assert process.returncode == 0, err
     assert took_s < stretched(BOUND_S)
-    found = checkpoint.brief(Places(home).pipeline("coins").checkpoint)
+    found = checkpoint.header(Places(home).pipeline("coins").checkpoint)
     assert found["position"] == 1_000
     assert found["request"]["asked_position"] == 1_000
     (tmp_path / "slow_batch.py").write_text(SLOW_BATCH.format(wait="pass"))

@@ -19,16 +19,16 @@ from flows.run.cost_meter import Cost, Meter
 from flows.run.power_source import PowerSource
 from flows.run.state import IntakeState
 from observability import energy_cost
-from observability.energy_cost import Rates
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
-from power.devices.cpu_sensors import SensorDoor
-from power.devices.fake_nvml import StandIn
+from observability.energy_cost import Tariff
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
+from power.devices.cpu_sensors import CpuSensorAdapter
+from power.devices.fake_nvml import FakeNvml
 from power.devices.leases import Leases
-from power.devices.nvml import NvmlDoor
-from power.forecast.config import ForecastRules
+from power.devices.nvml import NvmlAdapter
+from power.forecast.config import ForecastConfig
 from power.metering.energy import Energy
-from power.monitoring.device_monitor import Follower
+from power.monitoring.device_monitor import DeviceMonitor
 from tests.flows.makers import ask, make_pipeline
 from tests.power.makers import (
     COOL_C,
@@ -55,18 +55,18 @@ class Failing(DummyClassifier):
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], None]:
     """Put a stand-in for NVIDIA's library into this machine."""
 
-    def put(twin: StandIn) -> None:
-        monkeypatch.setattr(power_source, "NvmlDoor", partial(NvmlDoor, twin=twin))
+    def put(twin: FakeNvml) -> None:
+        monkeypatch.setattr(power_source, "NvmlDoor", partial(NvmlAdapter, twin=twin))
 
     return put
 
 
 def run(folder: Path, records: int = 1_000, **tables: Any) -> dict[str, Any]:
     """The summary of a small pipeline that was run to its end."""
-    told: dict[str, Any] = local_loop.cycle.fn(
+    told: dict[str, Any] = local_loop.run_loop.fn(
         make_pipeline(folder, records, **tables), folder / "home"
     )
     return told
@@ -107,7 +107,9 @@ def test_a_run_tells_its_processor_time_its_machine_and_its_fits(tmp_path: Path)
     assert again["cpu_s"] < told["cpu_s"]
 
 
-def test_a_live_device_tells_the_joules(tmp_path: Path, machine: Callable[[StandIn], None]) -> None:
+def test_a_live_device_tells_the_joules(
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
+) -> None:
     """120 W for as long as it took, whichever way they are read; the counter is in the readings."""
     machine(make_twin())
     told = run(tmp_path, gate={"source": "nvml"})["run"]
@@ -131,7 +133,7 @@ def test_a_heavy_fit_is_gated_by_the_cpu_where_the_pipeline_says_so(
     for name in ("cool", "hot"):
         (tmp_path / name).mkdir()
     sensors = StandInPsutil({"coretemp": [make_temperature(current=45.0)]})
-    monkeypatch.setattr(power_source, "SensorDoor", partial(SensorDoor, tool=sensors))
+    monkeypatch.setattr(power_source, "SensorDoor", partial(CpuSensorAdapter, tool=sensors))
     assert run(tmp_path / "cool", gate={"source": "cpu"})["retrains"]
     readings = ask(tmp_path / "cool/home", "FROM gpu_readings")
     assert {("cpu-0", "cpu", "threshold", 55.0)} == {
@@ -143,7 +145,7 @@ def test_a_heavy_fit_is_gated_by_the_cpu_where_the_pipeline_says_so(
 
 
 def test_the_history_tells_the_margin_that_the_gate_went_by(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """A device that tells a temperature alone is counted from the configured maximum."""
     machine(make_twin(make_gpu(tlimit_c=None)))
@@ -153,7 +155,7 @@ def test_the_history_tells_the_margin_that_the_gate_went_by(
 
 
 def test_a_device_without_power_and_counter_leaves_the_joules_unknown(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """Unknown is NULL, with the reason in the summary, and not zero."""
     machine(make_twin(make_gpu(power_mw=None, energy_mj=None)))
@@ -169,7 +171,7 @@ RATES = "[energy]\nprice_per_kwh = 0.3\ncarbon_g_per_kwh = 400\npue = 1.5\n"
 
 
 def test_a_live_device_tells_how_warm_a_fit_made_it(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """Power, temperature, margin and slowdowns of the one device; let in at once, it waited 0 s."""
     machine(make_twin(make_gpu(throttle_mask=0x4)))
@@ -191,7 +193,7 @@ def test_a_live_device_tells_how_warm_a_fit_made_it(
 
 
 def test_the_home_says_what_the_energy_of_its_fits_costs(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """Money and grams by the rates of its file, in `costs`, in `runs` and in the summary."""
     machine(make_twin())
@@ -279,19 +281,21 @@ def test_a_fit_that_a_signal_broke_off_is_paid_for_and_comes_again(tmp_path: Pat
 class Looks:
     """A door that has one survey to show."""
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: DeviceSnapshot) -> None:
         self._survey = survey
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """The same, whenever it is asked."""
         return self._survey
 
 
-def source(after: Survey, **knobs: Any) -> PowerSource:
+def source(after: DeviceSnapshot, **knobs: Any) -> PowerSource:
     """A source of live readings whose next look is `after`."""
     door: Any = Looks(after)
-    limits, rules = GateLimits(**knobs), ForecastRules()
-    return PowerSource(limits, rules, Leases(Path("unused")), None, Follower(door, limits, rules))
+    limits, rules = GateConfig(**knobs), ForecastConfig()
+    return PowerSource(
+        limits, rules, Leases(Path("unused")), None, DeviceMonitor(door, limits, rules)
+    )
 
 
 def test_the_energy_is_that_of_the_devices_that_count() -> None:
@@ -316,7 +320,9 @@ def test_a_meter_tells_no_cost_of_what_did_not_run_and_all_of_what_raised() -> N
     assert meter.cost.energy.joules is None
 
 
-def metered(power: PowerSource, before: Survey, *surveys: Survey, uuid: str | None = None) -> Cost:
+def metered(
+    power: PowerSource, before: DeviceSnapshot, *surveys: DeviceSnapshot, uuid: str | None = None
+) -> Cost:
     """What a piece of work cost during which `surveys` were handed in."""
     meter = Meter(power, before, uuid)
     with meter.running():
@@ -423,7 +429,7 @@ def test_a_cost_is_billed_at_the_rates_that_are_known() -> None:
     """Until then, and without energy, what it cost is unknown."""
     after = make_survey(make_reading(read_at_s=10.0))
     cost = metered(source(after), make_survey(make_reading()))
-    rates = Rates(price_per_kwh=3.6e5, pue=2.0)
+    rates = Tariff(price_per_kwh=3.6e5, pue=2.0)
     assert energy_cost.UNKNOWN == cost.bill
     assert pytest.approx(2.0 * 15.0 * cost.seconds) == cost.billed(rates).bill.price
     silent = metered(source(make_survey()), make_survey())
@@ -472,7 +478,7 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
     run = {"records": 1, "seconds": 8.0, "records_per_second": None, "cpu_s": 7.0}
     counted = ("learned", "unlabelled", "rejected", "alarms", "retrains", "promotions")
     counts = dict.fromkeys(counted, 0)
-    run_summary.tell(
+    run_summary.render(
         {
             "run": {
                 **run,

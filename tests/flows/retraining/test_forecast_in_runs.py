@@ -17,10 +17,10 @@ import pytest
 from flows.learning import drift_check, learn_batch
 from flows.loop import local_loop
 from flows.retraining import retrain, thermal_guard
-from flows.retraining.retrain_request import Ending
+from flows.retraining.retrain_request import RequestOutcome
 from flows.run import power_source
 from flows.run.unit_of_work import UnitOfWork
-from power.core.device_readings import Survey
+from power.core.device_readings import DeviceSnapshot
 from power.devices.device import Device
 from power.forecast.job_profile import JobProfile
 from power.monitoring import device_monitor
@@ -59,7 +59,7 @@ class Simulated:
         self.now_s += seconds
         self._survey = self.plant.survey(self.now_s)
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """The last that was read."""
         return self._survey
 
@@ -118,10 +118,10 @@ def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it
     tmp_path: Path, door: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No while warm, with the time to ask again; not before that, but then; each told."""
-    endings: list[Ending] = []
+    endings: list[RequestOutcome] = []
     once = retrain.retrain
 
-    def lived(work: UnitOfWork) -> Ending | None:
+    def lived(work: UnitOfWork) -> RequestOutcome | None:
         """Attempts: at once, half way to the moment that it named, and a little after that."""
         become_known(work, door)
         for share in (0.5, 0.7, 0.0):
@@ -133,7 +133,7 @@ def test_a_trusted_forecast_defers_what_the_thermostat_lets_in_until_the_time_it
 
     monkeypatch.setattr(retrain, "retrain", lived)
     path = make_pipeline(tmp_path, gate={"source": "nvml", "deadline_s": 100_000})
-    local_loop.cycle.fn(path, tmp_path / "home", 200)
+    local_loop.run_loop.fn(path, tmp_path / "home", 200)
     warm, half_way, cool = endings
     assert ["Deferred", "Deferred", "Promoted"] == [each.name for each in endings]
     facts = warm.decision.facts
@@ -161,12 +161,12 @@ def test_what_a_run_decides_of_a_job_is_json(
     """Facts are flat, and no number among them is one that JSON has no word for."""
     once = retrain.retrain
 
-    def lived(work: UnitOfWork) -> Ending | None:
+    def lived(work: UnitOfWork) -> RequestOutcome | None:
         become_known(work, door)
         return once(work)
 
     monkeypatch.setattr(retrain, "retrain", lived)
-    local_loop.cycle.fn(make_pipeline(tmp_path, gate={"source": "nvml"}), tmp_path / "home", 200)
+    local_loop.run_loop.fn(make_pipeline(tmp_path, gate={"source": "nvml"}), tmp_path / "home", 200)
     told = ask(tmp_path / "home", "SELECT question, facts FROM decisions")
     assert {"gate", "admission", "deadline"} <= {row["question"] for row in told}
     for row in told:

@@ -28,11 +28,11 @@ from models.registry import partial_fits
 from observability.core import file_lock
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
-from power.core.device_readings import Survey
+from power.core.device_readings import DeviceSnapshot
 from power.devices.device import Device
-from power.devices.fake_nvml import StandIn, keep_limits, kept_limits
+from power.devices.fake_nvml import FakeNvml, keep_limits, kept_limits
 from power.devices.leases import Leases
-from power.devices.nvml import NvmlDoor, NvmlSetter
+from power.devices.nvml import NvmlAdapter, NvmlLimitSetter
 from power.forecast import device_state_file
 from power.policy import deadline, override_file
 from power.policy.gate_override import Override
@@ -89,12 +89,12 @@ def heat() -> None:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], None]:
     """Put a stand-in for NVIDIA's library into this machine."""
 
-    def put(twin: StandIn) -> None:
-        monkeypatch.setattr(power_source, "NvmlDoor", partial(NvmlDoor, twin=twin))
-        monkeypatch.setattr(power_source, "NvmlSetter", partial(NvmlSetter, twin=twin))
+    def put(twin: FakeNvml) -> None:
+        monkeypatch.setattr(power_source, "NvmlDoor", partial(NvmlAdapter, twin=twin))
+        monkeypatch.setattr(power_source, "NvmlSetter", partial(NvmlLimitSetter, twin=twin))
 
     return put
 
@@ -122,14 +122,14 @@ class Scripted:
             self.margins_c[f"GPU-{name}"] = margin_c
             self.news.notify_all()
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """A new reading of each device."""
         self._told = dict(self.margins_c)
         readings = tuple(
             make_reading(uuid=uuid, margin_c=margin_c, read_at_s=now_s)
             for uuid, margin_c in self._told.items()
         )
-        return Survey(readings=readings, driver="present", because="a script")
+        return DeviceSnapshot(readings=readings, driver="present", because="a script")
 
     def devices(self) -> tuple[Device, ...]:
         """Devices that nobody may set a limit of."""
@@ -160,12 +160,12 @@ def run(folder: Path, limit: int = 400, **tables: Any) -> dict[str, Any]:
     """The summary of `limit` records of a small pipeline, run on live devices."""
     tables["gate"] = {"source": "nvml", **tables.get("gate", {})}
     path = make_pipeline(folder, **tables)
-    told: dict[str, Any] = local_loop.cycle.fn(path, folder / "home", limit)
+    told: dict[str, Any] = local_loop.run_loop.fn(path, folder / "home", limit)
     return told
 
 
 def test_of_two_devices_the_cooler_one_gets_the_job_and_is_told_to_it(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """The placement is a decision with its device; the factory and the cost name the same."""
     machine(make_twin(make_gpu("GPU-a", tlimit_c=30), make_gpu("GPU-b", tlimit_c=50)))
@@ -180,7 +180,7 @@ def test_of_two_devices_the_cooler_one_gets_the_job_and_is_told_to_it(
 
 
 def test_a_leased_device_is_left_to_its_holder(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """The next best takes the job; with none left it waits, and says for whom."""
     machine(make_twin(make_gpu("GPU-a", tlimit_c=30), make_gpu("GPU-b", tlimit_c=50)))
@@ -198,7 +198,7 @@ def test_a_leased_device_is_left_to_its_holder(
 
 
 def test_a_device_is_given_back_after_the_fit(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """Whatever came of it, the next job finds it free."""
     machine(make_twin())
@@ -210,7 +210,7 @@ def test_a_device_is_given_back_after_the_fit(
 
 
 def test_what_was_learned_of_a_device_is_kept_for_the_next_run(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """The home knows it, readings of both runs together; the pipeline knows its job."""
     machine(make_twin())
@@ -260,14 +260,14 @@ def gate_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.retraining import thermal_guard
 
     SEEN.clear()
-    hear = thermal_guard.Vigil.hear
+    hear = thermal_guard.ThermalGuard.hear
 
-    def heard(self: thermal_guard.Vigil, look: Any) -> None:
+    def heard(self: thermal_guard.ThermalGuard, look: Any) -> None:
         hear(self, look)
         if not self.answer:
             SEEN.set()
 
-    monkeypatch.setattr(thermal_guard.Vigil, "hear", heard)
+    monkeypatch.setattr(thermal_guard.ThermalGuard, "hear", heard)
 
 
 def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
@@ -319,7 +319,7 @@ def test_a_sensor_that_is_lost_amid_a_fit_stops_it_too(
 )
 def test_at_its_deadline_a_request_is_skipped_run_or_run_under_a_limit(
     tmp_path: Path,
-    machine: Callable[[StandIn], None],
+    machine: Callable[[FakeNvml], None],
     at_deadline: str,
     may_set: bool,
     state: str,
@@ -339,7 +339,7 @@ def test_at_its_deadline_a_request_is_skipped_run_or_run_under_a_limit(
 
 
 def test_a_device_that_is_too_warm_and_cannot_be_capped_takes_no_job(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """The driver says yes and changes nothing: the request is refused, and nothing is fitted."""
     faults: dict[str, Any] = {"nvmlDeviceSetPowerManagementLimit": "absurd"}
@@ -355,7 +355,7 @@ def test_a_device_that_is_too_warm_and_cannot_be_capped_takes_no_job(
 
 
 def test_caps_are_measured_one_a_run_and_what_each_took_is_known(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """Opted in, the first fits run under no cap, then the mildest, and so on; each is told."""
     limits = tmp_path / "limits.json"
@@ -377,7 +377,7 @@ def test_caps_are_measured_one_a_run_and_what_each_took_is_known(
 
 
 def test_a_limit_that_a_killed_run_left_is_put_back_by_the_next_and_told(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """Whatever that one's gate goes by."""
     limits, devices = tmp_path / "limits.json", Places(tmp_path / "home").devices
@@ -403,7 +403,7 @@ def test_a_limit_that_a_killed_run_left_is_put_back_by_the_next_and_told(
 
 @pytest.mark.parametrize(("opens", "margin_c"), [(True, HOT_C), (False, COOL_C)])
 def test_a_persons_override_decides_and_is_in_the_history(
-    tmp_path: Path, machine: Callable[[StandIn], None], opens: bool, margin_c: float
+    tmp_path: Path, machine: Callable[[FakeNvml], None], opens: bool, margin_c: float
 ) -> None:
     """Open, a hot device takes the job and is not paused; closed, a cool one waits."""
     now = datetime.now(UTC)
@@ -418,7 +418,7 @@ def test_a_persons_override_decides_and_is_in_the_history(
 
 
 def test_a_damaged_override_ends_the_run_and_leaves_no_device_taken(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """It is read before anything is taken: the error holds its frames, and whatever they hold."""
     path = Places(tmp_path / "home").override
@@ -445,7 +445,7 @@ def test_an_urgent_request_is_let_in_at_a_lower_margin(
 
 
 def test_a_job_sees_the_device_that_it_was_given(
-    tmp_path: Path, machine: Callable[[StandIn], None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, machine: Callable[[FakeNvml], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CUDA is shown the one GPU while the fit runs, and what was there before afterwards."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
@@ -470,7 +470,7 @@ def settable(monkeypatch: pytest.MonkeyPatch, limits: Path, **margins_c: float) 
     door = Settable(**margins_c)
     twin = make_twin().model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True})
     monkeypatch.setattr(power_source, "NvmlDoor", door)
-    monkeypatch.setattr(power_source, "NvmlSetter", partial(NvmlSetter, twin=twin))
+    monkeypatch.setattr(power_source, "NvmlSetter", partial(NvmlLimitSetter, twin=twin))
     return door
 
 
@@ -519,16 +519,16 @@ def test_a_signal_while_the_limit_is_put_back_does_not_leave_it_lowered(
     """It may break off the fit, and nothing that makes up for one."""
     limits = tmp_path / "limits.json"
     settable(monkeypatch, limits, a=COOL_C)
-    change = NvmlSetter.change
+    change = NvmlLimitSetter.change
     knobs = {"cap": CAPPED, "worth": {"max_age_records": 1}}
     run(tmp_path, 200, batch=slow(tmp_path), **knobs)
 
-    def interrupted(setter: NvmlSetter, uuid: str, from_w: float, to_w: float) -> Any:
+    def interrupted(setter: NvmlLimitSetter, uuid: str, from_w: float, to_w: float) -> Any:
         if to_w > from_w:
             signal.raise_signal(signal.SIGTERM)
         return change(setter, uuid, from_w, to_w)
 
-    monkeypatch.setattr(NvmlSetter, "change", interrupted)
+    monkeypatch.setattr(NvmlLimitSetter, "change", interrupted)
     told = run(tmp_path, 400, batch=slow(tmp_path), **knobs)
     assert "stopped" == told["outcome"]
     assert 700_000 == kept_limits(limits)["GPU-a"]
@@ -563,7 +563,7 @@ def test_a_disk_that_takes_no_partial_costs_the_fit_anew_and_not_the_run(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(partial_fits, "put", full)
+    monkeypatch.setattr(partial_fits, "save", full)
     first = given_back()
     assert (1, 0) == (first["deferrals"], first["retrains"])
     again = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
@@ -589,7 +589,7 @@ def test_a_partial_whose_run_failed_before_it_was_told_is_used_and_dropped(
 
 
 def test_an_override_that_is_damaged_amid_a_run_ends_it_and_costs_nothing(
-    tmp_path: Path, machine: Callable[[StandIn], None]
+    tmp_path: Path, machine: Callable[[FakeNvml], None]
 ) -> None:
     """Nobody can tell which way it pointed: the run says so, holds no device, and goes on later."""
     machine(make_twin())
@@ -607,7 +607,7 @@ def test_an_override_that_is_damaged_amid_a_run_ends_it_and_costs_nothing(
 
 @pytest.mark.parametrize("why", ["run", "capped", "override"])
 def test_whoever_begins_however_warm_it_is_takes_a_device_that_is_free(
-    tmp_path: Path, machine: Callable[[StandIn], None], why: str
+    tmp_path: Path, machine: Callable[[FakeNvml], None], why: str
 ) -> None:
     """At the deadline, or by a person's word, the best device may be another job's."""
     limits, home = tmp_path / "limits.json", Places(tmp_path / "home")

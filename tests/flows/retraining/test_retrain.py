@@ -40,7 +40,7 @@ def test_a_batch_model_that_cannot_be_kept_is_refused_and_the_run_goes_on(
     module = f"own_kept_{len(kept)}"
     (tmp_path / f"{module}.py").write_text(MODEL.format(kept=kept))
     path = make_pipeline(tmp_path, 600, batch={"recipe": f"{module}:Kept"})
-    told = local_loop.cycle.fn(path, tmp_path / "home")
+    told = local_loop.run_loop.fn(path, tmp_path / "home")
     assert (600, 0, None) == (told["learned"], told["promotions"], told["champion"])
     refused = History(tmp_path / "home").ask(
         "SELECT because FROM decisions WHERE question = 'retrain' AND NOT yes"

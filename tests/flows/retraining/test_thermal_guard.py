@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from flows.retraining.thermal_guard import Vigil
+from flows.retraining.thermal_guard import ThermalGuard
 from flows.run.shutdown import Stop, StopRequested
-from models.batch.fit_guard import GiveBack
+from models.batch.fit_guard import Preempted
 from observability.core.decision import Decision
-from power.core.device_readings import GpuReading, Survey
-from power.core.gate_config import GateLimits
-from power.monitoring.device_monitor import Look
+from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.core.gate_config import GateConfig
+from power.monitoring.device_monitor import MonitorView
 from power.policy import gate
-from power.policy.gate import GateState, Judged
+from power.policy.gate import GateResult, GateState
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading, make_survey
 
 OVER_S = 120.0
@@ -34,9 +34,9 @@ class Fit:
         self.now_s = 0.0
         self.told: list[str] = []
         self.waits: list[float] = []
-        self.limits = GateLimits(source="nvml", **({"dwell_s": 0} | knobs))
+        self.limits = GateConfig(source="nvml", **({"dwell_s": 0} | knobs))
         state = gate.judge(make_survey(make_reading()), GateState(), self.limits, 0.0).state
-        self.vigil = Vigil("GPU-a", state, self.limits, self.told.append, lambda: self.now_s)
+        self.vigil = ThermalGuard("GPU-a", state, self.limits, self.told.append, lambda: self.now_s)
         self.wait: Callable[[], None] = self.pass_time
         monkeypatch.setattr(self.vigil._news, "wait", self._wait)
 
@@ -49,10 +49,10 @@ class Fit:
         self.now_s += after_s
         self.look(make_reading(margin_c=margin_c, read_at_s=self.now_s, **facts))
 
-    def look(self, *readings: GpuReading, **facts: Any) -> None:
+    def look(self, *readings: DeviceReading, **facts: Any) -> None:
         """A look at these readings comes."""
         survey = make_survey(*readings, **facts)
-        self.vigil.hear(Look(survey, NOT_LOOKED_AT, {}, self.now_s))
+        self.vigil.hear(MonitorView(survey, NOT_LOOKED_AT, {}, self.now_s))
 
     def hear_while_waiting(self, *margins_c: float) -> None:
         """One look for each time that it waits."""
@@ -64,7 +64,7 @@ class Fit:
         self.wait()
 
 
-NOT_LOOKED_AT = Judged(
+NOT_LOOKED_AT = GateResult(
     Decision(question="gate", yes=False, because="the follower's own", facts={}), GateState()
 )
 """The vigil judges by itself: what the follower made of it says nothing of this job."""
@@ -93,7 +93,7 @@ def test_a_device_that_was_let_in_between_its_margins_is_open(fit: Callable[...,
         make_survey(make_reading(margin_c=BETWEEN_C)), GateState(), one.limits, 0.0
     ).state
     assert not state.device("GPU-a").open
-    assert Vigil("GPU-a", state, one.limits, clock=lambda: 0.0).answer.yes
+    assert ThermalGuard("GPU-a", state, one.limits, clock=lambda: 0.0).answer.yes
 
 
 def test_closed_it_pauses_until_it_is_open_again(fit: Callable[..., Fit]) -> None:
@@ -143,7 +143,7 @@ def test_past_its_bound_it_gives_the_device_back(fit: Callable[..., Fit]) -> Non
     one = fit(max_pause_s=3.5)
     one.hear(HOT_C)
     one.wait = lambda: one.hear(HOT_C)
-    with pytest.raises(GiveBack) as given:
+    with pytest.raises(Preempted) as given:
         one.vigil(0.4)
     assert given.value.because.startswith(
         "a fit that was 40% done paused for 4 s of at most 3.5 s (max_pause_s) and gives the "
@@ -158,7 +158,7 @@ def test_a_bound_of_nothing_gives_back_at_once(fit: Callable[..., Fit]) -> None:
     """No pause at all is a choice, too."""
     one = fit(max_pause_s=0)
     one.hear(HOT_C)
-    with pytest.raises(GiveBack, match="paused for 0 s of at most 0 s"):
+    with pytest.raises(Preempted, match="paused for 0 s of at most 0 s"):
         one.vigil(0.4)
     assert [] == one.waits
 
@@ -225,7 +225,7 @@ def test_without_any_look_what_let_it_in_grows_old(fit: Callable[..., Fit]) -> N
     """The same before the first look, and past the bound the device is given back."""
     one = fit(max_age_s=60, max_pause_s=5)
     one.pass_time(61)
-    with pytest.raises(GiveBack, match="older than max_age_s = 60"):
+    with pytest.raises(Preempted, match="older than max_age_s = 60"):
         one.vigil(0.5)
 
 
@@ -256,10 +256,10 @@ def test_what_a_signal_raises_passes_through(fit: Callable[..., Fit]) -> None:
 
 def test_a_real_signal_breaks_a_real_pause_off() -> None:
     """SIGTERM amid the wait, in the main thread: what waits holds no lock afterwards."""
-    limits = GateLimits(source="nvml")
+    limits = GateConfig(source="nvml")
     paused = threading.Event()
-    vigil = Vigil("GPU-a", GateState(), limits, lambda _: paused.set(), lambda: 0.0)
-    vigil.hear(Look(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0))
+    vigil = ThermalGuard("GPU-a", GateState(), limits, lambda _: paused.set(), lambda: 0.0)
+    vigil.hear(MonitorView(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0))
 
     def send() -> None:
         paused.wait(OVER_S)
@@ -276,7 +276,7 @@ def test_a_real_signal_breaks_a_real_pause_off() -> None:
     with pytest.raises(StopRequested):
         fitting()
     sender.join()
-    look = Look(Survey(driver="present", because="a test"), NOT_LOOKED_AT, {}, 0.0)
+    look = MonitorView(DeviceSnapshot(driver="present", because="a test"), NOT_LOOKED_AT, {}, 0.0)
     hearer = threading.Thread(target=vigil.hear, args=(look,))
     hearer.start()
     hearer.join(OVER_S)
@@ -285,14 +285,14 @@ def test_a_real_signal_breaks_a_real_pause_off() -> None:
 
 def test_a_look_in_another_thread_ends_the_pause() -> None:
     """The fit goes on as soon as it is heard, by waking and not by chance."""
-    limits = GateLimits(source="nvml", dwell_s=0)
+    limits = GateConfig(source="nvml", dwell_s=0)
     paused = threading.Event()
-    vigil = Vigil("GPU-a", GateState(), limits, lambda _: paused.set(), lambda: 9.0)
-    vigil.hear(Look(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0))
+    vigil = ThermalGuard("GPU-a", GateState(), limits, lambda _: paused.set(), lambda: 9.0)
+    vigil.hear(MonitorView(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0))
 
     def cool_down() -> None:
         paused.wait(OVER_S)
-        vigil.hear(Look(make_survey(make_reading(read_at_s=5.0)), NOT_LOOKED_AT, {}, 9.0))
+        vigil.hear(MonitorView(make_survey(make_reading(read_at_s=5.0)), NOT_LOOKED_AT, {}, 9.0))
 
     cooler = threading.Thread(target=cool_down)
     cooler.start()

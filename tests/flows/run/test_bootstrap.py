@@ -134,7 +134,7 @@ def test_a_stream_that_is_not_there_is_said_before_prefect_starts(
     if lost == "stream":
         (tmp_path / "stream.csv").unlink()
     with pytest.raises(BadConfiguration, match="path" if lost == "stream" else "target"):
-        bootstrap.look_ahead(file, Places(tmp_path / "home").pipeline("small"))
+        bootstrap.validate_stream(file, Places(tmp_path / "home").pipeline("small"))
 
 
 def test_a_member_that_answers_nan_begins_anew(

@@ -62,9 +62,9 @@ def test_a_wide_stream_is_shown_in_part(tmp_path: Path) -> None:
         '[pipeline]\nname = "wide"\ntask = "classification"\n'
         '[stream]\npath = "wide.csv"\ntarget = "y"\n'
     )
-    document = schema_report.of(pipelines.read(path), tmp_path / "home")
+    document = schema_report.collect(pipelines.read(path), tmp_path / "home")
     with (tmp_path / "shown").open("w") as file:
-        schema_report.tell(document, Console(file=file, width=120), most=10)
+        schema_report.render(document, Console(file=file, width=120), most=10)
     shown = (tmp_path / "shown").read_text()
     assert "c9" in shown
     assert "c10" not in shown

@@ -40,11 +40,11 @@ def tables(path: Path) -> list[str]:
 def test_a_database_that_prefect_made_is_the_next_new_one(tmp_path: Path, cache: Path) -> None:
     """Whole, though its maker still used it; what lay beside a removed one is not mixed in."""
     with closing(migrated(tmp_path / "first.db")):
-        database_template.keep(tmp_path / "first.db")
+        database_template.save_template(tmp_path / "first.db")
     (kept,) = cache.iterdir()
     assert 0o700 == cache.stat().st_mode & 0o777
     (tmp_path / "next.db-wal").write_bytes(b"of another one")
-    assert database_template.put(tmp_path / "next.db")
+    assert database_template.copy_template(tmp_path / "next.db")
     assert ["alembic_version", "flow"] == tables(tmp_path / "next.db") == tables(kept)
     assert not (tmp_path / "next.db-wal").exists()
 
@@ -52,9 +52,9 @@ def test_a_database_that_prefect_made_is_the_next_new_one(tmp_path: Path, cache:
 def test_one_that_is_there_is_left_alone(tmp_path: Path) -> None:
     """Also where another one is kept."""
     with closing(migrated(tmp_path / "first.db")):
-        database_template.keep(tmp_path / "first.db")
+        database_template.save_template(tmp_path / "first.db")
     (tmp_path / "there.db").write_bytes(b"somebody's")
-    assert database_template.put(tmp_path / "there.db")
+    assert database_template.copy_template(tmp_path / "there.db")
     assert b"somebody's" == (tmp_path / "there.db").read_bytes()
 
 
@@ -62,7 +62,7 @@ def test_one_that_is_there_is_left_alone(tmp_path: Path) -> None:
 def test_what_is_not_sound_is_not_used(tmp_path: Path, cache: Path, what: str) -> None:
     """Prefect then makes its own, as it always did."""
     with closing(migrated(tmp_path / "first.db", revisions=0 if what == "half migrated" else 1)):
-        database_template.keep(tmp_path / "first.db")
+        database_template.save_template(tmp_path / "first.db")
     (kept,) = cache.iterdir()
     if what == "nothing":
         kept.unlink()
@@ -70,7 +70,7 @@ def test_what_is_not_sound_is_not_used(tmp_path: Path, cache: Path, what: str) -
         kept.write_bytes(b"no database at all")
     if what == "cut":
         kept.write_bytes(kept.read_bytes()[:5_000])
-    assert not database_template.put(tmp_path / "next.db")
+    assert not database_template.copy_template(tmp_path / "next.db")
     assert [] == list(tmp_path.glob("*next*"))
 
 
@@ -78,16 +78,16 @@ def test_a_cache_that_cannot_be_had_is_no_reason_to_fail(tmp_path: Path, cache: 
     """A file is in the way of its folder, say."""
     cache.parent.write_bytes(b"in the way")
     with closing(migrated(tmp_path / "first.db")):
-        database_template.keep(tmp_path / "first.db")
-    assert not database_template.put(tmp_path / "next.db")
+        database_template.save_template(tmp_path / "first.db")
+    assert not database_template.copy_template(tmp_path / "next.db")
 
 
 def test_the_first_one_stays(tmp_path: Path, cache: Path) -> None:
     """It is the same for all: nobody writes over what others may be copying."""
     with closing(migrated(tmp_path / "first.db")):
-        database_template.keep(tmp_path / "first.db")
+        database_template.save_template(tmp_path / "first.db")
         (kept,) = cache.iterdir()
         before = kept.stat().st_ino
-        database_template.keep(tmp_path / "first.db")
+        database_template.save_template(tmp_path / "first.db")
     assert [kept] == list(cache.iterdir())
     assert before == kept.stat().st_ino

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flows.stack import scheduler_watch
-from flows.stack.prefect_client import Server, Unheard
+from flows.stack.prefect_client import Server, ServerUnavailable
 from observability.core.decision import Decision
 from tests.flows.makers import answer, make_pipeline, thermodrift
 from tests.flows.prefect_server import PrefectServer, free_port, served
@@ -132,7 +132,7 @@ def test_the_log_of_a_server_of_ours_is_read_for_errors_of_its_scheduler(
 def test_a_server_that_refuses_is_unheard(dead: PrefectServer, password: str) -> None:
     """With the name of what is to be set: to be refused proves nothing about its clock."""
     server = Server(dead.url, password)
-    with pytest.raises(Unheard, match=r"401 .*PREFECT_API_AUTH_STRING"):
+    with pytest.raises(ServerUnavailable, match=r"401 .*PREFECT_API_AUTH_STRING"):
         scheduler_watch.asked(server)
 
 
@@ -159,9 +159,9 @@ def test_where_to_look_is_told_where_all_is_not_well(log: Path | None) -> None:
     """Its log where that is ours, else its page; and a remedy where it does not schedule."""
     server = Server("http://127.0.0.1:1/api", "", log)
     look = "its log: server.log" if log else "look in the log of http://127.0.0.1:1"
-    assert "for a reason" == scheduler_watch.told(decided(), server)
-    assert f"for a reason; {look}" == scheduler_watch.told(decided(log_errors=2), server)
-    dead = scheduler_watch.told(decided(yes=False), server)
+    assert "for a reason" == scheduler_watch.describe(decided(), server)
+    assert f"for a reason; {look}" == scheduler_watch.describe(decided(log_errors=2), server)
+    dead = scheduler_watch.describe(decided(yes=False), server)
     assert dead.startswith(f"for a reason; {look}. What is scheduled does not start")
 
 

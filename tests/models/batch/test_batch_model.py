@@ -147,7 +147,7 @@ def challenge(count: int = 300, **changes: Any) -> challenges.Challenge:
         "schema": make_schema(),
         "clock": make_ticks(10.0, 12.5),
     }
-    return challenges.fight(frame, labels, **(given | changes))
+    return challenges.evaluate(frame, labels, **(given | changes))
 
 
 def test_the_recipes_by_name_are_known_without_scikit_learn() -> None:
@@ -600,7 +600,7 @@ def test_after_an_abrupt_change_the_newest_rows_alone_make_the_challenger() -> N
     frame, labels = make_window(1_000)
     turned = ["low" if each == "high" else "high" for each in labels[:400]] + labels[400:]
     found = {
-        share: challenges.fight(
+        share: challenges.evaluate(
             frame,
             turned,
             recipe=BatchRecipe(recipe="linear", recent_share=share),
@@ -620,7 +620,7 @@ def test_the_challenger_never_saw_the_held_out_rows() -> None:
     """Other labels there change its scores, and not the model."""
     frame, labels = make_window(300)
     turned = labels[:240] + ["low" if each == "high" else "high" for each in labels[240:]]
-    found = challenges.fight(
+    found = challenges.evaluate(
         frame,
         turned,
         recipe=BatchRecipe(recipe="linear"),
@@ -803,4 +803,4 @@ def challenge_of(
 ) -> challenges.Challenge:
     """A challenge by the quickest recipe."""
     given: dict[str, Any] = {"recipe": BatchRecipe(recipe="linear"), **changes}
-    return challenges.fight(frame, labels, schema=schema, clock=make_ticks(0, 1), **given)
+    return challenges.evaluate(frame, labels, schema=schema, clock=make_ticks(0, 1), **given)

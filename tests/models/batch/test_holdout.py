@@ -29,7 +29,7 @@ def test_every_row_is_on_one_side(
     labels: list[Label] = [*codes]
     newest = int(len(labels) * (1 - share))
     known = np.arange(len(labels)) < seen
-    parts = holdout.parts(labels, "classification", newest, known, changed)
+    parts = holdout.split(labels, "classification", newest, known, changed)
     together = [*parts.train.tolist(), *parts.held.tolist()]
     assert sorted(together) == list(range(len(labels)))
     assert parts.train.tolist() == sorted(parts.train.tolist())
@@ -43,7 +43,7 @@ def test_where_nothing_is_rare_the_newest_share_is_held_out() -> None:
         ([0, 1] * 50, "classification"),
         ([float(x) for x in range(100)], "regression"),
     ):
-        parts = holdout.parts(list(labels), task, 80)  # type: ignore[arg-type]  # one of the tasks
+        parts = holdout.split(list(labels), task, 80)  # type: ignore[arg-type]  # one of the tasks
         assert list(range(80)) == parts.train.tolist()
         assert list(range(80, 100)) == parts.held.tolist()
         assert 0 == len(parts.apart) == len(parts.joined)
@@ -52,7 +52,7 @@ def test_where_nothing_is_rare_the_newest_share_is_held_out() -> None:
 def test_what_is_rare_is_held_out_from_before_the_newest_share_as_well() -> None:
     """A handful, the newest of them, and training keeps as many."""
     labels = rare_every(500)
-    parts = holdout.parts(labels, "classification", 4_000)
+    parts = holdout.split(labels, "classification", 4_000)
     assert [2750, 3250, 3750] == parts.apart.tolist()
     assert 5 == sum(int(labels[row]) for row in parts.held)
     assert 5 == sum(int(labels[row]) for row in parts.train)
@@ -62,7 +62,7 @@ def test_what_is_rare_is_held_out_from_before_the_newest_share_as_well() -> None
 def test_what_the_champion_learned_from_is_not_held_out_for_being_rare() -> None:
     """Else it would be flattered."""
     known = np.arange(5_000) < 3_000
-    parts = holdout.parts(rare_every(500), "classification", 4_000, known)
+    parts = holdout.split(rare_every(500), "classification", 4_000, known)
     assert [3250, 3750] == parts.apart.tolist()
 
 
@@ -70,16 +70,16 @@ def test_of_two_rows_of_a_class_each_side_has_one() -> None:
     """Of one row, training has it."""
     labels: list[Label] = ["a"] * 100
     labels[10], labels[20] = "b", "b"
-    assert [20] == holdout.parts(labels, "classification", 80).apart.tolist()
+    assert [20] == holdout.split(labels, "classification", 80).apart.tolist()
     labels[20], labels[95] = "a", "a"
     labels[10], labels[90] = "a", "b"
-    assert [90] == holdout.parts(labels, "classification", 80).joined.tolist()
+    assert [90] == holdout.split(labels, "classification", 80).joined.tolist()
 
 
 def test_a_class_that_is_new_is_trained_on_too() -> None:
     """Its older half; a model that never saw it could not answer it."""
     labels: list[Label] = [*["a", "b"] * 40, *["a", "b", "new", "new"] * 6]
-    parts = holdout.parts(labels, "classification", 80)
+    parts = holdout.split(labels, "classification", 80)
     new = [row for row in range(80, 104) if labels[row] == "new"]
     assert new[:6] == parts.joined.tolist()
     assert [row for row in range(80, 104) if row not in new[:6]] == parts.held.tolist()
@@ -88,7 +88,7 @@ def test_a_class_that_is_new_is_trained_on_too() -> None:
 def test_very_many_rare_classes_leave_training_most_rows() -> None:
     """A quarter of the newest share is taken at the most."""
     labels: list[Label] = [row % 250 for row in range(1_000)]
-    parts = holdout.parts(labels, "classification", 800)
+    parts = holdout.split(labels, "classification", 800)
     assert 50 == len(parts.apart)
 
 
@@ -99,5 +99,5 @@ def test_after_a_change_both_sides_have_rows_of_the_new_world(
     changed: int | None, first: int
 ) -> None:
     """Half of what came since; a change of long ago, or of a moment ago, moves nothing."""
-    parts = holdout.parts([1.0] * 1_000, "regression", 800, changed=changed)
+    parts = holdout.split([1.0] * 1_000, "regression", 800, changed=changed)
     assert first == parts.held[0] == parts.newest

@@ -36,7 +36,7 @@ from sklearn.preprocessing import StandardScaler
 
 from models.batch import batch_model, interruptible_fit, recipes
 from models.batch.batch_model import BatchCannotLearn, BatchModel
-from models.batch.fit_guard import GiveBack, Guard, Partial
+from models.batch.fit_guard import FitCheckpoint, Guard, Preempted
 from models.batch.recipe_config import BatchRecipe
 from models.core.record_schema import LabelKind
 from models.persistence import serialization
@@ -94,7 +94,7 @@ class Watcher:
     def __init__(self, at: int | None = None, act: BaseException | None = None) -> None:
         self.asked: list[float] = []
         self._at = at
-        self._act = act or GiveBack("too warm")
+        self._act = act or Preempted("too warm")
 
     def __call__(self, done: float, /) -> None:
         self.asked.append(done)
@@ -158,7 +158,7 @@ def raw(estimator: Any, matrix: NDArray[Any]) -> bytes:
 
 def given_back(fit: Callable[[Guard], object], at: int) -> object:
     """What is kept of a fit that was given back at its `at`-th question, after a round trip."""
-    with pytest.raises(GiveBack) as stopped:
+    with pytest.raises(Preempted) as stopped:
         fit(Watcher(at))
     partial = stopped.value.partial
     return None if partial is None else serialization.loads(serialization.dumps(partial))
@@ -195,7 +195,7 @@ def test_every_recipe_says_how_it_is_watched(recipe: str, kind: LabelKind, expec
     """It is asked amid the fit where it says so, and else before and after it alone."""
     watcher = Watcher()
     model = make_model(recipe, kind, guard=watcher)
-    way = interruptible_fit.way(model.estimator)
+    way = interruptible_fit.strategy_of(model.estimator)
     assert expected == way.kind
     assert str(way).startswith(f"{expected}: ")
     assert (expected == "unguarded") == ([0.0, 1.0] == watcher.asked)
@@ -209,10 +209,10 @@ def test_given_back_at_any_question_it_goes_on_to_the_same_model(
     """At every question of a fit: what is kept leads to the model of an undisturbed fit."""
     watcher = Watcher()
     expected = answers(make_model(recipe, kind, guard=watcher))
-    keeps = interruptible_fit.way(make_model(recipe, kind).estimator).keeps
+    keeps = interruptible_fit.strategy_of(make_model(recipe, kind).estimator).keeps
     for at in range(1, len(watcher.asked) + 1):
         partial = given_back(lambda guard: make_model(recipe, kind, guard=guard), at)
-        assert partial is None or isinstance(partial, Partial)
+        assert partial is None or isinstance(partial, FitCheckpoint)
         # A first round must be whole to be kept, and a fit that is done is whole.
         whole = at == len(watcher.asked) or (keeps and watcher.asked[at - 1] > 0)
         assert whole == (partial is not None)
@@ -229,9 +229,9 @@ def test_given_back_again_and_again_it_still_gets_there(recipe: str) -> None:
     for tries in range(1, 20):  # noqa: B007 - how many it took is looked at below
         try:
             model = make_model(recipe, guard=Watcher(3), partial=kept)
-        except GiveBack as stopped:
+        except Preempted as stopped:
             kept = serialization.loads(serialization.dumps(stopped.partial))
-            assert isinstance(kept, Partial)
+            assert isinstance(kept, FitCheckpoint)
         else:
             break
     assert expected == answers(model)
@@ -348,12 +348,12 @@ def test_a_way_never_changes_what_an_estimator_learns(
         expected = raw(make().fit(matrix, targets), matrix)
         watcher = Watcher()
         assert expected == raw(interruptible_fit.fit(make(), matrix, targets, watcher), matrix)
-        found = interruptible_fit.way(make())
+        found = interruptible_fit.strategy_of(make())
         assert (way, found.keeps) == (found.kind, way.startswith("rounds"))
         assert (way == "unguarded") == (len(watcher.asked) == 2)
         at = len(watcher.asked) // 3 + 1
         kept = given_back(lambda guard: interruptible_fit.fit(make(), matrix, targets, guard), at)
-        assert kept is None or isinstance(kept, Partial)
+        assert kept is None or isinstance(kept, FitCheckpoint)
         assert (at > 1 and found.keeps) == (kept is not None)
         again = interruptible_fit.fit(make(), matrix, targets, Watcher(), partial=kept)
     assert expected == raw(again, matrix)
@@ -364,7 +364,7 @@ def test_a_search_in_other_processes_is_unguarded() -> None:
     for n_jobs, expected in ((2, "unguarded"), (-1, "unguarded"), (1, "callbacks")):
         search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, n_jobs=n_jobs)
         for estimator in (search, make_pipeline(StandardScaler(), search)):
-            assert expected == interruptible_fit.way(estimator).kind
+            assert expected == interruptible_fit.strategy_of(estimator).kind
 
 
 def test_a_network_and_gradient_descent_would_be_other_models_in_rounds() -> None:
@@ -376,7 +376,7 @@ def test_a_network_and_gradient_descent_would_be_other_models_in_rounds() -> Non
         epochs.partial_fit(matrix, targets, classes=[False, True])
     assert whole.coef_.tobytes() != epochs.coef_.tobytes()
     for estimator in (SGDClassifier(), MLPClassifier()):
-        way = interruptible_fit.way(estimator)
+        way = interruptible_fit.strategy_of(estimator)
         assert ("unguarded", True) == (way.kind, "leave" in way.because)
 
 
@@ -386,7 +386,7 @@ def test_a_class_that_is_only_derived_is_not_trusted_with_rounds() -> None:
     class Own(RandomForestClassifier):  # type: ignore[misc]  # it has no types
         pass
 
-    assert "unguarded" == interruptible_fit.way(Own()).kind
+    assert "unguarded" == interruptible_fit.strategy_of(Own()).kind
 
 
 def test_a_model_of_ones_own_that_allows_nothing_is_said_to_be_unguarded(beside: Path) -> None:
@@ -398,19 +398,19 @@ def test_a_model_of_ones_own_that_allows_nothing_is_said_to_be_unguarded(beside:
         "unguarded: Plain: no way is known to ask amid its fit that leaves the same model; "
         "it is asked before and after"
     )
-    assert expected == str(interruptible_fit.way(model.estimator))
+    assert expected == str(interruptible_fit.strategy_of(model.estimator))
 
 
 def test_a_model_of_ones_own_may_say_that_its_fit_is_rounds(beside: Path) -> None:
     """Then it is asked before each call of partial_fit, and goes on where it was given back."""
     watcher = Watcher()
     watched = make_model("own_epochs:Epochs", beside=beside, guard=watcher)
-    assert "rounds by partial_fit" == interruptible_fit.way(watched.estimator).kind
+    assert "rounds by partial_fit" == interruptible_fit.strategy_of(watched.estimator).kind
     expected = answers(make_model("own_epochs:Epochs", beside=beside))
     assert expected == answers(watched)
     assert [0.0, *(each / 10 for each in range(10)), 1.0] == watcher.asked
     kept = given_back(lambda guard: make_model("own_epochs:Epochs", beside=beside, guard=guard), 5)
-    assert isinstance(kept, Partial)
+    assert isinstance(kept, FitCheckpoint)
     assert (3, 10, 3) == (kept.done, kept.of, kept.estimator.epochs)
     again = make_model("own_epochs:Epochs", beside=beside, partial=kept)
     assert (10, expected) == (again.estimator.epochs, answers(again))
@@ -463,7 +463,7 @@ def test_a_fit_that_fails_is_still_named_while_it_is_watched(beside: Path) -> No
         make_model("own_epochs:CannotFit", beside=beside, guard=Watcher())
 
 
-@pytest.mark.parametrize("act", [ValueError("broken"), GiveBack("too warm")])
+@pytest.mark.parametrize("act", [ValueError("broken"), Preempted("too warm")])
 def test_a_search_does_not_take_a_guard_for_a_failed_candidate(act: BaseException) -> None:
     """scikit-learn's searches swallow errors of their fits; this one is none."""
     matrix, targets = np.nan_to_num(made()[0]), made()[1]
@@ -501,7 +501,7 @@ def test_other_callbacks_are_called_too_and_stay(at: int | None) -> None:
     other, estimator = Other(), LogisticRegression()
     assert isinstance(estimator, CallbackSupportMixin)
     estimator.set_callbacks(other)
-    with suppress(GiveBack):
+    with suppress(Preempted):
         interruptible_fit.fit(estimator, matrix, targets, Watcher(at))
     assert [other] == vars(estimator)["_skl_callbacks"]
     assert other.begun > 0
@@ -558,7 +558,7 @@ def test_a_class_of_other_estimators_is_not_gone_on_from() -> None:
         ),
         3,
     )
-    assert isinstance(kept, Partial)
+    assert isinstance(kept, FitCheckpoint)
     for estimator, rows in (
         (ExtraTreesClassifier(9, random_state=1), matrix),
         (RandomForestClassifier(9, random_state=1), matrix[:, 1:]),
@@ -600,4 +600,7 @@ def test_the_page_tells_of_each_recipe_how_it_is_watched() -> None:
     assert "callbacks" == linear["`linear` for classes"]
     for kind in KINDS:
         for recipe in ("hist_gradient_boosting", "random_forest", "sgd"):
-            assert told[recipe] == interruptible_fit.way(make_model(recipe, kind).estimator).kind
+            assert (
+                told[recipe]
+                == interruptible_fit.strategy_of(make_model(recipe, kind).estimator).kind
+            )

@@ -15,7 +15,7 @@ from models.core.record_schema import Features, Label, LabelKind
 from models.online import online_model
 from models.online.learner import Learner, RecordRefused
 from models.online.online_model import OnlineMember, OnlineRecipe
-from models.online.stacking import BlendRules
+from models.online.stacking import BlendConfig
 from models.persistence.serialization import CannotLoad
 from observability.core.errors import BadConfiguration
 from tests.models.makers import make_schema, make_store, make_window, put
@@ -63,7 +63,7 @@ class NeverLoads:
 def make_learner(model: Any, kind: LabelKind = "str") -> Learner:
     """A learner of classes around `model`."""
     member = OnlineMember(model, "classification", kind)
-    return Learner(member, "classification", BlendRules(), tripwire_delta=0.002)
+    return Learner(member, "classification", BlendConfig(), tripwire_delta=0.002)
 
 
 @pytest.mark.parametrize(

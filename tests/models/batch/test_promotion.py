@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.batch import promotion
-from models.batch.promotion import Contest, PromotionRules
+from models.batch.promotion import Comparison, PromotionConfig
 
-RULES = PromotionRules()
+RULES = PromotionConfig()
 losses = st.floats(min_value=0, max_value=1e6)
 
 
-def make_contest(**changes: object) -> Contest:
+def make_contest(**changes: object) -> Comparison:
     """A challenger that is better in all, unless `changes` say otherwise."""
     facts: dict[str, object] = {
         "holdout_rows": 100,
@@ -26,10 +26,10 @@ def make_contest(**changes: object) -> Contest:
         "older_challenger_loss": 0.12,
         "older_champion_loss": 0.10,
     }
-    return Contest.model_validate(facts | changes)
+    return Comparison.model_validate(facts | changes)
 
 
-def make_first(**changes: object) -> Contest:
+def make_first(**changes: object) -> Comparison:
     """A contest without a champion."""
     nobody = {"champion_loss": None, "older_champion_loss": None}
     return make_contest(**nobody, **changes)
@@ -66,7 +66,7 @@ def test_a_challenger_not_below_the_baseline_is_kept_out(loss: float) -> None:
 
 def test_the_baseline_may_be_left_out() -> None:
     """A person who says so is believed."""
-    rules = PromotionRules(beat_baseline=False)
+    rules = PromotionConfig(beat_baseline=False)
     assert promotion.judge(make_first(challenger_loss=0.6), rules).yes
     assert promotion.judge(make_contest(challenger_loss=0.6, champion_loss=0.9), rules).yes
 
@@ -87,7 +87,7 @@ def test_the_gain_must_be_real_and_large_enough(
 ) -> None:
     """A tie keeps the champion; a gain counts from min_gain on."""
     decision = promotion.judge(
-        make_contest(challenger_loss=challenger), PromotionRules(min_gain=min_gain)
+        make_contest(challenger_loss=challenger), PromotionConfig(min_gain=min_gain)
     )
     assert expected == decision.yes
     if not expected:
@@ -97,7 +97,7 @@ def test_the_gain_must_be_real_and_large_enough(
 def test_a_gain_of_just_the_least_is_enough() -> None:
     """The bound itself belongs to the yes."""
     contest = make_contest(challenger_loss=0.25, champion_loss=0.375)
-    assert promotion.judge(contest, PromotionRules(min_gain=0.125)).yes
+    assert promotion.judge(contest, PromotionConfig(min_gain=0.125)).yes
 
 
 def test_too_few_held_out_rows_are_not_believed() -> None:
@@ -115,7 +115,7 @@ def test_forgetting_is_net_of_the_gain() -> None:
     assert not decision.yes
     assert 0.6 == pytest.approx(decision.facts["forgetting"])
     assert "max_forgetting is 0.5" in decision.because
-    assert promotion.judge(contest, PromotionRules(max_forgetting=0.61)).yes
+    assert promotion.judge(contest, PromotionConfig(max_forgetting=0.61)).yes
 
 
 def test_a_world_that_turned_round_does_not_block_its_challenger() -> None:
@@ -136,7 +136,7 @@ def test_forgetting_against_a_perfect_baseline_is_infinite() -> None:
     contest = make_contest(
         baseline_loss=0.0, challenger_loss=0.1, champion_loss=0.2, older_challenger_loss=0.5
     )
-    decision = promotion.judge(contest, PromotionRules(beat_baseline=False))
+    decision = promotion.judge(contest, PromotionConfig(beat_baseline=False))
     assert not decision.yes
     assert decision.facts["forgetting"] is None
     assert "by inf of the baseline's loss" in decision.because
@@ -161,7 +161,7 @@ def test_without_both_older_losses_forgetting_is_not_judged(half: str) -> None:
 )
 def test_a_loss_that_nobody_knows_never_promotes(name: str, value: float) -> None:
     """The no names the loss, and the fact is recorded as unknown."""
-    decision = promotion.judge(make_contest(**{name: value}), PromotionRules(beat_baseline=False))
+    decision = promotion.judge(make_contest(**{name: value}), PromotionConfig(beat_baseline=False))
     assert not decision.yes
     assert "not a finite number: the " in decision.because
     assert "by hand" in decision.because
@@ -189,8 +189,8 @@ def test_a_yes_always_means_better(
     max_forgetting: float,
 ) -> None:
     """Whatever came, a yes beats baseline and champion, and every answer has its reason."""
-    rules = PromotionRules(min_gain=min_gain, max_forgetting=max_forgetting)
-    contest = Contest(
+    rules = PromotionConfig(min_gain=min_gain, max_forgetting=max_forgetting)
+    contest = Comparison(
         holdout_rows=rows,
         challenger_loss=challenger,
         baseline_loss=baseline,
@@ -222,11 +222,13 @@ def test_a_worse_challenger_is_never_promoted_where_a_better_one_was_not(
 
 def test_facts_hold_every_loss_and_every_rule() -> None:
     """A decision can be replayed from its facts alone."""
-    contest, rules = make_contest(), PromotionRules(min_gain=0.01)
+    contest, rules = make_contest(), PromotionConfig(min_gain=0.01)
     facts = promotion.judge(contest, rules).facts
     replayed = promotion.judge(
-        Contest.model_validate({name: facts[name] for name in Contest.model_fields}),
-        PromotionRules.model_validate({name: facts[name] for name in PromotionRules.model_fields}),
+        Comparison.model_validate({name: facts[name] for name in Comparison.model_fields}),
+        PromotionConfig.model_validate(
+            {name: facts[name] for name in PromotionConfig.model_fields}
+        ),
     )
     assert promotion.judge(contest, rules) == replayed
 
@@ -235,7 +237,7 @@ def test_facts_hold_every_loss_and_every_rule() -> None:
 def test_a_wrong_rule_is_refused(wrong: dict[str, float]) -> None:
     """A misspelt knob is a mistake, not a default."""
     with pytest.raises(ValidationError, match=next(iter(wrong))):
-        PromotionRules.model_validate(wrong)
+        PromotionConfig.model_validate(wrong)
 
 
 @pytest.mark.parametrize(

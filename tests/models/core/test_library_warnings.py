@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from models.batch import recipes
 from models.core import library_warnings
-from models.core.library_warnings import LONGEST, Warned
+from models.core.library_warnings import LONGEST, CollectedWarnings
 
 
 @given(messages=st.lists(st.text(max_size=2 * LONGEST), min_size=1, max_size=20))
 def test_each_warning_counts_and_the_first_is_kept_on_one_line(messages: list[str]) -> None:
     """However many come from one place, and whatever they say."""
-    into = Warned()
-    with library_warnings.collected(into), recipes.working(1):
+    into = CollectedWarnings()
+    with library_warnings.collect(into), recipes.working(1):
         for message in messages:
             warnings.warn(message, UserWarning, stacklevel=1)
     assert len(messages) == into.count
@@ -34,17 +34,17 @@ def test_nobody_collects_and_a_warning_goes_where_python_sends_it() -> None:
 
 def test_what_python_hides_from_users_is_not_counted() -> None:
     """A deprecation is news for the makers of a library."""
-    into = Warned()
-    with library_warnings.collected(into), recipes.working(1):
+    into = CollectedWarnings()
+    with library_warnings.collect(into), recipes.working(1):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
-    assert Warned() == into
+    assert CollectedWarnings() == into
 
 
 def test_a_collection_ends_with_its_block() -> None:
     """The inner one has what came inside it; afterwards the outer one hears again."""
-    outer, inner = Warned(), Warned()
-    with library_warnings.collected(outer):
-        with library_warnings.collected(inner), recipes.working(1):
+    outer, inner = CollectedWarnings(), CollectedWarnings()
+    with library_warnings.collect(outer):
+        with library_warnings.collect(inner), recipes.working(1):
             warnings.warn("inside", UserWarning, stacklevel=1)
         with recipes.working(1):
             warnings.warn("outside", UserWarning, stacklevel=1)

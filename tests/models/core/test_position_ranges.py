@@ -7,12 +7,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.core.position_ranges import Ranges
+from models.core.position_ranges import PositionRanges
 
 PLACES = st.sets(st.integers(0, 40))
 
 
-def sound(ranges: Ranges) -> bool:
+def sound(ranges: PositionRanges) -> bool:
     """In order, none empty, and none touches the next."""
     whole = all(first < last for first, last in ranges.spans)
     return whole and all(left[1] < right[0] for left, right in pairwise(ranges.spans))
@@ -21,8 +21,8 @@ def sound(ranges: Ranges) -> bool:
 @given(PLACES, PLACES)
 def test_ranges_are_a_set(some: set[int], others: set[int]) -> None:
     """What is added is in it, what is taken out is not, and neighbours are one range."""
-    ranges = Ranges().plus(some)
-    assert ranges.spans == Ranges().plus(sorted(some, reverse=True)).spans
+    ranges = PositionRanges().plus(some)
+    assert ranges.spans == PositionRanges().plus(sorted(some, reverse=True)).spans
     for found, expected in (
         (ranges, some),
         (ranges.plus(others), some | others),
@@ -37,24 +37,24 @@ def test_ranges_are_a_set(some: set[int], others: set[int]) -> None:
 @given(PLACES, st.integers(0, 40), st.integers(0, 40))
 def test_a_part_of_ranges_is_a_set_too(some: set[int], first: int, last: int) -> None:
     """Cut at two positions, whatever lies there."""
-    found = Ranges().plus(some).between(first, last)
+    found = PositionRanges().plus(some).between(first, last)
     assert sound(found)
     assert [place for place in sorted(some) if first <= place < last] == list(found)
 
 
 def test_a_range_of_a_million_is_as_small_as_one_position() -> None:
     """A stream that was rejected for a day costs the checkpoint nothing."""
-    ranges = Ranges().plus(range(1_000_000)).plus([5_000_000])
+    ranges = PositionRanges().plus(range(1_000_000)).plus([5_000_000])
     assert ((0, 1_000_000), (5_000_000, 5_000_001)) == ranges.spans
 
 
 def test_the_newest_ranges_are_those_that_stay() -> None:
     """A set that is scattered widely is cut at its old end."""
-    ranges = Ranges().plus(range(0, 20, 2))
+    ranges = PositionRanges().plus(range(0, 20, 2))
     assert [16, 18] == list(ranges.newest(2))
     assert ranges == ranges.newest(10)
 
 
 def test_what_is_no_position_is_in_no_range() -> None:
     """A set of positions can be asked anything."""
-    assert "1" not in Ranges().plus([1])
+    assert "1" not in PositionRanges().plus([1])

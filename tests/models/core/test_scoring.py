@@ -15,7 +15,7 @@ from models.core.record_schema import Label, Task
 @pytest.mark.parametrize(("task", "name"), [("classification", "accuracy"), ("regression", "mae")])
 def test_each_task_has_its_metric(task: Task, name: str) -> None:
     """Tallies, history and drift all ask here, so they can never speak of different metrics."""
-    assert name == scoring.metric(task)
+    assert name == scoring.metric_name(task)
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from models.core.metrics import Measure
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Features, Label, Task
 from models.online import learner, online_model
-from models.online.learner import MEMBERS, Learner, Log, RecordRefused, Tally
+from models.online.learner import MEMBERS, Learner, PredictionRows, RecordRefused, Tally
 from models.online.online_model import OnlineMember, OnlineRecipe
-from models.online.stacking import BlendRules
+from models.online.stacking import BlendConfig
 from models.persistence import serialization
 from tests import ROOT
 from tests.models.makers import make_label, make_rows, make_schema
@@ -38,7 +38,7 @@ EVERYBODY = (*MEMBERS, "served")
 def make_learner(task: Task = "classification", recipe: str = "linear") -> Learner:
     """A learner of `makers.make_schema` that has met nothing."""
     member = online_model.build(OnlineRecipe(recipe=recipe), make_schema(task))
-    return Learner(member, task, BlendRules(), tripwire_delta=0.0001)
+    return Learner(member, task, BlendConfig(), tripwire_delta=0.0001)
 
 
 def make_records(
@@ -81,12 +81,12 @@ class Model:
 
 def with_model(model: Any, task: Task = "classification") -> Learner:
     """A learner whose online member is `model`."""
-    return Learner(OnlineMember(model, task), task, BlendRules(), tripwire_delta=0.0001)
+    return Learner(OnlineMember(model, task), task, BlendConfig(), tripwire_delta=0.0001)
 
 
-def whole(logs: Iterable[Log]) -> Log:
+def whole(logs: Iterable[PredictionRows]) -> PredictionRows:
     """Logs of one batch after the other as one."""
-    joined = Log()
+    joined = PredictionRows()
     for log in logs:
         joined.labels += log.labels
         for who in EVERYBODY:
@@ -96,7 +96,7 @@ def whole(logs: Iterable[Log]) -> Log:
     return joined
 
 
-def in_two_tasks(count: int = 300) -> list[Log]:
+def in_two_tasks(count: int = 300) -> list[PredictionRows]:
     """What is logged for classes and for values, the champion joining half way."""
     logs = []
     for task in TASKS:
@@ -459,7 +459,7 @@ def test_a_threshold_decides_what_is_served_and_nothing_else() -> None:
     rows, labels = make_records(count=300)
     measure = Measure("f1", threshold=0.05)
     member = online_model.build(OnlineRecipe(recipe="linear"), make_schema())
-    cut = Learner(member, "classification", BlendRules(), 0.0001, measure)
+    cut = Learner(member, "classification", BlendConfig(), 0.0001, measure)
     plain = make_learner()
     log, usual = cut.learn(rows, labels, None), plain.learn(rows, labels, None)
     assert cut.threshold is not None

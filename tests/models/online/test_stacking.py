@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from models.core.prediction import Answer
 from models.core.record_schema import Task
 from models.online import stacking
-from models.online.stacking import Blend, BlendRules, ClassBlend, ValueBlend
+from models.online.stacking import Blend, BlendConfig, ClassBlend, ValueBlend
 
 
 def make_blend(task: Task = "classification", learning_rate: float = 0.05) -> Blend:
     """A blend of two members, of which the first is trusted."""
-    return stacking.start(task, [1.0, 0.0], BlendRules(learning_rate=learning_rate))
+    return stacking.start(task, [1.0, 0.0], BlendConfig(learning_rate=learning_rate))
 
 
 def test_nobody_answers_nothing_is_served() -> None:

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from models.online import online_model
 from models.online.learner import Learner
 from models.online.online_model import OnlineRecipe
-from models.online.stacking import BlendRules
+from models.online.stacking import BlendConfig
 from models.persistence import checkpoint
 from models.persistence.checkpoint import CheckpointUnusable
 from models.persistence.serialization import CannotPickle
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from observability.core import failpoints
 from tests import ROOT
 from tests.models.makers import KEY, make_label, make_rows, make_schema
 
-SEAL = Seal(KEY)
-OTHERS_SEAL = Seal(KEY[::-1])
+SEAL = SigningKey(KEY)
+OTHERS_SEAL = SigningKey(KEY[::-1])
 STATE = {"position": 250, "weights": [0.1, -0.2], "name": "elec2"}
 BRIEF = {"position": 250, "scores": {"served": 0.875, "batch": None}, "champion": "größte"}
 
@@ -49,7 +49,7 @@ def disarm() -> Iterator[None]:
     failpoints.disarm()
 
 
-def put(folder: Path, state: object = STATE, seal: Seal = SEAL) -> Path:
+def put(folder: Path, state: object = STATE, seal: SigningKey = SEAL) -> Path:
     """Save a checkpoint in `folder`."""
     path = folder / "checkpoint"
     checkpoint.save(path, state, seal, BRIEF)
@@ -73,7 +73,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     """The state comes back, and so does what was said of it in brief."""
     path = put(tmp_path / "not" / "there" / "yet")
     assert STATE == checkpoint.load(path, SEAL)
-    assert BRIEF == checkpoint.brief(path)
+    assert BRIEF == checkpoint.header(path)
 
 
 def test_a_learner_goes_on_from_its_checkpoint_as_if_nothing_had_been(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_learner_goes_on_from_its_checkpoint_as_if_nothing_had_been(tmp_path: 
     rows = make_rows(200)
     labels = [make_label(row) for row in rows]
     member = online_model.build(OnlineRecipe(), schema)
-    undisturbed = Learner(member, "classification", BlendRules(), 0.001)
+    undisturbed = Learner(member, "classification", BlendConfig(), 0.001)
     undisturbed.learn(rows[:100], labels[:100], None)
     path = put(tmp_path, undisturbed)
     resumed = checkpoint.load(path, SEAL)
@@ -105,7 +105,7 @@ def test_there_is_none_before_the_first(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         checkpoint.load(tmp_path / "checkpoint", SEAL)
     with pytest.raises(FileNotFoundError):
-        checkpoint.brief(tmp_path / "checkpoint")
+        checkpoint.header(tmp_path / "checkpoint")
 
 
 def test_loading_runs_what_is_pickled(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_body_under_another_head_is_refused_before_it_is_unpickled(tmp_path: P
 def test_reading_in_brief_unpickles_nothing(tmp_path: Path) -> None:
     """`thermodrift status` answers whatever the models in the checkpoint need or do."""
     path = put(tmp_path, Bomb(tmp_path / "ran"))
-    assert BRIEF == checkpoint.brief(path)
+    assert BRIEF == checkpoint.header(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -155,7 +155,7 @@ def test_no_flipped_bit_changes_what_is_believed(tmp_path: Path, data: st.DataOb
         believed = checkpoint.load(path, SEAL)
     except CheckpointUnusable:
         return
-    assert (STATE, BRIEF) == (believed, checkpoint.brief(path))
+    assert (STATE, BRIEF) == (believed, checkpoint.header(path))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.8, 0.99])
@@ -176,7 +176,7 @@ def test_a_damaged_first_line_is_refused(tmp_path: Path, head: bytes) -> None:
     path.write_bytes(head + b"\n" + path.read_bytes())
     refused(path, "cannot be read", "backup", "remove the pipeline's folder")
     with pytest.raises(CheckpointUnusable, match="cannot be read"):
-        checkpoint.brief(path)
+        checkpoint.header(path)
 
 
 @pytest.mark.parametrize("signature", [None, 5, "", "0" * 64, "\ud800", "é"])
@@ -208,7 +208,7 @@ def test_other_libraries_are_refused_before_anything_is_unpickled(
     monkeypatch.undo()
     refused(path, f"{name} {version}", f"(here {here[name]})", "Run it with that version")
     assert not (tmp_path / "ran").exists()
-    assert BRIEF == checkpoint.brief(path)
+    assert BRIEF == checkpoint.header(path)
 
 
 def test_a_patch_release_is_the_same_library(
@@ -286,4 +286,4 @@ def test_a_checkpoint_of_another_version_says_which_versions(
     rewrite_head(path, format=form)
     refused(path, f"{version} version", "reads 'checkpoint 3'", "the version that wrote it")
     with pytest.raises(CheckpointUnusable, match="the version that wrote it"):
-        checkpoint.brief(path)
+        checkpoint.header(path)

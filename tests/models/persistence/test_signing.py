@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.persistence import signing
-from models.persistence.signing import Damaged, KeyUnusable, OtherFormat, Seal, Tampered
+from models.persistence.signing import (
+    Damaged,
+    KeyUnusable,
+    OtherFormat,
+    SignatureMismatch,
+    SigningKey,
+)
 
 KEY = bytes(range(32))
 
@@ -21,7 +27,7 @@ KEY = bytes(range(32))
 def test_the_first_opening_makes_a_private_key(tmp_path: Path) -> None:
     """32 bytes that only this user may read; the home is made if need be; nothing is left over."""
     file = tmp_path / "home" / "key"
-    Seal.open(file)
+    SigningKey.open(file)
     assert 32 == len(file.read_bytes())
     assert 0o600 == file.stat().st_mode & 0o777
     assert [file] == list(file.parent.iterdir())
@@ -29,38 +35,38 @@ def test_the_first_opening_makes_a_private_key(tmp_path: Path) -> None:
 
 def test_keys_differ(tmp_path: Path) -> None:
     """Each home has a key of its own."""
-    signatures = {Seal.open(tmp_path / name).sign(b"content") for name in ("a", "b")}
+    signatures = {SigningKey.open(tmp_path / name).sign(b"content") for name in ("a", "b")}
     assert 2 == len(signatures)
 
 
 def test_a_later_opening_reads_the_same_key(tmp_path: Path) -> None:
     """What one process signs, the next one verifies."""
-    signature = Seal.open(tmp_path / "key").sign(b"content")
-    Seal.open(tmp_path / "key").verify(b"content", signature, "it")
+    signature = SigningKey.open(tmp_path / "key").sign(b"content")
+    SigningKey.open(tmp_path / "key").verify(b"content", signature, "it")
 
 
 def test_a_signature_is_hmac_sha256() -> None:
     """The algorithm is the standard's, so that it can be checked with other tools."""
     expected = hmac.new(KEY, b"content", hashlib.sha256).hexdigest()
-    assert expected == Seal(KEY).sign(b"content")
+    assert expected == SigningKey(KEY).sign(b"content")
 
 
 @given(content=st.binary(max_size=50), other=st.binary(max_size=50))
 def test_a_signature_fits_its_own_content_alone(content: bytes, other: bytes) -> None:
     """Any other content is refused, whatever it is."""
-    ours = Seal(KEY)
+    ours = SigningKey(KEY)
     signature = ours.sign(content)
     ours.verify(content, signature, "it")
     if other != content:
-        with pytest.raises(Tampered, match="it is not what this home signed"):
+        with pytest.raises(SignatureMismatch, match="it is not what this home signed"):
             ours.verify(other, signature, "it")
 
 
 @pytest.mark.parametrize("signature", ["", "0" * 64, "é" * 64])
 def test_no_other_signature_is_taken(signature: str) -> None:
     """Nor does text that is no signature at all break the check."""
-    with pytest.raises(Tampered, match=r"the model v7.*another home"):
-        Seal(KEY).verify(b"content", signature, "the model v7")
+    with pytest.raises(SignatureMismatch, match=r"the model v7.*another home"):
+        SigningKey(KEY).verify(b"content", signature, "the model v7")
 
 
 HEADER = {"name": "größte", "share": 0.1, "none": None}
@@ -69,8 +75,8 @@ HEADER = {"name": "größte", "share": 0.1, "none": None}
 @given(payload=st.none() | st.binary(max_size=50))
 def test_what_is_packed_is_unpacked(payload: bytes | None) -> None:
     """The header and the payload come back, whatever bytes are in it."""
-    content = Seal(KEY).pack("thing 1", HEADER, payload)
-    found = Seal(KEY).unpack("thing 1", content, "it", payload=payload is not None)
+    content = SigningKey(KEY).pack("thing 1", HEADER, payload)
+    found = SigningKey(KEY).unpack("thing 1", content, "it", payload=payload is not None)
     assert ({"format": "thing 1", **HEADER}, payload or b"") == found
     line = content if payload is None else content.partition(b"\n")[0]
     assert HEADER.items() <= signing.header(line, "thing 1", "it").items()
@@ -83,15 +89,15 @@ def test_a_file_of_another_format_is_told_from_a_damaged_one(
     form: str, error: type[Exception]
 ) -> None:
     """Another number is another version of thermodrift; another kind is no such file."""
-    content = Seal(KEY).pack(form, HEADER, b"payload")
+    content = SigningKey(KEY).pack(form, HEADER, b"payload")
     with pytest.raises(error):
-        Seal(KEY).unpack("thing 2", content, "it")
+        SigningKey(KEY).unpack("thing 2", content, "it")
 
 
 def test_another_homes_signature_is_refused() -> None:
     """A file copied from another home is not one of ours."""
-    with pytest.raises(Tampered):
-        Seal(KEY).verify(b"content", Seal(bytes(32)).sign(b"content"), "it")
+    with pytest.raises(SignatureMismatch):
+        SigningKey(KEY).verify(b"content", SigningKey(bytes(32)).sign(b"content"), "it")
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
@@ -100,9 +106,9 @@ def test_a_damaged_key_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "key").write_bytes(bytes(size))
     (tmp_path / "key").chmod(0o600)
     with pytest.raises(KeyUnusable, match=f"has {size} bytes and must have 32"):
-        Seal.open(tmp_path / "key")
+        SigningKey.open(tmp_path / "key")
     with pytest.raises(ValueError, match="32 bytes"):
-        Seal(bytes(size))
+        SigningKey(bytes(size))
 
 
 @pytest.mark.parametrize(("mode", "refused"), [(0o600, 0), (0o640, 0), (0o604, 1), (0o602, 1)])
@@ -114,16 +120,16 @@ def test_a_key_that_every_user_may_touch_is_refused(
     (tmp_path / "key").chmod(mode)
     if refused:
         with pytest.raises(KeyUnusable, match="chmod 600"):
-            Seal.open(tmp_path / "key")
+            SigningKey.open(tmp_path / "key")
     else:
-        Seal.open(tmp_path / "key").verify(b"content", Seal(KEY).sign(b"content"), "it")
+        SigningKey.open(tmp_path / "key").verify(b"content", SigningKey(KEY).sign(b"content"), "it")
 
 
 def test_a_key_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     """The cause is kept, and the message names the file."""
     (tmp_path / "key").mkdir()
     with pytest.raises(KeyUnusable, match="cannot be read or made") as caught:
-        Seal.open(tmp_path / "key")
+        SigningKey.open(tmp_path / "key")
     assert isinstance(caught.value.__cause__, OSError)
 
 
@@ -140,7 +146,7 @@ def test_who_comes_second_takes_the_first_ones_key(
         make(key_file)
 
     monkeypatch.setattr(signing, "_make", make_late)
-    Seal.open(file).verify(b"content", Seal(KEY).sign(b"content"), "it")
+    SigningKey.open(file).verify(b"content", SigningKey(KEY).sign(b"content"), "it")
     assert [file] == list(tmp_path.iterdir())
 
 

@@ -14,15 +14,15 @@ from typing import Any
 
 from models.core import record_schema
 from models.core.record_schema import Label, LabelKind
-from models.online.learner import MEMBERS, Log
+from models.online.learner import MEMBERS, PredictionRows
 from models.prediction_log import prediction_log
 from models.stream.batches import Records
 from tests import ROOT
 
 
-def make_log(labels: Sequence[Label], champion: bool = True) -> Log:
+def make_log(labels: Sequence[Label], champion: bool = True) -> PredictionRows:
     """A log in which everybody was right, and the champion is there or not."""
-    log = Log()
+    log = PredictionRows()
     for label in labels:
         log.labels.append(label)
         for member in (*MEMBERS, "served"):

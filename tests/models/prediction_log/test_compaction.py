@@ -49,7 +49,8 @@ def test_neighbours_become_one_file_with_the_same_rows(tmp_path: Path) -> None:
     assert expected == rows(tmp_path)
     left = next(tmp_path.glob("*.parquet")).stat().st_size
     assert (
-        prediction_log.Compacted(5, size, 1, left, merged=5, rows=39, because=done.because) == done
+        prediction_log.CompactResult(5, size, 1, left, merged=5, rows=39, because=done.because)
+        == done
     )
     assert done.because.startswith(
         "merged 5 files with 39 predictions into 1; files of the log before position 50: 1 (0.0 MB)"
@@ -397,12 +398,12 @@ def test_a_part_that_changes_while_it_is_merged_is_not_replaced(
 def test_one_at_a_time(tmp_path: Path) -> None:
     """A second compaction, or a removal, answers at once that another one is at work."""
     put_batches(tmp_path, range(0, 60, 10))
-    refused: list[prediction_log.Compacted | prediction_log.Forgotten] = []
+    refused: list[prediction_log.CompactResult | prediction_log.RemovalResult] = []
 
     @contextmanager
     def swap() -> Iterator[None]:
         refused.append(prediction_log.compact(tmp_path, 50))
-        refused.append(prediction_log.forget(tmp_path, 0, 50))
+        refused.append(prediction_log.remove_before(tmp_path, 0, 50))
         yield
 
     prediction_log.compact(tmp_path, 50, swap=swap)
@@ -532,7 +533,7 @@ def test_whole_files_that_are_old_are_removed(
         each: path.stat().st_size
         for each, path in zip(names(tmp_path), sorted(tmp_path.iterdir()), strict=True)
     }
-    done = prediction_log.forget(tmp_path, keep, 50)
+    done = prediction_log.remove_before(tmp_path, keep, 50)
     assert [*expected, "50-60"] == names(tmp_path)
     gone = [each for each in sizes if each not in names(tmp_path)]
     assert len(gone) == done.files
@@ -552,9 +553,9 @@ def test_old_files_are_removed_inside_the_swap(tmp_path: Path) -> None:
         yield
         seen.append(names(tmp_path))
 
-    prediction_log.forget(tmp_path, 10, 20, swap=swap)
+    prediction_log.remove_before(tmp_path, 10, 20, swap=swap)
     assert [["0-10", "10-20"], ["10-20"]] == seen
-    prediction_log.forget(tmp_path, 10, 20, swap=swap)
+    prediction_log.remove_before(tmp_path, 10, 20, swap=swap)
     assert 2 == len(seen)
 
 
@@ -562,7 +563,7 @@ def test_what_is_replaced_is_not_counted_twice_when_it_is_forgotten(tmp_path: Pa
     """The parts go before the merged file does, so none of them comes back into sight."""
     put_batches(tmp_path, [0, 10, 20])
     put(tmp_path, 0, 20)
-    done = prediction_log.forget(tmp_path, 0, 20)
+    done = prediction_log.remove_before(tmp_path, 0, 20)
     assert (1, 20) == (done.files, done.rows)
     assert [] == names(tmp_path)
 
@@ -570,7 +571,7 @@ def test_what_is_replaced_is_not_counted_twice_when_it_is_forgotten(tmp_path: Pa
 def test_a_damaged_file_is_forgotten_with_its_time(tmp_path: Path) -> None:
     """Its rows cannot be counted, which is said; its age is in its name."""
     put_batches(tmp_path, [0, 10, 20])[0].write_bytes(b"torn")
-    done = prediction_log.forget(tmp_path, 0, 20)
+    done = prediction_log.remove_before(tmp_path, 0, 20)
     assert (2, 10, 1) == (done.files, done.rows, done.unreadable)
     assert [] == names(tmp_path)
 
@@ -579,7 +580,7 @@ def test_knobs_that_would_reach_beyond_the_checkpoint_are_refused(tmp_path: Path
     """Fewer than no records cannot be kept, nor can a file hold fewer than one position."""
     put_batches(tmp_path, [0, 10, 20])
     with pytest.raises(ValueError, match="came: -1"):
-        prediction_log.forget(tmp_path, -1, 10)
+        prediction_log.remove_before(tmp_path, -1, 10)
     with pytest.raises(ValueError, match="came: 0"):
         prediction_log.compact(tmp_path, 10, target_rows=0)
     assert ["0-10", "10-20"] == names(tmp_path)
@@ -588,7 +589,7 @@ def test_knobs_that_would_reach_beyond_the_checkpoint_are_refused(tmp_path: Path
 def test_where_there_is_no_log_nothing_is_done(tmp_path: Path) -> None:
     """A pipeline that has not begun has no folder, and gets none."""
     none = tmp_path / "none"
-    done, forgot = prediction_log.compact(none, 100), prediction_log.forget(none, 0, 100)
+    done, forgot = prediction_log.compact(none, 100), prediction_log.remove_before(none, 0, 100)
     assert (0, 0, False) == (done.files_before, done.files_after, done.busy)
     assert (0, 0, False) == (forgot.files, forgot.rows, forgot.busy)
     assert done.because == forgot.because == f"there is no log yet: {none} is not there"

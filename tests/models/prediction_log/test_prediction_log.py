@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.core.record_schema import Label, LabelKind
-from models.online.learner import MEMBERS, Log
+from models.online.learner import MEMBERS, PredictionRows
 from models.prediction_log import prediction_log, segments
 from observability.core import failpoints
 from tests.models.prediction_log.makers import (
@@ -79,12 +79,12 @@ def test_a_label_that_is_not_known_yet_is_null(
     tmp_path: Path, kind: LabelKind, label: Label
 ) -> None:
     """The column keeps its type, also where no record of a batch has a label."""
-    log = Log()
+    log = PredictionRows()
     for each in (label, None):
         log.add(each, None, None, None, None)
     records = make_records([0, 1], [label, None], kind)
     prediction_log.write(tmp_path, "elec2", records, (0, 2), log, None)
-    nothing = Log()
+    nothing = PredictionRows()
     nothing.add(None, None, None, None, None)
     records = make_records([2], [None], kind)
     prediction_log.write(tmp_path, "elec2", records, (2, 3), nothing, None)

@@ -13,17 +13,17 @@ import pytest
 
 from models.batch import evaluation
 from models.batch.batch_model import BatchModel
-from models.batch.evaluation import Challenge, PartialChallenge
-from models.batch.fit_guard import GiveBack, Guard, Partial
+from models.batch.evaluation import Challenge, UnfinishedChallenge
+from models.batch.fit_guard import FitCheckpoint, Guard, Preempted
 from models.batch.recipe_config import BatchRecipe
 from models.persistence import serialization
-from models.persistence.signing import Seal
+from models.persistence.signing import SigningKey
 from models.registry import partial_fits
-from models.registry.partial_fits import Work
+from models.registry.partial_fits import FitIdentity
 from observability.core import failpoints
 from tests.models.makers import KEY, make_places, make_schema, make_window
 
-SEAL = Seal(KEY)
+SEAL = SigningKey(KEY)
 FOREST = BatchRecipe(recipe="random_forest", params={"n_estimators": 4}, min_rows=50)
 OWN = """
 class Epochs:
@@ -47,7 +47,7 @@ class Watcher:
     def __call__(self, done: float, /) -> None:
         self.asked.append(done)
         if len(self.asked) == self._at:
-            raise GiveBack("too warm")
+            raise Preempted("too warm")
 
 
 @pytest.fixture(autouse=True)
@@ -62,34 +62,34 @@ def fight(recipe: BatchRecipe = FOREST, seed: int = 0, **given: Any) -> Challeng
     """A challenge on a window of 300 rows."""
     frame, labels = make_window(300, seed=seed)
     knobs: dict[str, Any] = {"clock": lambda: 0.0, "schema": make_schema()} | given
-    return evaluation.fight(frame, labels, recipe=recipe, **knobs)
+    return evaluation.evaluate(frame, labels, recipe=recipe, **knobs)
 
 
-def given_back(at: int, **given: Any) -> PartialChallenge | None:
+def given_back(at: int, **given: Any) -> UnfinishedChallenge | None:
     """What is kept of a challenge that was given back at its `at`-th question."""
-    with pytest.raises(GiveBack) as stopped:
+    with pytest.raises(Preempted) as stopped:
         fight(guard=Watcher(at), **given)
     partial = stopped.value.partial
-    assert partial is None or isinstance(partial, PartialChallenge)
+    assert partial is None or isinstance(partial, UnfinishedChallenge)
     return partial
 
 
-def make_partial(at: int = 6, **given: Any) -> PartialChallenge:
+def make_partial(at: int = 6, **given: Any) -> UnfinishedChallenge:
     """A challenge amid its first fit."""
     partial = given_back(at, **given)
     assert partial is not None
     return partial
 
 
-def make_work(**changes: Any) -> Work:
-    """The work of `fight`."""
+def make_work(**changes: Any) -> FitIdentity:
+    """The work of `evaluate`."""
     given: dict[str, Any] = {
         "pipeline": "elec2",
         "position": 300,
         "recipe": FOREST,
         "record_schema": make_schema(),
     }
-    return Work(**given | changes)
+    return FitIdentity(**given | changes)
 
 
 def outcome(challenge: Challenge) -> tuple[object, ...]:
@@ -100,14 +100,16 @@ def outcome(challenge: Challenge) -> tuple[object, ...]:
     return (answered.probabilities.tobytes(), *told, challenge.reference.to_csv())
 
 
-def put(folder: Path, at: int = 6, work: Work | None = None, seal: Seal = SEAL) -> Path:
-    """Keep a partial of `fight` under `folder`."""
+def put(
+    folder: Path, at: int = 6, work: FitIdentity | None = None, seal: SigningKey = SEAL
+) -> Path:
+    """Keep a partial of `evaluate` under `folder`."""
     path = make_places(folder).partial
-    partial_fits.put(path, make_partial(at), work or make_work(), seal)
+    partial_fits.save(path, make_partial(at), work or make_work(), seal)
     return path
 
 
-def not_used(path: Path, *words: str, work: Work | None = None) -> None:
+def not_used(path: Path, *words: str, work: FitIdentity | None = None) -> None:
     """It is not used, and why says `words`."""
     found = partial_fits.find(path, work or make_work(), SEAL)
     assert found.partial is None
@@ -133,7 +135,7 @@ def test_a_watched_challenge_has_the_same_outcome(recipe: BatchRecipe) -> None:
     assert sorted(watcher.asked) == watcher.asked
     for at in range(1, len(watcher.asked) + 1):
         partial = serialization.loads(serialization.dumps(given_back(at, recipe=recipe)))
-        assert partial is None or isinstance(partial, PartialChallenge)
+        assert partial is None or isinstance(partial, UnfinishedChallenge)
         # Of the first fit (two thirds) its rounds alone can be kept; later a whole model at least.
         assert partial is not None or watcher.asked[at - 1] < 0.66
         assert partial is None or at > 1
@@ -148,7 +150,7 @@ def test_what_is_fitted_is_not_fitted_again() -> None:
     amid = len(asked.asked) - 2
     kept = make_partial(amid)
     assert isinstance(kept.whole, BatchModel)
-    assert isinstance(kept.part, Partial)
+    assert isinstance(kept.part, FitCheckpoint)
     assert asked.asked[amid - 1] == kept.done
     rest = Watcher()
     fight(guard=rest, partial=kept)
@@ -161,7 +163,7 @@ def test_given_back_between_the_two_fits_the_first_is_kept() -> None:
     fight(guard=asked)
     between = next(n for n in range(1, 20) if asked.asked[n - 1] == asked.asked[n])
     ended, begun = make_partial(between), make_partial(between + 1)
-    assert (None, True) == (ended.whole, isinstance(ended.part, Partial))
+    assert (None, True) == (ended.whole, isinstance(ended.part, FitCheckpoint))
     assert (True, None) == (isinstance(begun.whole, BatchModel), begun.part)
 
 
@@ -200,10 +202,10 @@ def test_pauses_are_not_counted_as_work() -> None:
 
     whole = fight(guard=waits(Watcher()), clock=clock).fit_s
     assert 10 < whole < 100
-    with pytest.raises(GiveBack) as stopped:
+    with pytest.raises(Preempted) as stopped:
         fight(guard=waits(Watcher(6)), clock=clock)
     kept = stopped.value.partial
-    assert isinstance(kept, PartialChallenge)
+    assert isinstance(kept, UnfinishedChallenge)
     rest = fight(guard=waits(Watcher()), clock=clock, partial=kept).fit_s
     assert 0 < kept.fit_s < rest < 100
 
@@ -280,7 +282,7 @@ class Bomb:
 
 def test_what_another_key_signed_is_never_unpickled(tmp_path: Path) -> None:
     """Neither is a body that was put under a signature of ours."""
-    path, mark = put(tmp_path, seal=Seal(KEY[::-1])), tmp_path / "ran"
+    path, mark = put(tmp_path, seal=SigningKey(KEY[::-1])), tmp_path / "ran"
     not_used(path, "not what this home signed")
     line = put(tmp_path).read_bytes().partition(b"\n")[0]
     path.write_bytes(line + b"\n" + serialization.dumps(Bomb(mark)))
@@ -341,7 +343,7 @@ def test_a_model_of_ones_own_is_found_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "own_partials.py").write_text(OWN)
     recipe = BatchRecipe(recipe="own_partials:Epochs", min_rows=50)
     path, work = make_places(tmp_path).partial, make_work(recipe=recipe)
-    partial_fits.put(path, make_partial(recipe=recipe, beside=tmp_path), work, SEAL)
+    partial_fits.save(path, make_partial(recipe=recipe, beside=tmp_path), work, SEAL)
     del sys.modules["own_partials"]
     assert partial_fits.find(path, work, SEAL, tmp_path).partial is not None
     del sys.modules["own_partials"]

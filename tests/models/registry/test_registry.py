@@ -24,16 +24,16 @@ from models.batch.batch_model import BatchModel
 from models.batch.recipe_config import BatchRecipe
 from models.core.record_schema import LabelKind, Task
 from models.persistence import serialization
-from models.persistence.signing import OtherFormat, Seal, Tampered
+from models.persistence.signing import OtherFormat, SignatureMismatch, SigningKey
 from models.registry import registry
 from models.registry.registry import (
     NoEarlierChampion,
     NoSuchModel,
     NotAVersion,
     OtherLibraries,
-    Store,
-    StoreBusy,
-    StoreUnusable,
+    Registry,
+    RegistryBusy,
+    RegistryUnusable,
 )
 from observability.core import atomic_file, failpoints, file_lock
 from observability.core.errors import TryAgainLater
@@ -58,7 +58,7 @@ def disarm() -> Iterator[None]:
     failpoints.disarm()
 
 
-def make_filled(folder: Path, *versions: str) -> Store:
+def make_filled(folder: Path, *versions: str) -> Registry:
     """A store with these versions, a minute apart, none of them crowned."""
     kept = make_store(folder)
     for minute, version in enumerate(versions):
@@ -163,10 +163,10 @@ def test_putting_a_version_again_replaces_it(tmp_path: Path) -> None:
     assert ("low", "second") == kept.load("v1").labels
 
 
-ASKING: dict[str, Callable[[Store, str], object]] = {
-    "manifest": Store.manifest,
-    "load": Store.load,
-    "verify": Store.verify,
+ASKING: dict[str, Callable[[Registry, str], object]] = {
+    "manifest": Registry.manifest,
+    "load": Registry.load,
+    "verify": Registry.verify,
     "crown": lambda kept, version: kept.crown(version, "t"),
     "put": put,
 }
@@ -181,7 +181,7 @@ ASKING: dict[str, Callable[[Store, str], object]] = {
     ],
 )
 def test_only_ids_are_taken_never_paths(
-    tmp_path: Path, ask: Callable[[Store, str], object], version: str
+    tmp_path: Path, ask: Callable[[Registry, str], object], version: str
 ) -> None:
     """Whatever could leave the folder, or name the pointer, is refused."""
     with pytest.raises(NotAVersion, match="a model's version is 1 to 63"):
@@ -190,7 +190,7 @@ def test_only_ids_are_taken_never_paths(
 
 @pytest.mark.parametrize("ask", [ASKING[name] for name in list(ASKING)[:-1]])
 def test_a_version_that_is_not_there_is_said_so(
-    tmp_path: Path, ask: Callable[[Store, str], object]
+    tmp_path: Path, ask: Callable[[Registry, str], object]
 ) -> None:
     """The message lists those that are."""
     with pytest.raises(NoSuchModel, match="'elec2' has no model 'v3'; stored are: v1, v2"):
@@ -220,10 +220,10 @@ def test_a_changed_file_is_refused(tmp_path: Path, name: str, damage: str) -> No
     content[len(content) // 2] ^= 1
     damaged = {"flip": bytes(content), "cut": bytes(content[:-9]), "empty": b""}
     file.write_bytes(damaged[damage])
-    with pytest.raises(Tampered, match=r"restore it from a backup") as caught:
+    with pytest.raises(SignatureMismatch, match=r"restore it from a backup") as caught:
         kept.verify("v1")
     assert str(file) in str(caught.value)
-    with pytest.raises(Tampered):
+    with pytest.raises(SignatureMismatch):
         kept.crown("v1", "t1")
 
 
@@ -238,7 +238,7 @@ def test_a_changed_model_is_never_unpickled(
     with pytest.raises(OtherLibraries):
         kept.load("v1")
     file_of(tmp_path, "v1.model").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(Tampered):
+    with pytest.raises(SignatureMismatch):
         kept.load("v1")
 
 
@@ -251,7 +251,7 @@ def test_a_manifest_that_was_forged_to_fit_is_refused(tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     document["content"] |= {"sha256": registry._sha256(evil), "size_bytes": len(evil)}
     file.write_text(json.dumps(document))
-    with pytest.raises(Tampered):
+    with pytest.raises(SignatureMismatch):
         kept.load("v1")
 
 
@@ -279,7 +279,7 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     """Any JSON and any bytes end in one error."""
     kept = make_filled(tmp_path, "v1")
     file_of(tmp_path, "v1.json").write_bytes(text.encode(errors="surrogatepass"))
-    with pytest.raises(Tampered):
+    with pytest.raises(SignatureMismatch):
         kept.manifest("v1")
 
 
@@ -298,7 +298,7 @@ def test_another_homes_model_is_refused(tmp_path: Path) -> None:
     make_filled(tmp_path, "v1").crown("v1", "t1")
     foreign = make_store(tmp_path, key=bytes(32))
     for ask in (lambda: foreign.manifest("v1"), foreign.champion):
-        with pytest.raises(Tampered, match="not what this home signed"):
+        with pytest.raises(SignatureMismatch, match="not what this home signed"):
             ask()
 
 
@@ -306,7 +306,7 @@ def test_a_renamed_manifest_is_refused(tmp_path: Path) -> None:
     """Our own signature under another name is not that version."""
     kept = make_filled(tmp_path, "v1", "v2")
     shutil.copy(file_of(tmp_path, "v1.json"), file_of(tmp_path, "v2.json"))
-    with pytest.raises(Tampered, match="is the manifest of 'v1'"):
+    with pytest.raises(SignatureMismatch, match="is the manifest of 'v1'"):
         kept.manifest("v2")
 
 
@@ -315,10 +315,10 @@ def test_another_pipelines_files_are_refused(tmp_path: Path) -> None:
     make_filled(tmp_path, "v1").crown("v1", "t1")
     other = make_places(tmp_path, "other")
     shutil.copytree(make_places(tmp_path).models, other.models)
-    copied = Store(other, Seal(KEY))
-    with pytest.raises(Tampered, match="of pipeline 'elec2'"):
+    copied = Registry(other, SigningKey(KEY))
+    with pytest.raises(SignatureMismatch, match="of pipeline 'elec2'"):
         copied.manifest("v1")
-    with pytest.raises(Tampered, match="the pointer of pipeline 'elec2'"):
+    with pytest.raises(SignatureMismatch, match="the pointer of pipeline 'elec2'"):
         copied.champion()
 
 
@@ -326,7 +326,7 @@ def test_a_manifest_is_no_pointer(tmp_path: Path) -> None:
     """A signature is for its kind of document alone."""
     kept = make_filled(tmp_path, "v1")
     shutil.copy(file_of(tmp_path, "v1.json"), file_of(tmp_path, "champion.json"))
-    with pytest.raises(Tampered, match="does not say that it is a champion"):
+    with pytest.raises(SignatureMismatch, match="does not say that it is a champion"):
         kept.champion()
 
 
@@ -334,8 +334,8 @@ def test_a_signed_document_of_another_release_is_refused(tmp_path: Path) -> None
     """Keys that this release does not know are not guessed at."""
     kept, file = make_filled(tmp_path, "v1"), file_of(tmp_path, "v1.json")
     content = json.loads(file.read_text())["content"] | {"colour": "red"}
-    file.write_bytes(Seal(KEY).pack(registry.MANIFEST, {"content": content}))
-    with pytest.raises(Tampered, match="not understood by this thermodrift"):
+    file.write_bytes(SigningKey(KEY).pack(registry.MANIFEST, {"content": content}))
+    with pytest.raises(SignatureMismatch, match="not understood by this thermodrift"):
         kept.manifest("v1")
 
 
@@ -354,7 +354,7 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     kept, file = make_filled(tmp_path, "v1"), file_of(tmp_path, "v1.model")
     file.unlink()
     file.mkdir()
-    with pytest.raises(StoreUnusable, match="cannot be read") as caught:
+    with pytest.raises(RegistryUnusable, match="cannot be read") as caught:
         kept.load("v1")
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -477,7 +477,7 @@ def test_a_champion_that_is_damaged_is_not_rolled_back_to(tmp_path: Path) -> Non
     kept.crown("v1", "1")
     kept.crown("v2", "2")
     file_of(tmp_path, "v1.model").write_bytes(b"")
-    with pytest.raises(Tampered):
+    with pytest.raises(SignatureMismatch):
         kept.rollback("by hand")
     assert "v2" == kept.champion()
 
@@ -499,7 +499,7 @@ def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(registry, "LOCK_WAIT_S", 0.01)
     with (
         file_lock.held(file_of(tmp_path, ".lock")),
-        pytest.raises(StoreBusy, match="try again later") as caught,
+        pytest.raises(RegistryBusy, match="try again later") as caught,
     ):
         kept.crown("v1", "t1")
     assert isinstance(caught.value, TryAgainLater)
@@ -514,7 +514,7 @@ def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
     kept = make_filled(tmp_path, "v1", "v2")
     kept.crown("v1", "1")
     failpoints.arm(point, "raise")
-    with pytest.raises(StoreUnusable, match=r"no space left on device.*run it again"):
+    with pytest.raises(RegistryUnusable, match=r"no space left on device.*run it again"):
         kept.crown("v2", "2")
     failpoints.disarm()
     assert "v1" == kept.champion()
@@ -526,7 +526,7 @@ def test_a_full_disk_stores_nothing(tmp_path: Path, passing: int) -> None:
     """Whichever file did not fit, there is no version, and a second try finishes it."""
     kept = make_store(tmp_path)
     failpoints.arm("atomic_file.before_rename", "raise", passing)
-    with pytest.raises(StoreUnusable):
+    with pytest.raises(RegistryUnusable):
         put(kept)
     failpoints.disarm()
     assert [] == kept.versions()
@@ -676,7 +676,7 @@ class PointerMachine(RuleBasedStateMachine):
         """The crown breaks off, and whoever comes next replays the wish."""
         token = f"token {len(self.used)}"
         failpoints.arm(point, "raise")
-        with pytest.raises(StoreUnusable):
+        with pytest.raises(RegistryUnusable):
             self.kept.crown(version, token)
         failpoints.disarm()
         self.kept = make_store(Path(self._folder.name))

@@ -27,7 +27,7 @@ from models.stream.source import (
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
-    thin,
+    downsample,
 )
 from tests import ROOT
 from tests.models.makers import PACKERS, make_schema, make_stream, read_all, records_of
@@ -408,7 +408,7 @@ def test_marks_are_thinned_evenly_and_stay_bounded() -> None:
     """After ten million records, no place is further from a mark than a few thousand records."""
     marks: list[Cursor] = []
     for batch in range(1, 10_001):
-        marks = thin([*marks, Cursor(position=batch * 1000)], most=128)
+        marks = downsample([*marks, Cursor(position=batch * 1000)], most=128)
         assert len(marks) <= 128
     places = [mark.position for mark in marks]
     gaps = [after - before for before, after in pairwise(places)]
@@ -420,9 +420,9 @@ def test_marks_are_thinned_evenly_and_stay_bounded() -> None:
 def test_few_marks_are_all_kept() -> None:
     """Nothing is thinned before it must be."""
     marks = [Cursor(position=place) for place in (1, 2, 3, 4)]
-    assert marks == thin(marks, most=4)
+    assert marks == downsample(marks, most=4)
     with pytest.raises(ValueError, match="fewer than 4"):
-        thin(marks, most=3)
+        downsample(marks, most=3)
 
 
 def test_a_stream_reads_the_options_batch_by_default(path: Path) -> None:

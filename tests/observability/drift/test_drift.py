@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from observability.drift import drift
-from observability.drift.drift import DriftTolerance
+from observability.drift.drift import DriftConfig
 from tests.observability.makers import make_column, make_label, make_performance, make_reading
 
-TOLERANCE = DriftTolerance(number_threshold=0.3, category_threshold=0.1)
+TOLERANCE = DriftConfig(number_threshold=0.3, category_threshold=0.1)
 
 
 def features(*scores: float | None, **overrides: Any) -> tuple[drift.ColumnDrift, ...]:
@@ -25,7 +25,7 @@ def features(*scores: float | None, **overrides: Any) -> tuple[drift.ColumnDrift
     )
 
 
-def outcome(reading: drift.DriftReading, tolerance: DriftTolerance = TOLERANCE) -> object:
+def outcome(reading: drift.DriftReading, tolerance: DriftConfig = TOLERANCE) -> object:
     """What the judge called it."""
     return drift.judge(reading, tolerance).facts["outcome"]
 
@@ -80,7 +80,7 @@ def test_a_distance_drifts_upwards_and_a_p_value_downwards(
     column = make_column(
         method=method, score=score, larger_is_drift=drift.METHODS[method].larger_is_drift
     )
-    tolerance = DriftTolerance(number_method=method, number_threshold=0.3)
+    tolerance = DriftConfig(number_method=method, number_threshold=0.3)
     assert expected is drift.drifted(column, tolerance)
 
 
@@ -187,8 +187,8 @@ def test_a_reference_that_cannot_grow_is_compared_with_what_it_has(reference_row
 
 def test_a_smaller_min_rows_is_a_persons_own_word() -> None:
     """The floor is only for a reference that has less than was asked for."""
-    assert 30 == DriftTolerance(min_rows=30).reference_needs(40)
-    assert 30 == DriftTolerance(min_rows=30).reference_needs(10)
+    assert 30 == DriftConfig(min_rows=30).reference_needs(40)
+    assert 30 == DriftConfig(min_rows=30).reference_needs(10)
 
 
 def test_every_vote_that_is_unknown_is_named_with_what_would_make_it_known() -> None:
@@ -205,7 +205,7 @@ def test_every_vote_that_is_unknown_is_named_with_what_would_make_it_known() -> 
         reference=None, unknown_because="no score is kept", remedy="the next champion"
     )
     reading = make_reading(columns=columns, performance=performance)
-    found = drift.unknown_votes(reading, DriftTolerance(target_votes=False))
+    found = drift.unknown_votes(reading, DriftConfig(target_votes=False))
     assert ["feature x2", "prediction", "performance"] == [each.vote for each in found]
     assert ["values", "the next look may tell it", "the next champion"] == [
         each.remedy for each in found
@@ -258,7 +258,7 @@ def test_labels_that_left_what_was_known_are_an_alarm_by_themselves() -> None:
     reading = make_reading(change="the class 'x' is new")
     assert "the class 'x' is new" in drift.judge(reading, TOLERANCE).because
     assert "alarm" == outcome(reading)
-    assert not drift.judge(reading, DriftTolerance(target_votes=False)).yes
+    assert not drift.judge(reading, DriftConfig(target_votes=False)).yes
 
 
 def test_exactly_enough_rows_are_enough() -> None:
@@ -379,17 +379,17 @@ def test_an_alarm_gives_every_reason_for_it() -> None:
 def test_the_smallest_p_value_is_the_worst(score: float, first: str) -> None:
     """Ranking follows the direction of the method, down to a p-value of zero."""
     columns = features(0.002, score, method="ks", larger_is_drift=False)
-    decision = drift.judge(make_reading(columns=columns), DriftTolerance(number_method="ks"))
+    decision = drift.judge(make_reading(columns=columns), DriftConfig(number_method="ks"))
     assert f"share of 0.5): {first} ks" in decision.because
     assert "(drift up to 0.01)" in decision.because
 
 
 def test_each_method_has_a_usual_threshold_that_a_named_one_replaces() -> None:
     """Choosing a p-value test must not leave the threshold of a distance behind."""
-    assert 0.3 == DriftTolerance().threshold("number")
-    assert 0.01 == DriftTolerance(number_method="ks").threshold("number")
-    assert 0.01 == DriftTolerance(category_method="chisquare").threshold("category")
-    assert 0.2 == DriftTolerance(category_threshold=0.2).threshold("category")
+    assert 0.3 == DriftConfig().threshold("number")
+    assert 0.01 == DriftConfig(number_method="ks").threshold("number")
+    assert 0.01 == DriftConfig(category_method="chisquare").threshold("category")
+    assert 0.2 == DriftConfig(category_threshold=0.2).threshold("category")
     named = {*get_args(drift.NumberMethod), *get_args(drift.CategoryMethod)}
     assert named == set(drift.METHODS)
 
@@ -397,9 +397,9 @@ def test_each_method_has_a_usual_threshold_that_a_named_one_replaces() -> None:
 def test_windows_that_can_never_hold_enough_rows_are_refused() -> None:
     """A monitor that could never answer is a mistake in the configuration."""
     with pytest.raises(ValidationError, match="no check could ever tell anything"):
-        DriftTolerance(window=100)
+        DriftConfig(window=100)
     with pytest.raises(ValidationError, match="no check could ever tell anything"):
-        DriftTolerance(reference_rows=199)
+        DriftConfig(reference_rows=199)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_windows_that_can_never_hold_enough_rows_are_refused() -> None:
 def test_a_wrong_knob_is_refused(knobs: dict[str, Any]) -> None:
     """Unsupported methods, thresholds out of bounds and misspelt names are errors."""
     with pytest.raises(ValidationError):
-        DriftTolerance(**knobs)
+        DriftConfig(**knobs)
 
 
 def test_the_contract_lists_features_then_labels() -> None:
@@ -430,7 +430,7 @@ def test_a_worse_score_never_turns_an_alarm_into_calm(
     given_scores: list[float], data: st.DataObject, by: float, larger_is_drift: bool
 ) -> None:
     """Monotone: move any one column further towards drift, and an alarm stays an alarm."""
-    tolerance = TOLERANCE if larger_is_drift else DriftTolerance(number_method="ks")
+    tolerance = TOLERANCE if larger_is_drift else DriftConfig(number_method="ks")
     direction = {"larger_is_drift": larger_is_drift, "method": tolerance.number_method}
     which = data.draw(st.integers(0, len(given_scores) - 1))
     worse = list(given_scores)
@@ -460,7 +460,7 @@ def test_a_stricter_threshold_never_silences_an_alarm(
     """Monotone in the knob: what alarms at a threshold alarms at every lower one."""
     low, high = sorted((one, other))
     reading = make_reading(columns=features(*given_scores))
-    strict, lax = (DriftTolerance(number_threshold=threshold) for threshold in (low, high))
+    strict, lax = (DriftConfig(number_threshold=threshold) for threshold in (low, high))
     assert drift.judge(reading, strict).yes >= drift.judge(reading, lax).yes
 
 
@@ -501,7 +501,7 @@ def test_a_check_is_due_after_so_many_records_or_for_a_sign_of_change(
     position: int, checked_at: int, ripe_at: int | None, tripwire: bool, expected: str
 ) -> None:
     """Never twice at one position; a no says how many records there are of how many."""
-    tolerance = drift.DriftTolerance(every=1000)
+    tolerance = drift.DriftConfig(every=1000)
     decision = drift.due(position, checked_at, ripe_at, tripwire, tolerance)
     assert bool(expected) is decision.yes
     assert (expected or "not yet time to look: ") in decision.because
@@ -510,7 +510,7 @@ def test_a_check_is_due_after_so_many_records_or_for_a_sign_of_change(
 
 def test_without_a_champion_nothing_but_the_tripwire_is_known() -> None:
     """There is no reading: the answer is a no, and says so."""
-    decision = drift.judge(None, drift.DriftTolerance(), tripwire=True)
+    decision = drift.judge(None, drift.DriftConfig(), tripwire=True)
     assert (False, "drift") == (decision.yes, decision.question)
     assert {"outcome": "not_enough_data", "tripwire": True} == decision.facts
-    assert (drift.NO_CHAMPION,) == drift.unknown_votes(None, drift.DriftTolerance())
+    assert (drift.NO_CHAMPION,) == drift.unknown_votes(None, drift.DriftConfig())

@@ -17,13 +17,13 @@ import pytest
 
 from observability.core import failpoints
 from observability.drift import drift, evidently_adapter
-from observability.drift.drift import DriftTolerance
+from observability.drift.drift import DriftConfig
 from tests import ROOT
 from tests.observability.makers import make_performance, make_window
 
 KINDS: dict[str, drift.Kind] = {"load": "number", "price": "number", "region": "category"}
 WATCHED = drift.watched(KINDS, label_kind="category", target="class")
-TOLERANCE = DriftTolerance()
+TOLERANCE = DriftConfig()
 ROWS = 400
 
 
@@ -35,7 +35,7 @@ def measure_one(
         pd.DataFrame({"x": reference}),
         pd.DataFrame({"x": current}),
         drift.watched({"x": kind}, label_kind="number"),
-        DriftTolerance(**knobs),
+        DriftConfig(**knobs),
     )
     (column,) = reading.columns
     return column
@@ -98,7 +98,7 @@ def test_performance_and_tripwire_pass_through_unjudged() -> None:
 )
 def test_the_page_and_the_decision_agree(number_method: str, category_method: str) -> None:
     """evidently's own report has our scores, our verdicts, and our answer about the features."""
-    tolerance = DriftTolerance.model_validate(
+    tolerance = DriftConfig.model_validate(
         {"number_method": number_method, "category_method": category_method}
     )
     for shift in (0.0, 2.0):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from observability.drift import retrain_policy
-from observability.drift.retrain_policy import Evidence, WorthPolicy
+from observability.drift.retrain_policy import RetrainConfig, RetrainFacts
 from tests.observability.makers import make_evidence
 
-POLICY = WorthPolicy()
+POLICY = RetrainConfig()
 
 
 def test_an_alarm_over_an_old_champion_is_worth_a_retrain() -> None:
@@ -33,7 +33,9 @@ def test_the_first_champion_is_asked_for_as_soon_as_there_are_rows_enough(
     rows: int, expected: bool
 ) -> None:
     """Without a champion no alarm is needed, only the rows of a fit."""
-    evidence = Evidence(drift_alarm=False, rows_available=rows, new_rows=0, champion_present=False)
+    evidence = RetrainFacts(
+        drift_alarm=False, rows_available=rows, new_rows=0, champion_present=False
+    )
     decision = retrain_policy.judge(evidence, POLICY)
     assert expected is decision.yes
     assert str(rows) in decision.because
@@ -98,13 +100,13 @@ def test_an_old_champion_is_retrained_without_an_alarm_where_an_age_is_set(
 ) -> None:
     """Age alone suffices from the limit on, and never where no limit is set."""
     evidence = make_evidence(drift_alarm=False, champion_age_records=age)
-    assert expected is retrain_policy.judge(evidence, WorthPolicy(max_age_records=limit)).yes
+    assert expected is retrain_policy.judge(evidence, RetrainConfig(max_age_records=limit)).yes
 
 
 def test_a_retrain_for_age_needs_no_measured_loss() -> None:
     """The age was asked for by a person: the cost of the fit is part of that wish."""
     evidence = make_evidence(drift_alarm=False, fit_cost_s=9000.0)
-    decision = retrain_policy.judge(evidence, WorthPolicy(max_age_records=3000))
+    decision = retrain_policy.judge(evidence, RetrainConfig(max_age_records=3000))
     assert (True, "the champion is 3000 records old (retrained from 3000)") == (
         decision.yes,
         decision.because,
@@ -120,12 +122,12 @@ def test_a_first_champion_that_was_not_crowned_waits_for_the_cooldown_too() -> N
 def test_a_misspelt_knob_is_refused() -> None:
     """A knob that nobody reads must not look as if it were set."""
     with pytest.raises(ValidationError):
-        WorthPolicy(cooldown=5)  # type: ignore[call-arg]  # the misspelling is the test
+        RetrainConfig(cooldown=5)  # type: ignore[call-arg]  # the misspelling is the test
 
 
 counts = st.integers(0, 6000)
 evidences = st.builds(
-    Evidence,
+    RetrainFacts,
     drift_alarm=st.booleans(),
     contract_broken=st.booleans(),
     performance_loss=st.none() | st.floats(allow_nan=True),
@@ -139,7 +141,7 @@ evidences = st.builds(
     retrains_last_day=st.none() | st.integers(0, 9),
 )
 policies = st.builds(
-    WorthPolicy,
+    RetrainConfig,
     min_rows=st.integers(2, 1000),
     cooldown_records=counts,
     max_age_records=st.none() | st.integers(1, 6000),
@@ -156,14 +158,14 @@ def test_a_budget_of_a_day_is_kept_where_hours_are_counted(
 ) -> None:
     """From the budget on nothing more is asked for; without one, or in a replay, all may be."""
     evidence = make_evidence(retrains_last_day=begun)
-    decision = retrain_policy.judge(evidence, WorthPolicy(max_retrains_per_day=most))
+    decision = retrain_policy.judge(evidence, RetrainConfig(max_retrains_per_day=most))
     assert expected is decision.yes
     if not expected:
         assert f"{begun} retrains began within the last 24 hours (at most 2)" == decision.because
 
 
 @given(evidences, policies)
-def test_a_yes_never_passes_over_an_obstacle(evidence: Evidence, policy: WorthPolicy) -> None:
+def test_a_yes_never_passes_over_an_obstacle(evidence: RetrainFacts, policy: RetrainConfig) -> None:
     """Whatever else is known: no second request, no broken columns, no fit on too few rows."""
     decision = retrain_policy.judge(evidence, policy)
     assert decision.because
@@ -179,7 +181,7 @@ def test_a_yes_never_passes_over_an_obstacle(evidence: Evidence, policy: WorthPo
 
 @given(evidences, policies, counts)
 def test_more_rows_never_turn_a_yes_into_a_no(
-    evidence: Evidence, policy: WorthPolicy, more: int
+    evidence: RetrainFacts, policy: RetrainConfig, more: int
 ) -> None:
     """Monotone in the amount of data."""
     richer = evidence.model_copy(
@@ -192,7 +194,9 @@ def test_more_rows_never_turn_a_yes_into_a_no(
 
 
 @given(evidences, policies)
-def test_an_alarm_never_turns_a_yes_into_a_no(evidence: Evidence, policy: WorthPolicy) -> None:
+def test_an_alarm_never_turns_a_yes_into_a_no(
+    evidence: RetrainFacts, policy: RetrainConfig
+) -> None:
     """Monotone in the alarm, except that a costly fit is weighed; that one has no cost here."""
     calm, alarmed = (
         evidence.model_copy(update={"drift_alarm": alarm, "fit_cost_s": None})

@@ -23,7 +23,7 @@ from flows.retraining import retrain
 from flows.run import power_source
 from observability.core.paths import Places
 from observability.history.store import History
-from power.devices.nvml import NvmlDoor
+from power.devices.nvml import NvmlAdapter
 from tests import ROOT
 from tests.flows.loop.test_run import make_example
 from tests.flows.makers import make_pipeline
@@ -80,7 +80,7 @@ def without_prefect() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
             patch.setattr(room, name, getattr(room, name).fn)
-        patch.setattr(power_source, "NvmlDoor", partial(NvmlDoor, twin=make_twin()))
+        patch.setattr(power_source, "NvmlDoor", partial(NvmlAdapter, twin=make_twin()))
         yield patch
 
 
@@ -96,14 +96,14 @@ def history(
     killed = python(KILLED, pipeline, home)
     killed.communicate()
     assert -signal.SIGKILL == killed.returncode
-    local_loop.cycle.fn(pipeline, home, 2_500)
+    local_loop.run_loop.fn(pipeline, home, 2_500)
     backup = shutil.copyfile(Places(home).history, folder / "backup")
     roll_back(home)
-    local_loop.cycle.fn(pipeline, home)
+    local_loop.run_loop.fn(pipeline, home)
     # Somebody brings back an old copy of the file: the history makes up for it, and says so.
     backup.replace(Places(home).history)
-    local_loop.cycle.fn(make_load(folder), home)
-    local_loop.cycle.fn(make_oven(folder), home)
+    local_loop.run_loop.fn(make_load(folder), home)
+    local_loop.run_loop.fn(make_oven(folder), home)
     History(home).commit([make_forecast(at=datetime.now(UTC))], "forecast")
     (home / "thermodrift.toml").write_text(f"{RATES}[upkeep]\nkeep_days = 365\n")
     assert "done" == maintenance.upkeep.fn(home)["state"]

@@ -8,7 +8,7 @@ import pytest
 
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
-from observability.energy_cost import Rates
+from observability.energy_cost import Tariff
 from observability.history import home_config
 from observability.history.home_config import HomeFile
 from observability.history.store import History
@@ -44,7 +44,7 @@ def test_what_energy_costs_reaches_whoever_writes_history(tmp_path: Path) -> Non
     )
     text = "[energy]\nprice_per_kwh = 0.31\ncurrency = 'CHF'\ncarbon_g_per_kwh = 45\npue = 1.3\n"
     rates = read(tmp_path, text).energy
-    assert Rates(price_per_kwh=0.31, currency="CHF", carbon_g_per_kwh=45.0, pue=1.3) == rates
+    assert Tariff(price_per_kwh=0.31, currency="CHF", carbon_g_per_kwh=45.0, pue=1.3) == rates
     assert rates == History(tmp_path).rates
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.history.outbox import Spool, SpoolOfOtherSchema, SpoolTorn
+from observability.history.outbox import Outbox, OutboxCorrupt, SpoolOfOtherSchema
 from tests.observability.history.makers import make_decision, make_reject, make_score
 
 
-def make_spool(folder: Path, version: int = 1) -> Spool:
+def make_spool(folder: Path, version: int = 1) -> Outbox:
     """An empty spool."""
-    return Spool(folder / "spool", version)
+    return Outbox(folder / "spool", version)
 
 
 def written(folder: Path) -> Path:
@@ -47,7 +47,7 @@ def test_a_file_that_was_cut_anywhere_is_torn(
     path = written(folder)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * cut)])
-    with pytest.raises(SpoolTorn, match=r"one\.json"):
+    with pytest.raises(OutboxCorrupt, match=r"one\.json"):
         make_spool(folder).read(path)
 
 
@@ -55,7 +55,7 @@ def test_a_file_that_was_changed_is_torn(tmp_path: Path) -> None:
     """A digit that flipped on the disk is noticed although the JSON is still sound."""
     path = written(tmp_path)
     path.write_text(path.read_text().replace("0.84", "0.94", 1))
-    with pytest.raises(SpoolTorn, match="changed after"):
+    with pytest.raises(OutboxCorrupt, match="changed after"):
         make_spool(tmp_path).read(path)
 
 
@@ -64,7 +64,7 @@ def test_what_is_no_spool_file_is_torn(tmp_path: Path, content: bytes) -> None:
     """Whatever lies in the folder under that name, reading it says so and nothing else."""
     path = written(tmp_path)
     path.write_bytes(content)
-    with pytest.raises(SpoolTorn):
+    with pytest.raises(OutboxCorrupt):
         make_spool(tmp_path).read(path)
 
 

@@ -17,12 +17,12 @@ from pyarrow import csv, parquet
 from observability.core import failpoints, file_lock
 from observability.core.errors import BadConfiguration
 from observability.history import schema
-from observability.history.outbox import Spool
+from observability.history.outbox import Outbox
 from observability.history.schema import SCHEMA_VERSION
 from observability.history.store import (
     BadQuestion,
     ExportFormat,
-    Folded,
+    FlushResult,
     History,
     HistoryBusy,
     HistoryDamaged,
@@ -69,10 +69,10 @@ def test_a_commit_of_nothing_writes_nothing(tmp_path: Path) -> None:
 def test_a_fold_says_what_it_did(tmp_path: Path) -> None:
     """Commits and rows are counted, and the spool is empty afterwards."""
     history = History(tmp_path)
-    assert Folded(0, 0, 0, "the outbox was empty") == history.fold()
+    assert FlushResult(0, 0, 0, "the outbox was empty") == history.fold()
     history.commit([make_score(), make_score(), make_decision()], "a")
     history.commit([make_score()], "b")
-    assert Folded(2, 4, 0, "flushed 2 commits of 4 rows") == history.fold()
+    assert FlushResult(2, 4, 0, "flushed 2 commits of 4 rows") == history.fold()
     assert [] == spooled(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_a_name_lands_once_before_and_after_a_fold(tmp_path: Path) -> None:
     history.commit([make_score()], "a")
     assert 1 == history.fold().rows
     history.commit([make_score()], "a")
-    assert Folded(0, 0, 0, "flushed 0 commits of 0 rows") == history.fold()
+    assert FlushResult(0, 0, 0, "flushed 0 commits of 0 rows") == history.fold()
     assert 1 == count(history)
 
 
@@ -115,7 +115,7 @@ def test_a_torn_spool_file_is_set_aside_and_blocks_nobody(tmp_path: Path) -> Non
 def test_rows_of_another_schema_wait_for_their_thermodrift(tmp_path: Path, version: int) -> None:
     """They are neither converted nor renamed, and the thermodrift that wrote them flushes them."""
     History(tmp_path).commit([make_score()], "ours")
-    Spool(tmp_path / "history.outbox", version).write([make_score()], "theirs", now_ns=1)
+    Outbox(tmp_path / "history.outbox", version).write([make_score()], "theirs", now_ns=1)
     folded = History(tmp_path).fold()
     assert (1, 1, ()) == (folded.files, folded.left, folded.torn)
     assert f"theirs.json was written for schema {version}" in folded.because
@@ -390,7 +390,7 @@ def test_a_home_of_another_schema_is_refused(
         watermark.write_text(json.dumps({**json.loads(watermark.read_text()), "schema": version}))
     else:
         watermark.unlink()
-    Spool(tmp_path / "history.outbox", SCHEMA_VERSION).write([make_score()], "b", now_ns=1)
+    Outbox(tmp_path / "history.outbox", SCHEMA_VERSION).write([make_score()], "b", now_ns=1)
     before = content_of(tmp_path)
     for use in (History.fold, History.runs, History.maintain):
         with pytest.raises(

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from observability.core.cli_output import Surroundings
+from observability.core.cli_output import CliContext
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from power.cli import gate_commands, simulate_command
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
-from power.devices.cpu_sensors import SensorDoor
-from power.devices.fake_nvml import StandIn
-from power.devices.nvml import NvmlDoor
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
+from power.devices.cpu_sensors import CpuSensorAdapter
+from power.devices.fake_nvml import FakeNvml
+from power.devices.nvml import NvmlAdapter
 from power.devices.trace import Trace, TraceUnreadable
 from power.forecast import device_state_file
 from tests.power.forecast.test_forecast import KNOWN
@@ -38,7 +38,7 @@ from tests.power.makers import (
 def run(app: Any, *arguments: object) -> Result:
     """Type a command; exceptions of ours come through, as they do to the front desk."""
     result = CliRunner().invoke(
-        app, [str(each) for each in arguments], obj=Surroundings(home=Path("unused"))
+        app, [str(each) for each in arguments], obj=CliContext(home=Path("unused"))
     )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -54,12 +54,12 @@ def trace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], None]:
     """Put a stand-in into this machine."""
 
-    def be(twin: StandIn) -> None:
-        def door(visible: str | None) -> NvmlDoor:
-            return NvmlDoor(visible=visible, twin=twin, poll_s=0.02, first_answer_s=10.0)
+    def be(twin: FakeNvml) -> None:
+        def door(visible: str | None) -> NvmlAdapter:
+            return NvmlAdapter(visible=visible, twin=twin, poll_s=0.02, first_answer_s=10.0)
 
         monkeypatch.setattr("power.devices.nvml.NvmlDoor", door)
 
@@ -71,8 +71,10 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put stand-in sensors into this machine; at first it has none."""
 
     def be(**chips: list[Any]) -> None:
-        def door() -> SensorDoor:
-            return SensorDoor(tool=StandInPsutil(chips), powercap=Path("nowhere"), poll_s=0.02)
+        def door() -> CpuSensorAdapter:
+            return CpuSensorAdapter(
+                tool=StandInPsutil(chips), powercap=Path("nowhere"), poll_s=0.02
+            )
 
         monkeypatch.setattr("power.devices.cpu_sensors.SensorDoor", door)
 
@@ -132,7 +134,7 @@ def test_show_takes_the_limits_as_options(trace: Path, options: list[str], exit_
     assert exit_code == run(gate_commands.gate_app, *words).exit_code
 
 
-def test_show_reads_this_machine(machine: Callable[[StandIn], None]) -> None:
+def test_show_reads_this_machine(machine: Callable[[FakeNvml], None]) -> None:
     """Without a trace the devices are asked, as many rounds as good readings are wanted."""
     machine(make_twin())
     assert 0 == run(gate_commands.gate_app, "show").exit_code
@@ -145,11 +147,11 @@ def test_show_reads_this_machine(machine: Callable[[StandIn], None]) -> None:
 
 
 def test_show_tells_how_good_the_forecasts_of_a_device_were(
-    machine: Callable[[StandIn], None], tmp_path: Path
+    machine: Callable[[FakeNvml], None], tmp_path: Path
 ) -> None:
     """What this home has checked so far, per device and horizon; nothing where nothing was."""
     machine(make_twin())
-    surroundings = Surroundings(home=tmp_path)
+    surroundings = CliContext(home=tmp_path)
     before = CliRunner().invoke(gate_commands.gate_app, ["show"], obj=surroundings)
     assert "forecasts of" not in before.stdout
     device_state_file.save(Places(tmp_path).devices, {"GPU-a": KNOWN})
@@ -256,7 +258,7 @@ def test_simulate_refuses_what_is_no_trace(tmp_path: Path) -> None:
 
 def test_verdicts_are_the_judges_own(trace: Path) -> None:
     """The simulation adds nothing to what the gate says."""
-    verdicts = list(simulate_command.verdicts_over(Trace.load(trace), GateLimits()))
+    verdicts = list(simulate_command.verdicts_over(Trace.load(trace), GateConfig()))
     assert "its margin is 5.0 °C, at or below the pause margin" in verdicts[2].because
 
 
@@ -273,7 +275,7 @@ def test_watch_ends_with_its_trace(trace: Path) -> None:
     assert "open: GPU-a is open: its margin is 25.0 °C" in result.stdout
 
 
-def test_watch_reads_this_machine(machine: Callable[[StandIn], None]) -> None:
+def test_watch_reads_this_machine(machine: Callable[[FakeNvml], None]) -> None:
     """Without a trace it looks at the devices, round by round."""
     machine(make_twin())
     result = run(gate_commands.gate_app, "watch", "--count", 2)
@@ -284,7 +286,7 @@ def test_ctrl_c_ends_watching_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt is how one stops watching: no error, and the door is closed."""
     closed = []
 
-    def looks(source: str, visible: str | None) -> Generator[tuple[Survey, float]]:
+    def looks(source: str, visible: str | None) -> Generator[tuple[DeviceSnapshot, float]]:
         try:
             yield make_survey(make_reading()), 0.0
             raise KeyboardInterrupt
@@ -297,7 +299,7 @@ def test_ctrl_c_ends_watching_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "stopped watching" in result.stderr
 
 
-def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[StandIn], None]) -> None:
+def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[FakeNvml], None]) -> None:
     """Each margin_source by its name, and what is missing with its remedy."""
     old = {"tlimit_c": None, "slowdown_tlimit_c": None, "architecture": 7}
     machine(
@@ -335,7 +337,7 @@ def test_probe_tells_what_the_gate_would_stand_on(machine: Callable[[StandIn], N
     ],
 )
 def test_probe_tells_what_may_be_controlled(
-    machine: Callable[[StandIn], None],
+    machine: Callable[[FakeNvml], None],
     monkeypatch: pytest.MonkeyPatch,
     overrides: dict[str, Any],
     told: str,
@@ -351,7 +353,7 @@ def test_probe_tells_what_may_be_controlled(
     assert "MIG-1; their heat is the whole device's" in for_people
 
 
-def test_probe_counts_what_could_not_be(machine: Callable[[StandIn], None]) -> None:
+def test_probe_counts_what_could_not_be(machine: Callable[[FakeNvml], None]) -> None:
     """Sentinels are unknown, with the number of them."""
     machine(make_twin(make_gpu(faults={"nvmlDeviceGetPowerUsage": "blank"})))
     (device,) = json.loads(run(gate_commands.gpu_app, "probe", "--json").stdout)["devices"]
@@ -359,7 +361,7 @@ def test_probe_counts_what_could_not_be(machine: Callable[[StandIn], None]) -> N
     assert "discarded  1 impossible values" in run(gate_commands.gpu_app, "probe").stdout
 
 
-def test_probe_tells_of_a_device_that_cannot_be_read(machine: Callable[[StandIn], None]) -> None:
+def test_probe_tells_of_a_device_that_cannot_be_read(machine: Callable[[FakeNvml], None]) -> None:
     """It stands beside the others, with the reason and the remedy."""
     machine(make_twin(make_gpu("GPU-a", faults={"nvmlDeviceGetPowerUsage": "lost"}), make_gpu("B")))
     lost, well = json.loads(run(gate_commands.gpu_app, "probe", "--json").stdout)["devices"]
@@ -369,7 +371,7 @@ def test_probe_tells_of_a_device_that_cannot_be_read(machine: Callable[[StandIn]
 
 
 def test_probe_of_a_healthy_machine_lists_nothing_missing(
-    machine: Callable[[StandIn], None],
+    machine: Callable[[FakeNvml], None],
 ) -> None:
     """No table of complaints where there is none; the energy counter is told in kWh."""
     machine(make_twin(make_gpu(energy_mj=9_000_000_000, power_mw=0)))
@@ -380,7 +382,7 @@ def test_probe_of_a_healthy_machine_lists_nothing_missing(
     assert 9_000_000.0 == device["energy_j"]
 
 
-def test_probe_without_a_driver_says_so_plainly(machine: Callable[[StandIn], None]) -> None:
+def test_probe_without_a_driver_says_so_plainly(machine: Callable[[FakeNvml], None]) -> None:
     """No GPU is an answer and no failure, and says how the gate takes it."""
     machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
     result = run(gate_commands.gpu_app, "probe")
@@ -394,7 +396,7 @@ def test_probe_without_a_driver_says_so_plainly(machine: Callable[[StandIn], Non
 
 
 def test_the_cpu_is_probed_shown_and_watched(
-    machine: Callable[[StandIn], None], cpu: Callable[..., None]
+    machine: Callable[[FakeNvml], None], cpu: Callable[..., None]
 ) -> None:
     """The same commands over the CPU's own sensors, against the chip's own threshold."""
     machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
@@ -427,7 +429,7 @@ def test_a_gate_that_is_off_is_open() -> None:
     assert "the gate is off" in run(gate_commands.gate_app, "watch", "--source", "off").stdout
 
 
-def test_show_waits_for_enough_readings_of_each_device(machine: Callable[[StandIn], None]) -> None:
+def test_show_waits_for_enough_readings_of_each_device(machine: Callable[[FakeNvml], None]) -> None:
     """With several devices each look may tell of one alone; a lost one is not waited for."""
     hot = {"tlimit_c": 1}
     machine(
@@ -460,7 +462,7 @@ def test_watch_prints_one_json_document_per_reading(trace: Path) -> None:
     assert all(line["gate_open"] is line["open"] and line["because"] for line in lines)
 
 
-def test_watch_says_each_reading_once(machine: Callable[[StandIn], None]) -> None:
+def test_watch_says_each_reading_once(machine: Callable[[FakeNvml], None]) -> None:
     """However many devices there are, and however often it looks."""
     machine(make_twin(make_gpu("GPU-a"), make_gpu("GPU-b")))
     lines = lines_of(run(gate_commands.gate_app, "watch", "--json", "--count", 6))
@@ -470,7 +472,7 @@ def test_watch_says_each_reading_once(machine: Callable[[StandIn], None]) -> Non
 
 
 def test_watch_says_once_that_there_is_nothing_to_read(
-    machine: Callable[[StandIn], None],
+    machine: Callable[[FakeNvml], None],
 ) -> None:
     """A line without a reading, and no second one that says the same."""
     machine(make_twin(nvmlInitWithFlags="driver_not_loaded"))
@@ -479,7 +481,7 @@ def test_watch_says_once_that_there_is_nothing_to_read(
     assert "no GPU driver" in line["because"]
 
 
-def test_watch_ends_after_its_time(machine: Callable[[StandIn], None]) -> None:
+def test_watch_ends_after_its_time(machine: Callable[[FakeNvml], None]) -> None:
     """--for ends it with the look that comes after so many seconds."""
     machine(make_twin())
     result = run(gate_commands.gate_app, "watch", "--for", 0.0, "--json")

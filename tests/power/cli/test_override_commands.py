@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from observability.core.cli_output import Surroundings
+from observability.core.cli_output import CliContext
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from observability.history.store import History
 from power.cli import gate_commands
-from power.devices.fake_nvml import StandIn
-from power.devices.nvml import NvmlDoor
+from power.devices.fake_nvml import FakeNvml
+from power.devices.nvml import NvmlAdapter
 from power.policy import override_file
 from power.policy.gate_override import Override
 from tests.flows.makers import thermodrift
@@ -32,7 +32,7 @@ def gate(tmp_path: Path) -> Callable[..., Result]:
         result = CliRunner().invoke(
             gate_commands.gate_app,
             [str(each) for each in words],
-            obj=Surroundings(home=tmp_path / "home"),
+            obj=CliContext(home=tmp_path / "home"),
         )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -42,12 +42,12 @@ def gate(tmp_path: Path) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[StandIn], None]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], None]:
     """Put a stand-in into this machine."""
 
-    def be(twin: StandIn) -> None:
-        def door(visible: str | None) -> NvmlDoor:
-            return NvmlDoor(visible=visible, twin=twin, poll_s=0.02, first_answer_s=10.0)
+    def be(twin: FakeNvml) -> None:
+        def door(visible: str | None) -> NvmlAdapter:
+            return NvmlAdapter(visible=visible, twin=twin, poll_s=0.02, first_answer_s=10.0)
 
         monkeypatch.setattr("power.devices.nvml.NvmlDoor", door)
 
@@ -181,7 +181,7 @@ def test_the_history_knows_who_was_overruled_and_when_that_ended(
 
 
 def test_show_obeys_an_override_on_this_machine(
-    gate: Callable[..., Result], machine: Callable[[StandIn], None]
+    gate: Callable[..., Result], machine: Callable[[FakeNvml], None]
 ) -> None:
     """Open, a hot device is open; closed, a cool one is closed; and what it would say is told."""
     machine(make_twin(make_gpu(tlimit_c=1)))
@@ -205,7 +205,7 @@ def test_show_obeys_an_override_on_this_machine(
 
 
 def test_show_forgets_an_override_that_expired(
-    gate: Callable[..., Result], machine: Callable[[StandIn], None], tmp_path: Path
+    gate: Callable[..., Result], machine: Callable[[FakeNvml], None], tmp_path: Path
 ) -> None:
     """The file is still there, and says nothing any more."""
     long_ago = datetime.now(UTC) - timedelta(days=1)

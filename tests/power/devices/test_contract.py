@@ -16,11 +16,11 @@ from typing import NamedTuple
 import pytest
 
 from power.core import device_readings
-from power.core.device_readings import GpuReading, Survey
-from power.core.gate_config import GateLimits
-from power.devices.cpu_sensors import SensorDoor
-from power.devices.device import Door
-from power.devices.nvml import NvmlDoor
+from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.core.gate_config import GateConfig
+from power.devices.cpu_sensors import CpuSensorAdapter
+from power.devices.device import DeviceAdapter
+from power.devices.nvml import NvmlAdapter
 from power.devices.trace import Trace
 from power.policy import gate
 from power.policy.gate import GateState
@@ -35,13 +35,13 @@ FRESH_S = 60.0
 class Adapter(NamedTuple):
     """What a test sees of an adapter. `live` is None where there is no device behind it."""
 
-    survey: Callable[[float], Survey]
+    survey: Callable[[float], DeviceSnapshot]
     clock: Callable[[], float]
-    live: Door | None
+    live: DeviceAdapter | None
 
 
 @contextmanager
-def watched(live: Door) -> Iterator[Adapter]:
+def watched(live: DeviceAdapter) -> Iterator[Adapter]:
     """An adapter that reads devices, if there are any."""
     with live:
         survey = live.survey(time.monotonic())
@@ -62,15 +62,15 @@ def replayed(folder: Path) -> Iterator[Adapter]:
 
 ADAPTERS = {
     "nvml over a fake library": lambda _: watched(
-        NvmlDoor(
+        NvmlAdapter(
             twin=make_twin(make_gpu("GPU-a"), make_gpu("GPU-b")),
             poll_s=0.02,
             first_answer_s=BOUND_S,
         )
     ),
-    "nvml of this machine": lambda _: watched(NvmlDoor(poll_s=0.02, first_answer_s=BOUND_S)),
+    "nvml of this machine": lambda _: watched(NvmlAdapter(poll_s=0.02, first_answer_s=BOUND_S)),
     "sensors over a fake psutil": lambda folder: watched(
-        SensorDoor(
+        CpuSensorAdapter(
             tool=StandInPsutil(
                 {"coretemp": [make_temperature(), make_temperature("Package id 1")]}
             ),
@@ -79,7 +79,9 @@ ADAPTERS = {
             first_answer_s=BOUND_S,
         )
     ),
-    "sensors of this machine": lambda _: watched(SensorDoor(poll_s=0.02, first_answer_s=BOUND_S)),
+    "sensors of this machine": lambda _: watched(
+        CpuSensorAdapter(poll_s=0.02, first_answer_s=BOUND_S)
+    ),
     "a recorded trace": replayed,
 }
 
@@ -92,7 +94,7 @@ def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]
 
 
 @pytest.fixture
-def live(adapter: Adapter) -> Door:
+def live(adapter: Adapter) -> DeviceAdapter:
     """Every adapter in turn that reads devices."""
     if adapter.live is None:
         pytest.skip("a recording has no device that could be asked")
@@ -116,7 +118,7 @@ def test_a_survey_tells_each_device_once_and_plausibly(adapter: Adapter) -> None
 
 def test_news_are_newer_and_repetitions_are_the_same(adapter: Adapter) -> None:
     """Each device's moments only go forward, and a reading told again is equal."""
-    seen: dict[str, GpuReading] = {}
+    seen: dict[str, DeviceReading] = {}
     for _ in range(5):
         assert adapter.live is None or adapter.live.wait_for_news(BOUND_S)
         for reading in adapter.survey(adapter.clock()).readings:
@@ -130,7 +132,7 @@ def test_it_can_be_judged(adapter: Adapter) -> None:
     """The gate takes the survey as it is, and says why."""
     now_s = adapter.clock()
     survey = adapter.survey(now_s)
-    decision, state = gate.judge(survey, GateState(), GateLimits(), now_s)
+    decision, state = gate.judge(survey, GateState(), GateConfig(), now_s)
     assert decision.because
     told = {reading.uuid for reading in survey.readings}
     assert told == {each.uuid for each in state.devices}
@@ -139,16 +141,16 @@ def test_it_can_be_judged(adapter: Adapter) -> None:
 def test_what_is_over_tells_nothing_and_opens_no_gate(adapter: Adapter) -> None:
     """An adapter that was closed and a trace past its end leave no reading that still counts."""
     now_s = adapter.clock()
-    _, state = gate.judge(adapter.survey(now_s), GateState(), GateLimits(), now_s)
+    _, state = gate.judge(adapter.survey(now_s), GateState(), GateConfig(), now_s)
     if adapter.live is not None:
         adapter.live.__exit__(None, None, None)
     later_s = now_s + FRESH_S + 1
     survey = adapter.survey(later_s)
     assert () == survey.readings
-    assert not gate.judge(survey, state, GateLimits(), later_s).decision.yes
+    assert not gate.judge(survey, state, GateConfig(), later_s).decision.yes
 
 
-def test_what_a_device_tells_of_itself_fits_together(live: Door) -> None:
+def test_what_a_device_tells_of_itself_fits_together(live: DeviceAdapter) -> None:
     """It is the survey's device; margin with what it rests on, a limit within its range."""
     survey = live.survey(time.monotonic())
     assert [reading.uuid for reading in survey.readings] == [each.uuid for each in live.devices()]

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from power.core import device_readings
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
-from power.devices.cpu_sensors import SensorDoor, meters, packages
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
+from power.devices.cpu_sensors import CpuSensorAdapter, meters, packages
 from power.devices.device import Device
 from power.policy import gate
 from power.policy.gate import GateState
@@ -64,18 +64,18 @@ def make_rapl(folder: Path, number: int = 0, **files: object) -> Path:
 
 
 @pytest.fixture
-def door_over(clock: Clock, tmp_path: Path) -> Callable[..., SensorDoor]:
+def door_over(clock: Clock, tmp_path: Path) -> Callable[..., CpuSensorAdapter]:
     """A door to stand-in sensors that reads often, so that no test waits long."""
 
-    def door(tool: Any, poll_s: float = 0.01, first_answer_s: float = BOUND_S) -> SensorDoor:
-        return SensorDoor(
+    def door(tool: Any, poll_s: float = 0.01, first_answer_s: float = BOUND_S) -> CpuSensorAdapter:
+        return CpuSensorAdapter(
             tool=tool, powercap=tmp_path, clock=clock, poll_s=poll_s, first_answer_s=first_answer_s
         )
 
     return door
 
 
-def read_one(door: SensorDoor, clock: Clock) -> Device:
+def read_one(door: CpuSensorAdapter, clock: Clock) -> Device:
     """The one package that a first survey shows."""
     with door:
         assert "present" == door.survey(clock()).driver
@@ -89,7 +89,7 @@ def missing_of(device: Device) -> dict[str, str]:
 
 
 def test_a_package_is_a_device_with_the_chips_own_threshold(
-    door_over: Callable[..., SensorDoor], clock: Clock, tmp_path: Path
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock, tmp_path: Path
 ) -> None:
     """Temperature, margin from the source `threshold`, energy, limit, clock and memory."""
     make_rapl(tmp_path)
@@ -217,7 +217,7 @@ def test_whatever_sensors_say_a_package_is_plausible_or_unknown(entries: list[An
 
 
 def test_without_a_threshold_the_configured_maximum_stands_in(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """The margin's source is unknown at the door, with the remedy; the gate uses the maximum."""
     tool = StandInPsutil({"k10temp": [make_temperature("Tctl", 61.0, None)]})
@@ -225,7 +225,7 @@ def test_without_a_threshold_the_configured_maximum_stands_in(
     assert ("unknown", None) == (device.margin_source, device.margin_c)
     assert "set max_temperature_c in [gate]" == missing_of(device)["margin_c"]
     reading = device.reading(0.0)
-    assert (29.0, "maximum") == device_readings.margin(reading, GateLimits(max_temperature_c=90))
+    assert (29.0, "maximum") == device_readings.margin(reading, GateConfig(max_temperature_c=90))
 
 
 def test_power_is_the_counter_over_time_and_a_full_counter_goes_on(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_only_whole_packages_are_metered(tmp_path: Path) -> None:
 
 
 def test_without_a_counter_energy_is_missing(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """The kernel shows none, and the temperature is told all the same."""
     device = read_one(door_over(StandInPsutil({"coretemp": [make_temperature()]})), clock)
@@ -275,7 +275,7 @@ def test_without_a_counter_energy_is_missing(
 
 
 def test_what_psutil_cannot_tell_is_unknown_and_the_rest_stands(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """Each question by itself."""
     tool = StandInPsutil(
@@ -291,7 +291,7 @@ def test_what_psutil_cannot_tell_is_unknown_and_the_rest_stands(
 
 @pytest.mark.parametrize("clock_mhz", [None, 0.0])
 def test_a_clock_that_is_not_told_is_unknown(
-    door_over: Callable[..., SensorDoor], clock: Clock, clock_mhz: float | None
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock, clock_mhz: float | None
 ) -> None:
     """Zero megahertz is no clock."""
     tool = StandInPsutil({"coretemp": [make_temperature()]}, clock_mhz=clock_mhz)
@@ -299,7 +299,7 @@ def test_a_clock_that_is_not_told_is_unknown(
 
 
 def test_how_busy_it_is_is_known_from_the_second_reading_on(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """The first answer is about no time at all."""
     with door_over(StandInPsutil({"coretemp": [make_temperature()]})) as door:
@@ -308,7 +308,9 @@ def test_how_busy_it_is_is_known_from_the_second_reading_on(
         assert 30.0 == until(door, clock, lambda each: each.utilization is not None).utilization
 
 
-def until(door: SensorDoor, clock: Clock, wanted: Callable[[GpuReading], bool]) -> GpuReading:
+def until(
+    door: CpuSensorAdapter, clock: Clock, wanted: Callable[[DeviceReading], bool]
+) -> DeviceReading:
     """Survey after survey until the one reading is as wanted."""
     ends_s = time.monotonic() + BOUND_S
     while not wanted(reading := door.survey(clock()).readings[0]):
@@ -319,20 +321,20 @@ def until(door: SensorDoor, clock: Clock, wanted: Callable[[GpuReading], bool]) 
 
 @pytest.mark.parametrize("chips", [{}, {"nvme": [make_temperature()]}])
 def test_a_host_with_nothing_to_read_says_so(
-    door_over: Callable[..., SensorDoor], clock: Clock, chips: dict[str, list[Any]]
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock, chips: dict[str, list[Any]]
 ) -> None:
     """Absent, with what was found instead; `no_driver` then decides."""
     with door_over(StandInPsutil(chips)) as door:
         survey = door.survey(clock())
     assert ("absent", ()) == (survey.driver, survey.readings)
     assert f"chips: {', '.join(chips) or 'none'}" in survey.because
-    waits = GateLimits(source="cpu", no_driver="wait")
+    waits = GateConfig(source="cpu", no_driver="wait")
     decision = gate.judge(survey, GateState(), waits, clock()).decision
     assert (False, True) == (decision.yes, "no CPU sensor" in decision.because)
 
 
 def test_a_platform_whose_psutil_tells_no_temperatures_has_none(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """On macOS the function is not even there."""
     with door_over(SimpleNamespace()) as door:
@@ -340,7 +342,7 @@ def test_a_platform_whose_psutil_tells_no_temperatures_has_none(
 
 
 def test_sensors_that_raise_are_unreadable(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """They are there and do not answer."""
     with door_over(StandInPsutil(OSError("input/output error"))) as door:
@@ -350,11 +352,11 @@ def test_sensors_that_raise_are_unreadable(
 
 @pytest.mark.parametrize("chips", [{}, OSError("gone")])
 def test_sensors_that_go_away_close_the_gate_at_once(
-    door_over: Callable[..., SensorDoor], clock: Clock, chips: Any
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock, chips: Any
 ) -> None:
     """What was there before is not absent: its reading is unknown, long before it would be old."""
     tool = StandInPsutil({"coretemp": [make_temperature()]})
-    limits = GateLimits(source="cpu")
+    limits = GateConfig(source="cpu")
     with door_over(tool) as door:
         decision, state = gate.judge(door.survey(clock()), GateState(), limits, clock())
         assert decision.yes
@@ -367,7 +369,7 @@ def test_sensors_that_go_away_close_the_gate_at_once(
 
 
 def test_one_package_that_goes_away_is_unreadable_alone(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """Its neighbour is read as before."""
     both = [make_temperature("Package id 0"), make_temperature("Package id 1")]
@@ -394,7 +396,7 @@ def test_a_sensor_that_hangs_stalls_nobody(clock: Clock, tmp_path: Path) -> None
             return super().sensors_temperatures()
 
     tool = Hangs({"coretemp": [make_temperature()]})
-    with SensorDoor(tool=tool, powercap=tmp_path, clock=clock, first_answer_s=0.05) as door:
+    with CpuSensorAdapter(tool=tool, powercap=tmp_path, clock=clock, first_answer_s=0.05) as door:
         began_s = time.monotonic()
         for _ in range(100):
             survey = door.survey(clock())
@@ -404,7 +406,7 @@ def test_a_sensor_that_hangs_stalls_nobody(clock: Clock, tmp_path: Path) -> None
 
 
 def test_between_two_rounds_the_same_readings_are_told_again(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """The very same moments, so that the gate counts them once; and news are newer."""
     tool = StandInPsutil({"coretemp": [make_temperature()]})
@@ -419,7 +421,7 @@ def test_between_two_rounds_the_same_readings_are_told_again(
 
 
 def test_a_survey_starts_the_reading_and_a_closed_door_reads_no_more(
-    door_over: Callable[..., SensorDoor], clock: Clock
+    door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """It works without start, until it is closed."""
     door = door_over(StandInPsutil({"coretemp": [make_temperature()]}))

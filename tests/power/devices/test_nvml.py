@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from power.core import device_readings
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
 from power.devices import nvml_worker
 from power.devices.device import Device
-from power.devices.fake_nvml import Fault, FaultKind, StandIn, StandInNvml
-from power.devices.nvml import Listed, NvmlDoor, shown_devices
-from power.devices.nvml_worker import Asking, Report
+from power.devices.fake_nvml import FakeNvml, FakeNvmlLibrary, Fault, FaultKind
+from power.devices.nvml import Listed, NvmlAdapter, shown_devices
+from power.devices.nvml_worker import CallWatchdog, Report
 from power.policy import gate
 from power.policy.gate import GateState
 from tests.power.makers import make_fault, make_gpu, make_twin
@@ -49,10 +49,10 @@ MEMORY_NAMES = ("memory_used_bytes", "memory_total_bytes")
 def reports(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What is said of a stand-in library's device, through the real binding, in this process."""
 
-    def over(twin: StandIn, index: int = 0) -> Iterator[Report]:
-        monkeypatch.setattr("pynvml.nvmlLib", StandInNvml(twin))
+    def over(twin: FakeNvml, index: int = 0) -> Iterator[Report]:
+        monkeypatch.setattr("pynvml.nvmlLib", FakeNvmlLibrary(twin))
         monkeypatch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
-        return nvml_worker.reports(index, Asking(BOUND_S))
+        return nvml_worker.reports(index, CallWatchdog(BOUND_S))
 
     return over
 
@@ -189,7 +189,7 @@ def test_a_pair_that_is_refused_or_cannot_be_is_unknown(
     assert (0 if fault == "no_permission" else 2) == device.discarded
     assert set(names) <= set(", ".join(missing_of(device)).split(", "))
     # None of this says anything of heat.
-    assert judged(Survey(driver="present", because="", readings=(device.reading(0.0),)))
+    assert judged(DeviceSnapshot(driver="present", because="", readings=(device.reading(0.0),)))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_blank_is_unknown_and_an_absurdity_is_handed_on(read: Any) -> None:
     assert 2 == blank.discarded
     absurd = read(faults={"nvmlDeviceGetTemperatureV": "absurd"})
     assert 644_245_923.0 == absurd.temperature_c
-    assert not judged(Survey(driver="present", because="", readings=(absurd.reading(0.0),)))
+    assert not judged(DeviceSnapshot(driver="present", because="", readings=(absurd.reading(0.0),)))
 
 
 ANY_INT = st.integers(-(2**31), 2**32 - 1)
@@ -262,14 +262,14 @@ ANY_INT = st.integers(-(2**31), 2**32 - 1)
 def test_whatever_a_driver_answers_an_open_gate_has_plausible_numbers(**told: Any) -> None:
     """Any 32 bits anywhere: each number is unknown, or the gate judges it, and never lets it go."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pynvml.nvmlLib", StandInNvml(make_twin(make_gpu(**told))))
+        patch.setattr("pynvml.nvmlLib", FakeNvmlLibrary(make_twin(make_gpu(**told))))
         patch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
-        device = next(devices_in(nvml_worker.reports(0, Asking(BOUND_S))))
+        device = next(devices_in(nvml_worker.reports(0, CallWatchdog(BOUND_S))))
     assert device.clock_mhz is None or 0 <= device.clock_mhz <= 100_000
     assert device.power_limit_max_w is None or 0 <= device.power_limit_max_w <= 20_000
     assert device.threshold_c is None or 20 <= device.threshold_c <= 150
     reading = device.reading(0.0)
-    if judged(Survey(driver="present", because="", readings=(reading,))):
+    if judged(DeviceSnapshot(driver="present", because="", readings=(reading,))):
         assert reading.margin_c is not None
         for name, (least, most) in device_readings.PLAUSIBLE.items():
             value = getattr(reading, name)
@@ -286,7 +286,7 @@ def test_the_energy_counter_grows_by_power_and_time(
 ) -> None:
     """Millijoules become joules: at 120 W, ten seconds add 1,200 of them."""
     rounds, now_s = devices_in(reports(make_twin())), 0.0
-    monkeypatch.setattr("pynvml.nvmlLib", StandInNvml(make_twin(), clock=lambda: now_s))
+    monkeypatch.setattr("pynvml.nvmlLib", FakeNvmlLibrary(make_twin(), clock=lambda: now_s))
     before = next(rounds)
     now_s = 10.0
     after = next(rounds)
@@ -312,12 +312,12 @@ def test_an_energy_that_is_not_told_is_unknown_and_keeps_no_job_waiting(
     device = read(**overrides)
     assert device.energy_j is None
     assert remedy == missing_of(device)["energy_j"]
-    assert judged(Survey(driver="present", because="", readings=(device.reading(0.0),)))
+    assert judged(DeviceSnapshot(driver="present", because="", readings=(device.reading(0.0),)))
 
 
-def judged(survey: Survey, now_s: float = 0.0, uuid: str | None = None) -> bool:
+def judged(survey: DeviceSnapshot, now_s: float = 0.0, uuid: str | None = None) -> bool:
     """What a fresh gate says."""
-    return gate.judge(survey, GateState(), GateLimits(uuid=uuid), now_s).decision.yes
+    return gate.judge(survey, GateState(), GateConfig(uuid=uuid), now_s).decision.yes
 
 
 def test_what_is_found_is_told_as_soon_as_it_is_known(reports: Any) -> None:
@@ -385,10 +385,10 @@ def test_a_driver_that_does_not_start_is_told_with_a_remedy(
 
 @pytest.mark.parametrize(
     ("twin", "index", "told"),
-    [(StandIn(), 0, "sees no device"), (make_twin(), 1, "lists 1 devices and not number 1")],
+    [(FakeNvml(), 0, "sees no device"), (make_twin(), 1, "lists 1 devices and not number 1")],
 )
 def test_a_device_that_is_not_listed_is_told(
-    reports: Any, twin: StandIn, index: int, told: str
+    reports: Any, twin: FakeNvml, index: int, told: str
 ) -> None:
     """A GPU that fell off the bus may leave the driver with fewer, or with none."""
     (report,) = reports(twin, index)
@@ -404,7 +404,7 @@ def test_a_machine_without_the_library_has_no_driver(monkeypatch: pytest.MonkeyP
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr("pynvml.CDLL", refuse)
-    (report,) = nvml_worker.reports(0, Asking(BOUND_S))
+    (report,) = nvml_worker.reports(0, CallWatchdog(BOUND_S))
     assert ("absent", True) == (report.driver, "install the NVIDIA driver" in str(report.trouble))
 
 
@@ -431,7 +431,7 @@ def test_without_capabilities_to_read_the_users_number_counts(
 
 def test_a_call_that_does_not_return_is_named() -> None:
     """Within its patience nothing is stuck, and at rest nothing is either."""
-    asking = Asking(patience_s=60.0)
+    asking = CallWatchdog(patience_s=60.0)
     asking("power_w")
     assert asking.stuck() is None
     asking.patience_s = -1.0
@@ -495,14 +495,14 @@ def clock() -> Clock:
     return Clock()
 
 
-def door_over(twin: StandIn | None, clock: Clock, **bounds: float | str) -> NvmlDoor:
+def door_over(twin: FakeNvml | None, clock: Clock, **bounds: float | str) -> NvmlAdapter:
     """A door that reads often, so that no test waits long."""
     settings = {"poll_s": 0.02, "first_answer_s": BOUND_S} | bounds
-    return NvmlDoor(twin=twin, clock=clock, **settings)  # type: ignore[arg-type]  # by their names
+    return NvmlAdapter(twin=twin, clock=clock, **settings)  # type: ignore[arg-type]  # by their names
 
 
 @pytest.fixture(params=["stand-in", "this machine"])
-def door(request: pytest.FixtureRequest, clock: Clock) -> Iterator[NvmlDoor]:
+def door(request: pytest.FixtureRequest, clock: Clock) -> Iterator[NvmlAdapter]:
     """A stand-in, and the real library where there is a GPU."""
     twin = make_twin(make_gpu("GPU-a"), make_gpu("GPU-b"))
     with door_over(twin if request.param == "stand-in" else None, clock) as opened:
@@ -511,7 +511,7 @@ def door(request: pytest.FixtureRequest, clock: Clock) -> Iterator[NvmlDoor]:
         yield opened
 
 
-def test_every_number_is_told_or_missing_with_a_reason(door: NvmlDoor) -> None:
+def test_every_number_is_told_or_missing_with_a_reason(door: NvmlAdapter) -> None:
     """Nobody looks in vain for what a device does not support."""
     for device in door.devices():
         told = {name for name, value in device if value is not None}
@@ -519,7 +519,7 @@ def test_every_number_is_told_or_missing_with_a_reason(door: NvmlDoor) -> None:
         assert NUMBERS <= told | lacks
 
 
-def test_closing_ends_the_processes_that_read(door: NvmlDoor) -> None:
+def test_closing_ends_the_processes_that_read(door: NvmlAdapter) -> None:
     """Nothing is left behind."""
     assert len(door.devices()) == len(door.pids)
     processes = [psutil.Process(pid) for pid in door.pids]
@@ -545,12 +545,12 @@ def test_a_hang_at_the_start_blocks_nobody(clock: Clock) -> None:
         assert not judged(survey)
 
 
-def readings_of(survey: Survey) -> dict[str, float | None]:
+def readings_of(survey: DeviceSnapshot) -> dict[str, float | None]:
     """Each device's margin; None: it could not be read."""
     return {reading.uuid: reading.margin_c for reading in survey.readings}
 
 
-def until(door: NvmlDoor, clock: Clock, margins: dict[str, float | None]) -> Survey:
+def until(door: NvmlAdapter, clock: Clock, margins: dict[str, float | None]) -> DeviceSnapshot:
     """Survey after survey until the margins are as awaited; pauses are leapt over."""
     ends_s = time.monotonic() + BOUND_S
     while readings_of(survey := door.survey(clock())) != margins:

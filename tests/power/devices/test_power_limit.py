@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from observability.core import failpoints, file_lock
 from power.devices import nvml_worker, power_limit
 from power.devices.device import LimitChange, LimitRefused, PowerLimit
-from power.devices.fake_nvml import FaultKind, StandIn, StandInNvml, keep_limits, kept_limits
-from power.devices.nvml import NvmlDoor, NvmlSetter
-from power.devices.nvml_worker import Asking, LimitErrand, LimitReport
-from power.devices.power_limit import Capping
+from power.devices.fake_nvml import FakeNvml, FakeNvmlLibrary, FaultKind, keep_limits, kept_limits
+from power.devices.nvml import NvmlAdapter, NvmlLimitSetter
+from power.devices.nvml_worker import CallWatchdog, LimitCommand, LimitReport
+from power.devices.power_limit import PowerLimitResult
 from tests import ROOT
 from tests.power.makers import make_gpu, make_twin
 
@@ -42,19 +42,19 @@ class StandInSetter:
     Fast, and killed with the process as the driver's memory is not: that is in `limits_kept_in`.
     """
 
-    def __init__(self, twin: StandIn) -> None:
+    def __init__(self, twin: FakeNvml) -> None:
         self.twin = twin
         self.calls = 0
 
     def read(self, uuid: str) -> PowerLimit:
         """What the device is set to."""
-        return self._run(LimitErrand(uuid=uuid, hang_s=BOUND_S)).after
+        return self._run(LimitCommand(uuid=uuid, hang_s=BOUND_S)).after
 
     def change(self, uuid: str, from_w: float, to_w: float) -> LimitChange:
         """Set it to `to_w`, if it is at `from_w`."""
-        return self._run(LimitErrand(uuid=uuid, from_w=from_w, to_w=to_w, hang_s=BOUND_S))
+        return self._run(LimitCommand(uuid=uuid, from_w=from_w, to_w=to_w, hang_s=BOUND_S))
 
-    def _run(self, errand: LimitErrand) -> LimitChange:
+    def _run(self, errand: LimitCommand) -> LimitChange:
         self.calls += 1
         report = reported(self.twin, errand)
         if report.change is None:
@@ -62,12 +62,12 @@ class StandInSetter:
         return report.change
 
 
-def reported(twin: StandIn, errand: LimitErrand) -> LimitReport:
+def reported(twin: FakeNvml, errand: LimitCommand) -> LimitReport:
     """What the process that does `errand` would say, through the real binding."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pynvml.nvmlLib", StandInNvml(twin))
+        patch.setattr("pynvml.nvmlLib", FakeNvmlLibrary(twin))
         patch.setattr("pynvml._nvmlGetFunctionPointer_cache", {})
-        return nvml_worker.limit_report(errand, Asking(BOUND_S))
+        return nvml_worker.limit_report(errand, CallWatchdog(BOUND_S))
 
 
 class Machine:
@@ -78,7 +78,7 @@ class Machine:
         self.limits_kept_in = folder / "limits"
         keep_limits(self.limits_kept_in, {"GPU-a": OLD_MW})
 
-    def twin(self, broken: Broken = NOTHING) -> StandIn:
+    def twin(self, broken: Broken = NOTHING) -> FakeNvml:
         """Its library."""
         gpu = make_gpu(faults=broken)
         return make_twin(gpu).model_copy(update={"limits_kept_in": str(self.limits_kept_in)})
@@ -98,7 +98,9 @@ class Machine:
         return sorted(path.name for path in self.devices.glob("*.json"))
 
     @contextmanager
-    def capped(self, cap_w: float | None = CAP_W, broken: Broken = NOTHING) -> Iterator[Capping]:
+    def capped(
+        self, cap_w: float | None = CAP_W, broken: Broken = NOTHING
+    ) -> Iterator[PowerLimitResult]:
         """Its one device, capped."""
         setter = self.setter(broken)
         with power_limit.capped("GPU-a", cap_w, self.devices, setter) as told:
@@ -148,7 +150,7 @@ def test_a_stop_at_any_call_of_the_driver_leaves_the_limit_as_it_was(
     """While it is read, set, checked or put back: nothing is left that a next start cannot mend."""
     calls, run = 0, StandInSetter._run
 
-    def stopped(setter: StandInSetter, errand: LimitErrand) -> LimitChange:
+    def stopped(setter: StandInSetter, errand: LimitCommand) -> LimitChange:
         nonlocal calls
         calls += 1
         change = run(setter, errand)
@@ -161,7 +163,7 @@ def test_a_stop_at_any_call_of_the_driver_leaves_the_limit_as_it_was(
         with machine.capped():
             pass
     except StopNow:
-        power_limit.restore_left_over(machine.devices, machine.setter())
+        power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
 
@@ -214,7 +216,7 @@ def test_a_driver_that_refuses_leaves_the_job_uncapped(
 class Rounding(StandInSetter):
     """A driver that sets multiples of 50 W."""
 
-    def _run(self, errand: LimitErrand) -> LimitChange:
+    def _run(self, errand: LimitCommand) -> LimitChange:
         to_w = None if errand.to_w is None else 50 * round(errand.to_w / 50)
         return super()._run(errand.model_copy(update={"to_w": to_w}))
 
@@ -231,7 +233,7 @@ def test_what_a_driver_makes_of_a_cap_is_put_back_too(machine: Machine) -> None:
 class Forgetful(StandInSetter):
     """A driver that forgets a limit with the process that set it."""
 
-    def _run(self, errand: LimitErrand) -> LimitChange:
+    def _run(self, errand: LimitCommand) -> LimitChange:
         change = super()._run(errand)
         keep_limits(Path(str(self.twin.limits_kept_in)), {"GPU-a": OLD_MW})
         return change
@@ -266,7 +268,7 @@ def test_a_lock_that_cannot_be_taken_is_told(machine: Machine) -> None:
     left_over(machine)
     (machine.devices / "GPU-0.limit.json").write_text("{}")
     (machine.devices / "GPU-0.limit.lock").mkdir()
-    first, second = power_limit.restore_left_over(machine.devices, machine.setter())
+    first, second = power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert "GPU-0.limit.lock" in first.because
     assert (False, True, 600.0) == (first.yes, second.yes, machine.limit_w)
 
@@ -289,19 +291,19 @@ def test_a_limit_that_cannot_be_put_back_stays_remembered(machine: Machine) -> N
     assert not told.held
     assert not told.ended
     assert "by hand: nvidia-smi -i GPU-a -pl 600 as root, then remove" in told.ended.because
-    (answer,) = power_limit.restore_left_over(machine.devices, setter)
+    (answer,) = power_limit.restore_leftover_limits(machine.devices, setter)
     assert (False, CAP_W, ["GPU-a.limit.json"]) == (
         *(answer.yes, machine.limit_w),
         machine.remembered,
     )
-    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert (True, 600.0, []) == (answer.yes, machine.limit_w, machine.remembered)
 
 
 def left_over(machine: Machine) -> None:
     """A cap whose process is gone."""
     machine.devices.mkdir()
-    kept = power_limit.Remembered.model_validate(
+    kept = power_limit.SavedLimit.model_validate(
         {"uuid": "GPU-a", "limit_w": 600, "cap_w": CAP_W, "pid": 1, "at": "2026-01-01T00:00:00Z"}
     )
     (machine.devices / "GPU-a.limit.json").write_text(kept.model_dump_json())
@@ -322,11 +324,11 @@ def test_the_next_start_puts_back_what_was_left_over(
     """Only where the cap is still there; else it is forgotten. Each says which."""
     left_over(machine)
     keep_limits(machine.limits_kept_in, {"GPU-a": int(1000 * limit_w)})
-    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert ("power_limit", yes) == (answer.question, answer.yes)
     assert told in answer.because
     assert (then_w, []) == (machine.limit_w, machine.remembered)
-    assert [] == power_limit.restore_left_over(machine.devices, machine.setter())
+    assert [] == power_limit.restore_leftover_limits(machine.devices, machine.setter())
 
 
 def test_a_cap_puts_back_what_was_left_over_first(machine: Machine) -> None:
@@ -350,7 +352,7 @@ def test_no_cap_is_set_over_one_that_cannot_be_put_back(machine: Machine) -> Non
 def test_what_a_living_process_holds_is_left_alone(machine: Machine) -> None:
     """Neither put back by a start, nor capped by a second job; the first one's end puts it back."""
     with machine.capped():
-        assert [] == power_limit.restore_left_over(machine.devices, machine.setter())
+        assert [] == power_limit.restore_leftover_limits(machine.devices, machine.setter())
         with machine.capped(300.0) as second:
             assert "another process holds the limit of GPU-a" in second.begun.because
         assert (CAP_W, ["GPU-a.limit.json"]) == (machine.limit_w, machine.remembered)
@@ -362,7 +364,7 @@ def test_a_memory_that_cannot_be_read_is_told_and_kept(machine: Machine) -> None
     left_over(machine)
     file = machine.devices / "GPU-a.limit.json"
     file.write_text("{}")
-    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert not answer
     assert f"{file} cannot be read" in answer.because
     assert "nvidia-smi -pl, and remove the file" in answer.because
@@ -404,7 +406,7 @@ def test_a_full_disk_at_any_point_leaves_the_limit_as_it_was(machine: Machine, p
     assert "no space left on device" in answer.because.lower()
     assert 600.0 == machine.limit_w
     failpoints.disarm()
-    power_limit.restore_left_over(machine.devices, machine.setter())
+    power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
 
@@ -449,7 +451,7 @@ def test_killed_at_any_point_the_next_start_puts_it_back(machine: Machine, point
     assert -signal.SIGKILL == job.returncode
     was_set = {"limits.before_set": 600.0, "limits.after_set": CAP_W, "limits.before_forget": 600.0}
     assert (was_set[point], ["GPU-a.limit.json"]) == (machine.limit_w, machine.remembered)
-    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert answer
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
@@ -470,10 +472,10 @@ def test_killed_amid_the_job_the_next_start_puts_it_back(machine: Machine) -> No
     with start(machine) as job:
         assert job.stdout is not None
         assert "the limit of GPU-a is 420 W, 600 W before\n" == job.stdout.readline()
-        assert [] == power_limit.restore_left_over(machine.devices, machine.setter())
+        assert [] == power_limit.restore_leftover_limits(machine.devices, machine.setter())
         assert CAP_W == machine.limit_w
         job.kill()
-    (answer,) = power_limit.restore_left_over(machine.devices, machine.setter())
+    (answer,) = power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert "is put back to 600 W" in answer.because
     assert (600.0, []) == (machine.limit_w, machine.remembered)
 
@@ -495,9 +497,9 @@ def test_a_signal_puts_it_back_before_the_process_ends(
 def test_what_is_set_is_seen_by_every_reader(machine: Machine) -> None:
     """The processes that read show the cap as the enforced limit, and the gate is told of it."""
     with (
-        NvmlDoor(twin=machine.twin(), poll_s=0.02, first_answer_s=BOUND_S) as door,
+        NvmlAdapter(twin=machine.twin(), poll_s=0.02, first_answer_s=BOUND_S) as door,
         power_limit.capped(
-            "GPU-a", CAP_W, machine.devices, NvmlSetter(twin=machine.twin())
+            "GPU-a", CAP_W, machine.devices, NvmlLimitSetter(twin=machine.twin())
         ) as told,
     ):
         assert told.begun
@@ -510,7 +512,7 @@ def test_a_stand_in_may_count_as_privileged(machine: Machine) -> None:
     """So that caps can be tried where no process may set one."""
     for may in (True, False):
         twin = machine.twin().model_copy(update={"may_set_limit": may})
-        with NvmlDoor(twin=twin, poll_s=0.02, first_answer_s=BOUND_S) as door:
+        with NvmlAdapter(twin=twin, poll_s=0.02, first_answer_s=BOUND_S) as door:
             door.survey(time.monotonic())
             assert [may] == [device.may_set_limit for device in door.devices()]
 
@@ -527,7 +529,7 @@ def test_a_call_that_hangs_or_kills_its_process_is_refused_in_time(
     machine: Machine, fault: FaultKind, told: str
 ) -> None:
     """It takes down neither us nor the job; what may have been set stays remembered."""
-    setter = NvmlSetter(twin=machine.twin({SET: fault}), hang_s=0.5)
+    setter = NvmlLimitSetter(twin=machine.twin({SET: fault}), hang_s=0.5)
     began_s = time.monotonic()
     with power_limit.capped("GPU-a", CAP_W, machine.devices, setter) as capping:
         assert not capping.begun
@@ -546,20 +548,20 @@ def test_a_process_that_says_nothing_is_stopped(
     )
     monkeypatch.setattr("power.devices.nvml._LATER_S", 0.2)
     with pytest.raises(LimitRefused, match=r"it sent nothing for 0\.3 s and was stopped; see"):
-        NvmlSetter(twin=machine.twin(), hang_s=0.1).read("GPU-a")
+        NvmlLimitSetter(twin=machine.twin(), hang_s=0.1).read("GPU-a")
 
 
 def test_a_device_that_is_not_here_is_refused(machine: Machine) -> None:
     """A home that came from another machine: named, with what lists those that are here."""
     with pytest.raises(LimitRefused, match=r"GPU-z cannot be read: .*nvidia-smi -L lists"):
-        NvmlSetter(twin=machine.twin()).read("GPU-z")
+        NvmlLimitSetter(twin=machine.twin()).read("GPU-z")
 
 
 def test_a_machine_without_a_driver_is_refused(machine: Machine) -> None:
     """The end of the world is told in one sentence."""
     twin = make_twin(nvmlInitWithFlags="driver_not_loaded")
     with pytest.raises(LimitRefused, match=r"cannot be set to 420 W: .*load the NVIDIA driver"):
-        NvmlSetter(twin=twin).change("GPU-a", 600.0, CAP_W)
+        NvmlLimitSetter(twin=twin).change("GPU-a", 600.0, CAP_W)
 
 
 def test_a_limit_that_somebody_else_changed_is_not_changed(machine: Machine) -> None:
@@ -585,7 +587,7 @@ def whole(report: LimitReport) -> Any:
 
 def test_a_report_comes_through_whole(machine: Machine) -> None:
     """Before and after, to the milliwatt."""
-    errand = LimitErrand(uuid="GPU-a", from_w=600.0, to_w=419.999, hang_s=1.0)
+    errand = LimitCommand(uuid="GPU-a", from_w=600.0, to_w=419.999, hang_s=1.0)
     report = reported(machine.twin(), errand)
     assert report == whole(report)
     assert report.change is not None

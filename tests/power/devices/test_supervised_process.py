@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
-from power.devices.supervised_process import Child, Watched
+from power.devices.supervised_process import ChildProcess, Supervisor
 
 BOUND_S = 60.0
 """Longer than anything here takes; a test that reaches it has failed."""
@@ -40,9 +40,9 @@ def clock() -> Clock:
 
 
 @contextmanager
-def watched(program: str, clock: Clock) -> Iterator[Watched[str]]:
+def watched(program: str, clock: Clock) -> Iterator[Supervisor[str]]:
     """A watched Python program that says 'hello' when it is well."""
-    one = Watched(
+    one = Supervisor(
         [sys.executable, "-c", program],
         lambda line: line if line in {"hello", "poorly"} else None,
         lambda message: message == "hello",
@@ -127,7 +127,7 @@ def test_the_pauses_before_a_restart_grow_and_being_well_ends_that(clock: Clock)
     assert [1.0, 1.0] == pauses("print('hello')", 2)
 
 
-def _until_gone(one: Watched[str], clock: Clock) -> None:
+def _until_gone(one: Supervisor[str], clock: Clock) -> None:
     pid = one.pid
     if pid is not None:
         psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], BOUND_S)
@@ -179,7 +179,7 @@ def test_one_that_falls_silent_is_killed_reaped_and_replaced(
 
 def test_a_program_that_cannot_be_started_is_a_failure_and_not_an_exception(clock: Clock) -> None:
     """The caller is told and goes on; the next try waits for its pause."""
-    one: Watched[str] = Watched(
+    one: Supervisor[str] = Supervisor(
         ["/nowhere/at/all"], str, bool, clock=clock, hang_s=1.0, start_s=math.inf
     )
     failure = one.look(clock()).failure
@@ -213,7 +213,7 @@ def test_one_that_does_not_end_when_asked_is_killed() -> None:
         codes.append(code)
         ended.set()
 
-    child = Child([sys.executable, "-c", DEAF], hear, end)
+    child = ChildProcess([sys.executable, "-c", DEAF], hear, end)
     assert spoke.wait(BOUND_S)
     # Ctrl-C in the terminal reaches a session: the child is in one of its own.
     assert os.getsid(0) != os.getsid(child.pid)

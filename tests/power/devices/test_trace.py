@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from observability.core.errors import ThermodriftError
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.devices.trace import COLUMNS, OPTIONAL, Trace, TraceUnreadable
 from power.policy import gate
 from power.policy.gate import GateState
@@ -68,7 +68,7 @@ def test_between_excludes_its_beginning_and_includes_its_end(path: Path) -> None
 def test_after_its_last_row_a_trace_lets_the_gate_close(path: Path) -> None:
     """Nothing more is read, so the last reading grows old."""
     trace = Trace.load(write_trace(path, {}))
-    limits = GateLimits()
+    limits = GateConfig()
     opened = gate.judge(trace.survey(-1, 0), GateState(), limits, 0)
     ended = gate.judge(trace.survey(0, 61), opened.state, limits, 61)
     assert (True, False) == (opened.decision.yes, ended.decision.yes)
@@ -194,7 +194,7 @@ def test_what_is_no_text_or_no_csv_is_refused(path: Path, content: bytes) -> Non
 def test_the_example_trace_tells_the_story_of_its_stream() -> None:
     """Hot at first, open from about 310 s, one hot spell in the middle, open at the end."""
     trace = Trace.load(EXAMPLE)
-    limits, state, answers = GateLimits(), GateState(), {}
+    limits, state, answers = GateConfig(), GateState(), {}
     for reading in trace.readings:
         survey = trace.survey(reading.read_at_s - 5, reading.read_at_s)
         decision, state = gate.judge(survey, state, limits, reading.read_at_s)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from power.forecast import device_state_file
-from power.forecast.forecast import Known
+from power.forecast.forecast import ThermalState
 from tests.power.forecast.test_forecast import KNOWN, LIFE, followed
 
 
 def test_what_was_learned_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     """The next run begins with it."""
-    device_state_file.save(tmp_path / "devices", {"GPU-a": KNOWN, "GPU-b": Known()})
-    assert {"GPU-a": KNOWN, "GPU-b": Known()} == device_state_file.load(tmp_path / "devices")
+    device_state_file.save(tmp_path / "devices", {"GPU-a": KNOWN, "GPU-b": ThermalState()})
+    assert {"GPU-a": KNOWN, "GPU-b": ThermalState()} == device_state_file.load(tmp_path / "devices")
 
 
 def test_nothing_kept_is_nothing_known(tmp_path: Path) -> None:

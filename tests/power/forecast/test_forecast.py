@@ -13,30 +13,32 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from observability.core.decision import Decision
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
 from power.forecast import forecast, job_profile, thermal_model
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import Job, JobProfile
 from power.forecast.thermal_model import ThermalModel
 from power.policy import admission, gate
-from power.policy.gate import GateState, Judged
+from power.policy.gate import GateResult, GateState
 from power.simulation import simulated_device
 from power.simulation.simulated_device import PRESETS, Plant, Sensors
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading, make_survey
 
-LIMITS = GateLimits(max_age_s=60)
-RULES = ForecastRules()
+LIMITS = GateConfig(max_age_s=60)
+RULES = ForecastConfig()
 LIQUID = PRESETS["liquid"].model_copy(update={"swing_c": 0.0})
 SHORT, LONG = Job(power_w=500, seconds=20), Job(power_w=690, seconds=2_000)
 
 
-def followed(*readings: GpuReading, known: Known | None = None, **rules: Any) -> Known:
+def followed(
+    *readings: DeviceReading, known: ThermalState | None = None, **rules: Any
+) -> ThermalState:
     """What is known after the readings."""
-    known = known or Known()
+    known = known or ThermalState()
     for reading in readings:
-        known = forecast.learn(known, reading, LIMITS, ForecastRules(**rules)).known
+        known = forecast.learn(known, reading, LIMITS, ForecastConfig(**rules)).known
     return known
 
 
@@ -44,7 +46,7 @@ class Life(NamedTuple):
     """What a plant went through."""
 
     body: simulated_device.Body
-    readings: tuple[GpuReading, ...]
+    readings: tuple[DeviceReading, ...]
 
 
 def make_life(seconds: int = 3_000, load: float | None = None) -> Life:
@@ -64,13 +66,13 @@ NOW_S = LIFE.body.at_s
 
 
 def judged(
-    job: Job | None = SHORT, known: Known = KNOWN, now_s: float = NOW_S, **rules: Any
+    job: Job | None = SHORT, known: ThermalState = KNOWN, now_s: float = NOW_S, **rules: Any
 ) -> Decision:
     """The forecast's answer for a job on a device that is known well."""
-    return forecast.judge(known, job, LIMITS, ForecastRules(**rules), now_s)
+    return forecast.judge(known, job, LIMITS, ForecastConfig(**rules), now_s)
 
 
-def idle(known: Known = KNOWN, for_s: int = 60) -> Known:
+def idle(known: ThermalState = KNOWN, for_s: int = 60) -> ThermalState:
     """The same device after it idled on."""
     body = LIFE.body
     for _ in range(for_s // 5):
@@ -82,13 +84,13 @@ def idle(known: Known = KNOWN, for_s: int = 60) -> Known:
     return known
 
 
-def again(later_s: float, **changes: Any) -> GpuReading:
+def again(later_s: float, **changes: Any) -> DeviceReading:
     """The last reading of the life, said once more so many seconds later."""
     said = {"read_at_s": NOW_S + later_s, "energy_j": None}
     return LIFE.readings[-1].model_copy(update=said | changes)
 
 
-def gated(margin_c: float | None, state: GateState | None = None, **overrides: Any) -> Judged:
+def gated(margin_c: float | None, state: GateState | None = None, **overrides: Any) -> GateResult:
     """The gate's answer to one reading of GPU-a, now."""
     reading = make_reading(read_at_s=NOW_S, margin_c=margin_c, **overrides)
     return gate.judge(make_survey(reading), state or GateState(), LIMITS, NOW_S)
@@ -167,7 +169,7 @@ def test_it_never_says_ready_where_its_own_model_says_too_hot(
     power_w: float, seconds: float, spread_w: float, errors: float, keep_c: float
 ) -> None:
     """At the promised moment, and now where it says now, the sure margin is kept throughout."""
-    rules = ForecastRules(standard_errors=errors, keep_margin_c=keep_c)
+    rules = ForecastConfig(standard_errors=errors, keep_margin_c=keep_c)
     job = Job(power_w=power_w, seconds=seconds, power_spread_w=spread_w)
     model = KNOWN.model
     told = forecast.forecast(model, job, rules)
@@ -177,7 +179,7 @@ def test_it_never_says_ready_where_its_own_model_says_too_hot(
     if told.ready_in_s is not None:
         seen = thermal_model.outlook(
             model,
-            thermal_model.guess(model),
+            thermal_model.estimate(model),
             (model.power_w, power_w),
             spread_w,
             np.array([told.ready_in_s]),
@@ -203,7 +205,7 @@ def test_a_heavier_job_is_never_foretold_to_leave_more(
 
 def test_a_job_of_uncertain_length_is_taken_for_longer() -> None:
     """By as many standard errors of its length as the margin stays clear by."""
-    rules = ForecastRules(standard_errors=2)
+    rules = ForecastConfig(standard_errors=2)
     told = forecast.forecast(KNOWN.model, Job(power_w=690, seconds=100, seconds_spread=30), rules)
     assert 160 == pytest.approx(told.lowest_at_s)
 
@@ -212,7 +214,7 @@ def test_a_device_never_read_has_no_forecast() -> None:
     """The function refuses; the judge answers no."""
     with pytest.raises(ValueError, match="never read"):
         forecast.forecast(ThermalModel(), SHORT, RULES)
-    decision = judged(known=Known())
+    decision = judged(known=ThermalState())
     assert (False, False, None) == (
         decision.yes,
         decision.facts["trusted"],
@@ -362,11 +364,11 @@ def test_a_forecast_checked_far_too_late_is_dropped() -> None:
 def test_it_does_not_matter_where_the_process_was_cut(cuts: list[int]) -> None:
     """JSON between any two readings changes nothing, neither model nor errors."""
     readings = LIFE.readings[:140]
-    kept = Known()
+    kept = ThermalState()
     for number, reading in enumerate(readings):
         kept = followed(reading, known=kept)
         if number - 70 in cuts:
-            kept = Known.model_validate_json(json.dumps(kept.model_dump(mode="json")))
+            kept = ThermalState.model_validate_json(json.dumps(kept.model_dump(mode="json")))
     assert followed(*readings) == kept
 
 
@@ -376,7 +378,7 @@ def test_a_profile_is_the_mean_and_the_spread_of_its_runs() -> None:
     profile = JobProfile()
     for watts in [290.0, 310.0] * 40:
         profile = job_profile.learn_job(
-            profile, watts, watts - 190, ForecastRules(remember_runs=1_000)
+            profile, watts, watts - 190, ForecastConfig(remember_runs=1_000)
         )
     job = profile.job()
     assert job is not None
@@ -399,7 +401,7 @@ def test_a_profile_follows_a_job_that_changes() -> None:
     """It spans about the newest runs: thirty later it has moved over."""
     profile = JobProfile()
     for watts in [100.0] * 50 + [300.0] * 30:
-        profile = job_profile.learn_job(profile, watts, 60, ForecastRules(remember_runs=5))
+        profile = job_profile.learn_job(profile, watts, 60, ForecastConfig(remember_runs=5))
     assert 300 == pytest.approx(profile.mean_w, abs=1)
 
 
@@ -480,14 +482,14 @@ def test_a_known_device_is_unsettled_until_it_was_read_some_times_again() -> Non
     """After a silence, and not before it was ever known, or where nobody asks the forecast."""
     silent = followed(again(500.0), known=KNOWN)
     settled = followed(*(again(501.0 + at) for at in range(RULES.settled_readings)), known=silent)
-    asked = [(KNOWN, RULES), (silent, RULES), (settled, RULES), (Known(), RULES)]
+    asked = [(KNOWN, RULES), (silent, RULES), (settled, RULES), (ThermalState(), RULES)]
     assert [False, True, False, False] == [forecast.unsettled(*each) for each in asked]
-    assert not forecast.unsettled(silent, ForecastRules(enabled=False))
+    assert not forecast.unsettled(silent, ForecastConfig(enabled=False))
 
 
 def test_rest_of_an_unknown_device_is_unknown() -> None:
     """No reading, or an old one: no, with the reason."""
-    never = forecast.at_rest(Known(), LIMITS, RULES, 0.0)
+    never = forecast.at_rest(ThermalState(), LIMITS, RULES, 0.0)
     stale = forecast.at_rest(KNOWN, LIMITS, RULES, NOW_S + 100)
     assert (False, False) == (never.yes, stale.yes)
     assert "no power together with a margin" in never.because
@@ -516,7 +518,7 @@ OPEN_GATE = gated(COOL_C)
     ],
 )
 def test_gate_and_forecast_together(
-    gate_says: Judged, forecast_says: Decision, expected: bool
+    gate_says: GateResult, forecast_says: Decision, expected: bool
 ) -> None:
     """The forecast vetoes, and opens between the margins; hot, unknown, slow stays closed."""
     decision = admission.admit(gate_says, forecast_says, LIMITS)
@@ -545,7 +547,7 @@ def test_a_device_that_spoke_sense_before_and_nonsense_now_stays_closed() -> Non
 @pytest.mark.parametrize("knob", ["go", "wait"])
 def test_without_a_driver_the_gate_alone_decides(knob: Any) -> None:
     """There is no device whose heat could be foreseen."""
-    limits = GateLimits(no_driver=knob)
+    limits = GateConfig(no_driver=knob)
     away = gate.judge(make_survey(driver="absent", because="none here"), GateState(), limits, NOW_S)
     decision = admission.admit(away, says(False), limits)
     assert (knob == "go") is decision.yes
@@ -554,14 +556,14 @@ def test_without_a_driver_the_gate_alone_decides(knob: Any) -> None:
 
 def test_a_forecast_that_is_switched_off_is_not_trusted_and_says_so() -> None:
     """Then the thresholds decide alone, however good it was."""
-    off = forecast.judge(KNOWN, SHORT, LIMITS, ForecastRules(enabled=False), NOW_S)
+    off = forecast.judge(KNOWN, SHORT, LIMITS, ForecastConfig(enabled=False), NOW_S)
     assert (False, False) == (off.yes, off.facts["trusted"])
     assert "enabled = false in [forecast]" in off.because
 
 
 def test_each_reading_tells_which_forecasts_it_was_the_test_of() -> None:
     """What was foretold and what came, once each: they add up to the running error."""
-    known, found = Known(), list[forecast.Checked]()
+    known, found = ThermalState(), list[forecast.ForecastCheck]()
     for reading in LIFE.readings:
         known, checked = forecast.learn(known, reading, LIMITS, RULES)
         found.extend(checked)
@@ -591,7 +593,7 @@ def test_the_words_are_those_of_who_decided() -> None:
 def test_knobs_out_of_bounds_are_refused(knobs: dict[str, Any]) -> None:
     """And so are unknown ones."""
     with pytest.raises(ValidationError):
-        ForecastRules(**knobs)
+        ForecastConfig(**knobs)
 
 
 def test_a_job_without_a_length_or_with_a_power_that_cannot_be_is_refused() -> None:

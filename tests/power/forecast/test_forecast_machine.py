@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from observability.core.decision import Decision
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
 from power.forecast import forecast
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import Job
 from power.policy import admission, gate
-from power.policy.gate import GateState, Judged
+from power.policy.gate import GateResult, GateState
 from power.simulation import simulated_device
 from power.simulation.simulated_device import PRESETS, Plant
 from tests.power.makers import make_survey
 
-LIMITS = GateLimits(max_age_s=60)
-RULES = ForecastRules(min_readings=5, min_checks=2)
+LIMITS = GateConfig(max_age_s=60)
+RULES = ForecastConfig(min_readings=5, min_checks=2)
 
 
 class ForecastMachine(RuleBasedStateMachine):
@@ -33,17 +33,17 @@ class ForecastMachine(RuleBasedStateMachine):
     def begin(self, seed: int, preset: simulated_device.Preset) -> None:
         """A device that has worked for a while, and is known."""
         self.device = Plant(PRESETS[preset], np.random.default_rng(seed))
-        self.known, self.state = Known(), GateState()
+        self.known, self.state = ThermalState(), GateState()
         self.now_s = 0.0
         for load in (0.0, 0.8, 0.0, 0.6):
             for _ in range(20):
                 self.see(self.device.advance(5, load=load))
 
-    def see(self, reading: GpuReading) -> None:
+    def see(self, reading: DeviceReading) -> None:
         """Let gate and forecast look at a reading, now."""
         self.now_s = max(self.now_s, self.device.body.at_s)
         self.reading = reading
-        self.judged: Judged = gate.judge(make_survey(reading), self.state, LIMITS, self.now_s)
+        self.judged: GateResult = gate.judge(make_survey(reading), self.state, LIMITS, self.now_s)
         self.state = self.judged.state
         self.known = forecast.learn(self.known, reading, LIMITS, RULES).known
 
@@ -76,7 +76,7 @@ class ForecastMachine(RuleBasedStateMachine):
     @rule()
     def it_is_kept_between_processes(self) -> None:
         """JSON and back is the same."""
-        again = Known.model_validate_json(self.known.model_dump_json())
+        again = ThermalState.model_validate_json(self.known.model_dump_json())
         assert again == self.known
 
     @rule(power=st.floats(0, 1.2), seconds=st.floats(1, 2_000))

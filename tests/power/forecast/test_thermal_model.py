@@ -11,31 +11,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
 from power.forecast import thermal_model
-from power.forecast.thermal_model import TAU_S, ThermalModel, ThermalRules
+from power.forecast.thermal_model import TAU_S, ThermalConfig, ThermalModel
 from power.simulation import simulated_device
 from power.simulation.simulated_device import PRESETS, Plant, Sensors
 from tests.power.makers import make_reading
 
-LIMITS = GateLimits()
-RULES = ThermalRules()
+LIMITS = GateConfig()
+RULES = ThermalConfig()
 EXACT = Sensors(noise_c=0, power_noise=0, whole_degrees=False)
 STILL = PRESETS["liquid"].model_copy(update={"swing_c": 0.0})
 
 
-def after(*readings: GpuReading, model: ThermalModel | None = None, **rules: Any) -> ThermalModel:
+def after(
+    *readings: DeviceReading, model: ThermalModel | None = None, **rules: Any
+) -> ThermalModel:
     """The model once it has seen the readings in turn."""
     model = model or ThermalModel()
     for reading in readings:
-        model = thermal_model.learn(model, reading, LIMITS, ThermalRules(**rules))
+        model = thermal_model.learn(model, reading, LIMITS, ThermalConfig(**rules))
     return model
 
 
 def lived(
     seconds: int = 3_000, sensors: Sensors = EXACT, seed: int = 0, every_s: float = 5.0
-) -> list[GpuReading]:
+) -> list[DeviceReading]:
     """Readings of a liquid-cooled plant whose load changes every 200 s."""
     generator = np.random.default_rng(seed)
     one = Plant(STILL, generator, sensors)
@@ -52,7 +54,7 @@ def margins(
     """Expected margins so long into a job of `job_w`, which begins after `wait_s`."""
     seen = thermal_model.outlook(
         model,
-        thermal_model.guess(model),
+        thermal_model.estimate(model),
         (model.power_w, job_w),
         0.0,
         np.array([wait_s]),
@@ -68,12 +70,12 @@ def standard_errors(
     """The standard error after 300 s of a job."""
     seen = thermal_model.outlook(
         model,
-        thermal_model.guess(model),
+        thermal_model.estimate(model),
         (model.power_w, job_w),
         spread_w,
         np.array([wait_s]),
         np.array([300.0]),
-        ThermalRules(**rules),
+        ThermalConfig(**rules),
     )
     return float(seen.standard_error_c[0])
 
@@ -155,7 +157,7 @@ def test_gains_below_zero_are_held_at_zero_and_the_rest_follows() -> None:
     raw = [np.array(model.values)[1 : 1 + len(TAU_S)] for model in NOISY]
     assert min(float(each.min()) for each in raw) < 0
     for model in NOISY:
-        known = thermal_model.guess(model)
+        known = thermal_model.estimate(model)
         assert float(known.values[1 : 1 + len(TAU_S)].min()) >= 0
         assert float(np.linalg.eigvalsh(known.covariance).min()) > -1e-6
         sees = np.concatenate(([1.0], np.array(model.smoothed_w) / model.reference_w, np.ones(6)))
@@ -173,7 +175,7 @@ def test_all_gains_below_zero_are_held_at_zero() -> None:
             "covariance": tuple(np.eye(len(values)).ravel().tolist()),
         }
     )
-    assert [0.0, 0.0, 0.0] == thermal_model.guess(model).values[1:4].tolist()
+    assert [0.0, 0.0, 0.0] == thermal_model.estimate(model).values[1:4].tolist()
 
 
 def test_a_room_that_warms_slowly_is_followed() -> None:
@@ -320,7 +322,7 @@ def test_a_counter_that_cannot_be_is_not_gone_by(energy_j: float | None) -> None
 
 def test_margins_of_another_rung_begin_a_new_model() -> None:
     """Degrees to a configured maximum are not degrees to the hardware's own."""
-    limits = GateLimits(max_temperature_c=80)
+    limits = GateConfig(max_temperature_c=80)
     told = thermal_model.learn(ThermalModel(), make_reading(), limits, RULES)
     later = make_reading(read_at_s=1.0, margin_c=None)
     other = thermal_model.learn(told, later, limits, RULES)
@@ -349,7 +351,7 @@ def test_without_a_power_limit_gains_are_told_at_the_first_power() -> None:
     )
 )
 @settings(deadline=None)
-def test_no_reading_poisons_the_model(readings: list[GpuReading]) -> None:
+def test_no_reading_poisons_the_model(readings: list[DeviceReading]) -> None:
     """Whatever a driver says: all numbers stay finite, and variances positive."""
     model = after(*readings, *lived(100))
     assert np.isfinite(model.values).all()
@@ -381,7 +383,7 @@ def test_the_margin_since_a_guess_follows_the_power_that_was_drawn() -> None:
     readings = lived(3_000)
     then = after(*readings[:500])
     now = after(*readings[500:560], model=then)
-    guessed = tuple(thermal_model.guess(then).values.tolist())
+    guessed = tuple(thermal_model.estimate(then).values.tolist())
     assert thermal_model.margin_since(now, guessed, 300.0) == pytest.approx(
         readings[559].margin_c, abs=1.0
     )

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power.core.device_readings import Survey
+from power.core.device_readings import DeviceSnapshot
 from power.metering import energy
 from tests.power.makers import make_reading, make_survey
 
 NUMBERS = st.none() | st.floats() | st.sampled_from([0.0, 150.0, 1e6, 5e6, 1e13, 1e14, -1.0])
 
 
-def before(**overrides: Any) -> Survey:
+def before(**overrides: Any) -> DeviceSnapshot:
     """GPU-a at 0 s with a counter of 1,000 J."""
     return make_survey(make_reading(**({"energy_j": 1_000.0} | overrides)))
 
 
-def after(**overrides: Any) -> Survey:
+def after(**overrides: Any) -> DeviceSnapshot:
     """GPU-a ten seconds and 3,000 joules later."""
     return make_survey(make_reading(**({"read_at_s": 10.0, "energy_j": 4_000.0} | overrides)))
 

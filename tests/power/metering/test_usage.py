@@ -12,27 +12,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
 from power.metering import usage
-from power.metering.usage import Account, Figures
+from power.metering.usage import DeviceUsage, JobUsage
 from tests.power.makers import make_reading
 
-LIMITS = GateLimits()
+LIMITS = GateConfig()
 
 
-def account_of(*rows: Mapping[str, Any], **knobs: Any) -> Account:
+def account_of(*rows: Mapping[str, Any], **knobs: Any) -> DeviceUsage:
     """The account after readings of GPU-a, ten seconds apart unless they say when."""
     readings = (make_reading(**({"read_at_s": 10.0 * i} | dict(r))) for i, r in enumerate(rows))
-    return folded(readings, GateLimits(**knobs))
+    return folded(readings, GateConfig(**knobs))
 
 
-def folded(readings: Iterable[GpuReading], limits: GateLimits = LIMITS) -> Account:
+def folded(readings: Iterable[DeviceReading], limits: GateConfig = LIMITS) -> DeviceUsage:
     """A fresh account after all of them."""
-    return reduce(lambda known, reading: known.after(reading, limits), readings, Account())
+    return reduce(lambda known, reading: known.after(reading, limits), readings, DeviceUsage())
 
 
-def figures_of(known: Account) -> tuple[float | None, ...]:
+def figures_of(known: DeviceUsage) -> tuple[float | None, ...]:
     """What an account tells of power and heat."""
     return (
         known.mean_power_w,
@@ -46,8 +46,8 @@ def figures_of(known: Account) -> tuple[float | None, ...]:
 
 def test_a_fresh_account_knows_nothing() -> None:
     """Unknown is None, never zero."""
-    assert (None,) * 6 == figures_of(Account())
-    assert (0, None) == (Account().readings, Account().source)
+    assert (None,) * 6 == figures_of(DeviceUsage())
+    assert (0, None) == (DeviceUsage().readings, DeviceUsage().source)
 
 
 def test_one_reading_tells_how_warm_it_is_and_no_mean() -> None:
@@ -213,7 +213,7 @@ def test_an_account_is_of_one_device() -> None:
 def test_an_account_is_a_value_that_json_keeps() -> None:
     """To the last bit, so that one can be taken up again."""
     known = account_of({"energy_j": 1 / 3}, {"energy_j": 3e3 / 7}, {"unreadable": "lost"})
-    assert known == Account.model_validate_json(known.model_dump_json())
+    assert known == DeviceUsage.model_validate_json(known.model_dump_json())
 
 
 NUMBERS = st.none() | st.floats() | st.floats(-50, 500) | st.sampled_from([0.0, 20_000.0, 1e13])
@@ -234,7 +234,9 @@ READINGS = st.lists(
 
 
 @given(READINGS)
-def test_whatever_is_read_the_figures_are_possible_or_unknown(readings: list[GpuReading]) -> None:
+def test_whatever_is_read_the_figures_are_possible_or_unknown(
+    readings: list[DeviceReading],
+) -> None:
     """Never NaN, never out of bounds; no mean above its peak, no more time than there was."""
     known = folded(readings)
     span_s = 0.0 if known.read_at_s is None else known.read_at_s - (known.began_s or 0.0)
@@ -253,7 +255,7 @@ def test_whatever_is_read_the_figures_are_possible_or_unknown(readings: list[Gpu
 
 @given(READINGS, st.randoms(use_true_random=False))
 def test_in_whatever_order_they_come_and_however_often_the_extremes_are_the_same(
-    readings: list[GpuReading], chance: random.Random
+    readings: list[DeviceReading], chance: random.Random
 ) -> None:
     """The hottest moment is the hottest, though it was told late, or twice."""
     again = readings + [each for each in readings if chance.random() < 0.5]
@@ -264,7 +266,7 @@ def test_in_whatever_order_they_come_and_however_often_the_extremes_are_the_same
 
 
 @given(READINGS)
-def test_each_reading_told_twice_in_a_row_changes_nothing(readings: list[GpuReading]) -> None:
+def test_each_reading_told_twice_in_a_row_changes_nothing(readings: list[DeviceReading]) -> None:
     """The same account, field by field."""
     assert folded(readings) == folded(each for each in readings for _ in range(2))
 
@@ -283,7 +285,7 @@ def test_devices_together_draw_the_sum_and_are_as_warm_as_the_warmest() -> None:
         )
         for i in range(3)
     )
-    expected = Figures(
+    expected = JobUsage(
         uuid=None,
         devices=2,
         readings=2,
@@ -296,15 +298,15 @@ def test_devices_together_draw_the_sum_and_are_as_warm_as_the_warmest() -> None:
         unread_s=0.0,
         gaps=0,
     )
-    assert expected == usage.together([cool, warm, Account()])
-    assert "GPU-b" == usage.together([warm]).uuid
-    assert usage.NONE_READ == usage.together([Account()])
+    assert expected == usage.combine([cool, warm, DeviceUsage()])
+    assert "GPU-b" == usage.combine([warm]).uuid
+    assert usage.NONE_READ == usage.combine([DeviceUsage()])
 
 
 def test_a_device_without_power_leaves_the_sum_unknown() -> None:
     """Its part would be missing from what passes for the whole; how warm it was still counts."""
     silent = account_of({"power_w": None}, {"power_w": None, "temperature_c": 90.0})
-    figures = usage.together([silent, account_of({}, {})])
+    figures = usage.combine([silent, account_of({}, {})])
     assert (None, None, None) == (figures.mean_power_w, figures.source, figures.peak_power_w)
     assert 90.0 == figures.peak_temperature_c
     assert (None, None) == figures.energy(10.0)[:2]
@@ -312,7 +314,7 @@ def test_a_device_without_power_leaves_the_sum_unknown() -> None:
 
 def test_the_mean_power_times_the_seconds_is_the_energy() -> None:
     """With its source and a sentence; a job without a duration has none."""
-    figures = usage.together([account_of({"power_w": 100.0}, {"power_w": 300.0})])
+    figures = usage.combine([account_of({"power_w": 100.0}, {"power_w": 300.0})])
     because = "400 J on 1 device in 2.0 s, by power, from 2 readings"
     assert (400.0, "power", because) == figures.energy(2.0)
     for seconds in (0.0, -1.0, math.nan, math.inf):

@@ -12,13 +12,13 @@ from typing import Any, Self
 import pytest
 
 from observability.core import failpoints
-from power.core.device_readings import GpuReading, Survey
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.core.gate_config import GateConfig
 from power.devices.device import Device
 from power.forecast import device_state_file
-from power.forecast.config import ForecastRules
+from power.forecast.config import ForecastConfig
 from power.monitoring import device_monitor
-from power.monitoring.device_monitor import Follower, Look
+from power.monitoring.device_monitor import DeviceMonitor, MonitorView
 from power.policy.gate import DeviceState, GateState
 from tests.power.forecast.test_forecast import KNOWN, LIFE, NOW_S
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading
@@ -39,10 +39,10 @@ class Door:
 
     def __init__(self) -> None:
         self.news = threading.Condition()
-        self.readings: dict[str, GpuReading] = {}
+        self.readings: dict[str, DeviceReading] = {}
         self.fails = False
         self.waits = 0
-        self._shown: dict[str, GpuReading] = {}
+        self._shown: dict[str, DeviceReading] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +57,7 @@ class Door:
             self.readings[uuid] = make_reading(uuid=uuid, margin_c=margin_c, **facts)
             self.news.notify_all()
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """The last readings up to now; a door that fails raises what its protocol forbids."""
         with self.news:
             if self.fails:
@@ -66,7 +66,7 @@ class Door:
                 uuid: each for uuid, each in self.readings.items() if each.read_at_s <= now_s
             }
             readings = tuple(self._shown.values())
-            return Survey(readings=readings, driver="present", because="a test")
+            return DeviceSnapshot(readings=readings, driver="present", because="a test")
 
     def devices(self) -> tuple[Device, ...]:
         """Devices of a name and no more."""
@@ -85,33 +85,33 @@ class Door:
 class AlwaysNew(Door):
     """A door whose device is read anew by each look."""
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """A reading of now."""
         self.tell(read_at_s=now_s)
         return super().survey(now_s)
 
 
-def make_follower(door: Door, folder: Path | None = None, **knobs: Any) -> Follower:
+def make_follower(door: Door, folder: Path | None = None, **knobs: Any) -> DeviceMonitor:
     """A follower of `door`, whose thread has not begun."""
-    return Follower(door, GateLimits(source="nvml", **knobs), ForecastRules(), folder)
+    return DeviceMonitor(door, GateConfig(source="nvml", **knobs), ForecastConfig(), folder)
 
 
-def learned(look: Look, uuid: str = "GPU-a") -> int:
+def learned(look: MonitorView, uuid: str = "GPU-a") -> int:
     """From how many readings of a device something was learned."""
     return look.known[uuid].model.readings
 
 
-def has_learned(count: int) -> Callable[[Look], bool]:
+def has_learned(count: int) -> Callable[[MonitorView], bool]:
     """Whether a look has come to so many readings of GPU-a."""
     return lambda look: bool(look.known) and learned(look) == count
 
 
-def await_look(follows: Follower, seen: Callable[[Look], bool]) -> Look:
+def await_look(follows: DeviceMonitor, seen: Callable[[MonitorView], bool]) -> MonitorView:
     """The first look of the follower's own thread that `seen` is true of."""
-    found: list[Look] = []
+    found: list[MonitorView] = []
     there = threading.Event()
 
-    def hear(look: Look) -> None:
+    def hear(look: MonitorView) -> None:
         if threading.current_thread().name == "follower" and seen(look):
             found.append(look)
             there.set()
@@ -205,7 +205,7 @@ def test_the_answer_waits_for_the_good_readings_of_a_closed_device() -> None:
     teller = threading.Thread(target=go_on_telling)
     with make_follower(door) as follows:
         teller.start()
-        look = follows.judge(GateState(), GateLimits(source="nvml", good_readings=4))
+        look = follows.judge(GateState(), GateConfig(source="nvml", good_readings=4))
         over.set()
         teller.join()
     assert look.judged.decision.yes
@@ -214,7 +214,7 @@ def test_the_answer_waits_for_the_good_readings_of_a_closed_device() -> None:
 
 def test_the_answer_waits_without_the_thread_too() -> None:
     """Whoever asks looks himself, and so is no slower for a thread that died."""
-    look = make_follower(AlwaysNew()).judge(GateState(), GateLimits(source="nvml", good_readings=3))
+    look = make_follower(AlwaysNew()).judge(GateState(), GateConfig(source="nvml", good_readings=3))
     assert look.judged.decision.yes
 
 
@@ -225,7 +225,7 @@ def test_the_wait_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     door.tell()
     began_s = time.monotonic()
     with make_follower(door) as follows:
-        look = follows.judge(GateState(), GateLimits(source="nvml", good_readings=10_000))
+        look = follows.judge(GateState(), GateConfig(source="nvml", good_readings=10_000))
     assert not look.judged.decision.yes
     assert 0.1 <= time.monotonic() - began_s < OVER_S
 
@@ -242,21 +242,21 @@ def test_there_is_nothing_to_wait_for_where_one_reading_says_it_all(
     waiting = make_follower(door)
     monkeypatch.setattr(waiting._news, "wait", lambda _: pytest.fail("it waited"))
     opened = GateState(devices=(DeviceState(uuid="GPU-a", open=True),))
-    limits = GateLimits(source="nvml", good_readings=5)
+    limits = GateConfig(source="nvml", good_readings=5)
     look = waiting.judge(opened, limits)
     assert (facts["margin_c"] is not None) is look.judged.decision.yes
 
 
 def test_the_end_of_a_dwell_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds before it opens, a device need not be come back to; later answers do not wait."""
-    limits = GateLimits(source="nvml", dwell_s=0.5)
+    limits = GateConfig(source="nvml", dwell_s=0.5)
     closed = DeviceState(uuid="GPU-a", closed_at_s=time.monotonic(), why="it was hot")
     with make_follower(AlwaysNew(), dwell_s=0.5) as follows:
         assert follows.judge(GateState(devices=(closed,)), limits).judged.decision.yes
     door = Door()
     follows = make_follower(door)
     monkeypatch.setattr(follows._news, "wait", lambda _: pytest.fail("it waited"))
-    limits = GateLimits(source="nvml")
+    limits = GateConfig(source="nvml")
     for margin_c in (COOL_C, HOT_C, COOL_C):
         door.tell(margin_c)
         look = follows.judge(GateState(), limits)
@@ -266,10 +266,10 @@ def test_the_end_of_a_dwell_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) 
 class KnownDevice(Door):
     """A device that was followed for its life, and is read anew by each look."""
 
-    def survey(self, now_s: float) -> Survey:
+    def survey(self, now_s: float) -> DeviceSnapshot:
         """Its last reading, of now."""
         reading = LIFE.readings[-1].model_copy(update={"read_at_s": now_s, "energy_j": None})
-        return Survey(readings=(reading,), driver="present", because="a test")
+        return DeviceSnapshot(readings=(reading,), driver="present", because="a test")
 
 
 @pytest.mark.parametrize(("enabled", "settled"), [(True, True), (False, False)])
@@ -277,10 +277,10 @@ def test_a_known_device_settles_before_the_first_answer(
     tmp_path: Path, enabled: bool, settled: bool
 ) -> None:
     """Nobody had read it for long: some readings in a row, and what is known of it counts again."""
-    uuid, rules = LIFE.readings[-1].uuid, ForecastRules(enabled=enabled)
+    uuid, rules = LIFE.readings[-1].uuid, ForecastConfig(enabled=enabled)
     device_state_file.save(tmp_path, {uuid: KNOWN})
-    follows = Follower(KnownDevice(), GateLimits(source="nvml"), rules, tmp_path)
-    model = follows.judge(GateState(), GateLimits(source="nvml")).known[uuid].model
+    follows = DeviceMonitor(KnownDevice(), GateConfig(source="nvml"), rules, tmp_path)
+    model = follows.judge(GateState(), GateConfig(source="nvml")).known[uuid].model
     assert settled is (model.in_a_row >= rules.settled_readings)
 
 
@@ -295,7 +295,7 @@ def test_what_the_gate_remembers_counts_however_soon_the_thread_looked() -> None
     with make_follower(door, dwell_s=3_600) as follows:
         await_look(follows, lambda look: bool(look.known))
         look = follows.judge(
-            GateState(devices=(hot, open_)), GateLimits(source="nvml", dwell_s=3_600)
+            GateState(devices=(hot, open_)), GateConfig(source="nvml", dwell_s=3_600)
         )
     state = look.judged.state
     assert (False, True) == (state.device("GPU-a").open, state.device("GPU-b").open)
@@ -309,7 +309,7 @@ def test_what_was_read_before_the_first_question_counts_for_it() -> None:
     for _ in range(3):
         door.tell()
         follows.look()
-    look = follows.judge(GateState(), GateLimits(source="nvml", good_readings=3))
+    look = follows.judge(GateState(), GateConfig(source="nvml", good_readings=3))
     assert look.judged.decision.yes
     door.tell(HOT_C)
     assert not follows.look().judged.decision.yes
@@ -325,7 +325,7 @@ def test_what_was_read_before_the_first_question_is_bounded(
     for _ in range(3):
         door.tell()
         follows.look()
-    look = follows.judge(GateState(), GateLimits(source="nvml", good_readings=3, max_age_s=3_600))
+    look = follows.judge(GateState(), GateConfig(source="nvml", good_readings=3, max_age_s=3_600))
     assert "2 of 3 readings in a row" in look.judged.state.device("GPU-a").why
 
 
@@ -334,7 +334,7 @@ def test_what_was_asked_first_is_remembered_once() -> None:
     door = Door()
     door.tell()
     follows = make_follower(door)
-    limits = GateLimits(source="nvml")
+    limits = GateConfig(source="nvml")
     assert follows.judge(GateState(), limits).judged.decision.yes
     closed = GateState(devices=(DeviceState(uuid="GPU-a", closed_at_s=time.monotonic()),))
     assert follows.judge(closed, limits).judged.decision.yes
@@ -348,7 +348,7 @@ def test_trials_are_told_once() -> None:
         at_s = reading.read_at_s - NOW_S
         door.readings["GPU-a"] = reading.model_copy(update={"uuid": "GPU-a", "read_at_s": at_s})
         follows.look()
-    limits = GateLimits(source="nvml")
+    limits = GateConfig(source="nvml")
     told = follows.judge(GateState(), limits).trials
     assert {"GPU-a"} == {each.uuid for each in told}
     assert () == follows.judge(GateState(), limits).trials
@@ -359,9 +359,9 @@ def test_listeners_get_every_look_and_none_after_their_block() -> None:
     door = Door()
     door.tell()
     follows = make_follower(door)
-    first: list[Look] = []
-    second: list[Look] = []
-    looks: list[Look] = []
+    first: list[MonitorView] = []
+    second: list[MonitorView] = []
+    looks: list[MonitorView] = []
 
     def broken_off() -> None:
         with follows.heard_by(first.append):
@@ -390,7 +390,7 @@ def test_a_door_that_fails_is_a_driver_that_does_not_answer() -> None:
     door = Door()
     door.tell()
     with make_follower(door, dwell_s=0) as follows:
-        limits = GateLimits(source="nvml", dwell_s=0)
+        limits = GateConfig(source="nvml", dwell_s=0)
         assert follows.judge(GateState(), limits).judged.decision.yes
         door.fails = True
         look = await_look(follows, lambda look: not look.judged.decision.yes)
@@ -412,7 +412,7 @@ def test_a_thread_that_died_is_in_nobodys_way() -> None:
     door.tell()
     died = threading.Event()
 
-    def fail(look: Look) -> None:
+    def fail(look: MonitorView) -> None:
         if threading.current_thread().name == "follower":
             died.set()
             raise ZeroDivisionError("a fault of a listener")
@@ -421,7 +421,7 @@ def test_a_thread_that_died_is_in_nobodys_way() -> None:
         with follows.heard_by(fail):
             assert died.wait(OVER_S)
             follows._thread.join(OVER_S)
-        limits = GateLimits(source="nvml")
+        limits = GateConfig(source="nvml")
         assert follows.judge(GateState(), limits).judged.decision.yes
         door.tell(HOT_C)
         assert not follows.judge(GateState(), limits).judged.decision.yes
@@ -432,7 +432,7 @@ def test_many_threads_may_ask_at_once() -> None:
     door = Door()
     heard: list[float] = []
     with make_follower(door) as follows, follows.heard_by(lambda look: heard.append(look.now_s)):
-        limits = GateLimits(source="nvml", good_readings=2)
+        limits = GateConfig(source="nvml", good_readings=2)
 
         def ask() -> None:
             for _ in range(20):

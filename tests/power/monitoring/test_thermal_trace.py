@@ -10,28 +10,28 @@ import pytest
 
 from flows.config import pipeline
 from flows.deployed import retrain_run
-from flows.deployed.flow_run import Job
-from flows.deployed.retrain_run import Tried
+from flows.deployed.flow_run import DeployedRun
+from flows.deployed.retrain_run import AttemptResult
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
 from flows.stack import prefect_client
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
-from power.monitoring.device_monitor import Look
-from power.monitoring.thermal_trace import Course
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
+from power.monitoring.device_monitor import MonitorView
+from power.monitoring.thermal_trace import ThermalTrace
 from power.policy import gate
 from power.policy.gate import GateState
 from tests.flows.makers import make_pipeline
 from tests.power.makers import make_reading, make_survey
 
 
-def heard(*readings: GpuReading, uuid: str = "GPU-a") -> Course:
+def heard(*readings: DeviceReading, uuid: str = "GPU-a") -> ThermalTrace:
     """A course of a fit that was admitted at 100 s, and what it heard."""
-    course = Course(uuid, GateLimits(max_temperature_c=85.0), 100.0)
+    course = ThermalTrace(uuid, GateConfig(max_temperature_c=85.0), 100.0)
     for reading in readings:
         survey = make_survey(reading)
-        judged = gate.judge(survey, GateState(), GateLimits(), reading.read_at_s)
-        course.hear(Look(survey, judged, {}, reading.read_at_s))
+        judged = gate.judge(survey, GateState(), GateConfig(), reading.read_at_s)
+        course.hear(MonitorView(survey, judged, {}, reading.read_at_s))
     return course
 
 
@@ -71,11 +71,11 @@ def test_the_margin_over_a_run_is_shown_beside_it(
     shown: list[tuple[object, ...]] = []
     monkeypatch.setattr(prefect_client, "show", lambda *told: shown.append(told))
     file = pipeline.read(make_pipeline(tmp_path, 10, name="two_words"))
-    job = Job(file, tmp_path, "run-1", Stop(), Display(file.name))
+    job = DeployedRun(file, tmp_path, "run-1", Stop(), Display(file.name))
     course = heard(make_reading(read_at_s=101.0), make_reading(read_at_s=105.0, margin_c=12.5))
-    tried = Tried("request-1", "Promoted", "better", overdue=False, course=course.moments())
-    retrain_run.show_course(job, tried)
-    retrain_run.show_course(job, replace(tried, course=()))
+    tried = AttemptResult("request-1", "Promoted", "better", overdue=False, course=course.moments())
+    retrain_run.show_thermal_trace(job, tried)
+    retrain_run.show_thermal_trace(job, replace(tried, course=()))
     ((run_id, key, kind, table, told),) = shown
     assert ("run-1", "margin-two-words", "table") == (run_id, key, kind)
     assert [1.0, 5.0] == [row["seconds"] for row in json.loads(str(table))]

@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observability.core.decision import Decision
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.forecast import forecast
-from power.forecast.config import ForecastRules
-from power.forecast.forecast import Known
+from power.forecast.config import ForecastConfig
+from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import Job
 from power.policy import admission, deadline, gate
-from power.policy.gate import DeviceState, GateState, Judged
+from power.policy.gate import DeviceState, GateResult, GateState
 from tests.power.forecast.test_forecast import KNOWN, LIFE, NOW_S, SHORT, followed, make_life
 from tests.power.makers import BETWEEN_C, COOL_C, HOT_C, make_reading, make_survey
 
-LIMITS, RULES = GateLimits(), ForecastRules()
+LIMITS, RULES = GateConfig(), ForecastConfig()
 HEAVY = Job(power_w=690, seconds=4_000)
 """More than the plant of `KNOWN` can take."""
 
 
-def looked(**margins_c: float | None) -> Judged:
+def looked(**margins_c: float | None) -> GateResult:
     """What the gate says of devices a, b, ... with these margins."""
     readings = [
         make_reading(uuid=f"GPU-{name}", margin_c=margin_c) for name, margin_c in margins_c.items()
@@ -34,7 +34,7 @@ def looked(**margins_c: float | None) -> Judged:
 
 
 def placed(
-    gated: Judged, leased: Mapping[str, str] | None = None, limits: GateLimits = LIMITS
+    gated: GateResult, leased: Mapping[str, str] | None = None, limits: GateConfig = LIMITS
 ) -> Decision:
     """The placement of a job of which nothing is known."""
     return admission.judge(gated, {}, None, limits, RULES, 0.0, leased or {})
@@ -44,7 +44,7 @@ def foretold(job: Job, **knobs: float) -> Decision:
     """The placement of a job on the device that is known."""
     reading = LIFE.readings[-1]
     gated = gate.judge(make_survey(reading), GateState(), LIMITS, NOW_S)
-    rules = ForecastRules(**knobs)
+    rules = ForecastConfig(**knobs)
     return admission.judge(gated, {reading.uuid: KNOWN}, job, LIMITS, rules, NOW_S, {})
 
 
@@ -93,13 +93,13 @@ def test_where_no_device_was_looked_at_the_gates_answer_stands(driver: str) -> N
 
 def test_a_gate_that_is_off_places_nothing_and_says_yes() -> None:
     """Nothing is read, nothing is chosen."""
-    gated = gate.judge(make_survey(make_reading()), GateState(), GateLimits(source="off"), 0.0)
+    gated = gate.judge(make_survey(make_reading()), GateState(), GateConfig(source="off"), 0.0)
     assert (True, None) == (placed(gated).yes, placed(gated).facts["uuid"])
 
 
 def test_only_the_named_device_counts() -> None:
     """`uuid` in [gate] names it, however cool the others are."""
-    limits = GateLimits(uuid="GPU-a")
+    limits = GateConfig(uuid="GPU-a")
     readings = [make_reading(margin_c=HOT_C), make_reading(uuid="GPU-b")]
     gated = gate.judge(make_survey(*readings), GateState(), limits, 0.0)
     decision = placed(gated, limits=limits)
@@ -112,7 +112,7 @@ def test_a_forecast_that_says_no_says_when_it_would_say_yes() -> None:
     reading = LIFE.readings[455]
     known = {reading.uuid: followed(*LIFE.readings[:456])}
     gated = gate.judge(make_survey(reading), GateState(), LIMITS, reading.read_at_s)
-    rules = ForecastRules(keep_margin_c=16.0)
+    rules = ForecastConfig(keep_margin_c=16.0)
     no = admission.judge(gated, known, SHORT, LIMITS, rules, reading.read_at_s, {})
     assert not no.yes
     again_in_s = no.facts["again_in_s"]
@@ -124,7 +124,7 @@ def test_a_forecast_that_says_no_says_when_it_would_say_yes() -> None:
 def test_a_job_that_no_wait_makes_safe_begins_at_rest() -> None:
     """It would else be put off for ever: at rest it begins, and is watched; warm it still waits."""
     idle = make_life(load=0.0)
-    reading, rules = idle.readings[-1], ForecastRules(min_checks=1, max_standard_error_c=100)
+    reading, rules = idle.readings[-1], ForecastConfig(min_checks=1, max_standard_error_c=100)
     known = {reading.uuid: KNOWN.model_copy(update={"model": followed(*idle.readings).model})}
     gated = gate.judge(make_survey(reading), GateState(), LIMITS, reading.read_at_s)
     at_rest = admission.judge(gated, known, HEAVY, LIMITS, rules, reading.read_at_s, {})
@@ -132,7 +132,7 @@ def test_a_job_that_no_wait_makes_safe_begins_at_rest() -> None:
     assert "no wait makes it better, and the device is at rest" in at_rest.because
     warm = LIFE.readings[455]
     known = {warm.uuid: followed(*LIFE.readings[:456])}
-    cool_enough = GateLimits(resume_margin_c=12.0)
+    cool_enough = GateConfig(resume_margin_c=12.0)
     gated = gate.judge(make_survey(warm), GateState(), cool_enough, warm.read_at_s)
     waits = admission.judge(gated, known, HEAVY, cool_enough, RULES, warm.read_at_s, {})
     assert (False, False) == (waits.yes, waits.facts["rest"])
@@ -166,7 +166,9 @@ def test_a_trusted_yes_does_not_end_a_dwell() -> None:
             closed_at_s=NOW_S - closed_s,
             why="its margin is between",
         )
-        gated = Judged(gate.answer_of(device, LIMITS, NOW_S), GateState(devices=(device,)))
+        gated = GateResult(
+            gate.device_decision(device, LIMITS, NOW_S), GateState(devices=(device,))
+        )
         trusted = says.model_copy(update={"yes": True, "facts": {"trusted": True}})
         assert yes is admission.admit(gated, trusted, LIMITS).yes
 
@@ -189,8 +191,8 @@ def test_a_foretold_device_comes_before_one_that_the_thermostat_alone_vouches_fo
 def test_what_begins_all_the_same_keeps_the_no_that_it_overrules() -> None:
     """Both reasons are told, and the placement stays."""
     no = placed(looked(a=HOT_C))
-    why = deadline.at_deadline(math.inf, GateLimits(at_deadline="run"))
-    decision = admission.anyway(no, why)
+    why = deadline.at_deadline(math.inf, GateConfig(at_deadline="run"))
+    decision = admission.force_admit(no, why)
     assert (True, "GPU-a", False) == (
         decision.yes,
         decision.facts["uuid"],
@@ -229,7 +231,7 @@ def test_between_the_margins_a_closed_device_takes_no_unknown_job() -> None:
 def test_an_unknown_device_is_known_as_nothing() -> None:
     """A device that was never learned of has a fresh model, which is not trusted."""
     (candidate,) = admission.candidates(
-        looked(a=COOL_C), {"GPU-b": Known()}, SHORT, LIMITS, RULES, 0.0
+        looked(a=COOL_C), {"GPU-b": ThermalState()}, SHORT, LIMITS, RULES, 0.0
     )
     assert (False, None) == (candidate.foretold, candidate.ready_in_s)
 
@@ -251,7 +253,7 @@ def test_a_fit_that_waits_keeps_its_device_up_to_the_longest_pause(
 ) -> None:
     """The gate's cause is that of the no, too."""
     closed = Decision(question="gate", yes=False, because="too warm", facts={"cause": "too_warm"})
-    decision = admission.keeps_device(0.5, paused_s, closed, GateLimits(max_pause_s=900.0))
+    decision = admission.keeps_device(0.5, paused_s, closed, GateConfig(max_pause_s=900.0))
     assert (keeps, "guard", "too_warm") == (
         decision.yes,
         decision.question,

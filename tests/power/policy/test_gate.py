@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from power.core import device_readings
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
 from power.policy import deadline, gate, gate_override
 from power.policy.gate import DeviceState, GateState
 from power.policy.gate_override import Override
@@ -26,7 +26,7 @@ OPEN = judge_one(make_reading(read_at_s=-1.0)).state
 
 def test_a_fresh_gate_is_closed_until_a_device_has_been_read() -> None:
     """Nothing known is a no that names what would open it."""
-    decision, state = gate.judge(make_survey(), GateState(), GateLimits(), 0.0)
+    decision, state = gate.judge(make_survey(), GateState(), GateConfig(), 0.0)
     assert (False, GateState()) == (decision.yes, state)
     assert "no device has been read yet" in decision.because
     assert "opens at a margin of 20 °C" in decision.because
@@ -156,7 +156,7 @@ def test_each_rung_of_the_ladder_is_told(
         decision.facts["margin_c"],
     )
     assert (margin_c is not None, True) == (decision.yes, told in decision.because)
-    standing = device_readings.standing(read, GateLimits(max_temperature_c=80.0))
+    standing = device_readings.with_effective_margin(read, GateConfig(max_temperature_c=80.0))
     assert (margin_source, margin_c) == (standing.margin_source, standing.margin_c)
 
 
@@ -165,7 +165,7 @@ def test_a_reading_without_a_word_on_its_rung_stands_on_its_margin() -> None:
     assert "margin" == make_reading().margin_source
     assert "unknown" == make_reading(margin_c=None).margin_source
     assert (
-        "margin" == device_readings.margin(make_reading(margin_source="unknown"), GateLimits())[1]
+        "margin" == device_readings.margin(make_reading(margin_source="unknown"), GateConfig())[1]
     )
 
 
@@ -179,25 +179,25 @@ def test_a_configured_maximum_never_overrules_the_device() -> None:
 def test_a_device_that_cannot_be_read_is_closed_at_once_and_alone() -> None:
     """Its reason and the age of its last good reading are told; the neighbour stays open."""
     both = make_survey(make_reading(), make_reading(uuid="GPU-b"))
-    state = gate.judge(both, GateState(), GateLimits(), 0.0).state
+    state = gate.judge(both, GateState(), GateConfig(), 0.0).state
     silent = {"uuid": "GPU-b", "read_at_s": 5.0, "margin_c": None, "unreadable": "it hung"}
-    blank = GpuReading.model_validate(silent)
+    blank = DeviceReading.model_validate(silent)
     told = make_survey(make_reading(read_at_s=5.0), blank)
-    judged = gate.judge(told, state, GateLimits(), 5.0)
+    judged = gate.judge(told, state, GateConfig(), 5.0)
     assert judged.decision.yes
     lost = judged.state.device("GPU-b")
     assert not lost.open
     expected = "it cannot be read (it hung); its last good reading was 5.0 s old then"
     assert expected == lost.why
     # However long it lasts, the reason is told and not only an age.
-    alone = gate.judge(make_survey(), judged.state, GateLimits(uuid="GPU-b"), 500.0).decision
+    alone = gate.judge(make_survey(), judged.state, GateConfig(uuid="GPU-b"), 500.0).decision
     assert expected in alone.because
     assert ("it hung", 500.0) == (alone.facts["unreadable"], alone.facts["good_age_s"])
 
 
 def test_a_device_that_never_could_be_read_says_so() -> None:
     """There is no good reading to be old."""
-    silent = GpuReading(uuid="GPU-a", read_at_s=0.0, unreadable="it hung")
+    silent = DeviceReading(uuid="GPU-a", read_at_s=0.0, unreadable="it hung")
     assert "no good reading of it is known" in judge_one(silent).decision.because
 
 
@@ -327,7 +327,7 @@ def test_a_reading_counts_until_it_is_too_old(age_s: float, open_: bool) -> None
 
 def test_a_device_that_is_not_heard_of_any_more_closes_by_its_age() -> None:
     """A survey that leaves a known device out does not keep it open."""
-    decision = gate.judge(make_survey(), OPEN, GateLimits(), 100.0).decision
+    decision = gate.judge(make_survey(), OPEN, GateConfig(), 100.0).decision
     assert not decision.yes
     assert "101.0 s old" in decision.because
 
@@ -358,7 +358,7 @@ def test_a_reading_without_a_time_closes(read_at_s: float) -> None:
 def test_a_moment_that_is_not_a_number_closes() -> None:
     """A judge that does not know the time cannot know an age."""
     assert not judge_one(make_reading(), OPEN, now_s=math.nan).decision.yes
-    assert not gate.judge(make_survey(), OPEN, GateLimits(), math.nan).decision.yes
+    assert not gate.judge(make_survey(), OPEN, GateConfig(), math.nan).decision.yes
 
 
 def test_readings_that_go_back_in_time_close_and_then_start_afresh() -> None:
@@ -373,7 +373,7 @@ def test_readings_that_go_back_in_time_close_and_then_start_afresh() -> None:
 
 def test_after_a_restart_of_the_clock_a_remembered_reading_is_of_the_future() -> None:
     """A remembered reading later than now keeps nothing open."""
-    decision = gate.judge(make_survey(), OPEN, GateLimits(), -100.0).decision
+    decision = gate.judge(make_survey(), OPEN, GateConfig(), -100.0).decision
     assert not decision.yes
     assert "in the future" in decision.because
 
@@ -413,7 +413,7 @@ def test_a_gate_that_is_off_says_yes_and_remembers_nothing_new() -> None:
 def test_without_a_driver_the_knobs_answer(driver: str, knob: str, choice: str, yes: bool) -> None:
     """Each case has its knob; the answer names knob, cause and way out; devices are closed."""
     survey = make_survey(driver=driver, because="NVML error 15")
-    decision, state = gate.judge(survey, OPEN, GateLimits(**{knob: choice}), 0.0)
+    decision, state = gate.judge(survey, OPEN, GateConfig(**{knob: choice}), 0.0)
     assert (yes, False) == (decision.yes, state.device("GPU-a").open)
     assert "NVML error 15" in decision.because
     cause = None if yes else {"absent": "no_driver"}.get(driver, driver)
@@ -423,7 +423,7 @@ def test_without_a_driver_the_knobs_answer(driver: str, knob: str, choice: str, 
 
 def test_by_default_no_driver_goes_and_an_unreadable_one_waits() -> None:
     """A machine without a GPU has nothing to keep cool; a GPU that is silent may be hot."""
-    assert ("go", "wait") == (GateLimits().no_driver, GateLimits().unreadable)
+    assert ("go", "wait") == (GateConfig().no_driver, GateConfig().unreadable)
 
 
 def test_one_open_device_of_several_is_enough_and_is_named() -> None:
@@ -433,7 +433,7 @@ def test_one_open_device_of_several_is_enough_and_is_named() -> None:
         make_reading(uuid="GPU-cool", margin_c=30),
         make_reading(uuid="GPU-cooler", margin_c=35),
     )
-    decision = gate.judge(survey, GateState(), GateLimits(), 0.0).decision
+    decision = gate.judge(survey, GateState(), GateConfig(), 0.0).decision
     assert decision.yes
     assert ("GPU-cooler", 35.0, 3, 2) == tuple(
         decision.facts[name] for name in ("uuid", "margin_c", "devices", "devices_open")
@@ -450,7 +450,7 @@ def test_of_several_closed_devices_the_nearest_to_opening_is_named() -> None:
         make_reading(uuid="GPU-warm", margin_c=9),
         make_reading(uuid="GPU-hot", margin_c=1),
     )
-    decision = gate.judge(survey, GateState(), GateLimits(), 0.0).decision
+    decision = gate.judge(survey, GateState(), GateConfig(), 0.0).decision
     assert (False, "GPU-warm") == (decision.yes, decision.facts["uuid"])
     assert "(0 of 4 devices open)" in decision.because
 
@@ -466,7 +466,7 @@ def test_a_device_that_only_spoke_nonsense_about_time_is_known_without_numbers()
 def test_a_named_device_is_the_only_one_that_counts() -> None:
     """A cool neighbour does not open the gate for the device that the job will use."""
     survey = make_survey(make_reading(uuid="GPU-b"), make_reading(margin_c=HOT_C))
-    pinned = gate.judge(survey, GateState(), GateLimits(uuid="GPU-a"), 0.0).decision
+    pinned = gate.judge(survey, GateState(), GateConfig(uuid="GPU-a"), 0.0).decision
     assert (False, "GPU-a", 1) == (pinned.yes, pinned.facts["uuid"], pinned.facts["devices"])
 
 
@@ -475,14 +475,14 @@ def test_a_named_device_that_is_not_there_closes_and_lists_who_is() -> None:
     decision = judge_one(make_reading(), uuid="GPU-z").decision
     assert not decision.yes
     assert "GPU-z is not among the devices read (GPU-a)" in decision.because
-    nobody = gate.judge(make_survey(), GateState(), GateLimits(uuid="GPU-z"), 0.0).decision
+    nobody = gate.judge(make_survey(), GateState(), GateConfig(uuid="GPU-z"), 0.0).decision
     assert "(none)" in nobody.because
 
 
 @pytest.mark.parametrize(("waited_s", "over"), [(0, False), (3599.9, False), (3600, True)])
 def test_a_deferred_request_ends_at_its_deadline(waited_s: float, over: bool) -> None:
     """Before the deadline it waits; at it, it ends, and the numbers are told."""
-    decision = deadline.at_deadline(waited_s, GateLimits())
+    decision = deadline.at_deadline(waited_s, GateConfig())
     assert ("deadline", over) == (decision.question, decision.yes)
     assert (waited_s, 3600.0) == (decision.facts["waited_s"], decision.facts["deadline_s"])
     assert ("keeps waiting" in decision.because) is not over
@@ -494,7 +494,7 @@ def test_a_deferred_request_ends_at_its_deadline(waited_s: float, over: bool) ->
 )
 def test_at_the_deadline_the_knob_says_what_becomes_of_it(choice: str, words: str) -> None:
     """at_deadline is told in the reason and in the facts."""
-    limits = GateLimits.model_validate({"at_deadline": choice, "deadline_s": 0})
+    limits = GateConfig.model_validate({"at_deadline": choice, "deadline_s": 0})
     decision = deadline.at_deadline(math.inf, limits)
     assert decision.yes
     assert words in decision.because
@@ -503,7 +503,7 @@ def test_at_the_deadline_the_knob_says_what_becomes_of_it(choice: str, words: st
 
 def test_a_wait_that_is_not_a_number_ends_nothing() -> None:
     """NaN is no proof that the time is over."""
-    assert not deadline.at_deadline(math.nan, GateLimits()).yes
+    assert not deadline.at_deadline(math.nan, GateConfig()).yes
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_a_wait_that_is_not_a_number_ends_nothing() -> None:
 def test_limits_that_make_no_sense_are_refused(knobs: dict[str, object], told: str) -> None:
     """A misspelt, impossible or contradictory knob never becomes a gate."""
     with pytest.raises(ValidationError, match=told):
-        GateLimits.model_validate(knobs)
+        GateConfig.model_validate(knobs)
 
 
 def test_equal_margins_are_allowed_and_the_pause_margin_wins() -> None:
@@ -544,7 +544,7 @@ def test_equal_margins_are_allowed_and_the_pause_margin_wins() -> None:
 )
 def test_auto_reads_a_trace_where_one_is_named(knobs: dict[str, object], reads_from: str) -> None:
     """The door to open follows from two knobs, and the explicit one wins."""
-    assert reads_from == GateLimits.model_validate(knobs).reads_from
+    assert reads_from == GateConfig.model_validate(knobs).reads_from
 
 
 def test_the_memory_survives_pickling() -> None:
@@ -571,7 +571,7 @@ def test_a_device_that_closed_stays_closed_for_its_dwell() -> None:
 
 def test_a_device_that_only_dwells_says_when_it_opens() -> None:
     """Cool again, in what is left of the dwell; hot, or open, no time is told."""
-    limits = GateLimits(dwell_s=30)
+    limits = GateConfig(dwell_s=30)
     _, hot = judge_one(make_reading(read_at_s=1.0, margin_c=HOT_C), OPEN, dwell_s=30)
     _, cool = judge_one(make_reading(read_at_s=11.0), hot, dwell_s=30)
     told = [
@@ -589,7 +589,7 @@ def test_a_device_that_never_was_open_dwells_for_nothing() -> None:
 
 def test_a_silent_device_closed_when_it_became_too_old_whoever_looked() -> None:
     """The dwell counts from then, so that how often somebody looks changes nothing."""
-    looked = gate.judge(make_survey(), OPEN, GateLimits(), 500.0).state
+    looked = gate.judge(make_survey(), OPEN, GateConfig(), 500.0).state
     assert 60.0 - 1.0 <= (looked.device("GPU-a").closed_at_s or 0.0) <= 61.0
 
 
@@ -606,7 +606,7 @@ def test_urgency_moves_the_resume_margin_towards_pause_and_never_past_it(
 ) -> None:
     """Whatever urges, the resume margin stays between what was asked and the pause margin."""
     resume_c = min(pause_c + band_c, 100.0)
-    limits = GateLimits(pause_margin_c=pause_c, resume_margin_c=resume_c)
+    limits = GateConfig(pause_margin_c=pause_c, resume_margin_c=resume_c)
     urged = limits.at_urgency(urgency)
     assert pause_c <= urged.resume_margin_c <= resume_c
     assert limits.model_copy(update={"resume_margin_c": urged.resume_margin_c}) == urged
@@ -614,7 +614,7 @@ def test_urgency_moves_the_resume_margin_towards_pause_and_never_past_it(
 
 def test_an_urgent_request_is_let_in_between_the_margins_and_never_at_the_pause_margin() -> None:
     """At full urgency a closed device opens above the pause margin, and not at it."""
-    limits = GateLimits().at_urgency(1.0)
+    limits = GateConfig().at_urgency(1.0)
     warm, hot = make_reading(margin_c=10.1), make_reading(margin_c=10.0)
     assert gate.judge(make_survey(warm), GateState(), limits, 0.0).decision.yes
     assert not gate.judge(make_survey(hot), GateState(), limits, 0.0).decision.yes
@@ -636,12 +636,12 @@ def test_urgency_grows_with_the_wait_and_with_the_drift(
     waited_s: float, severity: float, urgency: float
 ) -> None:
     """Each by its own knob, neither beyond it; what is not a number urges nothing."""
-    assert urgency == pytest.approx(deadline.urgency(waited_s, severity, GateLimits()))
+    assert urgency == pytest.approx(deadline.urgency(waited_s, severity, GateConfig()))
 
 
 def test_without_patience_every_request_is_urgent() -> None:
     """A deadline of zero is over at once."""
-    assert 0.5 == deadline.urgency(0.0, 0.0, GateLimits(deadline_s=0))
+    assert 0.5 == deadline.urgency(0.0, 0.0, GateConfig(deadline_s=0))
 
 
 NOON, HOUR = datetime(2026, 11, 26, 12, tzinfo=UTC), timedelta(hours=1)
@@ -677,7 +677,7 @@ def test_judging_at_once_or_in_two_parts_answers_the_same(
     margins: list[float], cut: int, good_readings: int
 ) -> None:
     """How often somebody looks does not change what the gate says."""
-    limits = GateLimits(good_readings=good_readings)
+    limits = GateConfig(good_readings=good_readings)
     readings = [make_reading(read_at_s=at, margin_c=m) for at, m in enumerate(margins)]
     now_s = readings[-1].read_at_s
     at_once = gate.judge(make_survey(*readings), GateState(), limits, now_s)

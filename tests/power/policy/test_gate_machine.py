@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from observability.core.decision import Decision
-from power.core.device_readings import GpuReading
-from power.core.gate_config import GateLimits
+from power.core.device_readings import DeviceReading
+from power.core.gate_config import GateConfig
 from power.policy import gate
 from power.policy.gate import GateState
 from tests.power.makers import make_reading, make_survey
@@ -32,16 +32,16 @@ class GateMachine(RuleBasedStateMachine):
     @initialize(good_readings=st.integers(1, 4), dwell_s=st.sampled_from([0.0, 20.0, 60.0]))
     def begin(self, good_readings: int, dwell_s: float) -> None:
         """A fresh gate at 0 s."""
-        self.limits = GateLimits(good_readings=good_readings, max_age_s=MAX_AGE_S, dwell_s=dwell_s)
+        self.limits = GateConfig(good_readings=good_readings, max_age_s=MAX_AGE_S, dwell_s=dwell_s)
         self.state, self.now_s, self.cool_in_a_row = GateState(), 0.0, 0
         self.closed_at_s: float | None = None
         self.was_open, self.openings_s = False, list[float]()
-        self.last: GpuReading | None = None
+        self.last: DeviceReading | None = None
         self.last_is_sound = False
         self.may_be_open = False
         self.ask()
 
-    def ask(self, *readings: GpuReading) -> None:
+    def ask(self, *readings: DeviceReading) -> None:
         """Judge, and remember the answer."""
         self.before = self.state
         survey = make_survey(*readings)

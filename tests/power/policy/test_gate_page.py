@@ -6,7 +6,7 @@ import re
 
 from pydantic import BaseModel
 
-from power.forecast.config import ForecastRules
+from power.forecast.config import ForecastConfig
 from tests import ROOT
 
 PAGE = ROOT / "docs" / "gate.md"
@@ -28,4 +28,4 @@ def defaults(rules: BaseModel, before: str = "") -> dict[str, str]:
 def test_the_page_lists_every_knob_with_its_default_and_no_other() -> None:
     """A knob that is added, renamed or set otherwise is on the page."""
     rows = re.findall(r"^\| `([\w.]+)` \| (-?[\d.]+|True) \|", PAGE.read_text("utf-8"), re.M)
-    assert defaults(ForecastRules()) == dict(rows)
+    assert defaults(ForecastConfig()) == dict(rows)

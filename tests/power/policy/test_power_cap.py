@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from observability.core.decision import Decision
 from power.devices.device import Device
 from power.policy import power_cap
-from power.policy.power_cap import CapPoint, CapRules, CapRun
+from power.policy.power_cap import CapConfig, CapPoint, CapRun
 from tests.power.makers import make_device
 
 NONE, MILD, STRICT = None, 560.0, 350.0
@@ -24,9 +24,9 @@ TYPICAL = {NONE: (10.0, 6_000.0), MILD: (10.4, 5_200.0), STRICT: (13.0, 4_800.0)
 """Seconds and joules per unit of work, as a GPU has it: half the limit, a third more time."""
 
 
-def make_rules(**knobs: Any) -> CapRules:
+def make_rules(**knobs: Any) -> CapConfig:
     """Capping is on, and tries two caps."""
-    return CapRules(**({"enabled": True, "shares": (1.0, 0.8, 0.5)} | knobs))
+    return CapConfig(**({"enabled": True, "shares": (1.0, 0.8, 0.5)} | knobs))
 
 
 def make_points(
@@ -183,27 +183,27 @@ def test_the_lowest_cap_is_for_a_job_that_must_run(
     device: dict[str, Any], cap_w: float | None
 ) -> None:
     """Within the device's range; a limit that is as low already needs no cap, and is a yes."""
-    decision = power_cap.lowest(make_device(**device), CapRules())
+    decision = power_cap.lowest(make_device(**device), CapConfig())
     assert (True, cap_w) == (decision.yes, power_cap.watts(decision))
 
 
 def test_a_device_that_cannot_be_capped_has_no_lowest_cap() -> None:
     """No privilege, no range: a no, with the remedy."""
     for lacking in ({"may_set_limit": False}, {"power_limit_max_w": None}, {"unreadable": "lost"}):
-        decision = power_cap.lowest(make_device(**lacking), CapRules())
+        decision = power_cap.lowest(make_device(**lacking), CapConfig())
         assert (False, None) == (decision.yes, power_cap.watts(decision))
 
 
 def test_runs_of_any_size_are_compared_by_the_unit_of_work() -> None:
     """A window twice as long takes twice the time and energy, and is no slower."""
-    points = power_cap.learn((), CapRun("GPU-a", None, 10.0, 6_000.0, 1_000.0), CapRules())
-    points = power_cap.learn(points, CapRun("GPU-a", None, 40.0, 24_000.0, 2_000.0), CapRules())
+    points = power_cap.learn((), CapRun("GPU-a", None, 10.0, 6_000.0, 1_000.0), CapConfig())
+    points = power_cap.learn(points, CapRun("GPU-a", None, 40.0, 24_000.0, 2_000.0), CapConfig())
     assert make_points({None: (0.015, 9.0)}, runs=2) == points
 
 
 def test_an_old_run_counts_for_less_and_less() -> None:
     """The mean spans about remember_runs: the work may have changed."""
-    rules = CapRules(remember_runs=2)
+    rules = CapConfig(remember_runs=2)
     points: tuple[CapPoint, ...] = ()
     for seconds in (8.0, 8.0, 8.0, 16.0):
         points = power_cap.learn(points, CapRun("GPU-a", None, seconds, 100.0, 1.0), rules)
@@ -221,7 +221,7 @@ def test_a_run_that_was_not_measured_teaches_nothing(value: float) -> None:
         run._replace(seconds=None),
         run._replace(energy_j=None),
     ):
-        assert points == power_cap.learn(points, odd, CapRules())
+        assert points == power_cap.learn(points, odd, CapConfig())
 
 
 def test_points_are_kept_by_checkpoints() -> None:
@@ -245,7 +245,7 @@ def test_points_are_kept_by_checkpoints() -> None:
 def test_knobs_that_make_no_sense_are_refused(knobs: dict[str, Any], told: str) -> None:
     """The message names the knob and what is allowed."""
     with pytest.raises(ValidationError, match=told):
-        CapRules(**knobs)
+        CapConfig(**knobs)
 
 
 AMOUNT = st.floats(1e-3, 1e6)
@@ -264,9 +264,9 @@ def devices(draw: st.DrawFn) -> Device:
 
 
 @st.composite
-def rule_sets(draw: st.DrawFn) -> CapRules:
+def rule_sets(draw: st.DrawFn) -> CapConfig:
     """Any rules that cap."""
-    return CapRules(
+    return CapConfig(
         enabled=True,
         objective=draw(st.sampled_from(["least_energy", "least_cost", "least_energy_within"])),
         max_slowdown=draw(st.floats(0, 1)),
@@ -279,7 +279,7 @@ def rule_sets(draw: st.DrawFn) -> CapRules:
 
 @given(devices(), rule_sets(), MEASURED)
 def test_a_cap_is_always_within_the_range_and_below_the_limit_that_was_there(
-    device: Device, rules: CapRules, measured: dict[float | None, tuple[float, float]]
+    device: Device, rules: CapConfig, measured: dict[float | None, tuple[float, float]]
 ) -> None:
     """Chosen, measured or the lowest: whatever the rules and the points say."""
     for decision in (
@@ -295,7 +295,7 @@ def test_a_cap_is_always_within_the_range_and_below_the_limit_that_was_there(
 
 @given(rule_sets(), MEASURED)
 def test_what_is_chosen_was_measured_and_nothing_allowed_is_better(
-    rules: CapRules, measured: dict[float | None, tuple[float, float]]
+    rules: CapConfig, measured: dict[float | None, tuple[float, float]]
 ) -> None:
     """The objective is really the least, and the bound on the slow-down is kept."""
     rules = rules.model_copy(update={"shares": (0.9, 0.8, 0.7, 0.6, 0.5), "measure": False})
@@ -322,7 +322,7 @@ def test_what_is_chosen_was_measured_and_nothing_allowed_is_better(
 
 
 @given(rule_sets(), st.floats(0.3, 3.0))
-def test_measuring_ends_after_a_run_of_each(rules: CapRules, exponent: float) -> None:
+def test_measuring_ends_after_a_run_of_each(rules: CapConfig, exponent: float) -> None:
     """However the device slows down, there is a choice after as many runs as there are caps."""
     rules, device = rules.model_copy(update={"measure": True}), make_device()
     points: tuple[CapPoint, ...] = ()

@@ -10,15 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from power.core.device_readings import Survey
-from power.core.gate_config import GateLimits
-from power.forecast.config import ForecastRules
+from power.core.device_readings import DeviceSnapshot
+from power.core.gate_config import GateConfig
+from power.forecast.config import ForecastConfig
 from power.simulation import policy_lab, simulated_device
-from power.simulation.policy_lab import Done, Outcome, Policy, SimulatedJob, SimulationRules, Start
+from power.simulation.policy_lab import (
+    Done,
+    Policy,
+    PolicyOutcome,
+    SimulatedJob,
+    SimulationConfig,
+    Start,
+)
 from power.simulation.simulated_device import PRESETS, Body, Plant, PlantKind, Sensors
 
 AIR = PRESETS["air"].model_copy(update={"swing_c": 0.0})
-RULES = SimulationRules()
+RULES = SimulationConfig()
 
 
 def make_job(**overrides: Any) -> SimulatedJob:
@@ -45,7 +52,7 @@ class Scripted(policy_lab.NoGate):
         self.seen_s: list[float] = []
         self.ended_jobs: list[Done] = []
 
-    def see(self, survey: Survey, now_s: float) -> None:
+    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
         """Write down when."""
         assert [now_s] == [each.read_at_s for each in survey.readings]
         self.seen_s.append(now_s)
@@ -116,7 +123,7 @@ def test_an_account_of_no_jobs_is_empty() -> None:
 def test_the_device_is_read_at_its_pace_in_work_and_in_rest() -> None:
     """Every few seconds, and once at each beginning."""
     policy = Scripted(20)
-    policy_lab.run(make_plant(), [make_job(work_s=12.0)], policy, SimulationRules(every_s=5))
+    policy_lab.run(make_plant(), [make_job(work_s=12.0)], policy, SimulationConfig(every_s=5))
     assert [0, 5, 10, 15, 20, 25, 30] == policy.seen_s
 
 
@@ -150,7 +157,7 @@ def test_cap_only_caps_every_job_and_waits_for_none() -> None:
 
 def test_a_job_that_waits_too_long_begins_all_the_same() -> None:
     """Counted from when the device was free for it, and marked as forced."""
-    rules = SimulationRules(gate=GateLimits(deadline_s=100))
+    rules = SimulationConfig(gate=GateConfig(deadline_s=100))
     jobs = [make_job(arrives_s=7.0), make_job(arrives_s=8.0)]
     outcome = policy_lab.run(make_plant(), jobs, Scripted(1e9, 1e9), rules)
     assert [110, 270] == [round(each.started_s) for each in outcome.jobs]
@@ -210,7 +217,7 @@ def taught() -> Callable[..., policy_lab.Forecasting]:
     return make
 
 
-def begin(policy: Policy, margin_c: float, at_s: float) -> Outcome:
+def begin(policy: Policy, margin_c: float, at_s: float) -> PolicyOutcome:
     """A heavy job on the same device, which is warm at `at_s`."""
     one = make_plant(at_s=at_s, **warm(margin_c))
     return policy_lab.run(one, [HEAVY._replace(arrives_s=at_s)], policy, RULES)
@@ -291,7 +298,7 @@ def test_a_job_that_no_wait_makes_safe_begins_at_rest_and_not_at_its_deadline(
     taught: Callable[..., policy_lab.Forecasting],
 ) -> None:
     """Waiting longer would make it no better."""
-    rules = SimulationRules(forecast=ForecastRules(keep_margin_c=60))
+    rules = SimulationConfig(forecast=ForecastConfig(keep_margin_c=60))
     policy = policy_lab.Forecasting(rules)
     policy.known, policy.profiles = taught().known, taught().profiles
     one = make_plant(at_s=6_000.0, **warm(22.0))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from power.core import device_readings
-from power.core.gate_config import GateLimits
+from power.core.gate_config import GateConfig
 from power.policy import gate
 from power.policy.gate import GateState
 from power.simulation import simulated_device
@@ -282,16 +282,16 @@ def test_a_device_may_tell_no_margin_and_no_energy() -> None:
     told = one.advance(1)
     assert (None, None) == (told.margin_c, told.energy_j)
     assert told.temperature_c is not None
-    margin_c, _ = device_readings.margin(told, GateLimits(max_temperature_c=80))
+    margin_c, _ = device_readings.margin(told, GateConfig(max_temperature_c=80))
     assert 80 - told.temperature_c == margin_c
 
 
 def test_a_plant_stands_in_for_a_door() -> None:
     """Its survey is judged as any other: open at rest, closed once it runs hot."""
     one = make_plant()
-    opened = gate.judge(one.survey(5), GateState(), GateLimits(), 5)
+    opened = gate.judge(one.survey(5), GateState(), GateConfig(), 5)
     one.load = 1.0
-    closed = gate.judge(one.survey(2_000), opened.state, GateLimits(), 2_000)
+    closed = gate.judge(one.survey(2_000), opened.state, GateConfig(), 2_000)
     assert (True, False) == (opened.decision.yes, closed.decision.yes)
     assert "PLANT-air" == closed.decision.facts["uuid"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.core.record_schema import LabelKind
 from models.stream.parsing import cells, columns
-from models.stream.parsing.cells import Unfit
+from models.stream.parsing.cells import InvalidCell
 from models.stream.parsing.columns import Plan, Read
 from tests.models.makers import make_schema
 
@@ -57,7 +57,7 @@ def read_number(text: str) -> float | str | None:
     """The number, None for missing, or "unfit"."""
     try:
         return cells.number_from_text(text, LARGEST)
-    except Unfit:
+    except InvalidCell:
         return "unfit"
 
 
@@ -96,7 +96,7 @@ def test_a_text_is_a_plain_finite_number_or_missing_or_unfit(
 @pytest.mark.parametrize("value", [True, "5", [5], {"a": 5}, math.inf, -math.inf, 10**400, 2e100])
 def test_a_json_value_that_is_no_plausible_number_is_unfit(value: object) -> None:
     """A truth, a text, a list, an infinity: none is quietly turned into a number."""
-    with pytest.raises(Unfit, match="was expected"):
+    with pytest.raises(InvalidCell, match="was expected"):
         cells.number_from_value(value, LARGEST)
 
 
@@ -131,13 +131,13 @@ def test_a_category_is_a_text_a_truth_or_where_asked_a_number(
 @pytest.mark.parametrize("value", [5, 0.5, ["a"], {}, b"a", "a\0b", "\ud800", "x" * 10_001])
 def test_what_is_no_short_clean_text_is_no_category(value: object) -> None:
     """Numbers, nested values, NUL, half characters and documents are refused, saying so."""
-    with pytest.raises(Unfit, match="expected"):
+    with pytest.raises(InvalidCell, match="expected"):
         cells.category_from_value(value)
 
 
 def test_an_infinite_code_is_no_category() -> None:
     """Even where numbers may code categories."""
-    with pytest.raises(Unfit, match="finite"):
+    with pytest.raises(InvalidCell, match="finite"):
         cells.category_from_value(math.inf, from_number=True)
 
 
@@ -154,7 +154,7 @@ def test_a_whole_number_however_written_is_the_same_class(value: object) -> None
 )
 def test_what_is_no_whole_number_is_no_int_class(value: object) -> None:
     """Other kinds of label and numbers beyond 2^53 are refused."""
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidCell):
         cells.class_from_value(value, "int")
 
 
@@ -176,7 +176,7 @@ def test_a_class_that_is_text_takes_what_can_be_written(value: object, expected:
 
 def test_a_reason_says_what_was_allowed_and_what_came() -> None:
     """And cuts what came, so that a log line stays a line."""
-    with pytest.raises(Unfit, match=r"^a number was expected, 'x{59}\.\.\. came$"):
+    with pytest.raises(InvalidCell, match=r"^a number was expected, 'x{59}\.\.\. came$"):
         cells.number_from_text("x" * 500, LARGEST)
 
 

@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 from models.core import number_format
-from models.core.number_format import PLAIN, Spelling
+from models.core.number_format import PLAIN, NumberFormat
 from models.stream.parsing import column_inference
-from models.stream.parsing.column_inference import Marks, Understood
+from models.stream.parsing.column_inference import InferredColumn, NumberMarks
 
 COUNT = 60
 
 
-def of_texts(texts: list[str], name: str = "x") -> Understood:
+def of_texts(texts: list[str], name: str = "x") -> InferredColumn:
     """A column of a CSV file."""
-    return column_inference.of_texts(name, texts, Marks(delimiter=","))
+    return column_inference.of_texts(name, texts, NumberMarks(delimiter=","))
 
 
-def of_values(values: list[Any], name: str = "x") -> Understood:
+def of_values(values: list[Any], name: str = "x") -> InferredColumn:
     """A column of JSON values."""
-    return column_inference.of_values(name, values, Marks())
+    return column_inference.of_values(name, values, NumberMarks())
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_columns_agree_on_a_decimal_mark_or_there_is_none(
     columns: list[list[str]], expected: str | None
 ) -> None:
     """Texts with a comma have no voice."""
-    assert expected == column_inference.decimal_of(map(number_format.Sample, columns))
+    assert expected == column_inference.decimal_of(map(number_format.NumberSample, columns))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_labels_are_whole_numbers_only_if_all_of_the_sample_are(
     ("labels", "spelt", "says"),
     [
         ([f"{place / 7:.3f}" for place in range(50)], PLAIN, "decimal numbers"),
-        ([f"{place},5" for place in range(50)], Spelling(decimal=","), "decimal numbers"),
+        ([f"{place},5" for place in range(50)], NumberFormat(decimal=","), "decimal numbers"),
         ([float(place) / 7 for place in range(50)], PLAIN, "decimal numbers"),
         ([f"u{place}" for place in range(300)], PLAIN, "300 different labels in 300 records"),
         ([str(place % 7) for place in range(300)], PLAIN, ""),
@@ -233,7 +233,7 @@ def test_labels_are_whole_numbers_only_if_all_of_the_sample_are(
     ],
 )
 def test_labels_that_can_be_no_classes_are_found(
-    labels: list[Any], spelt: Spelling, says: str
+    labels: list[Any], spelt: NumberFormat, says: str
 ) -> None:
     """A fit with a class per record takes minutes; grades and digits are classes."""
     found = column_inference.no_classes(labels, spelt)

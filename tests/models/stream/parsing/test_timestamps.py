@@ -85,7 +85,7 @@ def test_dates_have_no_hours() -> None:
 
 def test_a_moment_is_told_as_people_read_it() -> None:
     """Beyond the calendar as its seconds."""
-    assert "2026-03-02T12:30:00Z" == timestamps.told(
+    assert "2026-03-02T12:30:00Z" == timestamps.describe(
         datetime(2026, 3, 2, 12, 30, tzinfo=UTC).timestamp()
     )
-    assert "1e+18 s" == timestamps.told(1e18)
+    assert "1e+18 s" == timestamps.describe(1e18)

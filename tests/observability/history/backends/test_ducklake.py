@@ -22,7 +22,7 @@ from observability.core import atomic_file
 from observability.core.errors import BadConfiguration
 from observability.history import store
 from observability.history.backends import ducklake
-from observability.history.retention import UpkeepRules
+from observability.history.retention import RetentionConfig
 from observability.history.schema import PUBLIC_VIEWS, SCHEMA_VERSION
 from observability.history.store import (
     BadQuestion,
@@ -530,7 +530,7 @@ def test_no_file_is_named_before_it_is_on_the_disk(
     assert 1 == len(synced) == len(list(lake.data.rglob("*.parquet")))
     past.commit([make_score(at=at(86_400 * 9), position_from=0)], "b")
     past.maintain()
-    past.forget(UpkeepRules(keep_days=5), at(86_400 * 10))
+    past.forget(RetentionConfig(keep_days=5), at(86_400 * 10))
     assert 1 == past.scores().num_rows
     assert sorted(lake.data.rglob("*.parquet")) == sorted(synced)
 
@@ -564,7 +564,7 @@ def test_rows_that_are_too_old_go_from_a_lake_too(
     past.commit([make_score(), make_score(at=at(86_400 * 9))], "a")
     written(home, "elec2", 0, [0, 1, 1])
     removed = past.forget(
-        UpkeepRules.model_construct(
+        RetentionConfig.model_construct(
             keep_days=5,
             readings_keep_days=None,
             predictions_keep=1,
