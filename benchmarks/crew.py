@@ -81,7 +81,7 @@ def commit_all(
         history.commit(records, f"{name}.{number:06d}")
         said.send((number, began, time.monotonic()))
         if (number + 1) % every == 0:
-            history.fold()
+            history.flush()
 
 
 def names(writers: int) -> list[str]:

@@ -110,7 +110,7 @@ def _commit_history(home: Path, rng: np.random.Generator, records: int) -> int:
         rows = [*_scores(rng, first, last), *_looks(first, last), *_retrains(rng, first, last)]
         rows += [*_run(first, last), *_rejects(first, last)]
         history.commit(rows, f"{NAME}.{first}")
-        history.fold()
+        history.flush()
         count += len(rows)
     return count
 

@@ -89,7 +89,7 @@ def history(folder: Path, commits: int, rows: int) -> dict[str, Any]:
         door.commit([_record(commit * rows + row) for row in range(rows)], f"versus.{commit}")
     log_s = time.perf_counter() - began_s
     began_s = time.perf_counter()
-    door.fold()
+    door.flush()
     fold_s = time.perf_counter() - began_s
     began_s = time.perf_counter()
     read = door.ask(

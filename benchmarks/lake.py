@@ -87,7 +87,7 @@ def commit_at_home(
     """A writer's life on a host of its own; what waits at the end nobody else can fold."""
     home = folder / name
     crew.commit_all(home, name, first, commits, go, said, every)
-    while History(home).fold().left:
+    while History(home).flush().left:
         pass
 
 

@@ -72,7 +72,7 @@ def upkeep(home: Path) -> dict[str, Any]:
 def _folded(history: History) -> str:
     """Flush what waits; why some of it still does, empty where nothing is in the way."""
     try:
-        return history.fold().trouble
+        return history.flush().trouble
     except (ThermodriftError, OSError) as error:
         return str(error)
 
@@ -106,7 +106,7 @@ def _log(places: PipelinePlaces, history: History, behind: str) -> Iterator[Main
 def _forgotten(
     places: PipelinePlaces, history: History, before: int, keep: int
 ) -> MaintenanceResult:
-    gone = prediction_log.remove_before(places.predictions, keep, before, swap=history.undisturbed)
+    gone = prediction_log.remove_before(places.predictions, keep, before, swap=history.exclusive)
     facts = {"files": gone.files, "rows": gone.rows, "bytes": gone.bytes, "kept": keep}
     return MaintenanceResult(places.name, "later" if gone.busy else "done", gone.because, facts)
 
@@ -115,7 +115,7 @@ def _merged(places: PipelinePlaces, history: History, before: int) -> Maintenanc
     made = prediction_log.compact(
         places.predictions,
         before,
-        swap=history.undisturbed,
+        swap=history.exclusive,
         target_rows=history.upkeep.predictions_file_rows,
     )
     facts = {
@@ -133,14 +133,14 @@ def _merged(places: PipelinePlaces, history: History, before: int) -> Maintenanc
 
 def _rows(history: History, now: datetime) -> MaintenanceResult:
     """What becomes of the history's own rows."""
-    removed = history.forget(history.upkeep, now)
+    removed = history.remove_expired(history.upkeep, now)
     told = ", ".join(f"{rows} of {table}" for table, rows in removed.items())
     because = (
         f"removed rows that the rules no longer keep: {told}"
         if removed
         else "no row of the history is older than its rules keep"
     )
-    maintained = history.maintain()
+    maintained = history.vacuum()
     return MaintenanceResult("", "done", "; ".join(filter(None, [because, maintained])), removed)
 
 

@@ -121,7 +121,7 @@ def promote(context: typer.Context, words: PromotedArgument, as_json: JsonOption
     if version is None:
         raise BadConfiguration(f"which version of {words[0]!r}? models promote PIPELINE VERSION")
     before, token = store.champion(), f"hand-{uuid.uuid4().hex}"
-    store.crown(version, token)
+    store.promote(version, token)
     _record(context, store, version, token, "promoted", f"promoted by hand; before: {before}")
     _say(as_json, store, version, before)
 
@@ -257,7 +257,7 @@ def _record(
     )
     history = History(cli_output.cli_context(context).home)
     history.commit([row], token)
-    history.fold()
+    history.flush()
 
 
 def _position(places: Places, manifest: Manifest) -> int:

@@ -324,7 +324,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     assert "ExtraTreesRegressor" == type(fought.model.estimator).__name__
     assert 5 == fought.model.estimator.min_samples_leaf
-    assert fought.contest.challenger_loss < fought.contest.baseline_loss / 2
+    assert fought.comparison.challenger_loss < fought.comparison.baseline_loss / 2
 
 
 @pytest.mark.parametrize(

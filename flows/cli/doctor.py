@@ -114,7 +114,7 @@ def _key(home: Path) -> tuple[State, str]:
 def _history(home: Path) -> tuple[State, str]:
     places, history = Places(home), History(home)
     # A file that is gone, or rows that lie elsewhere, are not "not there yet".
-    known = (places.history, places.mark, places.spool)
+    known = (places.history, places.watermark, places.outbox)
     if history.where == str(places.history) and not any(each.exists() for each in known):
         return "note", "not there yet; the first run makes it"
     (counts,) = history.ask(_DECISIONS).to_pylist()
@@ -127,9 +127,9 @@ def _history(home: Path) -> tuple[State, str]:
 def _spool(home: Path) -> tuple[State, str]:
     """What waits still, after the history was asked, and what was found damaged."""
     places = Places(home)
-    waiting = len(list(places.spool.glob("*.json")))
+    waiting = len(list(places.outbox.glob("*.json")))
     damaged = [
-        *sorted(places.spool.glob("*.corrupt")),
+        *sorted(places.outbox.glob("*.corrupt")),
         *sorted(home.glob(f"{places.history.name}.wal.damaged-*")),
     ]
     told = f"{waiting} waiting to be flushed into the history"

@@ -37,7 +37,7 @@ class DeployedRun:
     """Prefect's id of the flow run, which is the history's too."""
     stop: Stop
     display: Display
-    claim: HeldLease | None = None
+    lease: HeldLease | None = None
 
     @property
     def places(self) -> PipelinePlaces:
@@ -74,10 +74,10 @@ def run_flow(
             with (
                 job.stop.listening(),
                 job.display,
-                run_lease.held(job.places, kind, job.run_id) as job.claim,
+                run_lease.held(job.places, kind, job.run_id) as job.lease,
             ):
                 reconciler.report_pending(job.home)
-                for lost in reconciler.reap_orphans(job.places, job.claim):
+                for lost in reconciler.reap_orphans(job.places, job.lease):
                     # A run that waited, and that a person cancelled meanwhile, did not fail.
                     if lost.claim.back_at_s is None:
                         job.emit(

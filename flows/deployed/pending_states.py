@@ -46,7 +46,7 @@ class PendingState:
             return Completed(name=self.name, message=self.because)
         return Failed(message=self.because)
 
-    def may_still_be_told(self, bound_s: float) -> bool:
+    def may_still_be_reported(self, bound_s: float) -> bool:
         """Whether the run's own process, which ends within `bound_s` seconds, may still report it.
 
         Of a process on another host only the bound is known.

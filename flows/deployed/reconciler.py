@@ -37,7 +37,7 @@ def report_pending(home: Path) -> None:
     """Report endings that the server does not know; those that it does not hear now stay."""
     bound_s = settings.Settings().exit_within_s
     for ended in pending_states.waiting(home):
-        if ended.may_still_be_told(bound_s):
+        if ended.may_still_be_reported(bound_s):
             continue
         try:
             state = prefect_client.state_of(ended.run_id)

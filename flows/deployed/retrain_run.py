@@ -122,13 +122,13 @@ def _held(job: DeployedRun, power: PowerSource) -> Iterator[UnitOfWork]:
 
 def _another_waits(job: DeployedRun) -> bool:
     """Whether the request is another run's, which comes back to it."""
-    assert job.claim is not None
-    before = job.claim.before
+    assert job.lease is not None
+    before = job.lease.before
     if before is None or before.run_id == job.run_id or before.back_at_s is None:
         return False
     if reconciler.mark_crashed(job.places, before) is not None:
         return False
-    job.claim.give_back()
+    job.lease.give_back()
     return True
 
 
@@ -144,7 +144,7 @@ def _clock(in_s: float) -> str:
 
 def _put_off(job: DeployedRun, wait_s: float, because: str) -> State:
     """Give process and slot up, and come back. Unheard, others see to it."""
-    assert job.claim is not None
+    assert job.lease is not None
     back_at = prefect_client.in_seconds(wait_s)
     try:
         state = prefect_client.put_off(job.run_id, WAITING, back_at, because)
@@ -154,7 +154,7 @@ def _put_off(job: DeployedRun, wait_s: float, because: str) -> State:
             f"{because}; the server did not take this run back ({error}), so the next "
             "watch asks for another",
         )
-    job.claim.wait_until(back_at.timestamp())
+    job.lease.wait_until(back_at.timestamp())
     raise Pause(state=state)
 
 

@@ -67,7 +67,7 @@ class HeldLease:
 @contextmanager
 def held(places: PipelinePlaces, kind: RunKind, run_id: str) -> Iterator[HeldLease]:
     """Hold the claim inside the block. Raises Claimed where another process has it."""
-    places.claims.mkdir(parents=True, exist_ok=True)
+    places.run_leases.mkdir(parents=True, exist_ok=True)
     with _locked(places, kind) as path:
         mine = RunLease(kind, run_id, time.time(), socket.gethostname(), os.getpid())
         holding = HeldLease(mine, _read(path))
@@ -80,7 +80,7 @@ def held(places: PipelinePlaces, kind: RunKind, run_id: str) -> Iterator[HeldLea
 
 def find_orphan(places: PipelinePlaces, kind: RunKind) -> RunLease | None:
     """What a run left that has no process now; None where one works, or nothing was left."""
-    if not (places.claims / f"{kind}.json").exists():
+    if not (places.run_leases / f"{kind}.json").exists():
         return None
     try:
         with _locked(places, kind) as path:
@@ -101,7 +101,7 @@ def clear(places: PipelinePlaces, claim: RunLease) -> None:
 
 def busy(places: PipelinePlaces, kind: RunKind) -> bool:
     """Whether a process does this work now."""
-    if not places.claims.is_dir():
+    if not places.run_leases.is_dir():
         return False
     try:
         with _locked(places, kind):
@@ -114,13 +114,13 @@ def busy(places: PipelinePlaces, kind: RunKind) -> bool:
 def _locked(places: PipelinePlaces, kind: RunKind) -> Iterator[Path]:
     try:
         # Others look by taking it for a moment.
-        lock = file_lock.acquire(places.claims / f"{kind}.lock", wait_s=1.0)
+        lock = file_lock.acquire(places.run_leases / f"{kind}.lock", wait_s=1.0)
     except file_lock.LockBusy as error:
         raise AlreadyLeased(
             f"another run is at work on this: {kind} of pipeline {places.name}"
         ) from error
     try:
-        yield places.claims / f"{kind}.json"
+        yield places.run_leases / f"{kind}.json"
     finally:
         lock.release()
 

@@ -50,7 +50,7 @@ def due(work: UnitOfWork) -> Decision:
     changed = state.change_position
     ripe_at = None if changed is None else changed + pipeline.worth.since_change
     return drift.due(
-        state.position, state.looked_at, ripe_at, state.learner.tripped, pipeline.drift
+        state.position, state.looked_at, ripe_at, state.learner.drift_detected, pipeline.drift
     )
 
 
@@ -78,18 +78,18 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
     with work.run.display.doing("checking"), work.run.stop.breakable():
         windows = read_windows(work)
         reading = None if windows is None else measure(work, windows)
-    changed = drift.judge(reading, pipeline.drift, tripwire=state.learner.tripped)
+    changed = drift.judge(reading, pipeline.drift, tripwire=state.learner.drift_detected)
     champion = None if windows is None else windows.champion
     evidence = _evidence(work, changed, reading, champion, retrains_last_day)
     wanted = retrain_policy.judge(evidence, pipeline.worth)
     rows: list[Record] = [work.decision_row(changed), work.decision_row(wanted)]
     if changed:
         state.totals.alarms += 1
-        work.run.display.happened(state.position, "alarm", changed.because, "yellow")
+        work.run.display.log_event(state.position, "alarm", changed.because, "yellow")
     if wanted:
         rows.append(_ask(work, wanted, changed))
     state.looked_at = state.position
-    state.learner.tripped = False
+    state.learner.drift_detected = False
     state.unknown = _unknown_since(work, reading)
     work.commit(rows)
     drawn = None
@@ -123,7 +123,7 @@ def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
         _watched(work),
         work.run.file.pipeline.drift,
         performance=_performance(work, windows),
-        tripwire=work.state.learner.tripped,
+        tripwire=work.state.learner.drift_detected,
         change=_change(work, windows.champion),
     )
 
@@ -136,7 +136,7 @@ def read_windows(work: UnitOfWork) -> Windows | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    champion = work.run.store.manifest(state.champion)
+    champion = work.run.registry.manifest(state.champion)
     # The window is never of rows that the champion was made from.
     first = max(champion.holdout_to, state.position - work.run.file.pipeline.drift.window)
     records = work.run.stream.between(first, state.position, state.marks)
@@ -152,7 +152,7 @@ def read_windows(work: UnitOfWork) -> Windows | None:
         answers = log["batch"].take(places)
     current[batch_model.PREDICTION] = answers.to_pandas(integer_object_nulls=True)
     current = batch_model.typed_reference(current, state.schema)
-    return Windows(champion, work.run.store.reference(champion), current)
+    return Windows(champion, work.run.registry.reference(champion), current)
 
 
 def _change(work: UnitOfWork, champion: Manifest) -> str:
@@ -293,7 +293,7 @@ def _evidence(
         champion_present=champion is not None,
         champion_age_records=(state.position - champion.train_to if champion is not None else None),
         records_since_retrain=(
-            state.position - state.settled_at if state.settled_at is not None else None
+            state.position - state.closed_at if state.closed_at is not None else None
         ),
         records_since_change=(
             state.position - state.change_position if state.change_position is not None else None
@@ -315,7 +315,7 @@ def _ask(work: UnitOfWork, wanted: Decision, changed: Decision) -> RequestRecord
         severity=drift.severity(changed) if changed else 0.0,
     )
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
-    work.run.display.happened(state.position, "requested", told, "magenta")
+    work.run.display.log_event(state.position, "requested", told, "magenta")
     return work.run.row(
         RequestRecord,
         request_id=state.request.request_id,

@@ -98,7 +98,7 @@ def _stop_before_another_shape(work: UnitOfWork, batch: Batch) -> None:
     # A run that meets it again, the file unchanged, has nothing new to tell.
     if not known:
         work.commit([work.decision_row(decision)])
-    work.run.display.happened(batch.first, "stopped", decision.because, "red")
+    work.run.display.log_event(batch.first, "stopped", decision.because, "red")
     by_shape = "rejected_share" in decision.facts
     rejects = "; [stream] rejected_share = 1 rejects them all" if by_shape else ""
     raise IntakeStopped(
@@ -139,7 +139,7 @@ def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, PredictionRows]:
     if silent is not None:
         # Only now: a batch that was gone back on is answered again, and told once.
         work.add_rows([work.decision_row(silent)])
-        work.run.display.happened(work.state.position, "silent", silent.because, "red")
+        work.run.display.log_event(work.state.position, "silent", silent.because, "red")
     if len(log) < len(batch.positions):
         batch = _cut(work, batch, len(log))
     return batch, log
@@ -297,7 +297,7 @@ def _threshold(work: UnitOfWork) -> list[Record]:
     if cut is None or not moved:
         return []
     cut.told = cut.value
-    work.run.display.happened(work.state.position, "threshold", moved.because, "cyan")
+    work.run.display.log_event(work.state.position, "threshold", moved.because, "cyan")
     return [work.decision_row(moved)]
 
 
@@ -328,7 +328,7 @@ def _intake(work: UnitOfWork, batch: Batch) -> list[Record]:
     if decision is None:
         return []
     intake.because, intake.remedy = decision.because, str(decision.facts["remedy"])
-    work.run.display.happened(work.state.position, "rejected", decision.because, "red")
+    work.run.display.log_event(work.state.position, "rejected", decision.because, "red")
     return [work.decision_row(decision)]
 
 
@@ -345,7 +345,7 @@ def _noticed(work: UnitOfWork, batch: Batch) -> list[Record]:
             notice.position, notice.count, notice.example
         )
         decision = intake_health.noticed(notice)
-        work.run.display.happened(notice.position, "noticed", decision.because, "yellow")
+        work.run.display.log_event(notice.position, "noticed", decision.because, "yellow")
         rows.append(work.decision_row(decision))
     return rows
 
@@ -357,5 +357,5 @@ def _revived(work: UnitOfWork) -> list[Record]:
     if not reset:
         return []
     state.learner.online = online_model.build(pipeline.online, state.schema, work.run.file.folder)
-    work.run.display.happened(state.position, "revived", reset.because, "red")
+    work.run.display.log_event(state.position, "revived", reset.because, "red")
     return [work.decision_row(reset)]

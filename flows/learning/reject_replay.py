@@ -140,7 +140,7 @@ def _parts(
     champion = work.state.champion
     made = range(0)
     if champion is not None:
-        manifest = work.run.store.manifest(champion)
+        manifest = work.run.registry.manifest(champion)
         made = range(manifest.train_from, manifest.holdout_to)
     places = set(wanted)
     fit = [index for index, place in enumerate(batch.positions) if place in places]

@@ -253,8 +253,8 @@ def _trials(work: UnitOfWork, look: MonitorView) -> list[Record]:
             uuid=each.uuid,
             kind="margin at horizon",
             horizon_s=each.checked.horizon_s,
-            predicted_c=each.checked.foretold_c,
-            actual_c=each.checked.came_c,
+            predicted_c=each.checked.predicted_c,
+            actual_c=each.checked.actual_c,
         )
         for each in look.trials
     ]

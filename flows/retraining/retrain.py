@@ -147,7 +147,7 @@ def _begin(work: UnitOfWork, request: OpenRequest) -> Admission | RequestOutcome
     admitted = admit.ask(work, request)
     if isinstance(admitted, Admission) and request.deferrals:
         told = f"after {request.deferrals} deferrals: {admitted.decision.because}"
-        work.run.display.happened(work.state.position, "admitted", told, "green")
+        work.run.display.log_event(work.state.position, "admitted", told, "green")
     return admitted
 
 
@@ -170,7 +170,7 @@ def _conclude(
     state, challenge = work.state, fitted.challenge
     promoted = promotion.comparable(prepared.champion_version, state.champion)
     if promoted:
-        promoted = promotion.judge(challenge.contest, work.run.file.pipeline.promotion)
+        promoted = promotion.judge(challenge.comparison, work.run.file.pipeline.promotion)
     rows += [
         *retrain_records.scores(work, manifest, prepared.older_span),
         work.decision_row(promoted),
@@ -235,7 +235,7 @@ def _put_off(
         # What cannot be kept is fitted again.
         with suppress(CannotPickle, OSError):
             partial_fits.save(
-                work.run.places.partial, stopped.partial, prepared.work, work.run.seal
+                work.run.places.partial, stopped.partial, prepared.work, work.run.signing_key
             )
             admitted.request.begun = FitWindow(prepared.position, prepared.new_rows)
     decision = admission.given_back(stopped.because, stopped.cause)
@@ -248,7 +248,7 @@ def _store(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> Manife
     # Rejected records leave holes, so places in the window are looked up, not counted.
     parts = challenge.parts
     split = positions[parts.newest]
-    return work.run.store.put(
+    return work.run.registry.register(
         f"v{prepared.position:09d}",
         challenge.model,
         challenge.reference,

@@ -102,7 +102,7 @@ def defer(
     }
     work.commit([*rows, request_event(work, request, "deferred", decision.because)])
     if news:
-        work.run.display.happened(work.state.position, "deferred", decision.because, "red")
+        work.run.display.log_event(work.state.position, "deferred", decision.because, "red")
     left_s = work.run.file.pipeline.gate.deadline_s - waited_s(work, request)
     return RequestOutcome("Deferred", decision, again_in_s, max(left_s, 0.0))
 
@@ -118,9 +118,9 @@ def close(
     state, event = work.state, EVENT[ending.name]
     told = request_event(work, request, event, ending.decision.because)
     state.request = None
-    state.settled_at = state.position
+    state.closed_at = state.position
     work.commit([*rows, told], crown)
     # Only now: killed before, the next attempt goes on from it.
     partial_fits.drop(work.run.places.partial)
-    work.run.display.happened(state.position, event, ending.decision.because, _STYLE[ending.name])
+    work.run.display.log_event(state.position, event, ending.decision.because, _STYLE[ending.name])
     return ending

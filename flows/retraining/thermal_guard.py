@@ -49,7 +49,7 @@ class ThermalGuard:
         self.paused_s = 0.0
         self.pauses = 0
 
-    def hear(self, look: MonitorView) -> None:
+    def on_snapshot(self, look: MonitorView) -> None:
         """Take in a look at the devices."""
         with self._news:
             judged = gate.judge(look.survey, self._state, self._limits, look.now_s)

@@ -134,7 +134,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     read = work.run.stream.between(first, until.position, state.marks)
     window = read.labelled()
     waiting = read.unlabelled()
-    champion = None if state.champion is None else work.run.store.manifest(state.champion)
+    champion = None if state.champion is None else work.run.registry.manifest(state.champion)
     if champion is not None:
         _refuse_seen_holdout(champion, recipe, window.positions)
     this_fit = FitIdentity(
@@ -169,7 +169,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         seen=None if champion is None else _seen(champion, window.positions),
         changed=_changed(work, window.positions),
         partial=partial_fits.find(
-            work.run.places.partial, this_fit, work.run.seal, work.run.file.folder
+            work.run.places.partial, this_fit, work.run.signing_key, work.run.file.folder
         ).partial,
     )
 
@@ -190,7 +190,7 @@ def fit(
         with (
             display.doing("retraining"),
             power.capped(uuid, admitted.cap_w) as outcome.capping,
-            power.heard_by(watch.hear),
+            power.subscribe(watch.hear),
             settings.job_sees(uuid),
             watch.meter.running(),
             library_warnings.collect(outcome.warned),
@@ -250,7 +250,7 @@ class _Watch:
         if admitted.lease is None:
             return cls(meter, None, None)
         course = ThermalTrace(admitted.lease.uuid, admitted.limits, admitted.look.now_s)
-        course.hear(admitted.look)
+        course.on_snapshot(admitted.look)
         return cls(meter, _vigil(admitted, display), course)
 
     def hear(self, look: MonitorView) -> None:
@@ -258,7 +258,7 @@ class _Watch:
         self.meter.saw(look.survey)
         for each in (self.vigil, self.course):
             if each is not None:
-                each.hear(look)
+                each.on_snapshot(look)
 
 
 def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
@@ -271,7 +271,7 @@ def _fitted(outcome: _Outcome, watch: _Watch) -> Fitted:
         capping=outcome.capping,
         warned=outcome.warned,
         guarded=outcome.challenge.guarded if outcome.challenge else None,
-        course=watch.course.moments() if watch.course else (),
+        course=watch.course.samples() if watch.course else (),
     )
 
 
@@ -292,7 +292,7 @@ def _vigil(admitted: Admission, display: Display) -> ThermalGuard | None:
         admitted.lease.uuid,
         admitted.look.judged.state,
         admitted.limits,
-        lambda because: display.happened(admitted.position, "paused", because, "red"),
+        lambda because: display.log_event(admitted.position, "paused", because, "red"),
     )
 
 

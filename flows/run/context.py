@@ -28,8 +28,8 @@ class RunContext:
     home: Places
     places: PipelinePlaces
     """Where the pipeline lies in the home."""
-    seal: SigningKey
-    store: Registry
+    signing_key: SigningKey
+    registry: Registry
     history: History
     stream: Stream
     power: PowerSource

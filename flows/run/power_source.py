@@ -144,18 +144,18 @@ class PowerSource:
             yield capping
 
     @contextmanager
-    def heard_by(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
+    def subscribe(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
         """Hand every look at live devices to `listener` inside the block, in another thread."""
         if self._follower is None:
             yield
             return
-        with self._follower.heard_by(listener):
+        with self._follower.subscribe(listener):
             yield
 
     def latest(self) -> DeviceSnapshot:
         """What live devices tell now, on the monotonic clock; of a recorded trace nothing."""
         if self._follower is not None:
-            return self._follower.look().survey
+            return self._follower.view().survey
         because = "the gate is off" if self._trace is None else _OF_ANOTHER_DAY
         return DeviceSnapshot(readings=(), driver="absent", because=because)
 

@@ -62,7 +62,7 @@ class Display:
         yield
         self._progress.update(self._task, doing="learning")
 
-    def happened(self, position: int, what: str, because: str, style: str) -> None:
+    def log_event(self, position: int, what: str, because: str, style: str) -> None:
         """Print one line: where in the stream, what, and why."""
         from rich.text import Text
 

@@ -41,7 +41,7 @@ def acquire(
     places.root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            with file_lock.held(places.turn, wait_s):
+            with file_lock.held(places.queue_lock, wait_s):
                 work = stack.enter_context(
                     opened(file, home, stop, display, limit, power, wait_s, run_id)
                 )
@@ -55,4 +55,4 @@ def acquire(
 
 def has_waiters(places: PipelinePlaces) -> bool:
     """Whether somebody waits for the pipeline."""
-    return file_lock.is_held(places.turn)
+    return file_lock.is_held(places.queue_lock)

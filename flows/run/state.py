@@ -146,7 +146,7 @@ class PendingEffects:
 
     name: str
     records: tuple[Record, ...]
-    crown: str | None = None
+    promote: str | None = None
     logged: tuple[int, int] | None = None
     """The positions whose predictions belong to the rows; the end is exclusive."""
     replayed: Replayed | None = None
@@ -170,7 +170,7 @@ class PipelineState:
     champion: str | None = None
     looked_at: int = 0
     """Position of the last look for drift."""
-    settled_at: int | None = None
+    closed_at: int | None = None
     """Position where the last request ended, however it ended."""
     new_rows: int = 0
     """Records learned since the last fit."""
@@ -191,7 +191,7 @@ class PipelineState:
     unknown: dict[str, UnknownVote] = field(default_factory=dict)
     """Votes of drift that the last look could not cast, by name."""
     totals: Totals = field(default_factory=Totals)
-    owed: tuple[PendingEffects, ...] = ()
+    pending_effects: tuple[PendingEffects, ...] = ()
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         """Take what a checkpoint kept; what an earlier version did not know has its default."""

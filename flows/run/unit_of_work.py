@@ -78,7 +78,7 @@ class UnitOfWork:
         if version is None:
             return None
         if self._champion is None or self._champion[0] != version:
-            self._champion = (version, self.run.store.load(version, self.run.file.folder))
+            self._champion = (version, self.run.registry.load(version, self.run.file.folder))
         return self._champion[1]
 
     def commit(
@@ -109,10 +109,10 @@ class UnitOfWork:
             replayed,
         )
         state.commits += 1
-        state.owed = (owed,)
+        state.pending_effects = (owed,)
         self._pending_rows = []
-        content = checkpoint.content(state, self.run.seal, header(self.run, state))
-        state.owed = ()
+        content = checkpoint.content(state, self.run.signing_key, header(self.run, state))
+        state.pending_effects = ()
         self._writing = self._writer.submit(self._write, content, owed, log)
         if wait:
             self.wait()
@@ -130,8 +130,8 @@ class UnitOfWork:
 
     def _do(self, owed: PendingEffects) -> None:
         """What was done before is not done again: each deed has a name."""
-        if owed.crown is not None:
-            self.run.store.crown(owed.crown, owed.name)
+        if owed.promote is not None:
+            self.run.registry.promote(owed.promote, owed.name)
         logged = None if owed.logged is None else Logged(self.run.name, *owed.logged)
         if owed.replayed is not None:
             logged = self._log_replayed(owed.replayed)
@@ -158,9 +158,9 @@ class UnitOfWork:
 
     def replay_pending(self) -> None:
         """Do what the checkpoint still owed when an earlier run was killed."""
-        for owed in self.state.owed:
+        for owed in self.state.pending_effects:
             self._do(owed)
-        self.state.owed = ()
+        self.state.pending_effects = ()
 
     def flush(self) -> None:
         """Move what was committed into the history, while learning goes on.
@@ -173,7 +173,7 @@ class UnitOfWork:
     def _flush(self) -> None:
         self.history_trouble = ""
         try:
-            folded = self.run.history.fold()
+            folded = self.run.history.flush()
         except (ThermodriftError, OSError) as error:
             self.history_trouble = str(error)
             return
@@ -187,7 +187,7 @@ class UnitOfWork:
         """Go back to the checkpoint, because the learner in memory is spoilt."""
         self.wait()
         if self.run.places.checkpoint.exists():
-            self.state = bootstrap.load(self.run.places, self.run.seal)
+            self.state = bootstrap.load(self.run.places, self.run.signing_key)
             # What the last commit could not do is owed by the checkpoint alone, and the next
             # commit writes another one.
             self.replay_pending()
@@ -201,13 +201,13 @@ class UnitOfWork:
 
     def sync_champion(self) -> None:
         """Follow the store's pointer: a person may have promoted or rolled back by hand."""
-        pointed = self.run.store.champion()
+        pointed = self.run.registry.champion()
         changed = promotion.by_hand(pointed, self.state.champion)
         if not changed:
             return
         self.state.champion = pointed
         self.commit([self.decision_row(changed)])
-        self.run.display.happened(self.state.position, "champion", changed.because, "cyan")
+        self.run.display.log_event(self.state.position, "champion", changed.because, "cyan")
 
     def report_warnings(self, who: str, recipe: str | None = None) -> None:
         """Report what was collected since, unless `who` was reported in this run."""
@@ -221,5 +221,5 @@ class UnitOfWork:
         """The row that says what `who` warned of, once it was shown."""
         self.statistics.add_warnings(warned)
         decision = warned.decision(who, recipe)
-        self.run.display.happened(self.state.position, "warned", decision.because, "yellow")
+        self.run.display.log_event(self.state.position, "warned", decision.because, "yellow")
         return self.decision_row(decision)

@@ -85,7 +85,7 @@ class Challenge:
         return len(self.parts.held)
 
     @property
-    def contest(self) -> Comparison:
+    def comparison(self) -> Comparison:
         """The losses of this challenge, as `promotion.judge` wants them."""
         losses = {
             who: self.measure.loss(scores[self.measure.name]) for who, scores in self.scores.items()

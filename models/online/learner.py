@@ -136,8 +136,8 @@ class Learner:
         self.online = online
         self.baseline = NoChange(task)
         self.blend = stacking.start(task, FIRST_WEIGHTS, rules)
-        self.tripwire: Any = drift.ADWIN(delta=tripwire_delta)
-        self.tripped = False
+        self.drift_detector: Any = drift.ADWIN(delta=tripwire_delta)
+        self.drift_detected = False
         """Whether the served error has risen since the last look; the looker clears it."""
         self.novelty = novelty.Novelty(task)
         self.tallies = {name: Tally() for name in (*MEMBERS, "served")}
@@ -241,11 +241,11 @@ class Learner:
             self._spread.add(score)
             usual = self._spread.mean or 0.0
             error = min(1.0, score / (4.0 * usual)) if usual > 0.0 else 0.0
-        before = self.tripwire.estimation
-        self.tripwire.update(error)
+        before = self.drift_detector.estimation
+        self.drift_detector.update(error)
         # ADWIN hears an error that falls as well: a learner that gets better is no alarm.
-        if self.tripwire.drift_detected and self.tripwire.estimation > before:
-            self.tripped = True
+        if self.drift_detector.drift_detected and self.drift_detector.estimation > before:
+            self.drift_detected = True
 
 
 def _batch_answers(batch: BatchPrediction | None, count: int) -> Sequence[Answer]:

@@ -147,7 +147,7 @@ class Registry:
         self._folder = places.models
         self._seal = seal
 
-    def put(
+    def register(
         self, version: str, model: batch_model.BatchModel, reference: pd.DataFrame, card: ModelCard
     ) -> Manifest:
         """Store `model` and its reference durably, and answer the signed manifest.
@@ -263,7 +263,7 @@ class Registry:
         promoted = self._pointer().promoted
         return promoted[-1] if promoted else None
 
-    def crown(self, version: str, token: str) -> bool:
+    def promote(self, version: str, token: str) -> bool:
         """Make `version` the champion; nothing undoes this but a later change.
 
         `token` names the wish (a request's id): one that was used before changes nothing and
@@ -278,7 +278,7 @@ class Registry:
             self.verify(version)
             # A champion that is promoted again must not become its own predecessor.
             promoted = [*pointer.promoted[:-1], *(c for c in pointer.promoted[-1:] if c != version)]
-            self._flip(pointer.after([*promoted, version], token))
+            self._write_pointer(pointer.after([*promoted, version], token))
         return True
 
     def rollback(self, token: str) -> str:
@@ -300,10 +300,10 @@ class Registry:
                 )
             earlier = pointer.promoted[-2]
             self.verify(earlier)
-            self._flip(pointer.after(pointer.promoted[:-1], token))
+            self._write_pointer(pointer.after(pointer.promoted[:-1], token))
         return earlier
 
-    def _flip(self, pointer: _ChampionPointer) -> None:
+    def _write_pointer(self, pointer: _ChampionPointer) -> None:
         failpoints.point("store.before_crown")
         atomic_file.write(self._file(POINTER, "json"), self._signed(CHAMPION, pointer))
 

@@ -70,11 +70,11 @@ class PipelinePlaces:
         return self.root / "lock"
 
     @property
-    def turn(self) -> Path:
+    def queue_lock(self) -> Path:
         return self.root / "turn"
 
     @property
-    def claims(self) -> Path:
+    def run_leases(self) -> Path:
         return self.root / "claims"
 
 
@@ -97,11 +97,11 @@ class Places:
         return self.home / "history.duckdb"
 
     @property
-    def mark(self) -> Path:
+    def watermark(self) -> Path:
         return self.home / "history.watermark"
 
     @property
-    def spool(self) -> Path:
+    def outbox(self) -> Path:
         return self.home / "history.outbox"
 
     @property

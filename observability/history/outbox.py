@@ -117,7 +117,7 @@ class Outbox:
         """The files that wait, oldest first."""
         return _aged(self.folder)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What waits and where, for the messages to those who cannot have the history now."""
         count = len(self.waiting())
         commits = "1 commit waits" if count == 1 else f"{count} commits wait"
@@ -144,29 +144,29 @@ class Outbox:
             raise OutboxCorrupt(f"{path.name} was changed after it was written")
         return commit
 
-    def set_aside(self, path: Path) -> Path:
+    def quarantine(self, path: Path) -> Path:
         """Rename a file that cannot be read to ``*.corrupt``: it stays, but blocks nobody."""
         return path.replace(path.with_name(f"{path.name}.corrupt"))
 
     @property
-    def kept_folder(self) -> Path:
+    def flushed_folder(self) -> Path:
         """Where files are kept after their rows are in the history, in case it loses some."""
         return self.folder / "flushed"
 
-    def kept(self) -> list[Path]:
+    def flushed(self) -> list[Path]:
         """The files whose rows the history holds, oldest first."""
-        return _aged(self.kept_folder)
+        return _aged(self.flushed_folder)
 
-    def keep(self, paths: Iterable[Path]) -> None:
+    def archive(self, paths: Iterable[Path]) -> None:
         """Move files whose rows the history holds; one that is gone already is ignored."""
-        self.kept_folder.mkdir(exist_ok=True)
+        self.flushed_folder.mkdir(exist_ok=True)
         for path in paths:
             with suppress(FileNotFoundError):
-                path.replace(self.kept_folder / path.name)
+                path.replace(self.flushed_folder / path.name)
 
     def prune(self) -> None:
         """Remove the kept files that are more than `keeping` wants to keep."""
-        newest_first = self.kept()[::-1]
+        newest_first = self.flushed()[::-1]
         stats = [path.stat() for path in newest_first]
         sizes = [(each.st_size, each.st_mtime_ns) for each in stats]
         for path in newest_first[retention.flushed_files_kept(sizes, time.time_ns()) :]:

@@ -144,11 +144,11 @@ class History:
         self.rates = settings.energy
         self._patience_s = patience_s
         self._now_ns = now_ns
-        self._spool = Outbox(self._places.spool, schema.SCHEMA_VERSION)
+        self._spool = Outbox(self._places.outbox, schema.SCHEMA_VERSION)
         self._ledger = (
-            DuckDbFile(self._places, self._spool.told)
+            DuckDbFile(self._places, self._spool.describe)
             if settings.history.url is None
-            else DuckLake(self._places, settings.history, self._spool.told)
+            else DuckLake(self._places, settings.history, self._spool.describe)
         )
         self._pid = os.getpid()
 
@@ -179,7 +179,7 @@ class History:
                 f"{atomic_file.remedy(cause)}, then run again: nothing committed is lost"
             ) from cause
 
-    def fold(self) -> FlushResult:
+    def flush(self) -> FlushResult:
         """Put what waits in the outbox into DuckDB, each commit once, without waiting.
 
         Where another process has the file, all stays in the outbox and the answer says who.
@@ -191,7 +191,7 @@ class History:
             return FlushResult(files=0, rows=0, left=0, because="the outbox was empty")
         try:
             with self._ledger.locked(wait_s=0):
-                return self._fold()
+                return self._flush()
         except TryAgainLater as later:
             left, why = len(self._spool.waiting()), str(later)
             return FlushResult(files=0, rows=0, left=left, because=why, trouble=why)
@@ -281,32 +281,32 @@ class History:
                 for view in schema.PUBLIC_VIEWS
             ]
 
-    def forget(self, rules: retention.RetentionConfig, now: datetime) -> dict[str, int]:
+    def remove_expired(self, rules: retention.RetentionConfig, now: datetime) -> dict[str, int]:
         """Remove what `rules` no longer keep at `now`; rows removed by their table.
 
         Flushes first. Raises as `ask` does, and HistoryUnwritable.
         """
-        with self.undisturbed():
-            self._fold()
+        with self.exclusive():
+            self._flush()
             with self._disk(), self._ledger.writing() as (duck, _), duck.transaction():
                 removed = {
                     each.table: int(duck.one(each.sql, [each.before]) or 0)
                     for each in retention.removals(rules, now)
                 }
-                removed["prediction_rows"] = self._ledger.tidy(duck, rules)
+                removed["prediction_rows"] = self._ledger.vacuum_flushed(duck, rules)
                 failpoints.point("upkeep.inside_forget")
         return {table: rows for table, rows in removed.items() if rows}
 
-    def maintain(self) -> str:
+    def vacuum(self) -> str:
         """Free space in the backend; a sentence about what was done, empty where nothing was.
 
         Raises as `forget` does.
         """
-        with self.undisturbed(), self._disk(), self._ledger.writing() as (duck, _):
-            return self._ledger.maintain(duck)
+        with self.exclusive(), self._disk(), self._ledger.writing() as (duck, _):
+            return self._ledger.vacuum(duck)
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Exclude thermodrift's questions and flushes while files that they read are replaced.
 
         Raises HistoryBusy where another process has the history for longer than `patience_s`.
@@ -339,10 +339,10 @@ class History:
     @contextmanager
     def _reading(self) -> Iterator[Duck]:
         """The history, open to read, with all that was committed in it."""
-        with self.undisturbed():
+        with self.exclusive():
             for must_flush in (bool(self._spool.waiting()), True):
                 if must_flush:
-                    self._fold()
+                    self._flush()
                 with self._ledger.reading() as duck:
                     if duck is not None:
                         yield duck
@@ -352,7 +352,7 @@ class History:
                 f"bring a copy back: the rows in {self._spool.folder} are whole"
             )
 
-    def _fold(self) -> FlushResult:
+    def _flush(self) -> FlushResult:
         """Flush all that waits, and create the schema if need be. Call it under the lock."""
         with self._disk():
             failpoints.point("history.before_flush")
@@ -360,44 +360,44 @@ class History:
             with self._ledger.writing() as (duck, loss):
                 done = _Tally()
                 if loss is not None:
-                    self._make_up_for(duck, loss, done)
+                    self._recover_lost_commits(duck, loss, done)
                 paths = self._spool.waiting()
                 for start in range(0, len(paths), _FILES_AT_ONCE):
-                    commits = self._read_spool(paths[start : start + _FILES_AT_ONCE], done)
+                    commits = self._read_outbox(paths[start : start + _FILES_AT_ONCE], done)
                     fresh = _fresh(duck, commits)
                     if fresh:
                         with duck.transaction():
                             _insert(duck, fresh)
                             for logged in filter(None, (commit.logged for commit in fresh)):
-                                if missing := self._ledger.publish(duck, logged):
+                                if missing := self._ledger.ingest_predictions(duck, logged):
                                     done.troubles.append(missing)
                             self._ledger.finish(duck, len(fresh))
                             failpoints.point("history.inside_flush")
-                    self._put_away(duck, commits)
+                    self._archive_flushed(duck, commits)
                     done.took(fresh)
             self._spool.prune()
             return done.folded(left=len(self._spool.waiting()))
 
-    def _put_away(self, duck: Duck, commits: Sequence[OutboxCommit]) -> None:
+    def _archive_flushed(self, duck: Duck, commits: Sequence[OutboxCommit]) -> None:
         """Make what was flushed durable, and only then take its files out of the outbox."""
-        self._ledger.settle(duck, [commit.name for commit in commits])
+        self._ledger.discard_flushed(duck, [commit.name for commit in commits])
         failpoints.point("history.after_flush")
-        self._spool.keep([commit.path for commit in commits])
+        self._spool.archive([commit.path for commit in commits])
 
-    def _read_spool(self, paths: list[Path], done: _Tally) -> list[OutboxCommit]:
+    def _read_outbox(self, paths: list[Path], done: _Tally) -> list[OutboxCommit]:
         """The commits that can be read, in the order in which they were made."""
         commits = []
         for path in paths:
             try:
                 commits.append(self._spool.read(path))
             except OutboxCorrupt as torn:
-                done.torn.append(self._spool.set_aside(path).name)
+                done.torn.append(self._spool.quarantine(path).name)
                 done.troubles.append(f"{torn} (renamed to {done.torn[-1]})")
             except (SpoolOfOtherSchema, OSError) as trouble:
                 done.troubles.append(f"{trouble} (left)")
         return sorted(commits, key=lambda commit: (commit.committed_at_ns, commit.name))
 
-    def _make_up_for(self, duck: Duck, loss: Loss, done: _Tally) -> None:
+    def _recover_lost_commits(self, duck: Duck, loss: Loss, done: _Tally) -> None:
         """Flush again what the outbox still has of a loss, and record it, in one transaction.
 
         The commits that were flushed last may still wait: they belong to the loss, all others are
@@ -405,7 +405,7 @@ class History:
         """
         waiting = [path for path in self._spool.waiting() if path.stem in loss.latest]
         # A resumed run may have repeated a commit that is kept as well.
-        again = self._read_spool([*self._spool.kept(), *waiting], done)
+        again = self._read_outbox([*self._spool.flushed(), *waiting], done)
         fresh = _fresh(duck, list({each.name: each for each in again}.values()))
         decision = history_loss.judge(loss, recovered=len(fresh))
         done.loss = decision.because
@@ -423,7 +423,7 @@ class History:
             _insert(duck, fresh)
             self._ledger.recover(duck)
             failpoints.point("history.inside_flush")
-        self._put_away(duck, fresh)
+        self._archive_flushed(duck, fresh)
         done.took(fresh)
 
 

@@ -126,7 +126,7 @@ class NvmlAdapter:
         """Stop the reading processes. Waits at most twice `patience_s` for each that hangs."""
         self._closed = True
         for each in self._readers:
-            each.watched.dismiss()
+            each.watched.request_stop()
         for each in self._readers:
             each.watched.close(patience_s)
 
@@ -167,7 +167,7 @@ class NvmlAdapter:
             # The first process is kept until it has reported the number of devices.
             if all_named and not each.shown and len(self._readers) == each.count:
                 each.hidden = True
-                each.watched.dismiss()
+                each.watched.request_stop()
                 self._seen.pop(each.listed.uuid or "", None)
 
     def _snapshot(self, now_s: float) -> DeviceSnapshot:

@@ -59,13 +59,13 @@ class ChildProcess:
         """Kill it without waiting: a process that hangs in a driver may take a long time."""
         self._process.kill()
 
-    def dismiss(self) -> None:
+    def request_stop(self) -> None:
         """Ask it to end, without waiting."""
         parent_watch.release(self._process)
 
     def stop(self, patience_s: float) -> None:
         """Ask it to end, then kill it; wait at most `patience_s` for each."""
-        self.dismiss()
+        self.request_stop()
         self._listener.join(patience_s)
         if self._listener.is_alive():
             self.kill()
@@ -159,12 +159,12 @@ class Supervisor(Generic[Message]):
         with self._news:
             return self._news.wait_for(self.has_news, timeout_s)
 
-    def dismiss(self) -> None:
+    def request_stop(self) -> None:
         """Ask the process to end, and start none again, without waiting."""
         with self._news:
             self._closed = True
             if self._child is not None:
-                self._child.dismiss()
+                self._child.request_stop()
 
     def close(self, patience_s: float) -> None:
         """End the process, and start none again. Waits at most twice `patience_s`."""

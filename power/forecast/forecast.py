@@ -48,7 +48,7 @@ class ForecastErrors(FrozenModel):
     horizon_s: float = Field(description="How far ahead, seconds.")
     checks: int = Field(default=0, description="Forecasts compared with a reading.")
     mean_square_c2: float = Field(default=0.0, description="Running mean of the squared error.")
-    noted: tuple[PendingForecast, ...] = Field(
+    pending: tuple[PendingForecast, ...] = Field(
         default=(), description="Forecasts not yet checked, in order."
     )
 
@@ -66,7 +66,7 @@ class ThermalState(FrozenModel):
         default=tuple(ForecastErrors(horizon_s=each) for each in HORIZONS_S),
         description="The errors of its forecasts, per horizon.",
     )
-    noted_s: float | None = Field(default=None, description="Moment of the last forecast.")
+    forecast_at_s: float | None = Field(default=None, description="Moment of the last forecast.")
 
 
 class ForecastCheck(NamedTuple):
@@ -74,15 +74,15 @@ class ForecastCheck(NamedTuple):
 
     horizon_s: float
     """How far ahead it was made, seconds."""
-    foretold_c: float
+    predicted_c: float
     """The margin that it predicted for now, given the power used meanwhile, degrees."""
-    came_c: float
+    actual_c: float
     """The margin that was read, degrees."""
 
     @property
     def error_c(self) -> float:
         """Predicted minus actual margin, degrees."""
-        return self.foretold_c - self.came_c
+        return self.predicted_c - self.actual_c
 
 
 class LearnResult(NamedTuple):
@@ -121,7 +121,7 @@ def learn(
         return LearnResult(known)
     if model.read_at_s == before.read_at_s:
         return LearnResult(known.model_copy(update={"model": model}))
-    errors, noted_s, checked = known.errors, known.noted_s, list[ForecastCheck]()
+    errors, noted_s, checked = known.errors, known.forecast_at_s, list[ForecastCheck]()
     if model.began_s != before.began_s or model.margin_source != before.margin_source:
         # The heat in the device is unknown again, so earlier forecasts cannot be checked.
         errors = tuple(each.model_copy(update={"noted": ()}) for each in errors)
@@ -136,7 +136,9 @@ def learn(
     if due and model.in_a_row >= rules.settled_readings:
         noted_s = reading.read_at_s
         errors = _with_notes(errors, model, rules)
-    return LearnResult(ThermalState(model=model, errors=errors, noted_s=noted_s), tuple(checked))
+    return LearnResult(
+        ThermalState(model=model, errors=errors, forecast_at_s=noted_s), tuple(checked)
+    )
 
 
 def teaches(paused_s: float, resumed: bool, limit_held: bool) -> Decision:
@@ -389,7 +391,7 @@ def _with_notes(
     moments_s = np.array([each.horizon_s for each in errors])
     spreads_c = _outlook(model, known, full, np.zeros(1), moments_s, rules).standard_error_c[0]
     return tuple(
-        each.model_copy(update={"noted": (*each.noted, note)})
+        each.model_copy(update={"noted": (*each.pending, note)})
         if spread_c <= rules.max_standard_error_c
         else each
         for each, spread_c in zip(errors, spreads_c.tolist(), strict=True)
@@ -401,7 +403,7 @@ def _checked(
 ) -> tuple[ForecastErrors, list[ForecastCheck]]:
     """Compare the forecasts that are due with `margin_c`, which was read now."""
     now_s = model.read_at_s or 0.0
-    due = [each for each in errors.noted if now_s - each.made_s >= errors.horizon_s]
+    due = [each for each in errors.pending if now_s - each.made_s >= errors.horizon_s]
     if not due:
         return errors, []
     found = list[ForecastCheck]()
@@ -419,6 +421,6 @@ def _checked(
         horizon_s=errors.horizon_s,
         checks=checks,
         mean_square_c2=mean_square_c2,
-        noted=errors.noted[len(due) :],
+        pending=errors.pending[len(due) :],
     )
     return after, found

@@ -109,16 +109,16 @@ class DeviceMonitor:
                 read = DeviceSnapshot(readings=tuple(self._unasked), driver="present", because="")
                 self._state = gate.judge(read, before, limits, time.monotonic()).state
                 self._unasked = None
-            look = self.look()
+            look = self.view()
             began_s = look.now_s
             while self._may_change(look, limits, look.now_s - began_s, first=first):
                 # The thread reports new readings; without it, this loop takes snapshots itself.
                 self._news.wait(_POLL_S)
-                look = self.look()
+                look = self.view()
             trials, self._trials = self._trials, []
         return look._replace(trials=tuple(trials))
 
-    def look(self) -> MonitorView:
+    def view(self) -> MonitorView:
         """Take a snapshot, judge it, and pass it to all listeners."""
         with self._lock:
             now_s = time.monotonic()
@@ -138,7 +138,7 @@ class DeviceMonitor:
             return next((each for each in self._door.devices() if each.uuid == uuid), None)
 
     @contextmanager
-    def heard_by(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
+    def subscribe(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
         """Pass every snapshot of the block to `listener`, in the thread that took it."""
         with self._lock:
             self._listeners.append(listener)
@@ -152,7 +152,7 @@ class DeviceMonitor:
         while not self._over.is_set():
             self._door.wait_for_news(_POLL_S)
             # A snapshot without news matters too: readings grow old.
-            look = self.look()
+            look = self.view()
             if look.survey.driver == "unreadable":
                 # A failing adapter may report news at once, again and again.
                 self._over.wait(_POLL_S)

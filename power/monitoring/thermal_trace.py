@@ -32,14 +32,14 @@ class ThermalTrace:
         self._uuid, self._limits, self._from_s = uuid, limits, from_s
         self._readings: list[DeviceReading] = []
 
-    def hear(self, look: MonitorView) -> None:
+    def on_snapshot(self, look: MonitorView) -> None:
         """Record a snapshot of the devices; a repeated reading counts once."""
         for reading in look.survey.readings:
             last = self._readings[-1] if self._readings else None
             if reading.uuid == self._uuid and (last is None or reading.read_at_s > last.read_at_s):
                 self._readings.append(reading)
 
-    def moments(self, most: int = 60) -> tuple[Sample, ...]:
+    def samples(self, most: int = 60) -> tuple[Sample, ...]:
         """Return at most `most` moments, evenly spaced, with the last and the lowest margin."""
         moments = [
             Sample(

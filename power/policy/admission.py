@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
     decision: Decision
     headroom_c: float
     """Degrees left at the job's hottest moment if the forecast is trusted, else now."""
-    foretold: bool
+    by_forecast: bool
     ready_in_s: float | None
     """Seconds until the forecast admits the job, perhaps only at rest; None if it never does."""
 
@@ -58,7 +58,9 @@ def judge(
         facts = {**gated.decision.facts, "uuid": None, "devices": 0, "again_in_s": None}
         return gated.decision.model_copy(update={"question": QUESTION, "facts": facts})
     free = [each for each in found if each.uuid not in leased]
-    best = max(free or found, key=lambda each: (each.decision.yes, each.foretold, each.headroom_c))
+    best = max(
+        free or found, key=lambda each: (each.decision.yes, each.by_forecast, each.headroom_c)
+    )
     yes, because = best.decision.yes, best.decision.because
     cause = best.decision.facts.get("cause")
     if yes and best.uuid in leased:
@@ -199,7 +201,7 @@ def _candidate(
         uuid=device.uuid,
         decision=decision,
         headroom_c=float(margin_c) if isinstance(margin_c, int | float) else -math.inf,
-        foretold=foretold,
+        by_forecast=foretold,
         ready_in_s=float(ready_in_s) if foretold and isinstance(ready_in_s, int | float) else None,
     )
 

@@ -45,7 +45,7 @@ def test_lost_and_double_rows_are_seen(tmp_path: Path) -> None:
     history = History(tmp_path)
     for number in range(2):
         history.commit(crew.rows("writer-0", number), f"writer-0.{number}")
-    history.fold()
+    history.flush()
     with duckdb.connect(str(Places(tmp_path).history)) as session:
         session.execute("DELETE FROM score_rows WHERE member = 'served' AND position_to = 1000")
         session.execute("INSERT INTO decision_rows FROM decision_rows LIMIT 1")

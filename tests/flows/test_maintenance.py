@@ -231,7 +231,7 @@ def test_what_is_damaged_is_named_and_holds_up_nobody_else(
 
 def test_a_home_in_which_nothing_began_needs_nothing(tmp_path: Path) -> None:
     """No pipeline, no log: an answer, not an error."""
-    History(tmp_path).fold()
+    History(tmp_path).flush()
     document = upkeep.fn(tmp_path)
     assert ("done", [""]) == (document["state"], [deed["pipeline"] for deed in document["deeds"]])
 

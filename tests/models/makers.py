@@ -141,7 +141,7 @@ def put(kept: Registry, version: str = "v1", **changes: Any) -> Manifest:
         "created_at": NOW,
     }
     given |= changes
-    return kept.put(version, given.pop("model"), given.pop("reference"), ModelCard(**given))
+    return kept.register(version, given.pop("model"), given.pop("reference"), ModelCard(**given))
 
 
 def make_stream(

@@ -35,7 +35,7 @@ def make_home(folder: Path, *pipelines: str) -> Registry:
     kept = Registry(places.pipeline(pipelines[0]), SigningKey.open(places.key))
     for minute, version in enumerate(["v1", "v2"]):
         put(kept, version, pipeline=pipelines[0], created_at=NOW + timedelta(minutes=minute))
-    kept.crown("v1", "first")
+    kept.promote("v1", "first")
     return kept
 
 
@@ -152,7 +152,7 @@ def test_promote_moves_the_crown_and_tells_the_history(tmp_path: Path) -> None:
 def test_rollback_brings_the_earlier_champion_back_and_tells_the_history(tmp_path: Path) -> None:
     """Each call is a wish of its own: a second one goes back no further than there is."""
     kept = make_home(tmp_path, "elec2")
-    kept.crown("v2", "second")
+    kept.promote("v2", "second")
     assert {"champion": "v1", "before": "v2"} == ask(tmp_path, "rollback")
     (row,) = recorded(tmp_path)
     assert ("v1", True) == (row["version"], row["champion"])
@@ -261,4 +261,4 @@ def test_a_crown_that_was_refused_is_not_recorded(
     monkeypatch.setattr(registry, "libraries", lambda: here | {"numpy": "9.9.9"})
     with pytest.raises(registry.OtherLibraries):
         run(tmp_path, "promote", "v2")
-    assert not History(home_of(tmp_path))._places.spool.exists()
+    assert not History(home_of(tmp_path))._places.outbox.exists()

@@ -58,14 +58,14 @@ class Backend:
                 ) from cause
             yield
 
-    def publish(self, duck: Duck, logged: Logged) -> str:
+    def ingest_predictions(self, duck: Duck, logged: Logged) -> str:
         """Add predictions, in the transaction of the commit that they belong to.
 
         Returns a sentence about those that are missing; empty where none is.
         """
         return ""
 
-    def settle(self, duck: Duck, names: Sequence[str]) -> None:
+    def discard_flushed(self, duck: Duck, names: Sequence[str]) -> None:
         """Make the commits `names`, which were flushed last, durable."""
 
     def recover(self, duck: Duck) -> None:

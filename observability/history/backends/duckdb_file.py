@@ -115,17 +115,17 @@ class DuckDbFile(Backend):
             [commits],
         )
 
-    def tidy(self, duck: Duck, rules: RetentionConfig) -> int:
+    def vacuum_flushed(self, duck: Duck, rules: RetentionConfig) -> int:
         """Remove counts that are not the newest; returns how many predictions: none."""
         duck.execute("DELETE FROM flush_counts WHERE number < ?", [duck.one(_NUMBER)])
         return 0
 
-    def maintain(self, duck: Duck) -> str:
+    def vacuum(self, duck: Duck) -> str:
         """Free the space of removed rows for new ones."""
         duck.execute("CHECKPOINT")
         return ""
 
-    def settle(self, duck: Duck, names: Sequence[str]) -> None:
+    def discard_flushed(self, duck: Duck, names: Sequence[str]) -> None:
         """Write what was flushed last out of the write-ahead log into the file.
 
         The watermark goes first: until the checkpoint is done, what it counts is in that log alone.
@@ -135,7 +135,7 @@ class DuckDbFile(Backend):
             "number": duck.one(_NUMBER),
             "latest": list(names),
         }
-        atomic_file.write(self._places.mark, json.dumps(watermark).encode())
+        atomic_file.write(self._places.watermark, json.dumps(watermark).encode())
         failpoints.point("history.before_checkpoint")
         duck.execute("CHECKPOINT")
 
@@ -199,7 +199,7 @@ class DuckDbFile(Backend):
 
     def _watermark(self) -> _Watermark:
         try:
-            known = json.loads(self._places.mark.read_bytes())
+            known = json.loads(self._places.watermark.read_bytes())
             number, latest = int(known["number"]), tuple(map(str, known["latest"]))
             schema = int(known["schema"])
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -247,7 +247,7 @@ class DuckDbFile(Backend):
             )
         return HistoryDamaged(
             f"{self._file} cannot be used: {text}; move it aside or bring a copy back: "
-            f"the rows in {self._places.spool} are whole and will be flushed into it"
+            f"the rows in {self._places.outbox} are whole and will be flushed into it"
         )
 
     def _busy(self, pid: str, program: str = "") -> str:

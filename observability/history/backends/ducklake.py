@@ -148,7 +148,7 @@ class DuckLake(Backend):
         """Make durable the files that this transaction refers to: the last thing in it."""
         self._sync_files()
 
-    def publish(self, duck: Duck, logged: Logged) -> str:
+    def ingest_predictions(self, duck: Duck, logged: Logged) -> str:
         """See `Backend`."""
         folder = self._places.pipeline(logged.pipeline).predictions
         files = [str(path) for path in _holding(folder, logged.first, logged.last)]
@@ -173,7 +173,7 @@ class DuckLake(Backend):
         self._note_types(duck, logged.pipeline, files[0])
         return ""
 
-    def tidy(self, duck: Duck, rules: RetentionConfig) -> int:
+    def vacuum_flushed(self, duck: Duck, rules: RetentionConfig) -> int:
         """Remove predictions that `rules` no longer keep; how many."""
         removed = 0
         if rules.predictions_keep is not None:
@@ -181,7 +181,7 @@ class DuckLake(Backend):
         self._sync_files()  # a removal writes files as well
         return removed
 
-    def maintain(self, duck: Duck) -> str:
+    def vacuum(self, duck: Duck) -> str:
         """Write inlined rows as Parquet, merge small files, remove files that are not used."""
         with duck.transaction():
             flushed = duck.execute("CALL ducklake_flush_inlined_data('lake')")

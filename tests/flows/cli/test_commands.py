@@ -212,7 +212,7 @@ def test_the_doctor_finds_what_is_broken(tmp_path: Path) -> None:
 
 def test_the_doctor_names_what_the_history_set_aside(tmp_path: Path) -> None:
     """A commit that must wait and files that were damaged are worth a note, and break nothing."""
-    spool = Places(tmp_path).spool
+    spool = Places(tmp_path).outbox
     Outbox(spool, version=999).write([make_score()], "newer", now_ns=0)
     for aside in (spool / "a.json.corrupt", tmp_path / "history.duckdb.wal.damaged-7"):
         aside.write_bytes(b"")
@@ -237,7 +237,7 @@ def test_the_doctor_looks_for_a_history_that_is_gone(tmp_path: Path) -> None:
     """It was there once, so to call it not there yet would hide a loss."""
     history = History(tmp_path)
     history.commit([make_score()], "a")
-    history.fold()
+    history.flush()
     Places(tmp_path).history.unlink()
     (found,) = [each for each in doctor.examine(tmp_path) if each.what == "history"]
     assert "well" == found.state

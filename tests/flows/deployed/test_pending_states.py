@@ -52,7 +52,7 @@ def test_nobody_speaks_for_a_process_that_may_still_do_so(tmp_path: Path) -> Non
         (replace(mine, pid=1), True),
     ]
     assert [expected for _, expected in cases] == [
-        each.may_still_be_told(BOUND_S) for each, _ in cases
+        each.may_still_be_reported(BOUND_S) for each, _ in cases
     ]
 
 

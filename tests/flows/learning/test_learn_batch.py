@@ -172,8 +172,8 @@ def test_a_champion_that_fails_takes_no_row_away_from_a_deployed_run(tmp_path: P
     with opened(pipeline.read(path), home, Stop(), Display("test")) as work:
         made = make_dummy()
         broken = replace(made, estimator=user_code.find("failing_voice:Failing", tmp_path)())
-        put(work.run.store, pipeline="picky", model=broken)
-        work.run.store.crown("v1", "by hand")
+        put(work.run.registry, pipeline="picky", model=broken)
+        work.run.registry.promote("v1", "by hand")
     with without_prefect():
         for run_id in ("one", "two"):
             file = pipeline.read(path)

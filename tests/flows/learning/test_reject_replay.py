@@ -317,7 +317,7 @@ def test_a_champion_that_knows_a_label_does_not_predict_it(run: Run, tmp_path: P
     with opened(pipeline.read(path), home, Stop(), Display(NAME)) as work:
         version = work.state.champion
         assert version is not None
-        made_from = work.run.store.manifest(version).train_from
+        made_from = work.run.registry.manifest(version).train_from
     again(path, home)
     rows = {row["position"]: row for row in log_of(home) if row["position"] in FITS}
     assert {place for place in FITS if place < made_from} == {

@@ -116,8 +116,8 @@ def test_a_fit_learns_from_labelled_records_and_its_reference_has_them_all(
     with opened(pipeline.read(path), tmp_path / "home", Stop(), Display("test")) as work:
         version = work.state.champion
         assert version is not None
-        reference = work.run.store.reference(work.run.store.manifest(version))
-        manifest = work.run.store.manifest(version)
+        reference = work.run.registry.reference(work.run.registry.manifest(version))
+        manifest = work.run.registry.manifest(version)
     # It begins with the rows that the better of two models was fitted on.
     span = RECORDS - manifest.train_from
     assert span == len(reference)

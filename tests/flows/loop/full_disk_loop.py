@@ -62,7 +62,7 @@ def tried(home: Path, pipeline: Path, text: str) -> dict[str, Any]:
     """Meet the moment, look at what is there, make space, run again."""
     filler = home.with_name("filler")
     moment = Moment(text, filler)
-    write, point, fold = atomic_file.write, failpoints.point, History.fold
+    write, point, fold = atomic_file.write, failpoints.point, History.flush
 
     def watched_write(path: Path, content: bytes) -> None:
         moment.passed(str(path))
@@ -81,7 +81,7 @@ def tried(home: Path, pipeline: Path, text: str) -> dict[str, Any]:
     with (
         mock.patch.object(atomic_file, "write", watched_write),
         mock.patch.object(failpoints, "point", watched_point),
-        mock.patch.object(History, "fold", watched_fold),
+        mock.patch.object(History, "flush", watched_fold),
     ):
         met = ended(pipeline, home)
     found = {

@@ -59,7 +59,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], None]:
     """Put a stand-in for NVIDIA's library into this machine."""
 
     def put(twin: FakeNvml) -> None:
-        monkeypatch.setattr(power_source, "NvmlDoor", partial(NvmlAdapter, twin=twin))
+        monkeypatch.setattr(power_source, "NvmlAdapter", partial(NvmlAdapter, twin=twin))
 
     return put
 
@@ -133,7 +133,7 @@ def test_a_heavy_fit_is_gated_by_the_cpu_where_the_pipeline_says_so(
     for name in ("cool", "hot"):
         (tmp_path / name).mkdir()
     sensors = StandInPsutil({"coretemp": [make_temperature(current=45.0)]})
-    monkeypatch.setattr(power_source, "SensorDoor", partial(CpuSensorAdapter, tool=sensors))
+    monkeypatch.setattr(power_source, "CpuSensorAdapter", partial(CpuSensorAdapter, tool=sensors))
     assert run(tmp_path / "cool", gate={"source": "cpu"})["retrains"]
     readings = ask(tmp_path / "cool/home", "FROM gpu_readings")
     assert {("cpu-0", "cpu", "threshold", 55.0)} == {

@@ -86,7 +86,7 @@ class Clock:
 def door(monkeypatch: pytest.MonkeyPatch) -> Simulated:
     """A machine with a simulated device, whose clock the run goes by; no Prefect."""
     device = Simulated()
-    monkeypatch.setattr(power_source, "NvmlDoor", device)
+    monkeypatch.setattr(power_source, "NvmlAdapter", device)
     for module in (device_monitor, power_source, thermal_guard):
         monkeypatch.setattr(module, "time", Clock(device))
     for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):

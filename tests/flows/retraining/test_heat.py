@@ -93,8 +93,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], None]:
     """Put a stand-in for NVIDIA's library into this machine."""
 
     def put(twin: FakeNvml) -> None:
-        monkeypatch.setattr(power_source, "NvmlDoor", partial(NvmlAdapter, twin=twin))
-        monkeypatch.setattr(power_source, "NvmlSetter", partial(NvmlLimitSetter, twin=twin))
+        monkeypatch.setattr(power_source, "NvmlAdapter", partial(NvmlAdapter, twin=twin))
+        monkeypatch.setattr(power_source, "NvmlLimitSetter", partial(NvmlLimitSetter, twin=twin))
 
     return put
 
@@ -145,7 +145,7 @@ class Scripted:
 def scripted(monkeypatch: pytest.MonkeyPatch, **margins_c: float | None) -> Iterator[Scripted]:
     """A machine with a scripted door."""
     door = Scripted(**margins_c)
-    monkeypatch.setattr(power_source, "NvmlDoor", door)
+    monkeypatch.setattr(power_source, "NvmlAdapter", door)
     yield door
 
 
@@ -228,14 +228,14 @@ def test_a_fit_pauses_on_a_closed_gate_and_goes_on_when_it_opens(
     """Hot amid the fit it stands still; cool again it ends as it would have; the pause is told."""
     with scripted(monkeypatch, a=COOL_C) as door:
         paused = threading.Event()
-        happened = Display.happened
+        happened = Display.log_event
 
         def hear(display: Any, position: int, what: str, because: str, style: str) -> None:
             happened(display, position, what, because, style)
             if what == "paused":
                 paused.set()
 
-        monkeypatch.setattr(Display, "happened", hear)
+        monkeypatch.setattr(Display, "log_event", hear)
         monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))
 
         def cool_down() -> None:
@@ -260,7 +260,7 @@ def gate_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.retraining import thermal_guard
 
     SEEN.clear()
-    hear = thermal_guard.ThermalGuard.hear
+    hear = thermal_guard.ThermalGuard.on_snapshot
 
     def heard(self: thermal_guard.ThermalGuard, look: Any) -> None:
         hear(self, look)
@@ -469,8 +469,8 @@ def settable(monkeypatch: pytest.MonkeyPatch, limits: Path, **margins_c: float) 
     """A machine with a scripted door, and the limits of the stand-in library kept in `limits`."""
     door = Settable(**margins_c)
     twin = make_twin().model_copy(update={"limits_kept_in": str(limits), "may_set_limit": True})
-    monkeypatch.setattr(power_source, "NvmlDoor", door)
-    monkeypatch.setattr(power_source, "NvmlSetter", partial(NvmlLimitSetter, twin=twin))
+    monkeypatch.setattr(power_source, "NvmlAdapter", door)
+    monkeypatch.setattr(power_source, "NvmlLimitSetter", partial(NvmlLimitSetter, twin=twin))
     return door
 
 
@@ -486,7 +486,7 @@ def test_a_signal_amid_a_pause_gives_everything_back_and_leaves_the_request_owed
     # The first fit of a pipeline is measured without a cap.
     knobs = {"cap": CAPPED, "gate": {"dwell_s": 0}, "worth": {"max_age_records": 1}}
     run(tmp_path, 200, batch=slow(tmp_path, HEATS), **knobs)
-    happened = Display.happened
+    happened = Display.log_event
 
     def hear(display: Any, position: int, what: str, because: str, style: str) -> None:
         happened(display, position, what, because, style)
@@ -494,7 +494,7 @@ def test_a_signal_amid_a_pause_gives_everything_back_and_leaves_the_request_owed
             assert 630_000 == kept_limits(limits)["GPU-a"]
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Display, "happened", hear)
+    monkeypatch.setattr(Display, "log_event", hear)
     monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))
     told = run(tmp_path, 400, batch=slow(tmp_path, HEATS), **knobs)
     assert "stopped" == told["outcome"]
@@ -540,7 +540,7 @@ def test_a_signal_while_the_limit_is_put_back_does_not_leave_it_lowered(
 def given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
     """Run to position 200, where the fit gives its device back because that grew hot."""
     door = Scripted(a=COOL_C)
-    monkeypatch.setattr(power_source, "NvmlDoor", door)
+    monkeypatch.setattr(power_source, "NvmlAdapter", door)
 
     def first() -> dict[str, Any]:
         monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))

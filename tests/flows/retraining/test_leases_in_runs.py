@@ -29,12 +29,12 @@ from flows.run import power_source
 from flows.retraining import retrain
 from flows.config import settings
 from flows.learning import drift_check as watch
-from power.devices.nvml import NvmlDoor
+from power.devices.nvml import NvmlAdapter
 from tests.power.makers import make_twin
 
 settings.silence_telemetry()
 learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
-power_source.NvmlDoor = partial(NvmlDoor, twin=make_twin())
+power_source.NvmlAdapter = partial(NvmlAdapter, twin=make_twin())
 ask = admit.ask
 
 def answered(session, request):

@@ -52,7 +52,7 @@ class Fit:
     def look(self, *readings: DeviceReading, **facts: Any) -> None:
         """A look at these readings comes."""
         survey = make_survey(*readings, **facts)
-        self.vigil.hear(MonitorView(survey, NOT_LOOKED_AT, {}, self.now_s))
+        self.vigil.on_snapshot(MonitorView(survey, NOT_LOOKED_AT, {}, self.now_s))
 
     def hear_while_waiting(self, *margins_c: float) -> None:
         """One look for each time that it waits."""
@@ -259,7 +259,9 @@ def test_a_real_signal_breaks_a_real_pause_off() -> None:
     limits = GateConfig(source="nvml")
     paused = threading.Event()
     vigil = ThermalGuard("GPU-a", GateState(), limits, lambda _: paused.set(), lambda: 0.0)
-    vigil.hear(MonitorView(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0))
+    vigil.on_snapshot(
+        MonitorView(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0)
+    )
 
     def send() -> None:
         paused.wait(OVER_S)
@@ -277,7 +279,7 @@ def test_a_real_signal_breaks_a_real_pause_off() -> None:
         fitting()
     sender.join()
     look = MonitorView(DeviceSnapshot(driver="present", because="a test"), NOT_LOOKED_AT, {}, 0.0)
-    hearer = threading.Thread(target=vigil.hear, args=(look,))
+    hearer = threading.Thread(target=vigil.on_snapshot, args=(look,))
     hearer.start()
     hearer.join(OVER_S)
     assert not hearer.is_alive()
@@ -288,11 +290,15 @@ def test_a_look_in_another_thread_ends_the_pause() -> None:
     limits = GateConfig(source="nvml", dwell_s=0)
     paused = threading.Event()
     vigil = ThermalGuard("GPU-a", GateState(), limits, lambda _: paused.set(), lambda: 9.0)
-    vigil.hear(MonitorView(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0))
+    vigil.on_snapshot(
+        MonitorView(make_survey(make_reading(margin_c=HOT_C)), NOT_LOOKED_AT, {}, 0.0)
+    )
 
     def cool_down() -> None:
         paused.wait(OVER_S)
-        vigil.hear(MonitorView(make_survey(make_reading(read_at_s=5.0)), NOT_LOOKED_AT, {}, 9.0))
+        vigil.on_snapshot(
+            MonitorView(make_survey(make_reading(read_at_s=5.0)), NOT_LOOKED_AT, {}, 9.0)
+        )
 
     cooler = threading.Thread(target=cool_down)
     cooler.start()

@@ -63,7 +63,7 @@ def begin_home(folder: Path) -> None:
     path = make_pipeline(folder, 20)
     with opened(pipeline.read(path), folder / "home", Stop(), Display("test")) as work:
         for version in VERSIONS:
-            makers.put(work.run.store, version, pipeline=NAME)
+            makers.put(work.run.registry, version, pipeline=NAME)
 
 
 class Deed(NamedTuple):
@@ -216,7 +216,7 @@ class SessionMachine(RuleBasedStateMachine):
     def a_person_promotes(self, version: str) -> None:
         """By hand, and the run follows: with a commit of its own, if that is news."""
         self.work.wait()
-        self.work.run.store.crown(version, f"by hand {len(self.names)} {self.rows}")
+        self.work.run.registry.promote(version, f"by hand {len(self.names)} {self.rows}")
         self.rows += 1
         follows = self.work.state.champion != version
         self.work.sync_champion()
@@ -264,7 +264,7 @@ class SessionMachine(RuleBasedStateMachine):
             "SELECT because, count(*) AS times FROM decisions WHERE question = 'test' GROUP BY ALL",
         )
         assert dict.fromkeys(self.kept, 1) == {row["because"]: row["times"] for row in found}
-        assert self.champion == self.work.run.store.champion() == self.work.state.champion
+        assert self.champion == self.work.run.registry.champion() == self.work.state.champion
         assert len(self.logged) == self.work.state.totals.records
         assert [] == [log.name for log in self.logged if not log.exists()]
 

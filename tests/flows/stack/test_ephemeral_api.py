@@ -149,7 +149,7 @@ pipeline.read = interrupted
 with Stop().listening():
     try:
         api = embedded.Api(sys.argv[1], sys.argv[4])
-        with embedded.speaking_to(api):
+        with embedded.use_api(api):
             from flows.loop.local_loop import cycle
             cycle(Path(sys.argv[2]), Path(sys.argv[3]), None)
     except StopRequested:

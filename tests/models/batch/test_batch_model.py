@@ -635,11 +635,11 @@ def test_without_champion_or_older_window_their_scores_are_absent() -> None:
     """The contest has no loss for them, and the rest is there."""
     found = challenge()
     assert {"holdout:challenger", "holdout:baseline"} == set(found.scores)
-    assert found.contest.champion_loss is None
-    assert found.contest.older_challenger_loss is None
-    assert 60 == found.contest.holdout_rows
-    assert found.scores["holdout:challenger"]["brier"] == found.contest.challenger_loss
-    assert found.scores["holdout:baseline"]["brier"] == found.contest.baseline_loss
+    assert found.comparison.champion_loss is None
+    assert found.comparison.older_challenger_loss is None
+    assert 60 == found.comparison.holdout_rows
+    assert found.scores["holdout:challenger"]["brier"] == found.comparison.challenger_loss
+    assert found.scores["holdout:baseline"]["brier"] == found.comparison.baseline_loss
 
 
 def test_the_contest_has_every_loss() -> None:
@@ -647,11 +647,11 @@ def test_the_contest_has_every_loss() -> None:
     champion = challenge().model
     f1 = Measure("f1")
     found = challenge(champion=champion, older=make_window(40, seed=3), measure=f1)
-    assert "f1" == found.contest.metric
+    assert "f1" == found.comparison.metric
     expected = {who: 1 - scores["f1"] for who, scores in found.scores.items()}
-    assert expected["holdout:champion"] == found.contest.champion_loss
-    assert expected["older:champion"] == found.contest.older_champion_loss
-    assert expected["older:challenger"] == found.contest.older_challenger_loss
+    assert expected["holdout:champion"] == found.comparison.champion_loss
+    assert expected["older:champion"] == found.comparison.older_champion_loss
+    assert expected["older:challenger"] == found.comparison.older_challenger_loss
 
 
 def test_older_rows_that_cannot_tell_the_metric_say_nothing_of_forgetting() -> None:
@@ -660,8 +660,8 @@ def test_older_rows_that_cannot_tell_the_metric_say_nothing_of_forgetting() -> N
     measure = Measure("roc_auc")
     found = challenge(champion=make_dummy(), older=(frame, ["low"] * 40), measure=measure)
     assert math.isnan(found.scores["older:challenger"]["roc_auc"])
-    assert found.contest.older_challenger_loss is None
-    assert found.contest.older_champion_loss is None
+    assert found.comparison.older_challenger_loss is None
+    assert found.comparison.older_champion_loss is None
 
 
 def test_rare_rows_are_held_out_and_never_trained_on() -> None:
@@ -675,7 +675,7 @@ def test_rare_rows_are_held_out_and_never_trained_on() -> None:
     assert [357, 407, 457] == found.parts.apart.tolist()
     held = set(found.parts.held.tolist())
     assert held.isdisjoint(found.parts.train.tolist())
-    assert 120 + len(found.parts.apart) == found.holdout_rows == found.contest.holdout_rows
+    assert 120 + len(found.parts.apart) == found.holdout_rows == found.comparison.holdout_rows
     assert {"holdout:challenger", "newest:challenger"} < set(found.scores)
     assert 120 == int(found.reference["prediction"].notna().sum())
     seen = np.arange(600) < 480
@@ -694,7 +694,7 @@ def test_after_a_change_the_rows_since_then_alone_make_the_challenger() -> None:
     found = challenge_of(frame, jumped, schema, reference_rows=900, changed=600, **given)
     assert (600, 200, 200) == (found.first_row, found.rows, found.holdout_rows)
     assert 400 == len(found.reference)
-    losses = [each.contest.challenger_loss for each in (found, blind)]
+    losses = [each.comparison.challenger_loss for each in (found, blind)]
     assert losses[0] < losses[1] / 10
 
 
@@ -747,8 +747,8 @@ def test_a_champion_that_cannot_answer_scores_nothing(beside: Path) -> None:
     champion = make_model("own_models:Raises", beside)
     found = challenge(champion=champion)
     assert all(map(math.isnan, found.scores["holdout:champion"].values()))
-    assert found.contest.champion_loss is not None
-    assert math.isnan(found.contest.champion_loss)
+    assert found.comparison.champion_loss is not None
+    assert math.isnan(found.comparison.champion_loss)
 
 
 def test_a_challenger_that_cannot_answer_is_an_error(beside: Path) -> None:

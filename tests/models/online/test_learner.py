@@ -145,7 +145,7 @@ def test_a_learner_that_was_pickled_goes_on_as_if_it_had_not_been(task: Task) ->
     expected = undisturbed.learn(rows[100:], labels[100:], champion)
     assert expected == resumed.learn(rows[100:], labels[100:], champion)
     assert undisturbed.tallies == resumed.tallies
-    assert undisturbed.tripwire.estimation == resumed.tripwire.estimation
+    assert undisturbed.drift_detector.estimation == resumed.drift_detector.estimation
 
 
 @given(st.lists(st.integers(0, 80), max_size=4))
@@ -212,7 +212,7 @@ def test_a_record_without_a_label_leaves_no_trace(waiting: set[int], recipe: str
         assert expected.predicted[who] == [log.predicted[who][place] for place in kept]
         assert expected.probabilities[who] == [log.probabilities[who][place] for place in kept]
     assert alone.tallies == mixed.tallies
-    assert alone.tripwire.width == mixed.tripwire.width
+    assert alone.drift_detector.width == mixed.drift_detector.width
     again = (rows, known, champion)
     assert alone.learn(*again) == mixed.learn(*again)
 
@@ -375,7 +375,7 @@ def tripped_at(made: Learner, records: tuple[list[Features], list[Label]]) -> in
     """The record at which the tripwire fired, if it did."""
     for index, (row, label) in enumerate(zip(*records, strict=True)):
         made.learn([row], [label], None)
-        if made.tripped:
+        if made.drift_detected:
             return index
     return None
 
@@ -402,10 +402,10 @@ def test_a_fired_tripwire_stays_fired_until_somebody_looks() -> None:
     made = make_learner()
     changed = [*labels[:1_000], *(opposite(each) for each in labels[1_000:])]
     made.learn(rows, changed, None)
-    assert made.tripped
-    made.tripped = False
+    assert made.drift_detected
+    made.drift_detected = False
     made.learn(rows[1_900:], changed[1_900:], None)
-    assert not made.tripped
+    assert not made.drift_detected
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -414,8 +414,8 @@ def test_the_tripwire_is_silent_where_nobody_is_ever_wrong(task: Task) -> None:
     label: Label = "high" if task == "classification" else 3.0
     made = make_learner(task)
     made.learn(make_rows(1_000), [label] * 1_000, None)
-    assert not made.tripped
-    assert made.tripwire.estimation < 0.05
+    assert not made.drift_detected
+    assert made.drift_detector.estimation < 0.05
 
 
 class Ear:
@@ -438,7 +438,7 @@ def test_no_value_makes_the_tripwire_or_a_tally_deaf(records: list[tuple[float, 
     """ADWIN never hears again after one NaN: whatever is answered, it is fed from 0 to 1."""
     answers, labels = [each[0] for each in records], [each[1] for each in records]
     made = with_model(Model(answers), "regression")
-    made.tripwire = ear = Ear()
+    made.drift_detector = ear = Ear()
     made.learn([{}] * len(records), labels, None)
     assert all(0.0 <= error <= 1.0 for error in ear.heard)
     assert made.tallies["served"].count == len(ear.heard)

@@ -153,8 +153,8 @@ def test_who_comes_second_takes_the_first_ones_key(
 def test_processes_that_make_the_key_at_once_all_have_one_key(tmp_path: Path) -> None:
     """Exactly one wins, whoever it is."""
     code = (
-        "import sys; from pathlib import Path; from models.persistence.signing import Seal; "
-        "sys.stdin.readline(); print(Seal.open(Path(sys.argv[1])).sign(b'content'))"
+        "import sys; from pathlib import Path; from models.persistence.signing import SigningKey; "
+        "sys.stdin.readline(); print(SigningKey.open(Path(sys.argv[1])).sign(b'content'))"
     )
     racers = [
         subprocess.Popen(

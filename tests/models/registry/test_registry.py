@@ -142,7 +142,7 @@ def test_labels_keep_their_kind(tmp_path: Path, labels: tuple[Any, ...]) -> None
 def test_versions_are_listed_oldest_first(tmp_path: Path) -> None:
     """The pointer and other files are no versions."""
     kept = make_filled(tmp_path, "v9", "v1", "a")
-    kept.crown("v1", "t1")
+    kept.promote("v1", "t1")
     assert ["v9", "v1", "a"] == [each.version for each in kept.ls()]
     assert ["a", "v1", "v9"] == kept.versions()
 
@@ -167,7 +167,7 @@ ASKING: dict[str, Callable[[Registry, str], object]] = {
     "manifest": Registry.manifest,
     "load": Registry.load,
     "verify": Registry.verify,
-    "crown": lambda kept, version: kept.crown(version, "t"),
+    "crown": lambda kept, version: kept.promote(version, "t"),
     "put": put,
 }
 
@@ -224,7 +224,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, name: str, damage: str) -> No
         kept.verify("v1")
     assert str(file) in str(caught.value)
     with pytest.raises(SignatureMismatch):
-        kept.crown("v1", "t1")
+        kept.promote("v1", "t1")
 
 
 def test_a_changed_model_is_never_unpickled(
@@ -295,7 +295,7 @@ def test_a_store_of_an_earlier_version_is_said_so(tmp_path: Path) -> None:
 
 def test_another_homes_model_is_refused(tmp_path: Path) -> None:
     """A key of its own makes a home a home."""
-    make_filled(tmp_path, "v1").crown("v1", "t1")
+    make_filled(tmp_path, "v1").promote("v1", "t1")
     foreign = make_store(tmp_path, key=bytes(32))
     for ask in (lambda: foreign.manifest("v1"), foreign.champion):
         with pytest.raises(SignatureMismatch, match="not what this home signed"):
@@ -312,7 +312,7 @@ def test_a_renamed_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_another_pipelines_files_are_refused(tmp_path: Path) -> None:
     """Signed in the same home, but for another stream."""
-    make_filled(tmp_path, "v1").crown("v1", "t1")
+    make_filled(tmp_path, "v1").promote("v1", "t1")
     other = make_places(tmp_path, "other")
     shutil.copytree(make_places(tmp_path).models, other.models)
     copied = Registry(other, SigningKey(KEY))
@@ -428,24 +428,24 @@ def test_the_crown_moves_and_rolls_back(tmp_path: Path) -> None:
     """Rolling back goes one champion back, in the order in which they were crowned."""
     kept = make_filled(tmp_path, "v1", "v2", "v3")
     for version in ("v1", "v3", "v2"):
-        assert kept.crown(version, f"token of {version}")
+        assert kept.promote(version, f"token of {version}")
         assert version == kept.champion()
     assert "v3" == kept.rollback("back once")
     assert "v1" == kept.rollback("back twice")
     assert "v1" == make_store(tmp_path).champion()
     with pytest.raises(NoEarlierChampion, match=r"no champion before 'v1'.*by its id.*v1, v2, v3"):
         kept.rollback("back thrice")
-    assert kept.crown("v2", "by hand")
+    assert kept.promote("v2", "by hand")
     assert "v1" == kept.rollback("back again")
 
 
 def test_a_replayed_crown_does_not_undo_a_rollback(tmp_path: Path) -> None:
     """After a crash the same wish comes again; a person has decided otherwise since."""
     kept = make_filled(tmp_path, "v1", "v2")
-    kept.crown("v1", "first")
-    kept.crown("v2", "second")
+    kept.promote("v1", "first")
+    kept.promote("v2", "second")
     kept.rollback("by hand")
-    assert not kept.crown("v2", "second")
+    assert not kept.promote("v2", "second")
     assert "v1" == kept.champion()
 
 
@@ -453,7 +453,7 @@ def test_a_replayed_rollback_goes_back_once(tmp_path: Path) -> None:
     """The same token answers the champion that it brought back."""
     kept = make_filled(tmp_path, "v1", "v2", "v3")
     for version in ("v1", "v2", "v3"):
-        kept.crown(version, version)
+        kept.promote(version, version)
     assert ["v2", "v2"] == [kept.rollback("by hand") for _ in range(2)]
 
 
@@ -461,7 +461,7 @@ def test_a_champion_that_is_crowned_again_is_not_its_own_predecessor(tmp_path: P
     """Rolling back always changes the champion."""
     kept = make_filled(tmp_path, "v1", "v2")
     for token, version in enumerate(["v1", "v2", "v2"]):
-        assert kept.crown(version, str(token))
+        assert kept.promote(version, str(token))
     assert "v1" == kept.rollback("by hand")
 
 
@@ -474,8 +474,8 @@ def test_without_a_champion_there_is_nothing_to_roll_back(tmp_path: Path) -> Non
 def test_a_champion_that_is_damaged_is_not_rolled_back_to(tmp_path: Path) -> None:
     """The pointer stays where it is."""
     kept = make_filled(tmp_path, "v1", "v2")
-    kept.crown("v1", "1")
-    kept.crown("v2", "2")
+    kept.promote("v1", "1")
+    kept.promote("v2", "2")
     file_of(tmp_path, "v1.model").write_bytes(b"")
     with pytest.raises(SignatureMismatch):
         kept.rollback("by hand")
@@ -486,11 +486,11 @@ def test_the_last_hundred_tokens_are_remembered(tmp_path: Path) -> None:
     """The pointer does not grow without bound."""
     kept = make_filled(tmp_path, "v1", "v2")
     for turn in range(registry.REMEMBERED + 1):
-        kept.crown(f"v{1 + turn % 2}", f"token {turn}")
-    assert not kept.crown("v2", "token 1")
+        kept.promote(f"v{1 + turn % 2}", f"token {turn}")
+    assert not kept.promote("v2", "token 1")
     pointer = kept._pointer()
     assert (100, 100) == (len(pointer.tokens), len(pointer.promoted))
-    assert kept.crown("v2", "token 0")
+    assert kept.promote("v2", "token 0")
 
 
 def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,7 +501,7 @@ def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.Mon
         file_lock.held(file_of(tmp_path, ".lock")),
         pytest.raises(RegistryBusy, match="try again later") as caught,
     ):
-        kept.crown("v1", "t1")
+        kept.promote("v1", "t1")
     assert isinstance(caught.value, TryAgainLater)
     assert kept.champion() is None
 
@@ -512,13 +512,13 @@ def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
     """The old champion serves on, and the same wish comes through once there is room."""
     kept = make_filled(tmp_path, "v1", "v2")
-    kept.crown("v1", "1")
+    kept.promote("v1", "1")
     failpoints.arm(point, "raise")
     with pytest.raises(RegistryUnusable, match=r"no space left on device.*run it again"):
-        kept.crown("v2", "2")
+        kept.promote("v2", "2")
     failpoints.disarm()
     assert "v1" == kept.champion()
-    assert kept.crown("v2", "2")
+    assert kept.promote("v2", "2")
 
 
 @pytest.mark.parametrize("passing", [1, 2, 3])
@@ -545,7 +545,7 @@ faults.arm(point, "kill", int(after))
 if act == "put":
     put(kept, "v2", model=BatchModel("classification", ("low", "second"), None, None, None))
 elif act == "crown":
-    kept.crown("v2", "second")
+    kept.promote("v2", "second")
 else:
     kept.rollback("by hand")
 print("survived")
@@ -600,10 +600,10 @@ def test_a_killed_put_leaves_a_whole_version_or_none(
 def test_a_killed_crown_is_finished_by_its_replay(tmp_path: Path, point: str, crowned: str) -> None:
     """The pointer is the old one or the new one, and the same token makes it the new one, once."""
     kept = make_filled(tmp_path, "v1", "v2")
-    kept.crown("v1", "first")
+    kept.promote("v1", "first")
     kill(tmp_path, "crown", point)
     assert crowned == kept.champion()
-    assert (crowned == "v1") == kept.crown("v2", "second")
+    assert (crowned == "v1") == kept.promote("v2", "second")
     assert "v2" == kept.champion()
     assert "v1" == kept.rollback("by hand")
 
@@ -612,7 +612,7 @@ def test_a_killed_rollback_is_finished_by_its_replay(tmp_path: Path) -> None:
     """The same holds for a person's hand."""
     kept = make_filled(tmp_path, "v1", "v2", "v3")
     for version in ("v1", "v2", "v3"):
-        kept.crown(version, version)
+        kept.promote(version, version)
     kill(tmp_path, "rollback", "atomic_file.after_rename")
     assert "v2" == kept.rollback("by hand") == kept.champion()
 
@@ -643,7 +643,7 @@ class PointerMachine(RuleBasedStateMachine):
     def crown(self, version: str) -> None:
         """A new wish moves the crown."""
         token = f"token {len(self.used)}"
-        assert self.kept.crown(version, token)
+        assert self.kept.promote(version, token)
         self.used.append((version, token))
         self._crowned(version)
 
@@ -652,7 +652,7 @@ class PointerMachine(RuleBasedStateMachine):
     def replay(self, data: st.DataObject) -> None:
         """An old wish moves nothing."""
         version, token = data.draw(st.sampled_from(self.used))
-        assert not self.kept.crown(version, token)
+        assert not self.kept.promote(version, token)
 
     @rule()
     def rollback(self) -> None:
@@ -677,10 +677,10 @@ class PointerMachine(RuleBasedStateMachine):
         token = f"token {len(self.used)}"
         failpoints.arm(point, "raise")
         with pytest.raises(RegistryUnusable):
-            self.kept.crown(version, token)
+            self.kept.promote(version, token)
         failpoints.disarm()
         self.kept = make_store(Path(self._folder.name))
-        assert (point != "atomic_file.after_rename") == self.kept.crown(version, token)
+        assert (point != "atomic_file.after_rename") == self.kept.promote(version, token)
         self.used.append((version, token))
         self._crowned(version)
 

@@ -28,11 +28,11 @@ from tests.observability.history.makers import make_score
 history = History(Path(sys.argv[1]))
 for i in range(3):
     history.commit([make_score(position_from=i)], f"a.{i}")
-history.fold()
+history.flush()
 for i in range(3, 7):
     history.commit([make_score(position_from=i)], f"a.{i}")
 faults.arm_from("history.before_checkpoint=kill")
-history.fold()
+history.flush()
 """
 
 
@@ -147,7 +147,7 @@ def folded(home: Path, first: int, last: int) -> None:
     history = History(home)
     for i in range(first, last):
         history.commit([make_score(position_from=i)], f"a.{i}")
-        history.fold()
+        history.flush()
 
 
 def test_an_old_copy_is_brought_up_to_date_from_what_the_spool_kept(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_what_cannot_be_brought_back_is_counted(tmp_path: Path) -> None:
     for i in (2, 3):
         (kept / f"a.{i}.json").unlink()
     History(tmp_path).commit([make_score(position_from=8)], "a.8")
-    fold = History(tmp_path).fold()
+    fold = History(tmp_path).flush()
     assert [0, 1, 4, 5, 6, 7, 8] == positions(tmp_path)
     (loss,) = told(tmp_path)
     assert ("6", "4", "2") == (loss["missing"], loss["recovered"], loss["lost"])

@@ -80,7 +80,7 @@ def without_prefect() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
             patch.setattr(room, name, getattr(room, name).fn)
-        patch.setattr(power_source, "NvmlDoor", partial(NvmlAdapter, twin=make_twin()))
+        patch.setattr(power_source, "NvmlAdapter", partial(NvmlAdapter, twin=make_twin()))
         yield patch
 
 

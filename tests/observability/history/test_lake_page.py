@@ -70,8 +70,8 @@ def test_a_person_asks_with_a_duckdb_of_their_own(writer: Database, tmp_path: Pa
     """The role that reads sees what was made after it, and can change nothing."""
     past = History(home_of(tmp_path / "home", writer))
     past.commit(everything(), "all")
-    past.fold()
-    past.maintain()
+    past.flush()
+    past.vacuum()
     with duckdb.connect() as session:
         run(session, QUESTION, writer, tmp_path)
         assert [("finished",)] == session.execute("SELECT outcome FROM lake.runs").fetchall()
@@ -96,7 +96,7 @@ def test_a_history_in_a_file_is_brought_into_a_lake(writer: Database, tmp_path: 
         exec(moved, {"print": said.append})  # the page's own lines
     assert ["flushed 1 commit of 0 rows", "flushed 0 commits of 0 rows"] == said
     past.commit([make_score()], "all")
-    assert 0 == past.fold().files
+    assert 0 == past.flush().files
     assert before == {name: rows_of(past, f"FROM {name} ORDER BY ALL") for name in before}
 
 
@@ -105,14 +105,14 @@ def test_what_a_restored_lake_lacks_comes_from_the_homes(writer: Database, tmp_p
     home = home_of(tmp_path / "home", writer)
     past = History(home)
     past.commit([make_score(position_from=0)], "elec2.x.0")
-    past.fold()
+    past.flush()
     spool = home / "history.outbox"
     past.commit([make_score(position_from=1)], "elec2.x.1")
-    past.fold()
+    past.flush()
     with past._ledger.writing() as (lake, _):  # as it was at the backup
         lake.execute("DELETE FROM score_rows WHERE position_from = 1")
         lake.execute("DELETE FROM flushed_commits WHERE name = 'elec2.x.1'")
     for path in (spool / "flushed").glob("*.json"):
         shutil.copy(path, spool)
-    assert 1 == store.open(home).fold().files
+    assert 1 == store.open(home).flush().files
     assert [0, 1] == past.scores()["position_from"].to_pylist()

@@ -38,14 +38,14 @@ def history_of(home: Path, *records: Any) -> History:
     """A history that holds `records`."""
     history = History(home)
     history.commit(records, "all")
-    history.fold()
+    history.flush()
     return history
 
 
 def test_nothing_goes_that_nobody_asked_to_remove(tmp_path: Path) -> None:
     """The default keeps everything for ever."""
     history = history_of(tmp_path, make_score(at=days_ago(10_000)))
-    assert {} == history.forget(RetentionConfig(), NOW)
+    assert {} == history.remove_expired(RetentionConfig(), NOW)
     assert 1 == history.scores().num_rows
 
 
@@ -62,12 +62,12 @@ def test_rows_of_every_kind_go_once_they_are_too_old(tmp_path: Path) -> None:
     records = [make(at=days_ago(days)) for make in kinds for days in (29, 31)]
     records += [make_decision(decided_at=days_ago(days)) for days in (29, 31)]
     history = history_of(tmp_path, *records)
-    removed = history.forget(RetentionConfig(keep_days=30), NOW)
+    removed = history.remove_expired(RetentionConfig(keep_days=30), NOW)
     tables = {kind().table for kind in (*kinds, make_decision)}
     assert dict.fromkeys(tables, 1) == removed
     for view in ("decisions", "scores", "rejects", "gpu_readings", "costs", "forecasts"):
         assert 1 == len(rows_of(history, f"FROM {view}"))
-    assert {} == history.forget(RetentionConfig(keep_days=30), NOW)
+    assert {} == history.remove_expired(RetentionConfig(keep_days=30), NOW)
 
 
 @pytest.mark.parametrize(("rules", "left"), [((None, 10), 1), ((100, 10), 1), ((100, None), 2)])
@@ -78,7 +78,9 @@ def test_readings_have_a_time_of_their_own(
     readings = [make_gpu_row(at=days_ago(days)) for days in (5, 20)]
     history = history_of(tmp_path, *readings, make_score(at=days_ago(20)))
     keep_days, readings_keep_days = rules
-    history.forget(RetentionConfig(keep_days=keep_days, readings_keep_days=readings_keep_days), NOW)
+    history.remove_expired(
+        RetentionConfig(keep_days=keep_days, readings_keep_days=readings_keep_days), NOW
+    )
     assert left == len(rows_of(history, "FROM gpu_readings"))
     assert 1 == history.scores().num_rows
 
@@ -93,7 +95,7 @@ def test_a_run_goes_whole_and_the_newest_of_a_pipeline_stays(tmp_path: Path) -> 
         make_run(run_id="alone", pipeline="other", at=days_ago(60)),
     ]
     history = history_of(tmp_path, *runs)
-    assert {"run_rows": 2} == history.forget(RetentionConfig(keep_days=30), NOW)
+    assert {"run_rows": 2} == history.remove_expired(RetentionConfig(keep_days=30), NOW)
     left = {row["run_id"]: row["outcome"] for row in rows_of(history, "FROM runs")}
     assert {"long": "finished", "alone": "running"} == left
 
@@ -109,7 +111,7 @@ def test_an_open_request_and_every_model_stay(tmp_path: Path) -> None:
         make_model(event="promoted", at=days_ago(60)),
     ]
     history = history_of(tmp_path, *records)
-    assert {"request_rows": 2} == history.forget(RetentionConfig(keep_days=30), NOW)
+    assert {"request_rows": 2} == history.remove_expired(RetentionConfig(keep_days=30), NOW)
     assert ["open"] == [row["request_id"] for row in rows_of(history, "FROM requests")]
     assert [True] == [row["champion"] for row in rows_of(history, "FROM models")]
     assert 1 == len(rows_of(history, "FROM champion_periods"))
@@ -121,20 +123,20 @@ def test_a_commit_that_a_resumed_run_may_repeat_is_still_known(tmp_path: Path) -
     for number in (8, 9, 10):
         history.commit([make_score(at=NOW)], f"elec2.ab12.{number:08d}")
     history.commit([make_score(at=NOW)], "other.cd34.00000001")
-    history.fold()
+    history.flush()
     later = datetime.now(UTC) + timedelta(days=40)
-    removed = history.forget(RetentionConfig(keep_days=36), later)
+    removed = history.remove_expired(RetentionConfig(keep_days=36), later)
     assert 2 == removed["flushed_commits"]
     history.commit([make_score(at=NOW)], "elec2.ab12.00000010")
     history.commit([make_score(at=NOW)], "other.cd34.00000001")
-    assert 0 == history.fold().files
+    assert 0 == history.flush().files
 
 
 def test_what_waits_is_folded_before_anything_is_removed(tmp_path: Path) -> None:
     """A row that is too old on the day it comes goes with the others."""
     history = History(tmp_path)
     history.commit([make_score(at=days_ago(40)), make_score(at=days_ago(1))], "late")
-    assert {"score_rows": 1} == history.forget(RetentionConfig(keep_days=30), NOW)
+    assert {"score_rows": 1} == history.remove_expired(RetentionConfig(keep_days=30), NOW)
     assert 1 == history.scores().num_rows
 
 
@@ -146,7 +148,7 @@ from observability.core import failpoints as faults
 from observability.history.store import History
 from observability.history.retention import UpkeepRules
 faults.arm("upkeep.inside_forget", sys.argv[2])
-History(Path(sys.argv[1])).forget(UpkeepRules(keep_days=30), datetime(2026, 6, 1, tzinfo=UTC))
+History(Path(sys.argv[1])).remove_expired(UpkeepRules(keep_days=30), datetime(2026, 6, 1, tzinfo=UTC))
 """
 
 
@@ -161,7 +163,7 @@ def test_killed_amid_a_removal_all_is_as_it_was(tmp_path: Path) -> None:
     refused = python(FORGETTER, tmp_path, "raise")
     assert "HistoryUnwritable" in refused.communicate()[1]
     assert (2, 1) == (history.scores().num_rows, history.decisions().num_rows)
-    assert {"decision_rows": 1, "score_rows": 1} == history.forget(
+    assert {"decision_rows": 1, "score_rows": 1} == history.remove_expired(
         RetentionConfig(keep_days=30), NOW
     )
     assert (1, 0) == (history.scores().num_rows, history.decisions().num_rows)

@@ -69,10 +69,10 @@ def test_a_commit_of_nothing_writes_nothing(tmp_path: Path) -> None:
 def test_a_fold_says_what_it_did(tmp_path: Path) -> None:
     """Commits and rows are counted, and the spool is empty afterwards."""
     history = History(tmp_path)
-    assert FlushResult(0, 0, 0, "the outbox was empty") == history.fold()
+    assert FlushResult(0, 0, 0, "the outbox was empty") == history.flush()
     history.commit([make_score(), make_score(), make_decision()], "a")
     history.commit([make_score()], "b")
-    assert FlushResult(2, 4, 0, "flushed 2 commits of 4 rows") == history.fold()
+    assert FlushResult(2, 4, 0, "flushed 2 commits of 4 rows") == history.flush()
     assert [] == spooled(tmp_path)
 
 
@@ -81,9 +81,9 @@ def test_a_name_lands_once_before_and_after_a_fold(tmp_path: Path) -> None:
     history = History(tmp_path)
     history.commit([make_score()], "a")
     history.commit([make_score()], "a")
-    assert 1 == history.fold().rows
+    assert 1 == history.flush().rows
     history.commit([make_score()], "a")
-    assert FlushResult(0, 0, 0, "flushed 0 commits of 0 rows") == history.fold()
+    assert FlushResult(0, 0, 0, "flushed 0 commits of 0 rows") == history.flush()
     assert 1 == count(history)
 
 
@@ -104,7 +104,7 @@ def test_a_torn_spool_file_is_set_aside_and_blocks_nobody(tmp_path: Path) -> Non
         history.commit([make_score()], name)
     torn = tmp_path / "history.outbox" / "b.json"
     torn.write_bytes(torn.read_bytes()[:-9])
-    folded = history.fold()
+    folded = history.flush()
     assert (2, 2, 0, ("b.json.corrupt",)) == (folded.files, folded.rows, folded.left, folded.torn)
     assert "b.json is cut" in folded.because
     assert ["b.json.corrupt"] == spooled(tmp_path)
@@ -116,7 +116,7 @@ def test_rows_of_another_schema_wait_for_their_thermodrift(tmp_path: Path, versi
     """They are neither converted nor renamed, and the thermodrift that wrote them flushes them."""
     History(tmp_path).commit([make_score()], "ours")
     Outbox(tmp_path / "history.outbox", version).write([make_score()], "theirs", now_ns=1)
-    folded = History(tmp_path).fold()
+    folded = History(tmp_path).flush()
     assert (1, 1, ()) == (folded.files, folded.left, folded.torn)
     assert f"theirs.json was written for schema {version}" in folded.because
     assert ["theirs.json"] == spooled(tmp_path)
@@ -130,7 +130,7 @@ def test_more_commits_than_one_transaction_takes_are_all_folded(
     history = History(tmp_path)
     for i in range(8):
         history.commit([make_score(position_from=i)], f"c{i}")
-    assert (8, 8, 0) == (lambda f: (f.files, f.rows, f.left))(history.fold())
+    assert (8, 8, 0) == (lambda f: (f.files, f.rows, f.left))(history.flush())
     assert 8 == rows_of(history, "SELECT count(DISTINCT position_from) AS n FROM scores")[0]["n"]
 
 
@@ -149,7 +149,7 @@ def test_facts_of_odd_text_hold_no_fold_up(tmp_path: Path) -> None:
     """Half of a surrogate pair, which JSON lines may bring, is escaped: no JSON may hold it."""
     history = History(tmp_path)
     history.commit([make_decision(facts={"col\ud800": "a\udce9"})], "a")
-    assert 1 == history.fold().files
+    assert 1 == history.flush().files
     assert ['{"col\\\\ud800": "a\\\\udce9"}'] == [
         row["facts"] for row in rows_of(history, "FROM decisions")
     ]
@@ -162,7 +162,7 @@ def test_ten_thousand_rows_are_folded_well_within_a_second(tmp_path: Path) -> No
     history.ask("SELECT 1")
     history.commit([make_score(position_from=i) for i in range(10_000)], "more")
     begun = time.perf_counter()
-    assert 10_000 == history.fold().rows
+    assert 10_000 == history.flush().rows
     assert time.perf_counter() - begun < stretched(1.0)
 
 
@@ -294,7 +294,7 @@ def test_many_threads_may_ask_and_commit_with_one_handle(tmp_path: Path) -> None
 
     def work(i: int) -> int:
         history.commit([make_score(position_from=i)], f"c{i}")
-        history.fold()
+        history.flush()
         return count(history)
 
     with ThreadPoolExecutor(4) as pool:
@@ -309,7 +309,7 @@ def test_a_fold_waits_for_nobody(tmp_path: Path) -> None:
     history.commit([make_score()], "a")
     lock = tmp_path / "history.duckdb.lock"
     with file_lock.held(lock, holder="4711"):
-        folded = history.fold()
+        folded = history.flush()
         with pytest.raises(HistoryBusy, match="process 4711") as busy:
             history.ask("FROM scores")
     assert (0, 1) == (folded.files, folded.left)
@@ -324,7 +324,7 @@ def test_a_notebook_that_has_the_file_open_in_this_process_is_named(tmp_path: Pa
     history.ask("SELECT 1")
     with duckdb.connect(str(tmp_path / "history.duckdb")):
         history.commit([make_score()], "a")
-        assert 1 == history.fold().left
+        assert 1 == history.flush().left
         with pytest.raises(HistoryBusy, match="this very process"):
             history.ask("FROM scores")
     assert 1 == count(history)
@@ -362,7 +362,7 @@ def test_a_damaged_file_is_reported_and_the_spool_is_kept(
     with pytest.raises(HistoryDamaged, match=r"history\.duckdb"):
         history.ask("FROM scores")
     with pytest.raises(HistoryDamaged):
-        history.fold()
+        history.flush()
     assert ["a.json"] == spooled(tmp_path)
     file.unlink()
     assert 1 == count(history)
@@ -382,7 +382,7 @@ def test_a_home_of_another_schema_is_refused(
     """Older or newer, nothing in it is touched; the error says what to do, and ends with 78."""
     history = History(tmp_path)
     history.commit([make_score()], "a")
-    history.fold()
+    history.flush()
     with duckdb.connect(str(tmp_path / "history.duckdb")) as connection:
         connection.execute(f"UPDATE schema_version SET number = {version}")
     watermark = tmp_path / "history.watermark"
@@ -392,7 +392,7 @@ def test_a_home_of_another_schema_is_refused(
         watermark.unlink()
     Outbox(tmp_path / "history.outbox", SCHEMA_VERSION).write([make_score()], "b", now_ns=1)
     before = content_of(tmp_path)
-    for use in (History.fold, History.runs, History.maintain):
+    for use in (History.flush, History.runs, History.vacuum):
         with pytest.raises(
             HistorySchemaMismatch, match=f"has schema {version}, .*another"
         ) as error:
@@ -486,7 +486,7 @@ def test_a_fold_on_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, poi
     history = History(tmp_path)
     history.commit([make_score()], "a")
     with full_disk(point), pytest.raises(HistoryUnwritable, match="no space left"):
-        history.fold()
+        history.flush()
     assert ["a.json"] == spooled(tmp_path)
     history.commit([make_model()], "b")
     assert (1, 1) == (count(history), count(history, "models"))
@@ -562,7 +562,7 @@ def test_an_analyst_with_plain_duckdb_sees_the_predictions(tmp_path: Path) -> No
     history.ask("SELECT 1")
     write_predictions(tmp_path, label=["a", "b"])
     history.commit([make_score()], "a")
-    history.fold()
+    history.flush()
     with duckdb.connect(str(tmp_path / "history.duckdb"), read_only=True) as connection:
         labels = connection.execute("SELECT label FROM predictions ORDER BY 1").fetchall()
     assert [("a",), ("b",)] == labels

@@ -729,9 +729,9 @@ def test_a_hanging_reader_does_not_outlive_its_killed_parent() -> None:
     """Even stuck in the driver, the reading process ends with the process that started it."""
     program = (
         "import time\n"
-        "from power.devices.nvml import NvmlDoor\n"
+        "from power.devices.nvml import NvmlAdapter\n"
         "from tests.power.makers import make_twin\n"
-        "door = NvmlDoor(twin=make_twin(nvmlDeviceGetCount_v2='hang'), first_answer_s=0.2)\n"
+        "door = NvmlAdapter(twin=make_twin(nvmlDeviceGetCount_v2='hang'), first_answer_s=0.2)\n"
         "door.survey(time.monotonic())\n"
         "print(door.pids[0], flush=True)\n"
         "time.sleep(600)\n"

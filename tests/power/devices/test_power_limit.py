@@ -416,11 +416,11 @@ from pathlib import Path
 from flows.run.shutdown import Stop
 from observability.core import failpoints as faults
 from power.devices import power_limit as limits
-from power.devices.nvml import NvmlSetter
+from power.devices.nvml import NvmlLimitSetter
 from power.devices.fake_nvml import StandIn
 twin, devices, armed = sys.argv[1:]
 faults.arm_from(armed)
-setter = NvmlSetter(twin=StandIn.model_validate_json(twin))
+setter = NvmlLimitSetter(twin=StandIn.model_validate_json(twin))
 stop = Stop()
 with stop.listening(), stop.breakable(), limits.capped(
     "GPU-a", 420.0, Path(devices), setter

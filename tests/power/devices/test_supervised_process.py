@@ -226,8 +226,8 @@ def test_it_ends_when_its_parent_is_killed() -> None:
     """A parent that dies without a word leaves no process behind."""
     parent_program = (
         "import sys, time\n"
-        "from power.devices.supervised_process import Child\n"
-        f"child = Child([sys.executable, '-c', {TALKS!r}], lambda line: True, print)\n"
+        "from power.devices.supervised_process import ChildProcess\n"
+        f"child = ChildProcess([sys.executable, '-c', {TALKS!r}], lambda line: True, print)\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"
     )

@@ -283,8 +283,8 @@ def test_forecasts_are_checked_when_their_moment_has_come() -> None:
     # Of long forecasts it was sure later, and each takes four minutes more to come true.
     assert 24 <= at_60.checks - at_300.checks < 100
     assert 10 < at_300.checks
-    assert {6.0, 30.0} == {float(len(each.noted)) for each in known.errors}
-    assert 10 == at_60.noted[1].made_s - at_60.noted[0].made_s
+    assert {6.0, 30.0} == {float(len(each.pending)) for each in known.errors}
+    assert 10 == at_60.pending[1].made_s - at_60.pending[0].made_s
 
 
 def test_the_error_is_that_of_the_forecasts() -> None:
@@ -348,7 +348,7 @@ def test_a_stuck_sensor_loses_the_trust() -> None:
 def test_after_a_silence_old_forecasts_are_not_held_against_it() -> None:
     """What was in the device is unknown again; trust in the model's errors remains."""
     woken = followed(again(5_000), known=KNOWN)
-    assert [0, 0] == [len(each.noted) for each in woken.errors]
+    assert [0, 0] == [len(each.pending) for each in woken.errors]
     assert [each.checks for each in KNOWN.errors] == [each.checks for each in woken.errors]
 
 
@@ -356,7 +356,7 @@ def test_a_forecast_checked_far_too_late_is_dropped() -> None:
     """A reading after 200 s checks no forecast over 60 s."""
     known = followed(again(200), known=KNOWN, thermal={"gap_s": 600.0})
     assert KNOWN.errors[0].checks == known.errors[0].checks
-    assert len(known.errors[0].noted) <= 1
+    assert len(known.errors[0].pending) <= 1
 
 
 @given(st.lists(st.integers(0, 60), max_size=4))
@@ -570,7 +570,7 @@ def test_each_reading_tells_which_forecasts_it_was_the_test_of() -> None:
         assert not forecast.learn(known, reading, LIMITS, RULES).checked
     assert {60.0, 300.0} == {each.horizon_s for each in found}
     assert sum(each.checks for each in known.errors) == len(found)
-    assert all(each.error_c == each.foretold_c - each.came_c for each in found)
+    assert all(each.error_c == each.predicted_c - each.actual_c for each in found)
     rmse_c = math.sqrt(sum(each.error_c**2 for each in found) / len(found))
     assert rmse_c == pytest.approx(max(each.rmse_c or 0 for each in known.errors), abs=1.0)
 

@@ -116,7 +116,7 @@ def await_look(follows: DeviceMonitor, seen: Callable[[MonitorView], bool]) -> M
             found.append(look)
             there.set()
 
-    with follows.heard_by(hear):
+    with follows.subscribe(hear):
         assert there.wait(OVER_S)
     return found[0]
 
@@ -128,9 +128,9 @@ def test_each_reading_is_learned_from_once() -> None:
     for count in range(1, 5):
         door.tell(read_at_s=float(count))
         door.tell(uuid="GPU-b", read_at_s=float(count))
-        assert [count] * 3 == [learned(follows.look()) for _ in range(3)]
+        assert [count] * 3 == [learned(follows.view()) for _ in range(3)]
         door.readings["GPU-a"] = door.readings["GPU-a"].model_copy()
-        assert (count, count) == (learned(follows.look()), learned(follows.look(), "GPU-b"))
+        assert (count, count) == (learned(follows.view()), learned(follows.view(), "GPU-b"))
 
 
 def test_the_thread_sees_what_nobody_asked_for() -> None:
@@ -177,7 +177,7 @@ def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
     door = Door()
     door.tell()
     with make_follower(door, tmp_path) as follows:
-        follows.look()
+        follows.view()
         failpoints.arm("atomic_file.before_write", "raise")
     assert [] == list(tmp_path.iterdir())
 
@@ -187,7 +187,7 @@ def test_nothing_is_kept_where_no_folder_is_named(tmp_path: Path) -> None:
     door = Door()
     door.tell()
     with make_follower(door) as follows:
-        assert 1 == learned(follows.look())
+        assert 1 == learned(follows.view())
     assert [] == list(tmp_path.iterdir())
 
 
@@ -308,11 +308,11 @@ def test_what_was_read_before_the_first_question_counts_for_it() -> None:
     follows = make_follower(door)
     for _ in range(3):
         door.tell()
-        follows.look()
+        follows.view()
     look = follows.judge(GateState(), GateConfig(source="nvml", good_readings=3))
     assert look.judged.decision.yes
     door.tell(HOT_C)
-    assert not follows.look().judged.decision.yes
+    assert not follows.view().judged.decision.yes
 
 
 def test_what_was_read_before_the_first_question_is_bounded(
@@ -324,7 +324,7 @@ def test_what_was_read_before_the_first_question_is_bounded(
     follows = make_follower(door)
     for _ in range(3):
         door.tell()
-        follows.look()
+        follows.view()
     look = follows.judge(GateState(), GateConfig(source="nvml", good_readings=3, max_age_s=3_600))
     assert "2 of 3 readings in a row" in look.judged.state.device("GPU-a").why
 
@@ -347,7 +347,7 @@ def test_trials_are_told_once() -> None:
     for reading in LIFE.readings:
         at_s = reading.read_at_s - NOW_S
         door.readings["GPU-a"] = reading.model_copy(update={"uuid": "GPU-a", "read_at_s": at_s})
-        follows.look()
+        follows.view()
     limits = GateConfig(source="nvml")
     told = follows.judge(GateState(), limits).trials
     assert {"GPU-a"} == {each.uuid for each in told}
@@ -364,16 +364,16 @@ def test_listeners_get_every_look_and_none_after_their_block() -> None:
     looks: list[MonitorView] = []
 
     def broken_off() -> None:
-        with follows.heard_by(first.append):
-            looks.append(follows.look())
-            with follows.heard_by(second.append):
-                looks.extend([follows.look(), follows.look()])
-            looks.append(follows.look())
+        with follows.subscribe(first.append):
+            looks.append(follows.view())
+            with follows.subscribe(second.append):
+                looks.extend([follows.view(), follows.view()])
+            looks.append(follows.view())
             raise KeyError
 
     with pytest.raises(KeyError):
         broken_off()
-    follows.look()
+    follows.view()
     assert (looks, looks[1:3]) == (first, second)
 
 
@@ -418,7 +418,7 @@ def test_a_thread_that_died_is_in_nobodys_way() -> None:
             raise ZeroDivisionError("a fault of a listener")
 
     with make_follower(door) as follows:
-        with follows.heard_by(fail):
+        with follows.subscribe(fail):
             assert died.wait(OVER_S)
             follows._thread.join(OVER_S)
         limits = GateConfig(source="nvml")
@@ -431,7 +431,7 @@ def test_many_threads_may_ask_at_once() -> None:
     """Time never runs backwards in what they are told, and nobody waits for another for ever."""
     door = Door()
     heard: list[float] = []
-    with make_follower(door) as follows, follows.heard_by(lambda look: heard.append(look.now_s)):
+    with make_follower(door) as follows, follows.subscribe(lambda look: heard.append(look.now_s)):
         limits = GateConfig(source="nvml", good_readings=2)
 
         def ask() -> None:

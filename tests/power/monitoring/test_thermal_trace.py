@@ -31,7 +31,7 @@ def heard(*readings: DeviceReading, uuid: str = "GPU-a") -> ThermalTrace:
     for reading in readings:
         survey = make_survey(reading)
         judged = gate.judge(survey, GateState(), GateConfig(), reading.read_at_s)
-        course.hear(MonitorView(survey, judged, {}, reading.read_at_s))
+        course.on_snapshot(MonitorView(survey, judged, {}, reading.read_at_s))
     return course
 
 
@@ -39,7 +39,7 @@ def test_a_reading_that_is_told_again_and_another_device_are_no_moments() -> Non
     """One moment for each reading of the device that the fit runs on."""
     first, later = make_reading(read_at_s=101.0), make_reading(read_at_s=103.0, margin_c=30.0)
     other = make_reading(uuid="GPU-b", read_at_s=102.0)
-    moments = heard(first, first, other, later, first).moments()
+    moments = heard(first, first, other, later, first).samples()
     assert [(1.0, 40.0), (3.0, 30.0)] == [(each.seconds, each.margin_c) for each in moments]
 
 
@@ -47,7 +47,7 @@ def test_the_margin_is_the_one_that_the_gate_goes_by_and_unknown_stays_unknown()
     """Counted from the configured maximum where the device tells none."""
     counted = make_reading(read_at_s=101.0, margin_c=None, temperature_c=60.0)
     unknown = make_reading(read_at_s=102.0, margin_c=None, temperature_c=None, power_w=None)
-    moments = heard(counted, unknown).moments()
+    moments = heard(counted, unknown).samples()
     assert [(25.0, 60.0), (None, None)] == [(m.margin_c, m.temperature_c) for m in moments]
 
 
@@ -57,7 +57,7 @@ def test_a_long_course_is_thinned_and_keeps_its_ends_and_its_lowest_margin() -> 
         make_reading(read_at_s=100.0 + second, margin_c=3.0 if second == 777 else 40.0)
         for second in range(1_000)
     ]
-    moments = heard(*readings).moments(most=60)
+    moments = heard(*readings).samples(most=60)
     assert len(moments) <= 60
     assert (0.0, 999.0) == (moments[0].seconds, moments[-1].seconds)
     assert 3.0 == min(each.margin_c or 0.0 for each in moments)
@@ -73,7 +73,7 @@ def test_the_margin_over_a_run_is_shown_beside_it(
     file = pipeline.read(make_pipeline(tmp_path, 10, name="two_words"))
     job = DeployedRun(file, tmp_path, "run-1", Stop(), Display(file.name))
     course = heard(make_reading(read_at_s=101.0), make_reading(read_at_s=105.0, margin_c=12.5))
-    tried = AttemptResult("request-1", "Promoted", "better", overdue=False, course=course.moments())
+    tried = AttemptResult("request-1", "Promoted", "better", overdue=False, course=course.samples())
     retrain_run.show_thermal_trace(job, tried)
     retrain_run.show_thermal_trace(job, replace(tried, course=()))
     ((run_id, key, kind, table, told),) = shown
@@ -84,4 +84,4 @@ def test_the_margin_over_a_run_is_shown_beside_it(
 
 def test_nothing_heard_is_nothing_told() -> None:
     """A fit on no device has no course."""
-    assert () == heard().moments()
+    assert () == heard().samples()

@@ -233,7 +233,7 @@ def test_an_unknown_device_is_known_as_nothing() -> None:
     (candidate,) = admission.candidates(
         looked(a=COOL_C), {"GPU-b": ThermalState()}, SHORT, LIMITS, RULES, 0.0
     )
-    assert (False, None) == (candidate.foretold, candidate.ready_in_s)
+    assert (False, None) == (candidate.by_forecast, candidate.ready_in_s)
 
 
 def test_a_device_that_was_given_back_is_told_with_its_cause() -> None:

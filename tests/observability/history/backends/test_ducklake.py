@@ -61,10 +61,10 @@ history = History(home)
 for i in range(commits):
     history.commit([make_score(position_from=writer * 1000 + i)] * 2, f"writer-{writer}.{i}")
     if i % 3 == 0:
-        history.fold()
+        history.flush()
 left = 1
 while left:
-    left = history.fold().left
+    left = history.flush().left
 """
 
 VICTIM = """
@@ -74,7 +74,7 @@ from observability.core import failpoints as faults
 from observability.history.store import History
 history = History(Path(sys.argv[1]))
 faults.arm_from(sys.argv[2])
-history.fold()
+history.flush()
 """
 
 
@@ -141,7 +141,7 @@ def test_a_lake_has_the_views_of_a_file_and_answers_the_same(lake: Lake) -> None
     file, there = History(lake.folder / "file"), History(lake.host("host"))
     for each in (file, there):
         each.commit(everything(), "all")
-        assert 1 == each.fold().files
+        assert 1 == each.flush().files
     assert [(v.name, v.columns) for v in file.views()] == [
         (v.name, v.columns) for v in there.views()
     ]
@@ -156,9 +156,9 @@ def test_a_name_lands_once_whoever_repeats_it(lake: Lake) -> None:
     one, other = History(lake.host("one")), History(lake.host("other"))
     for _ in range(2):
         one.commit([make_score()], "a")
-        one.fold()
+        one.flush()
     other.commit([make_score()], "a")
-    assert 0 == other.fold().files
+    assert 0 == other.flush().files
     assert [0] == positions(lake.host("one"))
 
 
@@ -193,10 +193,10 @@ def test_a_server_that_is_gone_costs_nothing_but_the_answer(
     home = lake.host("host")
     past = History(home)
     past.commit([make_score(position_from=0)], "a.0")
-    past.fold()
+    past.flush()
     lake.server.stop()
     past.commit([make_score(position_from=1)], "a.1")
-    folded = past.fold()
+    folded = past.flush()
     assert (0, 1) == (folded.files, folded.left)
     assert "does not answer: connection to server" in folded.because
     assert "nothing is lost, 1 commit waits" in folded.because
@@ -212,11 +212,11 @@ def test_a_server_that_is_restarted_amid_a_run_is_found_again(lake: Lake) -> Non
     """No connection outlives a call, so that a restart between two is not noticed at all."""
     past = History(lake.host("host"))
     past.commit([make_score(position_from=0)], "a.0")
-    past.fold()
+    past.flush()
     lake.server.stop()
     lake.server.start()
     past.commit([make_score(position_from=1)], "a.1")
-    assert 1 == past.fold().files
+    assert 1 == past.flush().files
     assert [0, 1] == positions(lake.host("host"))
 
 
@@ -289,7 +289,7 @@ def test_a_role_that_may_only_read_asks_and_adds_nothing(lake: Lake) -> None:
     server, there = lake.server, lake.database
     rows = History(lake.host("writer"))
     rows.commit([make_score()], "a")
-    rows.fold()
+    rows.flush()
     for each in (
         "DROP ROLE IF EXISTS reader",
         "CREATE ROLE reader LOGIN PASSWORD 'reads-only'",
@@ -300,13 +300,13 @@ def test_a_role_that_may_only_read_asks_and_adds_nothing(lake: Lake) -> None:
     reader = Database(**{**vars(there), "user": "reader", "password": "reads-only"})
     home = lake.host("reader", url=reader.address)
     rows.commit([make_score(position_from=1)], "b")
-    rows.maintain()
+    rows.vacuum()
     assert [0] == positions(home)
-    rows.fold()
+    rows.flush()
     assert [0, 1] == positions(home)
     History(home).commit([make_reject(reason="Connection refused")], "c")
     with pytest.raises(BadConfiguration, match="permission denied for") as error:
-        History(home).fold()
+        History(home).flush()
     assert "INSERT" not in str(error.value)
     assert [0, 1] == positions(lake.host("writer"))
     server.ask("DROP OWNED BY reader; DROP ROLE reader", there.name)
@@ -323,10 +323,10 @@ def test_predictions_of_every_host_are_in_the_lake(lake: Lake) -> None:
     """Each commit brings its own; they are seen from everywhere, in the widest type of all."""
     one, other = lake.host("one"), lake.host("other")
     written(one, "elec2", 0, [0, 1, 1])
-    History(one).fold()
+    History(one).flush()
     assert [0, 1, 1] == store.open(other).predictions()["label"].to_pylist()
     written(other, "words", 0, ["a", "b"])
-    History(other).fold()
+    History(other).flush()
     seen = store.open(one).predictions()
     assert [("elec2", 0, "0"), ("elec2", 1, "1"), ("elec2", 2, "1"), ("words", 0, "a")] == [
         (row["pipeline"], row["position"], row["label"]) for row in seen.to_pylist()
@@ -387,7 +387,7 @@ def test_predictions_that_come_later_are_brought_once(lake: Lake, late: bool) ->
     shutil.copyfile(logged_file(lake.folder / "two", "elec2", 0, [0, 1]), file)
     History(home).commit([make_score()], "elec2.x.0", Logged("elec2", 0, 3))
     if not late:
-        History(home).fold()
+        History(home).flush()
     shutil.copyfile(logged_file(lake.folder / "three", "elec2", 0, [0, 1, 0]), file)
     History(home).commit([make_score()], "elec2.x.1", Logged("elec2", 2, 3, only=[2]))
     assert [0, 1, 2] == store.open(home).predictions()["position"].to_pylist()
@@ -398,7 +398,7 @@ def test_predictions_that_are_gone_hold_nothing_up(lake: Lake) -> None:
     home = lake.host("host")
     written(home, "elec2", 0, [0, 1])
     shutil.rmtree(home / "pipelines")
-    folded = History(home).fold()
+    folded = History(home).flush()
     assert (1, 0) == (folded.files, folded.left)
     assert "the predictions 0 to 2 are not in" in folded.because
 
@@ -410,7 +410,7 @@ def questioned(postgres_server: Server, tmp_path_factory: pytest.TempPathFactory
     lake = Lake(postgres_server, postgres_server.database("questioned"), folder)
     past = History(lake.host("host"))
     past.commit(everything(), "all")
-    past.fold()
+    past.flush()
     return lake
 
 
@@ -474,7 +474,7 @@ def test_a_lake_without_its_files_is_not_the_questions_fault(lake: Lake) -> None
     """A folder that is not mounted, say: not exit code 2, and the file is named."""
     past = History(lake.host("host"))
     past.commit([make_score(position_from=i) for i in range(2 * ducklake.INLINED_ROWS)], "a")
-    past.fold()
+    past.flush()
     (file,) = lake.data.rglob("score_rows/*.parquet")
     file.unlink()
     with pytest.raises(HistoryDamaged, match=file.name):
@@ -486,11 +486,11 @@ def test_nothing_is_written_where_the_data_is_not_mounted(lake: Lake) -> None:
     home = lake.host("host")
     past = History(home)
     past.commit([make_score(position_from=i) for i in range(600)], "many")
-    past.fold()
+    past.flush()
     lake.data.rename(lake.folder / "unmounted")
     lake.data.mkdir()
     past.commit([make_score(position_from=600)], "one")
-    for written in (past.fold, past.maintain):
+    for written in (past.flush, past.vacuum):
         with pytest.raises(HistoryUnwritable, match="mount it"):
             written()
         assert [] == list(lake.data.iterdir())
@@ -505,16 +505,16 @@ def test_upkeep_writes_parquet_and_keeps_every_row(lake: Lake) -> None:
     past = History(home)
     for i in range(6):
         past.commit([make_score(position_from=i, member=f"m{n}") for n in range(3)], f"a.{i}")
-        past.fold()
+        past.flush()
     before = rows_of(past, "SELECT position_from, member FROM score_rows ORDER BY rowid")
     assert [] == list(lake.data.rglob("score_rows/*.parquet"))
-    said = past.maintain()
+    said = past.vacuum()
     assert "rows written as Parquet" in said
     assert 1 == len(list(lake.data.rglob("score_rows/*.parquet")))
     past.commit([make_score(position_from=6, member="m0")], "a.6")
     after = rows_of(past, "SELECT position_from, member FROM score_rows ORDER BY rowid")
     assert [*before, {"position_from": 6, "member": "m0"}] == after
-    past.maintain()
+    past.vacuum()
     assert after == rows_of(past, "SELECT position_from, member FROM score_rows ORDER BY rowid")
 
 
@@ -526,11 +526,11 @@ def test_no_file_is_named_before_it_is_on_the_disk(
     synced: set[Path] = set()
     monkeypatch.setattr(atomic_file, "sync_file", synced.add)
     past.commit([make_score(position_from=i) for i in range(2 * ducklake.INLINED_ROWS)], "a")
-    past.fold()
+    past.flush()
     assert 1 == len(synced) == len(list(lake.data.rglob("*.parquet")))
     past.commit([make_score(at=at(86_400 * 9), position_from=0)], "b")
-    past.maintain()
-    past.forget(RetentionConfig(keep_days=5), at(86_400 * 10))
+    past.vacuum()
+    past.remove_expired(RetentionConfig(keep_days=5), at(86_400 * 10))
     assert 1 == past.scores().num_rows
     assert sorted(lake.data.rglob("*.parquet")) == sorted(synced)
 
@@ -550,7 +550,7 @@ def test_a_disk_that_does_not_keep_a_file_keeps_the_commit_waiting(
     with monkeypatch.context() as broken:
         broken.setattr(atomic_file, "sync_file", refused)
         with pytest.raises(HistoryUnwritable, match="Input/output error"):
-            past.fold()
+            past.flush()
     assert ["a.json"] == [path.name for path in (home / "history.outbox").glob("*.json")]
     assert 2 * ducklake.INLINED_ROWS == len(positions(home))
 
@@ -563,7 +563,7 @@ def test_rows_that_are_too_old_go_from_a_lake_too(
     past = History(home)
     past.commit([make_score(), make_score(at=at(86_400 * 9))], "a")
     written(home, "elec2", 0, [0, 1, 1])
-    removed = past.forget(
+    removed = past.remove_expired(
         RetentionConfig.model_construct(
             keep_days=5,
             readings_keep_days=None,
@@ -582,11 +582,11 @@ def test_a_lake_of_another_schema_is_refused(lake: Lake, version: int) -> None:
     """One host has another thermodrift: the others say so, and keep their rows."""
     home = lake.host("host")
     past = History(home)
-    past.fold()
+    past.flush()
     with past._ledger.writing() as (duck, _):
         duck.execute(f"UPDATE schema_version SET number = {version}")
     past.commit([make_score()], "a")
-    for use in (History.scores, History.fold):
+    for use in (History.scores, History.flush):
         with pytest.raises(HistorySchemaMismatch, match=f"has schema {version}"):
             use(History(home))
     assert ["a.json"] == [path.name for path in (home / "history.outbox").glob("*.json")]
@@ -596,7 +596,7 @@ def test_a_lake_that_was_emptied_is_created_again(lake: Lake) -> None:
     """Under a process that had seen it filled: one flush is put off, the next one goes on."""
     past = History(lake.host("host"))
     past.commit([make_score(position_from=0)], "a.0")
-    past.fold()
+    past.flush()
     with past._ledger.writing() as (duck, _):
         for (view,) in duck.execute(
             "SELECT view_name FROM duckdb_views() WHERE database_name = 'lake' AND NOT internal"
@@ -607,8 +607,8 @@ def test_a_lake_that_was_emptied_is_created_again(lake: Lake) -> None:
         ):
             duck.execute(f"DROP TABLE {table}")
     past.commit([make_score(position_from=1)], "a.1")
-    assert "is empty, and was not a moment ago" in past.fold().trouble
-    assert 1 == past.fold().files
+    assert "is empty, and was not a moment ago" in past.flush().trouble
+    assert 1 == past.flush().files
 
 
 def test_a_database_of_something_else_is_refused(lake: Lake) -> None:
@@ -616,7 +616,7 @@ def test_a_database_of_something_else_is_refused(lake: Lake) -> None:
     home = lake.host("host")
     past = History(home)
     past.commit([make_score()], "a")
-    past.fold()
+    past.flush()
     with past._ledger.writing() as (duck, _):
         duck.execute("DROP TABLE schema_version")
     with pytest.raises(HistoryDamaged, match="other tables and no history"):

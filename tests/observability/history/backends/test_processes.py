@@ -19,7 +19,7 @@ home, writer, commits = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 history = History(home)
 for i in range(commits):
     history.commit([make_score(position_from=writer * 1000 + i)] * 2, f"writer-{writer}.{i}")
-    history.fold()
+    history.flush()
 """
 
 ANALYST = """
@@ -43,7 +43,7 @@ faults.arm_from(sys.argv[2])
 for i in range(3):
     history.commit([make_score(position_from=i)], f"victim.{i}")
     print(i, flush=True)
-history.fold()
+history.flush()
 """
 
 FORKED = """
@@ -54,7 +54,7 @@ from tests.observability.history.makers import make_score
 home = Path(sys.argv[1])
 history = History(home)
 history.commit([make_score(position_from=1)], "parent")
-history.fold()
+history.flush()
 child = os.fork()
 if child == 0:
     refused = 0
@@ -71,7 +71,7 @@ if child == 0:
             refused += "make a new History" in str(error)
     own = History(home)
     own.commit([make_score(position_from=2)], "child")
-    own.fold()
+    own.flush()
     os._exit(refused)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -102,7 +102,7 @@ def test_an_analysts_open_session_stops_nobody(tmp_path: Path) -> None:
         assert "open\n" == analyst.stdout.readline()
         for i in range(5):
             history.commit([make_score(position_from=i)], f"c{i}")
-        folded = history.fold()
+        folded = history.flush()
         with pytest.raises(HistoryBusy, match=rf"process {analyst.pid} \(.*python.*\)") as busy:
             history.ask("FROM scores")
         analyst.communicate("close\n")
