@@ -35,15 +35,15 @@ EXAMPLE = ROOT / "examples/elec2.toml"
 WITHOUT = """
 import json, sys, time
 from pathlib import Path
-from flows.learning import learn_batch as learn
+from flows.learning import learn_batch
 from flows.config import pipeline
-from flows.deployed import learn_run as shifts
+from flows.deployed import learn_run
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
-learn.learn = learn.learn.fn
+learn_batch.learn = learn_batch.learn.fn
 began_s, cpu_s = time.monotonic(), time.process_time()
 file = pipeline.read(Path(sys.argv[1]))
-shifts.learned(file, Path(sys.argv[2]), "run", Stop(), Display("x"), int(sys.argv[3]), False)
+learn_run.run_learn(file, Path(sys.argv[2]), "run", Stop(), Display("x"), int(sys.argv[3]), False)
 print(json.dumps([time.monotonic() - began_s, time.process_time() - cpu_s]))
 """
 

@@ -23,18 +23,18 @@ from tests.observability.history.makers import python
 LOOP = """
 import sys
 from pathlib import Path
-from flows.loop import local_loop as cycle
+from flows.loop import local_loop
 from tests.flows.plain_loop import without_prefect
 with without_prefect():
-    cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
+    local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 UPKEEP = """
 import sys
 from pathlib import Path
 from flows.maintenance import upkeep
-from observability.core import failpoints as faults
-faults.arm_from(sys.argv[2])
+from observability.core import failpoints
+failpoints.arm_from(sys.argv[2])
 upkeep.fn(Path(sys.argv[1]))
 """
 

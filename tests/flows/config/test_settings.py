@@ -20,8 +20,8 @@ from tests.flows.makers import environment_of, thermodrift
 CLIENT = """
 import json, sys
 from pathlib import Path
-from flows.config import settings
-settings.prepare_prefect(Path(sys.argv[1]))
+from flows.config import prefect_env
+prefect_env.prepare_prefect(Path(sys.argv[1]))
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4242/api"}):
     found = get_current_settings()

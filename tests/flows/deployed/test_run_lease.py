@@ -34,9 +34,9 @@ from tests.pace import PATIENCE_S, until
 HOLDER = """
 import sys
 from pathlib import Path
-from flows.deployed import run_lease as claims
+from flows.deployed import run_lease
 from observability.core.paths import PipelinePlaces
-with claims.held(PipelinePlaces(Path(sys.argv[1])), "retrain", "first") as held:
+with run_lease.held(PipelinePlaces(Path(sys.argv[1])), "retrain", "first") as held:
     if len(sys.argv) > 2:
         held.wait_until(float(sys.argv[2]))
     print("held", flush=True)
@@ -120,11 +120,11 @@ WAITER = """
 import sys
 from pathlib import Path
 from flows.config import pipeline
-from flows.run import run_queue as turns
+from flows.run import run_queue
 from flows.run.progress import Display
 from flows.run.shutdown import Stop
 file = pipeline.read(Path(sys.argv[1]))
-with turns.taken(file, Path(sys.argv[2]), Stop(), Display(file.name)) as work:
+with run_queue.acquire(file, Path(sys.argv[2]), Stop(), Display(file.name)) as work:
     print(work.state.position, flush=True)
 """
 

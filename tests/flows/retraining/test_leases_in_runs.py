@@ -23,17 +23,18 @@ import sys
 from functools import partial
 from pathlib import Path
 from flows.retraining import admit
-from flows.loop import local_loop as cycle
-from flows.learning import learn_batch as learn
+from flows.loop import local_loop
+from flows.learning import learn_batch
 from flows.run import power_source
 from flows.retraining import retrain
 from flows.config import settings
-from flows.learning import drift_check as watch
+from flows.learning import drift_check
 from power.devices.nvml import NvmlAdapter
 from tests.power.makers import make_twin
 
 settings.silence_telemetry()
-learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
+for module, task in ((learn_batch, "learn"), (drift_check, "check"), (retrain, "retrain")):
+    setattr(module, task, getattr(module, task).fn)
 power_source.NvmlAdapter = partial(NvmlAdapter, twin=make_twin())
 ask = admit.ask
 
@@ -43,7 +44,7 @@ def answered(session, request):
     return answer
 
 admit.ask = answered
-cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]), 1_000)
+local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]), 1_000)
 """
 """The loop without Prefect, which leaves a file once its gate has answered for the first time."""
 

@@ -136,10 +136,10 @@ def test_ctrl_c_in_the_terminal_is_not_for_it(servers: list[Server]) -> None:
 SIGNALLED = """
 import signal, sys
 from pathlib import Path
-from flows.stack import ephemeral_api as embedded
-from flows.config import settings
+from flows.stack import ephemeral_api
+from flows.config import prefect_env
 from flows.run.shutdown import Stop, StopRequested
-settings.prepare_prefect(Path(sys.argv[3]))
+prefect_env.prepare_prefect(Path(sys.argv[3]))
 from flows.config import pipeline
 read = pipeline.read
 def interrupted(path):
@@ -148,10 +148,10 @@ def interrupted(path):
 pipeline.read = interrupted
 with Stop().listening():
     try:
-        api = embedded.Api(sys.argv[1], sys.argv[4])
-        with embedded.use_api(api):
-            from flows.loop.local_loop import cycle
-            cycle(Path(sys.argv[2]), Path(sys.argv[3]), None)
+        api = ephemeral_api.Api(sys.argv[1], sys.argv[4])
+        with ephemeral_api.use_api(api):
+            from flows.loop.local_loop import run_loop
+            run_loop(Path(sys.argv[2]), Path(sys.argv[3]), None)
     except StopRequested:
         print("stopped")
 """

@@ -114,21 +114,22 @@ def test_a_member_goes_on_from_its_pickle_as_if_never_stopped(recipe: str, task:
 _PROCESS = """
 import json, sys
 from pathlib import Path
-from tests.models import test_online as t
-from models.online import online_model as online
-from models.persistence import serialization as pickling
+from tests.models.online import test_online_model as t
+from models.online import online_model
+from models.persistence import serialization
 folder, begin, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 told = {}
 for task in ("classification", "regression"):
     records = t.make_records(task, count=300, classes=4)
-    for recipe in online.RECIPES:
+    for recipe in online_model.RECIPES:
         path = folder / f"{recipe}-{task}"
         if begin == 0:
-            member = online.build(online.OnlineRecipe(recipe=recipe), t.make_schema(task))
+            settings = online_model.OnlineRecipe(recipe=recipe)
+            member = online_model.build(settings, t.make_schema(task))
         else:
-            member = pickling.loads(path.read_bytes())
+            member = serialization.loads(path.read_bytes())
         told[path.name] = [repr(each) for each in t.go_through(member, records[begin:end])]
-        path.write_bytes(pickling.dumps(member))
+        path.write_bytes(serialization.dumps(member))
 print(json.dumps(told))
 """
 """Every recipe goes through some records, from the start or from where another process left it."""

@@ -245,9 +245,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, point: str) -> No
 VICTIM = """
 import sys
 from pathlib import Path
-from observability.core import failpoints as faults
+from observability.core import failpoints
 from tests.models.persistence.test_checkpoint import put
-faults.arm(sys.argv[2], "kill")
+failpoints.arm(sys.argv[2], "kill")
 put(Path(sys.argv[1]), {"position": 500})
 """
 

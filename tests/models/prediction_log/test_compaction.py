@@ -274,10 +274,10 @@ def test_a_full_disk_leaves_each_row_once(tmp_path: Path, point: str) -> None:
 VICTIM = """
 import sys
 from pathlib import Path
-from models.prediction_log import prediction_log as predictions
-from observability.core import failpoints as faults
-faults.arm_from(sys.argv[2])
-print(predictions.compact(Path(sys.argv[1]), 50, target_rows=20).because)
+from models.prediction_log import prediction_log
+from observability.core import failpoints
+failpoints.arm_from(sys.argv[2])
+print(prediction_log.compact(Path(sys.argv[1]), 50, target_rows=20).because)
 """
 
 
@@ -418,11 +418,11 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 RIVAL = """
 import sys
 from pathlib import Path
-from models.prediction_log import prediction_log as predictions
-from observability.core import failpoints as faults
-faults.arm("upkeep.inside_swap", "delay")
+from models.prediction_log import prediction_log
+from observability.core import failpoints
+failpoints.arm("upkeep.inside_swap", "delay")
 for target in (20, 60, 120, 240):
-    predictions.compact(Path(sys.argv[1]), 240, target_rows=target)
+    prediction_log.compact(Path(sys.argv[1]), 240, target_rows=target)
 print("done")
 """
 

@@ -296,9 +296,9 @@ def test_a_full_disk_leaves_the_old_log(tmp_path: Path) -> None:
 VICTIM = """
 import sys
 from pathlib import Path
-from observability.core import failpoints as faults
+from observability.core import failpoints
 from tests.models.prediction_log.makers import put
-faults.arm(sys.argv[2], "kill")
+failpoints.arm(sys.argv[2], "kill")
 put(Path(sys.argv[1]), 0, 3, label="down")
 """
 

@@ -536,12 +536,12 @@ def test_a_full_disk_stores_nothing(tmp_path: Path, passing: int) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from observability.core import failpoints as faults
+from observability.core import failpoints
 from models.batch.batch_model import BatchModel
 from tests.models.makers import make_store, put
 folder, act, point, after = sys.argv[1:]
 kept = make_store(Path(folder))
-faults.arm(point, "kill", int(after))
+failpoints.arm(point, "kill", int(after))
 if act == "put":
     put(kept, "v2", model=BatchModel("classification", ("low", "second"), None, None, None))
 elif act == "crown":

@@ -381,14 +381,14 @@ PROBE = """
 import json, os, socket, sys
 def refuse(*_): raise AssertionError("a connection was tried")
 socket.socket.connect = socket.getaddrinfo = refuse
-from observability.drift import evidently_adapter as reports
+from observability.drift import evidently_adapter
 early = sorted({"evidently", "pandas", "scipy"} & set(sys.modules))
 from pathlib import Path
 from tests.observability.drift.test_evidently_adapter import WATCHED, TOLERANCE
 from tests.observability.makers import make_window
 frames = make_window(), make_window(shift=1.0, seed=1)
-drawn = reports.page(*frames, WATCHED, TOLERANCE, Path(sys.argv[1]))
-scores = [column.score for column in reports.measure(*frames, WATCHED, TOLERANCE).columns]
+drawn = evidently_adapter.page(*frames, WATCHED, TOLERANCE, Path(sys.argv[1]))
+scores = [column.score for column in evidently_adapter.measure(*frames, WATCHED, TOLERANCE).columns]
 print(json.dumps([early, drawn, os.environ["DO_NOT_TRACK"], scores]))
 """
 

@@ -22,7 +22,7 @@ from tests.observability.history.makers import make_score, python, rows_of
 FOLDER = """
 import sys
 from pathlib import Path
-from observability.core import failpoints as faults
+from observability.core import failpoints
 from observability.history.store import History
 from tests.observability.history.makers import make_score
 history = History(Path(sys.argv[1]))
@@ -31,7 +31,7 @@ for i in range(3):
 history.flush()
 for i in range(3, 7):
     history.commit([make_score(position_from=i)], f"a.{i}")
-faults.arm_from("history.before_checkpoint=kill")
+failpoints.arm_from("history.before_checkpoint=kill")
 history.flush()
 """
 
@@ -235,7 +235,7 @@ def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> N
     for fault in ("before_flush", "inside_flush", "before_checkpoint"):
         script = (
             "import sys; from pathlib import Path\n"
-            "from observability.core import failpoints as faults\n"
+            "from observability.core import failpoints\n"
             "from observability.history.store import History\n"
             f"faults.arm('history.{fault}', 'kill'); History(Path(sys.argv[1])).ask('SELECT 1')"
         )

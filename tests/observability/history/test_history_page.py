@@ -63,14 +63,15 @@ pue = 1.4
 KILLED = """
 import sys
 from pathlib import Path
-from flows.loop import local_loop as cycle
-from flows.learning import learn_batch as learn
+from flows.loop import local_loop
+from flows.learning import learn_batch
 from flows.retraining import retrain
-from flows.learning import drift_check as watch
-from observability.core import failpoints as faults
-learn.learn, watch.watch, retrain.retrain = learn.learn.fn, watch.watch.fn, retrain.retrain.fn
-faults.arm("cycle.after_checkpoint", "kill", after=3)
-cycle.cycle.fn(Path(sys.argv[1]), Path(sys.argv[2]))
+from flows.learning import drift_check
+from observability.core import failpoints
+for module, task in ((learn_batch, "learn"), (drift_check, "check"), (retrain, "retrain")):
+    setattr(module, task, getattr(module, task).fn)
+failpoints.arm("cycle.after_checkpoint", "kill", after=3)
+local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 

@@ -144,11 +144,12 @@ FORGETTER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from observability.core import failpoints as faults
+from observability.core import failpoints
 from observability.history.store import History
-from observability.history.retention import UpkeepRules
-faults.arm("upkeep.inside_forget", sys.argv[2])
-History(Path(sys.argv[1])).remove_expired(UpkeepRules(keep_days=30), datetime(2026, 6, 1, tzinfo=UTC))
+from observability.history.retention import RetentionConfig
+failpoints.arm("upkeep.inside_forget", sys.argv[2])
+history = History(Path(sys.argv[1]))
+history.remove_expired(RetentionConfig(keep_days=30), datetime(2026, 6, 1, tzinfo=UTC))
 """
 
 

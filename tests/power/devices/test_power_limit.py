@@ -414,15 +414,15 @@ CAPPED = """
 import sys
 from pathlib import Path
 from flows.run.shutdown import Stop
-from observability.core import failpoints as faults
-from power.devices import power_limit as limits
+from observability.core import failpoints
+from power.devices import power_limit
 from power.devices.nvml import NvmlLimitSetter
-from power.devices.fake_nvml import StandIn
+from power.devices.fake_nvml import FakeNvml
 twin, devices, armed = sys.argv[1:]
-faults.arm_from(armed)
-setter = NvmlLimitSetter(twin=StandIn.model_validate_json(twin))
+failpoints.arm_from(armed)
+setter = NvmlLimitSetter(twin=FakeNvml.model_validate_json(twin))
 stop = Stop()
-with stop.listening(), stop.breakable(), limits.capped(
+with stop.listening(), stop.breakable(), power_limit.capped(
     "GPU-a", 420.0, Path(devices), setter
 ) as told:
     print(told.begun.because, flush=True)

@@ -70,10 +70,10 @@ while left:
 VICTIM = """
 import sys
 from pathlib import Path
-from observability.core import failpoints as faults
+from observability.core import failpoints
 from observability.history.store import History
 history = History(Path(sys.argv[1]))
-faults.arm_from(sys.argv[2])
+failpoints.arm_from(sys.argv[2])
 history.flush()
 """
 

@@ -35,11 +35,11 @@ connection.close()
 VICTIM = """
 import sys
 from pathlib import Path
-from observability.core import failpoints as faults
+from observability.core import failpoints
 from observability.history.store import History
 from tests.observability.history.makers import make_score
 history = History(Path(sys.argv[1]))
-faults.arm_from(sys.argv[2])
+failpoints.arm_from(sys.argv[2])
 for i in range(3):
     history.commit([make_score(position_from=i)], f"victim.{i}")
     print(i, flush=True)
