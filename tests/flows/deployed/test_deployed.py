@@ -185,7 +185,7 @@ def test_a_misspelt_knob_is_refused_when_it_is_deployed(
 def test_knobs_are_shown_as_a_form(prefect_box: PrefectServer) -> None:
     """The deployment's schema has every knob with its meaning."""
     schema = prefect_box.deployment("thermodrift-watch/elec2")["parameter_openapi_schema"]
-    shape = schema["definitions"]["WorthPolicy"]
+    shape = schema["definitions"]["RetrainConfig"]
     assert "before the next one" in shape["properties"]["cooldown_records"]["description"]
     assert shape["additionalProperties"] is False
 
