@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import tempfile
@@ -18,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.stream import decompression
 from models.stream.parsing import charset
 from models.stream.source import BadStream, Batch, Cursor, StreamChanged, StreamUnreadable
 from tests.models.makers import PACKERS, make_schema, make_stream, read_all, records_of
@@ -184,9 +184,10 @@ def test_a_full_temporary_disk_is_said(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(
-        *((tempfile, "TemporaryFile", full) if at_once else (decompression, "_write", full))
-    )
+    class FullFile(io.RawIOBase):
+        write = full
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full if at_once else lambda **_: FullFile())
     stream = make_stream(tmp_path / "s.csv.gz", gzip.compress(b"a,y\n1,0\n"))
     with pytest.raises(StreamUnreadable, match=r"No space left.*TMPDIR"):
         stream.read(Cursor())
