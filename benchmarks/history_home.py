@@ -50,7 +50,7 @@ def fill(home: Path, records: int, seed: int) -> dict[str, Any]:
     for first in range(0, records, RECORDS_PER_FILE):
         span = log_segments.Span(first, min(first + RECORDS_PER_FILE, records))
         table = _log(rng, *span)
-        segments.write_aside(folder / log_segments.name(span), table.schema, [table])
+        segments.write_temporary(folder / log_segments.name(span), table.schema, [table])
     log_s = time.perf_counter() - began_s
     rows = _commit_history(home, rng, records)
     size = sum(path.stat().st_size for path in folder.iterdir())

@@ -313,7 +313,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     loop.learn(records.rows, records.labels, None)
     assert 600 == len(records.rows)
     assert "BaggingRegressor" in set(member.model.steps)
-    assert 0 == member.silent
+    assert 0 == member.non_finite_count
     fought = evaluation.evaluate(
         record_schema.frame(records.table, stream.schema),
         records.labels,

@@ -296,7 +296,7 @@ def _threshold(work: UnitOfWork) -> list[Record]:
     moved = cut.moved() if cut is not None else None
     if cut is None or not moved:
         return []
-    cut.told = cut.value
+    cut.reported = cut.value
     work.run.display.log_event(work.state.position, "threshold", moved.because, "cyan")
     return [work.decision_row(moved)]
 
@@ -353,7 +353,9 @@ def _noticed(work: UnitOfWork, batch: Batch) -> list[Record]:
 def _revived(work: UnitOfWork) -> list[Record]:
     """Begin the online member anew where its answers are not finite, and say so."""
     state, pipeline = work.state, work.run.file.pipeline
-    reset = learning_health.must_be_reset(pipeline.online.recipe, state.learner.online.silent)
+    reset = learning_health.must_be_reset(
+        pipeline.online.recipe, state.learner.online.non_finite_count
+    )
     if not reset:
         return []
     state.learner.online = online_model.build(pipeline.online, state.schema, work.run.file.folder)

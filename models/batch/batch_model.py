@@ -1,8 +1,7 @@
-"""Offline learning: fit on a window of the past, answer for frames.
+"""Batch models: fit on a window of the past, predict frames.
 
-Maths: reads no disk and no clock but the one it is given. `models.core.metrics` scores models,
-`models.batch.evaluation` sets them against each other. Time runs downwards in every frame: the
-newest row is the last.
+Pure computation: it reads no disk, and no clock but the one it is given. `models.core.metrics`
+scores models, `models.batch.evaluation` compares them. The newest row of a frame is the last.
 """
 
 from __future__ import annotations
@@ -16,35 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.batch.fit_guard import FitCheckpoint, Guard
+from models.batch.recipe_config import BatchRecipe
+from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, Schema, Task
 from observability.core.errors import BadConfiguration, ThermodriftError
 
 if TYPE_CHECKING:
     import pandas as pd
-from models.batch.recipe_config import BatchRecipe
-from models.core.prediction import BatchPrediction
 
 HUGE = 1e30
-"""Numbers are cut here: beyond, float32 and sums of squares overflow inside estimators."""
+"""Numbers are clipped here: beyond, float32 and sums of squares overflow in estimators."""
 PREDICTION = "prediction"
-"""The column of a reference that holds what the model answered on its hold-out rows."""
+"""The column of a reference with the model's predictions for the hold-out rows."""
 
 
 class TooLittleToLearn(ThermodriftError, ValueError):
-    """Too few rows, or a single class: nothing can be learned from this window."""
+    """Nothing can be learned from this window: it has too few rows, or a single class."""
 
 
 class BatchCannotLearn(ThermodriftError, RuntimeError):
-    """The estimator itself failed while it was fitted."""
+    """The estimator failed while it was fitted."""
 
 
 class BatchAnswersNothing(ThermodriftError, ValueError):
-    """A model failed to predict, or its answer is not a finite number or a probability."""
+    """A model failed to predict, or its prediction is no finite number or probability."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchModel:
-    """A fitted model that pickles.
+    """A fitted model, which can be pickled.
 
     `labels` are its classes in the order of its probabilities, and empty in regression.
     """
@@ -56,33 +55,53 @@ class BatchModel:
     estimator: Any
 
     def predict(self, frame: pd.DataFrame) -> BatchPrediction:
-        """Answers for `frame`, whose columns are the schema's in any order; extra ones are ignored.
+        """Predict `frame`, which has the schema's columns in any order; extra ones are ignored.
 
-        Always finite; probabilities are float64 and sum to 1 in every row. A class is the most
-        probable one. An estimator without probabilities gives them by its decision function
-        (logistic, or softmax of it), or else all to the class it predicts.
+        Predictions are finite; probabilities are float64 and sum to 1 in every row. A class is the
+        most probable one. If the estimator has no probabilities, they come from its decision
+        function (logistic or softmax), or else are 1 for the class that it predicts.
         Raises BatchAnswersNothing.
         """
         if len(frame) == 0:
-            return self._nothing()
+            empty = np.empty((0, len(self.labels))) if self.task == "classification" else None
+            return BatchPrediction([], empty, self.labels)
         from models.batch import recipes
 
         try:
             with recipes.working(frame.size):
                 matrix = self.preparation.transform(sanitized(frame, self.schema))
-                raw = self._raw(matrix)
+                raw = self._raw_prediction(matrix)
         except (Exception, SystemExit) as error:
             raise BatchAnswersNothing(
                 f"the batch model failed on {len(frame)} rows: {type(error).__name__}: {error}; "
                 f"check that the frame has the columns it was trained on"
             ) from error
-        return self._checked(raw, len(frame))
+        classifies, shape, rows = self.task == "classification", raw.shape, len(frame)
+        expected = (rows, len(self.labels)) if classifies else (rows,)
+        raw = raw if classifies else raw.reshape(-1)
+        if raw.shape != expected:
+            raise BatchAnswersNothing(
+                f"the batch model ({type(self.estimator).__name__}) must answer in the shape "
+                f"{expected}; came: {shape}; correct its factory"
+            )
+        finite = np.isfinite(raw)
+        if classifies:
+            probabilities = np.clip(raw, 0.0, 1.0)
+            totals = probabilities.sum(axis=1, keepdims=True)
+            finite = finite.all(axis=1) & (totals[:, 0] > 0)
+        if not finite.all():
+            raise BatchAnswersNothing(
+                f"the batch model ({type(self.estimator).__name__}) gave no finite answer for "
+                f"{int((~finite).sum())} of {len(finite)} rows; it diverged: train it with another "
+                f"recipe or other [batch.params]"
+            )
+        if not classifies:
+            return BatchPrediction(list(raw.tolist()), None)
+        probabilities = probabilities / totals
+        best = probabilities.argmax(axis=1)
+        return BatchPrediction([self.labels[each] for each in best], probabilities, self.labels)
 
-    def _nothing(self) -> BatchPrediction:
-        empty = np.empty((0, len(self.labels))) if self.task == "classification" else None
-        return BatchPrediction([], empty, self.labels)
-
-    def _raw(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _raw_prediction(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.task == "regression":
             return np.asarray(self.estimator.predict(matrix), dtype=np.float64)
         if hasattr(self.estimator, "predict_proba"):
@@ -97,37 +116,6 @@ class BatchModel:
         codes = np.asarray(self.estimator.predict(matrix)).astype(np.intp).ravel()
         return np.eye(len(self.labels))[codes]
 
-    def _checked(self, raw: NDArray[np.float64], rows: int) -> BatchPrediction:
-        if self.task == "regression":
-            values = raw.reshape(-1)
-            self._refuse_unless(values.shape == (rows,), raw.shape, (rows,))
-            self._refuse_non_finite(np.isfinite(values))
-            return BatchPrediction(list(values.tolist()), None)
-        self._refuse_unless(
-            raw.shape == (rows, len(self.labels)), raw.shape, (rows, len(self.labels))
-        )
-        probabilities = np.clip(raw, 0.0, 1.0)
-        totals = probabilities.sum(axis=1, keepdims=True)
-        self._refuse_non_finite(np.isfinite(raw).all(axis=1) & (totals[:, 0] > 0))
-        probabilities = probabilities / totals
-        best = probabilities.argmax(axis=1)
-        return BatchPrediction([self.labels[each] for each in best], probabilities, self.labels)
-
-    def _refuse_unless(self, right: bool, came: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-        if not right:
-            raise BatchAnswersNothing(
-                f"the batch model ({type(self.estimator).__name__}) must answer in the shape "
-                f"{wanted}; came: {came}; correct its factory"
-            )
-
-    def _refuse_non_finite(self, fine: NDArray[np.bool_]) -> None:
-        if not fine.all():
-            raise BatchAnswersNothing(
-                f"the batch model ({type(self.estimator).__name__}) gave no finite answer for "
-                f"{int((~fine).sum())} of {len(fine)} rows; it diverged: train it with another "
-                f"recipe or other [batch.params]"
-            )
-
 
 def fit(
     frame: pd.DataFrame,
@@ -141,12 +129,12 @@ def fit(
     partial: FitCheckpoint | None = None,
     device: str | None = None,
 ) -> BatchModel:
-    """A model of `recipe` learned from all rows of `frame`, the same for the same seed.
+    """Fit a model of `recipe` on all rows of `frame`, reproducibly by its seed.
 
-    A `guard` is asked before, amid and after the estimator's fit (`models.batch.interruptible_fit`
-    says how), and changes nothing of the model; what it raises comes out as it is. `clock` counts
-    seconds, for the size of the rounds. `partial` is what an earlier GiveBack of the same fit
-    carried, on the same rows.
+    `guard` is called before, during and after the estimator's fit (see
+    `models.batch.interruptible_fit`) and does not change the model; its exceptions pass through.
+    `clock` counts seconds, for the size of the rounds. `partial` is the checkpoint of an earlier
+    `Preempted` of the same fit on the same rows.
 
     Raises TooLittleToLearn (fewer rows than the training part of `min_rows`, or one class only),
     BadConfiguration (an unknown recipe or parameter) and BatchCannotLearn.
@@ -164,11 +152,18 @@ def fit(
     from models.batch import interruptible_fit, recipes
 
     classes, targets = _encoded(labels, schema.task)
-    schema, name = _filled(frame, schema), recipe.recipe
+    # A column without any value is left out: there is nothing to learn from it.
+    filled = tuple(column for column in schema.columns if frame[column.name].notna().any())
+    if not filled:
+        raise TooLittleToLearn(
+            f"no feature has a value in any of {len(frame)} rows; check the stream's columns: "
+            f"{', '.join(schema.names) or 'there are none'}"
+        )
+    schema, name = schema.model_copy(update={"columns": filled}), recipe.recipe
     made = recipes.build(name, recipe.params, schema.task, recipe.seed, schema, beside, device)
     if recipe.class_weight == "balanced":
         recipes.weigh(made.estimator, name, schema.task, targets)
-    asked = interruptible_fit.GuardProbe(guard or _go_on, clock)
+    asked = interruptible_fit.GuardProbe(guard or (lambda _: None), clock)
     try:
         with recipes.working(frame.size):
             matrix = made.preparation.fit_transform(sanitized(frame, schema))
@@ -191,23 +186,8 @@ def fit(
     return BatchModel(schema.task, classes, schema, made.preparation, estimator)
 
 
-def _go_on(done: float, /) -> None:
-    """The guard of whoever has none."""
-
-
-def _filled(frame: pd.DataFrame, schema: Schema) -> Schema:
-    """`schema` without the columns that hold nothing here: there is nothing to learn from them."""
-    filled = tuple(column for column in schema.columns if frame[column.name].notna().any())
-    if not filled:
-        raise TooLittleToLearn(
-            f"no feature has a value in any of {len(frame)} rows; check the stream's columns: "
-            f"{', '.join(schema.names) or 'there are none'}"
-        )
-    return schema.model_copy(update={"columns": filled})
-
-
 def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], NDArray[Any]]:
-    """Classes and codes 0..k-1 (some libraries take nothing else), or () and the values."""
+    """Classes and codes 0..k-1 (some libraries require these), or () and the values."""
     if task == "regression":
         values = np.asarray(labels, dtype=np.float64)
         if not np.isfinite(values).all():
@@ -216,7 +196,8 @@ def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], ND
                 f"numbers; leave those rows out"
             )
         return (), values
-    classes = _classes(labels)
+    # All labels of a stream have one type (Schema.label_kind), so they can be sorted.
+    classes = tuple(sorted(set(labels)))
     if len(classes) < 2:
         raise TooLittleToLearn(
             f"all {len(labels)} rows are of one class ({classes[0]!r}), and at least 2 are "
@@ -226,19 +207,14 @@ def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], ND
     return classes, np.array([codes[label] for label in labels], dtype=np.int64)
 
 
-def _classes(labels: Sequence[Label]) -> tuple[Label, ...]:
-    # A stream's labels are all of one kind (Schema.label_kind), so they can be ordered.
-    return tuple(sorted(set(labels)))
-
-
 def baseline(labels: Sequence[Label], task: Task) -> BatchModel:
-    """The dummy that every model must beat: class shares, or the median of `labels`."""
+    """The baseline that every model must beat: class shares, or the median of `labels`."""
     from models.batch import recipes
 
     if not labels:
         raise TooLittleToLearn("a baseline needs at least one label; none came")
     made = recipes.dummy(task)
-    classes = () if task == "regression" else _classes(labels)
+    classes = () if task == "regression" else tuple(sorted(set(labels)))
     codes = {label: code for code, label in enumerate(classes)}
     targets = [codes[label] if codes else label for label in labels]
     made.estimator.fit(np.zeros((len(labels), 1)), np.asarray(targets))
@@ -246,7 +222,7 @@ def baseline(labels: Sequence[Label], task: Task) -> BatchModel:
 
 
 def sanitized(frame: pd.DataFrame, schema: Schema | None) -> pd.DataFrame:
-    """The schema's columns alone: numbers float64 within ±1e30 or NaN, categories text or None."""
+    """The schema's columns: numbers are float64 within ±1e30 or NaN, categories text or None."""
     import pandas as pd
 
     if schema is None:
@@ -259,28 +235,20 @@ def sanitized(frame: pd.DataFrame, schema: Schema | None) -> pd.DataFrame:
                 values.to_numpy(np.float64, na_value=np.nan), -HUGE, HUGE
             )
         else:
-            columns[column.name] = _texts(values)
+            cells = zip(values, values.isna(), strict=True)
+            texts = [None if missing else str(value) for value, missing in cells]
+            columns[column.name] = pd.Series(texts, dtype=object)
     return pd.DataFrame(columns, columns=schema.names)
 
 
-def _texts(values: pd.Series[Any]) -> pd.Series[Any]:
-    import pandas as pd
-
-    texts = [
-        None if missing else str(value)
-        for value, missing in zip(values, values.isna(), strict=True)
-    ]
-    return pd.Series(texts, dtype=object)
-
-
 def split(rows: int, recipe: BatchRecipe) -> tuple[slice, slice]:
-    """The rows to fit on, and the newest ones held out: at least one of each where rows > 1."""
+    """The rows to fit on, and the newest rows, held out; at least one of each if rows > 1."""
     held_out = min(max(round(rows * recipe.holdout), 1), max(rows - 1, 0))
     return slice(0, rows - held_out), slice(rows - held_out, rows)
 
 
 def typed_reference(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """A reference with the types it has in memory, whatever a file made of them.
+    """A reference with the types that it has in memory, after it was read from a file.
 
     Numbers are float64 with NaN for missing, categories object with None; the target is object
     (int or str), or float64 in regression; so is the prediction, None or NaN where there is none.

@@ -1,7 +1,7 @@
-"""A challenger against the champion and the dummy: fitted on a window, compared on its newest rows.
+"""Fits a challenger on a window, and compares it with champion and baseline on the newest rows.
 
-Maths: reads no disk and no clock but the one it is given, and decides nothing: that is for
-`models.batch.promotion`. A challenge may be given back half done, and gone on with.
+Pure computation: it reads no disk, and no clock but the one it is given. It decides nothing: that
+is for `models.batch.promotion`. A preempted challenge can be resumed later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.batch.promotion import Comparison
 from models.batch.recipe_config import BatchRecipe
 from models.core import metrics
 from models.core.metrics import Measure
-from models.core.record_schema import Label, Schema, Task
+from models.core.record_schema import Label, Schema
 from observability.core.errors import BadConfiguration
 
 if TYPE_CHECKING:
@@ -34,36 +34,36 @@ if TYPE_CHECKING:
     from models.batch.interruptible_fit import GuardProbe
 
 FEWEST_HELD_OUT = 10
-"""Rows below which a comparison of models says nothing."""
-NO_GUARD = "nobody watched"
-"""How a challenge without a guard was watched."""
+"""Fewest rows for a comparison of models."""
+NO_GUARD = "no guard"
+"""The interrupt strategy of a challenge without a guard."""
 
 
 @dataclass(frozen=True, eq=False)
 class UnfinishedChallenge:
-    """What is fitted of a challenge that was given back, which pickles: nothing of it is lost."""
+    """The models of a preempted challenge that are fitted so far; it can be pickled."""
 
     work: str
-    """Names the rows, labels, knobs and schema that it is about; of other work it is not used."""
+    """A hash of its rows, labels, configuration and schema; other work does not use it."""
     whole: BatchModel | None = None
     """The model of all training rows, once it is fitted."""
     part: FitCheckpoint | None = None
-    """The fit in progress: of all training rows, or of the newest where `whole` is there."""
+    """The unfinished fit: on all training rows, or on the newest ones if `whole` is there."""
     fit_s: float = 0.0
-    """Seconds spent on it so far, pauses not among them."""
+    """Seconds spent on it so far, without pauses."""
     done: float = 0.0
     """Share of the work, from 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Challenge:
-    """A challenger, what it was compared with, and the rows it stands for.
+    """A challenger, its scores and those of the other contestants, and its rows.
 
     `scores` holds every metric of the task under holdout:challenger, holdout:champion,
-    holdout:baseline, older:challenger, older:champion and older:baseline; a champion or an older
-    window that there is not has no entry. Where rare rows were held out beside the newest share,
-    newest:challenger and the others are over that share alone, in which classes are as frequent as
-    in the stream.
+    holdout:baseline, older:challenger, older:champion and older:baseline; without a champion or an
+    older window its entries are missing. If rare rows were held out besides the newest share,
+    newest:challenger and so on are the scores on that share alone, in which classes are as
+    frequent as in the stream.
     """
 
     model: BatchModel
@@ -72,12 +72,12 @@ class Challenge:
     fit_s: float
     rows: int
     first_row: int
-    """Place in the window of the first row that the challenger was trained on."""
+    """Index in the window of the first row that the challenger was trained on."""
     parts: HoldoutSplit
-    """Which rows of the window were trained on and which held out."""
+    """Which rows of the window were trained on, and which were held out."""
     measure: Measure
     guarded: str = NO_GUARD
-    """How the fits were watched, and why so."""
+    """The interrupt strategy of the fits, and its reason."""
 
     @property
     def holdout_rows(self) -> int:
@@ -86,20 +86,20 @@ class Challenge:
 
     @property
     def comparison(self) -> Comparison:
-        """The losses of this challenge, as `promotion.judge` wants them."""
+        """The losses of this challenge, for `promotion.judge`."""
         losses = {
             who: self.measure.loss(scores[self.measure.name]) for who, scores in self.scores.items()
         }
-        # The baseline always answers: where it has no loss, it is the rows that cannot tell any.
-        older_tells = math.isfinite(losses.get("older:baseline", math.nan))
+        # The baseline always predicts: if its loss is not finite, the rows do not define any loss.
+        older_defined = math.isfinite(losses.get("older:baseline", math.nan))
         return Comparison(
             holdout_rows=self.holdout_rows,
             metric=self.measure.name,
             challenger_loss=losses["holdout:challenger"],
             baseline_loss=losses["holdout:baseline"],
             champion_loss=losses.get("holdout:champion"),
-            older_challenger_loss=losses.get("older:challenger") if older_tells else None,
-            older_champion_loss=losses.get("older:champion") if older_tells else None,
+            older_challenger_loss=losses.get("older:challenger") if older_defined else None,
+            older_champion_loss=losses.get("older:champion") if older_defined else None,
         )
 
 
@@ -123,22 +123,24 @@ def evaluate(
 ) -> Challenge:
     """Fit on the older part of a window, and score all contestants on its newest rows.
 
-    Two models are fitted, on all training rows and on the newest of them (on those since a change
-    of the world, where one is known); the better one is the challenger. That choice is made on the
-    hold-out too, which flatters the challenger a little. Better is what loses less by `measure`,
-    the task's own where it is None. `models.batch.holdout` says which rows are held out; `seen` and
-    `changed` are about the whole `frame`, as there.
+    Two models are fitted: on all training rows, and on the newest of them (on those since a change
+    of the data, if one is known). The better one by `measure` (default: the task's) is the
+    challenger; that choice is made on the hold-out too, which favours the challenger slightly.
+    `models.batch.holdout` defines which rows are held out; `seen` and `changed` are about the whole
+    `frame`, as there.
 
     `frame` and `labels` are the window in time order, cut to its newest `recipe.window` rows;
     `older` is a window from before it, of which the newest `recipe.older_rows` are scored. `clock`
-    counts seconds. A champion that cannot answer scores NaN. Raises what `fit` raises, and
-    TooLittleToLearn where fewer than 10 rows would be held out.
+    counts seconds. A champion that cannot predict scores NaN. Raises what `fit` raises, and
+    TooLittleToLearn if fewer than 10 rows would be held out.
 
-    `guard` is asked all through the fits, and changes nothing of the outcome; the time that it
-    takes is not in `fit_s`. A GiveBack of its comes out with a PartialChallenge, or with None where
-    nothing was fitted yet that can be kept. Given as `partial` with the same rows and knobs, the
-    work goes on from there; with others it begins anew.
+    `guard` is called throughout the fits and does not change the result; its own time is not in
+    `fit_s`. A `Preempted` that it raises carries an UnfinishedChallenge, or None if nothing is
+    fitted yet that can be saved. Given as `partial`, with the same rows and configuration, the work
+    is resumed from there; otherwise it begins anew.
     """
+    import pandas as pd
+
     from models.batch import interruptible_fit
 
     if batch_model.PREDICTION in {*schema.names, schema.target}:
@@ -148,12 +150,25 @@ def evaluate(
         )
     measure = measure or metrics.measure("auto", schema.task)
     cut = max(len(frame) - recipe.window, 0)
-    frame, labels = _newest(frame, labels, recipe.window)
+    frame, labels = frame.iloc[-recipe.window :], labels[-recipe.window :]
     seen = None if seen is None else seen[cut:]
     changed = None if changed is None or changed < cut else changed - cut
-    parts = _parts(labels, schema.task, recipe, seen, changed)
+    rows = len(labels)
+    if rows < recipe.min_rows:
+        raise TooLittleToLearn(
+            f"a window of {rows} rows is too short for a retrain: batch.min_rows is "
+            f"{recipe.min_rows}; wait for more labelled rows, or lower it"
+        )
+    newest = batch_model.split(rows, recipe)[1].start
+    parts = holdout.split(labels, schema.task, newest, seen, changed)
+    newest_held = len(parts.held) - len(parts.apart)
+    if newest_held < FEWEST_HELD_OUT:
+        raise TooLittleToLearn(
+            f"{newest_held} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
+            f"needed to compare models; raise batch.holdout or window"
+        )
     window = _Window(frame, labels, parts, changed, recipe, schema, measure, beside, device)
-    model, train, fit_s = _fought(window, clock, guard, partial)
+    model, train, fit_s = _fit_challenger(window, clock, guard, partial)
     baseline = batch_model.baseline(_at(labels, train), schema.task)
     contestants = {"challenger": model, "baseline": baseline}
     if champion is not None:
@@ -162,10 +177,21 @@ def evaluate(
     if len(parts.apart):
         scores |= window.compare("newest", contestants, parts.held[parts.held >= parts.newest])
     if older is not None and recipe.older_rows and len(older[0]):
+        most = recipe.older_rows
         scores |= _compare(
-            "older", contestants, *_newest(*older, recipe.older_rows), measure, window.rarer
+            "older", contestants, older[0].iloc[-most:], older[1][-most:], measure, window.rarer
         )
-    reference = _reference(window, model).iloc[train[0] :].tail(reference_rows)
+    # The reference has predictions for the newest share alone: the other rows that were held out
+    # are of rare classes, and would be too many of them.
+    newest_rows = parts.held[parts.held >= parts.newest]
+    answers: list[Label | None] = [None] * rows
+    predicted = model.predict(frame.iloc[newest_rows]).values
+    for row, answer in zip(newest_rows.tolist(), predicted, strict=True):
+        answers[row] = answer
+    made = batch_model.sanitized(frame, schema)
+    made[schema.target] = pd.Series(list(labels), dtype=object)
+    made[batch_model.PREDICTION] = pd.Series(answers, dtype=object)
+    reference = batch_model.typed_reference(made, schema).iloc[train[0] :].tail(reference_rows)
     return Challenge(
         model,
         reference.reset_index(drop=True),
@@ -188,12 +214,12 @@ def with_unlabelled(
     schema: Schema,
     reference_rows: int,
 ) -> Challenge:
-    """The same challenge, its reference with the records of the window that have no label, too.
+    """The same challenge, with the unlabelled records of the window added to its reference.
 
-    Later windows of the stream have such records; a reference without them would differ by that
-    alone. `positions` are those of the rows that were fought on, `places` those of the rows of
-    `frame`. The challenger's answers are in the reference from where the newest share begins; the
-    reference begins where it began.
+    Later windows of the stream have such records; a reference without them would differ for that
+    reason alone. `positions` are those of the rows of the challenge, `places` those of the rows of
+    `frame`. The reference has the challenger's predictions from the start of the newest share on;
+    it begins at the same position as before.
     """
     import pandas as pd
 
@@ -205,7 +231,7 @@ def with_unlabelled(
     first = positions[made.parts.newest]
     held_out = [index for index, place in enumerate(places) if place >= first]
     answers: list[Label | None] = [None] * len(places)
-    # A model that answers these alone not at all has answered the hold-out: it is no worse for it.
+    # A model that fails on these rows has predicted the hold-out, so it is kept all the same.
     with suppress(BatchAnswersNothing):
         answered = made.model.predict(frame.iloc[held_out].reset_index(drop=True)).values
         for index, answer in zip(held_out, answered, strict=True):
@@ -217,7 +243,7 @@ def with_unlabelled(
     newest = sorted(range(len(known)), key=lambda index: known[index])[-reference_rows:]
     columns = {}
     for name in made.reference.columns:
-        # Not pd.concat: it warns where a column has no value at all on one side.
+        # pd.concat would warn if a column has no value at all on one side.
         values = [*made.reference[name], *waiting[name]]
         columns[name] = pd.Series([values[index] for index in newest], dtype=object)
     return replace(made, reference=batch_model.typed_reference(pd.DataFrame(columns), schema))
@@ -225,7 +251,7 @@ def with_unlabelled(
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """The rows of a challenge, and how models are made of them."""
+    """The rows of a challenge, and the configuration of its fits."""
 
     frame: pd.DataFrame
     labels: Sequence[Label]
@@ -239,12 +265,12 @@ class _Window:
 
     @property
     def rarer(self) -> Label | None:
-        """The rarer of two classes, which some metrics are about."""
+        """The positive class of some metrics."""
         return metrics.counted(self.labels) if self.schema.task == "classification" else None
 
     @property
     def recent(self) -> Rows | None:
-        """The newest training rows, which a second model is fitted on; None where it is not."""
+        """The newest training rows, for a second model; None if there is no second model."""
         train = self.parts.train
         fewest = batch_model.split(self.recipe.min_rows, self.recipe)[0].stop
         if self.changed is not None:
@@ -258,23 +284,23 @@ class _Window:
 
     @property
     def work(self) -> str:
-        """A name that other rows, labels, knobs or columns do not have."""
+        """A hash of the rows, labels, configuration and columns."""
         import pandas as pd
 
-        told = hashlib.sha256()
-        told.update(self.recipe.model_dump_json().encode())
-        told.update(self.schema.model_dump_json().encode())
+        digest = hashlib.sha256()
+        digest.update(self.recipe.model_dump_json().encode())
+        digest.update(self.schema.model_dump_json().encode())
         hashes = pd.util.hash_pandas_object(
             batch_model.sanitized(self.frame, self.schema), index=False
         )
-        told.update(hashes.to_numpy().tobytes())
-        told.update(repr(list(self.labels)).encode())
-        told.update(repr((self.measure, self.changed)).encode())
-        told.update(self.parts.train.tobytes())
-        return told.hexdigest()
+        digest.update(hashes.to_numpy().tobytes())
+        digest.update(repr(list(self.labels)).encode())
+        digest.update(repr((self.measure, self.changed)).encode())
+        digest.update(self.parts.train.tobytes())
+        return digest.hexdigest()
 
     def fit(self, rows: Rows, watch: _Fits, share: tuple[float, float]) -> BatchModel:
-        """The model of these rows; `share` is where its work begins and ends in all of it."""
+        """Fit a model on these rows; `share` is its beginning and end within the whole work."""
         return batch_model.fit(
             self.frame.iloc[rows],
             _at(self.labels, rows),
@@ -288,7 +314,7 @@ class _Window:
         )
 
     def loss(self, model: BatchModel) -> float:
-        """What `model` loses on the rows held out."""
+        """The loss of `model` on the rows held out."""
         held = self.parts.held
         answers = model.predict(self.frame.iloc[held])
         found = metrics.value(_at(self.labels, held), answers, self.measure, self.rarer)
@@ -297,120 +323,73 @@ class _Window:
     def compare(
         self, window: str, contestants: dict[str, BatchModel], rows: Rows
     ) -> dict[str, dict[str, float]]:
-        """What each scores on these rows, under its name and the window's."""
+        """The scores of each contestant on these rows, under its name and that of the window."""
         frame, labels = self.frame.iloc[rows], _at(self.labels, rows)
         return _compare(window, contestants, frame, labels, self.measure, self.rarer)
 
 
 @dataclass(frozen=True)
 class _Fits:
-    """How the fits of a challenge are watched, and what the next of them goes on from."""
+    """The guard of the fits of a challenge, and the checkpoint that the next fit resumes."""
 
     asked: GuardProbe | None
     clock: Callable[[], float]
     part: FitCheckpoint | None
 
     def between(self, begin: float, end: float) -> Guard | None:
-        """The guard of one fit, whose shares lie between these of the whole."""
+        """The guard of one fit, which scales its progress to this part of the whole work."""
         asked = self.asked
         if asked is None:
             return None
         return lambda done: asked(begin + (end - begin) * done)
 
 
-def _fought(
+def _fit_challenger(
     window: _Window,
     clock: Callable[[], float],
     guard: Guard | None,
     partial: UnfinishedChallenge | None,
 ) -> tuple[BatchModel, Rows, float]:
-    """The better model, the rows it was made of, and the seconds that both took, pauses aside."""
-    kept = (
-        partial if partial is not None and partial.work == window.work else UnfinishedChallenge("")
-    )
+    """The better model, the rows that it was fitted on, and the seconds of both fits.
+
+    After an abrupt change, the older rows no longer describe the data: then the model of the newest
+    rows alone is better.
+    """
     from models.batch import interruptible_fit
 
+    resumed = UnfinishedChallenge("")
+    if partial is not None and partial.work == window.work:
+        resumed = partial
     asked = None if guard is None else interruptible_fit.GuardProbe(guard, clock)
-    started = clock()
+    watch, started = _Fits(asked, clock, resumed.part), clock()
 
     def spent_s() -> float:
-        return kept.fit_s + clock() - started - (asked.waited_s if asked else 0.0)
+        return resumed.fit_s + clock() - started - (asked.waited_s if asked else 0.0)
 
-    try:
-        model, rows = _better(window, kept, _Fits(asked, clock, kept.part))
-    except Preempted as stopped:
-        begun = stopped.partial
-        if isinstance(begun, UnfinishedChallenge):
-            done = asked.done if asked else 0.0
-            stopped.partial = replace(begun, work=window.work, fit_s=spent_s(), done=done)
-        raise
-    return model, rows, spent_s()
-
-
-def _better(window: _Window, kept: UnfinishedChallenge, watch: _Fits) -> tuple[BatchModel, Rows]:
-    """The model of all training rows, or that of the newest alone where it is the better one.
-
-    After an abrupt change the older rows tell of a world that is gone.
-    """
     everything, recent = window.parts.train, window.recent
     first = len(everything) / (len(everything) + (0 if recent is None else len(recent)))
-    model = kept.whole
-    if model is None:
-        try:
-            model = window.fit(everything, watch, (0.0, first))
-        except Preempted as stopped:
-            stopped.partial = _begun(None, stopped.partial)
-            raise
-        watch = replace(watch, part=None)
-    if recent is None:
-        return model, everything
+    model, fresh = resumed.whole, None
     try:
-        fresh = window.fit(recent, watch, (first, 1.0))
-    except TooLittleToLearn:
-        return model, everything
+        if model is None:
+            model = window.fit(everything, watch, (0.0, first))
+            watch = replace(watch, part=None)
+        if recent is not None:
+            with suppress(TooLittleToLearn):
+                fresh = window.fit(recent, watch, (first, 1.0))
     except Preempted as stopped:
-        stopped.partial = _begun(model, stopped.partial)
+        part = stopped.partial if isinstance(stopped.partial, FitCheckpoint) else None
+        done = asked.done if asked else 0.0
+        stopped.partial = None
+        if model is not None or part is not None:
+            stopped.partial = UnfinishedChallenge(window.work, model, part, spent_s(), done)
         raise
-    return (fresh, recent) if window.loss(fresh) < window.loss(model) else (model, everything)
-
-
-def _begun(whole: BatchModel | None, part: object) -> UnfinishedChallenge | None:
-    part = part if isinstance(part, FitCheckpoint) else None
-    return UnfinishedChallenge("", whole, part) if whole or part else None
-
-
-def _newest(
-    frame: pd.DataFrame, labels: Sequence[Label], rows: int
-) -> tuple[pd.DataFrame, Sequence[Label]]:
-    return frame.iloc[-rows:], labels[-rows:]
+    if fresh is not None and recent is not None and window.loss(fresh) < window.loss(model):
+        return fresh, recent, spent_s()
+    return model, everything, spent_s()
 
 
 def _at(labels: Sequence[Label], rows: Rows) -> list[Label]:
     return [labels[row] for row in rows.tolist()]
-
-
-def _parts(
-    labels: Sequence[Label],
-    task: Task,
-    recipe: BatchRecipe,
-    seen: NDArray[np.bool_] | None,
-    changed: int | None,
-) -> HoldoutSplit:
-    rows = len(labels)
-    if rows < recipe.min_rows:
-        raise TooLittleToLearn(
-            f"a window of {rows} rows is too short for a retrain: batch.min_rows is "
-            f"{recipe.min_rows}; wait for more labelled rows, or lower it"
-        )
-    newest = batch_model.split(rows, recipe)[1].start
-    parts = holdout.split(labels, task, newest, seen, changed)
-    newest_held = len(parts.held) - len(parts.apart)
-    if newest_held < FEWEST_HELD_OUT:
-        raise TooLittleToLearn(
-            f"{newest_held} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
-            f"needed to compare models; raise batch.holdout or window"
-        )
-    return parts
 
 
 def _compare(
@@ -431,21 +410,3 @@ def _compare(
             found = dict.fromkeys(metrics.names(measure.task), math.nan)
         scores[f"{window}:{who}"] = found
     return scores
-
-
-def _reference(window: _Window, model: BatchModel) -> pd.DataFrame:
-    """All rows with what `model` answers on the newest share: of what is rare there are too many
-    among the others that were held out."""
-    import pandas as pd
-
-    parts, rows = window.parts, len(window.labels)
-    newest = parts.held[parts.held >= parts.newest]
-    answers: list[Label | None] = [None] * rows
-    for row, answer in zip(
-        newest.tolist(), model.predict(window.frame.iloc[newest]).values, strict=True
-    ):
-        answers[row] = answer
-    made = batch_model.sanitized(window.frame, window.schema)
-    made[window.schema.target] = pd.Series(list(window.labels), dtype=object)
-    made[batch_model.PREDICTION] = pd.Series(answers, dtype=object)
-    return batch_model.typed_reference(made, window.schema)

@@ -1,7 +1,7 @@
-"""What a long fit and whoever watches it say to each other: asked, answered, given back.
+"""The interface between a long fit and its guard, which can pause or preempt it.
 
-Ground: values alone. How each estimator is asked is in `models.batch.interruptible_fit`; who
-answers, and by what (a gate, a signal), is none of this room's business.
+Types only. `models.batch.interruptible_fit` calls the guard for each kind of estimator; guards are
+implemented elsewhere (a thermal guard, a signal).
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ Kind = Literal["callbacks", "rounds by warm_start", "rounds by partial_fit", "un
 
 
 class Guard(Protocol):
-    """Asked before a fit, between its rounds, and after it: may it go on?"""
+    """Called before a fit, between its rounds, and after it: may the fit go on?"""
 
     def __call__(self, done: float, /) -> None:
-        """Return to let it go on; block as long as it must pause; raise GiveBack to end it.
+        """Return to let it go on; block as long as it must pause; raise Preempted to end it.
 
-        `done` is the share of the work that is done, from 0 to 1, and never falls. It is at least
-        that: a fit that converges early ends before its share says so. It is asked in the thread
-        that fits. Whatever else it raises ends the fit too, and comes out as it is.
+        `done` is the share of the work that is done, from 0 to 1, and never falls. It is a lower
+        bound: a fit that converges early ends before. The guard is called in the thread that fits.
+        Any other exception ends the fit too, and passes through.
         """
         ...
 
 
 class Preempted(BaseException):
-    """Raised by a guard: end the fit here, and keep what can be kept.
+    """Raised by a guard: end the fit here, and save what can be saved.
 
-    A BaseException, so that no library takes it for a failed fit: a search would go on with its
-    next candidate. `partial` is filled in on the way out: a Partial by `guarded.fit` and
-    `batch.fit`, a PartialChallenge by `challenge.fight`, and None where nothing can be kept.
+    It is a BaseException, so that no library takes it for a failed fit: a search would go on with
+    its next candidate. `partial` is set while it is raised: a FitCheckpoint by
+    `interruptible_fit.fit` and `batch_model.fit`, an UnfinishedChallenge by `evaluation.evaluate`,
+    and None if nothing can be saved.
     """
 
     def __init__(self, because: str, cause: str | None = None) -> None:
-        """`cause` is the same in one word, of those that the guard knows."""
+        """`because` is a sentence; `cause` is one of the guard's short names for it."""
         super().__init__(because)
         self.because, self.cause = because, cause
         self.partial: object | None = None
@@ -42,12 +43,12 @@ class Preempted(BaseException):
 
 @dataclass(frozen=True)
 class InterruptStrategy:
-    """How an estimator is watched while it is fitted, and why so."""
+    """How the guard is called during the fit of an estimator, and the reason."""
 
     kind: Kind
     because: str
     keeps: bool
-    """Whether what is fitted when the device is given back is kept, and gone on from."""
+    """Whether a preempted fit leaves a checkpoint, from which it can be resumed."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.because}"
@@ -55,9 +56,9 @@ class InterruptStrategy:
 
 @dataclass(frozen=True, eq=False)
 class FitCheckpoint:
-    """A half-fitted estimator that pickles, and how far it is: `done` rounds `of` so many.
+    """A partly fitted estimator, which can be pickled, after `done` of `of` rounds.
 
-    To go on from it needs the same matrix and the same targets; it is not changed by that.
+    Resuming needs the same matrix and the same targets, and does not change the checkpoint.
     """
 
     estimator: Any

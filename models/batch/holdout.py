@@ -1,21 +1,21 @@
-"""Which rows of a window are fitted on, and which are only scored on.
+"""Splits a window into rows to fit on and rows to score on.
 
-Pure. The newest share of a window is held out, so that no model is scored on what is older than
-what it learned from. Three rules bend that, each as little as it can:
+Pure. The newest share of a window is held out, so that no model is scored on rows that are older
+than its training data. Three rules modify that, each as little as possible:
 
-*What is rare is held out too.* A comparison on no row of a class, or on one, tells nothing of it.
-So of a class with fewer than `HANDFUL` rows in the newest share, the newest rows from before it are
-held out as well, up to a handful, while training keeps at least as many. Single rows are taken, and
-the newest share is not made longer: of 5,000 rows with ten positives that would take 1,500 rows
-from training, and this takes three. No row is on both sides; a row that the champion was trained on
-is never taken, since it would flatter the champion.
+*Rare rows are held out too.* A comparison on at most one row of a class says nothing about it. So
+of a class with fewer than `HANDFUL` rows in the newest share, the newest rows from before it are
+held out as well, up to `HANDFUL`, while training keeps at least as many. Single rows are taken
+instead of a longer share: for 5,000 rows with ten positives, that would cost 1,500 training rows,
+and this costs three. No row is on both sides. A row that the champion was trained on is never held
+out, since it would favour the champion.
 
-*What is new is trained on too.* Of a class that training would hold fewer than `HANDFUL` rows of,
-the older half of the rows in the newest share are trained on: a model that never saw a class cannot
-answer it, and would be promoted or kept for reasons that do not matter.
+*New rows are trained on too.* If training would have fewer than `HANDFUL` rows of a class, the
+older half of its rows in the newest share are trained on: a model that never saw a class cannot
+predict it, and would be promoted or rejected for the wrong reason.
 
-*A change is on both sides.* Where the world is known to have changed within the window, and the
-newest share would swallow most of what came since, the newer half of that is held out.
+*A change is on both sides.* If the data changed within the window, and the newest share would
+contain most rows since then, only the newer half of these is held out.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from numpy.typing import NDArray
 from models.core.record_schema import Label, Task
 
 HANDFUL = 5
-"""Rows of a class that a comparison should hold."""
+"""Rows of a class that a comparison should have."""
 FEWEST_AFTER_CHANGE = 60
-"""Rows since a change below which it does not move the split: half of them are held out."""
+"""Fewest rows since a change that move the split: half of them are held out."""
 MOST_APART = 0.25
-"""Rows that are held out beside the newest share, as a share of it: with very many rare classes."""
+"""Most rare rows that are held out besides the newest share, as a share of it."""
 
 Rows = NDArray[np.intp]
 
 
 class HoldoutSplit(NamedTuple):
-    """Places in a window, each ascending."""
+    """Indexes in a window, ascending."""
 
     train: Rows
     held: Rows
     newest: int
-    """Where the newest share begins."""
+    """Index at which the newest share begins."""
 
     @property
     def apart(self) -> Rows:
@@ -65,33 +65,28 @@ def split(
     seen: NDArray[np.bool_] | None = None,
     changed: int | None = None,
 ) -> HoldoutSplit:
-    """Split a window, in time order, whose newest share begins at the place `newest`.
+    """Split a window, in time order, whose newest share begins at the index `newest`.
 
-    `seen` says of each row whether the champion was trained on it; `changed` is the place of the
-    first row since a change of the world, None where none is known.
+    `seen` says of each row whether the champion was trained on it; `changed` is the index of the
+    first row since a change of the data, None if none is known.
     """
     rows = len(labels)
     if changed is not None and rows - changed >= FEWEST_AFTER_CHANGE:
         newest = max(newest, changed + (rows - changed) // 2)
     held = np.arange(rows) >= newest
     known = np.zeros(rows, dtype=bool) if seen is None else seen
-    # What the champion has learned from says nothing about who is better.
+    # A row that the champion was trained on must not compare it with others.
     held &= ~known
     if task == "classification":
-        _balance(np.array(_codes(labels), dtype=np.intp), held, known, newest)
+        counts = Counter(labels)
+        ranked = sorted(counts, key=lambda label: (counts[label], str(type(label)), label))
+        codes = {label: code for code, label in enumerate(ranked)}
+        _balance(np.array([codes[label] for label in labels], dtype=np.intp), held, known, newest)
     return HoldoutSplit(np.flatnonzero(~held), np.flatnonzero(held), newest)
 
 
-def _codes(labels: Sequence[Label]) -> list[int]:
-    """Classes as numbers in their order, the rarest first."""
-    counts = Counter(labels)
-    ranked = sorted(counts, key=lambda label: (counts[label], str(type(label)), label))
-    codes = {label: code for code, label in enumerate(ranked)}
-    return [codes[label] for label in labels]
-
-
 def _balance(codes: Rows, held: NDArray[np.bool_], known: NDArray[np.bool_], newest: int) -> None:
-    """Move rows between the parts, class by class, the rarest first."""
+    """Move rows between the parts, class by class; `codes` begin with the rarest class."""
     room = max(HANDFUL, int(held.sum() * MOST_APART))
     for code in range(int(codes.max()) + 1 if len(codes) else 0):
         places = np.flatnonzero(codes == code)

@@ -1,8 +1,8 @@
-"""Fits that are watched: the guard is asked between rounds, and the model is the same to the bit.
+"""Interruptible fits: a guard is called between rounds, and the model stays the same to the bit.
 
-Maths: knows of each estimator how it can be asked without changing what it learns, and calls one
-unguarded that allows no such way. It judges nothing, and is handed its clock. A way is given to the
-very classes that it was tried on, since a class derived from one may fit as it likes.
+Pure computation: it decides nothing, and its clock is an argument. For each class of estimators it
+knows a way to call the guard that does not change the model; others are unguarded. The classes are
+matched exactly, since a derived class may fit in another way.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from sklearn.linear_model import LogisticRegression
 from models.batch.fit_guard import FitCheckpoint, Guard, InterruptStrategy, Preempted
 
 ROUND_S = 1.0
-"""Seconds of work between two questions, where the size of a round can be chosen."""
+"""Seconds between two calls of the guard, if the size of a round can be chosen."""
 GROWTH = 8
-"""A round has at most so many times the members of the one before."""
+"""Largest ratio of the members of a round to those of the round before."""
 OWN_ROUNDS = "rounds_of_partial_fit"
-"""What a model of one's own says of itself: its fit is so many calls of its partial_fit."""
+"""Attribute of a user's own model: its fit is this number of calls of its partial_fit."""
 
 _HISTOGRAMS = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
 _STAGES = (GradientBoostingClassifier, GradientBoostingRegressor)
@@ -61,18 +61,18 @@ _WHY_NOT = {
 
 
 class GuardProbe:
-    """A guard that remembers: how much was done, what it raised, how long it was waited for."""
+    """Wraps a guard, and records progress, its exception, and the seconds spent in it."""
 
     def __init__(self, guard: Guard, clock: Callable[[], float] | None = None) -> None:
         self.failure: BaseException | None = None
         self.waited_s = 0.0
         self.done = 0.0
         self._guard = guard
-        self._clock = clock or _no_clock
+        self._clock = clock or (lambda: 0.0)
 
     def __call__(self, done: float, /) -> None:
-        """Ask; the share never falls. After a failure it is not asked again: that stands."""
-        self.settle()
+        """Call the guard; `done` never falls. After it raised, that exception is raised again."""
+        self.raise_failure()
         self.done = min(max(self.done, done), 1.0)
         started = self._clock()
         try:
@@ -83,33 +83,33 @@ class GuardProbe:
         finally:
             self.waited_s += self._clock() - started
 
-    def settle(self) -> None:
-        """Raise what the guard raised, though a library may have swallowed it."""
+    def raise_failure(self) -> None:
+        """Raise what the guard raised, in case a library has swallowed it."""
         if self.failure is not None:
             raise self.failure
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One fit: what is fitted on what, from the round `begun` on."""
+    """One fit, from the round `begun` on."""
 
     estimator: Any
     matrix: NDArray[Any]
     targets: NDArray[Any]
-    ask: GuardProbe
+    guard: GuardProbe
     clock: Callable[[], float] | None
     begun: int
 
 
 @dataclass(frozen=True)
 class _Plan:
-    way: InterruptStrategy
+    strategy: InterruptStrategy
     run: Callable[[_Job], None]
 
 
 def strategy_of(estimator: Any) -> InterruptStrategy:
-    """How `estimator` is watched; it is told before or after the fit, and is the same."""
-    return _plan(estimator).way
+    """How the guard is called for `estimator`; the same before and after the fit."""
+    return _plan(estimator).strategy
 
 
 def fit(
@@ -121,56 +121,46 @@ def fit(
     clock: Callable[[], float] | None = None,
     partial: FitCheckpoint | None = None,
 ) -> Any:
-    """Fit while `guard` is asked, and answer the fitted estimator: as `estimator.fit` leaves it.
+    """Fit while calling `guard`, and return the fitted estimator, as `estimator.fit` leaves it.
 
-    It is `estimator` itself, or, gone on from `partial`, one that came of that. The guard is asked
-    before, after, and amid the fit as `strategy_of` says. `clock` counts seconds; by it the rounds
-    of a forest get their size, and without it they have one member each. A `partial` of another
+    It is `estimator` itself or, resumed from `partial`, a copy of the estimator in there. The guard
+    is called before, after, and during the fit as `strategy_of` says. `clock` counts seconds; it
+    determines the rounds of a forest, which have one member each without it. A `partial` of another
     class or other parameters is not used: the fit begins anew.
 
-    Raises what the guard raises. A GiveBack carries a Partial where one can be kept: amid the fit
-    where `strategy_of(estimator).keeps`, and after it always, since a fitted model is whole.
+    Raises what the guard raises. A Preempted carries a FitCheckpoint if possible: during the fit
+    if `strategy_of(estimator).keeps`, and after it always, since the model is complete then.
     """
-    ask = GuardProbe(guard)
-    kept = partial if partial is not None and _goes_on(partial, estimator, matrix) else None
+    probe = GuardProbe(guard)
+    resumed = None
+    if partial is not None:
+        half = partial.estimator
+        same = type(half) is type(estimator) and _params(half) == _params(estimator)
+        if same and getattr(half, "n_features_in_", matrix.shape[1]) == matrix.shape[1]:
+            resumed = partial
     try:
-        ask(kept.done / kept.of if kept else 0.0)
+        probe(resumed.done / resumed.of if resumed else 0.0)
     except Preempted as stopped:
-        stopped.partial = kept
+        stopped.partial = resumed
         raise
-    if kept is not None:
-        estimator = copy.deepcopy(kept.estimator)
-    if kept is None or kept.done < kept.of:
-        begun = kept.done if kept else 0
-        _run(_Job(estimator, matrix, targets, ask, clock, begun))
+    if resumed is not None:
+        estimator = copy.deepcopy(resumed.estimator)
+    if resumed is None or resumed.done < resumed.of:
+        begun = resumed.done if resumed else 0
+        try:
+            _plan(estimator).run(_Job(estimator, matrix, targets, probe, clock, begun))
+        except Exception as error:
+            # A search reports an error of its fits as an error of its own.
+            if probe.failure not in (None, error):
+                raise probe.failure from error
+            raise
+        probe.raise_failure()
     try:
-        ask(1.0)
+        probe(1.0)
     except Preempted as stopped:
         stopped.partial = FitCheckpoint(estimator, 1, 1)
         raise
     return estimator
-
-
-def _run(job: _Job) -> None:
-    try:
-        _plan(job.estimator).run(job)
-    except Exception as error:
-        # A search tells of an error in its fits as of one of its own.
-        if job.ask.failure not in (None, error):
-            raise job.ask.failure from error
-        raise
-    job.ask.settle()
-
-
-def _goes_on(partial: FitCheckpoint, estimator: Any, matrix: NDArray[Any]) -> bool:
-    """Whether `partial` is of this class, these parameters and so many features."""
-    half = partial.estimator
-    features = getattr(half, "n_features_in_", matrix.shape[1])
-    return (
-        type(half) is type(estimator)
-        and _params(half) == _params(estimator)
-        and features == matrix.shape[1]
-    )
 
 
 def _params(estimator: Any) -> str:
@@ -178,81 +168,104 @@ def _params(estimator: Any) -> str:
 
 
 def _plan(estimator: Any) -> _Plan:
-    kind = type(estimator)
+    kind, name = type(estimator), type(estimator).__name__
     if kind in _HISTOGRAMS:
-        return _of_histograms(estimator)
+        # A warm start bins all rows and predicts them by all trees again: at 50,000 rows that
+        # costs as much as 45 iterations of 100. So the guard is called inside one fit, and
+        # warm_start is used to resume only.
+        if not isinstance(estimator.loss, str) or not hasattr(estimator, "_get_loss"):
+            return _unguarded(f"{name} with a loss of one's own")
+        return _resumable("asked before each iteration; a preempted fit", _by_iterations)
     if kind in _STAGES:
-        return _of_stages(estimator)
+        if estimator.n_iter_no_change is None:
+            return _resumable("asked after each stage by its monitor; a preempted fit", _by_stages)
+        because = "asked after each stage by its monitor; warm_start cannot resume early stopping"
+        return _Plan(InterruptStrategy("callbacks", because, keeps=False), _by_stages)
     if kind in _MEMBERS:
         return _of_members(estimator)
     if isinstance(estimator, CallbackSupportMixin):
-        return _of_callbacks(estimator)
+        if kind is LogisticRegression and estimator.solver != "lbfgs":
+            return _unguarded(f"LogisticRegression calls back with lbfgs, not {estimator.solver!r}")
+        # A LogisticRegression has n_jobs, which has no effect.
+        if any(
+            isinstance(each, CallbackSupportMixin)
+            and not isinstance(each, LogisticRegression)
+            and getattr(each, "n_jobs", None) not in (None, 1)
+            for each in [estimator, *estimator.get_params().values()]
+        ):
+            return _unguarded(f"{name}: with n_jobs it fits in other processes")
+        because = "asked at each task of its fit callbacks; a preempted fit begins anew"
+        return _Plan(InterruptStrategy("callbacks", because, keeps=False), _by_callbacks)
     if _whole(getattr(estimator, OWN_ROUNDS, None)) and hasattr(estimator, "partial_fit"):
-        told = f"it says that its fit is {getattr(estimator, OWN_ROUNDS)} calls of partial_fit"
-        return _Plan(InterruptStrategy("rounds by partial_fit", told, keeps=True), _by_partial_fit)
-    return _unguarded(
-        f"{kind.__name__}: "
-        + _WHY_NOT.get(
-            kind.__name__, "no way is known to ask amid its fit that leaves the same model"
-        )
-    )
+        because = f"it says that its fit is {getattr(estimator, OWN_ROUNDS)} calls of partial_fit"
+        strategy = InterruptStrategy("rounds by partial_fit", because, keeps=True)
+        return _Plan(strategy, _by_partial_fit)
+    unknown = "no way is known to ask amid its fit that leaves the same model"
+    return _unguarded(f"{name}: {_WHY_NOT.get(name, unknown)}")
 
 
 def _unguarded(because: str) -> _Plan:
-    told = f"{because}; it is asked before and after"
-    return _Plan(InterruptStrategy("unguarded", told, keeps=False), _at_once)
+    because = f"{because}; it is asked before and after"
+    return _Plan(
+        InterruptStrategy("unguarded", because, keeps=False),
+        lambda job: job.estimator.fit(job.matrix, job.targets),
+    )
 
 
-def _at_once(job: _Job) -> None:
-    job.estimator.fit(job.matrix, job.targets)
+def _resumable(because: str, run: Callable[[_Job], None]) -> _Plan:
+    because = f"{because} is resumed by warm_start"
+    return _Plan(InterruptStrategy("rounds by warm_start", because, keeps=True), run)
 
 
 def _whole(count: object) -> bool:
     return isinstance(count, Integral) and not isinstance(count, bool) and int(count) >= 1
 
 
-def _of_histograms(estimator: Any) -> _Plan:
-    # A warm start bins all rows and predicts them by all trees again: at 50,000 rows that costs as
-    # much as 45 iterations of 100. So it is asked inside one fit, and warm_start only goes on.
-    if not isinstance(estimator.loss, str) or not hasattr(estimator, "_get_loss"):
-        return _unguarded(f"{type(estimator).__name__} with a loss of one's own")
-    told = "asked before each iteration; what was given back goes on by warm_start"
-    return _Plan(InterruptStrategy("rounds by warm_start", told, keeps=True), _by_iterations)
-
-
 def _by_iterations(job: _Job) -> None:
-    """Histogram boosting: its loop asks the loss for gradients first of all in an iteration."""
+    """Histogram boosting: each iteration of its loop begins with the gradients of the loss."""
     estimator, done = job.estimator, job.begun
 
     def before_iteration() -> None:
         nonlocal done
-        job.ask(done / estimator.max_iter)
+        job.guard(done / estimator.max_iter)
         done += 1
 
     try:
         with (
-            _as_it_was(estimator, "warm_start"),
+            _restored(estimator, "warm_start"),
             _before_gradients(estimator, before_iteration),
         ):
             if job.begun:
                 estimator.set_params(warm_start=True)
             estimator.fit(job.matrix, job.targets)
     except Preempted as stopped:
-        stopped.partial = _half_boosted(estimator)
+        vars(estimator).pop("_in_fit", None)
+        if estimator._is_fitted():
+            # The complete iterations, as a fit that ended there would leave them.
+            for name in ("train_score_", "validation_score_"):
+                setattr(estimator, name, np.asarray(getattr(estimator, name)))
+            stopped.partial = FitCheckpoint(estimator, estimator.n_iter_, estimator.max_iter)
         raise
 
 
 @contextmanager
 def _before_gradients(estimator: Any, ask: Callable[[], None]) -> Iterator[None]:
-    """Have `ask` called before each evaluation of the loss's gradients; leave no trace."""
+    """Call `ask` before each evaluation of the loss's gradients; undo the change afterwards."""
     names = ("gradient", "gradient_hessian")
     make = estimator._get_loss
 
     def watched(**given: Any) -> Any:
         loss = make(**given)
         for name in names:
-            setattr(loss, name, _after(ask, getattr(loss, name)))
+            setattr(loss, name, asking(getattr(loss, name)))
         return loss
+
+    def asking(call: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*args: Any, **given: Any) -> Any:
+            ask()
+            return call(*args, **given)
+
+        return asked
 
     estimator._get_loss = watched
     try:
@@ -263,46 +276,20 @@ def _before_gradients(estimator: Any, ask: Callable[[], None]) -> Iterator[None]
             vars(getattr(estimator, "_loss", watched)).pop(name, None)
 
 
-def _after(ask: Callable[[], None], call: Callable[..., Any]) -> Callable[..., Any]:
-    def asked(*args: Any, **given: Any) -> Any:
-        ask()
-        return call(*args, **given)
-
-    return asked
-
-
-def _half_boosted(estimator: Any) -> FitCheckpoint | None:
-    """The iterations that are whole, as a fit that ended there would leave them."""
-    vars(estimator).pop("_in_fit", None)
-    if not estimator._is_fitted():
-        return None
-    for name in ("train_score_", "validation_score_"):
-        setattr(estimator, name, np.asarray(getattr(estimator, name)))
-    return FitCheckpoint(estimator, estimator.n_iter_, estimator.max_iter)
-
-
-def _of_stages(estimator: Any) -> _Plan:
-    if estimator.n_iter_no_change is not None:
-        told = "asked after each stage by its monitor; warm_start does not go on with early stops"
-        return _Plan(InterruptStrategy("callbacks", told, keeps=False), _by_stages)
-    told = "asked after each stage by its monitor; what was given back goes on by warm_start"
-    return _Plan(InterruptStrategy("rounds by warm_start", told, keeps=True), _by_stages)
-
-
 def _by_stages(job: _Job) -> None:
-    """Gradient boosting by exact splits: its monitor ends it in good order."""
+    """Gradient boosting by exact splits: its monitor can end it after a stage."""
     estimator = job.estimator
     stopped: Preempted | None = None
 
     def monitor(stage: int, *_: object) -> bool:
         nonlocal stopped
         try:
-            job.ask((stage + 1) / estimator.n_estimators)
+            job.guard((stage + 1) / estimator.n_estimators)
         except Preempted as asked:
             stopped = asked
         return stopped is not None
 
-    with _as_it_was(estimator, "warm_start"):
+    with _restored(estimator, "warm_start"):
         if job.begun:
             estimator.set_params(warm_start=True)
         estimator.fit(job.matrix, job.targets, monitor=monitor)
@@ -324,109 +311,83 @@ def _of_members(estimator: Any) -> _Plan:
         return _unguarded(f"{name}: a shared random state would go on otherwise after a round")
     if estimator.n_jobs is not None and not _whole(estimator.n_jobs):
         return _unguarded(f"{name}: rounds would leave workers idle unless n_jobs is their number")
-    told = f"asked between rounds of about {ROUND_S:g} s; what was given back goes on"
-    return _Plan(InterruptStrategy("rounds by warm_start", told, keeps=True), _by_members)
+    return _resumable(f"asked between rounds of about {ROUND_S:g} s; a preempted fit", _by_members)
 
 
 def _by_members(job: _Job) -> None:
-    """Forests and bags: members are added, each with the seed that it would have had anyway."""
+    """Forests and bags: members are added, each with the seed that it has in a single fit."""
     estimator, of, done = job.estimator, int(job.estimator.n_estimators), job.begun
     least = count = int(estimator.n_jobs or 1)
-    clock = job.clock or _no_clock
+    clock = job.clock or (lambda: 0.0)
     try:
-        with _as_it_was(estimator, "warm_start", "n_estimators"), _quiet("class_weight presets"):
+        with _restored(estimator, "warm_start", "n_estimators"), _quiet("class_weight presets"):
             while done < of:
                 if done > job.begun:
-                    job.ask(done / of)
+                    job.guard(done / of)
                 started, added = clock(), min(count, of - done)
                 estimator.set_params(warm_start=done > 0, n_estimators=done + added)
                 estimator.fit(job.matrix, job.targets)
                 done += added
-                count = _next_round(added, clock() - started, least)
+                # The next round has as many members as take about ROUND_S.
+                seconds, count = clock() - started, least
+                if seconds > 0:
+                    count = max(int(added * min(ROUND_S / seconds, GROWTH)), least)
     except Preempted as stopped:
         stopped.partial = FitCheckpoint(estimator, done, of)
         raise
-
-
-def _next_round(members: int, seconds: float, least: int) -> int:
-    """As many members as take about ROUND_S, as the last ones went."""
-    if seconds <= 0:
-        return least
-    wanted = int(members * min(ROUND_S / seconds, GROWTH))
-    return max(wanted, least)
-
-
-def _of_callbacks(estimator: Any) -> _Plan:
-    if type(estimator) is LogisticRegression and estimator.solver != "lbfgs":
-        return _unguarded(f"LogisticRegression calls back with lbfgs, not {estimator.solver!r}")
-    if any(map(_leaves_the_process, [estimator, *estimator.get_params().values()])):
-        return _unguarded(f"{type(estimator).__name__}: with n_jobs it fits in other processes")
-    told = "asked at each task of its fit callbacks; a fit that was given back begins anew"
-    return _Plan(InterruptStrategy("callbacks", told, keeps=False), _by_callbacks)
-
-
-def _leaves_the_process(estimator: Any) -> bool:
-    # A LogisticRegression has n_jobs, and it does nothing.
-    return (
-        isinstance(estimator, CallbackSupportMixin)
-        and not isinstance(estimator, LogisticRegression)
-        and getattr(estimator, "n_jobs", None) not in (None, 1)
-    )
 
 
 def _by_callbacks(job: _Job) -> None:
     estimator = job.estimator
     others = list(getattr(estimator, "_skl_callbacks", []))
     with _quiet("The estimator .* does not support callbacks"):
-        estimator.set_callbacks(*others, _Caller(job.ask))
+        estimator.set_callbacks(*others, _GuardCallback(job.guard))
         try:
             estimator.fit(job.matrix, job.targets)
         finally:
             estimator.set_callbacks(*others)
 
 
-class _Caller:
-    """scikit-learn's fit callback (an AutoPropagatedCallback) that asks as each task begins."""
+class _GuardCallback:
+    """A fit callback of scikit-learn (AutoPropagatedCallback), which calls the guard per task."""
 
     max_propagation_depth = None
 
-    def __init__(self, ask: GuardProbe) -> None:
-        self._ask = ask
+    def __init__(self, guard: GuardProbe) -> None:
+        self._guard = guard
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Nothing is to be prepared."""
+        """Do nothing."""
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Nothing is to be put away."""
+        """Do nothing."""
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Ask, with the share of the tasks that are behind."""
-        self._ask(_share(context))
+        """Call the guard with the share of the work before this task.
+
+        All tasks of one level are taken for equally long.
+        """
+        path = []
+        while context.parent is not None:
+            path.append(context)
+            context = context.parent
+        share, width = 0.0, 1.0
+        for task in reversed(path):
+            if task.parent.max_subtasks and isinstance(task.task_id, Integral):
+                width /= task.parent.max_subtasks
+                share += width * int(task.task_id)
+        self._guard(share)
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        """The next task's beginning, or the end of the fit, is asked at."""
-
-
-def _share(context: Any) -> float:
-    """What lies before this task, taking all tasks of one level for equally long."""
-    path = []
-    while context.parent is not None:
-        path.append(context)
-        context = context.parent
-    share, width = 0.0, 1.0
-    for task in reversed(path):
-        if task.parent.max_subtasks and isinstance(task.task_id, Integral):
-            width /= task.parent.max_subtasks
-            share += width * int(task.task_id)
-    return share
+        """Do nothing: the guard is called when the next task begins, or the fit has ended."""
 
 
 def _by_partial_fit(job: _Job) -> None:
-    """A model of one's own, whose promise it is that these calls are its fit."""
+    """A user's own model, which declares that these calls are its fit."""
     of = int(getattr(job.estimator, OWN_ROUNDS))
     for done in range(job.begun, of):
         try:
-            job.ask(done / of)
+            job.guard(done / of)
         except Preempted as stopped:
             stopped.partial = FitCheckpoint(job.estimator, done, of) if done else None
             raise
@@ -434,8 +395,8 @@ def _by_partial_fit(job: _Job) -> None:
 
 
 @contextmanager
-def _as_it_was(estimator: Any, *names: str) -> Iterator[None]:
-    """Put these parameters back afterwards, so that no model tells of having been watched."""
+def _restored(estimator: Any, *names: str) -> Iterator[None]:
+    """Restore these parameters afterwards, so that the model equals an unguarded one."""
     before = {name: getattr(estimator, name) for name in names}
     try:
         yield
@@ -446,11 +407,7 @@ def _as_it_was(estimator: Any, *names: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet(message: str) -> Iterator[None]:
-    """Without this warning, which is about the rounds and not about the model."""
+    """Ignore this warning, which is about the rounds and not about the model."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=message)
         yield
-
-
-def _no_clock() -> float:
-    return 0.0

@@ -1,7 +1,7 @@
-"""May the challenger be promoted? Losses of challenger, champion and baseline in, Decision out.
+"""Policy: may the challenger be promoted? Losses of all contestants in, a Decision out.
 
-Pure. A loss is what the pipeline's metric makes of held-out rows: an error as it is, a score as
-what it lacks of 1. Lower is better, and NaN is a loss that nobody knows, which never promotes.
+Pure. A loss comes from the pipeline's metric on held-out rows: an error as it is, or 1 minus a
+score. Lower is better, and NaN is an unknown loss, which never promotes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PromotionConfig(BaseModel):
 
 
 class Comparison(BaseModel):
-    """What the contestants lost; None where there is no champion or no older window."""
+    """The losses of the contestants; None without a champion or an older window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,7 +59,7 @@ class Comparison(BaseModel):
 
 
 def by_hand(pointed: str | None, served: str | None) -> Decision:
-    """Did somebody else make another version the champion? `pointed` is what the store names."""
+    """Was the champion changed by hand? `pointed` is the registry's, `served` that of this run."""
     if pointed == served:
         because = f"the store's champion is {pointed}, as this run knows"
         return Decision(question="champion", yes=False, because=because)
@@ -72,12 +72,12 @@ def by_hand(pointed: str | None, served: str | None) -> Decision:
 
 
 def no_model(why: str) -> Decision:
-    """The answer to a retrain that brought no challenger, because of `why`."""
+    """The decision for a retrain without a challenger; `why` is the reason."""
     return Decision(question="retrain", yes=False, because=why)
 
 
 def comparable(compared_with: str | None, champion: str | None) -> Decision:
-    """Was the challenger compared with the version that is the champion by now?"""
+    """Was the challenger compared with the version that is the champion now?"""
     if compared_with == champion:
         because = f"the champion is {champion}, as when the fit began"
         return Decision(question=QUESTION, yes=True, because=because)
@@ -88,99 +88,102 @@ def comparable(compared_with: str | None, champion: str | None) -> Decision:
     return Decision(question=QUESTION, yes=False, because=because)
 
 
-def judge(contest: Comparison, rules: PromotionConfig) -> Decision:
-    """Yes where the challenger is better on rows that nobody trained on, and forgets little.
+def judge(comparison: Comparison, config: PromotionConfig) -> Decision:
+    """Yes if the challenger is better on held-out rows, and not much worse on older ones.
 
-    Without a champion it need only beat the baseline. Forgetting is net: what it loses more than
-    the champion on older rows, less what it gains on new ones, as a share of the baseline's loss.
-    So a world that turned round, where losing the old is the price of the new, does not block it.
+    Without a champion it only has to beat the baseline. Forgetting is net: its additional loss on
+    older rows against the champion, minus its gain on new ones, as a share of the baseline's loss.
+    So an abrupt change, after which the old relation no longer holds, does not block it.
     """
-    why_not = _why_not(contest, rules)
+    why_not = _why_not(comparison, config)
+    because = why_not or (
+        f"the first champion: its loss {comparison.challenger_loss:.4g} on "
+        f"{comparison.holdout_rows} held-out rows, the baseline's {comparison.baseline_loss:.4g}"
+        f"{_by(comparison)}"
+    )
+    if why_not is None and comparison.champion_loss is not None:
+        because = (
+            f"the challenger's loss {comparison.challenger_loss:.4g} on {comparison.holdout_rows} "
+            f"held-out rows is {_gain(comparison):.4g} below the champion's "
+            f"{comparison.champion_loss:.4g}{_by(comparison)}"
+        )
     return Decision(
         question=QUESTION,
         yes=why_not is None,
-        because=why_not or _why(contest),
+        because=because,
         facts={
-            **contest.model_dump(),
-            "gain": _gain(contest),
-            "forgetting": _forgetting(contest),
-            **rules.model_dump(),
+            **comparison.model_dump(),
+            "gain": _gain(comparison),
+            "forgetting": _forgetting(comparison),
+            **config.model_dump(),
         },
     )
 
 
-def _why_not(contest: Comparison, rules: PromotionConfig) -> str | None:
+def _why_not(comparison: Comparison, config: PromotionConfig) -> str | None:
     losses = {
-        "challenger's loss": contest.challenger_loss,
-        "baseline's loss": contest.baseline_loss,
-        "champion's loss": contest.champion_loss,
-        "challenger's loss on older rows": contest.older_challenger_loss,
-        "champion's loss on older rows": contest.older_champion_loss,
+        "challenger's loss": comparison.challenger_loss,
+        "baseline's loss": comparison.baseline_loss,
+        "champion's loss": comparison.champion_loss,
+        "challenger's loss on older rows": comparison.older_challenger_loss,
+        "champion's loss on older rows": comparison.older_champion_loss,
     }
     unknown = [
         name for name, loss in losses.items() if loss is not None and not math.isfinite(loss)
     ]
-    gain, forgetting = _gain(contest), _forgetting(contest)
-    if contest.holdout_rows < rules.min_holdout_rows:
+    gain, forgetting = _gain(comparison), _forgetting(comparison)
+    if comparison.holdout_rows < config.min_holdout_rows:
         return (
-            f"only {contest.holdout_rows} rows were held out, and min_holdout_rows is "
-            f"{rules.min_holdout_rows}"
+            f"only {comparison.holdout_rows} rows were held out, and min_holdout_rows is "
+            f"{config.min_holdout_rows}"
         )
     if unknown:
         return (
-            f"not a finite number{_by(contest)}: the {', the '.join(unknown)}; a person may "
+            f"not a finite number{_by(comparison)}: the {', the '.join(unknown)}; a person may "
             "promote by hand"
         )
-    if rules.beat_baseline and contest.challenger_loss >= contest.baseline_loss:
+    if config.beat_baseline and comparison.challenger_loss >= comparison.baseline_loss:
         return (
-            f"the challenger's loss {contest.challenger_loss:.4g} is not below the baseline's "
-            f"{contest.baseline_loss:.4g}{_by(contest)}"
+            f"the challenger's loss {comparison.challenger_loss:.4g} is not below the baseline's "
+            f"{comparison.baseline_loss:.4g}{_by(comparison)}"
         )
-    if gain is not None and (gain <= 0 or gain < rules.min_gain):
-        wanted = f"at least {rules.min_gain:.4g}" if rules.min_gain > 0 else "more than 0"
+    if gain is not None and (gain <= 0 or gain < config.min_gain):
+        wanted = f"at least {config.min_gain:.4g}" if config.min_gain > 0 else "more than 0"
         return (
-            f"the challenger's loss {contest.challenger_loss:.4g} against the champion's "
-            f"{contest.champion_loss:.4g} is a gain of {gain:.4g}{_by(contest)}; {wanted} is wanted"
+            f"the challenger's loss {comparison.challenger_loss:.4g} against the champion's "
+            f"{comparison.champion_loss:.4g} is a gain of {gain:.4g}{_by(comparison)}; "
+            f"{wanted} is wanted"
         )
-    if forgetting is not None and forgetting > rules.max_forgetting:
+    if forgetting is not None and forgetting > config.max_forgetting:
         return (
-            f"on older rows the challenger's loss {contest.older_challenger_loss:.4g} against the "
-            f"champion's {contest.older_champion_loss:.4g} outweighs its gain of {gain:.4g} by "
-            f"{forgetting:.3g} of the baseline's loss; max_forgetting is {rules.max_forgetting:.3g}"
+            f"on older rows the challenger's loss {comparison.older_challenger_loss:.4g} against "
+            f"the champion's {comparison.older_champion_loss:.4g} outweighs its gain of "
+            f"{gain:.4g} by {forgetting:.3g} of the baseline's loss; max_forgetting is "
+            f"{config.max_forgetting:.3g}"
         )
     return None
 
 
-def _by(contest: Comparison) -> str:
-    return f" (by {contest.metric})" if contest.metric else ""
+def _by(comparison: Comparison) -> str:
+    return f" (by {comparison.metric})" if comparison.metric else ""
 
 
-def _gain(contest: Comparison) -> float | None:
-    if contest.champion_loss is None:
+def _gain(comparison: Comparison) -> float | None:
+    if comparison.champion_loss is None:
         return None
-    return contest.champion_loss - contest.challenger_loss
+    return comparison.champion_loss - comparison.challenger_loss
 
 
-def _forgetting(contest: Comparison) -> float | None:
+def _forgetting(comparison: Comparison) -> float | None:
     """Net forgetting as a share of the baseline's loss; infinite where that loss is 0."""
-    gain = _gain(contest)
-    if gain is None or contest.older_challenger_loss is None or contest.older_champion_loss is None:
+    gain = _gain(comparison)
+    if (
+        gain is None
+        or comparison.older_challenger_loss is None
+        or comparison.older_champion_loss is None
+    ):
         return None
-    net = contest.older_challenger_loss - contest.older_champion_loss - gain
+    net = comparison.older_challenger_loss - comparison.older_champion_loss - gain
     if net <= 0:
         return 0.0
-    return net / contest.baseline_loss if contest.baseline_loss > 0 else math.inf
-
-
-def _why(contest: Comparison) -> str:
-    if contest.champion_loss is None:
-        return (
-            f"the first champion: its loss {contest.challenger_loss:.4g} on "
-            f"{contest.holdout_rows} held-out rows, the baseline's {contest.baseline_loss:.4g}"
-            f"{_by(contest)}"
-        )
-    return (
-        f"the challenger's loss {contest.challenger_loss:.4g} on {contest.holdout_rows} held-out "
-        f"rows is {_gain(contest):.4g} below the champion's {contest.champion_loss:.4g}"
-        f"{_by(contest)}"
-    )
+    return net / comparison.baseline_loss if comparison.baseline_loss > 0 else math.inf

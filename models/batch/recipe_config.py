@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    pass
-
-
 PLAIN = ("hist_gradient_boosting", "random_forest", "linear", "sgd")
-"""The recipes by name: without parameters each can be built, whatever the schema."""
+"""The recipes by name; each can be built without parameters for any schema."""
 
 
 class BatchRecipe(BaseModel):
-    """How batch models are made: the table [batch]."""
+    """The configuration of batch models: the table [batch]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,15 +1,15 @@
 """Recipes: a name in the pipeline file becomes a preparation and an estimator of scikit-learn.
 
-Maths: fits nothing and reads nothing. Every estimator gets the same promise about its input:
-finite numbers, categories as numbers, whatever is missing, constant or new. scikit-learn is slow
-to import, so `models.batch.batch_model` imports this file only when something is fitted.
+Pure computation: it fits nothing and reads nothing. Every estimator can rely on the same input:
+finite numbers, with categories as numbers, also for missing, constant or new values. scikit-learn
+is slow to import, so `models.batch.batch_model` imports this file only when it fits a model.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +44,14 @@ from models.core.record_schema import Schema, Task
 from observability.core.errors import BadConfiguration
 
 ONE_HOT_CATEGORIES = 50
-"""Categories that get a column of their own; the rarer ones share one."""
+"""Categories that get a column each; the rarer ones share one."""
 FAR_SD = 30.0
-"""Scaled numbers are cut at so many standard deviations: one outlier must not drown a model."""
+"""Scaled numbers are clipped at this many standard deviations, against outliers."""
 CELLS_WORTH_THREADS = 2_000_000
 """Below, OpenMP's threads spend more time waiting for each other than working: on a busy machine a
 fit of 8,000 rows took 3 to 9 s in two threads, and 0.1 s in one."""
 
-# After scikit-learn's import, so that its OpenMP is among the libraries that are found.
+# After the import of scikit-learn, so that its OpenMP is among the libraries that are found.
 _threads = ThreadpoolController()
 
 RESERVED = {
@@ -63,7 +63,7 @@ RESERVED = {
 
 @dataclass(frozen=True)
 class Build:
-    """What is fitted: first the preparation (frame to matrix), then the estimator on its matrix."""
+    """An unfitted model: the preparation (frame to matrix), and the estimator of that matrix."""
 
     preparation: Any
     estimator: Any
@@ -80,18 +80,48 @@ def build(
 ) -> Build:
     """Preparation and estimator of `recipe`, unfitted. Raises BadConfiguration."""
     if ":" in recipe:
-        estimator = _made_by(recipe, {"task": task, "seed": seed, "device": device}, beside)
-        _set(estimator, params, recipe)
-        return Build(_scaled(schema), estimator)
+        own = _user_model(recipe, {"task": task, "seed": seed, "device": device}, beside)
+        _set(own, params, recipe)
+        return Build(_scaled(schema), own)
     if recipe not in PLAIN:
         raise BadConfiguration(
             f"batch.recipe must be one of {', '.join(PLAIN)}, or 'module:factory' for a model "
             f"of your own; came: {recipe!r}"
         )
-    estimator = _named(recipe, task, seed)
+    classifies = task == "classification"
+    estimator: Any
+    if recipe == "hist_gradient_boosting":
+        boosting = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
+        # Early stopping splits at random, and fails on a class with one row; users may enable it.
+        estimator = boosting(random_state=seed, early_stopping=False)
+    elif recipe == "random_forest":
+        forest = RandomForestClassifier if classifies else RandomForestRegressor
+        estimator = forest(random_state=seed, min_samples_leaf=2, n_jobs=1)
+    elif recipe == "linear":
+        estimator = Ridge(random_state=seed)
+        if classifies:
+            estimator = LogisticRegression(random_state=seed, max_iter=500)
+    else:
+        estimator = SGDRegressor(random_state=seed)
+        if classifies:
+            estimator = SGDClassifier(loss="log_loss", random_state=seed, n_jobs=1)
     _set(estimator, params, recipe)
     if recipe == "hist_gradient_boosting":
-        return _with_native_categories(estimator, schema)
+        # This estimator splits on codes of categories and on NaN as they are.
+        encoder = OrdinalEncoder(
+            handle_unknown="use_encoded_value",
+            unknown_value=np.nan,
+            encoded_missing_value=np.nan,
+            # One code fewer than bins: the estimator needs one bin for missing values.
+            max_categories=max(2, estimator.max_bins - 1),
+        )
+        mask = [True] * len(schema.categories) + [False] * len(schema.numbers)
+        estimator.set_params(categorical_features=mask)
+        parts = [
+            ("categories", encoder, schema.categories),
+            ("numbers", "passthrough", schema.numbers),
+        ]
+        return Build(ColumnTransformer(parts), estimator)
     if recipe == "sgd" and task == "regression":
         # Its steps are in units of the target: unscaled targets make it diverge.
         estimator = TransformedTargetRegressor(estimator, transformer=StandardScaler())
@@ -99,10 +129,10 @@ def build(
 
 
 def weigh(estimator: Any, recipe: str, task: Task, targets: NDArray[Any] | None) -> None:
-    """Let every class count the same in the fit: weights by scikit-learn's rule, as a parameter.
+    """Set balanced class weights, by scikit-learn's rule, as a parameter of the estimator.
 
-    Weights of a parameter hold for all rounds of a fit alike. Without `targets` it is only found
-    out whether the estimator takes them. Raises BadConfiguration.
+    Weights in a parameter are the same in all rounds of a fit. Without `targets`, this only checks
+    that the estimator has that parameter. Raises BadConfiguration.
     """
     if task == "regression":
         raise BadConfiguration(
@@ -128,22 +158,22 @@ def weigh(estimator: Any, recipe: str, task: Task, targets: NDArray[Any] | None)
 
 
 def dummy(task: Task) -> Build:
-    """The baseline: class shares, or the median, which no constant beats in absolute error."""
+    """The baseline: class shares, or the median, the constant with the least absolute error."""
     estimator = (
         DummyClassifier(strategy="prior")
         if task == "classification"
         else DummyRegressor(strategy="median")
     )
-    return Build(FunctionTransformer(_nothing), estimator)
+    return Build(FunctionTransformer(_no_features), estimator)
 
 
 @contextmanager
 def working(cells: int) -> Iterator[None]:
-    """Fit or predict a matrix of `cells`: quietly, and in as many threads as it is worth.
+    """Fit or predict a matrix of `cells` in this block, with a suitable number of threads.
 
-    An unfinished fit and an overflow pass: what comes of them is scored or refused. Warnings are
-    counted where somebody collects them (`models.core.library_warnings`). The answers do not depend
-    on the number of threads.
+    An unfinished fit and an overflow do not raise: the result is scored or rejected later. Warnings
+    are collected by `models.core.library_warnings`. The results do not depend on the number of
+    threads.
     """
     limits = 1 if cells < CELLS_WORTH_THREADS else None
     with (
@@ -156,27 +186,8 @@ def working(cells: int) -> Iterator[None]:
             yield
 
 
-def _named(recipe: str, task: Task, seed: int) -> Any:
-    """The estimator of a recipe by its name."""
-    classifies = task == "classification"
-    if recipe == "hist_gradient_boosting":
-        boosting = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
-        # Early stopping splits at random and fails on a class with one row; a person may choose it.
-        return boosting(random_state=seed, early_stopping=False)
-    if recipe == "random_forest":
-        forest = RandomForestClassifier if classifies else RandomForestRegressor
-        return forest(random_state=seed, min_samples_leaf=2, n_jobs=1)
-    if recipe == "linear":
-        if classifies:
-            return LogisticRegression(random_state=seed, max_iter=500)
-        return Ridge(random_state=seed)
-    if classifies:
-        return SGDClassifier(loss="log_loss", random_state=seed, n_jobs=1)
-    return SGDRegressor(random_state=seed)
-
-
 def _set(estimator: Any, params: Mapping[str, Any], recipe: str) -> None:
-    """Set `params` on `estimator`, and say of a wrong one what was allowed."""
+    """Set `params` on `estimator`. Raises BadConfiguration, which names the allowed ones."""
     if not params:
         return
     if not hasattr(estimator, "get_params") or not hasattr(estimator, "set_params"):
@@ -196,10 +207,19 @@ def _set(estimator: Any, params: Mapping[str, Any], recipe: str) -> None:
     estimator.set_params(**params)
 
 
-def _made_by(recipe: str, offered: Mapping[str, Any], beside: Path | None) -> Any:
+def _user_model(recipe: str, offered: Mapping[str, Any], beside: Path | None) -> Any:
     make = user_code.find(recipe, beside)
     try:
-        estimator = make(**_accepted(make, offered))
+        parameters = inspect.signature(make).parameters
+    except ValueError:
+        parameters = {}  # type: ignore[assignment]  # a mapping without entries
+    by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    accepted = {name for name, each in parameters.items() if each.kind in by_name}
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        # A factory with **kwargs may pass them on to a model without a device parameter.
+        accepted |= offered.keys() - {"device"}
+    try:
+        estimator = make(**{name: value for name, value in offered.items() if name in accepted})
     except Exception as error:
         raise BadConfiguration(
             f"batch.recipe {recipe!r} failed to make a model: {type(error).__name__}: {error}; "
@@ -214,52 +234,13 @@ def _made_by(recipe: str, offered: Mapping[str, Any], beside: Path | None) -> An
     return estimator
 
 
-def _accepted(make: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those keywords of `offered` that `make` takes; one that it must name is not forced on it."""
-    try:
-        parameters = inspect.signature(make).parameters
-    except ValueError:
-        return {}
-    by_name = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-    named = {name for name, each in parameters.items() if each.kind in by_name}
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        # What takes anything may hand it on to a model that knows no devices.
-        named |= offered.keys() - {"device"}
-    return {name: value for name, value in offered.items() if name in named}
-
-
-def _with_native_categories(estimator: Any, schema: Schema) -> Build:
-    """Categories as codes and missing as NaN, which this estimator splits on as they are."""
-    encoder = OrdinalEncoder(
-        handle_unknown="use_encoded_value",
-        unknown_value=np.nan,
-        encoded_missing_value=np.nan,
-        # One code fewer than bins: the estimator keeps one for what is missing.
-        max_categories=max(2, estimator.max_bins - 1),
-    )
-    mask = [True] * len(schema.categories) + [False] * len(schema.numbers)
-    estimator.set_params(categorical_features=mask)
-    return Build(
-        ColumnTransformer(
-            [
-                ("categories", encoder, schema.categories),
-                ("numbers", "passthrough", schema.numbers),
-            ]
-        ),
-        estimator,
-    )
-
-
 def _scaled(schema: Schema) -> Any:
-    """Numbers imputed (with a flag), scaled and cut; categories one-hot, the rare ones shared."""
+    """Numbers imputed (with a flag), scaled, clipped; categories one-hot, the rare ones shared."""
     numbers = Pipeline(
         [
-            (
-                "impute",
-                SimpleImputer(strategy="median", add_indicator=True),
-            ),
+            ("impute", SimpleImputer(strategy="median", add_indicator=True)),
             ("scale", StandardScaler()),
-            ("cut", FunctionTransformer(_cut)),
+            ("cut", FunctionTransformer(_clip)),
         ]
     )
     categories = OneHotEncoder(
@@ -273,9 +254,9 @@ def _scaled(schema: Schema) -> Any:
     )
 
 
-def _cut(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def _clip(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(matrix, -FAR_SD, FAR_SD)
 
 
-def _nothing(frame: Any) -> NDArray[np.float64]:
+def _no_features(frame: Any) -> NDArray[np.float64]:
     return np.zeros((len(frame), 1))

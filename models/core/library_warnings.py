@@ -1,8 +1,8 @@
-"""Warnings of libraries while a model fits or answers: counted, and never printed as they come.
+"""Collects warnings that libraries issue while a model fits or predicts; they are not printed.
 
-A line such as ``UserWarning: ...`` tells a person nothing of what became of the run. So whoever
-runs a model collects what it warns of, and tells the first and the count in one sentence. Where
-nobody collects, warnings go where Python sends them.
+A line such as ``UserWarning: ...`` does not say what it means for the run. So the caller collects
+the warnings of a model, and reports the first one and their count in one sentence. Outside of
+`collect`, warnings go where Python sends them.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import TextIO
 from observability.core.decision import Decision
 
 LONGEST = 200
-"""Characters of a warning that are told."""
+"""Characters of a warning that are reported."""
 _HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
-"""What Python itself shows to nobody but a library's makers."""
+"""Categories that Python shows to developers of a library only."""
 
 
 @dataclass
 class CollectedWarnings:
-    """What libraries and factories warned of, since it was made."""
+    """The warnings of libraries and factories since this object was created."""
 
     count: int = 0
     first: str = ""
 
     def add(self, message: Warning | str, category: type[Warning]) -> None:
-        """Count one more; the first is kept, on one line."""
+        """Count one more warning; the first one is kept, on one line."""
         self.count += 1
-        told = f"{category.__name__}: {' '.join(str(message).split())}"
-        self.first = self.first or (told if len(told) <= LONGEST else f"{told[:LONGEST]}…")
+        text = f"{category.__name__}: {' '.join(str(message).split())}"
+        self.first = self.first or (text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
 
     def decision(self, who: str, recipe: str | None) -> Decision:
-        """What the history keeps of it, for the model `who` that was made by `recipe`."""
+        """The record for the history, about the model `who` that was made by `recipe`."""
         named = who if recipe is None else f"{who} ({recipe})"
         times = "once" if self.count == 1 else f"{self.count} times"
         return Decision(
@@ -52,7 +52,7 @@ _collecting: ContextVar[CollectedWarnings | None] = ContextVar("collecting", def
 
 @contextmanager
 def collect(into: CollectedWarnings) -> Iterator[None]:
-    """Collect into `into` what is warned of in the block: by models all, else what Python shows."""
+    """Collect the warnings of the block: all of models, and what Python shows of other code."""
     token = _collecting.set(into)
     try:
         with warnings.catch_warnings():
@@ -64,13 +64,13 @@ def collect(into: CollectedWarnings) -> Iterator[None]:
 
 @contextmanager
 def during_model_calls() -> Iterator[None]:
-    """A model works in this block: each of its warnings counts, where somebody collects."""
+    """Mark a block in which a model works: inside `collect`, every one of its warnings counts."""
     into = _collecting.get()
     if into is None:
         yield
         return
     with warnings.catch_warnings():
-        # Else a warning would count once for each place in the code, or end the fit as an error.
+        # Otherwise a warning would count once per line of code, or end the fit as an error.
         warnings.simplefilter("always")
         for category in _HIDDEN:
             warnings.simplefilter("ignore", category)

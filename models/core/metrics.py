@@ -1,8 +1,8 @@
-"""What models are judged by: scikit-learn's metrics by name, and what each of them means here.
+"""The metrics that models are judged by: those of scikit-learn, by name.
 
-Maths: no disk, no clock. Every number comes from `sklearn.metrics`; this file says which task a
-metric suits, which way it points, what is rare enough to be the positive class, and when a window
-cannot tell: then the score is NaN, which is "unknown" and never 0. scikit-learn is slow to import,
+Pure computation: no disk, no clock. Every number comes from `sklearn.metrics`; this file says which
+task a metric suits, whether larger is better, which class is the positive one, and when rows do not
+define a score: it is NaN then, which means "unknown" and never 0. scikit-learn is slow to import,
 so it is imported when something is scored.
 """
 
@@ -42,12 +42,12 @@ Unit = Literal["points", "baseline", "own"]
 
 
 class MetricInfo(NamedTuple):
-    """What a metric is."""
+    """Properties of a metric."""
 
     task: Task
     larger_is_better: bool
     unit: Unit
-    """How drift counts a loss: in points; in what the baseline loses; as a share of itself."""
+    """The unit of a loss in drift checks: points; the loss of the baseline; a share of itself."""
     needs: Literal["labels", "probabilities"]
 
 
@@ -65,24 +65,24 @@ METRICS: Mapping[Name, MetricInfo] = {
     "r2": MetricInfo("regression", True, "points", "labels"),
 }
 AUTO: Mapping[Task, Name] = {"classification": "brier", "regression": "mae"}
-"""What is judged by where nobody names a metric."""
+"""The metric of each task if the configuration names none."""
 CUT: frozenset[Name] = frozenset({"f1", "balanced_accuracy"})
-"""Metrics that depend on the probability from which the rarer of two classes is answered."""
+"""Metrics that depend on the probability from which the rarer of two classes is predicted."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a pipeline is judged by: a metric, its quantile, and the threshold of its answers."""
+    """How a pipeline is judged: a metric, its quantile, and the threshold of its predictions."""
 
     name: Name
     quantile: float = 0.5
     """Of pinball: the share of targets that should lie below the prediction."""
     threshold: float | None = None
-    """A probability of the rarer of two classes from which it is answered; None: chosen."""
+    """Probability from which the rarer of two classes is predicted; None: chosen from the data."""
 
     @property
     def task(self) -> Task:
-        """The task that it suits."""
+        """The task of the metric."""
         return METRICS[self.name].task
 
     @property
@@ -96,19 +96,19 @@ class Measure:
 
     @property
     def cuts(self) -> bool:
-        """Whether the answered class depends on a threshold that is not simply the likeliest."""
+        """Whether the predicted class depends on a threshold, instead of being the likeliest."""
         return self.name in CUT or self.threshold is not None
 
 
 def names(task: Task) -> list[Name]:
-    """The metrics that suit a task."""
+    """The metrics of a task."""
     return [name for name in get_args(Name) if METRICS[name].task == task]
 
 
 def measure(
     name: str, task: Task, quantile: float = 0.5, threshold: float | None = None
 ) -> Measure:
-    """The measure that a person named, or the task's own for ``auto``. Raises BadConfiguration."""
+    """The measure by name; ``auto`` is the default of the task. Raises BadConfiguration."""
     if name == "auto":
         return Measure(AUTO[task], quantile, threshold)
     for each in names(task):
@@ -118,16 +118,16 @@ def measure(
 
 
 def unfit(name: str, task: Task) -> str:
-    """What is said of a metric that does not suit the task."""
+    """The error message for a metric that does not suit the task."""
     return (
         f"{name!r} is no metric of {task}; there are: auto ({AUTO[task]}), {', '.join(names(task))}"
     )
 
 
 def positive(counts: Mapping[Label, int]) -> Label | None:
-    """The rarer of two classes, which F1 and the others are about; None where there are not two.
+    """The positive class: the rarer of two classes; None if there are not exactly two.
 
-    Of two that are equally frequent it is the last in their order.
+    If both are equally frequent, it is the last one in sorted order.
     """
     if len(counts) != 2:
         return None
@@ -141,11 +141,11 @@ def score(
     measure: Measure,
     rarer: Label | None = None,
 ) -> dict[str, float]:
-    """Every metric of the measure's task over these rows; NaN where they cannot tell one.
+    """Every metric of the measure's task over these rows; NaN where the rows do not define it.
 
-    `rarer` is the positive class of two (see `positive`): F1, ROC AUC and average precision are
-    about it, and F1 and balanced accuracy are taken at the threshold that is best on these rows, or
-    at the measure's own. Without it they are means over the classes (macro), at the likeliest.
+    `rarer` is the positive class (see `positive`) of F1, ROC AUC and average precision. F1 and
+    balanced accuracy use the threshold that is best on these rows, or that of the measure. If
+    `rarer` is None, they are means over the classes (macro), and the likeliest class is predicted.
     """
     return {
         name: value(labels, prediction, Measure(name, measure.quantile, measure.threshold), rarer)
@@ -159,7 +159,7 @@ def value(
     measure: Measure,
     rarer: Label | None = None,
 ) -> float:
-    """The measure's metric over these rows; NaN where they cannot tell it."""
+    """The measure's metric over these rows; NaN where they do not define it."""
     if len(labels) != len(prediction.values):
         raise ValueError(f"{len(labels)} labels came with {len(prediction.values)} predictions")
     if not labels:
@@ -169,7 +169,9 @@ def value(
             return _of_values(labels, prediction.values, measure)
         if METRICS[measure.name].needs == "probabilities":
             return _of_probabilities(labels, prediction, measure, rarer)
-        return _of_classes(labels, _cut(labels, prediction, measure, rarer), measure, rarer)
+        return _of_classes(
+            labels, _predicted_classes(labels, prediction, measure, rarer), measure, rarer
+        )
 
 
 def of_answers(
@@ -179,18 +181,18 @@ def of_answers(
     measure: Measure,
     rarer: Label | None = None,
 ) -> float:
-    """The metric of what was answered record by record, at the classes that were answered.
+    """The metric of predictions that were made record by record, with the classes as predicted.
 
-    Records without an answer are left out; NaN where nothing can be told.
+    Records without a prediction are left out; NaN where the rest does not define the metric.
     """
     from models.core.prediction import BatchPrediction
 
-    kept = [index for index, each in enumerate(answered) if each is not None]
-    truth = [labels[index] for index in kept]
+    scored = [index for index, each in enumerate(answered) if each is not None]
+    truth = [labels[index] for index in scored]
     values = [each for each in answered if each is not None]
     if METRICS[measure.name].needs == "labels":
-        return _plain(truth, values, measure, rarer)
-    shares = [answers[index] for index in kept]
+        return value(truth, BatchPrediction(values, None), measure, rarer)
+    shares = [answers[index] for index in scored]
     classes = _ordered({label for each in shares if isinstance(each, Mapping) for label in each})
     table = np.array(
         [
@@ -207,7 +209,7 @@ def of_answers(
 def of_counts(
     counts: Mapping[tuple[Label, Label], int], measure: Measure, rarer: Label | None
 ) -> float:
-    """The metric of answered classes from how often each (label, answer) came."""
+    """The metric of predicted classes, from the count of each pair (label, prediction)."""
     pairs = [pair for pair in counts if counts[pair]]
     if not pairs:
         return math.nan
@@ -217,17 +219,6 @@ def of_counts(
         return _of_classes(truth, values, measure, rarer, weights)
 
 
-def _plain(
-    truth: Sequence[Label], values: Sequence[Label], measure: Measure, rarer: Label | None
-) -> float:
-    if not truth:
-        return math.nan
-    with _quiet():
-        if measure.task == "regression":
-            return _of_values(truth, values, measure)
-        return _of_classes(truth, values, measure, rarer)
-
-
 def standard_error(
     labels: Sequence[Label],
     prediction: BatchPrediction,
@@ -235,9 +226,9 @@ def standard_error(
     rarer: Label | None = None,
     draws: int = 30,
 ) -> float | None:
-    """How far chance moves the metric over these rows: its spread over windows drawn from them.
+    """The standard error of the metric over these rows, by the bootstrap with a fixed seed.
 
-    Always the same for the same rows. None where too few of the draws can be told.
+    None where the metric is undefined on half of the samples or more.
     Source: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7
     (1979).
     """
@@ -259,17 +250,17 @@ def standard_error(
 
 
 class ThresholdResult(NamedTuple):
-    """A threshold, and what it brings."""
+    """A threshold, and the metric that it gives."""
 
     at: float
     gain: float
     """The metric with it."""
     alike: float
-    """The metric where every row is answered as positive."""
+    """The metric if every row is predicted as positive."""
 
     @property
     def skill(self) -> float:
-        """How far it is on the way from answering all alike (0) to no mistake (1)."""
+        """The gain on a scale from predicting all rows as positive (0) to no mistake (1)."""
         return (self.gain - self.alike) / (1.0 - self.alike)
 
 
@@ -278,25 +269,24 @@ def best_threshold(
     probabilities: Sequence[float] | NDArray[np.float64],
     name: Name,
 ) -> ThresholdResult | None:
-    """The probability from which `name` is largest when it counts as the positive class.
+    """The threshold on the probability of the positive class that maximises the metric `name`.
 
-    None where the rows hold one class only. Of thresholds that do equally well it is the one
-    nearest to a half. It lies midway between two probabilities that came, so that it is no
-    prediction's own.
+    None where all rows are of one class. Of equally good thresholds, the one nearest to 0.5 wins.
+    It lies midway between two observed probabilities, so that no prediction is equal to it.
     """
     from sklearn import metrics
 
-    came = np.asarray(truth, dtype=bool)
-    if not came.any() or came.all():
+    positives = np.asarray(truth, dtype=bool)
+    if not positives.any() or positives.all():
         return None
     shares = np.asarray(probabilities, dtype=np.float64)
     if name == "f1":
-        precision, recall, cuts = metrics.precision_recall_curve(came, shares)
+        precision, recall, cuts = metrics.precision_recall_curve(positives, shares)
         total = precision[:-1] + recall[:-1]
         gains = np.divide(2 * precision[:-1] * recall[:-1], total, where=total > 0, out=total * 0)
     else:
-        false, true, cuts = metrics.roc_curve(came, shares, drop_intermediate=False)
-        # Its first threshold is infinite: nothing is answered as positive.
+        false, true, cuts = metrics.roc_curve(positives, shares, drop_intermediate=False)
+        # Its first threshold is infinite: nothing is predicted as positive.
         gains, cuts = ((true + 1.0 - false) / 2.0)[1:], cuts[1:]
     ordered = np.unique(shares)
     below = np.concatenate([[0.0], ordered[:-1]])
@@ -304,30 +294,26 @@ def best_threshold(
     cuts = middles[np.searchsorted(ordered, cuts)]
     best = np.flatnonzero(gains >= gains.max() - 1e-12)
     chosen = best[np.abs(cuts[best] - 0.5).argmin()]
-    # Everything is answered as positive from the lowest probability on.
-    share = float(came.mean())
+    # From the lowest probability on, every row is predicted as positive.
+    share = float(positives.mean())
     alike = 2.0 * share / (1.0 + share) if name == "f1" else 0.5
     return ThresholdResult(float(cuts[chosen]), float(gains[chosen]), alike)
 
 
-def _cut(
+def _predicted_classes(
     labels: Sequence[Label], prediction: BatchPrediction, measure: Measure, rarer: Label | None
 ) -> Sequence[Label]:
-    """The classes that are answered: the likeliest, or of two the rarer from the threshold on."""
-    shares = prediction.probabilities
-    if not measure.cuts or rarer is None or shares is None or len(prediction.labels) != 2:
+    """The likeliest classes; or the rarer of two classes wherever it reaches the threshold."""
+    shares, classes = prediction.probabilities, prediction.labels
+    if not measure.cuts or shares is None or len(classes) != 2 or rarer not in classes:
         return prediction.values
-    if rarer not in prediction.labels:
-        return prediction.values
-    at = prediction.labels.index(rarer)
-    other = prediction.labels[1 - at]
-    threshold = measure.threshold
+    at, threshold = classes.index(rarer), measure.threshold
     if threshold is None:
         best = best_threshold([label == rarer for label in labels], shares[:, at], measure.name)
-        threshold = None if best is None else best.at
-    if threshold is None:
-        return prediction.values
-    return [rarer if share >= threshold else other for share in shares[:, at]]
+        if best is None:
+            return prediction.values
+        threshold = best.at
+    return [rarer if share >= threshold else classes[1 - at] for share in shares[:, at]]
 
 
 def _of_values(labels: Sequence[Label], values: Sequence[Label], measure: Measure) -> float:
@@ -360,22 +346,15 @@ def _of_classes(
     if measure.name == "accuracy":
         return float(metrics.accuracy_score(truth, answers, sample_weight=weights))
     if len(set(truth)) < 2:
-        # Of one class alone nobody can say how well two are told apart.
+        # With one class alone, the separation of two classes is undefined.
         return math.nan
     if measure.name == "balanced_accuracy":
         return float(metrics.balanced_accuracy_score(truth, answers, sample_weight=weights))
+    positive: dict[str, Any] = {"average": "macro"}
     if rarer in codes and len(classes) == 2:
-        return float(
-            metrics.f1_score(
-                truth,
-                answers,
-                pos_label=codes[rarer],
-                sample_weight=weights,
-                zero_division=0.0,
-            )
-        )
+        positive = {"pos_label": codes[rarer]}
     return float(
-        metrics.f1_score(truth, answers, average="macro", sample_weight=weights, zero_division=0.0)
+        metrics.f1_score(truth, answers, sample_weight=weights, zero_division=0.0, **positive)
     )
 
 
@@ -386,7 +365,14 @@ def _of_probabilities(
 
     if prediction.probabilities is None:
         return math.nan
-    classes, shares = _widened(labels, prediction.labels, prediction.probabilities)
+    # A class that the model does not know gets a column of zeros. scikit-learn needs at least two
+    # classes: where there is one, None stands for a second class that never occurs.
+    unknown: list[Label | None] = list(_ordered(set(labels) - set(prediction.labels)))
+    if len(prediction.labels) + len(unknown) < 2:
+        unknown.append(None)
+    classes = (*prediction.labels, *unknown)
+    zeros = np.zeros((len(labels), len(unknown)))
+    shares = np.hstack([prediction.probabilities, zeros])
     codes = {label: code for code, label in enumerate(classes)}
     truth = np.array([codes[label] for label in labels], dtype=np.intp)
     known = np.arange(len(classes))
@@ -395,28 +381,14 @@ def _of_probabilities(
     if measure.name == "brier":
         return float(metrics.brier_score_loss(truth, shares, labels=known, scale_by_half=True))
     hits = truth[:, None] == known[None, :]
-    told = [codes[rarer]] if rarer in codes and len(classes) == 2 else list(range(len(classes)))
-    told = [code for code in told if hits[:, code].any() and not hits[:, code].all()]
-    if not told:
+    scored = [codes[rarer]] if rarer in codes and len(classes) == 2 else list(range(len(classes)))
+    scored = [code for code in scored if hits[:, code].any() and not hits[:, code].all()]
+    if not scored:
         return math.nan
     curve: Any = (
         metrics.roc_auc_score if measure.name == "roc_auc" else metrics.average_precision_score
     )
-    return float(np.mean([curve(hits[:, code], shares[:, code]) for code in told]))
-
-
-def _widened(
-    labels: Sequence[Label], known: Sequence[Label], shares: NDArray[np.float64]
-) -> tuple[tuple[Label | None, ...], NDArray[np.float64]]:
-    """Probabilities with a column of zeros for each class that the model does not know.
-
-    scikit-learn wants two classes at least: where there is one, a class that never comes stands in.
-    """
-    strangers: list[Label | None] = list(_ordered(set(labels) - set(known)))
-    if len(known) + len(strangers) < 2:
-        strangers.append(None)
-    zeros = np.zeros((len(shares), len(strangers)))
-    return (*known, *strangers), np.hstack([shares, zeros])
+    return float(np.mean([curve(hits[:, code], shares[:, code]) for code in scored]))
 
 
 def _ordered(labels: set[Label]) -> tuple[Label, ...]:
@@ -424,14 +396,14 @@ def _ordered(labels: set[Label]) -> tuple[Label, ...]:
 
 
 def counted(labels: Sequence[Label]) -> Label | None:
-    """The rarer of two classes among these labels; None where there are not two."""
+    """The positive class among these labels; None if there are not exactly two classes."""
     return positive(Counter(labels))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Undefined cases are looked for before, and an overflow is an infinite score."""
+    """Without warnings: undefined cases are checked before; an overflow is an infinite score."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
+        for category in (UserWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", category)
         yield

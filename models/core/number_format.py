@@ -1,10 +1,10 @@
-"""How the numbers of a text column are written, and how that is found out from a sample.
+"""The format of the numbers in a text column, and how it is inferred from a sample.
 
-Pure. Plain is what Python and most exports write: 1234.5, -2e3. Spreadsheets write numbers for
-people: 1.234,50 or 1'234.50 or 12,5 % or $1,234.50 or (12). A column has one such spelling, which
-is pinned with the schema; a cell that is written otherwise does not fit, and is never guessed at.
+Pure. The plain format is what Python and most exports write: 1234.5, -2e3. Spreadsheets write
+1.234,50 or 1'234.50 or 12,5 % or $1,234.50 or (12). A column has one such format, which is stored
+in the schema; a cell in another format is invalid, and is never guessed at.
 
-1,234 can be a thousand or about one; `models.stream.parsing.column_inference` says what decides.
+1,234 can be a thousand or about one; `models.stream.parsing.column_inference` says how it decides.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _CURRENCIES = (
     "MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN RON RSD RUB SAR SEK SGD THB TRY TWD UAH USD VND "
     "ZAR "
 )
-_CODES = frozenset(_CURRENCIES.split())
-_WORDS = frozenset({"%", "‰", "kr", "kr.", "zł", "Kč", "Ft", "Fr.", "lei", "Rs", "Rs."})
+_WORDS = frozenset(
+    {"%", "‰", "kr", "kr.", "zł", "Kč", "Ft", "Fr.", "lei", "Rs", "Rs.", *_CURRENCIES.split()}
+)
 _SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f"), " ")
-"""No-break, figure, thin and narrow spaces, which separate groups as a plain space does."""
+"""No-break, figure, thin and narrow spaces: they separate groups like a plain space."""
 _TYPOGRAPHIC = {**_SPACES, ord("\u2212"): "-", ord("\u2019"): "'"}
 _BESIDE = re.compile(r"([^0-9.,'()+\-\s]+\.?)?\s*(.*?)\s*([^0-9.,'()+\-\s]+\.?)?", re.DOTALL)
 PERCENTS = frozenset({"%", "‰"})
@@ -43,11 +44,11 @@ _GROUPS: tuple[Thousands, ...] = (",", ".", " ", "'")
 
 
 class NumberParts(NamedTuple):
-    """A text taken apart; of one that is no number the digits match no pattern."""
+    """The parts of a text; if it is no number, its digits match no pattern."""
 
     minus: str
     digits: str
-    """With their marks."""
+    """With decimal marks and group separators."""
     sign: str
     """The currency or percent sign beside them."""
     behind: bool = False
@@ -58,7 +59,7 @@ _NONE = NumberParts("", "", "")
 
 
 class NumberFormat(BaseModel):
-    """How the numbers of one column are written."""
+    """The format of the numbers of one column."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     decimal: Decimal = Field(default=".", description="Between the whole and its fraction.")
@@ -66,7 +67,7 @@ class NumberFormat(BaseModel):
     sign: str = Field(default="", description="A percent sign or a currency beside each number.")
 
     def plain(self, text: str) -> str | None:
-        """The number as plain ASCII that `float` reads, or None where it is not written so.
+        """The number as plain ASCII that `float` reads, or None if it has another format.
 
         Brackets around a number and a minus behind it mean that it is negative. A currency may be
         left out in some cells; a percent sign may not, since 12 and 12 % differ by a factor of 100.
@@ -74,13 +75,13 @@ class NumberFormat(BaseModel):
         return self.of(split(text))
 
     def of(self, parts: NumberParts) -> str | None:
-        """As `plain`, of a text that was taken apart."""
+        """As `plain`, for a text that `split` has taken apart."""
         minus, digits, sign, _ = parts
         if sign != self.sign and (sign or self.sign in PERCENTS):
             return None
         thousands = self.thousands
         if not thousands and _grouped(self.decimal).fullmatch(digits):
-            # 1,234.50 is one number, and the first that has groups may come late.
+            # 1,234.50 is unambiguous, and the first number with groups may come late in the stream.
             thousands = _other(self.decimal)
         if not _pattern(self.decimal, thousands).fullmatch(digits):
             return None
@@ -89,8 +90,8 @@ class NumberFormat(BaseModel):
         return minus + digits.replace(self.decimal, ".")
 
     @property
-    def told(self) -> str:
-        """The spelling in words; empty for the plain one."""
+    def description(self) -> str:
+        """The format in words; empty for the plain one."""
         parts = [
             "decimal comma" if self.decimal == "," else "",
             f"thousands {self.thousands!r}" if self.thousands else "",
@@ -103,13 +104,15 @@ PLAIN = NumberFormat()
 
 
 class NumberSample:
-    """What a column's cells tell of how its numbers are written; each different cell counts once
-    in the work, and as often as it came in the sums."""
+    """Counts of a column's cells, from which the format of its numbers is inferred.
+
+    Each distinct cell is parsed once, and counted as often as it occurs.
+    """
 
     def __init__(self, texts: Iterable[str]) -> None:
         cells = Counter(texts)
         self.total = sum(cells.values())
-        """Cells, those that are no numbers included."""
+        """All cells, those that are no numbers included."""
         self._texts: dict[NumberParts, str] = {}
         self._parts: Counter[NumberParts] = Counter()
         for text, times in cells.items():
@@ -131,17 +134,17 @@ class NumberSample:
         return votes
 
     def unclear(self, mark: Literal[".", ","]) -> str | None:
-        """A cell with this mark that is a number either way, with different values."""
+        """A cell with this mark that is a number with either decimal mark, of unequal values."""
         for parts in self._parts:
             if mark in parts.digits and len(_readings(parts.digits)) == len(_MARKS):
                 return self._texts[parts]
         return None
 
     def spelling(self, decimal: Decimal, thousands: Thousands | None = None) -> NumberFormat:
-        """The spelling with this decimal mark that most of the cells have.
+        """The most frequent format with this decimal mark.
 
-        `thousands` is what a person said; None: whatever separates groups in the cells. One sign
-        beside some of them belongs to all; two different ones are no spelling.
+        `thousands` is the configured separator; None: the one that most cells have. If all cells
+        with a percent sign or currency have the same one, it belongs to the format.
         """
         signs = Counter[str]()
         groups = Counter[Thousands]()
@@ -160,7 +163,7 @@ class NumberSample:
         )
 
     def count(self, spelt: NumberFormat) -> int:
-        """Cells that are finite numbers in a spelling."""
+        """How many cells are finite numbers in a format."""
         return sum(
             times
             for parts, times in self._parts.items()
@@ -168,7 +171,7 @@ class NumberSample:
         )
 
     def negative_behind(self) -> str | None:
-        """A cell that is negative by brackets or by a minus behind it."""
+        """A cell that is negative by brackets or by a trailing minus."""
         return next((self._texts[parts] for parts in self._parts if parts.behind), None)
 
 
@@ -188,7 +191,7 @@ def _other(decimal: Decimal) -> Thousands:
 
 @cache
 def _grouped(decimal: Decimal) -> re.Pattern[str]:
-    """Numbers with groups of three digits, and a fraction that tells which mark is which."""
+    """Numbers with groups of three digits and a fraction, so that both marks are unambiguous."""
     mark, group = re.escape(decimal), re.escape(_other(decimal))
     return re.compile(rf"[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+{mark}[0-9]+")
 
@@ -207,52 +210,39 @@ def _readings(digits: str) -> list[Decimal]:
 
 
 def split(text: str) -> NumberParts:
-    """A text taken apart into minus, digits and what stands beside them."""
+    """The minus, the digits and the sign beside them in a text."""
     bare = text.strip()
     if len(bare) > LONGEST or _HAS_DIGIT.search(bare) is None:
         return _NONE
     if not bare.isascii():
         bare = bare.translate(_TYPOGRAPHIC)
-    minus = ""
-    inner = _behind(bare)
-    if inner is not None:
-        minus, bare = "-", inner
-    else:
-        minus, bare = _minus(bare)
-    sign = ""
-    found = None if _DIGITS.issuperset((*bare[:1], *bare[-1:])) else _BESIDE.fullmatch(bare)
-    if found is not None:
-        before, digits, after = found.groups("")
-        if bool(before) != bool(after) and _is_sign(before or after):
-            bare, sign = digits, before or after
-            if not minus:
-                minus, bare = _minus(bare)
-    return NumberParts(minus, bare, sign, inner is not None)
-
-
-def _behind(bare: str) -> str | None:
-    """What is negative by brackets or by a minus behind it; None where nothing is.
-
-    A short whole number is not: 2- may be a grade, and (1) a footnote.
-    """
+    inner = None
     if bare.startswith("(") and bare.endswith(")"):
         inner = bare[1:-1].strip()
     elif bare.endswith("-"):
         inner = bare[:-1].rstrip()
+    # A short whole number is not negative: 2- may be a grade, and (1) a footnote.
+    if inner is not None and (
+        sum(map(_DIGITS.__contains__, inner)) >= 3 or "." in inner or "," in inner
+    ):
+        behind, minus, bare = True, "-", inner
     else:
-        return None
-    digits = sum(map(_DIGITS.__contains__, inner))
-    return inner if digits >= 3 or "." in inner or "," in inner else None
+        behind, (minus, bare) = False, _minus(bare)
+    sign = ""
+    found = None if _DIGITS.issuperset((*bare[:1], *bare[-1:])) else _BESIDE.fullmatch(bare)
+    if found is not None:
+        before, digits, after = found.groups("")
+        word = before or after
+        # A currency symbol may have letters before it: US$, R$.
+        is_symbol = bool(word) and unicodedata.category(word[-1]) == "Sc" and len(word) <= 3
+        if bool(before) != bool(after) and (word in _WORDS or is_symbol):
+            bare, sign = digits, word
+            if not minus:
+                minus, bare = _minus(bare)
+    return NumberParts(minus, bare, sign, behind)
 
 
 def _minus(bare: str) -> tuple[str, str]:
     if bare[:1] in {"-", "+"}:
         return bare[0].replace("+", ""), bare[1:].lstrip()
     return "", bare
-
-
-def _is_sign(word: str) -> bool:
-    if word in _WORDS or word in _CODES:
-        return True
-    # $, € or £, and with letters before it: US$, R$.
-    return unicodedata.category(word[-1]) == "Sc" and len(word) <= 3

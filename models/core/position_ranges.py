@@ -1,6 +1,6 @@
-"""A set of positions, kept as the ranges that it consists of: small where positions are neighbours.
+"""A set of positions, stored as ranges: small if most positions are consecutive.
 
-Pure, and never changed: every operation answers another set.
+Pure and immutable: every operation returns a new set.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 Range = tuple[int, int]
-"""From a position to another; the end is exclusive."""
+"""First position and end; the end is exclusive."""
 
 
 @dataclass(frozen=True)
 class PositionRanges:
-    """Positions as ranges in order, none of which touches the next."""
+    """Positions as sorted ranges that do not touch each other."""
 
     spans: tuple[Range, ...] = ()
 
@@ -36,7 +36,7 @@ class PositionRanges:
         return index >= 0 and self.spans[index][0] <= position < self.spans[index][1]
 
     def plus(self, positions: Iterable[int]) -> PositionRanges:
-        """These and those."""
+        """The union with `positions`."""
         added = _spans(positions)
         if not added:
             return self
@@ -45,7 +45,7 @@ class PositionRanges:
         return PositionRanges(tuple(_joined(sorted([*self.spans, *added]))))
 
     def minus(self, positions: Iterable[int]) -> PositionRanges:
-        """These without those."""
+        """The difference: all but `positions`."""
         holes = _spans(positions)
         ends = [end for _, end in holes]
         left: list[Range] = []
@@ -60,17 +60,13 @@ class PositionRanges:
         return PositionRanges(tuple(left))
 
     def between(self, first: int, last: int) -> PositionRanges:
-        """Those from `first` to `last` (exclusive)."""
+        """The positions from `first` to `last` (exclusive)."""
         cut = ((max(begin, first), min(end, last)) for begin, end in self.spans)
         return PositionRanges(tuple((begin, end) for begin, end in cut if begin < end))
 
     def newest(self, most: int) -> PositionRanges:
-        """The last `most` ranges: what bounds the memory of a set that is scattered widely."""
-        return (
-            self
-            if len(self.spans) <= most
-            else PositionRanges(self.spans[len(self.spans) - most :])
-        )
+        """The last `most` ranges: this bounds the memory of a widely scattered set."""
+        return PositionRanges(self.spans[max(len(self.spans) - most, 0) :])
 
 
 _BEYOND = 2**63
@@ -81,7 +77,7 @@ def _spans(positions: Iterable[int]) -> list[Range]:
 
 
 def _joined(spans: Iterable[Range]) -> Iterator[Range]:
-    """Ranges in order of their beginnings, those that touch or overlap as one."""
+    """Merge sorted ranges that touch or overlap."""
     at: Range | None = None
     for first, last in spans:
         if at is not None and first <= at[1]:

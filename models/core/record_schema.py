@@ -1,7 +1,7 @@
-"""A schema and the shapes of its records: Arrow for all, dicts for river, frames for scikit-learn.
+"""The schema of a stream, and its records as Arrow tables, dicts (river) and frames (scikit-learn).
 
-Nothing here touches the disk. A schema says what each column is; it is pinned when a stream is
-first read, so that a value of another type is a reject and never a surprise in a model.
+Nothing here touches the disk. A schema says what each column is. It is fixed when a stream is
+first read, so that a value of another type is rejected and never reaches a model.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Task = Literal["classification", "regression"]
 ColumnKind = Literal["number", "category"]
 LabelKind = Literal["int", "str", "float"]
 TimeForm = Literal["iso", "s", "ms", "us", "ns"]
-"""How a time is written: ISO 8601 text, or a number since 1970 in this unit."""
+"""The format of a time: ISO 8601 text, or a number since 1970 in this unit."""
 TimePart = Literal["hour", "weekday", "month"]
-"""What of a time comes again, and can be learned from."""
+"""The recurring parts of a time, from which a model can learn."""
 
 Cell = float | str | None
 """A number is a finite float, a category is text, and a missing value is None."""
@@ -33,7 +33,7 @@ Label = int | str | float
 
 
 class Column(BaseModel):
-    """One feature: what models see. A column of times in the file gives several."""
+    """One feature of the models. A column of times in the file gives several features."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -52,7 +52,7 @@ class Column(BaseModel):
 
     @property
     def source(self) -> str:
-        """The column of the file."""
+        """The column of the file that it is made from."""
         return self.origin or self.name
 
 
@@ -60,7 +60,7 @@ ReadAs = Literal["number", "category", "time", "target", "ignored", "left out"]
 
 
 class SeenColumn(BaseModel):
-    """One column of the file as it was understood when the stream was first read."""
+    """One column of the file, as it was interpreted when the stream was first read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
@@ -74,7 +74,7 @@ class SeenColumn(BaseModel):
 
 
 class Schema(BaseModel):
-    """What a stream's records look like: the features in file order, and the target."""
+    """The features of a stream, in the order of the file, and the target."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     columns: tuple[Column, ...] = Field(description="The features, in the order of the file.")
@@ -95,7 +95,7 @@ class Schema(BaseModel):
 
     @property
     def known(self) -> frozenset[str]:
-        """Every column of the file that was there when the stream was first read."""
+        """Every column that the file had when the stream was first read."""
         return frozenset((*self.sources, self.target, *(each.name for each in self.seen)))
 
     @property
@@ -124,7 +124,7 @@ def arrow_schema(schema: Schema) -> pa.Schema:
 
 
 def arrow_label(kind: LabelKind) -> pa.DataType:
-    """The type of a column of labels."""
+    """The Arrow type of a column of labels."""
     import pyarrow as pa
 
     return {"int": pa.int64(), "str": pa.string(), "float": pa.float64()}[kind]
@@ -149,7 +149,7 @@ def frame(table: pa.Table, schema: Schema) -> pd.DataFrame:
 
 
 def cells(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column as Python has them, None for null.
+    """The values of a column as Python objects, None for null.
 
     It takes a twentieth of the time of pyarrow's `to_pylist`.
     """

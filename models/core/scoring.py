@@ -1,6 +1,6 @@
-"""How a prediction is scored against its label: hits for classes, absolute errors for values.
+"""Scores predictions against labels: hits for classes, absolute errors for values.
 
-Maths. The one place that says which metric a task has, for tallies, history and drift alike.
+Pure computation. It defines the basic metric of each task, for tallies, history and drift checks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def point(task: Task, predicted: Label, label: Label) -> float:
 def mean(
     task: Task, predicted: Sequence[Label | None], labels: Sequence[Label | None]
 ) -> float | None:
-    """The metric over the records that were answered and have a label; None where none is."""
+    """The metric over the records that have a prediction and a label; None if there are none."""
     points = [
         point(task, answer, label)
         for answer, label in zip(predicted, labels, strict=True)

@@ -1,8 +1,8 @@
-"""Finds the user's own model: a factory named in the pipeline file as ``module:factory``.
+"""Loads the user's own model: a factory that the pipeline file names as ``module:factory``.
 
 The module is a file beside the pipeline file, or else an installed one. It is loaded under its
 plain name, so that pickles of its classes load again in any process that called `find` first.
-The file's folder is never put on `sys.path`: nothing there can hide a module of ours.
+The file's folder is never added to `sys.path`, so no file there can hide a module of thermodrift.
 """
 
 from __future__ import annotations
@@ -23,13 +23,19 @@ ROOMS = frozenset(
 
 
 def find(spec: str, beside: Path | None) -> Callable[..., Any]:
-    """The factory that `spec` names: ``module:factory``, MODULE.py looked for beside first.
+    """The factory that `spec` names as ``module:factory``; MODULE.py beside the pipeline file wins.
 
     `beside` is the pipeline file or its folder; None looks among installed modules only.
     Raises BadConfiguration for a spec of another form, a module that is missing, hides another one
     or fails on import, and a name that is absent or cannot be called.
     """
-    module_name, factory_name = _parts(spec)
+    module_name, colon, factory_name = spec.partition(":")
+    names = [*module_name.split("."), factory_name]
+    if not colon or not all(name.isidentifier() for name in names):
+        raise BadConfiguration(
+            f"a model of your own is named 'module:factory', as in 'my_models:make_forest'; "
+            f"came: {spec!r}"
+        )
     module = _module(module_name, spec, beside)
     factory = getattr(module, factory_name, None)
     if factory is None:
@@ -46,60 +52,17 @@ def find(spec: str, beside: Path | None) -> Callable[..., Any]:
     return found
 
 
-def _parts(spec: str) -> tuple[str, str]:
-    module_name, colon, factory_name = spec.partition(":")
-    names = [*module_name.split("."), factory_name]
-    if not colon or not all(name.isidentifier() for name in names):
-        raise BadConfiguration(
-            f"a model of your own is named 'module:factory', as in 'my_models:make_forest'; "
-            f"came: {spec!r}"
-        )
-    return module_name, factory_name
-
-
 def _module(name: str, spec: str, beside: Path | None) -> ModuleType:
-    file = _file_beside(name, beside)
-    if file is None:
+    file = None
+    if beside is not None and "." not in name:
+        folder = beside if beside.is_dir() else beside.parent
+        file = (folder / f"{name}.py").resolve()
+    if file is None or not file.is_file():
         return _installed(name, spec, beside)
     loaded = sys.modules.get(name)
     if loaded is not None and _origin(loaded) == file:
         return loaded
     _refuse_hiding(name, spec, file)
-    return _load(name, spec, file)
-
-
-def _file_beside(name: str, beside: Path | None) -> Path | None:
-    if beside is None or "." in name:
-        return None
-    folder = beside if beside.is_dir() else beside.parent
-    file = (folder / f"{name}.py").resolve()
-    return file if file.is_file() else None
-
-
-def _refuse_hiding(name: str, spec: str, file: Path) -> None:
-    """Refuse a file whose plain name already belongs to another module."""
-    if name in ROOMS:
-        owner = "a part of thermodrift"
-    elif name in sys.stdlib_module_names:
-        owner = "a module of Python itself"
-    elif name in sys.modules:
-        owner = f"a module that is already imported ({_origin(sys.modules[name]) or 'built in'})"
-    elif (installed := _found(name)) is not None and installed != file:
-        owner = f"an installed module ({installed})"
-    else:
-        return
-    raise BadConfiguration(
-        f"{spec!r}: {file} would hide {owner} of the same name; rename the file, and the model "
-        f"in the pipeline file with it"
-    )
-
-
-def _found(name: str) -> Path | None:
-    found = importlib.util.find_spec(name)
-    return None if found is None else Path(found.origin or name).resolve()
-
-
-def _load(name: str, spec: str, file: Path) -> ModuleType:
     plan = importlib.util.spec_from_file_location(name, file)
     if plan is None or plan.loader is None:  # pragma: no cover - a .py file always has a loader
         raise BadConfiguration(f"{spec!r}: {file} is not a Python file")
@@ -113,6 +76,26 @@ def _load(name: str, spec: str, file: Path) -> ModuleType:
             raise _broken(spec, str(file), error) from error
         raise
     return module
+
+
+def _refuse_hiding(name: str, spec: str, file: Path) -> None:
+    """Raise BadConfiguration for a file whose plain name belongs to another module already."""
+    if name in ROOMS:
+        owner = "a part of thermodrift"
+    elif name in sys.stdlib_module_names:
+        owner = "a module of Python itself"
+    elif name in sys.modules:
+        owner = f"a module that is already imported ({_origin(sys.modules[name]) or 'built in'})"
+    else:
+        installed = importlib.util.find_spec(name)
+        origin = file if installed is None else Path(installed.origin or name).resolve()
+        if origin == file:
+            return
+        owner = f"an installed module ({origin})"
+    raise BadConfiguration(
+        f"{spec!r}: {file} would hide {owner} of the same name; rename the file, and the model "
+        f"in the pipeline file with it"
+    )
 
 
 def _installed(name: str, spec: str, beside: Path | None) -> ModuleType:

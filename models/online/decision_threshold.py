@@ -1,9 +1,9 @@
-"""From which probability the rarer of two classes is answered.
+"""Chooses the probability from which the rarer of two classes is predicted.
 
-Maths. Where the metric depends on it (F1, balanced accuracy) the threshold is the one that would
-have done best on the newest labelled predictions, each of which was made before its label came;
-the record that is decided is never among them. For other metrics the likeliest class is answered.
-It counts records and nothing else, so that a resumed run decides as an undisturbed one.
+Pure computation. For metrics that depend on it (F1, balanced accuracy), the threshold is the best
+one on the newest labelled predictions, each of which was made before its label was known. For
+other metrics, the likeliest class is predicted. Only records are counted, and no time, so that a
+resumed run decides exactly like an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,33 +23,32 @@ RECENT = 5_000
 EVERY = 250
 """Records between two choices."""
 FEWEST = 5
-"""Of each class, among the recent, below which nothing is chosen."""
-
+"""Predictions of each class, among the recent ones, below which nothing is chosen."""
 LEAST_SKILL = 0.1
-"""How much better than answering every record as the rarer class a threshold must have been, as a
-share of what there is to gain; below, the likeliest class is served."""
+"""Least skill of a threshold (see `metrics.ThresholdResult`); below it, the likeliest class is
+served."""
 FAR = 0.1
-"""A threshold that moved by so much is worth a word."""
+"""A threshold that moved this far is reported."""
 
 
 class Threshold:
-    """Decides the served class; learns from labels where the metric asks for it."""
+    """Decides the served class; learns from labels if the metric depends on the threshold."""
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
         self.value = measure.threshold
-        """Probability of `rarer` from which it is served; None: the likeliest class is."""
+        """Probability of `rarer` from which it is served; None: the likeliest class is served."""
         self.rarer: Label | None = None
-        """The rarer of two classes so far; None while there are not two."""
-        self.told = self.value
-        """What was last told of it."""
+        """The rarer of two classes so far; None if there are not exactly two."""
+        self.reported = self.value
+        """The threshold that was reported last."""
         self._counts: dict[Label, int] = {}
         self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT)
-        """Probability of the class that came first, and whether it was that class."""
+        """Probability of the first class of the stream, and whether the label was that class."""
         self._learned = 0
 
     def decide(self, answer: Answer, likeliest: Label | None) -> Label | None:
-        """The class that is served for `answer`, whose likeliest class is given."""
+        """The class that is served for `answer`; `likeliest` is its likeliest class."""
         if self.value is None or self.rarer is None or not isinstance(answer, Mapping):
             return likeliest
         if likeliest is None:
@@ -59,12 +58,14 @@ class Threshold:
         return next(label for label in self._counts if label != self.rarer)
 
     def moved(self) -> Decision:
-        """Is it far from what was told last: by as much as 0.1, or twice the odds?"""
-        before, now = (0.5 if each is None else each for each in (self.told, self.value))
-        far = self.value != self.told and (
+        """Has the threshold moved, by 0.1 or by a factor of 2 in odds, since the last report?"""
+        before, now = (0.5 if each is None else each for each in (self.reported, self.value))
+        far = self.value != self.reported and (
             abs(now - before) >= FAR or abs(_log_odds(now) - _log_odds(before)) >= math.log(2)
         )
-        was = "where it is the likelier" if self.told is None else f"from {self.told:.3g} on"
+        was = (
+            "where it is the likelier" if self.reported is None else f"from {self.reported:.3g} on"
+        )
         served = (
             "where it is the likelier"
             if self.value is None
@@ -75,11 +76,11 @@ class Threshold:
             yes=far,
             because=f"the class {self.rarer!r} is served {served}, before {was}: that is best for "
             f"{self.measure.name} on the newest labelled predictions",
-            facts={"threshold": self.value, "before": self.told, "metric": self.measure.name},
+            facts={"threshold": self.value, "before": self.reported, "metric": self.measure.name},
         )
 
     def learn(self, answer: Answer, label: Label) -> None:
-        """The label of the record that was decided last."""
+        """Learn the label of the record that was decided last."""
         self._counts[label] = self._counts.get(label, 0) + 1
         self._learned += 1
         if self._learned % EVERY == 0 or self._counts[label] == 1:
@@ -89,19 +90,18 @@ class Threshold:
         first = next(iter(self._counts))
         if isinstance(answer, Mapping):
             self._recent.append((float(answer.get(first, 0.0)), label == first))
-        if self._learned % EVERY == 0:
-            self._choose(first)
-
-    def _choose(self, first: Label) -> None:
+        if self._learned % EVERY:
+            return
         if self.rarer is None:
             self.value = None
             return
         turned = self.rarer != first
         shares = [1.0 - share if turned else share for share, _ in self._recent]
-        truth = [came != turned for _, came in self._recent]
+        truth = [is_first != turned for _, is_first in self._recent]
         fewer = min(sum(truth), len(truth) - sum(truth))
         best = metrics.best_threshold(truth, shares, self.measure.name) if fewer >= FEWEST else None
-        # Probabilities that tell nothing make F1 largest where all is answered as the rarer class.
+        # With uninformative probabilities, F1 is largest if every record is predicted as the rarer
+        # class: such a threshold has no skill.
         self.value = best.at if best is not None and best.skill >= LEAST_SKILL else None
 
 
@@ -111,5 +111,5 @@ def _log_odds(probability: float) -> float:
 
 
 def start(measure: Measure) -> Threshold | None:
-    """What decides by a threshold; None where the likeliest class is always served."""
+    """A new threshold; None if the likeliest class is always served."""
     return Threshold(measure) if measure.task == "classification" and measure.cuts else None

@@ -1,8 +1,8 @@
-"""What learns record by record, in one piece: online member, baseline, blend, tripwire, tallies.
+"""The learner, one object: online member, baseline, blend, drift detector and tallies.
 
-Maths: no disk, no clock. One object is checkpointed whole, so that what it has learned and what it
-has counted can never disagree. `learn` goes through one batch of positions; the same records in the
-same order always leave the same learner and the same log.
+Pure computation: no disk, no clock. The object is checkpointed as a whole, so that its models and
+its counters always agree. `learn` processes one batch of positions; the same records in the same
+order always give the same learner and the same log.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from models.online.online_model import OnlineMember
 from models.online.stacking import BlendConfig
 
 MEMBERS = ("online", "batch", "baseline")
-"""Whose predictions enter the blend, in its order."""
+"""The members whose predictions enter the blend, in its order."""
 
 FIRST_WEIGHTS = (1.0, 0.0, 0.0)
-"""The online member is trusted at first; the others earn their say."""
+"""The blend begins with the online member alone; the other weights are learned."""
 
 
 class RecordRefused(Exception):
-    """A model raised while it learned a record: the learner is spoilt and must be restored.
+    """A model raised while it learned a record: the learner is invalid and must be restored.
 
-    river's `learn_one` is not atomic, so the caller goes back to its checkpoint and goes through
-    the batch again without this record.
+    river's `learn_one` is not atomic, so the caller goes back to its checkpoint and processes the
+    batch again without this record.
     """
 
     def __init__(self, index: int, cause: BaseException) -> None:
@@ -43,7 +43,7 @@ class RecordRefused(Exception):
 
 @dataclass
 class Tally:
-    """How often a member answered, and how well: hits for classes, absolute errors for values."""
+    """Count and total score of a member: hits for classes, absolute errors for values."""
 
     count: int = 0
     total: float = 0.0
@@ -61,8 +61,7 @@ class Tally:
 
 @dataclass
 class PredictionRows:
-    """What was predicted over one batch, a list entry per record; a label is None where there is
-    none yet."""
+    """The predictions for one batch, a list entry per record; a label is None if not yet known."""
 
     labels: list[Label | None] = field(default_factory=list)
     predicted: dict[str, list[Label | None]] = field(
@@ -74,30 +73,30 @@ class PredictionRows:
     answers: dict[str, list[Answer]] = field(
         default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
     )
-    """Whole, for the scores of the batch; the log on disk has the likeliest alone."""
+    """All probabilities, for the scores of the batch; the log on disk has the likeliest only."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def learned(self) -> int:
-        """Records that had a label, and were learned."""
+        """How many records had a label and were learned."""
         return len(self.labels) - self.labels.count(None)
 
     def labelled(self) -> PredictionRows:
-        """The log of those records alone that have a label."""
-        kept = [index for index, label in enumerate(self.labels) if label is not None]
-        if len(kept) == len(self.labels):
+        """The log of the records that have a label."""
+        known = [index for index, label in enumerate(self.labels) if label is not None]
+        if len(known) == len(self.labels):
             return self
         return PredictionRows(
-            [self.labels[index] for index in kept],
-            {name: [each[index] for index in kept] for name, each in self.predicted.items()},
-            {name: [each[index] for index in kept] for name, each in self.probabilities.items()},
-            {name: [each[index] for index in kept] for name, each in self.answers.items()},
+            [self.labels[index] for index in known],
+            {name: [each[index] for index in known] for name, each in self.predicted.items()},
+            {name: [each[index] for index in known] for name, each in self.probabilities.items()},
+            {name: [each[index] for index in known] for name, each in self.answers.items()},
         )
 
     def add(self, label: Label | None, *answers: Answer) -> None:
-        """One more record; answers in the members' order, then what was served."""
+        """Add a record; answers in the members' order, then the served one."""
         self.labels.append(label)
         for answer, predicted, probabilities, whole in zip(
             answers,
@@ -112,7 +111,7 @@ class PredictionRows:
             whole.append(answer)
 
     def serve(self, cut: Threshold, answer: Answer) -> None:
-        """Let the threshold decide what was served for the record that was added last."""
+        """Let the threshold decide what is served for the record that was added last."""
         predicted, probabilities = self.predicted["served"], self.probabilities["served"]
         decided = cut.decide(answer, predicted[-1])
         if decided != predicted[-1] and decided is not None and isinstance(answer, Mapping):
@@ -127,7 +126,7 @@ class Learner:
         online: OnlineMember,
         task: Task,
         rules: BlendConfig,
-        tripwire_delta: float,
+        detector_delta: float,
         measure: Measure | None = None,
     ) -> None:
         from river import drift
@@ -136,16 +135,16 @@ class Learner:
         self.online = online
         self.baseline = NoChange(task)
         self.blend = stacking.start(task, FIRST_WEIGHTS, rules)
-        self.drift_detector: Any = drift.ADWIN(delta=tripwire_delta)
+        self.drift_detector: Any = drift.ADWIN(delta=detector_delta)
         self.drift_detected = False
-        """Whether the served error has risen since the last look; the looker clears it."""
+        """Whether the served error has risen; a drift check resets it."""
         self.novelty = novelty.Novelty(task)
         self.tallies = {name: Tally() for name in (*MEMBERS, "served")}
         self._spread = Tally()
         self.judge_by(measure or metrics.measure("auto", task))
 
     def judge_by(self, measure: Measure) -> None:
-        """Count by this measure from now on, and decide as it asks; nothing learned is lost."""
+        """Use this measure from now on, with new counts; the models are unchanged."""
         self.measure = measure
         self.judged = {name: prequential.start(measure) for name in (*MEMBERS, "served")}
         self.threshold = decision_threshold.start(measure)
@@ -159,81 +158,66 @@ class Learner:
     ) -> PredictionRows:
         """Predict and then learn each record; returns what was predicted.
 
-        A record whose label is None is predicted, and neither learned nor scored: what comes after
-        it is answered as if it had not come. `batch` is the champion's prediction for `rows`, or
-        None while there is no champion. Where `stop` says yes, the rest of the records is left
-        alone: the log is as long as what was gone through. Raises RecordRefused where a model
-        raises; the learner is spoilt then.
+        A record whose label is None is predicted, and neither learned nor scored: it does not
+        change later predictions. `batch` is the champion's prediction for `rows`, or None if there
+        is no champion. When `stop` returns true, the remaining records are left out, and the log
+        is shorter. Raises RecordRefused where a model raises; the learner is invalid then.
         """
-        by_online = self._by_online(rows, labels, stop)
-        done = len(by_online)
-        by_batch = _batch_answers(batch, len(rows))[:done]
-        log = self._blended(labels[:done], by_online, by_batch)
-        for name in log.predicted:
-            self._count(name, log)
-        return log
-
-    def _by_online(
-        self, rows: Sequence[Features], labels: Sequence[Label | None], stop: Callable[[], bool]
-    ) -> list[Answer]:
-        """The online member goes first, alone: it needs none of the others' answers.
-
-        One loop that does it all was a sixth slower: a tree's code drives the blend's out of
-        the processor's cache with every record.
-        """
+        # The online member goes first, alone, since it needs no other answers. One loop for all
+        # was a sixth slower: with every record, the tree's code displaces that of the blend from
+        # the processor's cache.
         member = self.online
-        answers: list[Answer] = []
+        by_online: list[Answer] = []
         for index, (record, label) in enumerate(zip(rows, labels, strict=True)):
             if stop():
                 break
             try:
-                answers.append(member.predict(record))
+                by_online.append(member.predict(record))
                 if label is not None:
                     member.learn(record, label)
             except MemoryError:
-                # The machine's fault and not the record's: nothing is rejected for it.
+                # The machine's fault and not the record's, which is not rejected for it.
                 raise
             except (Exception, SystemExit) as error:
                 raise RecordRefused(index, error) from error
-        return answers
-
-    def _blended(
-        self,
-        labels: Sequence[Label | None],
-        by_online: Sequence[Answer],
-        by_batch: Sequence[Answer],
-    ) -> PredictionRows:
+        done = len(by_online)
+        by_batch: Sequence[Answer]
+        if batch is None:
+            by_batch = [None] * done
+        elif batch.probabilities is None:
+            by_batch = [float(value) for value in batch.values[:done]]
+        else:
+            shares = batch.probabilities[:done].tolist()
+            by_batch = [dict(zip(batch.labels, row, strict=True)) for row in shares]
         log = PredictionRows()
         baseline, blended, cut = self.baseline, self.blend, self.threshold
-        for label, online, batch in zip(labels, by_online, by_batch, strict=True):
+        for label, online, champion in zip(labels[:done], by_online, by_batch, strict=True):
             unchanged = baseline.predict()
-            served = blended.predict((online, batch, unchanged))
+            served = blended.predict((online, champion, unchanged))
             if label is not None:
                 baseline.learn(label)
                 blended.learn(label)
                 self.novelty.learn(label)
-            log.add(label, online, batch, unchanged, served)
+            log.add(label, online, champion, unchanged, served)
             if cut is not None:
                 log.serve(cut, served)
                 if label is not None:
                     cut.learn(served, label)
+        for name in log.predicted:
+            tally, judged = self.tallies[name], self.judged[name]
+            rows_of = zip(log.answers[name], log.predicted[name], log.labels, strict=True)
+            for whole, answer, label in rows_of:
+                if answer is None or label is None:
+                    continue
+                score = scoring.point(self.task, answer, label)
+                tally.add(score)
+                judged.add(whole, answer, label)
+                if name == "served":
+                    self._detect_drift(score)
         return log
 
-    def _count(self, name: str, log: PredictionRows) -> None:
-        tally, judged = self.tallies[name], self.judged[name]
-        for whole, answer, label in zip(
-            log.answers[name], log.predicted[name], log.labels, strict=True
-        ):
-            if answer is None or label is None:
-                continue
-            score = scoring.point(self.task, answer, label)
-            tally.add(score)
-            judged.add(whole, answer, label)
-            if name == "served":
-                self._watch(score)
-
-    def _watch(self, score: float) -> None:
-        """Feed the tripwire an error between 0 and 1."""
+    def _detect_drift(self, score: float) -> None:
+        """Update the drift detector with an error between 0 and 1."""
         if self.task == "classification":
             error = 1.0 - score
         else:
@@ -243,36 +227,24 @@ class Learner:
             error = min(1.0, score / (4.0 * usual)) if usual > 0.0 else 0.0
         before = self.drift_detector.estimation
         self.drift_detector.update(error)
-        # ADWIN hears an error that falls as well: a learner that gets better is no alarm.
+        # ADWIN detects a falling error as well: a learner that improves is no alarm.
         if self.drift_detector.drift_detected and self.drift_detector.estimation > before:
             self.drift_detected = True
 
 
-def _batch_answers(batch: BatchPrediction | None, count: int) -> Sequence[Answer]:
-    if batch is None:
-        return [None] * count
-    if batch.probabilities is None:
-        return [float(value) for value in batch.values]
-    classes = batch.labels
-    return [dict(zip(classes, row, strict=True)) for row in batch.probabilities.tolist()]
-
-
 def _best(answer: Answer) -> tuple[Label | None, float | None]:
-    """The predicted label and the probability given to it; (value, None) in regression."""
+    """The predicted label and its probability; (value, None) in regression."""
     if not isinstance(answer, Mapping):
         return (answer if answer is not None and math.isfinite(answer) else None), None
     best: Label | None = None
     highest = -1.0
     for label, probability in answer.items():
-        # river keeps classes in sets, whose order differs from process to process.
-        tie = probability == highest and best is not None and _before(label, best)
-        if probability > highest or tie:
+        # river keeps classes in sets, whose order differs from process to process: of equal
+        # probabilities, the first class in sorted order wins.
+        tie = probability == highest and best is not None
+        if probability > highest or (tie and (str(type(label)), label) < (str(type(best)), best)):
             best, highest = label, probability
     if best is None:
         return None, None
     # river's binary models answer True and False: these are the classes 1 and 0.
     return (int(best) if isinstance(best, bool) else best), highest
-
-
-def _before(label: Label, other: Label) -> bool:
-    return (str(type(label)), label) < (str(type(other)), other)

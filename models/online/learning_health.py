@@ -1,6 +1,6 @@
-"""Do the models still learn and answer? What came of a batch in, a Decision out.
+"""Policy: do the models still learn and predict? The outcome of a batch in, a Decision out.
 
-Pure. Each question is asked of one batch, and its answer is recorded where it is news.
+Pure. Each question is about one batch; the caller records an answer when it changes.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from observability.core.decision import Decision
 
 MOST_REFUSED = 100
-"""Records in a row that a model may refuse before the run ends: it refuses them all."""
+"""Records in a row on which a model may raise before the run ends."""
 
 
 def refuses_everything(in_a_row: int, recipe: str, position: int, error: str) -> Decision:
-    """Does the online model raise on so many records in a row that the fault must be its own?"""
+    """Does the online model raise on so many records in a row that the model must be at fault?"""
     return Decision(
         question="refusals",
         yes=in_a_row > MOST_REFUSED,
@@ -23,14 +23,14 @@ def refuses_everything(in_a_row: int, recipe: str, position: int, error: str) ->
 
 
 def champion_answers(error: str | None) -> Decision:
-    """Did the champion answer the batch? `error` says what kept it from that."""
+    """Did the champion predict the batch? `error` is the reason if it did not."""
     if error is None:
         return Decision(question="answers", yes=True, because="the champion answered")
     return Decision(question="answers", yes=False, because=f"no batch prediction: {error}")
 
 
 def must_be_reset(recipe: str, answers_not_finite: int) -> Decision:
-    """Must the online member begin anew? After one NaN its answers never become finite again."""
+    """Must the online member be reset? After one NaN its predictions never become finite again."""
     if not answers_not_finite:
         because = f"all answers of the online member {recipe} are finite"
         return Decision(question="revive", yes=False, because=because)

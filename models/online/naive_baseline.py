@@ -1,7 +1,7 @@
-"""The dummy of a stream: what came last comes again. It is scored, and it is a member.
+"""The naive baseline of a stream, which predicts the last label again.
 
-Maths. On a stream whose labels persist (prices, weather) nothing is harder to beat, so it sits in
-the blend beside the models and the summary shows it; a model below it earns nothing.
+Pure computation. On a stream with persistent labels (prices, weather) it is hard to beat. So it is
+a member of the blend, and the summary shows its score: a model with a worse score has no use.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from models.core.record_schema import Label, Task
 
 
 class NoChange:
-    """Predicts the last label, as surely as labels have repeated so far."""
+    """Predicts the last label, with the probability at which labels have repeated so far."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self._last: Label | None = None
-        self._others: dict[Label, None] = {}
+        self._classes: dict[Label, None] = {}
         self._pairs = 0
         self._repeats = 0
 
@@ -25,11 +25,11 @@ class NoChange:
         last = self._last
         if last is None or self.task == "regression":
             return float(last) if last is not None else None
-        if len(self._others) == 1:
+        if len(self._classes) == 1:
             return {last: 1.0}
         stays = (self._repeats + 1) / (self._pairs + 2)
-        share = (1.0 - stays) / (len(self._others) - 1)
-        return {label: stays if label == last else share for label in self._others}
+        share = (1.0 - stays) / (len(self._classes) - 1)
+        return {label: stays if label == last else share for label in self._classes}
 
     def learn(self, label: Label) -> None:
         """The label becomes the last one."""
@@ -38,4 +38,4 @@ class NoChange:
             self._repeats += label == self._last
         self._last = label
         if self.task == "classification":
-            self._others[label] = None
+            self._classes[label] = None

@@ -1,7 +1,7 @@
-"""Labels that leave what was known: a class that is new, values outside the range that was seen.
+"""Detects labels that are new: a new class, or values outside the range so far.
 
-Maths. Such labels are evidence of a change by themselves: no statistic has to gather, and no model
-that was made before can have known them. It counts records and nothing else.
+Pure computation. Such labels are evidence of a change by themselves, without any statistic, and no
+earlier model can know them. Only records are counted, and no time.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections import deque
 from models.core.record_schema import Label, Task
 
 WARM = 500
-"""Records in which everything is new, and nothing is news."""
+"""First records, in which nothing counts as new."""
 CONFIRMED = 10
-"""Labels out of what was known that make a change; fewer may be mistakes or outliers."""
+"""New labels that confirm a change; fewer may be mistakes or outliers."""
 NEAR_CLASS = 500
-"""Records within which a new class must come so often: 1 in 50. A rarer one is no change."""
+"""Records within which a new class must occur `CONFIRMED` times. A rarer one is no change."""
 NEAR_VALUE = 50
-"""Records within which so many values must be far out: the tail of a target comes seldom."""
+"""Records within which `CONFIRMED` values must be far outside: tails of a target are rare."""
 
 
 class Novelty:
-    """Sees every label, and says since which record the labels are out of what was known."""
+    """Learns every label, and says from which record on labels are new."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -36,10 +36,10 @@ class Novelty:
         self._outside: deque[tuple[int, float]] = deque(maxlen=CONFIRMED)
 
     def learn(self, label: Label) -> bool:
-        """One more label; whether it makes a change sure."""
+        """Learn a label; returns whether it confirms a change."""
         now, self.learned = self.learned, self.learned + 1
         if self.task == "regression":
-            return self._value(now, float(label))
+            return self._learn_value(now, float(label))
         count = self._counts[label] = self._counts.get(label, 0) + 1
         if count > CONFIRMED:
             return False
@@ -53,7 +53,7 @@ class Novelty:
         )
         return True
 
-    def _value(self, now: int, value: float) -> bool:
+    def _learn_value(self, now: int, value: float) -> bool:
         if now == 0:
             self._low = self._high = value
         span = self._high - self._low
@@ -61,7 +61,7 @@ class Novelty:
             self._widen(value)
             return False
         if len(self._outside) == CONFIRMED:
-            # The oldest of them was a single one: an outlier, and known from now on.
+            # The oldest one was an outlier: it belongs to the known range from now on.
             self._widen(self._outside[0][1])
         self._outside.append((now, value))
         first, _ = self._outside[0]

@@ -1,9 +1,9 @@
-"""The online member: river models that predict a record first and then learn it.
+"""The online member: a river model that predicts each record before it learns it.
 
-Maths: no disk, no clock. A recipe is a name from `RECIPES`, or ``module:factory`` for one's own.
-Missing numbers are imputed by their running mean and missing categories are a category of their
-own, in every recipe, so that a blank cell never reaches a model. An answer that is not finite is
-no answer: the member is absent for that record and says so in `silent`.
+Pure computation: no disk, no clock. A recipe is a name from `RECIPES`, or ``module:factory`` for a
+user's own model. In every recipe, missing numbers are imputed by their running mean and missing
+categories are a category of their own, so that a blank cell never reaches a model. A prediction
+that is not finite is dropped, and counted in `non_finite_count`.
 """
 
 from __future__ import annotations
@@ -50,33 +50,56 @@ class OnlineRecipe(BaseModel):
 
 
 class OnlineMember:
-    """A river model behind one face: `predict`, then `learn`, for classes and for values."""
+    """A river model with one interface for classes and values: `predict`, then `learn`."""
 
     def __init__(self, model: Any, task: Task, label_kind: LabelKind | None = None) -> None:
         self.model = model
         self.task = task
         self.label_kind = label_kind
-        """What a class is in this stream; None believes whatever the model answers."""
-        self.silent = 0
-        """Records on which the model answered something that is not finite."""
+        """The type of the classes in this stream; None: the model's answers are not checked."""
+        self.non_finite_count = 0
+        """Records for which the model's prediction was not finite."""
         self._lowest, self._highest = math.inf, -math.inf
-        """Of the values learned, in regression."""
+        """The range of the values learned, in regression."""
 
     def predict(self, record: Features) -> Answer:
         """Probabilities by class (summing to 1) or a value; None before anything is known.
 
-        A value is cut to the range of those learned: linear models of few records, in the leaves of
-        trees too, answer ten thousand times as far off where a feature is larger than before.
-        Raises TypeError where the model names a class that this stream cannot have.
+        A value is clipped to the range of those learned: a linear model of few records, also in the
+        leaves of trees, can be wrong by a factor of 10,000 if a feature is larger than before.
+        Raises TypeError if the model answers a class that this stream cannot have.
         """
         if self.task == "regression":
-            return self._finite(self.model.predict_one(record))
+            value: float | None = self.model.predict_one(record)
+            if value is not None and not math.isfinite(value):
+                self.non_finite_count += 1
+                return None
+            if value is None or self._lowest > self._highest:
+                return value
+            return min(max(value, self._lowest), self._highest)
         masses = self.model.predict_proba_one(record)
         if self.label_kind is not None:
             for label in masses:
                 if not isinstance(label, _CLASSES[self.label_kind]):
-                    raise TypeError(_strange(label, self.label_kind))
-        return self._shares(masses)
+                    here = "text" if self.label_kind == "str" else "whole numbers"
+                    raise TypeError(
+                        f"the model answered the class {label!r} ({type(label).__name__}), and the "
+                        f"classes of this stream are {here}. It must answer the labels that it was "
+                        "given; a binary model of river's answers True and False, which suits the "
+                        "labels 1 and 0 alone"
+                    )
+        # Trees answer masses: all zeros in a new leaf. The exact sum is the same in whatever order
+        # river's sets give the classes.
+        total = math.fsum(masses.values())
+        if masses and min(masses.values()) < 0.0:
+            total = math.nan
+        if 0.999999 < total < 1.000001:
+            return masses  # type: ignore[no-any-return]  # river is untyped
+        if 0.0 < total < math.inf:
+            return {label: mass / total for label, mass in masses.items()}
+        if total != 0.0:
+            self.non_finite_count += 1
+        return None
 
     def learn(self, record: Features, label: Label) -> None:
         """Learn one record."""
@@ -85,61 +108,33 @@ class OnlineMember:
             value = float(label)
             self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
 
-    def _finite(self, value: float | None) -> float | None:
-        if value is not None and not math.isfinite(value):
-            self.silent += 1
-            return None
-        if value is None or self._lowest > self._highest:
-            return value
-        return min(max(value, self._lowest), self._highest)
-
-    def _shares(self, masses: Mapping[Label, float]) -> Mapping[Label, float] | None:
-        """Masses (trees answer such, and all zeros in a new leaf) as shares.
-
-        The sum is exact, hence the same in whatever order river's sets give the classes.
-        """
-        total = math.fsum(masses.values())
-        if masses and min(masses.values()) < 0.0:
-            total = math.nan
-        if 0.999999 < total < 1.000001:
-            return masses
-        if 0.0 < total < math.inf:
-            return {label: mass / total for label, mass in masses.items()}
-        if total != 0.0:
-            self.silent += 1
-        return None
-
-
-def _strange(label: object, kind: LabelKind) -> str:
-    here = "text" if kind == "str" else "whole numbers"
-    return (
-        f"the model answered the class {label!r} ({type(label).__name__}), and the classes of this "
-        f"stream are {here}. It must answer the labels that it was given; a binary model of "
-        "river's answers True and False, which suits the labels 1 and 0 alone"
-    )
-
 
 def build(recipe: OnlineRecipe, schema: Schema, beside: Path | None = None) -> OnlineMember:
-    """A member that has learned nothing. Raises BadConfiguration for what cannot be built."""
-    own = ":" in recipe.recipe
-    model = _own(recipe, schema, beside) if own else _named(recipe, schema)
-    return OnlineMember(_imputer(schema) | model, schema.task, schema.label_kind)
+    """A new member. Raises BadConfiguration if it cannot be built."""
+    from river import preprocessing, stats
 
-
-def _named(recipe: OnlineRecipe, schema: Schema) -> Any:
-    maker = RECIPES.get(recipe.recipe)
-    if maker is None:
+    if ":" in recipe.recipe:
+        model = _user_model(recipe, schema, beside)
+    elif recipe.recipe not in RECIPES:
         raise BadConfiguration(
             f"online.recipe: {recipe.recipe!r} is no recipe; choose one of "
             f"{', '.join(sorted(RECIPES))}, or name your own as module:factory"
         )
-    try:
-        return maker(schema, recipe.seed, recipe.params)
-    except (TypeError, ValueError) as error:
-        raise BadConfiguration(f"online.params: {recipe.recipe} refuses them: {error}") from error
+    else:
+        try:
+            model = RECIPES[recipe.recipe](schema, recipe.seed, recipe.params)
+        except (TypeError, ValueError) as error:
+            raise BadConfiguration(
+                f"online.params: {recipe.recipe} refuses them: {error}"
+            ) from error
+    imputer = preprocessing.StatImputer(
+        *[(name, stats.Mean()) for name in schema.numbers],
+        *[(name, MISSING) for name in schema.categories],
+    )
+    return OnlineMember(imputer | model, schema.task, schema.label_kind)
 
 
-def _own(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> Any:
+def _user_model(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> Any:
     from river import base
 
     make = user_code.find(recipe.recipe, beside)
@@ -171,21 +166,12 @@ def _own(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> Any:
     return model
 
 
-def _imputer(schema: Schema) -> Any:
-    from river import preprocessing, stats
-
-    return preprocessing.StatImputer(
-        *[(name, stats.Mean()) for name in schema.numbers],
-        *[(name, MISSING) for name in schema.categories],
-    )
-
-
 def one_hot(record: Features) -> dict[str, float]:
     """Text features as ``name=value: 1.0``, in the record's order.
 
     river's own encoder keeps values in sets, whose order differs from process to process, and with
-    it the last bit of every sum: a resumed run would not equal an undisturbed one. For the same
-    reason columns are told apart by type and not by `Select`, which is a set too.
+    it the last bit of every sum: a resumed run would differ from an uninterrupted one. For the same
+    reason columns are selected by type and not by `Select`, which uses a set too.
     """
     return {f"{name}={value}": 1.0 for name, value in record.items()}
 
@@ -206,14 +192,14 @@ def _linear(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
 
 
 class InOrder(dict[Label, None]):
-    """The classes that a tree has met, in the order of the stream.
+    """The classes that a tree has learned, in the order of the stream.
 
     river's adaptive tree keeps a set and sums its votes in the set's order, which differs from
-    process to process: so would the last bit of its probabilities.
+    process to process, and with it the last bit of its probabilities.
     """
 
     def add(self, label: Label) -> None:
-        """Join, as a set's member does."""
+        """Add a class, as to a set."""
         self[label] = None
 
 
@@ -237,7 +223,7 @@ def _adaptive_random_forest(schema: Schema, seed: int, params: Mapping[str, Any]
 def _for_trees(schema: Schema, model: Any) -> Any:
     """Categories as whole numbers in order of appearance.
 
-    river's trees take text too, but keep it in sets, and fit linear leaves that cannot.
+    river's trees accept text too, but keep it in sets, and their linear leaves fail on it.
     """
     from river import compose, preprocessing
 

@@ -1,8 +1,9 @@
-"""How a member does by the judged metric, record by record, over all that it answered.
+"""Prequential evaluation: the metric of a member over all its predictions, record by record.
 
-Maths. Means (log loss, Brier, errors of values) are running means; F1 and balanced accuracy come
-from running counts of label and answer; ROC AUC and average precision need the answers themselves,
-so they are over the newest `RECENT` of them, and of two classes alone. R2 is kept by its sums.
+Pure computation. Log loss, Brier score and errors of values are running means; F1 and balanced
+accuracy come from running counts of label and prediction; ROC AUC and average precision need the
+predictions themselves, so they cover the newest `RECENT` ones, for two classes only. R2 comes from
+running sums.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from models.core.prediction import Answer, BatchPrediction
 from models.core.record_schema import Label
 
 RECENT = 5_000
-"""Answers that a ranking metric is over."""
+"""Predictions that a ranking metric covers."""
 LEAST = 2.0**-52
-"""Least probability that the log loss believes, as scikit-learn's has it for float64."""
+"""Least probability in the log loss, the same as that of scikit-learn for float64."""
 
 
 class RunningMetric(Protocol):
-    """What is known of one member by one measure."""
+    """The running value of one metric for one member."""
 
     @property
     def count(self) -> int:
-        """Answers that the metric is over."""
+        """Predictions that the metric covers."""
 
     def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """One more answer, the label that was answered by it, and the label that came."""
+        """Add a prediction, its predicted label, and the true label."""
 
     def value(self) -> float | None:
-        """The metric so far; None where nothing can be told yet."""
+        """The metric so far; None while it is undefined."""
 
 
 def start(measure: Measure) -> RunningMetric:
-    """What counts by this measure and has counted nothing."""
+    """A new running metric for this measure."""
     if measure.name in ("f1", "balanced_accuracy"):
         return Counts(measure)
     if measure.name in ("roc_auc", "average_precision"):
@@ -49,7 +50,7 @@ def start(measure: Measure) -> RunningMetric:
 
 
 class Mean:
-    """A mean of what each record costs; of RMSE its root."""
+    """A mean of the cost of each record; for RMSE its square root."""
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
@@ -57,12 +58,12 @@ class Mean:
         self._total = 0.0
 
     def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """One more record."""
+        """Add a record."""
         self.count += 1
         self._total += _cost(self.measure, answer, answered, label)
 
     def value(self) -> float | None:
-        """The mean; None before the first answer."""
+        """The mean; None before the first record."""
         if not self.count:
             return None
         mean = self._total / self.count
@@ -70,7 +71,7 @@ class Mean:
 
 
 class Counts:
-    """How often each class was answered for each."""
+    """Counts of each pair of label and predicted class."""
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
@@ -78,21 +79,21 @@ class Counts:
         self._pairs: dict[tuple[Label, Label], int] = {}
 
     def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """One more pair."""
+        """Add a pair."""
         self.count += 1
         pair = (label, answered)
         self._pairs[pair] = self._pairs.get(pair, 0) + 1
 
     def value(self) -> float | None:
-        """The metric of all pairs; of two classes it is about the one that came less often."""
-        came: dict[Label, int] = {}
+        """The metric of all pairs; the rarer of two classes is the positive one."""
+        counts: dict[Label, int] = {}
         for (label, _), count in self._pairs.items():
-            came[label] = came.get(label, 0) + count
-        return _known(metrics.of_counts(self._pairs, self.measure, metrics.positive(came)))
+            counts[label] = counts.get(label, 0) + count
+        return _known(metrics.of_counts(self._pairs, self.measure, metrics.positive(counts)))
 
 
 class Ranks:
-    """The newest answers for two classes, as the probability of the class that came first."""
+    """The newest predictions for two classes, as the probability of the first class."""
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
@@ -101,11 +102,11 @@ class Ranks:
 
     @property
     def count(self) -> int:
-        """Answers that the metric is over."""
+        """Predictions that the metric covers."""
         return len(self._recent)
 
     def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """One more answer."""
+        """Add a prediction."""
         if label not in self.classes:
             self.classes.append(label)
         if isinstance(answer, Mapping):
@@ -113,7 +114,7 @@ class Ranks:
             self._recent.append((float(answer.get(first, 0.0)), label == first))
 
     def value(self) -> float | None:
-        """The metric over what is kept; None where one class came alone, or a third one."""
+        """The metric over the newest predictions; None unless there are exactly two classes."""
         if len(self.classes) != 2 or not self._recent:
             return None
         first, second = self.classes
@@ -124,7 +125,7 @@ class Ranks:
 
 
 class Explained:
-    """R2: the share of the target's squared spread that the answers explain."""
+    """R2: the share of the target's variance that the predictions explain."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -133,18 +134,18 @@ class Explained:
         self._spread = 0.0
 
     def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """One more record; the spread by Welford's sums."""
+        """Add a record; the variance is updated by Welford's method."""
         value = float(label)
         error = float(answered) - value
         self.count += 1
-        # A power would raise where it overflows.
+        # `error**2` would raise an OverflowError.
         self._errors += error * error
         gap = value - self._mean
         self._mean += gap / self.count
         self._spread += gap * (value - self._mean)
 
     def value(self) -> float | None:
-        """1 - errors / spread; None where there is no spread to explain."""
+        """1 - errors / variance; None if there is no variance."""
         if self.count < 2 or not 0.0 < self._spread < math.inf:
             return None
         return _known(1.0 - self._errors / self._spread)
@@ -155,7 +156,7 @@ def _known(value: float) -> float | None:
 
 
 def _cost(measure: Measure, answer: Answer, answered: Label, label: Label) -> float:
-    """What one record costs by a measure that is a mean of such costs."""
+    """The cost of one record in a metric that is a mean of such costs."""
     if measure.name == "accuracy":
         return float(answered == label)
     if measure.name in ("log_loss", "brier"):
@@ -163,7 +164,7 @@ def _cost(measure: Measure, answer: Answer, answered: Label, label: Label) -> fl
         share = float(shares.get(label, 0.0))
         if measure.name == "log_loss":
             return -math.log(min(max(share, LEAST), 1.0))
-        # Half the squared distance from what came: from 0 to 1, however many classes there are.
+        # Half the squared distance to the label: from 0 to 1 for any number of classes.
         squares = sum(each * each for each in shares.values())
         return (squares - share * share + (1.0 - share) ** 2) / 2.0
     gap = float(label) - float(answered)

@@ -1,12 +1,11 @@
 """The served prediction: an online model over its members' predictions.
 
-Maths: no disk, no clock. For classes it is a softmax over the members' log-probabilities with one
-weight a member and one bias a class; for two classes this is logistic regression over log-odds.
-For values it is a linear model over the members' values, in units of the target's own spread. Both
-are learned prequentially by gradient steps of a constant rate, so that they lean on whoever is
-right lately. A member that is absent (or that answered something not finite) contributes nothing;
-one that comes later starts at weight 0 and earns its say. With no member at all there is no
-prediction: None.
+Pure computation: no disk, no clock. For classes it is a softmax over the members'
+log-probabilities with one weight a member and one bias a class; for two classes this is logistic
+regression over log-odds. For values it is a linear model over the members' values, in units of the
+target's own spread. Both are learned prequentially by gradient steps of a constant rate, so that
+recently good members get larger weights. A member without a finite prediction contributes nothing;
+one that is added later starts at weight 0. Without any member the prediction is None.
 
 Source: D. H. Wolpert, "Stacked generalization", Neural Networks 5 (1992), learned online.
 """
@@ -29,7 +28,7 @@ _WEIGHT_BOUND = 10.0
 
 
 class BlendConfig(BaseModel):
-    """The knobs of the blend, TOML table ``[blend]``."""
+    """The configuration of the blend: the table [blend] of a pipeline file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     learning_rate: float = Field(
@@ -41,19 +40,19 @@ class BlendConfig(BaseModel):
 
 
 class Blend(Protocol):
-    """What both blends do: predict first, then learn the same record."""
+    """The interface of both blends: predict a record first, then learn it."""
 
     weights: list[float]
 
     def predict(self, answers: Sequence[Answer]) -> Answer:
-        """Blend one answer per member, in the members' order; remembers them for `learn`."""
+        """Blend one prediction per member, in the members' order; keeps them for `learn`."""
 
     def learn(self, label: Label) -> None:
         """Learn the label of the record that was predicted last."""
 
 
 def start(task: Task, first_weights: Sequence[float], rules: BlendConfig) -> Blend:
-    """A blend that has learned nothing: `first_weights` has one weight per member."""
+    """A new blend: `first_weights` has one weight per member."""
     if task == "classification":
         return ClassBlend(first_weights, rules.learning_rate)
     return ValueBlend(first_weights, rules.learning_rate)
@@ -62,10 +61,9 @@ def start(task: Task, first_weights: Sequence[float], rules: BlendConfig) -> Ble
 class ClassBlend:
     """Softmax over the members' log-probabilities.
 
-    Everything is measured from the first class: a row holds, for each further class, how much
-    likelier than the first one it is, as a logarithm. Two classes make one log-odds. Classes join
-    as labels or members name them, in that order, which is the stream's: a replay meets them in
-    the same order.
+    The first class is the reference: a row holds, for each further class, the logarithm of its
+    probability relative to the first one. Two classes make one log-odds. Classes are added in the
+    order of the stream, as labels or members have them, which is the same in a replay.
     """
 
     def __init__(self, first_weights: Sequence[float], learning_rate: float) -> None:
@@ -79,7 +77,7 @@ class ClassBlend:
         self._probabilities: list[float] = []
 
     def predict(self, answers: Sequence[Answer]) -> dict[Label, float] | None:
-        """Probabilities by class, shape (classes,), summing to 1; None where nobody answers."""
+        """Probabilities by class, summing to 1; None without any member's prediction."""
         self._rows = rows = []
         for member, answer in enumerate(answers):
             if isinstance(answer, dict) and answer:
@@ -92,17 +90,21 @@ class ClassBlend:
         scores = self.biases.copy()
         for member, row in rows:
             weight = self.weights[member]
-            # A member that was asked before another one named a new class knows nothing of it.
+            # This row may be older than a class that a later member has added.
             row.extend([_LOG_FLOOR] * (len(scores) - len(row)))
             for index, log in enumerate(row):
                 scores[index] += weight * log
-        self._probabilities = _softmax(scores)
+        # A softmax in which the score of the first class is 0.
+        top = max(0.0, *scores) if scores else 0.0
+        powers = [math.exp(-top), *(math.exp(score - top) for score in scores)]
+        total = sum(powers)
+        self._probabilities = [power / total for power in powers]
         return dict(zip(self.classes, self._probabilities, strict=True))
 
     def learn(self, label: Label) -> None:
         """One step down the gradient of the log loss."""
         if label not in self._known:
-            self._join(label)
+            self._add_class(label)
         if not self._rows:
             return
         rate = self.learning_rate
@@ -120,9 +122,12 @@ class ClassBlend:
             self.weights[member] = max(-_WEIGHT_BOUND, min(_WEIGHT_BOUND, gain))
 
     def _row(self, answer: Mapping[Label, float]) -> list[float] | None:
-        """Log-ratios to the first class; None where something is no probability."""
+        """Log-ratios to the first class; None if a value is no probability."""
         if not answer.keys() <= self._known:
-            self._meet(answer)
+            # Classes that only a member knows, in an order that does not depend on a set.
+            new = [each for each in answer if each not in self._known]
+            for each in sorted(new, key=lambda each: (str(type(each)), each)):
+                self._add_class(each)
         logs = []
         for each in self.classes:
             probability = answer.get(each, 0.0)
@@ -134,13 +139,7 @@ class ClassBlend:
         first = logs.pop(0)
         return [log - first for log in logs]
 
-    def _meet(self, answer: Mapping[Label, float]) -> None:
-        """Classes that only a member knows, in an order that is no set's."""
-        strangers = [each for each in answer if each not in self._known]
-        for each in sorted(strangers, key=lambda each: (str(type(each)), each)):
-            self._join(each)
-
-    def _join(self, label: Label) -> None:
+    def _add_class(self, label: Label) -> None:
         self._known.add(label)
         self.classes.append(label)
         if len(self.classes) > 1:
@@ -151,7 +150,7 @@ class ValueBlend:
     """Linear over the members' values, by normalised least mean squares.
 
     Values are measured from the target's running mean in units of its running deviation, both
-    bounded, so that one wild value cannot throw the weights.
+    bounded, so that one extreme value cannot spoil the weights.
     Source: S. Haykin, "Adaptive Filter Theory", normalised LMS.
     """
 
@@ -169,7 +168,7 @@ class ValueBlend:
         self._output = 0.0
 
     def predict(self, answers: Sequence[Answer]) -> float | None:
-        """The blended value; None where nobody answers."""
+        """The blended value; None without any member's prediction."""
         present = [
             (member, float(answer))
             for member, answer in enumerate(answers)
@@ -179,7 +178,7 @@ class ValueBlend:
             self._inputs = []
             return None
         if self._variance <= 0.0:
-            # No spread is known yet: the plain mean needs none.
+            # The deviation is unknown yet: the plain mean does not need it.
             self._inputs = []
             return math.fsum(value / len(present) for _, value in present)
         self._inputs = [(member, self._scaled(value)) for member, value in present]
@@ -188,7 +187,7 @@ class ValueBlend:
         return blended if math.isfinite(blended) else present[0][1]
 
     def learn(self, label: Label) -> None:
-        """One normalised step towards the label, then the label joins mean and deviation."""
+        """One normalised step towards the label; then update mean and deviation."""
         value = float(label)
         if self._inputs:
             error = self._scaled(value) - max(-self._BOUND, min(self._BOUND, self._output))
@@ -210,11 +209,3 @@ class ValueBlend:
 
 def _bounded(weight: float) -> float:
     return max(-_WEIGHT_BOUND, min(_WEIGHT_BOUND, weight))
-
-
-def _softmax(scores: Sequence[float]) -> list[float]:
-    """Probabilities of all classes, from the scores of all but the first, whose score is 0."""
-    top = max(0.0, *scores) if scores else 0.0
-    powers = [math.exp(-top), *(math.exp(score - top) for score in scores)]
-    total = sum(powers)
-    return [power / total for power in powers]

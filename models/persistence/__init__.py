@@ -1,1 +1,1 @@
-"""Signed files: how models and checkpoints become bytes, and are verified before they are read."""
+"""Signed files: models and checkpoints become bytes, and are verified before they are read."""

@@ -1,8 +1,8 @@
-"""The checkpoint of a pipeline: everything that it knows at one position, in one signed file.
+"""The checkpoint of a pipeline: its whole state at one position, in one signed file.
 
-The header names the libraries and says what people ask most; the payload is a pickle. Nothing is
-unpickled before the signature and the libraries were found right: a model of another river may load
-and then predict wrongly. Writing replaces the file whole or not at all.
+The header has the versions of the libraries and a short summary; the payload is a pickle. Nothing
+is unpickled before the signature and the libraries are verified: a model of another version of
+river may load and then predict wrongly. Writing replaces the file atomically.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ _MUST_MATCH = ("python", "river", "numpy")
 
 
 class CheckpointUnusable(ThermodriftError, OSError):
-    """The checkpoint is damaged, not ours, or written by libraries that cannot be trusted here."""
+    """The checkpoint is damaged, has another signature, or was written with other libraries."""
 
 
-def save(path: Path, state: object, seal: SigningKey, brief: Mapping[str, object]) -> None:
+def save(path: Path, state: object, signing_key: SigningKey, summary: Mapping[str, object]) -> None:
     """Replace the checkpoint by `state`, durably. Raises OSError where the disk refuses."""
-    write(path, content(state, seal, brief))
+    write(path, content(state, signing_key, summary))
 
 
-def content(state: object, seal: SigningKey, brief: Mapping[str, object]) -> bytes:
-    """The checkpoint of `state` as it is at this moment, signed.
+def content(state: object, signing_key: SigningKey, summary: Mapping[str, object]) -> bytes:
+    """The signed bytes of a checkpoint of `state`.
 
-    `header` is what people ask most, fit for JSON; `header` (the function) reads it back without
+    `summary` is what status commands show; it must fit into JSON. `header` reads it back without
     unpickling anything.
     """
-    return seal.pack(
-        FORMAT, {"libraries": _libraries(), "brief": dict(brief)}, serialization.dumps(state)
+    return signing_key.pack(
+        FORMAT, {"libraries": _libraries(), "summary": dict(summary)}, serialization.dumps(state)
     )
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace the checkpoint by what `content` made, durably. Raises OSError."""
+    """Replace the checkpoint by the bytes that `content` returned, durably. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_file.write(path, content)
 
 
-def load(path: Path, seal: SigningKey) -> object:
-    """The state that was saved last. Raises FileNotFoundError, CheckpointUnusable."""
+def load(path: Path, signing_key: SigningKey) -> object:
+    """Load the state that was saved last. Raises FileNotFoundError, CheckpointUnusable."""
     content = path.read_bytes()
     try:
-        header, payload = seal.unpack(FORMAT, content, f"checkpoint {path}")
+        header, payload = signing_key.unpack(FORMAT, content, f"checkpoint {path}")
     except (SignatureMismatch, OtherFormat) as error:
         raise _unusable(path, error) from error
     others = serialization.others(header.get("libraries"), _libraries(), _MUST_MATCH)
@@ -65,14 +65,14 @@ def load(path: Path, seal: SigningKey) -> object:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """What was said in brief when the state was saved; its signature is not looked at.
+    """The summary that was saved with the state; the signature is not verified.
 
     Raises FileNotFoundError, CheckpointUnusable.
     """
     with path.open("rb") as file:
         line = file.readline()
     try:
-        found = signing.header(line, FORMAT, f"checkpoint {path}").get("brief")
+        found = signing.header(line, FORMAT, f"checkpoint {path}").get("summary")
     except (Damaged, OtherFormat) as error:
         raise _unusable(path, error) from error
     return found if isinstance(found, dict) else {}

@@ -1,9 +1,9 @@
-"""Models to bytes and back, however deep they are. Never load bytes whose seal is not verified.
+"""Pickles models of any depth. Never load bytes whose signature is not verified.
 
 A river tree is a chain of nodes, and the standard pickler recurses once per node in C, where the
 limit cannot be raised on Python 3.12 and 3.13. The pickler written in Python recurses in Python
-frames alone, which live on the heap; it is some fifty times slower, so it is only the fall-back.
-Loading needs no such care: pickle's loader is a loop.
+frames alone, which live on the heap; it is about fifty times slower, so it is only the fallback.
+Loading needs no such measure: pickle's loader is a loop.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import Any
 from observability.core.errors import ThermodriftError
 
 FRAMES = 1_500_000
-"""Python frames that the fall-back may stack up: about 200,000 nodes deep, at most 1.5 GB."""
+"""Python frames that the fallback may use: about 200,000 nodes deep, at most 1.5 GB."""
 STACK_BYTES = 512 * 2**20
-"""Address space for its thread's C stack; only the pages that are touched are ever taken."""
+"""Address space for its thread's C stack; only touched pages use memory."""
 
 _one_at_a_time = threading.Lock()
 
 
 class CannotPickle(ThermodriftError, ValueError):
-    """A model holds something that has no bytes: an open file, a lock, a function made inside."""
+    """A model holds something that cannot be pickled: an open file, a lock, a local function."""
 
 
 class CannotLoad(ThermodriftError, ValueError):
-    """Bytes that do not become a model again: cut short, or its class is no longer there."""
+    """Bytes that cannot be unpickled: they are cut short, or a class no longer exists."""
 
 
 def dumps(obj: object) -> bytes:
-    """The bytes of `obj`. Raises CannotPickle where a part of it has none."""
+    """Pickle `obj`. Raises CannotPickle."""
     try:
         try:
             return pickle.dumps(obj, protocol=5)
@@ -58,9 +58,9 @@ def dumps(obj: object) -> bytes:
 
 
 def loads(content: bytes) -> object:
-    """The object that `dumps` was given. Unpickling runs code: verify the seal of `content` first.
+    """Unpickle what `dumps` returned. This runs code: verify the signature of `content` first.
 
-    Raises CannotLoad where the bytes are damaged or a class in them cannot be found.
+    Raises CannotLoad if the bytes are damaged or a class in them cannot be found.
     """
     try:
         return pickle.loads(content)
@@ -79,7 +79,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def others(there: object, here: Mapping[str, str], names: Sequence[str]) -> list[str]:
-    """Which of `names` have another minor version `there` than `here`, in words.
+    """Describe which of `names` have another minor version `there` than `here`.
 
     Pickles are not promised to mean the same across minor releases.
     """
@@ -91,35 +91,29 @@ def others(there: object, here: Mapping[str, str], names: Sequence[str]) -> list
     ]
 
 
-def _pickler(file: io.BytesIO) -> Any:
-    """The pickler written in Python, recursing in Python frames alone.
-
-    It calls its own `save_reduce` with unpacked arguments, and from Python 3.12 on the interpreter
-    takes such a call of a bound method through C, where the depth is fixed; that of a plain
-    function stays in Python.
-    """
-    # typeshed knows the class and none of what it does.
-    kind: Any = pickle._Pickler
-    pickler, bound = kind(file, protocol=5), kind.save_reduce
-
-    def save_reduce(*parts: Any, **named: Any) -> None:
-        bound(pickler, *parts, **named)
-
-    pickler.save_reduce = save_reduce
-    return pickler
-
-
 def _dumps_deep(obj: object) -> bytes:
-    """Pickle in Python frames, in a thread of its own, and leave every limit as it was."""
+    """Pickle with the pickler written in Python, in a thread of its own; then restore all limits.
+
+    That pickler calls its own `save_reduce` with unpacked arguments, and from Python 3.12 on the
+    interpreter takes such a call of a bound method through C, where the depth is fixed. The call
+    of a plain function stays in Python.
+    """
     answers: list[bytes] = []
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
             file = io.BytesIO()
-            _pickler(file).dump(obj)
+            kind: Any = pickle._Pickler  # typeshed declares the class without its methods.
+            pickler, bound = kind(file, protocol=5), kind.save_reduce
+
+            def save_reduce(*parts: Any, **named: Any) -> None:
+                bound(pickler, *parts, **named)
+
+            pickler.save_reduce = save_reduce
+            pickler.dump(obj)
             answers.append(file.getvalue())
-        except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             failures.append(error)
 
     with _one_at_a_time:

@@ -1,10 +1,9 @@
-"""Signed files: whether a file was written by this home is known before anything of it is believed.
+"""Signed files: verifies that this home wrote a file before its content is used.
 
-Unpickling runs whatever the bytes say, so models and checkpoints are signed with HMAC-SHA256 under
-a key that lives in the home and nowhere else. A signed file is a JSON object, which is its header,
-and after that line its payload, if it has one. The header has the file's format, as in
-"checkpoint 3", and the signature, which is over the rest of the header and the payload. This module
-knows nothing of what it signs.
+Unpickling can run any code, so models and checkpoints are signed with HMAC-SHA256, with a key that
+exists in the home only. A signed file is a JSON object, its header, and after that line the
+payload, if it has one. The header has the file's format, such as "checkpoint 3", and the signature
+of the rest of the header and the payload. This module does not depend on what it signs.
 """
 
 from __future__ import annotations
@@ -22,34 +21,34 @@ from observability.core import atomic_file
 from observability.core.errors import ThermodriftError
 
 KEY_BYTES = 32
-_OTHERS = 0o027
+_GROUP_AND_OTHERS = 0o027
 
 
 class KeyUnusable(ThermodriftError, OSError):
-    """The key cannot be read or made, has the wrong size, or is open to others."""
+    """The key cannot be read or created, has the wrong size, or other users may read it."""
 
 
 class SignatureMismatch(ThermodriftError, ValueError):
-    """Content whose signature is not ours: changed, damaged, or signed in another home."""
+    """The signature is wrong: the content was changed, damaged, or signed in another home."""
 
 
 class Damaged(SignatureMismatch):
-    """Content that is no signed file at all; the message is the reason alone."""
+    """The content is no signed file; the message is the reason only."""
 
 
 class OtherFormat(ThermodriftError, ValueError):
-    """A file that another version of thermodrift wrote."""
+    """Another version of thermodrift wrote the file."""
 
 
 class SignedFile(NamedTuple):
-    """What a signed file holds."""
+    """The content of a signed file."""
 
     header: dict[str, Any]
     payload: bytes
 
 
 def header(text: bytes, form: str, what: str) -> dict[str, Any]:
-    """The header of a file of the format `form`; its signature is not looked at.
+    """The header of a file of the format `form`; its signature is not verified.
 
     `what` names the file in messages. Raises Damaged, OtherFormat.
     """
@@ -60,7 +59,7 @@ def header(text: bytes, form: str, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Damaged("its first line is no JSON object")
     kind, _, number = form.rpartition(" ")
-    # Until format 2 a checkpoint had a bare number there, and a manifest a signature of this name.
+    # Before format 2, a checkpoint had a bare number here, and a manifest had a `hmac_sha256`.
     named = found.get("format", f"{kind} 1" if "hmac_sha256" in found else None)
     named = f"{kind} {named}" if isinstance(named, int) else named
     if not isinstance(named, str) or named.rpartition(" ")[0] != kind:
@@ -77,7 +76,7 @@ def header(text: bytes, form: str, what: str) -> dict[str, Any]:
 
 
 class SigningKey:
-    """Signs bytes, and refuses bytes that it did not sign."""
+    """Signs bytes, and verifies signatures."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
@@ -86,9 +85,9 @@ class SigningKey:
 
     @classmethod
     def open(cls, key_file: Path) -> SigningKey:
-        """The seal of `key_file`, which is made (0600, 32 random bytes) where there is none.
+        """The key in `key_file`, which is created (0600, 32 random bytes) if it does not exist.
 
-        Of processes that make it at the same moment exactly one wins, and all read its key.
+        If several processes create it at once, exactly one wins, and all read its key.
         Raises KeyUnusable.
         """
         try:
@@ -105,7 +104,7 @@ class SigningKey:
                 f"the key {key_file} has {len(key)} bytes and must have {KEY_BYTES}: it is "
                 "damaged; restore it from a backup, or remove it and train anew what it signed"
             )
-        if mode & _OTHERS:
+        if mode & _GROUP_AND_OTHERS:
             raise KeyUnusable(
                 f"the key {key_file} is open to other users of this machine (mode "
                 f"{mode & 0o777:o}), so its signatures prove nothing; run: chmod 600 {key_file}"
@@ -117,7 +116,7 @@ class SigningKey:
         return hmac.new(self._key, content, hashlib.sha256).hexdigest()
 
     def verify(self, content: bytes, signature: str, what: str) -> None:
-        """Return if `signature` is ours for `content`; else raise Tampered, which names `what`."""
+        """Raise SignatureMismatch, which names `what`, unless `signature` is that of `content`."""
         if not hmac.compare_digest(self.sign(content).encode(), signature.encode()):
             raise SignatureMismatch(
                 f"{what} is not what this home signed: it was changed or damaged, or comes from "
@@ -134,10 +133,10 @@ class SigningKey:
         return json.dumps(head).encode() + b"\n" + payload
 
     def unpack(self, form: str, content: bytes, what: str, *, payload: bool = True) -> SignedFile:
-        """What a signed file holds that `pack` made with a payload, or without one.
+        """Verify and read a signed file that `pack` made, with a payload or without one.
 
-        The layout of the header does not matter, what it says does. `what` names the file in
-        messages. Raises Damaged, OtherFormat, Tampered.
+        The layout of the header does not matter, only its values. `what` names the file in
+        messages. Raises Damaged, OtherFormat, SignatureMismatch.
         """
         text, _, body = content.partition(b"\n") if payload else (content, b"", b"")
         head = header(text, form, what)
@@ -149,23 +148,23 @@ class SigningKey:
 
 
 def _signed(head: Mapping[str, object], payload: bytes) -> bytes:
-    """What the signature is over; the same for every layout of the header."""
+    """The signed bytes, which are the same for every layout of the header."""
     return json.dumps(head, sort_keys=True, separators=(",", ":")).encode() + b"\n" + payload
 
 
 def _make(key_file: Path) -> None:
-    """Write a new key aside, then give it its name only if no other process was first."""
+    """Write a new key to a temporary file, and link it to its name unless another process did."""
     key_file.parent.mkdir(parents=True, exist_ok=True)
-    aside = key_file.with_name(f".{key_file.name}.{secrets.token_hex(8)}.tmp")
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = key_file.with_name(f".{key_file.name}.{secrets.token_hex(8)}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        key_file.hardlink_to(aside)
+        key_file.hardlink_to(temporary)
     except FileExistsError:
         pass
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     atomic_file.sync_folder(key_file.parent)

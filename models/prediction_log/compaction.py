@@ -1,9 +1,9 @@
-"""How the prediction log is kept small: neighbours merged, old files removed, one cut short.
+"""Compaction of the prediction log: merges neighbouring files, removes old ones, truncates one.
 
-Part of the door `predictions`. The learner may be at work in another process: it writes and sweeps
-at or beyond its checkpoint, and here only what lies wholly before it is merged or forgotten. There
-is no journal. A merged file has its name before its parts are removed, and from that moment on the
-parts are superseded: whoever goes through the log finds each position once, whatever is cut when.
+Part of the adapter `prediction_log`. A learner may run in another process: it writes and sweeps at
+or beyond its checkpoint, and only files that lie wholly before it are merged or removed here. There
+is no journal. A merged file gets its name before its parts are removed, and from then on the parts
+are superseded: a reader finds each position once, also after an interruption.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AMEND_WAIT_S = 60.0
-"""Seconds that a merge of others is waited for by who puts rows into the log."""
+"""Seconds that `amend` waits for a merge by another process."""
 Swap = Callable[[], AbstractContextManager[object]]
-"""Entered around the moment in which files are replaced or removed."""
+"""A context that is entered while files are replaced or removed."""
 
 
 class LogBusy(TryAgainLater):
@@ -36,26 +36,26 @@ class LogBusy(TryAgainLater):
 
 @dataclass(frozen=True)
 class CompactResult:
-    """What a compaction did; files and bytes are those that lie wholly before the checkpoint."""
+    """The result of a compaction; files and bytes are those wholly before the checkpoint."""
 
     files_before: int
     bytes_before: int
     files_after: int
     bytes_after: int
     merged: int = 0
-    """Files that were merged into others, and are gone."""
+    """Files that were merged into others and removed."""
     rows: int = 0
     """Rows in them."""
     damaged: tuple[str, ...] = ()
-    """Of each file that could not be merged: which, why, and what to do."""
+    """A message for each file that could not be merged."""
     busy: bool = False
-    """Whether nothing was done, because another process is at it."""
+    """Whether nothing was done because another process holds the lock."""
     because: str = ""
 
 
 @dataclass(frozen=True)
 class RemovalResult:
-    """What was removed for its age."""
+    """The result of removing old files."""
 
     files: int = 0
     rows: int = 0
@@ -63,28 +63,28 @@ class RemovalResult:
     unreadable: int = 0
     """Files among them whose rows could not be counted."""
     busy: bool = False
-    """Whether nothing was done, because another process is at it."""
+    """Whether nothing was done because another process holds the lock."""
     because: str = ""
 
 
 def compact(
     folder: Path, before: int, *, swap: Swap = nullcontext, target_rows: int = 1_000_000
 ) -> CompactResult:
-    """Merge neighbouring files that lie wholly before position `before`, where the checkpoint is.
+    """Merge neighbouring files that lie wholly before position `before`, that of the checkpoint.
 
     Positions are divided into stretches of `target_rows`; a merged file lies within one, so that a
-    stretch that is full and merged is never written again. Files are merged where each begins where
-    the one before it ends. What cannot be read, or has other columns, stays as it is and is not
-    merged over. Raises OSError where the disk refuses, and what `swap` raises: what was merged by
-    then stays merged, and the rest is as it was.
+    full stretch is never written again. Files are merged if each begins where the one before it
+    ends. A file that cannot be read, or has other columns, stays as it is and is not merged over.
+    Raises OSError, and what `swap` raises: what was merged by then stays merged, and the rest is
+    unchanged.
     """
     if target_rows < 1:
         raise ValueError(f"a merged file covers at least one position; came: {target_rows}")
     was = _size(folder, before)
     if not folder.is_dir():
         return CompactResult(*was, *was, because=f"there is no log yet: {folder} is not there")
-    with _alone(folder) as alone:
-        if not alone:
+    with _locked(folder) as is_locked:
+        if not is_locked:
             return CompactResult(*was, *was, busy=True, because=_busy(folder))
         _clean(folder, before, swap)
         work = _Work(folder, swap)
@@ -92,7 +92,14 @@ def compact(
         for run in _runs((each for each in files if each[1].last <= before), target_rows):
             work.merge(run)
     now = _size(folder, before)
-    because = _said(work, before, was, now)
+    because = "nothing to merge"
+    if work.merged:
+        because = f"merged {work.merged} files with {work.rows} predictions into {work.made}"
+    because += f"; files of the log before position {before}: {now[0]} ({_mb(now[1])})"
+    if now != was:
+        because += f", were {was[0]} ({_mb(was[1])})"
+    if work.damaged:
+        because += f"; cannot be merged, and stay as they are: {len(work.damaged)}"
     return CompactResult(*was, *now, work.merged, work.rows, tuple(work.damaged), because=because)
 
 
@@ -101,19 +108,25 @@ def remove_before(
 ) -> RemovalResult:
     """Remove whole files that lie more than `keep_records` positions before `before`.
 
-    `before` is where the checkpoint stands. A file that reaches into what is kept stays whole.
+    `before` is the position of the checkpoint. A file that is only partly old stays whole.
     """
     if keep_records < 0:
         raise ValueError(f"no fewer than 0 records can be kept; came: {keep_records}")
     if not folder.is_dir():
         return RemovalResult(because=f"there is no log yet: {folder} is not there")
     horizon = before - keep_records
-    with _alone(folder) as alone:
-        if not alone:
+    with _locked(folder) as is_locked:
+        if not is_locked:
             return RemovalResult(busy=True, because=_busy(folder))
         _clean(folder, before, swap)
         old = [path for path, span in segments.listed(folder) if span.last <= horizon]
-        counts = [_rows(path) for path in old]
+        counts: list[int | None] = []
+        for path in old:
+            try:
+                with segments.opened(path) as file:
+                    counts.append(file.metadata.num_rows)
+            except OSError:
+                counts.append(None)
         size = sum(path.stat().st_size for path in old)
         if old:
             with swap():
@@ -129,66 +142,62 @@ def remove_before(
 
 
 def truncate(path: Path, span: Span, beyond: int) -> None:
-    """Keep of a file only what lies before position `beyond`, which is within it.
+    """Remove the rows of a file from position `beyond` on, which is within it.
 
-    A checkpoint that was restored from a backup may stand in the midst of what was merged since.
+    A checkpoint that was restored from a backup may lie within a file that was merged later.
     Raises LogDamaged, OSError.
     """
-    kept = path.with_name(log_segments.name(Span(span.first, beyond)))
-    if not kept.exists():
+    rest = path.with_name(log_segments.name(Span(span.first, beyond)))
+    if not rest.exists():
         with segments.opened(path) as file:
             schema = file.schema_arrow
-        aside = kept.with_name(f".{kept.name}.{os.getpid()}.tmp")
-        segments.write_aside(aside, schema, segments.between(path, span.first, beyond))
-        aside.replace(kept)
+        temporary = rest.with_name(f".{rest.name}.{os.getpid()}.tmp")
+        segments.write_temporary(temporary, schema, segments.between(path, span.first, beyond))
+        temporary.replace(rest)
     segments.remove(path.parent, [path])
 
 
 def amend(folder: Path, rows: pa.Table, *, wait_s: float = AMEND_WAIT_S) -> int:
-    """Put `rows` into the files that cover their positions, in place of what is there of them.
+    """Put `rows` into the files that cover their positions, and replace rows of the same position.
 
-    `rows` are in the order of their positions. Each file is written anew and takes its own name, so
-    that a reader finds the old one or the new one; done twice it is done once. Answers how many of
-    the rows are covered by no file that can be read: those are logged nowhere. Waits up to `wait_s`
-    seconds for another process that merges or removes. Raises LogBusy, OSError.
+    `rows` are ordered by position. Each file is rewritten under its own name, so that a reader
+    finds the old one or the new one; the operation is idempotent. Returns how many of the rows are
+    covered by no readable file: those are not logged. Waits up to `wait_s` seconds for another
+    process that merges or removes. Raises LogBusy, OSError.
     """
     import pyarrow.compute as pc
 
     positions = rows["position"]
     if not rows.num_rows or not folder.is_dir():
         return int(rows.num_rows)
-    with _alone(folder, wait_s) as alone:
-        if not alone:
+    with _locked(folder, wait_s) as is_locked:
+        if not is_locked:
             raise LogBusy(f"{_busy(folder)} within {wait_s:g} s; run again")
         first, last = positions[0].as_py(), positions[-1].as_py() + 1
         put = 0
         for path, span in segments.holding(folder, first, last):
             within = pc.and_(pc.greater_equal(positions, span.first), pc.less(positions, span.last))
             part = rows.filter(within)
-            if part.num_rows and _amended(path, part):
-                put += part.num_rows
+            if not part.num_rows:
+                continue
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            try:
+                with segments.opened(path) as file:
+                    schema = file.schema_arrow
+                segments.write_temporary(temporary, schema, segments.amended(path, part))
+            except LogDamaged:
+                continue
+            failpoints.point("replay.before_swap")
+            temporary.replace(path)
+            atomic_file.sync_folder(path.parent)
+            failpoints.point("replay.after_swap")
+            put += part.num_rows
     return int(rows.num_rows) - put
 
 
-def _amended(path: Path, rows: pa.Table) -> bool:
-    """Write one file anew with `rows` in it; whether it could be read."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with segments.opened(path) as file:
-            schema = file.schema_arrow
-        segments.write_aside(aside, schema, segments.amended(path, rows))
-    except LogDamaged:
-        return False
-    failpoints.point("replay.before_swap")
-    aside.replace(path)
-    atomic_file.sync_folder(path.parent)
-    failpoints.point("replay.after_swap")
-    return True
-
-
 @contextmanager
-def _alone(folder: Path, wait_s: float = 0) -> Iterator[bool]:
-    """Hold the lock of those who merge and remove; whether that could be in `wait_s` seconds."""
+def _locked(folder: Path, wait_s: float = 0) -> Iterator[bool]:
+    """Hold the lock for merging and removing; yields whether it was free within `wait_s`."""
     try:
         lock = file_lock.acquire(folder / ".compaction.lock", wait_s)
     except file_lock.LockBusy:
@@ -205,12 +214,12 @@ def _busy(folder: Path) -> str:
 
 
 def _clean(folder: Path, before: int, swap: Swap) -> None:
-    """Remove what a compaction that was killed left: its file aside, or parts that are replaced.
+    """Remove what a killed compaction left: its temporary file, or superseded parts.
 
-    Call it under the lock.
+    The caller holds the lock.
     """
-    for aside in folder.glob(".*.merging"):
-        aside.unlink(missing_ok=True)
+    for temporary in folder.glob(".*.merging"):
+        temporary.unlink(missing_ok=True)
     gone = [path for path, span in segments.replaced(folder) if span.last <= before]
     if gone:
         with swap():
@@ -222,8 +231,8 @@ def _runs(
 ) -> Iterator[list[tuple[Path, Span]]]:
     """Two or more files, each beginning where the last one ended, within one stretch.
 
-    A hole is not merged over: the name of the merged file would claim it, and what is put back
-    there from a backup would count as replaced.
+    A gap is not merged over: the name of the merged file would cover it, and a file that is
+    restored there from a backup would count as superseded.
     """
     run: list[tuple[Path, Span]] = []
     for path, span in files:
@@ -239,7 +248,7 @@ def _runs(
 
 @dataclass(frozen=True)
 class _Part:
-    """A file that is to be merged, and what it was when it was looked at."""
+    """A file to be merged, and its metadata when it was opened first."""
 
     path: Path
     span: Span
@@ -248,7 +257,7 @@ class _Part:
     stamp: tuple[int, int, int]
 
     def tables(self) -> Iterator[pa.Table]:
-        """Its rows, a row group at a time. Raises _Unsound unless all are what its name says."""
+        """Its rows by row groups. Raises _Unsound unless they agree with its name and footer."""
         rows, reached = 0, self.span.first - 1
         try:
             with segments.opened(self.path) as file:
@@ -268,7 +277,7 @@ class _Part:
 
 
 class _Unsound(Exception):
-    """A part cannot be merged: it is left alone, and not merged over."""
+    """A part cannot be merged: it stays as it is, and is not merged over."""
 
     def __init__(self, part: _Part, why: str) -> None:
         super().__init__(why)
@@ -277,7 +286,7 @@ class _Unsound(Exception):
 
 @dataclass
 class _Work:
-    """One compaction while it goes on."""
+    """A compaction in progress."""
 
     folder: Path
     swap: Swap
@@ -287,8 +296,18 @@ class _Work:
     damaged: list[str] = field(default_factory=list)
 
     def merge(self, run: Sequence[tuple[Path, Span]]) -> None:
-        """Merge a run, or what is left of it on either side of what cannot be merged."""
-        waiting = self._sound(run)
+        """Merge a run, or its pieces on both sides of files that cannot be merged."""
+        waiting: list[list[_Part]] = [[]]
+        for path, span in run:
+            try:
+                part = _part(path, span)
+            except OSError as error:
+                self.damaged.append(str(error))
+                waiting.append([])
+                continue
+            if waiting[-1] and not waiting[-1][-1].schema.equals(part.schema):
+                waiting.append([])
+            waiting[-1].append(part)
         while waiting:
             parts = waiting.pop()
             if len(parts) < 2:
@@ -300,40 +319,25 @@ class _Work:
                 at = parts.index(unsound.part)
                 waiting += [parts[at + 1 :], parts[:at]]
 
-    def _sound(self, run: Sequence[tuple[Path, Span]]) -> list[list[_Part]]:
-        """The run in pieces: neighbours that can be opened and have the same columns."""
-        pieces: list[list[_Part]] = [[]]
-        for path, span in run:
-            try:
-                part = _part(path, span)
-            except OSError as error:
-                self.damaged.append(str(error))
-                pieces.append([])
-                continue
-            if pieces[-1] and not pieces[-1][-1].schema.equals(part.schema):
-                pieces.append([])
-            pieces[-1].append(part)
-        return pieces
-
     def _replace(self, parts: Sequence[_Part]) -> None:
         """Merge `parts` into one file, which replaces them."""
         span = Span(parts[0].span.first, parts[-1].span.last)
         target = self.folder / log_segments.name(span)
-        # Not *.tmp: the learner sweeps those away when it begins.
-        aside = target.with_name(f".{target.name}.{os.getpid()}.merging")
+        # Not *.tmp: a learner removes those when it begins.
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.merging")
         tables = (table for part in parts for table in part.tables())
-        rows = segments.write_aside(aside, parts[0].schema, tables)
+        rows = segments.write_temporary(temporary, parts[0].schema, tables)
         try:
             failpoints.point("upkeep.before_swap")
             with self.swap():
                 for part in parts:
-                    _check_is_same(part)
-                aside.replace(target)
+                    _check_unchanged(part)
+                temporary.replace(target)
                 atomic_file.sync_folder(self.folder)
                 failpoints.point("upkeep.inside_swap")
                 segments.remove(self.folder, [part.path for part in parts])
         except BaseException:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         self.merged += len(parts)
         self.made += 1
@@ -341,7 +345,7 @@ class _Work:
 
 
 def _part(path: Path, span: Span) -> _Part:
-    """Look at a file. Raises FileNotFoundError, LogDamaged."""
+    """Read the metadata of a file. Raises FileNotFoundError, LogDamaged."""
     import pyarrow as pa
 
     stamp = _stamp(path)
@@ -360,47 +364,25 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _check_is_same(part: _Part) -> None:
+def _check_unchanged(part: _Part) -> None:
     with suppress(FileNotFoundError):
         if _stamp(part.path) == part.stamp:
             return
     raise _Unsound(
         part,
         f"{part.path} was changed or removed while it was merged, though it lies before the "
-        "checkpoint: it is left as it is. Merge again once nobody restores or begins the pipeline",
+        "checkpoint: it is left as it is. Merge again after the pipeline is restored",
     )
-
-
-def _rows(path: Path) -> int | None:
-    """Rows in a file, by its footer; None where it cannot be read."""
-    try:
-        with segments.opened(path) as file:
-            rows: int = file.metadata.num_rows
-            return rows
-    except OSError:
-        return None
 
 
 def _size(folder: Path, before: int) -> tuple[int, int]:
     """Number and bytes of the files that lie wholly before `before`."""
     sizes = []
     for path, span in segments.listed(folder):
-        with suppress(FileNotFoundError):  # swept away meanwhile, because it is replaced
+        with suppress(FileNotFoundError):  # removed meanwhile, because it is superseded
             if span.last <= before:
                 sizes.append(path.stat().st_size)
     return len(sizes), sum(sizes)
-
-
-def _said(work: _Work, before: int, was: tuple[int, int], now: tuple[int, int]) -> str:
-    said = "nothing to merge"
-    if work.merged:
-        said = f"merged {work.merged} files with {work.rows} predictions into {work.made}"
-    said += f"; files of the log before position {before}: {now[0]} ({_mb(now[1])})"
-    if now != was:
-        said += f", were {was[0]} ({_mb(was[1])})"
-    if work.damaged:
-        said += f"; cannot be merged, and stay as they are: {len(work.damaged)}"
-    return said
 
 
 def _mb(size: int) -> str:

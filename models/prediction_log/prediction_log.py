@@ -1,8 +1,8 @@
-"""Door to the prediction log: Parquet, one file per batch, named by its positions.
+"""Adapter of the prediction log: Parquet, one file per batch, named by its positions.
 
-Touches pyarrow's Parquet alone. A batch that is gone through again after a crash overwrites its own
-file; what lies beyond the checkpoint is swept before a run goes on; files that are merged are left
-out from the moment that the larger one has its name. So there is never a gap and never a double.
+A batch that is processed again after a crash overwrites its own file; files beyond the checkpoint
+are removed before a run resumes; parts of a merged file are ignored as soon as it has its name. So
+no position is ever missing or logged twice.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def write(
 ) -> Path:
     """Write the log of the batch that covers the positions `span` (the end is exclusive).
 
-    `records` are those that were predicted, rejected ones left out. A record without a label has
-    null for it.
+    `records` are the predicted ones, without rejects. A missing label is null.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -77,10 +76,10 @@ def amend(
     label_kind: LabelKind,
     model_versions: Sequence[str | None],
 ) -> int:
-    """Put predictions of records that were rejected before into the files of their positions.
+    """Put predictions of formerly rejected records into the files of their positions.
 
-    `positions` increase, one per record of `log`, as do `model_versions`. Done twice it is done
-    once. Answers how many are logged nowhere, because no file that can be read covers them. Raises
+    `positions` increase, one per record of `log`, as for `model_versions`. The operation is
+    idempotent. Returns how many are not logged, because no readable file covers them. Raises
     LogBusy while another process merges the log, OSError.
     """
     import pyarrow as pa
@@ -128,7 +127,7 @@ def read(folder: Path, first: int, last: int) -> pa.Table:
                 table for path, _ in files for table in segments.between(path, first, last)
             )
         except FileNotFoundError:
-            # Merged with its neighbours meanwhile: the next look finds the file that replaces it.
+            # Merged meanwhile: the next listing has the file that replaces it.
             missed = files
     raise LogDamaged(
         f"{folder} names files from position {first} to {last} that are not there when they are "
@@ -137,10 +136,10 @@ def read(folder: Path, first: int, last: int) -> pa.Table:
 
 
 def sweep(folder: Path, beyond: int) -> None:
-    """Remove what was logged at or after position `beyond`, where the checkpoint stands.
+    """Remove what was logged at or after position `beyond`, the position of the checkpoint.
 
-    It was written by a run that was killed before its checkpoint; the records come again. What is
-    superseded goes as well. Raises LogDamaged where a file that reaches beyond cannot be cut.
+    A run wrote it that was killed before its checkpoint; the records are processed again.
+    Superseded files are removed as well. Raises LogDamaged if a file cannot be truncated.
     """
     if not folder.is_dir():
         return

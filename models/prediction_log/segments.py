@@ -1,8 +1,7 @@
-"""The files of one prediction log: which are there, what is in them, and a new one written aside.
+"""The files of a prediction log: lists them, reads them, and writes new ones.
 
-Part of the door `predictions`. Another process may merge files while this one looks at them: what
-is listed here may be gone when it is opened. Which files are merged, cut or removed is decided
-elsewhere.
+Part of the adapter `prediction_log`. Another process may merge files meanwhile: a listed file may
+be gone when it is opened. Which files are merged, truncated or removed is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 GROUP_ROWS = 122_880
-"""Rows in one piece of a large file; DuckDB's own number, so that its threads share a file well."""
+"""Rows in a row group; DuckDB's own number, so that its threads can share a file."""
 
 
 class LogDamaged(ThermodriftError, OSError):
-    """A file of the log is not what was written."""
+    """A file of the log is damaged."""
 
 
 def names(folder: Path) -> list[str]:
-    """Everything that lies in the folder, the log's or not; nothing where there is no folder."""
+    """All names in the folder, of the log or not; empty if there is no folder."""
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in entries]
@@ -42,55 +41,47 @@ def names(folder: Path) -> list[str]:
 def listed(
     folder: Path, wanted: Callable[[Span], bool] = lambda _: True
 ) -> list[tuple[Path, Span]]:
-    """The files of the log whose span is `wanted`, in order. What is superseded is among them."""
+    """The files of the log whose span is `wanted`, in order, including superseded ones."""
     spans = ((name, log_segments.parse(name)) for name in names(folder))
     found = [(folder / name, span) for name, span in spans if span is not None and wanted(span)]
     return sorted(found, key=lambda file: file[1])
 
 
 def replaced(folder: Path) -> list[tuple[Path, Span]]:
-    """The files of the log that are superseded."""
+    """The superseded files of the log."""
     left_out = set(log_segments.superseded(names(folder)))
     return listed(folder, lambda span: log_segments.name(span) in left_out) if left_out else []
 
 
 def current(files: list[tuple[Path, Span]]) -> list[tuple[Path, Span]]:
-    """The same files without those that another one among them supersedes."""
+    """These files without those that another one of them supersedes."""
     left_out = set(log_segments.superseded(path.name for path, _ in files))
     return [(path, span) for path, span in files if path.name not in left_out]
 
 
 def holding(folder: Path, first: int, last: int) -> list[tuple[Path, Span]]:
-    """The current files that hold positions from `first` to `last` (exclusive), as of one moment.
+    """The current files with positions from `first` to `last` (exclusive), as of one moment.
 
-    A folder is listed entry by entry. Files that are merged meanwhile may so be missed, and the
-    merged one as well: a hole. Where there is one, the folder is listed until nothing changes.
+    A folder is listed entry by entry. So files that are merged meanwhile may be missed, and the
+    merged file as well, which leaves a gap. Then the folder is listed again until nothing changes.
     """
-
-    def look() -> list[tuple[Path, Span]]:
-        # What supersedes one of these files holds a position of the range too, and is among them.
-        return current(listed(folder, lambda span: span.first < last and span.last > first))
-
-    files = look()
-    while _has_hole([span for _, span in files], first, last):
-        again = look()
-        if again == files:
-            break
-        files = again
-    return files
-
-
-def _has_hole(spans: list[Span], first: int, last: int) -> bool:
-    if not spans or spans[0].first > first or spans[-1].last < last:
-        return True
-    return any(left.last < right.first for left, right in pairwise(spans))
+    before = None
+    while True:
+        # A file that supersedes one of these has positions of the range too, so it is listed.
+        files = current(listed(folder, lambda span: span.first < last and span.last > first))
+        spans = [span for _, span in files]
+        complete = bool(spans) and spans[0].first <= first and spans[-1].last >= last
+        gap = any(left.last < right.first for left, right in pairwise(spans))
+        if (complete and not gap) or files == before:
+            return files
+        before = files
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[parquet.ParquetFile]:
-    """A file of the log, its checksums verified as it is read.
+    """Open a file of the log; its checksums are verified while it is read.
 
-    Raises FileNotFoundError, and LogDamaged for what else cannot be read.
+    Raises FileNotFoundError, and LogDamaged for any other error.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -108,31 +99,28 @@ def opened(path: Path) -> Iterator[parquet.ParquetFile]:
 
 
 def between(path: Path, first: int, last: int) -> Iterator[pa.Table]:
-    """The rows of one file from position `first` to `last` (exclusive), in pieces; at least one.
+    """The rows of one file from position `first` to `last` (exclusive), in at least one piece.
 
-    Pieces that lie outside are not read. Raises FileNotFoundError, LogDamaged.
+    Row groups outside of the range are not read. Raises FileNotFoundError, LogDamaged.
     """
     import pyarrow.compute as pc
 
     with opened(path) as file:
         yield file.schema_arrow.empty_table()
+        column = file.schema_arrow.get_field_index("position")
         for group in range(file.metadata.num_row_groups):
-            if _may_hold(file, group, first, last):
+            known = file.metadata.row_group(group).column(column).statistics
+            has_bounds = known is not None and known.has_min_max
+            if not has_bounds or (known.min < last and known.max >= first):
                 table = file.read_row_group(group)
                 place = table["position"]
                 yield table.filter(pc.and_(pc.greater_equal(place, first), pc.less(place, last)))
 
 
-def _may_hold(file: parquet.ParquetFile, group: int, first: int, last: int) -> bool:
-    column = file.metadata.row_group(group).column(file.schema_arrow.get_field_index("position"))
-    known = column.statistics
-    return known is None or not known.has_min_max or (known.min < last and known.max >= first)
-
-
 def amended(path: Path, rows: pa.Table) -> Iterator[pa.Table]:
-    """The rows of one file in pieces, with `rows` in place of what is there of their positions.
+    """The rows of one file in pieces; `rows` replace those with the same positions.
 
-    `rows` are in the order of their positions; a column that the file does not have is left out.
+    `rows` are ordered by position; a column that the file does not have is left out.
     Raises FileNotFoundError, LogDamaged.
     """
     import pyarrow as pa
@@ -140,7 +128,13 @@ def amended(path: Path, rows: pa.Table) -> Iterator[pa.Table]:
 
     with opened(path) as file:
         schema = file.schema_arrow
-        waiting = pa.table({field.name: _as(rows, field) for field in schema}, schema=schema)
+        columns = {
+            field.name: rows[field.name].cast(field.type)
+            if field.name in rows.column_names
+            else pa.nulls(rows.num_rows, field.type)
+            for field in schema
+        }
+        waiting = pa.table(columns, schema=schema)
         for group in range(file.metadata.num_row_groups):
             table = file.read_row_group(group)
             if not table.num_rows:
@@ -154,57 +148,43 @@ def amended(path: Path, rows: pa.Table) -> Iterator[pa.Table]:
         yield waiting
 
 
-def _as(rows: pa.Table, field: pa.Field) -> pa.Array:
-    import pyarrow as pa
+def write_temporary(temporary: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write `tables` to a new file, durably, by row groups; returns the number of rows.
 
-    if field.name not in rows.column_names:
-        return pa.nulls(rows.num_rows, field.type)
-    return rows[field.name].cast(field.type)
-
-
-def write_aside(aside: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-    """Write `tables` to a new file, durably, a row group at a time; answers the number of rows.
-
-    What was written is read back. Raises OSError where the disk refuses, LogDamaged where it does
-    not give back what it was given; whatever is raised, nothing is left aside.
+    The file is read back for verification. Raises OSError, and LogDamaged if the disk does not
+    return what was written; then the file is removed.
     """
+    import pyarrow as pa
     from pyarrow import parquet
 
-    rows = 0
-    try:
-        with aside.open("wb") as file:
-            with parquet.ParquetWriter(file, schema, **_written(schema)) as writer:
-                for table in _in_groups(tables):
-                    writer.write_table(table, row_group_size=GROUP_ROWS)
-                    rows += table.num_rows
-            file.flush()
-            os.fsync(file.fileno())
-        _check(aside, rows)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    return rows
-
-
-def _written(schema: pa.Schema) -> dict[str, Any]:
-    """How a large file is written: a third smaller, and read faster, than with the defaults.
-
-    Positions are kept as differences, fractions byte by byte; labels and versions repeat.
-    """
-    import pyarrow as pa
-
+    # A third smaller, and faster to read, than with the defaults: positions are stored as
+    # differences, fractions byte by byte; labels and versions repeat.
     fractions = [field.name for field in schema if pa.types.is_float64(field.type)]
     encoded = {"position": "DELTA_BINARY_PACKED"} | dict.fromkeys(fractions, "BYTE_STREAM_SPLIT")
-    return {
+    options: dict[str, Any] = {
         "compression": "zstd",
         "write_page_checksum": True,
         "use_dictionary": [name for name in schema.names if name not in encoded],
         "column_encoding": encoded,
     }
+    rows = 0
+    try:
+        with temporary.open("wb") as file:
+            with parquet.ParquetWriter(file, schema, **options) as writer:
+                for table in _in_groups(tables):
+                    writer.write_table(table, row_group_size=GROUP_ROWS)
+                    rows += table.num_rows
+            file.flush()
+            os.fsync(file.fileno())
+        _verify(temporary, rows)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return rows
 
 
 def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of GROUP_ROWS, the last one shorter."""
+    """The rows in tables of GROUP_ROWS; the last one may be shorter."""
     import pyarrow as pa
 
     waiting: list[pa.Table] = []
@@ -221,26 +201,26 @@ def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _check(aside: Path, rows: int) -> None:
+def _verify(temporary: Path, rows: int) -> None:
     found, reached = 0, -1
-    with opened(aside) as file:
+    with opened(temporary) as file:
         for group in range(file.metadata.num_row_groups):
             table = file.read_row_group(group)
             found += table.num_rows
-            reached = last_of(table, reached, aside)
+            reached = last_of(table, reached, temporary)
     if found != rows:
         raise LogDamaged(
-            f"{rows} rows were written to {aside}, and {found} are read back: the disk does not "
-            "keep what it is given. Check it; the log is what it was"
+            f"{rows} rows were written to {temporary}, and {found} are read back: the disk does "
+            "not return what was written. Check it; the log is unchanged"
         )
 
 
 def last_of(table: pa.Table, reached: int, path: Path) -> int:
-    """The last position in `table`. Raises LogDamaged unless all increase, from above `reached`."""
+    """The last position in `table`. Raises LogDamaged unless all increase from `reached`."""
     import numpy as np
 
     places = table["position"].to_numpy()
-    # A position that is NULL reads as NaN, and no difference to it is above nothing.
+    # A NULL position reads as NaN, and no difference to it is positive.
     if not (np.diff(places, prepend=reached) > 0).all():
         raise LogDamaged(
             f"{path} does not hold positions in order, each once, after {reached}: it is no file "
@@ -250,9 +230,9 @@ def last_of(table: pa.Table, reached: int, path: Path) -> int:
 
 
 def remove(folder: Path, paths: Iterable[Path]) -> None:
-    """Remove files, durably; one that is gone already is no matter.
+    """Remove files, durably; a missing file is no error.
 
-    What replaces them has its name for good first.
+    The new names in the folder are made durable before.
     """
     atomic_file.sync_folder(folder)
     for path in paths:

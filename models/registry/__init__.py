@@ -1,1 +1,1 @@
-"""Model versions on disk, the champion's pointer, and checkpoints of unfinished fits."""
+"""Model versions on disk, the pointer to the champion, and checkpoints of unfinished fits."""

@@ -1,7 +1,7 @@
-"""The partial: what is fitted of a retrain that gave the device back, in one signed file.
+"""The fit checkpoint: the models of a preempted retrain that are fitted so far, in one signed file.
 
-Unlike a checkpoint it is worth a fit's time and no more. So whatever is wrong with it is an answer
-and no error: it is not used, and the fit begins anew.
+It only saves the time of a fit. So a problem with it is a result and not an error: it is not used,
+and the fit begins anew.
 """
 
 from __future__ import annotations
@@ -21,55 +21,65 @@ from models.persistence.signing import Damaged, OtherFormat, SignatureMismatch, 
 from observability.core import atomic_file
 from observability.core.errors import BadConfiguration
 
-FORMAT = "partial 2"
+FORMAT = "fit checkpoint 2"
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "thermodrift")
-"""Exact versions: what is half fitted has parts of its library that no release promises to keep."""
+"""Exact versions: an unfinished model contains internals that any release may change."""
 
 
 class FitIdentity(BaseModel):
-    """What a partial is of; one of other work is not used."""
+    """The work that a fit checkpoint belongs to; other work does not use it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pipeline: str
-    position: int = Field(ge=0, description="Where the window ends in the stream.")
+    position: int = Field(ge=0, description="Position at which the window ends.")
     recipe: BatchRecipe
     record_schema: Schema
 
 
 @dataclass(frozen=True, eq=False)
 class FoundFit:
-    """What there is to go on from, or None; and why so."""
+    """The unfinished challenge to resume, or None; and the reason."""
 
     partial: UnfinishedChallenge | None
     because: str
 
 
-def save(path: Path, partial: UnfinishedChallenge, work: FitIdentity, seal: SigningKey) -> None:
-    """Keep `partial` durably, in the place of any other.
+def save(
+    path: Path, partial: UnfinishedChallenge, work: FitIdentity, signing_key: SigningKey
+) -> None:
+    """Save `partial` durably, and replace any other.
 
-    Raises OSError where the disk refuses, and `pickling.CannotPickle`; then what was there before
-    is there still.
+    Raises OSError and `serialization.CannotPickle`; then the previous file is unchanged.
     """
-    content = seal.pack(FORMAT, _header(work), serialization.dumps(partial))
+    content = signing_key.pack(FORMAT, _header(work), serialization.dumps(partial))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_file.write(path, content)
 
 
-def find(path: Path, work: FitIdentity, seal: SigningKey, beside: Path | None = None) -> FoundFit:
-    """What is kept of `work`, if it may be used. Raises nothing.
+def find(
+    path: Path, work: FitIdentity, signing_key: SigningKey, beside: Path | None = None
+) -> FoundFit:
+    """Load the unfinished challenge of `work`, if it may be used. Raises nothing.
 
-    `beside` is the pipeline file or its folder, where the factory of a model of one's own is found.
+    `beside` is the pipeline file or its folder, where the factory of a user's own model is found.
     """
+    ours = _header(work)
     try:
-        header, payload = seal.unpack(FORMAT, path.read_bytes(), str(path))
-        if differs := _differs(header, _header(work)):
-            return _not_used(path, differs)
+        header, payload = signing_key.unpack(FORMAT, path.read_bytes(), str(path))
+        for part, text in (("libraries", "made with other versions"), ("work", "of other work")):
+            theirs = header.get(part)
+            if not isinstance(theirs, dict):
+                return _not_used(path, f"it is {text}")
+            both = theirs | ours[part]
+            names = sorted(name for name in both if theirs.get(name) != ours[part].get(name))
+            if names:
+                return _not_used(path, f"it is {text}: {', '.join(names)} differ")
         if ":" in work.recipe.recipe:
             user_code.find(work.recipe.recipe, beside)
         partial = serialization.loads(payload)
     except FileNotFoundError:
-        return FoundFit(None, "nothing is kept")
+        return FoundFit(None, "there is none")
     except Damaged as error:
         return _not_used(path, f"it is damaged ({error})")
     except (
@@ -84,28 +94,16 @@ def find(path: Path, work: FitIdentity, seal: SigningKey, beside: Path | None = 
         return _not_used(path, f"it cannot be read ({error})")
     if not isinstance(partial, UnfinishedChallenge):
         return _not_used(path, f"it holds a {type(partial).__name__}")
-    return FoundFit(partial, f"goes on from {partial.done:.0%}, which took {partial.fit_s:.1f} s")
+    return FoundFit(partial, f"resumes at {partial.done:.0%}, which took {partial.fit_s:.1f} s")
 
 
 def drop(path: Path) -> None:
-    """Forget what is kept, if anything. Raises OSError where the disk refuses."""
+    """Remove the fit checkpoint, if any. Raises OSError."""
     path.unlink(missing_ok=True)
 
 
 def _header(work: FitIdentity) -> dict[str, Any]:
     return {"libraries": serialization.versions(*_LIBRARIES), "work": work.model_dump(mode="json")}
-
-
-def _differs(there: dict[str, Any], here: dict[str, Any]) -> str | None:
-    """What `there` is of that is not asked for `here`, in words."""
-    for part, told in (("libraries", "made with other versions"), ("work", "of other work")):
-        theirs, ours = there.get(part), here[part]
-        if not isinstance(theirs, dict):
-            return f"it is {told}"
-        names = sorted(name for name in theirs | ours if theirs.get(name) != ours.get(name))
-        if names:
-            return f"it is {told}: {', '.join(names)} differ"
-    return None
 
 
 def _not_used(path: Path, why: str) -> FoundFit:

@@ -1,9 +1,9 @@
-"""The models of a pipeline on disk: ids in, verified models out, and a pointer to the champion.
+"""The model registry of a pipeline: ids in, verified models out, and a pointer to the champion.
 
 A version is three files in the pipeline's models folder: VERSION.model (a signed pickle),
 VERSION.reference.parquet, and VERSION.json, its signed manifest, written last: a version without a
 manifest does not exist. champion.json is signed too and replaced last of all. Nothing is unpickled
-before its signature, its hash and the libraries were found right. The store decides nothing.
+before its signature, its hash and the libraries are verified. The registry decides nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VERSION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 POINTER = "champion"
 """Name of the pointer's file, which no version may have."""
 REMEMBERED = 100
-"""Tokens and promoted versions that the pointer keeps."""
+"""Newest tokens and promoted versions that the pointer keeps."""
 MODEL, MANIFEST, CHAMPION = "model 2", "manifest 2", "champion 2"
 """The formats of the signed files."""
 LOCK_WAIT_S = 30.0
@@ -47,31 +47,31 @@ _Content = TypeVar("_Content", bound=BaseModel)
 
 
 class NotAVersion(ThermodriftError, ValueError):
-    """Text that is not a version's id: the store takes ids, never paths."""
+    """The text is no id of a version: the registry takes ids, never paths."""
 
 
 class NoSuchModel(ThermodriftError, LookupError):
-    """No version of that id is stored here, or one of its files is gone."""
+    """No version with that id is stored here, or one of its files is missing."""
 
 
 class NoEarlierChampion(ThermodriftError, LookupError):
-    """There is nothing to roll back to."""
+    """There is no earlier champion to roll back to."""
 
 
 class OtherLibraries(ThermodriftError, ImportError):
-    """A model was made with other versions of Python, scikit-learn or numpy than these."""
+    """A model was made with other versions of Python, scikit-learn or numpy."""
 
 
 class RegistryUnusable(ThermodriftError, OSError):
-    """The disk refused to read or write a model's file."""
+    """A file of a model cannot be read or written."""
 
 
 class RegistryBusy(TryAgainLater, TimeoutError):
-    """Another process holds the models folder."""
+    """Another process has locked the models folder."""
 
 
 class ModelCard(BaseModel):
-    """What a model was made of, and how it did. A score that is None was not a finite number."""
+    """The data and the scores of a model. A score is None if it was not a finite number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -110,7 +110,7 @@ class ModelCard(BaseModel):
 
 
 class Manifest(ModelCard):
-    """What is known of one version."""
+    """All metadata of one version."""
 
     version: str
     sha256: str = Field(description="Of the model's file.")
@@ -121,7 +121,7 @@ class Manifest(ModelCard):
 
 
 class _ChampionPointer(BaseModel):
-    """Which version serves: the last of `promoted`, oldest first; and the tokens already used."""
+    """The promoted versions, oldest first (the last one serves), and the tokens already used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -130,7 +130,7 @@ class _ChampionPointer(BaseModel):
     tokens: tuple[str, ...] = ()
 
     def after(self, promoted: Sequence[str], token: str) -> _ChampionPointer:
-        """The pointer with these versions and one more token, the oldest forgotten."""
+        """The pointer with these versions and one more token, without the oldest."""
         return self.model_copy(
             update={
                 "promoted": tuple(promoted)[-REMEMBERED:],
@@ -142,30 +142,30 @@ class _ChampionPointer(BaseModel):
 class Registry:
     """The models of one pipeline."""
 
-    def __init__(self, places: PipelinePlaces, seal: SigningKey) -> None:
+    def __init__(self, places: PipelinePlaces, signing_key: SigningKey) -> None:
         self._places = places
         self._folder = places.models
-        self._seal = seal
+        self._signing_key = signing_key
 
     def register(
         self, version: str, model: batch_model.BatchModel, reference: pd.DataFrame, card: ModelCard
     ) -> Manifest:
-        """Store `model` and its reference durably, and answer the signed manifest.
+        """Store `model` and its reference durably, and return the signed manifest.
 
-        The same version may be put again: what a crash left of it is overwritten. Raises
-        NotAVersion, ValueError for another pipeline than this store's, `pickling.CannotPickle`,
-        `pickling.CannotLoad`, StoreBusy and StoreUnusable.
+        A version may be registered again: what a crash left of it is overwritten. Raises
+        NotAVersion, ValueError for another pipeline than the registry's,
+        `serialization.CannotPickle`, `serialization.CannotLoad`, RegistryBusy and RegistryUnusable.
         """
         if card.pipeline != self._places.name:
             raise ValueError(
-                f"this store is of pipeline {self._places.name!r}; came a model of "
+                f"this registry is of pipeline {self._places.name!r}; came a model of "
                 f"{card.pipeline!r}"
             )
         pickled = serialization.dumps(model)
-        # What cannot be loaded must never be promoted: every later run would stumble over it.
+        # What cannot be loaded must never be promoted: every later run would fail on it.
         serialization.loads(pickled)
         named = {"pipeline": card.pipeline, "version": _checked(version)}
-        content = self._seal.pack(MODEL, named, pickled)
+        content = self._signing_key.pack(MODEL, named, pickled)
         table = io.BytesIO()
         reference.to_parquet(table, engine="pyarrow", index=False)
         frame = table.getvalue()
@@ -180,7 +180,7 @@ class Registry:
         )
         with self._locked():
             atomic_file.remove_temporary_files(self._folder)
-            # Half of a version must be absent, never a manifest that does not fit its files.
+            # A half written version has no manifest; a manifest never refers to other files.
             self._file(version, "json").unlink(missing_ok=True)
             atomic_file.sync_folder(self._folder)
             atomic_file.write(self._file(version, "model"), content)
@@ -189,19 +189,19 @@ class Registry:
         return manifest
 
     def versions(self) -> list[str]:
-        """Ids of all stored versions, sound or not, in alphabetical order."""
+        """Ids of all stored versions, valid or not, in alphabetical order."""
         names = (file.stem for file in self._folder.glob("*.json"))
         return sorted(name for name in names if VERSION.fullmatch(name) and name != POINTER)
 
     def ls(self) -> list[Manifest]:
-        """Manifests of all versions, oldest first. Raises Tampered where one is not ours."""
+        """Manifests of all versions, oldest first. Raises SignatureMismatch."""
         manifests = [self.manifest(version) for version in self.versions()]
         return sorted(manifests, key=lambda each: (each.created_at, each.version))
 
     def manifest(self, version: str) -> Manifest:
-        """The manifest of `version`, its signature verified; its files are not looked at.
+        """The manifest of `version`, with a verified signature; its files are not checked.
 
-        Raises NotAVersion, NoSuchModel, Tampered and StoreUnusable.
+        Raises NotAVersion, NoSuchModel, SignatureMismatch and RegistryUnusable.
         """
         file = self._file(_checked(version), "json")
         content = self._read(file)
@@ -219,16 +219,16 @@ class Registry:
         return manifest
 
     def load(self, version: str, beside: Path | None = None) -> batch_model.BatchModel:
-        """The model of `version`, after its signature, hash and libraries were found right.
+        """Load `version`, after its signature, hash and libraries are verified.
 
-        `beside` is the pipeline file or its folder, where the factory of a model of one's own is
-        found. Raises what `verify` raises, and `pickling.CannotLoad`.
+        `beside` is the pipeline file or its folder, where the factory of a user's own model is
+        found. Raises what `verify` raises, and `serialization.CannotLoad`.
         """
         manifest = self.manifest(version)
         content = self._hashed(version, "model", manifest.sha256)
         _refuse_other_libraries(manifest)
         file = self._file(version, "model")
-        _, pickled = self._seal.unpack(MODEL, content, str(file))
+        _, pickled = self._signing_key.unpack(MODEL, content, str(file))
         if ":" in manifest.recipe:
             user_code.find(manifest.recipe, beside)
         model = serialization.loads(pickled)
@@ -239,18 +239,18 @@ class Registry:
         return model
 
     def reference(self, manifest: Manifest) -> pd.DataFrame:
-        """The rows that a version stands for: features, target and `prediction`; hash verified."""
+        """The reference rows of a version: features, target, `prediction`; the hash is verified."""
         content = self._hashed(manifest.version, "reference.parquet", manifest.reference_sha256)
         from pyarrow import parquet
 
-        # Whole numbers beside missing ones stay whole: a float would round large ones.
+        # Whole numbers stay integers next to missing ones: a float would round large ones.
         frame = parquet.read_table(io.BytesIO(content)).to_pandas(integer_object_nulls=True)
         return batch_model.typed_reference(frame, manifest.record_schema)
 
     def verify(self, version: str) -> Manifest:
-        """Check all of `version` short of unpickling it, and answer its manifest.
+        """Verify all of `version` without unpickling it, and return its manifest.
 
-        Raises NotAVersion, NoSuchModel, Tampered, OtherLibraries and StoreUnusable.
+        Raises what `manifest` raises, and OtherLibraries.
         """
         manifest = self.manifest(version)
         self._hashed(version, "model", manifest.sha256)
@@ -259,16 +259,16 @@ class Registry:
         return manifest
 
     def champion(self) -> str | None:
-        """The version that serves; None before the first one. Raises Tampered, StoreUnusable."""
+        """The version that serves; None if there is none. Raises SignatureMismatch."""
         promoted = self._pointer().promoted
         return promoted[-1] if promoted else None
 
     def promote(self, version: str, token: str) -> bool:
-        """Make `version` the champion; nothing undoes this but a later change.
+        """Make `version` the champion.
 
-        `token` names the wish (a request's id): one that was used before changes nothing and
-        answers False, so that a replay after a crash never undoes a person's rollback. Raises
-        what `verify` raises, and StoreBusy.
+        `token` identifies the request. A token that was used before changes nothing and returns
+        False, so that a replay after a crash never undoes a person's rollback. Raises what `verify`
+        raises, and RegistryBusy.
         """
         _checked(version)
         with self._locked():
@@ -282,9 +282,9 @@ class Registry:
         return True
 
     def rollback(self, token: str) -> str:
-        """Bring back the champion before the present one, and answer it.
+        """Make the previous champion the champion again, and return it.
 
-        A token that was used before changes nothing, and answers the present champion. Raises
+        A token that was used before changes nothing, and returns the present champion. Raises
         NoEarlierChampion, and what `verify` raises.
         """
         with self._locked():
@@ -321,11 +321,11 @@ class Registry:
         return pointer
 
     def _signed(self, form: str, content: BaseModel) -> bytes:
-        return self._seal.pack(form, {"content": content.model_dump(mode="json")})
+        return self._signing_key.pack(form, {"content": content.model_dump(mode="json")})
 
     def _parsed(self, form: str, kind: type[_Content], content: bytes, file: Path) -> _Content:
         try:
-            found = self._seal.unpack(form, content, str(file), payload=False)
+            found = self._signing_key.unpack(form, content, str(file), payload=False)
             return kind.model_validate_json(json.dumps(found.header.get("content")))
         except Damaged as error:
             raise SignatureMismatch(
@@ -367,7 +367,7 @@ class Registry:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder against other writers; what the disk refuses becomes StoreUnusable."""
+        """Lock the folder against other writers; turn an OSError into RegistryUnusable."""
         try:
             if not self._folder.is_dir():
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -388,7 +388,7 @@ class Registry:
 
 
 def libraries() -> dict[str, str]:
-    """Versions of all that a pickled model depends on, as installed here."""
+    """Installed versions of all libraries that a pickled model depends on."""
     return serialization.versions(*LIBRARIES, "thermodrift")
 
 

@@ -1,1 +1,1 @@
-"""Streams: sources of records, batches of them, and the schema that a sample tells."""
+"""Streams: sources of records, batches of them, and schema inference."""

@@ -1,10 +1,10 @@
-"""What is asked of a stream and what it gives: options, cursors, batches, and its errors.
+"""The values of a stream: options, cursors, batches, and its errors.
 
-Pure: values only. `models.stream.source` is the door that reads; nothing here touches a file.
+Pure. The adapter that reads files is `models.stream.source`; nothing here touches a file.
 
     ThermodriftError
-    ├── StreamUnreadable (OSError)       the disk or the file's own bytes refuse
-    ├── StreamChanged (ValueError)       the file is not the one that was being read
+    ├── StreamUnreadable (OSError)       the file cannot be read or decoded
+    ├── StreamChanged (ValueError)       the file is not the one that was read before
     └── BadConfiguration
         └── BadStream                    a path, key or column that a person must correct
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 Format = Literal["csv", "parquet", "jsonl"]
 NoticeKind = Literal["new column", "unfit cell", "leading zeros", "empty column"]
-"""A column that the schema does not have; a cell that does not fit and was taken as missing; digits
-with a leading zero in a column that is read as numbers; a column that had values and has none."""
+"""A column that the schema does not have; an invalid cell that was taken as missing; digits with a
+leading zero in a column of numbers; a column that had values and has none."""
 
 _NO_TEXT = frozenset({"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"})
-"""Python's codecs of names and literals, which are no encodings of a file."""
+"""Python's codecs of names and literals, which are no file encodings."""
 RejectKind = Literal[
     "too_few_cells",
     "too_many_cells",
@@ -46,13 +47,13 @@ RejectKind = Literal[
     "label",
     "model",
 ]
-"""What is wrong with a record: how many cells or which columns it has; its syntax; its bytes; a
-header line that came again; a cell that is not what its column is; a number of too large a
-magnitude; its label; or the online model raised on it."""
+"""What is wrong with a record: its number of cells or its columns; its syntax; its encoding; it
+repeats the header; a cell does not match its column; a number is too large; its label is invalid;
+or the online model raised on it."""
 LONGEST_RAW = 10_000
 """Characters of a rejected record that are kept."""
 MOST_CUTS = 256
-"""Cuts that a cursor remembers; one costs eight bytes, and a healthy file has none."""
+"""Cuts that a cursor keeps; one costs eight bytes, and a well-formed file has none."""
 
 
 class BadStream(BadConfiguration):
@@ -60,20 +61,11 @@ class BadStream(BadConfiguration):
 
 
 class StreamUnreadable(ThermodriftError, OSError):
-    """The file is there and cannot be read: permissions, a failing disk, a broken Parquet file."""
+    """The file exists and cannot be read: permissions, a failing disk, a broken Parquet file."""
 
 
 class StreamChanged(ThermodriftError, ValueError):
-    """The file shrank, or what had been read of it is no longer what it was."""
-
-
-def _encodes(name: str) -> bool:
-    """Whether Python knows an encoding of text files by this name."""
-    try:
-        "a".encode(name)  # codecs.lookup alone would also know rot13, which makes no bytes.
-        return codecs.lookup(name).name not in _NO_TEXT
-    except (LookupError, UnicodeError):
-        return False
+    """The file shrank, or a part that was read before has changed."""
 
 
 class StreamOptions(BaseModel):
@@ -159,7 +151,13 @@ class StreamOptions(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _encoding_is_known(cls, name: str) -> str:
-        if name != "auto" and not _encodes(name):
+        known = name == "auto"
+        with suppress(LookupError, UnicodeError):
+            # codecs.lookup alone would accept rot13, which does not give bytes.
+            known = known or (
+                len("a".encode(name)) > 0 and codecs.lookup(name).name not in _NO_TEXT
+            )
+        if not known:
             raise ValueError(
                 "encoding is 'auto' or an encoding that Python knows, such as 'cp1252' or "
                 f"'utf-16'; came: {name!r}"
@@ -203,7 +201,7 @@ class StreamOptions(BaseModel):
 
 
 class Cursor(BaseModel):
-    """Where reading goes on, and what the file looked like there. `Cursor()` is the beginning."""
+    """Where reading continues, with hashes of the file so far. `Cursor()` is the beginning."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -225,8 +223,8 @@ class Cursor(BaseModel):
     )
     cuts: tuple[int, ...] = Field(
         default=(),
-        description="Bytes that no record reaches over, because it was taken (or given up) when "
-        "the file ended there. Re-reading cuts at the same places.",
+        description="Offsets that no record extends beyond, because the file ended there when it "
+        "was read. Reading again ends records at the same offsets.",
     )
 
 
@@ -239,7 +237,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class Reject:
-    """A record that no model may learn from."""
+    """A rejected record, which no model may learn from."""
 
     position: int
     kind: RejectKind
@@ -249,14 +247,13 @@ class Reject:
 
     @property
     def is_misshapen(self) -> bool:
-        """Whether the record has another shape than the stream began with, so that the next ones
-        may have it too."""
+        """Whether the record has another shape than the stream, so that the next ones may, too."""
         return self.kind not in ("repeated_header", "model")
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something about the stream's shape that costs no record and that a person should know."""
+    """Something unusual about the stream's shape for which no record is rejected."""
 
     kind: NoticeKind
     column: str
@@ -270,10 +267,10 @@ class Notice:
 
 @dataclass(frozen=True)
 class Records:
-    """Records that fit, as columns."""
+    """Valid records, as columns."""
 
     positions: list[int]
-    """Of each record in the stream, in order."""
+    """The position of each record in the stream, in order."""
     table: pa.Table
     """The features in the schema's order, then the target; null for a missing value. A record
     without a label is predicted, and neither learned nor scored."""
@@ -285,7 +282,7 @@ class Records:
 
     @cached_property
     def labels(self) -> Sequence[Label | None]:
-        """The label of each record; None where it has none yet."""
+        """The label of each record; None if not yet known."""
         return record_schema.cells(self.table.column(-1))
 
     def slice(self, first: int, last: int | None = None) -> Records:
@@ -299,9 +296,9 @@ class Records:
         return Records(positions, self.table.take(np.asarray(indexes, dtype=np.int64)))
 
     def labelled(self) -> Labelled:
-        """The records that have a label: what a fit may learn from."""
-        kept = self.take(np.flatnonzero(self.table.column(-1).is_valid()).tolist())
-        return Labelled(kept.positions, kept.table)
+        """The records that have a label."""
+        labelled = self.take(np.flatnonzero(self.table.column(-1).is_valid()).tolist())
+        return Labelled(labelled.positions, labelled.table)
 
     def unlabelled(self) -> Records:
         """The records that have no label yet."""
@@ -319,36 +316,36 @@ class Labelled(Records):
 
 @dataclass(frozen=True)
 class Batch(Records):
-    """Records first..last-1 of a stream: those that fit, and those rejected."""
+    """The records first..last-1 of a stream: the valid ones, and the rejects."""
 
     first: int
     last: int
     rejects: list[Reject]
     after: Cursor
     ended: bool
-    """There is nothing more to read right now; a file may grow."""
+    """Whether there is nothing more to read now; the file may grow later."""
     unfinished: int = 0
-    """Bytes at the end of a text file that are not yet a whole record."""
+    """Bytes at the end of a text file that are not yet a complete record."""
     notices: tuple[Notice, ...] = ()
-    """What is unusual and was not rejected, at most one per kind and column."""
+    """Unusual things without a reject, at most one per kind and column."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What reading some records in a row gave: those that fit, and why the others do not."""
+class ParsedRows:
+    """The result of parsing consecutive records: the valid ones, and the faults of the others."""
 
     indexes: Sequence[int]
-    """Of the records that fit, among those that were read."""
+    """Indexes of the valid records."""
     table: pa.Table
-    """The records that fit, as in `Records`."""
+    """The valid records, as in `Records`."""
     faults: Mapping[int, Fault]
-    """Of the other records, by their indexes."""
+    """Faults of the other records, by index."""
     notices: tuple[Notice, ...] = ()
     """Their positions are indexes too."""
 
 
 class BatchBuilder:
-    """A batch in the making."""
+    """Collects the records of a batch."""
 
     def __init__(self, schema: Schema, first: int) -> None:
         self.position = first
@@ -360,28 +357,28 @@ class BatchBuilder:
 
     def add(
         self,
-        taken: Taken,
+        parsed: ParsedRows,
         count: int,
         raw: Callable[[int], str],
         broken: Mapping[int, Fault] | None = None,
     ) -> None:
-        """Add the next `count` records; `raw` gives the text of one by its index.
+        """Add the next `count` records; `raw` returns the text of one by its index.
 
-        `broken` are those, by their indexes, that were not even read: `taken` does not count them.
+        `broken` has the records that were not parsed, by index: `parsed` does not count them.
         """
-        first, faults = self.position, dict(taken.faults)
+        first, faults = self.position, dict(parsed.faults)
         places: Sequence[int] = range(first, first + count)
         if broken:
             places = [first + index for index in range(count) if index not in broken]
-        positions = [places[index] for index in taken.indexes] if faults else list(places)
-        self._parts.append(Records(positions, taken.table))
+        positions = [places[index] for index in parsed.indexes] if faults else list(places)
+        self._parts.append(Records(positions, parsed.table))
         found = {places[index]: fault for index, fault in faults.items()}
         found |= {first + index: fault for index, fault in (broken or {}).items()}
         self._rejects += [
             Reject(place, *found[place], raw(place - first)[:LONGEST_RAW])
             for place in sorted(found)
         ]
-        self.notices += [replace(each, position=places[each.position]) for each in taken.notices]
+        self.notices += [replace(each, position=places[each.position]) for each in parsed.notices]
         self.position += count
 
     def extend(self, batch: Batch) -> None:
@@ -392,7 +389,7 @@ class BatchBuilder:
         self.position = batch.last
 
     def batch(self, after: Cursor, *, ended: bool, unfinished: int = 0) -> Batch:
-        """All that was added, as one batch."""
+        """All records that were added, as one batch."""
         import pyarrow as pa
 
         return Batch(
@@ -409,7 +406,7 @@ class BatchBuilder:
 
 
 def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:
-    """Notices of parts that follow one another as those of the whole: counts add up."""
+    """Join the notices of consecutive parts: their counts are added."""
     whole: dict[tuple[str, str], Notice] = {}
     for each in notices:
         before = whole.get((each.kind, each.column))
@@ -419,19 +416,19 @@ def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:
     return tuple(whole.values())
 
 
-def downsample(marks: Sequence[Cursor], most: int = 4096) -> list[Cursor]:
-    """Keep a growing list of cursors bounded: at most `most`, spread evenly over the stream.
+def downsample(cursors: Sequence[Cursor], most: int = 4096) -> list[Cursor]:
+    """Limit a growing list of cursors to `most`, spread evenly over the stream.
 
-    Below `most` nothing is dropped; above it, about half stay, the first and the last among them.
-    `marks` are in the order in which they were reached. Raises ValueError if `most` is below 4.
+    Up to `most`, nothing is dropped; beyond, about half remain, with the first and the last.
+    `cursors` are in the order of the stream. Raises ValueError if `most` is below 4.
     """
     if most < 4:
-        raise ValueError(f"marks cannot be thinned to fewer than 4; came: {most}")
-    if len(marks) <= most:
-        return list(marks)
-    step = (marks[-1].position - marks[0].position) / (most // 2)
-    kept = [marks[0]]
-    for mark in marks[1:-1]:
-        if mark.position - kept[-1].position >= max(step, 1):
-            kept.append(mark)
-    return [*kept, marks[-1]]
+        raise ValueError(f"cursors cannot be thinned to fewer than 4; came: {most}")
+    if len(cursors) <= most:
+        return list(cursors)
+    step = (cursors[-1].position - cursors[0].position) / (most // 2)
+    chosen = [cursors[0]]
+    for cursor in cursors[1:-1]:
+        if cursor.position - chosen[-1].position >= max(step, 1):
+            chosen.append(cursor)
+    return [*chosen, cursors[-1]]

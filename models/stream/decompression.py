@@ -1,13 +1,13 @@
-"""The bytes of a text file as plain lines, whatever they are packed or encoded in.
+"""The bytes of a text file as plain lines, after decompression and decoding.
 
-Part of the stream's door. A file that is neither compressed nor in an encoding such as UTF-16 is
-read where it lies. Any other is decoded as a whole into a temporary file without a name, and that
-is read in its place: so offsets, hashes and growth mean the same for both. It is kept until the
-file's inode, size or time of change is another, and the system removes it with the process.
+Part of the stream adapter. A file that is neither compressed nor in an encoding such as UTF-16 is
+read directly. Any other is decoded as a whole into an unnamed temporary file, which is read
+instead: so offsets, hashes and growth have the same meaning for both. That file is kept until the
+original's inode, size or time of change differs, and the system removes it with the process.
 
-What that costs: one pass over the file for each process that reads it, and another one whenever it
-grew; and disk for the whole text, where Python keeps temporary files (TMPDIR names the folder).
-Memory is bounded by a piece. A file that grows often is better written plain.
+This costs one pass over the file per process, and another one whenever the file grew; and disk
+space for the whole text, in Python's temporary folder (TMPDIR). Memory is bounded. A file that
+grows often should be written as plain text.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -32,7 +33,7 @@ from models.stream.parsing import charset
 from models.stream.parsing.charset import UTF_8, Charset
 
 ENDINGS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
-"""What a file's name ends in when it is compressed."""
+"""Endings of compressed files."""
 _PIECE = 1 << 18
 _HEAD = 512
 _BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
@@ -45,7 +46,7 @@ _UNDECODABLE = "thermodrift.undecodable"
 
 
 def _lone_surrogate(error: UnicodeError) -> tuple[str, int]:
-    """Something that UTF-8 cannot hold, so that the record that has it is a reject later on."""
+    """Replace undecodable bytes by a lone surrogate, for which the record is rejected later."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "\udcff", error.end
@@ -55,14 +56,14 @@ codecs.register_error(_UNDECODABLE, _lone_surrogate)
 
 
 def inner_ending(path: Path) -> str:
-    """What the name ends in, in lower case, the ending of a compressed file left out."""
+    """The ending of the name in lower case, without that of a compressed file."""
     compressed = path.suffix.lower() in ENDINGS
     return (path.with_suffix("") if compressed else path).suffix.lower()
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A file of lines, and how they are decoded. `sure`: a person or the file's mark said so."""
+    """A file of lines, and its charset. `sure`: from the options or a byte order mark."""
 
     file: BinaryIO
     charset: Charset
@@ -70,7 +71,7 @@ class Opened:
 
 
 class _Text:
-    """A file without a name; gone when nobody reads it any more, in whatever thread that is."""
+    """An unnamed file, which is removed when its last reader in any thread is gone."""
 
     def __init__(self, written: IO[bytes]) -> None:
         self.descriptor = os.dup(written.fileno())
@@ -79,7 +80,7 @@ class _Text:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """How a file is to be read: where it lies, or as `text`."""
+    """How a file is read: directly, or from `text`."""
 
     stamp: tuple[int, ...]
     text: _Text | None
@@ -87,7 +88,7 @@ class _Decoded:
 
 
 class ByteSource:
-    """A text file, to be opened again and again. Readers of several threads do not disturb."""
+    """A text file that can be opened repeatedly, also in several threads."""
 
     def __init__(self, path: Path, encoding: str) -> None:
         """`encoding` as in StreamOptions."""
@@ -98,7 +99,7 @@ class ByteSource:
 
     @contextmanager
     def open(self) -> Iterator[Opened]:
-        """Raises OSError, StreamUnreadable, BadStream."""
+        """Open the file. Raises OSError, StreamUnreadable, BadStream."""
         with self._path.open("rb") as file:
             status = os.fstat(file.fileno())
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -114,7 +115,7 @@ class ByteSource:
                     yield Opened(view, held.charset, sure)
 
     def length(self) -> int | None:
-        """Bytes of plain text; None while the file cannot be read."""
+        """Bytes of plain text; None if the file cannot be read."""
         try:
             with self.open() as opened:
                 return os.fstat(opened.file.fileno()).st_size
@@ -125,54 +126,58 @@ class ByteSource:
         pieces: Iterator[bytes] = iter(partial(file.read, _PIECE), b"")
         head = file.read(_HEAD)
         file.seek(0)
-        archive = self._archive(head)
-        if archive is not None:
-            pieces = self._guarded(archive, _UNPACKERS[archive](file))
-            head, pieces = _peeked(pieces)
-        for place, mark, what in _FOREIGN:
-            if head[place : place + len(mark)] == mark:
-                raise BadStream(f"stream.path: {self._path} holds {what}")
-        name = self._named or charset.told_by(head) or UTF_8.name
-        if charset.is_line_safe(name):
-            kept = None if archive is None else self._kept(pieces)
-            return _Decoded(stamp, kept, Charset(name))
-        return _Decoded(stamp, self._kept(_recoded(pieces, name)), Charset(name, recoded=True))
-
-    def _archive(self, head: bytes) -> str | None:
-        """What the file is compressed with, by its first bytes; its name may only agree."""
-        found = _archive_of(head)
+        archive = _archive_of(head)
         ending = ENDINGS.get(self._path.suffix.lower())
-        if head and found is None and ending is not None:
+        if head and archive is None and ending is not None:
             raise StreamUnreadable(
                 f"{self._path} is {ending} by its name, and its first bytes are not: if it is "
                 "being written, run again when it is whole; if it is plain text, rename it without "
                 f"{self._path.suffix!r}"
             )
-        return found
+        if archive is not None:
+            pieces = self._unpacked(archive, file)
+            first = b""
+            for piece in pieces:
+                first += piece
+                if len(first) >= _HEAD:
+                    break
+            head, pieces = first[:_HEAD], chain([first], pieces)
+        for place, mark, what in _FOREIGN:
+            if head[place : place + len(mark)] == mark:
+                raise BadStream(f"stream.path: {self._path} holds {what}")
+        name = self._named or charset.detected(head) or UTF_8.name
+        if charset.is_line_safe(name):
+            text = None if archive is None else self._stored(pieces)
+            return _Decoded(stamp, text, Charset(name))
+        # As UTF-8. Undecodable bytes become invalid UTF-8; an incomplete character at the end, as
+        # in a file that is being written, is left out.
+        decoder = codecs.getincrementaldecoder(name)(_UNDECODABLE)
+        pieces = (decoder.decode(piece).encode("utf-8", "surrogatepass") for piece in pieces)
+        return _Decoded(stamp, self._stored(pieces), Charset(name, recoded=True))
 
-    def _guarded(self, archive: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def _unpacked(self, archive: str, file: BinaryIO) -> Iterator[bytes]:
         try:
-            yield from pieces
+            yield from _UNPACKERS[archive](file)
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise StreamUnreadable(
                 f"{self._path} cannot be unpacked as {archive} ({error}): if it is being written, "
-                "run again when it is whole (write aside and rename); otherwise restore it"
+                "run again when it is whole (write another file, then rename it); else restore it"
             ) from error
 
-    def _kept(self, pieces: Iterator[bytes]) -> _Text:
-        """A file without a name that holds the pieces. Raises StreamUnreadable."""
-        with self._taking():
+    def _stored(self, pieces: Iterator[bytes]) -> _Text:
+        """An unnamed file with these pieces. Raises StreamUnreadable."""
+        with self._storing():
             file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - errors differ from here on
         with file:
             for piece in pieces:
                 left = memoryview(piece)
-                with self._taking():
-                    while left:  # A disk that is nearly full takes a part, and refuses the next.
+                with self._storing():
+                    while left:  # A nearly full disk accepts a part, and fails on the next one.
                         left = left[file.write(left) :]
             return _Text(file)
 
     @contextmanager
-    def _taking(self) -> Iterator[None]:
+    def _storing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -188,7 +193,7 @@ class ByteSource:
 
 
 class _View(io.RawIOBase):
-    """A reader of a held file with a place of its own, so that others are not moved by it."""
+    """A reader of a stored file with its own position, independent of other readers."""
 
     def __init__(self, held: _Text) -> None:
         super().__init__()
@@ -217,7 +222,7 @@ class _View(io.RawIOBase):
 
 
 class _Gunzip:
-    """zlib's decompressor with the manners of those of bz2 and lzma."""
+    """zlib's decompressor with the interface of those of bz2 and lzma."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
@@ -246,9 +251,9 @@ def _archive_of(head: bytes) -> str | None:
 
 
 def _members(file: BinaryIO, begin: Callable[[], Any], padding: bytes) -> Iterator[bytes]:
-    """The text of one member after another. Whatever follows one must be another, or padding.
+    """The text of consecutive members; between them may only be padding.
 
-    Raises EOFError where the last one is not whole.
+    Raises EOFError if the last one is incomplete.
     """
     waiting = file.read(_PIECE)
     while waiting:
@@ -281,26 +286,3 @@ _UNPACKERS: dict[str, Callable[[BinaryIO], Iterator[bytes]]] = {
     "xz": lambda file: _members(file, lzma.LZMADecompressor, b"\0"),
     "zstd": _zstd,
 }
-
-
-def _peeked(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, and the pieces with them."""
-    first = b""
-    for piece in pieces:
-        first += piece
-        if len(first) >= _HEAD:
-            break
-
-    def again() -> Iterator[bytes]:
-        yield first
-        yield from pieces
-
-    return first[:_HEAD], again()
-
-
-def _recoded(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The text as UTF-8. What is not a character is made invalid UTF-8; half a one at the end, as
-    in a file that is being written, is left out."""
-    decoder = codecs.getincrementaldecoder(name)(_UNDECODABLE)
-    for piece in pieces:
-        yield decoder.decode(piece).encode("utf-8", "surrogatepass")

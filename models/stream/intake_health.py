@@ -1,11 +1,11 @@
-"""Does the stream still have the shape that it began with? Batches in, a Decision out.
+"""Policy: does the stream still have the shape that it began with? Batches in, a Decision out.
 
-Nothing here touches the disk. A reject counts where its record has another shape
-(`Reject.is_misshapen`). A batch is ill where more than `[stream] rejected_share` of it does. A run
-ends before an ill batch where one of three in a row is rejected whole, or all three are ill; where
-a stream trickles, before the batch in which the 20th record in a row is rejected; and before a new
-column where `new_columns` says stop. What was not consumed is not lost: the run after a correction
-goes on there.
+Nothing here touches the disk. A reject counts if its record has another shape
+(`Reject.is_misshapen`). A batch is ill if the share of such rejects is above `[stream]
+rejected_share`. A run ends before an ill batch if one of three consecutive batches is rejected as a
+whole, or if all three are ill; in a slow stream, before the batch with the 20th consecutive reject;
+and before a new column if `new_columns` is "stop". No record is lost: after a correction, the next
+run continues there.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from models.stream.batches import Batch, Notice, Reject, RejectKind, StreamOptio
 from observability.core.decision import Decision, Fact
 
 FEWEST = 20
-"""Records from which a batch counts as a whole, and rejects in a row that end a run of less."""
+"""Fewest records of a batch for a share; and consecutive rejects that end a run below that."""
 AHEAD = 3
-"""Batches that are looked at where the first of them is ill."""
+"""Batches that are judged together if the first of them is ill."""
 _MOST_REASONS = 3
 _LONGEST_EXAMPLE = 60
 
 _CAME = re.compile(r"(?P<what>.*?(?:was|were) expected), (?P<came>.*) came\b.*", re.DOTALL)
 _SEPARATED = re.compile(r"""(['"]).*\d[.,' ]\d.*\1""")
-"""A text with a mark between two digits."""
+"""A text with a separator between two digits."""
 _COLUMN = re.compile(r"""\bcolumn (?P<name>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why records were rejected, without the value that came; and how often."""
+    """Why records were rejected, without the value; and how often."""
 
     kind: RejectKind | None
     what: str
     count: int
     example: str
-    """A value that came, or else the beginning of a record."""
+    """Such a value, or else the beginning of a record."""
     column: str | None
-    """The column that it names."""
+    """The column in the reason, if any."""
 
 
 def is_ill(batch: Batch, options: StreamOptions) -> bool:
-    """Whether more of a batch has another shape than is usual; one of a few records never is."""
+    """Whether too many records of a batch have another shape; a small batch is never ill."""
     return is_ill_share(batch.last - batch.first, len(_misshapen(batch)), options)
 
 
 def is_ill_share(records: int, misshapen: int, options: StreamOptions) -> bool:
-    """The same, of so many records of which so many have another shape."""
+    """As `is_ill`, from the two counts."""
     return records >= FEWEST and misshapen > options.rejected_share * records
 
 
 def wants_another(batches: Sequence[Batch], options: StreamOptions) -> bool:
-    """Whether the judge has to see the batch after `batches` before it can answer."""
+    """Whether `judge` needs the batch after `batches` for its decision."""
     return (
         options.rejected_share < 1
         and len(batches) < AHEAD
@@ -69,9 +69,9 @@ def wants_another(batches: Sequence[Batch], options: StreamOptions) -> bool:
 
 
 def in_a_row(batch: Batch, before: int = 0) -> int:
-    """Records that are rejected for their shape without a break at the end of `batch`.
+    """The consecutive records at the end of `batch` that are rejected for their shape.
 
-    `before`: so many there were right before it.
+    `before` is the number of such records right before the batch.
     """
     misshapen = {each.position for each in _misshapen(batch)}
     places = range(batch.last - 1, batch.first - 1, -1)
@@ -80,50 +80,68 @@ def in_a_row(batch: Batch, before: int = 0) -> int:
 
 
 def judge(batches: Sequence[Batch], before: int, options: StreamOptions) -> Decision:
-    """May the first of `batches` be consumed, and is it well? ``facts["outcome"]`` tells.
+    """May the first of `batches` be consumed? ``facts["outcome"]`` is the result.
 
-    `batches` are the next one and, as `wants_another` says, up to two that follow it; `before` are
-    the records right before them that were rejected in a row. ``well`` is a yes. ``ill`` is a no
-    that costs nothing but a word: the batch is consumed, its misshapen records as rejects.
-    ``stopped`` is a no that ends the run before the batch.
+    `batches` are the next one and, as `wants_another` says, up to two more; `before` is the number
+    of consecutive rejects right before them. ``well`` is a yes. ``ill`` is a no that is only
+    reported: the batch is consumed, with its misshapen records as rejects. ``stopped`` is a no that
+    ends the run before the batch.
     """
     column = next(iter(new_columns(batches[0])), None)
     if column is not None and options.new_columns == "stop":
         return _stopped_at_column(batches[0], column)
+    records, misshapen = batches[0].last - batches[0].first, _misshapen(batches[0])
     if options.rejected_share < 1:
-        if _has_too_many_in_a_row(batches[0], before):
+        # In a batch that is too small for a share, the run of rejects before it may reach the
+        # bound. The record with which it does must not be consumed, nor its batch.
+        rejected = {each.position for each in misshapen}
+        places = range(batches[0].first, batches[0].last)
+        leading = sum(1 for _ in takewhile(rejected.__contains__, places))
+        if records < FEWEST and leading > 0 and before + leading >= FEWEST:
             return _stopped(batches[:1], before, options)
         ill = [is_ill(each, options) for each in batches]
         if ill[0] and (any(map(_is_whole, batches)) or (len(ill) >= AHEAD and all(ill))):
             return _stopped(batches, before, options)
     if is_ill(batches[0], options):
         return _ill(batches[0], options)
-    return _well(batches[0])
+    return Decision(
+        question="intake",
+        yes=True,
+        because=f"{len(misshapen)} of {records} records have another shape",
+        facts={"outcome": "well", "records": records, "rejected": len(misshapen)},
+    )
 
 
 def describe(batch: Batch, options: StreamOptions) -> Decision | None:
-    """What is said of a batch that was consumed though it is ill; None of any other."""
+    """The decision to record for an ill batch that was consumed; None for any other."""
     return _ill(batch, options) if is_ill(batch, options) else None
 
 
 def new_columns(batch: Batch) -> list[Notice]:
-    """The columns that a batch has, and the stream did not begin with."""
+    """The columns of a batch that the stream did not begin with."""
     return [each for each in batch.notices if each.kind == "new column"]
 
 
 def reasons(rejects: Sequence[Reject]) -> list[Reason]:
-    """Why, the most frequent first; of equals that which came first."""
-    found = [(each.kind, *_told(each)) for each in rejects]
+    """The reasons, the most frequent first; of equally frequent ones, the earliest first."""
+    found = []
+    for each in rejects:
+        # The reason without the value, and the value; both are short.
+        match = _CAME.fullmatch(each.reason)
+        what, example = (match["what"], match["came"]) if match else (each.reason, each.raw)
+        found.append((each.kind, what, example[:_LONGEST_EXAMPLE]))
     counts = Counter((kind, what) for kind, what, _ in found)
     examples = {(kind, what): example for kind, what, example in reversed(found)}
-    return [
-        Reason(kind, what, count, examples[kind, what], _column(what))
-        for (kind, what), count in counts.most_common()
-    ]
+    result = []
+    for (kind, what), count in counts.most_common():
+        named = _COLUMN.search(what)
+        column = None if named is None else str(ast.literal_eval(named["name"]))
+        result.append(Reason(kind, what, count, examples[kind, what], column))
+    return result
 
 
 def remedy(reason: Reason, target: str) -> str:
-    """Which line of the pipeline file answers a reason, or that none does; no sentence's end."""
+    """The line of the pipeline file that resolves a reason, if any; without a full stop."""
     missing = '[stream] unfit_cells = "missing" takes such cells as missing'
     match reason.kind:
         case "too_many_cells":
@@ -164,34 +182,8 @@ def _is_whole(batch: Batch) -> bool:
     return records >= FEWEST and len(_misshapen(batch)) == records
 
 
-def _has_too_many_in_a_row(batch: Batch, before: int) -> bool:
-    """Of a batch that is too small for a share: whether the run before it reaches the bound in it.
-
-    The record with which it does must be left alone, and so the batch that has it.
-    """
-    if batch.last - batch.first >= FEWEST:
-        return False
-    misshapen = {each.position for each in _misshapen(batch)}
-    places = range(batch.first, batch.last)
-    leading = sum(1 for _ in takewhile(misshapen.__contains__, places))
-    return leading > 0 and before + leading >= FEWEST
-
-
-def _told(reject: Reject) -> tuple[str, str]:
-    """What is wrong, without the value, and the value: both are short."""
-    found = _CAME.fullmatch(reject.reason)
-    if found is None:
-        return reject.reason, reject.raw[:_LONGEST_EXAMPLE]
-    return found["what"], found["came"][:_LONGEST_EXAMPLE]
-
-
-def _column(what: str) -> str | None:
-    found = _COLUMN.search(what)
-    return None if found is None else str(ast.literal_eval(found["name"]))
-
-
 def noticed(notice: Notice) -> Decision:
-    """What is told, once, of something unusual that costs no record."""
+    """The decision to record, once, for something unusual without a reject."""
     what = {
         "new column": "is new and is left out",
         "unfit cell": "has a cell that does not fit and is taken as missing",
@@ -202,7 +194,7 @@ def noticed(notice: Notice) -> Decision:
         question="intake",
         yes=True,
         because=f"from position {notice.position} on, column {notice.column!r} {what} "
-        f"(such as {notice.example}); this is told once",
+        f"(such as {notice.example}); this is reported once",
         facts={
             "outcome": "noticed",
             "notice": notice.kind,
@@ -214,16 +206,6 @@ def noticed(notice: Notice) -> Decision:
     )
 
 
-def _well(batch: Batch) -> Decision:
-    records, rejected = batch.last - batch.first, len(_misshapen(batch))
-    return Decision(
-        question="intake",
-        yes=True,
-        because=f"{rejected} of {records} records have another shape",
-        facts={"outcome": "well", "records": records, "rejected": rejected},
-    )
-
-
 def _ill(batch: Batch, options: StreamOptions) -> Decision:
     misshapen = _misshapen(batch)
     records, first = batch.last - batch.first, reasons(misshapen)[0]
@@ -231,7 +213,7 @@ def _ill(batch: Batch, options: StreamOptions) -> Decision:
         question="intake",
         yes=False,
         because=f"{len(misshapen)} of {records} records were rejected for their shape "
-        f"({options.rejected_share:.0%} is usual at most), most often because: {_said(first)}",
+        f"({options.rejected_share:.0%} is usual at most), most often because: {_phrase(first)}",
         facts=_facts("ill", [batch], options),
     )
 
@@ -240,14 +222,14 @@ def _stopped(batches: Sequence[Batch], before: int, options: StreamOptions) -> D
     misshapen = [each for batch in batches for each in _misshapen(batch)]
     records = batches[-1].last - batches[0].first
     most, *others = reasons(misshapen)[:_MOST_REASONS]
-    also = "".join(f"; {_said(each)}" for each in others)
+    also = "".join(f"; {_phrase(each)}" for each in others)
     after = f", after {before} such records in a row" if before and records < FEWEST else ""
     return Decision(
         question="intake",
         yes=False,
         because=f"the stream has another shape from position {misshapen[0].position} on: "
         f"{len(misshapen)} of the {records} records from position {batches[0].first} do not "
-        f"fit{after}: {_said(most)}{also}",
+        f"fit{after}: {_phrase(most)}{also}",
         facts={**_facts("stopped", batches, options), "in_a_row_before": before},
     )
 
@@ -272,7 +254,7 @@ def _stopped_at_column(batch: Batch, column: Notice) -> Decision:
     )
 
 
-def _said(reason: Reason) -> str:
+def _phrase(reason: Reason) -> str:
     times = "once" if reason.count == 1 else f"{reason.count} times"
     return f"{reason.what} ({times}, such as {reason.example})"
 

@@ -1,15 +1,14 @@
-"""One Parquet file of a stream, read row group by row group.
+"""One Parquet file of a stream, read by row groups.
 
-Part of the stream's door, and the one file of it that knows pyarrow. A Parquet file grows by being
-rewritten with more rows. It stays open between readings that follow one another, and is opened
-again when its inode, its size or its time of change is another.
+Part of the stream adapter. A Parquet file grows when it is rewritten with more rows. It stays open
+between consecutive readings, and is opened again when its inode, size or time of change differs.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,10 +27,10 @@ from models.stream.batches import (
     BatchBuilder,
     Cursor,
     Notice,
+    ParsedRows,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
-    Taken,
 )
 from models.stream.parsing import cells, columns
 from models.stream.parsing.columns import Plan, Read
@@ -40,14 +39,14 @@ from models.stream.row_digest import RowDigest
 from models.stream.schema_inference import SchemaSample
 
 _MOST_ROWS = 10_000
-"""Rows that are decoded in one go, fewer where they are wide."""
+"""Rows that are decoded at once; fewer if they are wide."""
 _DECODED_BYTES = 16 << 20
 _BUFFER_BYTES = 1 << 16
 
 
 @dataclass
 class _Held:
-    """The open file, and where in it the next row is. `rows` are decoded and not yet given."""
+    """The open file, and the position of the next row. `rows` are decoded and not yet returned."""
 
     stamp: tuple[int, ...]
     file: pq.ParquetFile
@@ -58,11 +57,11 @@ class _Held:
     rows: pa.RecordBatch | None = None
     slices: Iterator[pa.RecordBatch] | None = None
     same_until: dict[int, str] = field(default_factory=dict)
-    """Positions up to which the past is known to be as it was read, and its digest there."""
+    """Positions before which the rows are verified to be unchanged, and the digest of these."""
 
     @property
     def stamped(self) -> str:
-        """The stamp as a cursor keeps it."""
+        """The stamp as text, for a cursor."""
         return "-".join(map(str, self.stamp))
 
 
@@ -74,8 +73,8 @@ class ParquetFile:
         self._options = options
         self._held: _Held | None = None
 
-    def survey(self) -> SchemaSample:
-        """Look at the types and the first rows. Raises BadStream, StreamUnreadable."""
+    def schema_sample(self) -> SchemaSample:
+        """Read the types and the first rows. Raises BadStream, StreamUnreadable."""
         with self._reading():
             file = self._open().file
             schema = file.schema_arrow
@@ -84,24 +83,37 @@ class ParquetFile:
             wanted = [*schema_inference.features_of(names, self._options), self._options.target]
             types = {name: _kind(schema.field(name).type) for name in wanted}
             usual = [name for name in wanted if types[name] in USUAL]
-            head = self._head(file, usual)
+            pieces, left = [], self._options.sample
+            slices = file.iter_batches(
+                batch_size=min(left, _MOST_ROWS), columns=usual, use_threads=False
+            )
+            while left > 0 and (piece := next(slices, None)) is not None:
+                pieces.append(piece.slice(0, left).select(usual))
+                left -= piece.num_rows
+            head = pa.Table.from_batches(pieces, pa.schema([schema.field(name) for name in usual]))
         if file.metadata.num_rows == 0:
             raise BadStream(f"{self._path}: there is no row to begin with; stream.path names it")
-        values = {name: _told(head.column(name).combine_chunks()) for name in usual}
+        values = {name: _cells(head.column(name).combine_chunks()) for name in usual}
         return SchemaSample(names, {name: values.get(name, []) for name in wanted}, types=types)
 
     def read(self, plan: Plan, cursor: Cursor, size: int) -> Batch:
         """The next `size` records at most. Raises StreamChanged, StreamUnreadable."""
         with self._reading():
             held = self._open_for(plan)
-            self._check(held, plan, cursor)
+            rows = held.file.metadata.num_rows
+            if rows < max(cursor.size, cursor.position):
+                most = max(cursor.size, cursor.position)
+                raise self._changed(f"it had {most} rows and has {rows}")
+            if held.stamped != cursor.stamp and cursor.position and cursor.digest:
+                self._verify(held, plan, cursor)
+            self._seek(held, plan, cursor.position)
             known = cursor.digest or not cursor.position
             return self._batch(held, plan, size, RowDigest.read(cursor.digest) if known else None)
 
     def between(self, plan: Plan, first: int, last: int, newest: Cursor | None = None) -> Batch:
         """The records first..last-1, or as many of them as there are.
 
-        `newest` is a cursor up to which the past must be as it was read. Raises StreamChanged.
+        The rows before the cursor `newest` must be unchanged. Raises StreamChanged.
         """
         with self._reading():
             held = self._open_for(plan)
@@ -111,12 +123,12 @@ class ParquetFile:
             return self._batch(held, plan, last - held.position)
 
     def done_fraction(self, cursor: Cursor) -> float | None:
-        """Rows gone through, of those there are; None where that is not known."""
+        """The share of rows before the cursor; None if unknown."""
         total = self.total_hint()
         return min(1.0, cursor.position / total) if total else None
 
     def total_hint(self) -> int | None:
-        """How many rows there are, exactly; None while the file cannot be read."""
+        """The number of rows; None if the file cannot be read."""
         try:
             with self._reading():
                 rows: int = self._open().file.metadata.num_rows
@@ -132,7 +144,7 @@ class ParquetFile:
             self._held = None
             raise StreamUnreadable(
                 f"{self._path} cannot be read as Parquet ({error}): if it is being written, try "
-                "again when it is whole (write aside and rename); otherwise restore it"
+                "again when it is whole (write another file, then rename it); otherwise restore it"
             ) from error
 
     def _open(self) -> _Held:
@@ -144,7 +156,7 @@ class ParquetFile:
         return self._held
 
     def _open_for(self, plan: Plan) -> _Held:
-        """The open file, whose columns are those of the plan. Raises StreamChanged."""
+        """The open file, after a check of its columns against the plan. Raises StreamChanged."""
         held = self._open()
         if held.checked is not plan:
             arrow = held.file.schema_arrow
@@ -152,13 +164,19 @@ class ParquetFile:
             new = schema_inference.check_pinned(self._path, names, plan.schema, self._options)
             gone = [name for name in plan.schema.sources if name not in names]
             if gone:
-                # The digest of the past has them in it.
+                # The digest of the earlier rows contains these values.
                 raise self._changed(
                     f"column {gone[0]!r} is gone, and with it values that were read (write it "
                     "further on, blank in new rows, and name it in stream.ignore)"
                 )
             for column in plan.schema.columns:
-                if column.source not in plan.ignored and not _suits(column, arrow, plan):
+                kind = _kind(arrow.field(column.source).type)
+                if column.part is not None:
+                    fits = kind in {"time", "category" if column.time == "iso" else "number"}
+                else:
+                    is_free = kind in {"number", "category"} and column.source in plan.free
+                    fits = kind == column.kind or is_free
+                if column.source not in plan.ignored and not fits:
                     raise self._changed(
                         f"column {column.source!r} was a {'time' if column.part else column.kind} "
                         f"and holds {arrow.field(column.source).type} now (if it was empty so far, "
@@ -167,22 +185,10 @@ class ParquetFile:
             held.checked, held.new_columns = plan, tuple(new)
         return held
 
-    def _check(self, held: _Held, plan: Plan, cursor: Cursor) -> None:
-        """Stand at the cursor, behind a past that is as it was read. Raises StreamChanged."""
-        rows = held.file.metadata.num_rows
-        if rows < max(cursor.size, cursor.position):
-            raise self._changed(f"it had {max(cursor.size, cursor.position)} rows and has {rows}")
-        if cursor.position == 0:
-            self._seek(held, plan, 0)
-            return
-        if held.stamped != cursor.stamp and cursor.digest:
-            self._verify(held, plan, cursor)
-        self._seek(held, plan, cursor.position)
-
     def _verify(self, held: _Held, plan: Plan, cursor: Cursor) -> None:
-        """The values before the cursor are those that were read. Raises StreamChanged.
+        """Verify that the values before the cursor are unchanged. Raises StreamChanged.
 
-        They are read once more, each time that the file was rewritten with more rows.
+        They are read again each time the file was rewritten with more rows.
         """
         if held.same_until.get(cursor.position) == cursor.digest:
             return
@@ -203,7 +209,7 @@ class ParquetFile:
         )
 
     def _seek(self, held: _Held, plan: Plan, position: int) -> None:
-        """Make `position` the next row: at most one row group is decoded to get there."""
+        """Make `position` the next row; at most one row group is decoded for that."""
         if held.position == position and held.slices is not None:
             return
         metadata = held.file.metadata
@@ -214,8 +220,10 @@ class ParquetFile:
                 break
             start, group = start + rows, group + 1
         held.rows, held.position = None, start
+        groups = map(metadata.row_group, range(metadata.num_row_groups))
+        widest = max((each.total_byte_size / max(1, each.num_rows) for each in groups), default=1)
         held.slices = held.file.iter_batches(
-            batch_size=_rows_at_once(metadata),
+            batch_size=int(max(1, min(_MOST_ROWS, _DECODED_BYTES / max(1, widest)))),
             row_groups=range(group, metadata.num_row_groups),
             columns=[*plan.schema.sources, plan.schema.target],
             use_threads=False,
@@ -224,7 +232,7 @@ class ParquetFile:
             pass
 
     def _rows(self, held: _Held, size: int) -> Iterator[pa.RecordBatch]:
-        """The next `size` rows at most, in pieces; moves on behind each."""
+        """The next `size` rows at most, in pieces; advances after each piece."""
         assert held.slices is not None
         while size > 0:
             if held.rows is None or held.rows.num_rows == 0:
@@ -244,7 +252,7 @@ class ParquetFile:
         for piece in self._rows(held, size):
             if digest is not None:
                 digest = _with_rows(digest, builder.position, piece)
-            builder.add(_take(plan, piece), piece.num_rows, partial(_raw, piece))
+            builder.add(_parsed(plan, piece), piece.num_rows, partial(_raw, piece))
         count = builder.position - first
         if count:
             builder.notices += [
@@ -259,96 +267,65 @@ class ParquetFile:
         )
         return builder.batch(after, ended=builder.position >= total)
 
-    def _head(self, file: pq.ParquetFile, names: list[str]) -> pa.Table:
-        """The first rows of these columns, as many as the sample has."""
-        wanted = self._options.sample
-        slices = file.iter_batches(
-            batch_size=min(wanted, _MOST_ROWS), columns=names, use_threads=False
-        )
-        pieces = []
-        while wanted > 0 and (piece := next(slices, None)) is not None:
-            pieces.append(piece.slice(0, wanted))
-            wanted -= piece.num_rows
-        schema = pa.schema([file.schema_arrow.field(name) for name in names])
-        return pa.Table.from_batches([piece.select(names) for piece in pieces], schema)
-
 
 USUAL = frozenset({"number", "category", "time"})
-"""Types that can be features; of any other, `_kind` gives its own name."""
+"""Kinds that can be features; for any other type, `_kind` returns its name."""
 
 
 def _kind(of: pa.DataType) -> str:
-    """What a column of this type is; its own name where it can be no feature."""
+    """The kind of a column of this type; the name of the type if it can be no feature."""
     if pa.types.is_dictionary(of):
         return _kind(of.value_type)
-    if pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of):
+    types = pa.types
+    if types.is_integer(of) or types.is_floating(of) or types.is_decimal(of) or types.is_null(of):
         return "number"
-    if pa.types.is_null(of):
-        return "number"
-    if pa.types.is_boolean(of) or _is_text(of):
+    is_text = types.is_string(of) or types.is_large_string(of) or types.is_string_view(of)
+    if types.is_boolean(of) or is_text:
         return "category"
     if pa.types.is_timestamp(of) or pa.types.is_date(of):
         return "time"
     return str(of)
 
 
-def _suits(column: Column, arrow: pa.Schema, plan: Plan) -> bool:
-    """Whether a column still holds what the pipeline began with."""
-    kind = _kind(arrow.field(column.source).type)
-    if column.part is not None:
-        return kind == "time" or kind == ("category" if column.time == "iso" else "number")
-    return kind == column.kind or (kind in {"number", "category"} and column.source in plan.free)
-
-
-def _is_text(of: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of)
-    )
-
-
-def _rows_at_once(metadata: pq.FileMetaData) -> int:
-    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    widest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1)
-    return int(max(1, min(_MOST_ROWS, _DECODED_BYTES / max(1, widest))))
-
-
-def _take(plan: Plan, rows: pa.RecordBatch) -> Taken:
+def _parsed(plan: Plan, rows: pa.RecordBatch) -> ParsedRows:
     arrays = {name: _plain(rows.column(name)) for name in rows.schema.names}
     target = plan.schema.target
     if plan.schema.label_kind == "float" and _kind(arrays[target].type) == "number":
         labels = columns.numbers_from_floats(_floats(arrays[target]), plan.target, plan.largest)
     else:
         labels = _each_distinct(rows.column(target), partial(columns.labels_from_values, plan))
-    features = columns.features(
-        plan,
-        rows.num_rows,
-        lambda column: _feature(plan, column, arrays[column.source]),
-        lambda source, form: _moments(plan, source, form, arrays[source]),
-    )
-    return columns.assemble(plan, features, labels)
 
+    def feature(column: Column) -> Read:
+        array = arrays[column.source]
+        if column.kind == "number" and _kind(array.type) == "number":
+            where = f"column {column.source!r}"
+            return columns.numbers_from_floats(_floats(array), where, plan.largest)
+        return _each_distinct(array, partial(columns.feature_from_values, plan, column))
 
-def _feature(plan: Plan, column: Column, array: pa.Array) -> Read:
-    if column.kind == "number" and _kind(array.type) == "number":
-        where = f"column {column.source!r}"
-        return columns.numbers_from_floats(_floats(array), where, plan.largest)
-    return _each_distinct(array, partial(columns.feature_from_values, plan, column))
+    def moments(source: str, form: TimeForm) -> Read:
+        array = arrays[source]
+        if _kind(array.type) == "time":
+            return Read(pa.array(_seconds(array), from_pandas=True), {})
+        where, read = f"column {source!r}", cells.moment_from_value
+        return _each_distinct(
+            array, lambda values: columns.moments(values, where, form, plan.largest, read)
+        )
 
-
-def _moments(plan: Plan, source: str, form: TimeForm, array: pa.Array) -> Read:
-    """A column of times in seconds since 1970."""
-    if _kind(array.type) == "time":
-        return Read(pa.array(_seconds(array), from_pandas=True), {})
-    where, read = f"column {source!r}", cells.moment_from_value
-    return _each_distinct(
-        array, lambda values: columns.moments(values, where, form, plan.largest, read)
-    )
+    return columns.assemble(plan, columns.features(plan, rows.num_rows, feature, moments), labels)
 
 
 def _each_distinct(array: pa.Array, read: Callable[[list[Any]], Read]) -> Read:
-    """A column of which every distinct value is read once."""
+    """Read a column, each distinct value once."""
     coded = array.dictionary_encode()
-    once = read(_exact(coded.dictionary))
+    if pa.types.is_decimal(coded.dictionary.type):
+        # A decimal without a fraction is a whole number, however large.
+        exact = [
+            None if cell is None else int(cell) if cell == cell.to_integral_value() else float(cell)
+            for cell in coded.dictionary.to_pylist()
+        ]
+    else:
+        exact = _values(coded.dictionary)
+    once = read(exact)
     faults = {}
     if once.faults:
         codes = enumerate(coded.indices.to_pylist())
@@ -359,8 +336,8 @@ def _each_distinct(array: pa.Array, read: Callable[[list[Any]], Read]) -> Read:
 def _seconds(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Seconds since 1970 of a timestamp or a date, shape (records,), NaN for null.
 
-    A time with a zone is kept in UTC; one without is taken as it stands. Whatever the unit, the
-    same moment is the same number, down to a microsecond.
+    A time with a zone is stored in UTC; one without is read as UTC. In any unit, the same moment is
+    the same number, down to a microsecond.
     """
     if pa.types.is_date32(array.type):
         return _floats(pc.cast(array, pa.int32())) * 86_400.0
@@ -372,33 +349,23 @@ def _seconds(array: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     return seconds
 
 
-def _told(array: pa.Array) -> list[Any]:
-    """Cells as Python values, times in seconds since 1970: no calendar has every moment."""
+def _cells(array: pa.Array) -> list[Any]:
+    """Cells as Python values; times are seconds since 1970, since datetime has not every time."""
     plain = _plain(array)
     if _kind(plain.type) != "time":
         return _values(plain)
     return [None if moment != moment else moment for moment in _seconds(plain).tolist()]
 
 
-def _exact(array: pa.Array) -> list[Any]:
-    """Cells as Python values; a decimal that is whole is a whole number, however large."""
-    if not pa.types.is_decimal(array.type):
-        return _values(array)
-    return [
-        None if cell is None else int(cell) if cell == cell.to_integral_value() else float(cell)
-        for cell in array.to_pylist()
-    ]
-
-
 def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest:
-    """The digest with these rows, the first of which is at position `first`."""
+    """Add these rows to the digest; `first` is the position of the first one."""
     for name, array in zip(rows.schema.names, rows.columns, strict=True):
         plain = _plain(array)
         kind = _kind(plain.type)
         if kind == "number":
             floats = _floats(plain)
             digest = digest.with_numbers(name, first, floats)
-            # A float does not tell neighbours of this size apart.
+            # As floats, neighbours of this size are equal.
             large = np.flatnonzero(np.abs(floats) > cells.LARGEST_CLASS)
             if len(large) and pa.types.is_integer(plain.type):
                 exact = _values(plain.take(pa.array(large)))
@@ -413,7 +380,7 @@ def _with_rows(digest: RowDigest, first: int, rows: pa.RecordBatch) -> RowDigest
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The array without a dictionary, and decimals as the floats that their texts spell."""
+    """The array without a dictionary; decimals become floats, by way of their text."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if not pa.types.is_decimal(array.type):
@@ -432,20 +399,16 @@ def _values(array: pa.Array) -> list[Any]:
     try:
         values: list[Any] = array.to_pylist()
     except UnicodeDecodeError:
-        return [_text_or_bytes(cell) for cell in array.cast(pa.binary()).to_pylist()]
+        values = array.cast(pa.binary()).to_pylist()
+        for index, cell in enumerate(values):
+            with suppress(UnicodeDecodeError):
+                values[index] = None if cell is None else cell.decode()
     return values
-
-
-def _text_or_bytes(cell: bytes | None) -> str | bytes | None:
-    try:
-        return None if cell is None else cell.decode()
-    except UnicodeDecodeError:
-        return cell
 
 
 def _raw(rows: pa.RecordBatch, index: int) -> str:
     row = rows.slice(index, 1)
     values = {
-        name: _told(array)[0] for name, array in zip(row.schema.names, row.columns, strict=True)
+        name: _cells(array)[0] for name, array in zip(row.schema.names, row.columns, strict=True)
     }
     return json.dumps(values, ensure_ascii=False, default=repr)

@@ -1,7 +1,7 @@
-"""What a first look at a stream finds, and the schema that follows from it.
+"""Infers the schema of a stream from a sample.
 
-Pure: names and a sample's cells in; a schema, or an error that names file, key and column, out.
-What a single column is, `models.stream.parsing.column_inference` says.
+Pure: names and cells of a sample in; a schema, or an error that names file, key and column, out.
+`models.stream.parsing.column_inference` infers single columns.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class SchemaSample:
 
     names: tuple[str, ...]
     cells: Mapping[str, Sequence[Any]]
-    """Of the features and the target: texts of a CSV file, else values (None: missing)."""
+    """Cells of the features and the target: texts in CSV, else values (None: missing)."""
     delimiter: str | None = None
-    """Of a CSV file; None where cells are values."""
+    """The delimiter of a CSV file; None if cells are values."""
     types: Mapping[str, str] = field(default_factory=dict)
-    """Of a file that has types: number, category, time, or what it is that can be no feature."""
+    """Types of the file, if it has any: number, category, time, or a name that is no feature."""
     rare: Mapping[str, str] = field(default_factory=dict)
     """Keys that are no columns, and why."""
 
@@ -51,8 +51,8 @@ def features_of(names: Sequence[str], options: StreamOptions) -> list[str]:
 
 
 def named(path: Path, header: Sequence[str], options: StreamOptions) -> tuple[str, ...]:
-    """The names in a header: each once. The N-th, if blank, is unnamed_N and must be ignored, but
-    for the first, which is an index that pandas wrote along. Raises BadStream."""
+    """The names in a header, each once. A blank N-th name becomes unnamed_N and must be ignored,
+    except for the first, which is an index that pandas wrote. Raises BadStream."""
     names = [name or f"unnamed_{place}" for place, name in enumerate(header, 1)]
     for place, (name, written) in enumerate(zip(names, header, strict=True), 1):
         if not written and not _is_index(name) and name not in options.ignore:
@@ -60,7 +60,12 @@ def named(path: Path, header: Sequence[str], options: StreamOptions) -> tuple[st
                 f"{path}: column {place} has no name: give it one in the header line, or put "
                 f"{name!r} into stream.ignore"
             )
-    _check_once(path, names)
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise BadStream(
+            f"{path}: column {twice[0]!r} is there {names.count(twice[0])} times; "
+            "a record could not say which is which: rename all but one in the file"
+        )
     return tuple(names)
 
 
@@ -70,7 +75,7 @@ def _is_index(name: str) -> bool:
 
 
 def check_names(path: Path, names: Sequence[str], options: StreamOptions) -> None:
-    """What the options name is in the file, and features are left. Raises BadStream."""
+    """Check that all columns in the options exist, and that features remain. Raises BadStream."""
     asked = {
         "target": (options.target,),
         "ignore": options.ignore,
@@ -96,10 +101,10 @@ def check_names(path: Path, names: Sequence[str], options: StreamOptions) -> Non
 def check_pinned(
     path: Path, names: Sequence[str], schema: Schema, options: StreamOptions
 ) -> list[str]:
-    """The file has the columns that the pipeline began with; the new ones that it has besides.
+    """Check that the file has the columns that the pipeline began with; returns the new ones.
 
-    Raises StreamChanged where one is gone, or where new ones are not to be ignored; BadStream where
-    stream.ignore names what never was a column.
+    Raises StreamChanged if one is gone, or if new ones must not be ignored; BadStream if
+    stream.ignore names an unknown column.
     """
     here, there = {*names}, {*schema.sources, schema.target} - {*options.ignore}
     gone = sorted(there - here)
@@ -126,8 +131,8 @@ def check_pinned(
     return new
 
 
-def check_knobs(path: Path, schema: Schema, options: StreamOptions) -> None:
-    """What the options say of a column is what the pipeline has learned it as. Raises BadStream."""
+def check_options(path: Path, schema: Schema, options: StreamOptions) -> None:
+    """Check that the options agree with the columns as learned. Raises BadStream."""
     kinds = {each.source: "time" if each.part else each.kind for each in schema.columns}
     named = {
         **dict.fromkeys(options.numbers, "number"),
@@ -149,7 +154,7 @@ def check_knobs(path: Path, schema: Schema, options: StreamOptions) -> None:
 
 
 def with_number_formats(schema: Schema, options: StreamOptions) -> Schema:
-    """The schema with numbers written as the options say by now; what they leave open stays."""
+    """The schema with the number formats of the options; those that are 'auto' stay."""
     if options.decimal == options.thousands == "auto":
         return schema
 
@@ -157,7 +162,7 @@ def with_number_formats(schema: Schema, options: StreamOptions) -> Schema:
         decimal = spelt.decimal if options.decimal == "auto" else options.decimal
         thousands = spelt.thousands if options.thousands == "auto" else options.thousands
         if thousands == decimal:
-            # The mark that a person did not name gives way.
+            # The mark that is not configured changes.
             if options.decimal == "auto":
                 decimal = "," if decimal == "." else "."
             else:
@@ -173,9 +178,26 @@ def with_number_formats(schema: Schema, options: StreamOptions) -> Schema:
 
 def schema_of(path: Path, sample: SchemaSample, task: Task, options: StreamOptions) -> Schema:
     """The schema that the sample and the options give. Raises BadStream."""
-    first = _First(path, sample, task, options)
+    first = _Inference(path, sample, task, options)
     names = features_of(sample.names, options)
-    found = _something_left(path, {name: first.understood(name) for name in names})
+    found = {name: first.understood(name) for name in names}
+    if all(each.read_as == "left out" for each in found.values()):
+        # Nothing is left to learn from: numbers that only count records are features then.
+        back = {
+            name: InferredColumn(
+                "number", f"there is no other column; it may be {each.because}", each.spelling
+            )
+            for name, each in found.items()
+            if each.counts
+        }
+        if not back:
+            reasons = "; ".join(f"{name!r}: {each.because}" for name, each in found.items())
+            raise BadStream(
+                f"{path}: nothing is left to learn from ({reasons}): name a column in "
+                "stream.numbers, stream.categories or stream.times to take it all the same, if the "
+                "file has one record a line"
+            )
+        found |= back
     target, label_kind, label_spelling = first.target()
     columns = [column for name in names for column in _features(name, found[name], sample.names)]
     return Schema(
@@ -199,8 +221,8 @@ def schema_of(path: Path, sample: SchemaSample, task: Task, options: StreamOptio
     )
 
 
-class _First:
-    """A first look at a file, column by column."""
+class _Inference:
+    """The inference of a file's columns."""
 
     def __init__(
         self, path: Path, sample: SchemaSample, task: Task, options: StreamOptions
@@ -213,11 +235,11 @@ class _First:
             None if options.decimal == "auto" else options.decimal,
             None if options.thousands == "auto" else options.thousands,
             sample.delimiter,
-            self._others(),
+            self._common_decimal(),
         )
 
-    def _others(self) -> Decimal | None:
-        """The decimal mark on which the columns agree; where no cell has a comma, none is asked."""
+    def _common_decimal(self) -> Decimal | None:
+        """The decimal mark on which the columns agree; None if no cell has a comma."""
         if self.sample.delimiter is None or self.options.decimal != "auto":
             return None
         columns = [
@@ -230,7 +252,7 @@ class _First:
         return column_inference.decimal_of(map(number_format.NumberSample, columns))
 
     def understood(self, name: str) -> InferredColumn:
-        """What a feature is: a person's word first, then the file's types, then its cells.
+        """Infer a feature: from the options, else from the file's types, else from its cells.
 
         Raises BadStream.
         """
@@ -248,40 +270,35 @@ class _First:
         if name in self.options.times:
             return self._named_time(name, column, of_type)
         if _is_index(name):
-            return InferredColumn(
-                "left out", "a data frame's index that was written along: no name"
-            )
+            return InferredColumn("left out", "the index of a data frame, without a name")
         if of_type == "time":
             seconds = [value for value in column if value is not None]
             return column_inference.of_moments(seconds, "times, by the file's type", "iso")
         if of_type not in _PLAIN_TYPES:
             return InferredColumn("left out", f"{of_type} is neither a number nor a category")
-        found = self._asking(name, lambda: self._by_cells(name, column))
+        is_text = self.sample.delimiter is not None
+        infer = column_inference.of_texts if is_text else column_inference.of_values
+        found = self._clearly(name, lambda: infer(name, column, self.marks))
         if of_type == "number" and found.read_as == "category":
             return InferredColumn("number", "numbers, by the file's type")
         if of_type == "category" and found.read_as == "number" and found.spelling == PLAIN:
             return InferredColumn("category", "text, by the file's type")
         return found
 
-    def _by_cells(self, name: str, column: Sequence[Any]) -> InferredColumn:
-        if self.sample.delimiter is not None:
-            return column_inference.of_texts(name, column, self.marks)
-        return column_inference.of_values(name, column, self.marks)
-
     def _spelt(self, name: str, column: Sequence[Any]) -> NumberFormat:
-        """How a column that is numbers by a person's word, or the target, is written."""
+        """The number format of the target, or of a column of numbers by the options."""
         texts = [
             value for value in column_inference.numbers_present(column) if isinstance(value, str)
         ]
         if not texts:
             return PLAIN
-        found = self._asking(
+        found = self._clearly(
             name,
             lambda: column_inference.spelling_of(number_format.NumberSample(texts), self.marks),
         )
         return found or PLAIN
 
-    def _asking(self, name: str, read: Callable[[], T]) -> T:
+    def _clearly(self, name: str, read: Callable[[], T]) -> T:
         try:
             return read()
         except Unclear as error:
@@ -292,14 +309,14 @@ class _First:
             ) from error
 
     def _named_time(self, name: str, column: Sequence[Any], of_type: str | None) -> InferredColumn:
-        told = "stream.times names it"
+        because = "stream.times names it"
         present = column_inference.numbers_present(column)
         if of_type == "time":
-            return column_inference.of_moments([float(each) for each in present], told, "iso")
+            return column_inference.of_moments([float(each) for each in present], because, "iso")
         moments = [column_inference.moment_of(value) for value in present]
         known = [moment for moment in moments if moment is not None]
         if present and len(known) >= column_inference.NEARLY_ALL * len(present):
-            return column_inference.of_moments(known, told, "iso")
+            return column_inference.of_moments(known, because, "iso")
         found = [column_inference.number_of(value) for value in present]
         numbers = [number for number in found if number]
         enough = len(numbers) >= column_inference.NEARLY_ALL * len(present)
@@ -311,11 +328,11 @@ class _First:
                 "(as 2026-03-01T12:00:00Z), or seconds, ms, us or ns since 1970 were expected"
             )
         return column_inference.of_moments(
-            [each / timestamps.UNITS[form] for each in numbers], told, form
+            [each / timestamps.UNITS[form] for each in numbers], because, form
         )
 
     def target(self) -> tuple[InferredColumn, LabelKind, NumberFormat]:
-        """What the target's labels are, and how they are written. Raises BadStream."""
+        """The kind of the target's labels, and their number format. Raises BadStream."""
         name = self.options.target
         target, of_type = f"{self.path}: stream.target {name!r}", self.sample.types.get(name)
         if of_type not in _PLAIN_TYPES:
@@ -348,10 +365,10 @@ class _First:
                 "[stream] how its numbers are written (decimal, thousands), use "
                 'task = "classification", or name a column of numbers'
             )
-        told = f"numbers ({spelt.told})" if spelt.told else "numbers"
+        because = f"numbers ({spelt.description})" if spelt.description else "numbers"
         if odd:
-            told += f"; {len(odd)} of {len(present)} are none, as {cells.shown(odd[0])}"
-        return InferredColumn("target", told), "float", spelt
+            because += f"; {len(odd)} of {len(present)} are none, as {cells.shown(odd[0])}"
+        return InferredColumn("target", because), "float", spelt
 
     def _classes(
         self, target: str, labels: Sequence[Any], present: Sequence[Any], spelt: NumberFormat
@@ -375,44 +392,22 @@ class _First:
                 "stream.categories if these are classes all the same"
             )
         kind = column_inference.kind_of_labels(labels) or "str"
-        told = "classes that are whole numbers" if kind == "int" else "classes that are text"
+        because = "classes that are whole numbers" if kind == "int" else "classes that are text"
         alike = column_inference.alike(present) if kind == "str" else ""
-        return InferredColumn("target", f"{told}; {alike}" if alike else told), kind, PLAIN
-
-
-def _something_left(path: Path, found: Mapping[str, InferredColumn]) -> dict[str, InferredColumn]:
-    """As found; where nothing is left to learn from, numbers that only count come back."""
-    if any(each.read_as != "left out" for each in found.values()):
-        return dict(found)
-    back = {
-        name: InferredColumn(
-            "number", f"there is no other column; it may be {each.because}", each.spelling
-        )
-        for name, each in found.items()
-        if each.counts
-    }
-    if not back:
-        told = "; ".join(f"{name!r}: {each.because}" for name, each in found.items())
-        raise BadStream(
-            f"{path}: nothing is left to learn from ({told}): name a column in stream.numbers, "
-            "stream.categories or stream.times to take it all the same, if the file has one record "
-            "a line"
-        )
-    return {**found, **back}
+        return InferredColumn("target", f"{because}; {alike}" if alike else because), kind, PLAIN
 
 
 def _features(name: str, understood: InferredColumn, taken: Sequence[str]) -> list[Column]:
     if understood.read_as == "time":
-        return [
-            Column(
-                name=_free_name(f"{name}.{part}", taken),
-                kind="number",
-                origin=name,
-                time=understood.time,
-                part=part,
+        columns = []
+        for part in understood.parts:
+            own = f"{name}.{part}"
+            while own in taken:
+                own += "_"
+            columns.append(
+                Column(name=own, kind="number", origin=name, time=understood.time, part=part)
             )
-            for part in understood.parts
-        ]
+        return columns
     if understood.read_as == "number" or understood.read_as == "category":
         return [
             Column(
@@ -425,12 +420,6 @@ def _features(name: str, understood: InferredColumn, taken: Sequence[str]) -> li
     return []
 
 
-def _free_name(name: str, taken: Sequence[str]) -> str:
-    while name in taken:
-        name += "_"
-    return name
-
-
 def _seen(
     name: str,
     understood: InferredColumn,
@@ -440,40 +429,27 @@ def _seen(
 ) -> SeenColumn:
     column = sample.cells[name]
     if understood.read_as == "target":
-        numbers = label_kind != "str"
         present = (
-            column_inference.numbers_present(column)
-            if numbers
-            else column_inference.labels_present(column)
+            column_inference.labels_present(column)
+            if label_kind == "str"
+            else column_inference.numbers_present(column)
         )
     elif understood.read_as in {"number", "time"}:
         present = column_inference.numbers_present(column)
     else:
         present = [value for value in column if not column_inference.is_missing(value)]
     example = understood.example if understood.example is not None else next(iter(present), None)
+    if example is not None:
+        is_time = sample.types.get(name) == "time"
+        example = timestamps.describe(example) if is_time else cells.shown(example).strip("'")
     return SeenColumn(
         name=name,
         read_as=understood.read_as,
         because=understood.because,
         features=tuple(each.name for each in columns if each.source == name),
         missing_share=1.0 - len(present) / len(column) if column else None,
-        example=None if example is None else _example(example, sample.types.get(name)),
+        example=example,
     )
-
-
-def _example(value: Any, of_type: str | None) -> str:
-    if of_type == "time":
-        return timestamps.describe(value)
-    return cells.shown(value).strip("'")
-
-
-def _check_once(path: Path, names: Sequence[str]) -> None:
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise BadStream(
-            f"{path}: column {twice[0]!r} is there {names.count(twice[0])} times; "
-            "a record could not say which is which: rename all but one in the file"
-        )
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -1,12 +1,12 @@
-"""Door to the stream: labelled records in arrival order, from a file that may grow.
+"""The adapter of streams: labelled records in order of arrival, from a file that may grow.
 
-A stream has positions (0, 1, 2, ... of its records, rejects included) and is read from a cursor
-in batches. Every record is either a row that is fit to learn from or a reject with its reason;
-reading never stops at a bad one. It decides nothing and learns nothing.
+A stream has positions (0, 1, 2, ... of its records, rejects included), and is read in batches from
+a cursor. Every record is either valid or a reject with a reason; reading never stops at a bad one.
+It decides nothing and learns nothing.
 
-The parts: `intake` (options, cursors, batches, errors), `cells` and `columns` (what a cell may
-be), `survey` (which schema a file has), `charset` and `unpacking` (from bytes to characters),
-`formats`, `text` and `text_file` (CSV and JSON lines), `parquet`.
+The parts: `batches` (options, cursors, batches, errors), `schema_inference`, `decompression` and
+`parsing.charset` (from bytes to characters), `text_source` and `text_records` (CSV, JSON lines),
+`parquet_source`, and `parsing` (cells and columns).
 """
 
 from __future__ import annotations
@@ -60,23 +60,23 @@ _ENDINGS: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-"""After these a text file may have one of `unpacking.ENDINGS`, as in d.csv.gz."""
+"""A text file may have one of `decompression.ENDINGS` after these, as in d.csv.gz."""
 _SKIPPED = 10_000
-"""Records that are read at a time to get to a position."""
+"""Records that are read at once to get to a position."""
 
 
 class Stream:
     """The records of one file.
 
-    The schema is inferred from the head of the file when it is first needed, or pinned by giving
-    the one that a pipeline began with. Memory is bounded by the batch, whatever the file's size.
+    The schema is inferred from the head of the file when it is first needed, unless the schema
+    that a pipeline began with is given. Memory is bounded by the batch, whatever the file's size.
     """
 
     def __init__(
         self, path: Path, task: Task, options: StreamOptions, schema: Schema | None = None
     ) -> None:
-        """Touches the file's name alone. Raises BadStream, and StreamChanged if the pinned schema
-        has another target or task than is asked for."""
+        """Does not open the file. Raises BadStream, and StreamChanged if `schema` has another
+        target or task."""
         self.path = path
         self.task = task
         self.options = options
@@ -92,15 +92,15 @@ class Stream:
 
     @property
     def schema(self) -> Schema:
-        """The pinned schema, or the inferred one. Raises BadStream, StreamUnreadable."""
+        """The given schema, or the inferred one. Raises BadStream, StreamUnreadable."""
         return self._known_plan().schema
 
     def read(self, cursor: Cursor, size: int | None = None) -> Batch:
-        """Up to `size` records from the cursor on, rejects counted (default: options.batch).
+        """Up to `size` records from the cursor on, including rejects (default: options.batch).
 
-        However reading is cut, the records are the same. Fewer than `size` come where there are no
-        more right now, or where 64 MiB of text are reached. Raises StreamChanged if the file is no
-        longer the one of the cursor, StreamUnreadable if it cannot be read, BadStream.
+        The records do not depend on how reading is divided. There are fewer than `size` at the end
+        of the file, or after 64 MiB of text. Raises StreamChanged if the file is not that of the
+        cursor, StreamUnreadable if it cannot be read, BadStream.
         """
         self._check_path()
         size = self.options.batch if size is None else size
@@ -108,54 +108,54 @@ class Stream:
             raise ValueError(f"a batch has at least one record; came: {size}")
         return self._source.read(self._known_plan(), cursor, size)
 
-    def between(self, first: int, last: int, marks: Sequence[Cursor] = ()) -> Batch:
+    def between(self, first: int, last: int, cursors: Sequence[Cursor] = ()) -> Batch:
         """The records first..last-1 again, as they were read the first time.
 
-        `marks` are earlier `Batch.after`s in their order (see `downsample`), the newest last:
-        reading starts at the nearest one before `first`, or at the beginning. Parquet needs the
-        newest, up to which the past is held against what was read. Fewer records come if there are
-        fewer. Raises as `read` does.
+        `cursors` are earlier values of `Batch.after` in order (see `downsample`): reading starts at
+        the last one before `first`, or at the beginning. Parquet uses the newest one, to verify
+        that the rows before it are unchanged. Raises as `read` does.
         """
         if not 0 <= first <= last:
             raise ValueError(f"a range of positions has 0 <= first <= last; came: {first}, {last}")
         self._check_path()
         plan = self._known_plan()
         if not isinstance(self._source, TextFile):
-            return self._source.between(plan, first, last, marks[-1] if marks else None)
-        cursor = _nearest(marks, first)
+            return self._source.between(plan, first, last, cursors[-1] if cursors else None)
+        before = (each for each in cursors if each.position <= first)
+        cursor = max(before, key=lambda each: each.position, default=Cursor())
+        if cursors:
+            # The newest cursor knows every cut.
+            cursor = cursor.model_copy(update={"cuts": cursors[-1].cuts})
         while cursor.position < first:
             skipped = self.read(cursor, min(_SKIPPED, first - cursor.position))
             cursor = skipped.after
             if skipped.ended:
                 break
-        return self._gather(cursor, max(last, cursor.position))
+        builder, last = BatchBuilder(self.schema, cursor.position), max(last, cursor.position)
+        ended, unfinished = False, 0
+        while builder.position < last and not ended:
+            part = self.read(cursor, last - builder.position)
+            builder.extend(part)
+            cursor, ended, unfinished = part.after, part.ended, part.unfinished
+        return builder.batch(cursor, ended=ended, unfinished=unfinished)
 
     def done_fraction(self, cursor: Cursor) -> float | None:
-        """How much of the file lies before the cursor, 0 to 1; None where that is not known."""
+        """The share of the file before the cursor, 0 to 1; None if unknown."""
         return self._source.done_fraction(cursor)
 
     @property
     def total_hint(self) -> int | None:
-        """How many records there are: exact for Parquet, about for text, None if unknown."""
+        """The number of records: exact for Parquet, an estimate for text, None if unknown."""
         return self._source.total_hint()
-
-    def _gather(self, cursor: Cursor, last: int) -> Batch:
-        builder = BatchBuilder(self.schema, cursor.position)
-        after, ended, unfinished = cursor, False, 0
-        while builder.position < last and not ended:
-            part = self.read(after, last - builder.position)
-            builder.extend(part)
-            after, ended, unfinished = part.after, part.ended, part.unfinished
-        return builder.batch(after, ended=ended, unfinished=unfinished)
 
     def _known_plan(self) -> Plan:
         if self._plan is None:
             self._check_path()
             schema = self._schema
             if schema is None:
-                found = self._source.survey()
+                found = self._source.schema_sample()
                 schema = schema_inference.schema_of(self.path, found, self.task, self.options)
-            schema_inference.check_knobs(self.path, schema, self.options)
+            schema_inference.check_options(self.path, schema, self.options)
             self._plan = Plan(
                 schema_inference.with_number_formats(schema, self.options),
                 self.options.largest,
@@ -201,10 +201,3 @@ def _source(path: Path, options: StreamOptions) -> TextFile | ParquetFile:
 
         return ParquetFile(path, options)
     return TextFile(path, options, kind)
-
-
-def _nearest(marks: Sequence[Cursor], first: int) -> Cursor:
-    """The last mark at or before `first`, knowing every cut that the newest mark knows."""
-    before = [mark for mark in marks if mark.position <= first]
-    start = max(before, key=lambda mark: mark.position, default=Cursor())
-    return start.model_copy(update={"cuts": marks[-1].cuts}) if marks else start

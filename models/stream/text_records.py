@@ -1,18 +1,18 @@
-"""Records of a text file in order, CSV or JSON lines, from any record on.
+"""Splits a text file, CSV or JSON lines, into records, from any record on.
 
-Part of the stream's door: reads an open file; what the cells mean is not its business. Where a
-record goes beyond one clean line, it is settled here, the same however reading is cut:
+Part of the stream adapter: it reads an open file, and does not interpret cells. A record that is
+not one clean line is handled here, in the same way however reading is divided:
 
-- A quoted CSV record may span 1,000 lines or 1 MiB. If its quotes do not close by then, or close
-  into something broken, its first line alone is rejected and reading goes on after it. A line is
-  so read again for a quote before it that did not close; `formats` bounds how often.
-- A last line without its line end is taken if it is whole and valid, and otherwise left for later.
-  If it went on after it was taken, the rest of that line is a reject.
-- Where either depended on where the file ended, a *cut* is kept in the cursor: reading the same
-  range again, when the file has grown, gives the same records.
+- A quoted CSV record may span 1,000 lines or 1 MiB. If its quotes do not close by then, or the
+  result is invalid, its first line alone is rejected, and reading continues after it. So a line may
+  be read again for an unclosed quote before it; `record_formats` limits how often.
+- A last line without its line end is read if it is complete and valid, and otherwise left for
+  later. If the line continues after it was read, its rest is a reject.
+- If either depended on where the file ended, a *cut* is kept in the cursor: reading the same range
+  again from a longer file gives the same records.
 
-Blank lines are no records. A line may have 64 MiB; a longer one is a reject, and never held whole.
-Memory is bounded by the longest line, a few times over while it is decoded and cut into cells.
+Blank lines are no records. A line may have 64 MiB; a longer one is a reject, and never in memory as
+a whole. Memory is bounded by a few times the longest line.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from models.stream.parsing.record_formats import RecordFormat, TextFormat
 LONGEST_LINE = 64 << 20
 """Bytes of a line, its end included."""
 LONGEST_QUOTED = 1 << 20
-"""Bytes of a record after which no further line is added to it."""
+"""Bytes of a record after which no line is added to it."""
 MOST_QUOTED_LINES = 1000
 """Lines that one quoted record may span."""
-LARGEST_LOT = 4 << 20
-"""Bytes that are looked at in one go."""
+LARGEST_CHUNK = 4 << 20
+"""Bytes that are read at once."""
 _LINES = 1000
-"""Lines that are read in one go: more would not fit into the processor's cache."""
+"""Lines that are read at once: more would not fit into the processor's cache."""
 _PIECE = 1 << 16
 
 
 class _NotYet(Exception):
-    """The file ends inside this record; more of it may come."""
+    """The file ends inside this record; it may continue later."""
 
 
 class _Line(NamedTuple):
-    """A physical line, or the part of one before a cut. `whole`: its end will not move."""
+    """A physical line, or its part before a cut. `whole`: its end cannot move."""
 
     start: int
     data: bytes
@@ -56,9 +56,9 @@ class _Line(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One record as the format made it, or why it is broken; and where its bytes lie.
+    """One record, or the fault of a broken one, and its range of bytes.
 
-    A loose one has no line end yet: it may be taken if it is valid, and is otherwise not yet whole.
+    An unterminated one has no line end yet: it is read if it is valid, and otherwise incomplete.
     """
 
     record: Any
@@ -66,19 +66,19 @@ class Entry(NamedTuple):
     raw: str
     start: int
     end: int
-    loose: bool = False
+    unterminated: bool = False
 
 
 @dataclass
 class Chunk:
-    """Some records in a row. `records` are those that are not in `broken` (faults by index)."""
+    """Consecutive records. `records` are those that are not in `broken` (faults by index)."""
 
     records: list[Any]
     raws: list[str]
     broken: dict[int, Fault]
     end: int
     cuts: tuple[int, ...]
-    loose: Entry | None = None
+    unterminated: Entry | None = None
     ended: bool = False
 
 
@@ -91,33 +91,31 @@ def chunks(
     form: TextFormat,
     charset: Charset = UTF_8,
 ) -> Iterator[Chunk]:
-    """Up to `most` records from `offset` on, in lots of 1,000 or about 4 MiB.
+    """Up to `most` records from `offset` on, in chunks of 1,000 records or about 4 MiB.
 
-    `begin` is where the first record of the file begins, after the header. The last lot is `ended`
-    if no whole record comes after it; it may hold a loose one, which is not among its records.
+    `begin` is the offset of the first record of the file. The last chunk is `ended` if no complete
+    record follows; it may have an unterminated one, which is not among its records.
     """
     left = most
     while left > 0:
-        inside = offset > begin and _inside_a_line(file, offset)
+        inside = False
+        if offset > begin:
+            file.seek(offset - 1)
+            inside = file.read(1) != b"\n"
         few = min(left, _LINES)
-        lot = None if inside else _bulk(file, offset, cuts, few, form, charset)
-        if lot is None:
-            lot = Scanner(file, offset, cuts, inside, form, charset).lot(few)
-        yield lot
-        if lot.ended:
+        chunk = None if inside else _bulk(file, offset, cuts, few, form, charset)
+        if chunk is None:
+            chunk = Scanner(file, offset, cuts, inside, form, charset).chunk(few)
+        yield chunk
+        if chunk.ended:
             return
-        offset, cuts = lot.end, lot.cuts
-        left -= len(lot.raws)
+        offset, cuts = chunk.end, chunk.cuts
+        left -= len(chunk.raws)
 
 
 def with_cut(cuts: tuple[int, ...], cut: int) -> tuple[int, ...]:
-    """`cuts` and one more; the oldest is forgotten beyond the 256th."""
+    """`cuts` and one more; of more than 256, the oldest is dropped."""
     return cuts if cut in cuts else (*cuts, cut)[-MOST_CUTS:]
-
-
-def _inside_a_line(file: BinaryIO, offset: int) -> bool:
-    file.seek(offset - 1)
-    return file.read(1) != b"\n"
 
 
 def _bulk(
@@ -128,8 +126,17 @@ def _bulk(
     form: TextFormat,
     charset: Charset,
 ) -> Chunk | None:
-    """Whole, ordinary lines at once. None if any is unusual: then `Scanner` goes through them."""
-    data = _whole_lines(file, offset, most)
+    """Ordinary lines at once. None if any is unusual: then `Scanner` reads them one by one."""
+    file.seek(offset)
+    pieces: list[bytes] = []
+    count = size = 0
+    while count < most and size < LARGEST_CHUNK and (piece := file.read(_PIECE)):
+        pieces.append(piece)
+        size += len(piece)
+        count += piece.count(b"\n")
+    data = b"".join(pieces)
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+    data = data[: int(ends[min(most, len(ends)) - 1]) + 1] if len(ends) else b""
     end = offset + len(data)
     if not data or b"\0" in data or any(offset < cut < end for cut in cuts):
         return None
@@ -146,25 +153,8 @@ def _bulk(
     return None if records is None else Chunk(records, lines, {}, end, cuts)
 
 
-def _whole_lines(file: BinaryIO, offset: int, most: int) -> bytes:
-    """At most `most` lines with their ends, and about 4 MiB; empty where no line ends."""
-    file.seek(offset)
-    pieces: list[bytes] = []
-    lines = size = 0
-    while lines < most and size < LARGEST_LOT:
-        piece = file.read(_PIECE)
-        if not piece:
-            break
-        pieces.append(piece)
-        size += len(piece)
-        lines += piece.count(b"\n")
-    data = b"".join(pieces)
-    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
-    return data[: int(ends[min(most, len(ends)) - 1]) + 1] if len(ends) else b""
-
-
 class Scanner:
-    """Goes through a file one record at a time, whatever is in it."""
+    """Reads any file one record at a time."""
 
     def __init__(
         self,
@@ -175,7 +165,7 @@ class Scanner:
         form: RecordFormat,
         charset: Charset = UTF_8,
     ) -> None:
-        """`inside`: the line at `offset` was taken up to there."""
+        """`inside`: the line at `offset` was read up to there."""
         self.cuts = cuts
         self.at = offset
         self._file = file
@@ -184,27 +174,27 @@ class Scanner:
         self.charset = charset
         file.seek(offset)
 
-    def lot(self, most: int) -> Chunk:
+    def chunk(self, most: int) -> Chunk:
         """Up to `most` records, or about 4 MiB of them."""
         begin = self.at
-        lot = Chunk([], [], {}, begin, self.cuts)
-        while len(lot.raws) < most and lot.end - begin < LARGEST_LOT and not lot.ended:
+        chunk = Chunk([], [], {}, begin, self.cuts)
+        while len(chunk.raws) < most and chunk.end - begin < LARGEST_CHUNK and not chunk.ended:
             entry = self.entry()
-            if entry is None or entry.loose:
-                lot.loose, lot.ended = entry, True
-                lot.end = self.at if entry is None else entry.start
+            if entry is None or entry.unterminated:
+                chunk.unterminated, chunk.ended = entry, True
+                chunk.end = self.at if entry is None else entry.start
                 continue
             if entry.fault is None:
-                lot.records.append(entry.record)
+                chunk.records.append(entry.record)
             else:
-                lot.broken[len(lot.raws)] = entry.fault
-            lot.raws.append(entry.raw)
-            lot.end = self.at
-        lot.cuts = self.cuts
-        return lot
+                chunk.broken[len(chunk.raws)] = entry.fault
+            chunk.raws.append(entry.raw)
+            chunk.end = self.at
+        chunk.cuts = self.cuts
+        return chunk
 
     def entry(self) -> Entry | None:
-        """The next record; None where the file ends before a whole one."""
+        """The next record; None if the file ends before a complete one."""
         while True:
             inside = self._inside
             line = self._line()
@@ -212,14 +202,16 @@ class Scanner:
                 return None
             blank = not line.data.strip(b" \r\n")
             if blank and line.whole:
-                if inside and not line.data.strip(b"\r\n"):  # It was the whole line after all.
+                if inside and not line.data.strip(
+                    b"\r\n"
+                ):  # The cut was at the line end after all.
                     self.cuts = tuple(cut for cut in self.cuts if cut != line.start)
                 continue
             if not line.whole and (blank or inside or line.too_long):
                 self._go_to(line.start)
                 return None
             if inside:
-                reason = "its line went on after the record before it was taken"
+                reason = "its line continues after the record before it was read"
                 return self._broken(line, Fault("malformed", reason))
             if line.too_long:
                 reason = f"a line of at most {LONGEST_LINE} bytes was expected"
@@ -242,17 +234,17 @@ class Scanner:
             return self._broken(first, why.fault)
         last = record_of.last
         raw = "".join(record_of.texts).rstrip("\r\n")[:LONGEST_RAW]
-        return Entry(record, None, raw, first.start, last.end, loose=not last.whole)
+        return Entry(record, None, raw, first.start, last.end, unterminated=not last.whole)
 
     def _broken(self, line: _Line, fault: Fault) -> Entry:
-        # No encoding that is line safe needs more than four bytes for a character.
+        # A line-safe encoding uses at most four bytes for a character.
         data = line.data[: 4 * LONGEST_RAW]
         text = data.decode(self.charset.codec, "backslashreplace").rstrip("\r\n")
         raw = text.replace("\0", "\\x00")[:LONGEST_RAW]
         return Entry(None, fault, raw, line.start, line.end)
 
     def next_of(self, first: _Line) -> _Line:
-        """The line after those that the record beginning at `first` has. Raises Unfit."""
+        """The next line of the record that begins at `first`. Raises InvalidCell."""
         if self._inside or self.at in self.cuts:
             raise _never_closes()
         line = self._line()
@@ -278,16 +270,12 @@ class Scanner:
         too_long = not whole and len(data) == LONGEST_LINE
         self.at = start + len(data)
         if too_long:
-            whole = self._skip_line()
+            while piece := self._file.readline(_PIECE):
+                self.at += len(piece)
+                if piece.endswith(b"\n"):
+                    whole = True
+                    break
         return _Line(start, data, self.at, whole, too_long)
-
-    def _skip_line(self) -> bool:
-        """Leave the rest of a line; whether it has an end."""
-        while piece := self._file.readline(_PIECE):
-            self.at += len(piece)
-            if piece.endswith(b"\n"):
-                return True
-        return False
 
     def _go_to(self, offset: int, *, inside: bool = False) -> None:
         self.at = offset
@@ -296,28 +284,28 @@ class Scanner:
 
 
 class _Joined:
-    """The lines of one record, pulled one after another while its quotes are open."""
+    """The lines of one record, which are pulled one by one while its quotes are open."""
 
-    def __init__(self, walk: Scanner, first: _Line) -> None:
+    def __init__(self, scanner: Scanner, first: _Line) -> None:
         self.last = first
         self.texts: list[str] = []
-        self._walk = walk
+        self._scanner = scanner
         self._first = first
 
     def pull(self) -> str:
         """The next line as text with its end."""
         if not self.texts:
-            text = _text(self._first, self._walk.charset)
+            text = _text(self._first, self._scanner.charset)
         elif not self.last.whole:
             raise _NotYet
         else:
             size = self.last.end - self._first.start
             if len(self.texts) >= MOST_QUOTED_LINES or size >= LONGEST_QUOTED:
                 raise _never_closes()
-            self.last = self._walk.next_of(self._first)
+            self.last = self._scanner.next_of(self._first)
             if self.last.too_long:
                 raise _never_closes()
-            text = _text(self.last, self._walk.charset)
+            text = _text(self.last, self._scanner.charset)
         self.texts.append(text)
         return text
 

@@ -1,7 +1,7 @@
-"""One text file of a stream: its header, the guard of its cursors, its records as batches.
+"""One text file of a stream: its header, the verification of cursors, its records as batches.
 
-Part of the stream's door. The file is opened for each reading and held by nobody: whoever appends
-to it, or replaces it, is noticed at the next one.
+Part of the stream adapter. The file is opened for each reading, and closed again: appending to it
+and replacing it are noticed at the next reading.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from models.stream.batches import (
     BatchBuilder,
     Cursor,
     Notice,
+    ParsedRows,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
-    Taken,
 )
 from models.stream.decompression import Opened
 from models.stream.parsing import charset
@@ -62,14 +62,14 @@ _LONGEST_HEAD = 1 << 16
 
 @dataclass(frozen=True)
 class _Opening:
-    """How the file begins: where its first record is, and the format that reads it."""
+    """The beginning of the file: the offset of its first record, and its format."""
 
     begin: int
     form: TextFormat
     names: tuple[str, ...] | None
     charset: Charset
     header: tuple[str, ...] = ()
-    """The names as they are written, those of blank columns at the end too."""
+    """The names as written, including those of blank columns at the end."""
 
 
 class TextFile:
@@ -82,8 +82,8 @@ class TextFile:
         self._bytes_of = decompression.ByteSource(path, options.encoding)
         self._bytes_per_record: float | None = None
 
-    def survey(self) -> SchemaSample:
-        """Look at the first records. Raises BadStream, StreamUnreadable."""
+    def schema_sample(self) -> SchemaSample:
+        """Read the first records. Raises BadStream, StreamUnreadable."""
         with self._open() as opened:
             opening = self._opening(opened, None)
             records, reason = self._sample(opened, opening) if opening else ([], None)
@@ -102,25 +102,28 @@ class TextFile:
         with self._open() as opened:
             file = opened.file
             length = os.fstat(file.fileno()).st_size
-            self._check(file, cursor, length)
+            self._verify(file, cursor, length)
             opening = self._opening(opened, plan)
             if opening is None:  # Not even a header yet.
                 builder = BatchBuilder(plan.schema, cursor.position)
                 return builder.batch(cursor, ended=True, unfinished=length)
             builder, form = BatchBuilder(plan.schema, cursor.position), opening.form
             offset, cuts, ended = max(cursor.offset, opening.begin), cursor.cuts, False
-            for lot in text_records.chunks(
+            for chunk in text_records.chunks(
                 file, opening.begin, offset, cuts, size, form, opening.charset
             ):
-                taken = _taken(plan, form, lot.records)
-                builder.add(taken, len(lot.raws), lot.raws.__getitem__, lot.broken)
-                offset, cuts, ended = lot.end, lot.cuts, lot.ended
-                loose = lot.loose
-                if loose is not None and form.is_whole(loose.record):
-                    taken = _taken(plan, form, [loose.record])
-                    if not taken.faults:
-                        builder.add(taken, 1, [loose.raw].__getitem__)
-                        offset, cuts = loose.end, text_records.with_cut(cuts, loose.end)
+                parsed = _parsed(plan, form, chunk.records)
+                builder.add(parsed, len(chunk.raws), chunk.raws.__getitem__, chunk.broken)
+                offset, cuts, ended = chunk.end, chunk.cuts, chunk.ended
+                unterminated = chunk.unterminated
+                if unterminated is not None and form.is_whole(unterminated.record):
+                    parsed = _parsed(plan, form, [unterminated.record])
+                    if not parsed.faults:
+                        builder.add(parsed, 1, [unterminated.raw].__getitem__)
+                        offset, cuts = (
+                            unterminated.end,
+                            text_records.with_cut(cuts, unterminated.end),
+                        )
                 if offset - cursor.offset > LARGEST_BATCH:
                     break
             head, tail = _hashes(file, offset)
@@ -139,12 +142,12 @@ class TextFile:
             )
 
     def done_fraction(self, cursor: Cursor) -> float | None:
-        """Bytes gone through, of those there are; None where that is not known."""
+        """The share of bytes before the cursor; None if unknown."""
         length = self._bytes_of.length()
         return min(1.0, cursor.offset / length) if length else None
 
     def total_hint(self) -> int | None:
-        """About how many records there are, by the length of those in the sample."""
+        """An estimate of the number of records, by the length of those in the sample."""
         length = self._bytes_of.length()
         if length is None or not self._bytes_per_record:
             return None
@@ -164,7 +167,7 @@ class TextFile:
             ) from error
 
     def _opening(self, opened: Opened, plan: Plan | None) -> _Opening | None:
-        """Read the header; None where the file has not got a whole one."""
+        """Read the header; None if it is not complete yet."""
         file = opened.file
         file.seek(0)
         begin = len(_BOM) if file.read(len(_BOM)) == _BOM else 0
@@ -175,11 +178,11 @@ class TextFile:
             return _Opening(begin, objects, None, opened.charset)
         header = _Header(self._path, self._options)
         begin = header.after_separator(file, begin)
-        walk = text_records.Scanner(
+        scanner = text_records.Scanner(
             file, begin, (), inside=False, form=header, charset=opened.charset
         )
-        entry = walk.entry()
-        if entry is None or entry.loose:
+        entry = scanner.entry()
+        if entry is None or entry.unterminated:
             return None
         if entry.fault is not None:
             if not opened.sure:
@@ -189,39 +192,38 @@ class TextFile:
                 f"{self._path}: the header line is not readable: {reason}"
                 f"{_WIDE if 'NUL' in reason else ''}"
             )
-        names = schema_inference.named(self._path, self._named_part(entry.record), self._options)
+        # Blank cells at the end of the header are no columns, unless the options name one of them:
+        # in most cases, each line of the file ends in a delimiter.
+        cells, count = tuple(entry.record), len(entry.record)
+        while count > 1 and not cells[count - 1] and f"unnamed_{count}" not in self._options.ignore:
+            count -= 1
+        names = schema_inference.named(self._path, cells[:count], self._options)
         if plan is None:
             schema_inference.check_names(self._path, names, self._options)
         else:
             schema_inference.check_pinned(self._path, names, plan.schema, self._options)
-        cells = tuple(entry.record)
-        form = CsvFormat(names, header.delimiter, cells[: len(names)], self._options.extra_cells)
+        form = CsvFormat(names, header.delimiter, cells[:count], self._options.extra_cells)
         return _Opening(entry.end, form, names, opened.charset, cells)
 
-    def _named_part(self, header: list[str]) -> list[str]:
-        """The header without blank cells at its end, unless the options name one of them: most
-        often each line of the file ends in a delimiter."""
-        end = len(header)
-        while end > 1 and not header[end - 1] and f"unnamed_{end}" not in self._options.ignore:
-            end -= 1
-        return header[:end]
-
     def _sample(self, opened: Opened, opening: _Opening) -> tuple[list[Any], str | None]:
-        """The first records, and why the first one that is none is broken. Raises BadStream."""
+        """The first records, and the reason of the first broken one. Raises BadStream."""
         records: list[Any] = []
         begin, end, seen = opening.begin, opening.begin, 0
         reasons: list[str] = []
         if self._kind == "jsonl":
-            self._refuse_document(opened, begin)
-        for lot in text_records.chunks(
+            opened.file.seek(begin)
+            head = opened.file.read(_LONGEST_HEAD).decode(opened.charset.codec, "replace")
+            if (what := one_document(head)) is not None:
+                raise BadStream(f"{self._path}: there is no readable record: the file holds {what}")
+        for chunk in text_records.chunks(
             opened.file, begin, begin, (), self._options.sample, opening.form, opening.charset
         ):
-            reasons += [fault.reason for fault in lot.broken.values()]
-            records += lot.records
-            seen += len(lot.raws)
-            end = lot.end
-            if lot.loose is not None:
-                records.append(lot.loose.record)
+            reasons += [fault.reason for fault in chunk.broken.values()]
+            records += chunk.records
+            seen += len(chunk.raws)
+            end = chunk.end
+            if chunk.unterminated is not None:
+                records.append(chunk.unterminated.record)
             if end > LARGEST_BATCH:
                 break
         self._bytes_per_record = (end - begin) / seen if seen else None
@@ -229,18 +231,10 @@ class TextFile:
             delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else None
             self._refuse_not_utf8(opened.file, begin, end, opening.names or (), delimiter)
         if sum(LEAVES_OUT in reason for reason in reasons) * 2 > seen:
-            # A column without a name that is not blank after all: the header is at fault.
+            # A column without a name has values: the header is wrong.
             schema_inference.named(self._path, opening.header, self._options)
         opening.form.shaped(records)
         return records, next(iter(reasons), None)
-
-    def _refuse_document(self, opened: Opened, begin: int) -> None:
-        """Raises BadStream where the file is JSON, and not JSON lines."""
-        opened.file.seek(begin)
-        head = opened.file.read(_LONGEST_HEAD).decode(opened.charset.codec, "replace")
-        what = one_document(head)
-        if what is not None:
-            raise BadStream(f"{self._path}: there is no readable record: the file holds {what}")
 
     def _refuse_not_utf8(
         self,
@@ -250,8 +244,10 @@ class TextFile:
         names: Sequence[str] | None,
         delimiter: str | None,
     ) -> None:
-        """Raises BadStream where any line from `begin` to `end` is not UTF-8. Which one it is of
-        the other encodings is a person's to say: most of them read every byte as something."""
+        """Raise BadStream if any line from `begin` to `end` is not UTF-8.
+
+        The encoding must be configured then: most of the others can decode any byte.
+        """
         file.seek(begin)
         at = begin
         while at < end:
@@ -260,15 +256,19 @@ class TextFile:
                 line.decode()
             except UnicodeDecodeError as error:
                 if line.endswith(b"\n"):
-                    number = _line_number(file, at)
+                    file.seek(0)
+                    number, left = 1, at
+                    while left > 0 and (piece := file.read(min(left, 1 << 20))):
+                        number += piece.count(b"\n")
+                        left -= len(piece)
                     what = charset.not_utf8(
                         line, error.start, number, names, csv_delimiter=delimiter
                     )
                     raise BadStream(f"{self._path}: {what}") from error
             at += max(1, len(line))
 
-    def _check(self, file: BinaryIO, cursor: Cursor, length: int) -> None:
-        """The file still is the one that the cursor was made on. Raises StreamChanged."""
+    def _verify(self, file: BinaryIO, cursor: Cursor, length: int) -> None:
+        """Verify that the file is still that of the cursor. Raises StreamChanged."""
         if length < cursor.size or length < cursor.offset:
             raise self._changed(
                 f"it had {max(cursor.size, cursor.offset)} bytes and has {length} now", cursor
@@ -285,42 +285,29 @@ class TextFile:
         )
 
 
-def _taken(plan: Plan, form: TextFormat, records: list[Any]) -> Taken:
-    """Records as columns; what was left out of them is among the notices."""
+def _parsed(plan: Plan, form: TextFormat, records: list[Any]) -> ParsedRows:
+    """Parse records; what was left out of them is among the notices."""
     left = form.shaped(records)
-    taken = form.take(plan, records)
+    parsed = form.parse(plan, records)
     notices = (
         Notice("new column", column, index, times, example)
         for column, (index, times, example) in left.items()
     )
-    return replace(taken, notices=(*notices, *taken.notices))
-
-
-def _line_number(file: BinaryIO, offset: int) -> int:
-    """The line that begins at `offset`, counted from 1."""
-    file.seek(0)
-    number, left = 1, offset
-    while left > 0 and (piece := file.read(min(left, 1 << 20))):
-        number += piece.count(b"\n")
-        left -= len(piece)
-    return number
+    return replace(parsed, notices=(*notices, *parsed.notices))
 
 
 def _hashes(file: BinaryIO, offset: int) -> tuple[str, str]:
-    """Of the first and of the last 4 KiB before `offset`."""
+    """Hashes of the first and the last 4 KiB before `offset`."""
     file.seek(0)
     head = file.read(min(_GUARD, offset))
     file.seek(max(0, offset - _GUARD))
     tail = file.read(min(_GUARD, offset))
-    return _hash(head), _hash(tail)
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    first, last = (hashlib.blake2b(each, digest_size=16).hexdigest() for each in (head, tail))
+    return first, last
 
 
 class _Header:
-    """The first record of a CSV file, read as its names; its first line tells the delimiter."""
+    """The format of the header of a CSV file, from which the delimiter is inferred."""
 
     def __init__(self, path: Path, options: StreamOptions) -> None:
         self.delimiter = self._asked = options.delimiter
@@ -328,7 +315,7 @@ class _Header:
             self.delimiter = "\t"
 
     def after_separator(self, file: BinaryIO, begin: int) -> int:
-        """Where the header begins, after a line that names the delimiter. A given one counts."""
+        """The offset of the header, after a line such as sep=; a configured delimiter wins."""
         file.seek(begin)
         found = separator_line(file.read(_GUARD))
         if found is None:
@@ -338,14 +325,14 @@ class _Header:
         return begin + found[1]
 
     def delimiter_of(self, first: str) -> str:
-        """The one that was named, or that the first line has most of: a comma where none is."""
+        """The configured delimiter, or the most frequent one in the first line."""
         if self.delimiter != "auto":
             return self.delimiter
         return max(_DELIMITERS, key=first.count)
 
     def one(self, pull: Callable[[], str]) -> list[str]:
-        """The names; a blank one is ''. Raises Unfit."""
-        # A name in quotes may hold delimiters and line ends: only what is outside tells.
+        """The names; a blank one is ''. Raises InvalidCell."""
+        # A quoted name may contain delimiters and line ends, which do not count.
         head = [pull()]
         while "".join(head).count('"') % 2 and len(head) < _MOST_HEADER_LINES:
             head.append(pull())
@@ -371,7 +358,7 @@ def _csv_sample(
 
 
 def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> SchemaSample:
-    """A key that hardly any object of the sample has is no column, unless it is named."""
+    """The sample of JSON objects; a rare key is no column, unless the options name it."""
     seen = Counter(name for record in records for name in record)
     schema_inference.check_names(path, [*seen, *(set(options.ignore) - set(seen))], options)
     named = {options.target, *options.numbers, *options.categories, *options.times}
@@ -380,7 +367,7 @@ def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptio
         for name, count in seen.items()
         if name not in named and name not in options.ignore and count < RARE_KEY * len(records)
     }
-    # Half of a pair of surrogates is no text: neither a schema nor the history could be written.
+    # A lone surrogate is no text: it cannot be written into a schema or the history.
     rare |= {repr(name): "its name is no text" for name in seen if not _is_text(name)}
     names = tuple(name for name in seen if name not in rare and _is_text(name))
     wanted = [*schema_inference.features_of(names, options), options.target]

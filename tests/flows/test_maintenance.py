@@ -172,7 +172,7 @@ def test_old_predictions_and_rows_go_where_a_person_said_so(
     # A pipeline that has come far: its checkpoint says so, in the part that upkeep reads.
     head, _, body = checkpoint.read_bytes().partition(b"\n")
     document = json.loads(head)
-    document["brief"]["position"] = 100_150
+    document["summary"]["position"] = 100_150
     checkpoint.write_bytes(json.dumps(document).encode() + b"\n" + body)
     (home / "thermodrift.toml").write_text("[upkeep]\npredictions_keep = 100_000\nkeep_days = 1\n")
     document = upkeep.fn(home)

@@ -132,9 +132,9 @@ def test_verify_goes_through_all_versions_and_fails_for_one(tmp_path: Path) -> N
     result = run(tmp_path, "verify", "--json")
     assert 1 == result.exit_code
     verdicts = json.loads(result.stdout)
-    assert [("v1", False), ("v2", True)] == [(each["version"], each["sound"]) for each in verdicts]
+    assert [("v1", False), ("v2", True)] == [(each["version"], each["valid"]) for each in verdicts]
     assert "changed or damaged" in verdicts[0]["because"]
-    assert [True] == [each["sound"] for each in ask(tmp_path, "verify", "v2")]
+    assert [True] == [each["valid"] for each in ask(tmp_path, "verify", "v2")]
     assert 1 == run(tmp_path, "verify", "elec2", "v1").exit_code
 
 

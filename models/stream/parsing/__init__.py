@@ -1,1 +1,1 @@
-"""What one cell, one column and one text record mean."""
+"""The parsing of text records, columns and cells."""

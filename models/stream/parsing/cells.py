@@ -1,13 +1,12 @@
-"""What one cell of a stream may be.
+"""The rules for one cell of a stream.
 
-Pure. A cell becomes a finite float, a text, or None for missing; whatever else comes is
-`InvalidCell`, which says what was allowed and what came. `models.stream.parsing.columns` reads
-whole columns by these rules.
+Pure. A cell becomes a finite float, a text, or None for missing; anything else raises
+`InvalidCell`, which says what was allowed and what came. `models.stream.parsing.columns` applies
+these rules to whole columns.
 
-Missing, in a number column of a text file: blank and what `MISSING_NUMBERS` names, in upper or
-lower case. In a category column: blank, and null in JSON and Parquet. A label: blank, nan, null
-and \\N, and of numbers whatever is missing in a number column. White space around a text is no part
-of it.
+Missing values: in a number column of a text file, blank cells and `MISSING_NUMBERS`, in upper or
+lower case; in a category column, blank cells, and null in JSON and Parquet; of labels, blank, nan,
+null and \\N, and for numbers those of a number column. White space around a text is ignored.
 """
 
 from __future__ import annotations
@@ -29,22 +28,22 @@ MISSING_NUMBERS = frozenset(
         *("#null!", "#value!", "#ref!", "#div/0!", "#num!", "#name?"),
     }
 )
-"""In lower case; databases write \\N, and #VALUE! and its like are a spreadsheet's errors."""
+"""In lower case; databases write \\N, and spreadsheets write errors such as #VALUE!."""
 MISSING_LABELS = frozenset({"", "nan", "null", "\\n", "<na>"})
-"""In lower case; of a target of texts. Others, as none and ?, may well be classes."""
+"""In lower case, for a target of texts. Others, such as none and ?, may be classes."""
 LONGEST_TEXT = 10_000
-"""Characters in a category or a class; more than that is a document."""
+"""Most characters of a category or a class."""
 HUGE = 1e300
-"""Beyond it a whole number may be no float."""
+"""Beyond this, a whole number may not fit into a float."""
 LARGEST_CLASS = 2**53
-"""Whole numbers above this are no longer exact in a float."""
+"""Whole numbers above this are not exact as floats."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _SHOWN = 60
 
 
 class InvalidCell(ValueError):
-    """A cell or a record that cannot be used: says what was allowed and what came."""
+    """A cell or a record is invalid; the message says what was allowed and what came."""
 
     def __init__(self, reason: str, kind: RejectKind = "cell") -> None:
         super().__init__(reason)
@@ -58,19 +57,19 @@ def shown(value: object) -> str:
 
 
 def number_from_text(text: str, largest: float, spelling: NumberFormat = PLAIN) -> float | None:
-    """The number that a text spells, in this spelling; None where it is missing. Raises Unfit."""
+    """The number in a text of this format; None if it is missing. Raises InvalidCell."""
     if text.strip().casefold() in MISSING_NUMBERS:
         return None
     value = number_in(text, spelling)
     if value is None:
-        how = f" ({spelling.told})" if spelling.told else ""
+        how = f" ({spelling.description})" if spelling.description else ""
         raise InvalidCell(f"a number{how} was expected, {shown(text)} came")
     return _plausible(value, largest, text)
 
 
 def number_in(text: str, spelling: NumberFormat) -> float | None:
-    """The number that a text spells, finite or not; None where it spells none."""
-    if spelling == PLAIN and (value := _spelt(text.strip())) is not None:
+    """The number in a text, finite or not; None if it is no number."""
+    if spelling == PLAIN and (value := _plain_number(text.strip())) is not None:
         return value
     plain = spelling.plain(text)
     return None if plain is None else float(plain)
@@ -84,9 +83,9 @@ def number_from_value(
     from_truth: bool = False,
     spelling: NumberFormat = PLAIN,
 ) -> float | None:
-    """The number that a JSON or Parquet value is. Text and truth only count where asked.
+    """The number of a JSON or Parquet value; texts and truths are allowed by the options only.
 
-    Raises Unfit.
+    Raises InvalidCell.
     """
     if value is None:
         return None
@@ -100,7 +99,7 @@ def number_from_value(
 
 
 def category_from_text(text: str) -> str | None:
-    """The category that a text names; None for a blank. Raises Unfit."""
+    """The category of a text; None for a blank. Raises InvalidCell."""
     bare = text.strip()
     if not bare:
         return None
@@ -111,14 +110,17 @@ def category_from_text(text: str) -> str | None:
     if "\0" in bare:
         raise InvalidCell(f"text without NUL was expected, {shown(text)} came")
     if not bare.isascii():
-        _encodable(bare)
+        try:
+            bare.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidCell(f"valid Unicode was expected, {shown(bare)} came") from error
     return bare
 
 
 def category_from_value(value: Any, *, from_number: bool = False) -> str | None:
-    """The category that a JSON or Parquet value is; a truth is "true" or "false". Raises Unfit.
+    """The category of a JSON or Parquet value; a truth is "true" or "false".
 
-    Numbers only count where asked: then 5 and 5.0 are both "5", and NaN is missing.
+    With `from_number`, 5 and 5.0 are both "5", and NaN is missing. Raises InvalidCell.
     """
     if value is None:
         return None
@@ -126,22 +128,35 @@ def category_from_value(value: Any, *, from_number: bool = False) -> str | None:
         return "true" if value else "false"
     if isinstance(value, str):
         return category_from_text(value)
-    if from_number and isinstance(value, int | float):
-        return _number_as_text(value)
+    if from_number and isinstance(value, int):
+        return category_from_text(str(value))
+    if from_number and isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if not math.isfinite(value):
+            raise InvalidCell(f"a finite number was expected, {shown(value)} came")
+        return category_from_text(str(int(value))) if value.is_integer() else repr(value)
     raise InvalidCell(f"a text was expected, {_typed(value)} came")
 
 
 def class_from_text(text: str, kind: LabelKind) -> Label | None:
-    """The class that a text names: a whole number ("1" or "1.0") or any text; None where there is
-    none. Raises Unfit."""
+    """The class of a text: a whole number ("1" or "1.0") or any text; None if it is missing.
+
+    Raises InvalidCell.
+    """
     bare = text.strip()
     if kind == "int":
-        return None if bare.casefold() in MISSING_NUMBERS else _whole(bare)
+        if bare.casefold() in MISSING_NUMBERS:
+            return None
+        value = int(bare) if _WHOLE.fullmatch(bare) else _plain_number(bare)
+        if value is None:
+            raise InvalidCell(f"a whole number as label was expected, {shown(bare)} came")
+        return _whole_number(value, bare)
     return None if bare.casefold() in MISSING_LABELS else category_from_text(bare)
 
 
 def class_from_value(value: Any, kind: LabelKind) -> Label | None:
-    """The class that a JSON or Parquet value is; None where there is none. Raises Unfit."""
+    """The class of a JSON or Parquet value; None if it is missing. Raises InvalidCell."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
@@ -154,7 +169,7 @@ def class_from_value(value: Any, kind: LabelKind) -> Label | None:
 
 
 def moment_from_text(text: str, form: TimeForm, largest: float) -> float | None:
-    """Seconds since 1970 of a time; None where it is missing. Raises Unfit."""
+    """Seconds since 1970 of a time; None if it is missing. Raises InvalidCell."""
     if text.strip().casefold() in MISSING_NUMBERS:
         return None
     if form != "iso":
@@ -168,7 +183,7 @@ def moment_from_text(text: str, form: TimeForm, largest: float) -> float | None:
 
 
 def moment_from_value(value: Any, form: TimeForm, largest: float) -> float | None:
-    """Seconds since 1970 of a JSON value; None where it is missing. Raises Unfit."""
+    """Seconds since 1970 of a JSON value; None if it is missing. Raises InvalidCell."""
     if isinstance(value, str):
         return moment_from_text(value, form, largest)
     if form == "iso" and value is not None:
@@ -178,7 +193,7 @@ def moment_from_value(value: Any, form: TimeForm, largest: float) -> float | Non
 
 def _moment(number: float | None, form: TimeForm, came: object) -> float | None:
     if not number:
-        # Moments of 1970 sharp are times that are missing.
+        # The number 0, the beginning of 1970, stands for a missing time.
         return None
     seconds = timestamps.seconds_of_number(number, form)
     if seconds is None:
@@ -187,15 +202,15 @@ def _moment(number: float | None, form: TimeForm, came: object) -> float | None:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value of the sample can be a class that is a whole number."""
+    """Whether a value of the sample can be a class of whole numbers."""
     try:
         return class_from_value(value, "int") is not None
     except InvalidCell:
         return False
 
 
-def _spelt(bare: str) -> float | None:
-    """The float that plain ASCII spells: not 1_000, nor digits of other scripts, nor NaN."""
+def _plain_number(bare: str) -> float | None:
+    """The float in plain ASCII; None for 1_000, digits of other scripts, and NaN."""
     if not bare.isascii() or "_" in bare:
         return None
     try:
@@ -218,39 +233,11 @@ def _plausible(value: float, largest: float, came: Cell) -> float | None:
     return float(value)
 
 
-def _number_as_text(value: float) -> str | None:
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        if not math.isfinite(value):
-            raise InvalidCell(f"a finite number was expected, {shown(value)} came")
-        if not value.is_integer():
-            return repr(value)
-        value = int(value)
-    return category_from_text(str(value))
-
-
-def _whole(bare: str) -> int:
-    if _WHOLE.fullmatch(bare):
-        return _whole_number(int(bare), bare)
-    value = _spelt(bare)
-    if value is None:
-        raise InvalidCell(f"a whole number as label was expected, {shown(bare)} came")
-    return _whole_number(value, bare)
-
-
 def _whole_number(value: float, came: Cell) -> int:
     finite = isinstance(value, int) or math.isfinite(value)
     if not finite or abs(value) > LARGEST_CLASS or value != int(value):
         raise InvalidCell(f"a whole number as label was expected, {shown(came)} came")
     return int(value)
-
-
-def _encodable(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidCell(f"valid Unicode was expected, {shown(text)} came") from error
 
 
 def _typed(value: object) -> str:

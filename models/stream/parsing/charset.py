@@ -1,8 +1,8 @@
-"""Which characters the bytes of a text file stand for.
+"""The encodings of text files.
 
-Pure. An encoding is either *line safe*: every byte below 128 is the ASCII character that it is in
-ASCII, wherever it stands, so that a file can be cut into lines before it is decoded; or it is not
-(UTF-16, UTF-32, UTF-7, EBCDIC, ISO-2022), and the file has to be decoded as a whole.
+Pure. In a *line-safe* encoding, every byte below 128 is an ASCII character at any place, so that a
+file can be split into lines before it is decoded. Files in other encodings (UTF-16, UTF-32, UTF-7,
+EBCDIC, ISO-2022) must be decoded as a whole.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""UTF-32 comes first: its mark begins with that of UTF-16."""
+"""UTF-32 comes first: its byte order mark begins with that of UTF-16."""
 _ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, True, True): "utf-32-le",
     (True, True, True, False): "utf-32-be",
     (False, True, False, True): "utf-16-le",
     (True, False, True, False): "utf-16-be",
 }
-"""Which of the first four bytes are NUL, where a text begins with two ASCII characters."""
+"""Which of the first four bytes are NUL if a text begins with two ASCII characters."""
 _ASCII = bytes(range(128))
 _SHIFTS = (b"\x1b$B", b"\x1b$)C")
-"""With these ISO-2022 begins another state."""
+"""Escape sequences of ISO-2022, which change its state."""
 _HIDDEN = "\ue000"
-"""Stands for the character in question while its line is cut into cells."""
+"""Placeholder for the character in question while its line is split into cells."""
 
 
 @dataclass(frozen=True)
 class Charset:
-    """How lines are decoded. `recoded`: they are UTF-8 that was made from `name` before."""
+    """The encoding of lines. `recoded`: they were converted from `name` to UTF-8 before."""
 
     name: str = "utf-8"
     recoded: bool = False
 
     @property
     def codec(self) -> str:
-        """What a line is decoded with."""
+        """The codec to decode a line with."""
         return "utf-8" if self.recoded else self.name
 
     @property
@@ -58,15 +58,15 @@ UTF_8 = Charset()
 
 
 def known(name: str) -> str:
-    """Python's own name of an encoding; UTF-8 with a byte order mark is UTF-8."""
+    """Python's name of an encoding; UTF-8 with a byte order mark is UTF-8."""
     own = codecs.lookup(name).name
     return "utf-8" if own == "utf-8-sig" else own
 
 
-def told_by(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, if a mark says so or where NUL stands in the first four bytes.
+def detected(head: bytes) -> str | None:
+    """UTF-16 or UTF-32, by a byte order mark or by the NULs in the first four bytes; else None.
 
-    Four bytes and no more, so that a file that grows is never taken for another one later.
+    Only four bytes are used, so that the result never changes when a file grows.
     """
     for mark, name in _MARKS:
         if head.startswith(mark):
@@ -75,7 +75,7 @@ def told_by(head: bytes) -> str | None:
 
 
 def is_line_safe(name: str) -> bool:
-    """Whether lines can be cut before they are decoded: a superset of ASCII without states."""
+    """Whether an encoding is line-safe: a superset of ASCII without states."""
     try:
         if any(text.decode(name) != text.decode("ascii") for text in (_ASCII, *_SHIFTS)):
             return False
@@ -88,10 +88,10 @@ def is_line_safe(name: str) -> bool:
 def not_utf8(
     line: bytes, at: int, number: int, names: Sequence[str] | None, *, csv_delimiter: str | None
 ) -> str:
-    """What to say of a line whose byte `at` is not UTF-8: where, how cp1252 reads it, what to do.
+    """A message about a line whose byte `at` is not UTF-8: place, its text in cp1252, remedy.
 
     `number` is the line's, from 1; `names` are those of the header, None in the header itself.
-    JSON has no delimiter. Windows-1252 has one character per byte, so `at` is its place as well.
+    JSON has no delimiter. In Windows-1252 each byte is a character, so `at` is its index as well.
     """
     text = line.decode("cp1252", "replace").rstrip("\r\n")
     text = text[:at] + _HIDDEN + text[at + 1 :]
@@ -121,7 +121,7 @@ def _csv_place(text: str, delimiter: str, names: Sequence[str] | None) -> tuple[
         return "", text
     if names is None:
         return f", column {place + 1},", cells[place]
-    # A line with one quote too many is a part of a record, and its cells are not the columns.
+    # A line with an odd number of quotes is a part of a record: its cells are not the columns.
     named = len(names) == len(cells) and text.count('"') % 2 == 0
     return (f", column {names[place]!r}," if named else ""), cells[place]
 

@@ -1,13 +1,13 @@
-"""What a column is, as far as the cells of a sample tell; each answer says why.
+"""Infers the kind of a column from the cells of a sample, with a reason.
 
-Pure. Three things are worth more than a guess that is mostly right: an id is never a number to
-calculate with, a moment is no feature while its hour is, and what is left out is told. A person's
-word (stream.numbers, categories, times, ignore) settles what a rule gets wrong.
+Pure. Three rules are more important than a guess that is mostly right: an id is never a number to
+calculate with; a time is no feature, but its hour is; and columns that are left out are reported.
+The options (stream.numbers, categories, times, ignore) correct a wrong inference.
 
-1,234 can be a thousand or about one. What decides are, in this order: a person's word; cells of the
-same column that can be read one way only; such cells of the file's other columns, where they agree;
-the delimiter, since programs that write a decimal comma separate columns by semicolons. Where these
-say nothing, or against each other, a person is asked.
+1,234 can be a thousand or about one. This is decided by, in this order: the options; cells of the
+same column that can be read in one way only; such cells of the file's other columns, if they agree;
+the delimiter, since programs that write a decimal comma separate columns by semicolons. If these
+give no answer, or contradict each other, the user must decide.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,18 +28,18 @@ from models.core.record_schema import LabelKind, ReadAs, TimeForm, TimePart
 from models.stream.parsing import cells, timestamps
 
 NEARLY_ALL = 0.9
-"""Share of the sample's cells (missing ones apart) that make a column one of numbers or times."""
+"""Share of the cells (without missing ones) that make a column one of numbers or times."""
 NEARLY_NEW = 0.95
-"""Share of different texts from which a column is an id: a category that hardly ever comes again
-teaches nothing, and costs a place for each of its values."""
+"""Share of distinct texts from which a column is an id: from categories that hardly recur nothing
+can be learned, and each of them needs memory."""
 FEWEST_TO_TELL = 50
-"""Values below which an id or a row number cannot be told from a feature."""
+"""Fewest values to distinguish an id or a row number from a feature."""
 DENSE = 3.0
-"""Mean step up to which whole numbers that only grow count records: an odometer grows faster."""
+"""Mean step up to which growing whole numbers count records: an odometer grows faster."""
 MOST_CLASSES = 100
-"""Different labels of a sample above which they are no classes, if they are also a third of it."""
+"""Distinct labels above which they are no classes, if they are also a third of the sample."""
 FEWEST_DECIMALS = 20
-"""Different decimal numbers up to which labels may be classes, as grades 1.0, 1.3, ... are."""
+"""Distinct decimal numbers up to which labels may be classes, such as grades 1.0, 1.3, ..."""
 
 _LEADING_ZERO = re.compile(r"\s*[+-]?0[0-9]+\s*")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -58,11 +59,11 @@ _UNIT_WORDS: Mapping[str, TimeForm] = {
     **dict.fromkeys(("ns", "nanos", "nanoseconds"), "ns"),
 }
 _SURE_BY_SIZE: frozenset[TimeForm] = frozenset({"ms", "us"})
-"""Units whose numbers are hardly anything else: ids of ten and of nineteen digits are common."""
+"""Units whose numbers are rarely anything else; ids of 10 and of 19 digits are common."""
 
 
 class Unclear(ValueError):
-    """A number can be read two ways, and nothing says which; it holds the cell."""
+    """A number is ambiguous, and nothing decides; it has the cell."""
 
     def __init__(self, cell: str) -> None:
         super().__init__(cell)
@@ -71,19 +72,19 @@ class Unclear(ValueError):
 
 @dataclass(frozen=True)
 class NumberMarks:
-    """What is known of a file's numbers beside the column itself."""
+    """What is known about the number format of a file besides the column itself."""
 
     decimal: Decimal | None = None
-    """A person's word; None: found out."""
+    """From the options; None: inferred."""
     thousands: Thousands | None = None
     delimiter: str | None = None
     others: Decimal | None = None
-    """The decimal mark of the columns that have unambiguous cells; None: none, or they disagree."""
+    """The decimal mark of the columns with unambiguous cells; None: none, or they disagree."""
 
 
 @dataclass(frozen=True)
 class InferredColumn:
-    """What a column is, and why."""
+    """The kind of a column, and the reason."""
 
     read_as: ReadAs
     because: str
@@ -91,15 +92,15 @@ class InferredColumn:
     time: TimeForm | None = None
     parts: tuple[TimePart, ...] = ()
     counts: bool = False
-    """Whether it was left out as numbers that only tell records apart."""
+    """Whether it was left out as numbers that only identify records."""
     mixed: bool = False
-    """Whether it is a category in which numbers stand for texts, too."""
+    """Whether it is a category with numbers besides texts."""
     example: Any = None
-    """A cell that fits."""
+    """A valid cell."""
 
 
 def of_texts(name: str, texts: Sequence[str], marks: NumberMarks) -> InferredColumn:
-    """A column of a text file. Raises Unclear."""
+    """Infer a column of a text file. Raises Unclear."""
     present = numbers_present(texts)
     if not present:
         return InferredColumn("number", "it holds nothing in the sample")
@@ -111,9 +112,15 @@ def of_texts(name: str, texts: Sequence[str], marks: NumberMarks) -> InferredCol
         and marks.others != ","
         and marks == replace(marks, decimal=None, thousands=None)
     )
-    if usual and (plain := _plain(present)) is not None:
-        found = _of_numbers(name, plain, PLAIN, whole=len(plain) == len(texts))
-        return replace(found, example=present[0])
+    joined = "".join(present)
+    if usual and joined.isascii() and "_" not in joined:
+        # In most columns, all cells are plain numbers, and need no closer inspection.
+        plain: list[float] = []
+        with suppress(ValueError):
+            plain = list(map(float, present))
+        if plain and all(map(math.isfinite, plain)):
+            found = _of_numbers(name, plain, PLAIN, whole=len(plain) == len(texts))
+            return replace(found, example=present[0])
     sample = number_format.NumberSample(present)
     spelt = spelling_of(sample, marks)
     if spelt is None:
@@ -122,7 +129,7 @@ def of_texts(name: str, texts: Sequence[str], marks: NumberMarks) -> InferredCol
 
 
 def of_values(name: str, values: Sequence[Any], marks: NumberMarks) -> InferredColumn:
-    """A column of JSON values, or of Parquet ones that are numbers, texts or truths."""
+    """Infer a column of JSON values, or of numbers, texts or truths in Parquet."""
     present = [value for value in values if not is_missing(value)]
     if not present:
         return InferredColumn("number", "it holds nothing in the sample")
@@ -149,7 +156,7 @@ def of_values(name: str, values: Sequence[Any], marks: NumberMarks) -> InferredC
 
 
 def spelling_of(sample: number_format.NumberSample, marks: NumberMarks) -> NumberFormat | None:
-    """How nearly all cells of a column spell numbers; None where they do not. Raises Unclear."""
+    """The format in which nearly all cells are numbers; None if there is none. Raises Unclear."""
     enough = NEARLY_ALL * sample.total
     plain = sample.count(PLAIN)
     best: NumberFormat | None = None
@@ -163,7 +170,7 @@ def spelling_of(sample: number_format.NumberSample, marks: NumberMarks) -> Numbe
 
 
 def decimal_of(samples: Iterable[number_format.NumberSample]) -> Decimal | None:
-    """The decimal mark on which the unambiguous columns of a file agree; None where none is."""
+    """The decimal mark on which the unambiguous columns of a file agree; None if they do not."""
     found: set[Decimal] = set()
     for sample in samples:
         votes = sample.votes()
@@ -175,7 +182,7 @@ def decimal_of(samples: Iterable[number_format.NumberSample]) -> Decimal | None:
 
 
 def kind_of_labels(labels: Sequence[Any]) -> LabelKind | None:
-    """What the sample's classes are; None where all are missing."""
+    """The type of the sample's classes; None if all are missing."""
     present = labels_present(labels)
     if not present:
         return None
@@ -186,7 +193,7 @@ def kind_of_labels(labels: Sequence[Any]) -> LabelKind | None:
 
 
 def labels_present(labels: Iterable[Any]) -> list[Any]:
-    """The classes that are there."""
+    """The labels that are not missing."""
     return [
         label
         for label in labels
@@ -205,9 +212,9 @@ def numbers_present(values: Iterable[Any]) -> list[Any]:
 
 
 def no_classes(present: Sequence[Any], spelt: NumberFormat) -> str:
-    """Why these labels can be no classes; empty where they can.
+    """Why these labels can be no classes; empty if they can.
 
-    A fit with a class per record takes minutes and learns nothing.
+    A fit with a class per record takes minutes, and is useless.
     """
     distinct = len({str(label).strip() for label in present})
     if distinct > MOST_CLASSES and distinct * 3 > len(present):
@@ -222,7 +229,7 @@ def no_classes(present: Sequence[Any], spelt: NumberFormat) -> str:
 
 
 def alike(labels: Sequence[Any]) -> str:
-    """Two classes that differ in nothing but case, as a person may not have meant; else empty."""
+    """Describe two classes that differ in case only, which may be a mistake; else empty."""
     known: dict[str, str] = {}
     for label in labels:
         text = str(label).strip()
@@ -233,12 +240,12 @@ def alike(labels: Sequence[Any]) -> str:
 
 
 def number_of(value: Any, spelt: NumberFormat = PLAIN) -> float | None:
-    """The number that a value is or, as text, spells; else None. It need not be finite."""
+    """The number of a value or text, which may not be finite; None if it is no number."""
     if isinstance(value, str):
         return cells.number_in(value, spelt)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # A whole number beyond every float is larger than any that is taken.
+    # A whole number beyond the range of floats is larger than any valid one.
     return float(value) if abs(value) < cells.HUGE else math.inf
 
 
@@ -250,13 +257,13 @@ def moment_of(value: Any) -> float | None:
 def of_moments(
     seconds: Sequence[float], because: str, form: TimeForm, example: Any = None
 ) -> InferredColumn:
-    """A column of times: its parts are features, the hour only where there is one."""
+    """A column of times, whose parts are features; the hour only if there is one."""
     parts = timestamps.PARTS if timestamps.has_hours(seconds) else timestamps.PARTS[1:]
     return InferredColumn("time", because, time=form, parts=parts, example=example)
 
 
 def _decimal(sample: number_format.NumberSample, marks: NumberMarks, enough: float) -> Decimal:
-    """The decimal mark of a column of which a person said nothing. Raises Unclear."""
+    """The decimal mark of a column if it is not configured. Raises Unclear."""
     if marks.thousands == ",":
         return "."
     if marks.thousands == ".":
@@ -280,18 +287,6 @@ def _decimal(sample: number_format.NumberSample, marks: NumberMarks, enough: flo
     return "."
 
 
-def _plain(present: Sequence[str]) -> list[float] | None:
-    """The numbers where every cell is a plain one; most columns are, and need no closer look."""
-    joined = "".join(present)
-    if not joined.isascii() or "_" in joined:
-        return None
-    try:
-        numbers = list(map(float, present))
-    except ValueError:
-        return None
-    return numbers if all(map(math.isfinite, numbers)) else None
-
-
 def _of_spelt(
     name: str,
     present: Sequence[str],
@@ -313,23 +308,23 @@ def _of_spelt(
 def _with_unfit(
     found: InferredColumn, present: Sequence[Any], fitting: Sequence[Any]
 ) -> InferredColumn:
-    """Say of a column of numbers what else is in it."""
+    """Add to a column of numbers what else is in it."""
     found = replace(found, example=fitting[0])
     if len(fitting) == len(present) or found.read_as != "number":
         return found
     fits = set(map(id, fitting))
     odd = next(value for value in present if id(value) not in fits)
-    told = f"{len(present) - len(fitting)} of {len(present)} are none, as {cells.shown(odd)}"
-    return replace(found, because=f"{found.because}; {told}")
+    text = f"{len(present) - len(fitting)} of {len(present)} are none, as {cells.shown(odd)}"
+    return replace(found, because=f"{found.because}; {text}")
 
 
 def _of_json_texts(
     name: str, values: Sequence[Any], texts: Sequence[str], marks: NumberMarks
 ) -> InferredColumn:
-    """Texts of a file that has numbers, too.
+    """Infer a column of texts in a file that has numbers, too.
 
-    They are numbers where they have fractions, or are whole and so many different ones that they
-    are no codes; where they are ids, the rules for numbers say so.
+    They are numbers if they have fractions, or if they are whole with too many distinct values for
+    codes; the rules for numbers detect ids.
     """
     found = _of_words(texts)
     if found.read_as == "time" or any(map(_LEADING_ZERO.fullmatch, texts)):
@@ -350,13 +345,13 @@ def _of_json_texts(
 def _of_numbers(
     name: str, numbers: Sequence[float], spelt: NumberFormat, *, whole: bool
 ) -> InferredColumn:
-    """A column of numbers: a feature, a time, or something that only counts records.
+    """Infer a column of numbers: a feature, a time, or something that only counts records.
 
     `whole`: no cell of the sample is missing.
     """
-    told = f"numbers ({spelt.told})" if spelt.told else "numbers"
+    text = f"numbers ({spelt.description})" if spelt.description else "numbers"
     if len(numbers) < FEWEST_TO_TELL:
-        return InferredColumn("number", told, spelt)
+        return InferredColumn("number", text, spelt)
     array = np.array(numbers)
     steps = np.diff(array)
     integers = bool((array == np.floor(array)).all())
@@ -366,7 +361,7 @@ def _of_numbers(
         seconds = [number / timestamps.UNITS[form] for number in numbers if number]
         return of_moments(seconds, f"times in {form} since 1970", form)
     if not integers:
-        return InferredColumn("number", told, spelt)
+        return InferredColumn("number", text, spelt)
     if whole and steps[0] > 0 and bool((steps == steps[0]).all()):
         why = f"a row number: each value is the one before plus {steps[0]:g}"
         return InferredColumn("left out", why, spelt, counts=True)
@@ -380,13 +375,13 @@ def _of_numbers(
     ):
         why = f"an id by its name, with {distinct} different values in {len(numbers)}"
         return InferredColumn("left out", why, spelt, counts=True)
-    return InferredColumn("number", f"{told} that only grow" if grows else told, spelt)
+    return InferredColumn("number", f"{text} that only grow" if grows else text, spelt)
 
 
 def _form(name: str, numbers: Sequence[float], *, integers: bool, rising: bool) -> TimeForm | None:
-    """The unit in which numbers are times; None where they are none.
+    """The unit in which the numbers are times; None if they are no times.
 
-    Zeros among them are times that are missing.
+    Zeros are missing times.
     """
     present = [number for number in numbers if number]
     if len(present) < NEARLY_ALL * len(numbers):
@@ -405,7 +400,7 @@ def _form(name: str, numbers: Sequence[float], *, integers: bool, rising: bool) 
 
 
 def _of_words(present: Sequence[str]) -> InferredColumn:
-    """A column of texts, blank ones apart."""
+    """Infer a column of texts, without blank ones."""
     if not present:
         return InferredColumn("number", "it holds nothing in the sample")
     head = present[:FEWEST_TO_TELL]
@@ -424,10 +419,10 @@ def _of_words(present: Sequence[str]) -> InferredColumn:
 
 
 def _words(name: str) -> list[str]:
-    """The words of a column's name: created_at and createdAt are created, at."""
+    """The words of a column's name: created and at for created_at or createdAt."""
     return [word.casefold() for word in _WORD.findall(name)]
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is none in a column of any kind: null, NaN, or a blank text."""
+    """Whether a value is missing in a column of any kind: null, NaN, or a blank text."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())

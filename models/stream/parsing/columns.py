@@ -1,7 +1,7 @@
-"""Whole columns of cells at once, by the rules of `models.stream.parsing.cells`.
+"""Parses whole columns of cells, by the rules of `models.stream.parsing.cells`.
 
-Pure. A column is first tried in bulk. Only one with something unusual in it is read cell by cell,
-and the outcome is the same: bulk is a faster way to the same values, never another rule.
+Pure. A column is first parsed in bulk. Only a column with an unusual cell is parsed cell by cell.
+Both give the same values: bulk parsing is faster, and has no rules of its own.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.core.number_format import PLAIN, NumberFormat
-from models.core.record_schema import Column, Schema, TimeForm, TimePart, arrow_label
-from models.stream.batches import Fault, Notice, Taken
+from models.core.record_schema import Column, Schema, TimeForm, arrow_label
+from models.stream.batches import Fault, Notice, ParsedRows
 from models.stream.parsing import cells, timestamps
 from models.stream.parsing.cells import InvalidCell
 
 FEWEST_EMPTY = 100
-"""Records without a value in a row that make it worth a word."""
+"""Consecutive records without a value from which this is reported."""
 
 Faults = dict[int, Fault]
-"""Why a record is unfit, by its index."""
+"""Why records are invalid, by index."""
 T = TypeVar("T")
 
 NUMBERS, TEXTS = pa.float64(), pa.string()
 
 _LEADING_ZERO = re.compile(r"[ \t]*[+-]?0[0-9]+[ \t]*")
 _MAYBE_ZERO = re.compile(r"\n[ \t+-]*0[0-9]")
-"""Of cells that are joined by line ends; with a plain first character the search is fast."""
+"""For cells joined by line ends; the search is fast, as it begins with a literal."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a stream's cells are read as."""
+    """How the cells of a stream are parsed."""
 
     schema: Schema
     largest: float
     free: frozenset[str] = frozenset()
-    """Columns that were named by a person, not inferred: there a truth may be a number, and a
-    number may be a category."""
+    """Columns whose kind is configured, not inferred: there a truth may be a number, and a number
+    may be a category."""
     ignored: frozenset[str] = frozenset()
-    """Columns of the file that are left out by now: their features are missing in every record."""
+    """Columns of the file that are ignored now: their features are missing in every record."""
     unfit_is_missing: bool = False
-    """Whether a cell that does not fit is missing, where else its record is a reject."""
+    """Whether an invalid cell is a missing value; otherwise its record is rejected."""
 
     @cached_property
     def filled(self) -> frozenset[str]:
-        """Columns of the file of which most cells of the first sample had a value."""
+        """Columns of the file with a value in most cells of the first sample."""
         return frozenset(
             each.name
             for each in self.schema.seen
@@ -68,33 +68,33 @@ class Plan:
 
 @dataclass(frozen=True)
 class Read:
-    """One column: its values, null where missing or unfit, and why some are unfit."""
+    """A parsed column: its values, null if missing or invalid, and the faults."""
 
     values: pa.Array
     faults: Faults
     notice: Notice | None = None
-    """What is unusual about it and costs no record; its position is an index here."""
+    """Something unusual for which no record is rejected; its position is an index here."""
 
 
-def take_texts(plan: Plan, texts: Mapping[str, Sequence[str]]) -> Taken:
+def parse_texts(plan: Plan, texts: Mapping[str, Sequence[str]]) -> ParsedRows:
     """Records whose cells are texts, by the file's columns: the sources and the target."""
     labels = labels_from_texts(plan, texts[plan.schema.target])
-    return _take(plan, texts, labels, feature_from_texts, cells.moment_from_text)
+    return _parse(plan, texts, labels, feature_from_texts, cells.moment_from_text)
 
 
-def take_values(plan: Plan, values: Mapping[str, Sequence[Any]]) -> Taken:
+def parse_values(plan: Plan, values: Mapping[str, Sequence[Any]]) -> ParsedRows:
     """Records whose cells are JSON values, by the file's columns: the sources and the target."""
     labels = labels_from_values(plan, values[plan.schema.target])
-    return _take(plan, values, labels, feature_from_values, cells.moment_from_value)
+    return _parse(plan, values, labels, feature_from_values, cells.moment_from_value)
 
 
-def _take(
+def _parse(
     plan: Plan,
     columns: Mapping[str, Sequence[T]],
     labels: Read,
     read: Callable[[Plan, Column, Sequence[T]], Read],
     read_moment: Callable[[T, TimeForm, float], float | None],
-) -> Taken:
+) -> ParsedRows:
     def read_moments(source: str, form: TimeForm) -> Read:
         return moments(columns[source], f"column {source!r}", form, plan.largest, read_moment)
 
@@ -110,9 +110,9 @@ def features(
     read: Callable[[Column], Read],
     read_moments: Callable[[str, TimeForm], Read],
 ) -> list[Read]:
-    """A column per feature: by `read`, or as a part of the moments of its source (in seconds).
+    """A column per feature: by `read`, or as a part of the times of its source (in seconds).
 
-    A source is read once, however many features it gives.
+    A source of several features is read once.
     """
     found: dict[str, Read] = {}
     each: list[Read] = []
@@ -124,13 +124,10 @@ def features(
         else:
             if column.source not in found:
                 found[column.source] = read_moments(column.source, column.time)
-            each.append(_part(found[column.source], column.part))
+            times = found[column.source]
+            part = timestamps.part(times.values.to_numpy(zero_copy_only=False), column.part)
+            each.append(Read(pa.array(part, from_pandas=True), times.faults))
     return each
-
-
-def _part(moments: Read, which: TimePart) -> Read:
-    seconds = moments.values.to_numpy(zero_copy_only=False)
-    return Read(pa.array(timestamps.part(seconds, which), from_pandas=True), moments.faults)
 
 
 def moments(
@@ -151,17 +148,23 @@ def feature_from_texts(plan: Plan, column: Column, texts: Sequence[str]) -> Read
         return categories_from_texts(texts, where)
     joined = "\n".join(texts)
     read = numbers_from_texts(texts, where, plan.largest, column.spelling, joined)
-    if column.source in plan.free:
+    maybe = _MAYBE_ZERO.search(joined) or _LEADING_ZERO.fullmatch(texts[0] if texts else "")
+    if column.source in plan.free or not maybe:
         return read
-    notice = _leading_zero(column.source, texts, joined)
-    return read if notice is None else replace(read, notice=notice)
+    # Digits with a leading zero lose it as a number.
+    places = [index for index, cell in enumerate(texts) if _LEADING_ZERO.fullmatch(cell)]
+    if not places:
+        return read
+    first = places[0]
+    notice = Notice("leading zeros", column.source, first, len(places), cells.shown(texts[first]))
+    return replace(read, notice=notice)
 
 
 def feature_from_values(plan: Plan, column: Column, values: Sequence[Any]) -> Read:
     """One feature whose cells are JSON values."""
     where, free = f"column {column.source!r}", column.source in plan.free
     if column.kind == "number":
-        # Many programs write some numbers as text: 3.5 and "3.5" are one.
+        # Many programs write some numbers as text: 3.5 and "3.5" are equal.
         return numbers_from_values(
             values,
             where,
@@ -173,8 +176,8 @@ def feature_from_values(plan: Plan, column: Column, values: Sequence[Any]) -> Re
     return categories_from_values(values, where, from_number=free or column.mixed)
 
 
-def assemble(plan: Plan, features: Sequence[Read], labels: Read) -> Taken:
-    """Columns as a table. A record's reason is that of its first unfit column, the label's last.
+def assemble(plan: Plan, features: Sequence[Read], labels: Read) -> ParsedRows:
+    """Columns as a table. A record's fault is that of its first invalid column; the label is last.
 
     `features` are in the schema's order.
     """
@@ -182,7 +185,15 @@ def assemble(plan: Plan, features: Sequence[Read], labels: Read) -> Taken:
     faults: Faults = {}
     notices = [column.notice for column in features if column.notice is not None]
     for each, column in zip(schema.columns, features, strict=True):
-        if _is_empty(plan, each.source, column):
+        # A column that had values may have been renamed if it has none in many records. Invalid
+        # cells are another case, and an ignored column is empty on purpose.
+        if (
+            count >= FEWEST_EMPTY
+            and column.values.null_count == count
+            and not column.faults
+            and each.source in plan.filled
+            and each.source not in plan.ignored
+        ):
             notices.append(Notice("empty column", each.source, 0, count, "no value at all"))
         if column.faults and plan.unfit_is_missing:
             first = min(column.faults)
@@ -194,11 +205,11 @@ def assemble(plan: Plan, features: Sequence[Read], labels: Read) -> Taken:
     table = pa.Table.from_arrays(
         [*(column.values for column in features), labels.values], [*schema.names, schema.target]
     )
-    told = tuple({(each.kind, each.column): each for each in notices}.values())
+    unique = tuple({(each.kind, each.column): each for each in notices}.values())
     if not faults:
-        return Taken(range(count), table, faults, told)
+        return ParsedRows(range(count), table, faults, unique)
     fit = [index for index in range(count) if index not in faults]
-    return Taken(fit, table.take(np.array(fit, dtype=np.int64)), faults, told)
+    return ParsedRows(fit, table.take(np.array(fit, dtype=np.int64)), faults, unique)
 
 
 def numbers_from_texts(
@@ -208,8 +219,8 @@ def numbers_from_texts(
     spelling: NumberFormat = PLAIN,
     joined: str | None = None,
 ) -> Read:
-    """A column of texts that spell numbers. `where` names it in reasons; `joined` are the texts in
-    one, where the caller has them so."""
+    """A column of numbers as texts. `where` names it in messages; `joined` is the text of all
+    cells, if the caller has it."""
     plain = None
     if spelling == PLAIN:
         plain = _plain_numbers(texts, largest, "".join(texts) if joined is None else joined)
@@ -229,12 +240,12 @@ def numbers_from_values(
     from_truth: bool = False,
     spelling: NumberFormat = PLAIN,
 ) -> Read:
-    """A column of JSON values that are numbers, or (where asked) texts that spell them."""
+    """A column of numbers as JSON values, with `from_text` also as texts."""
     if set(map(type, values)) <= {int, float, NoneType}:
         try:
             return numbers_from_floats(np.array(values, dtype=np.float64), where, largest)
         except OverflowError:
-            pass  # A whole number beyond every float: the cell's own rule says why it is unfit.
+            pass  # A whole number beyond the range of floats: parsing by cell gives the message.
     return _each(
         values,
         lambda value: cells.number_from_value(
@@ -255,19 +266,19 @@ def numbers_from_floats(
     few = _each(
         array[unfit].tolist(), lambda value: cells.number_from_value(value, largest), where, NUMBERS
     )
-    kept = array.copy()
-    kept[unfit] = np.nan
+    finite = array.copy()
+    finite[unfit] = np.nan
     faults = {int(unfit[index]): fault for index, fault in few.faults.items()}
-    return Read(pa.array(kept, from_pandas=True), faults)
+    return Read(pa.array(finite, from_pandas=True), faults)
 
 
 def categories_from_texts(texts: Sequence[str], where: str) -> Read:
-    """A column of texts that name categories."""
+    """A column of categories as texts."""
     return _each_distinct(texts, cells.category_from_text, where, TEXTS)
 
 
 def categories_from_values(values: Sequence[Any], where: str, *, from_number: bool) -> Read:
-    """A column of JSON values that are categories, or (where asked) numbers that code them."""
+    """A column of categories as JSON values, with `from_number` also as numbers."""
     if set(map(type, values)) == {str}:
         return categories_from_texts(values, where)
     return _each(
@@ -289,48 +300,21 @@ def labels_from_texts(plan: Plan, texts: Sequence[str]) -> Read:
 
 
 def labels_from_values(plan: Plan, values: Sequence[Any]) -> Read:
-    """The target as JSON values; a text may spell a number here."""
+    """The target as JSON values; numbers may be texts here."""
     kind, where = plan.schema.label_kind, plan.target
     if kind == "float":
         return numbers_from_values(
             values, where, plan.largest, from_text=True, spelling=plan.schema.label_spelling
         )
-    # True, 1 and 1.0 are one key to a dict, so that a mixed column is read value by value.
+    # True, 1 and 1.0 are equal keys of a dict, so a mixed column is parsed value by value.
     read_all = _each_distinct if set(map(type, values)) in ({str}, {int}) else _each
     return read_all(
         values, lambda value: cells.class_from_value(value, kind), where, arrow_label(kind)
     )
 
 
-def _is_empty(plan: Plan, source: str, column: Read) -> bool:
-    """Whether a column that had values is without any over many records: it may have been renamed.
-
-    A cell that does not fit is another matter, and an ignored column is empty on purpose.
-    """
-    count = len(column.values)
-    return (
-        count >= FEWEST_EMPTY
-        and column.values.null_count == count
-        and not column.faults
-        and source in plan.filled
-        and source not in plan.ignored
-    )
-
-
-def _leading_zero(source: str, texts: Sequence[str], joined: str) -> Notice | None:
-    """Digits with a leading zero in a column that is read as numbers: as such they lose it."""
-    if _MAYBE_ZERO.search(joined) is None and not _LEADING_ZERO.fullmatch(
-        texts[0] if texts else ""
-    ):
-        return None
-    places = [index for index, cell in enumerate(texts) if _LEADING_ZERO.fullmatch(cell)]
-    if not places:
-        return None
-    return Notice("leading zeros", source, places[0], len(places), cells.shown(texts[places[0]]))
-
-
 def _plain_numbers(texts: Sequence[str], largest: float, joined: str) -> NDArray[np.float64] | None:
-    """All texts as floats, NaN for an empty one; None if any of them is in any way unusual."""
+    """All texts as floats, NaN for an empty one; None if any of them is unusual."""
     if not joined.isascii() or "_" in joined:
         return None
     empty = 0
@@ -363,7 +347,7 @@ def _each(values: Sequence[T], read: Callable[[T], Any], where: str, kind: pa.Da
 def _each_distinct(
     values: Sequence[T], read: Callable[[T], Any], where: str, kind: pa.DataType
 ) -> Read:
-    """As `_each`, reading every distinct value once; values are hashable and of one type."""
+    """As `_each`, but parse each distinct value once; values are hashable and of one type."""
     distinct = list(set(values))
     once = _each(distinct, read, where, kind)
     place = {value: index for index, value in enumerate(distinct)}

@@ -1,9 +1,8 @@
-"""One record of text, as CSV or as JSON, and many of them at once.
+"""The formats of text records: CSV and JSON.
 
-Pure. `one` reads a single record and raises Unfit with the reason; `many` reads lines that look
-ordinary, fast, and answers None where any of them does not: then each is read by `one`. `shaped`
-brings what both gave into the shape of the schema. Where a record begins and ends in a file is the
-business of `models.stream.text_records`.
+Pure. `one` reads a single record and raises InvalidCell; `many` reads ordinary lines fast, and
+returns None if any line is unusual: then each is read by `one`. `shaped` brings the records of both
+into the shape of the schema. `models.stream.text_records` finds the records in a file.
 """
 
 from __future__ import annotations
@@ -16,21 +15,22 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from models.stream.batches import Taken
+from models.stream.batches import ParsedRows
 from models.stream.parsing.cells import InvalidCell, shown
-from models.stream.parsing.columns import Plan, take_texts, take_values
+from models.stream.parsing.columns import Plan, parse_texts, parse_values
 
 LEAVES_OUT = 'stream.extra_cells = "ignore" leaves out such cells'
 OTHERS = "(further columns)"
-"""Where keys are data, as ids of users, each would be told as a column of its own."""
+"""A common name for columns beyond `_MOST_LEFT`, in case keys are data, such as ids of users."""
 _MOST_LEFT = 100
 _LONGEST_CELL = 128 << 20
-"""Characters; more than a line may have, so that no cell is ever too long for the csv module."""
+"""Characters; more than a line may have. The csv module has one limit per process (131,072 by
+default), which is set before each use and never restored, since other threads may be reading."""
 _SEPARATOR = re.compile(rb'\s*"?sep=([^\r\n"])"?[ \t]*\r?\n', re.IGNORECASE)
 
 
 class LeftOver(NamedTuple):
-    """What was left out of some records: the index of the first, how many, and a value of it."""
+    """What was left out of some records: the first index, the count, and an example."""
 
     first: int
     times: int
@@ -38,36 +38,38 @@ class LeftOver(NamedTuple):
 
 
 class RecordFormat(Protocol):
-    """How a line (in CSV: or several, where quotes span them) becomes a record."""
+    """How a line (in CSV: several, if quotes span them) becomes a record."""
 
     def one(self, pull: Callable[[], str]) -> Any:
-        """The record that begins on the line that the first `pull()` gives. Raises Unfit."""
+        """The record that begins on the line of the first `pull()`. Raises InvalidCell."""
 
 
 class TextFormat(RecordFormat, Protocol):
-    """How lines become records, and records rows."""
+    """How lines become records, and records become columns."""
 
     def many(self, text: str, lines: list[str]) -> list[Any] | None:
-        """Every line of `text` as a record; None if any is unusual."""
+        """Each line of `text` as a record; None if any is unusual."""
 
     def shaped(self, records: list[Any]) -> dict[str, LeftOver]:
-        """Bring records that `one` or `many` gave into the schema's shape, in place. Answers what
-        was left out of them, by the name of its column."""
+        """Bring records of `one` or `many` into the schema's shape, in place.
+
+        Returns what was left out of them, by column.
+        """
 
     def is_whole(self, record: Any) -> bool:
-        """Whether nothing can be missing from a record whose line has no end yet."""
+        """Whether a record is complete although its line has no end yet."""
 
-    def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
-        """Records as rows and labels."""
+    def parse(self, plan: Plan, records: Sequence[Any]) -> ParsedRows:
+        """Records as columns and labels."""
 
 
 @dataclass(frozen=True)
 class CsvFormat:
     """CSV with a header (RFC 4180, any delimiter).
 
-    `names` are those of the columns, in order, and `header` the same as they are written: blank
-    where a column has no name. Blank cells after the last column are no part of a record: many
-    programs end each line with a delimiter.
+    `names` are those of the columns, in order, and `header` has the same names as written: blank if
+    a column has no name. Blank cells after the last column are ignored: many programs end each line
+    with a delimiter.
     """
 
     names: tuple[str, ...]
@@ -79,12 +81,12 @@ class CsvFormat:
         if '"' not in text:
             records = [line.split(self.delimiter) for line in lines]
         else:
-            _allow_long_cells()
+            csv.field_size_limit(_LONGEST_CELL)
             try:
                 records = list(csv.reader(lines, delimiter=self.delimiter, strict=True))
             except csv.Error:
                 return None
-            if len(records) != len(lines):  # Quotes went over the end of a line.
+            if len(records) != len(lines):  # A quote spans a line end.
                 return None
         width = len(self.names)
         lengths = set(map(len, records))
@@ -93,12 +95,17 @@ class CsvFormat:
                 return None
             if self.extra_cells == "reject" and any(map(self._extra, records)):
                 return None
-        return None if self._has_header(text, records) else records
+        # In most cases the first name is not even in the text, and no record is checked.
+        if all(name in text or '"' in name for name in self.header) and any(
+            map(self._is_header, records)
+        ):
+            return None
+        return records
 
     def one(self, pull: Callable[[], str]) -> list[str]:
         width = len(self.names)
-        # A quote that opens by mistake and one that opens in each line after it make a record of
-        # a thousand lines out of every line: too many cells are noticed before their end.
+        # With an unclosed quote, and another quote in each later line, every line would begin a
+        # record of a thousand lines: the limit of cells stops that early.
         record = csv_cells(pull, self.delimiter, most=2 * width + 16)
         if self._is_header(record):
             raise InvalidCell("the header line came again", "repeated_header")
@@ -126,11 +133,11 @@ class CsvFormat:
         return left
 
     def is_whole(self, record: list[str]) -> bool:
-        """A blank last cell may only not have been written yet: most often it is the label."""
+        """Whether the last cell, often the label, has a value: it may not be written yet."""
         return len(record) > len(self.names) or bool(record[-1].strip())
 
     def _extra(self, record: list[str]) -> list[str]:
-        """The cells after the last column, if any is more than blank, without blank ones first."""
+        """The cells after the last column, from the first one that is not blank."""
         extra = record[len(self.names) :]
         while extra and not extra[0].strip():
             del extra[0]
@@ -143,29 +150,39 @@ class CsvFormat:
         rest = zip(record[1:width], self.header[1:], strict=True)
         return all(cell.strip() == name for cell, name in rest) and not self._extra(record)
 
-    def _has_header(self, text: str, records: list[list[str]]) -> bool:
-        # Nearly always the first name is not even in the text, and nothing more is looked at.
-        if all(name in text or '"' in name for name in self.header):
-            return any(map(self._is_header, records))
-        return False
-
-    def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
+    def parse(self, plan: Plan, records: Sequence[Any]) -> ParsedRows:
         columns: list[Any] = list(zip(*records, strict=True)) or [()] * len(self.names)
-        return take_texts(plan, dict(zip(self.names, columns, strict=True)))
+        return parse_texts(plan, dict(zip(self.names, columns, strict=True)))
 
 
 def csv_cells(pull: Callable[[], str], delimiter: str, most: int | None = None) -> list[str]:
-    """The cells of one CSV record; pulls further lines while a quote is open, and none after
-    `most` cells. Raises Unfit."""
+    """The cells of one CSV record; pulls further lines while a quote is open, up to `most` cells.
+
+    Raises InvalidCell.
+    """
     first = pull()
     bare = first.rstrip("\r\n")
     if '"' not in bare and "\r" not in bare:
         return bare.split(delimiter)
-    _allow_long_cells()
+    csv.field_size_limit(_LONGEST_CELL)
+
+    def lines() -> Iterator[str]:
+        yield first
+        # The reader asks for another line: a quote is open at the end of the line before.
+        cells, text, opening = 0, first, ""
+        while True:
+            if most is not None and (not opening or '"' in text):
+                closed = opening + text.rstrip("\r\n") + '"'
+                cells += len(next(csv.reader([closed], delimiter=delimiter))) - 1
+                if cells > most:
+                    raise InvalidCell(
+                        f"more than {most} cells came before a quote was closed", "malformed"
+                    )
+            text, opening = pull(), '"'
+            yield text
+
     try:
-        return next(
-            csv.reader(_lines(first, pull, delimiter, most), delimiter=delimiter, strict=True)
-        )
+        return next(csv.reader(lines(), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise InvalidCell(
             f"a CSV record was expected, broken quotes came ({error})", "malformed"
@@ -173,33 +190,10 @@ def csv_cells(pull: Callable[[], str], delimiter: str, most: int | None = None) 
 
 
 def separator_line(head: bytes) -> tuple[str, int] | None:
-    """The delimiter that a first line such as sep=; names (Excel writes and obeys it), and where
-    the next line begins; None where there is no such line."""
+    """The delimiter of a first line such as sep=; (which Excel writes and reads), and the offset of
+    the next line; None if there is no such line."""
     found = _SEPARATOR.match(head)
     return (found[1].decode("latin-1"), found.end()) if found else None
-
-
-def _lines(first: str, pull: Callable[[], str], delimiter: str, most: int | None) -> Iterator[str]:
-    yield first
-    # The reader asks for another line: a quote is open at the end of the one before.
-    cells, text, opening = 0, first, ""
-    while True:
-        if most is not None and (not opening or '"' in text):
-            closed = opening + text.rstrip("\r\n") + '"'
-            cells += len(next(csv.reader([closed], delimiter=delimiter))) - 1
-            if cells > most:
-                raise InvalidCell(
-                    f"more than {most} cells came before a quote was closed", "malformed"
-                )
-        text, opening = pull(), '"'
-        yield text
-
-
-def _allow_long_cells() -> None:
-    """The csv module has one limit for all of a process, and 131,072 characters by default. How
-    long a line may be is settled before; nobody is served by a second, lower limit, so that it is
-    not put back (another thread may be reading)."""
-    csv.field_size_limit(_LONGEST_CELL)
 
 
 def _count(left: dict[str, LeftOver], column: str, index: int, value: Any) -> None:
@@ -207,34 +201,31 @@ def _count(left: dict[str, LeftOver], column: str, index: int, value: Any) -> No
         column = OTHERS
     before = left.get(column)
     if before is None:
-        left[column] = LeftOver(index, 1, _example(value))
+        # A nested value may be of any size.
+        example = "a list" if isinstance(value, list) else "an object"
+        left[column] = LeftOver(
+            index, 1, example if isinstance(value, list | dict) else shown(value)
+        )
     else:
         left[column] = before._replace(times=before.times + 1)
 
 
-def _example(value: Any) -> str:
-    """A value for a notice; a nested one may be of any size and is not spelt out."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    return shown(value)
-
-
 class _Keys(NamedTuple):
-    """What the keys of an object lack and have too many, held against the schema."""
+    """The missing and the additional keys of an object, compared with the schema."""
 
     absent: tuple[str, ...]
     unknown: tuple[str, ...]
     is_other: bool
-    """Not one of the schema's columns is there."""
+    """Whether the object has none of the schema's columns."""
 
 
 @dataclass(frozen=True)
 class JsonFormat:
     """One JSON object per line.
 
-    An absent key of `required` is a missing value. A key that is in neither `required` nor
-    `ignored` is left out, or makes its object a reject. With `required` None (to look at a sample)
-    an object may have any keys. `of_keys` is a memory: most objects have the same keys.
+    An absent key of `required` is a missing value. A key in neither `required` nor `ignored` is
+    left out, or its object is rejected. If `required` is None (for a sample), an object may have
+    any keys. `of_keys` is a cache: most objects have the same keys.
     """
 
     required: frozenset[str] | None
@@ -251,7 +242,7 @@ class JsonFormat:
             return None
         if set(map(type, records)) != {dict}:
             return None
-        # Every key has a colon of its own: with none to spare, no key can have come twice.
+        # Each key has its own colon: without any other colon, no key can be there twice.
         if text.count(":") != sum(map(len, records)) and not _each_once(lines, records):
             return None
         if self.required is None:
@@ -280,8 +271,20 @@ class JsonFormat:
             raise InvalidCell(reason, "malformed") from error
         if not isinstance(record, dict):
             raise InvalidCell(f"a JSON object was expected, {shown(record)} came", "malformed")
-        if self.required is not None:
-            self._fill(record)
+        if self.required is None:
+            return record
+        keys = self._keys(record)
+        if keys.is_other:
+            reason = "an object with columns of the schema was expected, one without any came"
+            raise InvalidCell(reason, "malformed")
+        if keys.unknown and self.new_columns == "reject":
+            raise InvalidCell(
+                f"column {shown(keys.unknown[0])} is not in the schema "
+                '(stream.new_columns = "ignore" leaves out all such, stream.ignore this one)',
+                "new_column",
+            )
+        for name in keys.absent:
+            record[name] = None
         return record
 
     def shaped(self, records: list[dict[str, Any]]) -> dict[str, LeftOver]:
@@ -295,28 +298,14 @@ class JsonFormat:
         return left
 
     def is_whole(self, record: dict[str, Any]) -> bool:
-        """An object that is closed."""
+        """Whether a record is complete: an object always is."""
         return True
 
-    def take(self, plan: Plan, records: Sequence[Any]) -> Taken:
+    def parse(self, plan: Plan, records: Sequence[Any]) -> ParsedRows:
         names = [*plan.schema.sources, plan.schema.target]
         read = itemgetter(*names)
         columns: list[Any] = list(zip(*map(read, records), strict=True)) or [()] * len(names)
-        return take_values(plan, dict(zip(names, columns, strict=True)))
-
-    def _fill(self, record: dict[str, Any]) -> None:
-        keys = self._keys(record)
-        if keys.is_other:
-            reason = "an object with columns of the schema was expected, one without any came"
-            raise InvalidCell(reason, "malformed")
-        if keys.unknown and self.new_columns == "reject":
-            raise InvalidCell(
-                f"column {shown(keys.unknown[0])} is not in the schema "
-                '(stream.new_columns = "ignore" leaves out all such, stream.ignore this one)',
-                "new_column",
-            )
-        for name in keys.absent:
-            record[name] = None
+        return parse_values(plan, dict(zip(names, columns, strict=True)))
 
     def _keys(self, record: dict[str, Any]) -> _Keys:
         required = self.required or frozenset()
@@ -329,8 +318,8 @@ class JsonFormat:
 
 
 def one_document(head: str) -> str | None:
-    """What a text is whose first line begins a JSON document that goes on after it, and what makes
-    lines of it; None where it may well be JSON lines."""
+    """Describe a text that is one JSON document over several lines, and how to convert it to lines;
+    None if the text may be JSON lines."""
     first = head.lstrip(_JSON_BLANKS).partition("\n")[0].rstrip(_JSON_BLANKS)
     if first.startswith("["):
         try:
@@ -352,11 +341,10 @@ _JSON_BLANKS = " \t\r\n"
 
 
 def _flat(text: str, lines: list[str]) -> list[Any] | None:
-    """The objects of all lines in one go, which takes half the time; None where it might not be
-    one object per line.
+    """The objects of all lines at once, which takes half the time; None if not one object per line.
 
-    Each line begins with the only opening brace that it has and ends with its only closing one. If
-    as many objects come out, every brace is that of an object, so that each line is one.
+    Each line begins with its only opening brace and ends with its only closing one. If there are as
+    many objects as lines, every brace belongs to an object, so that each line is one.
     """
     count = len(lines)
     if text.count("{") != count or text.count("}") != count:
@@ -368,7 +356,7 @@ def _flat(text: str, lines: list[str]) -> list[Any] | None:
 
 
 def _each_once(lines: list[str], records: list[dict[str, Any]]) -> bool:
-    """Whether no object has a key twice: those with colons to spare are read again for it."""
+    """Whether no object has a key twice; only those with additional colons are read again."""
     try:
         for line, record in zip(lines, records, strict=True):
             if line.count(":") != len(record):

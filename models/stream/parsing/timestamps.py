@@ -1,8 +1,8 @@
-"""Columns of times: how they are written, and what models learn from them.
+"""Columns of times: their formats, and the features made from them.
 
-Pure. A moment never comes again, so that a model learns nothing from it; the hour, the weekday and
-the month come again, and are features. A time with an offset is read in UTC, one without as it
-stands: so a file is read the same in every time zone.
+Pure. A moment never recurs, so a model learns nothing from it; the hour, the weekday and the month
+recur, and are features. A time with an offset is converted to UTC, one without is read as UTC: so a
+file is read the same in every time zone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PARTS: tuple[TimePart, ...] = ("hour", "weekday", "month")
 """Hours since midnight, a fraction included; Monday is 0; January is 1."""
 UNITS: dict[TimeForm, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _EARLIEST_S, _LATEST_S = 946_684_800.0, 4_102_444_800.0
-"""The years 2000 and 2100: numbers of a unit that lie between are taken for times."""
+"""The years 2000 and 2100: only numbers between them can be inferred as times."""
 _ISO = re.compile(
     r"[12][0-9]{3}[-/][01][0-9][-/][0-3][0-9]"
     r"(?:[T ][0-2][0-9]:[0-5][0-9](?::[0-6][0-9](?:[.,][0-9]{1,9})?)?"
@@ -46,23 +46,23 @@ def seconds_of_text(text: str) -> float | None:
 
 
 def is_iso(text: str) -> bool:
-    """Whether a text is a moment in ISO 8601, or the date that databases write for none."""
+    """Whether a text is a time in ISO 8601, or the date by which databases mean none."""
     return seconds_of_text(text) is not None or is_no_date(text)
 
 
 def is_no_date(text: str) -> bool:
-    """Whether a text is 0000-00-00, with or without a time: MySQL's date for none."""
+    """Whether a text is 0000-00-00, with or without a time: the empty date of MySQL."""
     return text.strip().startswith("0000-00-00")
 
 
 def seconds_of_number(number: float, form: TimeForm) -> float | None:
-    """Seconds since 1970 of a number in a unit; None beyond the years 1 to 9999."""
+    """Seconds since 1970 of a number in a unit; None outside of the years 1 to 9999."""
     seconds = number / UNITS[form]
     return seconds if _YEAR_1 <= seconds <= _YEAR_9999 else None
 
 
 def form_of_numbers(numbers: Sequence[float]) -> TimeForm | None:
-    """The unit by which all of these are moments from 2000 to 2100; None where there is none."""
+    """The unit in which all numbers are times from 2000 to 2100; None if there is none."""
     if not numbers:
         return None
     lowest, highest = min(numbers), max(numbers)
@@ -73,7 +73,7 @@ def form_of_numbers(numbers: Sequence[float]) -> TimeForm | None:
 
 
 def part(seconds: NDArray[np.float64], which: TimePart) -> NDArray[np.float64]:
-    """A part of moments, shape (records,); NaN where the moment is missing."""
+    """A part of times, shape (records,); NaN for a missing time."""
     if which == "hour":
         return np.mod(seconds, 86_400.0) / 3_600.0
     if which == "weekday":
@@ -87,12 +87,12 @@ def part(seconds: NDArray[np.float64], which: TimePart) -> NDArray[np.float64]:
 
 
 def has_hours(seconds: Sequence[float]) -> bool:
-    """Whether any of the moments is not midnight: dates alone have no hour."""
+    """Whether any of the times is not midnight: dates alone have no hour."""
     return any(moment % 86_400.0 for moment in seconds)
 
 
 def describe(seconds: float) -> str:
-    """A moment in ISO 8601, in UTC; as seconds where no calendar has it."""
+    """A time in ISO 8601, in UTC; in seconds if `datetime` cannot represent it."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
     except (OverflowError, OSError, ValueError):

@@ -63,7 +63,7 @@ class NeverLoads:
 def make_learner(model: Any, kind: LabelKind = "str") -> Learner:
     """A learner of classes around `model`."""
     member = OnlineMember(model, "classification", kind)
-    return Learner(member, "classification", BlendConfig(), tripwire_delta=0.002)
+    return Learner(member, "classification", BlendConfig(), detector_delta=0.002)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_shares_below_nought_are_no_answer() -> None:
     """Even where they sum to 1: the member is absent, and counted as silent."""
     member = OnlineMember(Answers({"a": -0.5, "b": 1.5}), "classification", "str")
     assert member.predict(ROW) is None
-    assert member.silent == 1
+    assert member.non_finite_count == 1
 
 
 def test_a_model_that_ends_the_process_refuses_the_record() -> None:

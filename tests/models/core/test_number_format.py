@@ -127,10 +127,10 @@ def test_a_long_text_is_looked_at_for_no_number() -> None:
 
 def test_a_spelling_says_what_is_special() -> None:
     """For the table of columns; plain numbers need no word."""
-    assert "" == PLAIN.told
+    assert "" == PLAIN.description
     assert (
         "decimal comma, thousands '.', in €"
-        == NumberFormat(decimal=",", thousands=".", sign="€").told
+        == NumberFormat(decimal=",", thousands=".", sign="€").description
     )
 
 

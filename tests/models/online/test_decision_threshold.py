@@ -109,7 +109,7 @@ def test_a_threshold_that_moved_much_is_worth_a_word(
 ) -> None:
     """By a tenth, or by twice the odds where it is small."""
     cut = Threshold(Measure("f1"))
-    cut.told, cut.value = told, value
+    cut.reported, cut.value = told, value
     decision = cut.moved()
     assert (far, "threshold") == (decision.yes, decision.question)
     assert {"threshold": value, "before": told, "metric": "f1"} == decision.facts

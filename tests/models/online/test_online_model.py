@@ -76,7 +76,7 @@ def test_every_recipe_learns_classes(recipe: str, classes: int) -> None:
         sum(label == each for _, label in records[half:]) for each in {r[1] for r in records}
     )
     assert hits > commonest
-    assert member.silent == 0
+    assert member.non_finite_count == 0
 
 
 @pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
@@ -185,11 +185,11 @@ def test_an_answer_that_is_not_finite_is_no_answer() -> None:
     assert member.predict({}) is None
     member.model.answer = {}
     assert member.predict({}) is None
-    assert member.silent == 2
+    assert member.non_finite_count == 2
     value = OnlineMember(Broken(), "regression")
     value.model.answer = -math.inf
     assert value.predict({}) is None
-    assert value.silent == 1
+    assert value.non_finite_count == 1
 
 
 def test_masses_become_shares() -> None:

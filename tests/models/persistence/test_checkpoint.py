@@ -187,7 +187,7 @@ def test_a_signature_that_is_none_is_refused(tmp_path: Path, signature: object) 
     refused(path, "backup")
 
 
-@pytest.mark.parametrize("change", [{"brief": {}}, {"libraries": {}}, {"more": 1}])
+@pytest.mark.parametrize("change", [{"summary": {}}, {"libraries": {}}, {"more": 1}])
 def test_the_first_line_is_signed_as_well(tmp_path: Path, change: dict[str, Any]) -> None:
     """Nobody can say of our models that other libraries wrote them, or another position."""
     path = put(tmp_path)

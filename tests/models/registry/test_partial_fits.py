@@ -211,8 +211,8 @@ def test_pauses_are_not_counted_as_work() -> None:
 
 
 def test_a_challenge_tells_how_it_was_watched() -> None:
-    """For the history: the way and its reason, or that nobody watched."""
-    assert "nobody watched" == fight().guarded
+    """For the history: the way and its reason, or that there was no guard."""
+    assert "no guard" == fight().guarded
     assert fight(guard=Watcher()).guarded.startswith("rounds by warm_start: asked between rounds")
     sgd = BatchRecipe(recipe="sgd", min_rows=50)
     assert fight(sgd, guard=Watcher()).guarded.startswith("unguarded: SGDClassifier: ")
@@ -223,7 +223,7 @@ def test_what_is_kept_is_found_and_gone_on_from(tmp_path: Path) -> None:
     path = put(tmp_path)
     found = partial_fits.find(path, make_work(), SEAL)
     assert found.partial is not None
-    assert found.because.startswith("goes on from ")
+    assert found.because.startswith("resumes at ")
     assert outcome(fight()) == outcome(fight(partial=found.partial))
 
 
@@ -237,7 +237,7 @@ def test_putting_again_replaces_and_dropping_forgets(tmp_path: Path) -> None:
     for _ in range(2):
         partial_fits.drop(path)
     nothing = partial_fits.find(path, make_work(), SEAL)
-    assert (None, "nothing is kept") == (nothing.partial, nothing.because)
+    assert (None, "there is none") == (nothing.partial, nothing.because)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_signed_file_of_another_kind_is_not_used(tmp_path: Path) -> None:
     path = put(tmp_path)
     head, _, body = path.read_bytes().partition(b"\n")
     for changes, content, word in (
-        ({"format": "partial 9"}, body, "format"),
+        ({"format": "fit checkpoint 9"}, body, "format"),
         ({"work": "all of it"}, body, "of other work"),
         ({}, serialization.dumps({"position": 300}), "holds a dict"),
         ({}, b"no pickle", "do not load"),

@@ -272,7 +272,7 @@ def test_a_file_without_rows_has_no_schema(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"a,b\n1,2\n" * 50])
 def test_a_file_that_is_no_parquet_is_unreadable(tmp_path: Path, content: bytes) -> None:
     """Perhaps it is only half written: the message says how that is avoided."""
-    with pytest.raises(StreamUnreadable, match="write aside and rename"):
+    with pytest.raises(StreamUnreadable, match="write another file, then rename it"):
         _ = make_stream(tmp_path / "s.parquet", content).schema
 
 
@@ -295,7 +295,7 @@ def test_an_index_that_pandas_wrote_along_is_left_out(tmp_path: Path) -> None:
     """The number of a row is no feature."""
     schema = make_stream(write(tmp_path / "s.parquet", a=[1.0], __index_level_0__=[0])).schema
     assert ["a"] == schema.names
-    assert "index that was written along" in schema.seen[-1].because
+    assert "index of a data frame" in schema.seen[-1].because
 
 
 def test_a_large_file_is_never_decoded_whole(tmp_path: Path) -> None:

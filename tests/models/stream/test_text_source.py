@@ -289,7 +289,7 @@ def test_the_rest_of_a_line_that_was_taken_is_a_reject(tmp_path: Path) -> None:
     after = stream.read(before.after)
     assert [1, 1] == before.labels
     assert [(2, "0")] == [(reject.position, reject.raw) for reject in after.rejects]
-    assert "went on after" in after.rejects[0].reason
+    assert "continues after" in after.rejects[0].reason
     assert [3] == after.positions
     marks = [before.after, after.after]
     for kept in (marks, marks[1:]):
