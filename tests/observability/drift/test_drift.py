@@ -99,7 +99,7 @@ def test_a_score_that_is_not_finite_is_unknown(score: float | None, larger_is_dr
 
 
 def test_unknown_columns_that_could_turn_the_answer_are_not_no_drift() -> None:
-    """One drifted and one unknown of four could be two: there is not enough data to say no_drift."""
+    """One drifted and one unknown of four could be two: too little data to say no_drift."""
     columns = (
         *features(0.9, 0.0, 0.0),
         make_column(name="d", score=math.nan, unknown_because="no values"),
