@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.history.outbox import Outbox, OutboxCorrupt, SpoolOfOtherSchema
+from observability.history.outbox import Outbox, OutboxCorrupt, OutboxSchemaMismatch
 from tests.observability.history.makers import make_decision, make_reject, make_score
 
 
@@ -73,7 +73,7 @@ def test_a_file_of_another_schema_is_not_converted(tmp_path: Path, version: int)
     """Rows that another thermodrift committed are left to it."""
     make_spool(tmp_path, version).write([make_score()], "other", now_ns=1)
     ours = make_spool(tmp_path, version=2)
-    with pytest.raises(SpoolOfOtherSchema, match=f"schema {version} of the history, not 2"):
+    with pytest.raises(OutboxSchemaMismatch, match=f"schema {version} of the history, not 2"):
         ours.read(ours.waiting()[0])
 
 
