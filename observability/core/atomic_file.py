@@ -93,11 +93,15 @@ def _remove(temporary: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable, which fsync of a file does not do."""
-    sync_file(folder)
+    _sync(folder)
 
 
 def sync_file(path: Path) -> None:
     """Make durable what other code has written into a file and closed."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

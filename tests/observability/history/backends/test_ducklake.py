@@ -200,7 +200,7 @@ def test_a_server_that_is_gone_costs_nothing_but_the_answer(
     assert (0, 1) == (folded.files, folded.left)
     assert "does not answer: connection to server" in folded.because
     assert "nothing is lost, 1 commit waits" in folded.because
-    with pytest.raises(HistoryUnreachable, match=r"is asked again in \d+ s") as error:
+    with pytest.raises(HistoryUnreachable, match=r"the next attempt is in \d+ s") as error:
         past.ask("FROM scores")
     assert 75 == error.value.exit_code
     lake.server.start()
