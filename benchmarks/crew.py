@@ -241,7 +241,7 @@ def moments(kills: int, commits: int, chance: random.Random) -> list[int]:
 
 def counted(home: Path, writers: int, commits: int) -> dict[str, int]:
     """Rows of acknowledged commits that are not there, and rows that are there once too often."""
-    answer = History(home, patience_s=60).ask(
+    answer = History(home, timeout_s=60).ask(
         "SELECT pipeline, position_to AS position, member AS what FROM scores "
         "UNION ALL SELECT pipeline, position, question FROM decisions"
     )

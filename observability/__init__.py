@@ -1,5 +1,5 @@
-"""The ground floor: what happened, and has the world changed?
+"""The lowest room: what happened, and has the data changed?
 
-Judges here are pure (`drift`, `worth`); doors touch one tool each (`reports` evidently, `history`
-duckdb). This room imports no other room.
+Its policies are pure (`drift`, `retrain_policy`, `scheduler_health`), and each adapter uses one
+tool (`evidently_adapter`, `history.backends`). It imports no other room.
 """

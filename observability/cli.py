@@ -1,4 +1,4 @@
-"""The commands of the history. They decide nothing, and import slow libraries late."""
+"""The commands of the history. They decide nothing, and import slow libraries when they run."""
 
 from __future__ import annotations
 
@@ -74,32 +74,32 @@ def export(
 
 
 def _keys(names: Sequence[str]) -> list[str]:
-    """The names of columns, made unique: with equal names one column would hide the other."""
+    """Return unique names of columns: with equal names one column would hide the other."""
     keys: list[str] = []
     for name in names:
-        spelt = (name if n == 0 else f"{name}_{n}" for n in count())
+        choices = (name if n == 0 else f"{name}_{n}" for n in count())
         keys.append(
-            next(key for key in spelt if key not in keys and (key == name or key not in names))
+            next(key for key in choices if key not in keys and (key == name or key not in names))
         )
     return keys
 
 
 def _rows(answer: pa.Table) -> list[tuple[object, ...]]:
-    """The answer as Python's values. Raises BadQuestion for values that Python cannot hold."""
+    """Return the rows as Python values. Raises BadQuestion for values that Python cannot hold."""
     from observability.history.store import BadQuestion
 
     try:
         columns = [[_number(cell) for cell in column.to_pylist()] for column in answer.columns]
     except (ValueError, OverflowError) as cause:
         raise BadQuestion(
-            f"the answer holds what cannot be shown here ({cause}); ask for it as text: "
+            f"the answer has a value that cannot be shown here ({cause}); ask for it as text: "
             "CAST(... AS VARCHAR)"
         ) from cause
     return list(zip(*columns, strict=True))
 
 
 def _number(cell: object) -> object:
-    """A plain number for a decimal: DuckDB's sums of whole numbers are decimals."""
+    """Return a plain number for a decimal, since DuckDB's sums of integers are decimals."""
     if isinstance(cell, Decimal):
         return int(cell) if cell == cell.to_integral_value() else float(cell)
     return cell

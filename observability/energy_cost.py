@@ -1,7 +1,7 @@
-"""The cost of energy where this installation stands, in money and in grams of carbon dioxide.
+"""The cost of energy, in money and in grams of carbon dioxide.
 
-Pure: it computes a bill from joules and the facility's rates. With unknown joules, or a rate that
-is not set, the cost is unknown, never zero.
+Pure: it computes the cost from joules and the facility's tariff. With unknown joules, or a price
+that is not set, the cost is unknown, never zero.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ JOULES_PER_KWH: Final = 3.6e6
 
 
 class Tariff(BaseModel):
-    """The price of energy where the home's machines stand, table ``[energy]``."""
+    """Table ``[energy]``: the price of energy at the site of the home's machines."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -43,32 +43,32 @@ class Tariff(BaseModel):
 
 
 class EnergyCost(NamedTuple):
-    """What an amount of energy cost, facility and all. None is unknown, never zero."""
+    """The cost of an amount of energy, for the whole facility. None is unknown, never zero."""
 
     price: float | None = None
-    """In `currency`, cooling included: of the devices' own energy it is `price / pue`."""
+    """In `currency`, cooling included: the devices' own energy costs `price / pue`."""
     currency: str | None = None
     """None where the price is unknown."""
     carbon_g: float | None = None
-    """Grams, cooling included: of the devices' own energy they are `carbon_g / pue`."""
+    """Grams, cooling included: the devices' own energy causes `carbon_g / pue`."""
     pue: float | None = None
-    """What the devices' energy was multiplied by; None where price and grams are both unknown."""
+    """The factor of the devices' energy; None where price and grams are both unknown."""
 
 
 UNKNOWN: Final = EnergyCost()
 
 
-def cost_of(joules: float | None, rates: Tariff) -> EnergyCost:
-    """The bill of what devices used: `joules` times the facility's PUE, at its rates."""
+def cost_of(joules: float | None, tariff: Tariff) -> EnergyCost:
+    """Return the cost of the devices' `joules` times the facility's PUE, at its tariff."""
     # This form of the comparison is false for NaN as well.
     if joules is None or not 0 <= joules < float("inf"):
         return UNKNOWN
-    kwh = joules / JOULES_PER_KWH * rates.pue
-    price = None if rates.price_per_kwh is None else kwh * rates.price_per_kwh
-    carbon_g = None if rates.carbon_g_per_kwh is None else kwh * rates.carbon_g_per_kwh
+    kwh = joules / JOULES_PER_KWH * tariff.pue
+    price = None if tariff.price_per_kwh is None else kwh * tariff.price_per_kwh
+    carbon_g = None if tariff.carbon_g_per_kwh is None else kwh * tariff.carbon_g_per_kwh
     return EnergyCost(
         price=price,
-        currency=None if price is None else rates.currency,
+        currency=None if price is None else tariff.currency,
         carbon_g=carbon_g,
-        pue=None if price is None and carbon_g is None else rates.pue,
+        pue=None if price is None and carbon_g is None else tariff.pue,
     )

@@ -165,7 +165,7 @@ def _methods() -> str:
     """The statistical tests, with the threshold that each one has of its own."""
     rows = [
         f"| `{name}` | {'distance' if method.larger_is_drift else 'p-value'} "
-        f"| {'from' if method.larger_is_drift else 'down from'} {method.usual_threshold:g} |"
+        f"| {'from' if method.larger_is_drift else 'down from'} {method.default_threshold:g} |"
         for name, method in drift.METHODS.items()
     ]
     return "\n".join(

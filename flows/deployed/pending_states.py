@@ -90,7 +90,7 @@ def acknowledge(flow: Any, run: Any, state: Any) -> None:
 def waiting(home: Path) -> list[PendingState]:
     """Endings that no server is known to have heard of, oldest first."""
     found = []
-    for path in Places(home).untold.glob("*.json"):
+    for path in Places(home).pending_states.glob("*.json"):
         # An ending that cannot be read, or was reported meanwhile, changes nothing.
         with suppress(FileNotFoundError, ValueError, TypeError):
             found.append(PendingState(**json.loads(path.read_text(encoding="utf-8"))))
@@ -108,4 +108,4 @@ def is_stale(state: State) -> bool:
 
 
 def _path(home: Path, run_id: str) -> Path:
-    return Places(home).untold / f"{run_id}.json"
+    return Places(home).pending_states / f"{run_id}.json"

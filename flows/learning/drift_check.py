@@ -78,7 +78,7 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
     with work.run.display.doing("checking"), work.run.stop.breakable():
         windows = read_windows(work)
         reading = None if windows is None else measure(work, windows)
-    changed = drift.judge(reading, pipeline.drift, tripwire=state.learner.drift_detected)
+    changed = drift.judge(reading, pipeline.drift, drift_detector=state.learner.drift_detected)
     champion = None if windows is None else windows.champion
     evidence = _evidence(work, changed, reading, champion, retrains_last_day)
     wanted = retrain_policy.judge(evidence, pipeline.worth)
@@ -123,7 +123,7 @@ def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
         _watched(work),
         work.run.file.pipeline.drift,
         performance=_performance(work, windows),
-        tripwire=work.state.learner.drift_detected,
+        drift_detector=work.state.learner.drift_detected,
         change=_change(work, windows.champion),
     )
 
@@ -166,7 +166,7 @@ def _change(work: UnitOfWork, champion: Manifest) -> str:
         trained_to=champion.train_to,
         position=state.position,
         window=pipeline.batch.window,
-        policy=pipeline.worth,
+        config=pipeline.worth,
     )
     return unlearned.because if unlearned else ""
 

@@ -235,7 +235,7 @@ def _put_off(
         # What cannot be kept is fitted again.
         with suppress(CannotPickle, OSError):
             partial_fits.save(
-                work.run.places.partial, stopped.partial, prepared.work, work.run.signing_key
+                work.run.places.fit_checkpoint, stopped.partial, prepared.work, work.run.signing_key
             )
             admitted.request.begun = FitWindow(prepared.position, prepared.new_rows)
     decision = admission.given_back(stopped.because, stopped.cause)

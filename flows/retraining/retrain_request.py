@@ -121,6 +121,6 @@ def close(
     state.closed_at = state.position
     work.commit([*rows, told], crown)
     # Only now: killed before, the next attempt goes on from it.
-    partial_fits.drop(work.run.places.partial)
+    partial_fits.drop(work.run.places.fit_checkpoint)
     work.run.display.log_event(state.position, event, ending.decision.because, _STYLE[ending.name])
     return ending

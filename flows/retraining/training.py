@@ -169,7 +169,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         seen=None if champion is None else _seen(champion, window.positions),
         changed=_changed(work, window.positions),
         partial=partial_fits.find(
-            work.run.places.partial, this_fit, work.run.signing_key, work.run.file.folder
+            work.run.places.fit_checkpoint, this_fit, work.run.signing_key, work.run.file.folder
         ).partial,
     )
 

@@ -178,7 +178,7 @@ class UnitOfWork:
             self.history_trouble = str(error)
             return
         # The next flush knows nothing of a loss that this one has made up for.
-        if folded.loss or folded.torn:
+        if folded.loss or folded.corrupt:
             self.history_damage.append(folded.because)
         else:
             self.history_trouble = folded.trouble

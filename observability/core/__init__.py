@@ -1,1 +1,1 @@
-"""What all rooms share: decisions, errors, paths, files, the command line's output."""
+"""What all packages share: decisions, errors, paths, files, the output of the command line."""

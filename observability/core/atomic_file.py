@@ -21,7 +21,7 @@ _DENIED = {errno.EACCES, errno.EPERM}
 def write(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, durably, so that no reader ever sees half of it.
 
-    Raises OSError where the disk refuses, as `refusal` words it; then `path` is unchanged.
+    Raises the OSError of `refusal` where the disk refuses; then `path` is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,32 +32,31 @@ def write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         failpoints.point("atomic_file.before_rename")
         temporary.replace(path)
-    except OSError as error:
-        _drop(temporary)
-        raise refusal(error, path) from error
-    except BaseException:
-        _drop(temporary)
+    except BaseException as error:
+        _remove(temporary)
+        if isinstance(error, OSError):
+            raise refusal(error, path) from error
         raise
     failpoints.point("atomic_file.after_rename")
     sync_folder(path.parent)
 
 
 def ensure_room(folder: Path, room_bytes: int) -> None:
-    """Return if so many bytes more can be written in `folder`, now; else raise OSError.
+    """Raise OSError unless `room_bytes` more bytes can be written in `folder` now.
 
-    It tries by writing them: the free space that the system reports ignores quotas and rights.
+    It writes them to find out: the free space that the system reports ignores quotas and rights.
     """
     probe = folder / f".room.{os.getpid()}.tmp"
     try:
         probe.write_bytes(bytes(room_bytes))
     except OSError as error:
-        _drop(probe)
         raise refusal(error, folder) from error
-    _drop(probe)
+    finally:
+        _remove(probe)
 
 
 def refusal(error: OSError, path: Path) -> OSError:
-    """An error like `error` that names `path`, and the free space if the disk is full."""
+    """Return an error like `error` that names `path`, and the free space if the disk is full."""
     text = error.strerror or str(error)
     if error.errno in _FULL:
         text = f"{text} ({_free(path)})"
@@ -65,7 +64,7 @@ def refusal(error: OSError, path: Path) -> OSError:
 
 
 def remedy(error: OSError) -> str:
-    """What a person can do about a disk that refused."""
+    """Return what a person can do about a disk that refused."""
     if error.errno in _FULL:
         return "make space there"
     if error.errno in _DENIED:
@@ -79,26 +78,26 @@ def _free(path: Path) -> str:
     try:
         disk = os.statvfs(path if path.is_dir() else path.parent)
     except OSError:
-        return "how much is free cannot be told"
-    # Some file systems count no inodes: they give 0 for both.
+        return "the free space is unknown"
+    # A file system that does not count inodes reports 0 for both.
     if disk.f_files and not disk.f_favail:
-        return "no more files can be made: the file system has no inode left"
+        return "no more files can be created: the file system has no inode left"
     return f"{disk.f_bavail * disk.f_frsize / 1e6:.1f} MB are free"
 
 
-def _drop(temporary: Path) -> None:
+def _remove(temporary: Path) -> None:
     # A read-only disk refuses even to remove a file that does not exist.
     with suppress(OSError):
         temporary.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable: fsync of a file does not."""
+    """Make the names in `folder` durable, which fsync of a file does not do."""
     _sync(folder)
 
 
 def sync_file(path: Path) -> None:
-    """Make durable what other code wrote into a file, and has closed."""
+    """Make durable what other code has written into a file and closed."""
     _sync(path)
 
 
@@ -111,6 +110,6 @@ def _sync(path: Path) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove the temporary files of killed writers. Call it under the folder's lock."""
+    """Remove the temporary files of killed writers. The caller holds the folder's lock."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)

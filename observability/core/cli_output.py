@@ -1,7 +1,8 @@
 """What the command lines of all packages share: the context of a command, and its output.
 
-A command answers on stdout: one JSON document with ``--json``, else text for people. Progress and
-logs go to stderr. Errors are raised; `thermodrift.py` turns them into a message and an exit code.
+A command writes its answer to stdout: one JSON document with ``--json``, else text for people.
+Progress and logs go to stderr. Errors are raised; `thermodrift.py` turns them into a message and an
+exit code.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 @dataclass(frozen=True)
 class CliContext:
-    """What `thermodrift.py` hands to every command as the context's object."""
+    """What `thermodrift.py` passes to every command, as the object of Typer's context."""
 
     home: Path
     debug: bool = False
@@ -38,7 +39,7 @@ class CliContext:
 
 
 def cli_context(context: typer.Context) -> CliContext:
-    """The surroundings that `thermodrift.py` put into `context`."""
+    """Return the `CliContext` that `thermodrift.py` has put into `context`."""
     found = context.find_object(CliContext)
     if found is None:  # pragma: no cover - only a command that is run without thermodrift.py
         raise RuntimeError("a command was called without thermodrift.py")
@@ -51,14 +52,14 @@ def print_json(document: object) -> None:
 
 
 def stdout() -> Console:
-    """The rich console for answers to people."""
+    """Return the rich console for answers to people."""
     from rich.console import Console
 
     return Console()
 
 
 def stderr() -> Console:
-    """The rich console for progress and messages."""
+    """Return the rich console for progress and messages."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -71,14 +72,14 @@ def redirect_stdout() -> Iterator[None]:
     The output of a model that prints while it fits must not be mixed into a JSON document.
     """
     sys.stdout.flush()
-    kept = os.dup(_STDOUT)
+    saved = os.dup(_STDOUT)
     os.dup2(_STDERR, _STDOUT)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, _STDOUT)
-        os.close(kept)
+        os.dup2(saved, _STDOUT)
+        os.close(saved)
 
 
 def print_table(
@@ -93,15 +94,14 @@ def print_table(
 
     table = Table(title=title or None, title_justify="left")
     for column in columns:
-        # A cell that does not fit is wrapped and never cut: people copy ids.
+        # A cell that does not fit is wrapped and never cut, because people copy ids.
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("-" if cell is None else _cell(cell)) for cell in row))
+        texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
+        table.add_row(
+            *(Text("-" if cell is None else text) for cell, text in zip(row, texts, strict=True))
+        )
     (out or stdout()).print(table)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """The record that every policy returns: a question, yes or no, the reason, and the numbers.
 
-Pure. A decision is a value: it is returned, stored, printed and replayed, and a "no" like a "yes".
+Pure. A decision is a value: it is returned, stored, printed and replayed, a "no" like a "yes".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Fact = bool | int | float | str | None
 class Decision(BaseModel):
     """An answer to one question, with the reason and the numbers that it rests on.
 
-    `facts` are flat and fit for JSON: a number that is not finite is recorded as None (unknown).
+    `facts` are flat and can be written as JSON: a number that is not finite is None (unknown).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,12 +32,11 @@ class Decision(BaseModel):
     @field_validator("facts")
     @classmethod
     def _unknown_rather_than_nan(cls, facts: Mapping[str, Fact]) -> Mapping[str, Fact]:
-        return {name: _finite(value) for name, value in facts.items()}
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in facts.items()
+        }
 
     def __bool__(self) -> bool:
         """True for a yes, so that `if gate.judge(...)` reads as a sentence."""
         return self.yes
-
-
-def _finite(value: Fact) -> Fact:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

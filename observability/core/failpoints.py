@@ -1,8 +1,8 @@
-"""Failpoints: named places in the code where a test may kill, fail or delay the process.
+"""Failpoints: named places in the code where a test may kill or delay the process, or raise.
 
 They are part of the product, so that the promises of docs/guarantees.md are tested on the code that
-users run. A point that is not armed costs one dictionary look-up. `POINTS` declares all names; a
-test goes through all of them.
+users run. A point that is not armed costs one dictionary look-up. `POINTS` declares all names, and
+a test runs every one of them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass
 
 POINTS: dict[str, str] = {
-    "atomic_file.before_write": "before the file aside is written",
-    "atomic_file.before_rename": "the file aside is on disk, its name is still the old one",
+    "atomic_file.before_write": "before the temporary file is written",
+    "atomic_file.before_rename": "the temporary file is on disk and not renamed yet",
     "atomic_file.after_rename": "the new file has its name",
     "history.before_outbox": "before a commit is written into the outbox",
     "history.before_flush": "waiting commits are about to be flushed",
@@ -23,18 +23,18 @@ POINTS: dict[str, str] = {
     "history.before_checkpoint": "committed and counted, in DuckDB's write-ahead log alone",
     "history.after_flush": "flushed and committed, the outbox files are still there",
     "cycle.after_predictions": "predictions are logged, the checkpoint is still the old one",
-    "cycle.after_checkpoint": "the checkpoint is new, history does not know of it yet",
-    "cycle.after_history": "checkpoint and history are done, the next batch is not begun",
+    "cycle.after_checkpoint": "the checkpoint is new, the history does not have its rows yet",
+    "cycle.after_history": "checkpoint and history are written, the next batch has not begun",
     "retrain.before_fit": "a retrain is admitted and about to fit",
-    "retrain.after_store": "the challenger is stored, nobody has judged it yet",
+    "retrain.after_store": "the challenger is stored and not compared yet",
     "store.before_crown": "the checkpoint names the new champion, the pointer still the old one",
-    "run.after_ending": "a deployed run has ended and kept how, its server has not heard of it",
+    "run.after_ending": "a deployed run has stored how it ended, its server does not know yet",
     "limits.before_set": "a device's old power limit is on disk, the new one is not set yet",
     "limits.after_set": "the new power limit is set, the job has not begun",
-    "limits.before_forget": "the old power limit is put back, what was remembered is still there",
-    "replay.before_swap": "a file of the log with a replayed record is aside, under no name yet",
-    "replay.after_swap": "the log has the replayed record, history does not know of it yet",
-    "upkeep.before_swap": "files of the log are merged aside, their names are still their own",
+    "limits.before_forget": "the old power limit is restored, its file is still there",
+    "replay.before_swap": "a log file with a replayed record is written, under a temporary name",
+    "replay.after_swap": "the log has the replayed record, the history does not yet",
+    "upkeep.before_swap": "log files are merged into a temporary file, under their own names still",
     "upkeep.inside_forget": "old rows are removed, the transaction is still open",
     "upkeep.inside_swap": "the merged file has its name, its parts are still there",
 }
@@ -50,15 +50,15 @@ _armed: dict[str, _Armed] = {}
 
 
 def arm(point: str, action: str, after: int = 1) -> None:
-    """Make `point` do `action` on its `after`-th passing, and on every one that follows.
+    """Make `point` do `action` when it is passed for the `after`-th time, and each time after.
 
     Actions: ``kill`` (SIGKILL, as a power cut would), ``raise`` (OSError: no space left on
     device), ``delay`` (a tenth of a second, to widen a race).
     """
     if point not in POINTS:
-        raise ValueError(f"no fault point is named {point!r}; there are: {', '.join(POINTS)}")
+        raise ValueError(f"no failpoint is named {point!r}; there are: {', '.join(POINTS)}")
     if action not in {"kill", "raise", "delay"}:
-        raise ValueError(f"a fault point can kill, raise or delay; came: {action!r}")
+        raise ValueError(f"a failpoint can kill, raise or delay; came: {action!r}")
     _armed[point] = _Armed(action, after)
 
 
@@ -71,12 +71,12 @@ def arm_from(text: str) -> None:
 
 
 def disarm() -> None:
-    """Forget every armed point."""
+    """Disarm every point."""
     _armed.clear()
 
 
 def point(name: str) -> None:
-    """Pass a fault point: nothing happens unless a test armed it."""
+    """Pass a failpoint: nothing happens unless a test has armed it."""
     armed = _armed.get(name)
     if armed is None:
         return
@@ -86,6 +86,6 @@ def point(name: str) -> None:
     if armed.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif armed.action == "raise":
-        raise OSError(errno.ENOSPC, f"fault point {name}: no space left on device")
+        raise OSError(errno.ENOSPC, f"failpoint {name}: no space left on device")
     else:
         time.sleep(0.1)

@@ -1,8 +1,8 @@
 """Locks between processes: the operating system's own, which end with the process that holds them.
 
-All locks of thermodrift are taken here. The file of a lock holds the name of its holder, for the
-messages to those who wait, and stays when the lock is released. A lock is never inherited by
-chance: it belongs to the handle that `acquire` returns.
+All locks of thermodrift are taken here. The file of a lock names its holder, for the messages of
+processes that wait, and stays when the lock is released. A lock belongs to the handle that
+`acquire` returns, and a child process does not inherit it by accident.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 Lock = FileLock
-"""A lock that is held. `release` gives it back; to call it twice does no harm."""
+"""A held lock. `release` releases it, and may be called twice."""
 
 
 class LockBusy(Exception):
@@ -24,18 +24,18 @@ class LockBusy(Exception):
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} is held by another process")
         self.holder = ""
-        """What the holder wrote about itself; empty where that cannot be read."""
+        """The holder's text in the file; empty where it cannot be read."""
         with suppress(OSError, UnicodeDecodeError):
             self.holder = path.read_text(encoding="utf-8").strip()
 
 
 def acquire(path: Path, wait_s: float = 0.0, holder: str = "") -> Lock:
-    """Take the lock on the file `path`, in whose folder it is created if need be.
+    """Take the lock of the file `path`, which is created if it is missing.
 
     Args:
         path: file of the lock; its folder must exist.
         wait_s: seconds to wait for another holder.
-        holder: what the file says about the holder; empty: the process id.
+        holder: text about the holder for the file; empty: the process id.
 
     Raises LockBusy after `wait_s`, and OSError where the file cannot be opened.
     """
@@ -44,7 +44,7 @@ def acquire(path: Path, wait_s: float = 0.0, holder: str = "") -> Lock:
         lock.acquire(timeout=wait_s)
     except Timeout as cause:
         raise LockBusy(path) from cause
-    with suppress(OSError):  # On a full disk the lock holds, and only the name is missing.
+    with suppress(OSError):  # On a full disk the lock is held, and only its text is missing.
         path.write_text(holder or str(os.getpid()), encoding="utf-8")
     return lock
 
@@ -60,7 +60,7 @@ def held(path: Path, wait_s: float = 0.0, holder: str = "") -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether another process holds the lock now; it is tried by taking it for a moment."""
+    """Return whether another process holds the lock; to find out, it is taken for a moment."""
     try:
         with FileLock(path, timeout=0):
             return False

@@ -1,9 +1,9 @@
-"""The end of a process together with its parent, however the parent ends.
+"""Ends a child process together with its parent, in whatever way the parent ends.
 
-The parent starts its child with a pipe as standard input, and keeps the other end of it. The system
-closes that end when the parent ends, after a SIGKILL as well, and the child then ends itself. The
-child has a session of its own (`start_new_session`), so that a Ctrl-C in the terminal reaches the
-parent alone. Linux could send a signal instead (PR_SET_PDEATHSIG), but it does so when the *thread*
+The parent starts its child with a pipe as standard input, and keeps the other end. The system
+closes that end when the parent ends, even after a SIGKILL, and the child then ends itself. The
+child has a session of its own (`start_new_session`), so a Ctrl-C in the terminal reaches only the
+parent. Linux could send a signal instead (PR_SET_PDEATHSIG), but it does so as soon as the *thread*
 ends that started the child.
 """
 
@@ -22,11 +22,11 @@ _STDIN = 0
 def on_parent_exit(act: Callable[[], None]) -> None:
     """In the child: call `act` in a thread, once the parent has ended or has released this process.
 
-    A thread, since a call into a library that hangs must not keep an orphan alive.
+    It is a thread, so that a library call that hangs cannot keep an orphan alive.
     """
 
     def wait() -> None:
-        # Not sys.stdin: its lock, held in a thread, aborts an interpreter that ends.
+        # Not sys.stdin: if a thread holds its lock, an interpreter that ends is aborted.
         while os.read(_STDIN, 4096):
             pass
         act()

@@ -2,23 +2,23 @@
 
 HOME/
   key                          32 random bytes that sign models and checkpoints
-  thermodrift.toml             what belongs to the whole installation; need not be there
-  history.duckdb               the history; what was damaged lies beside it, named so
-  history.watermark            how many commits the file has had, to notice a loss
-  history.outbox/              commits that wait, a file each; in flushed/ the newest of before
-  devices/                     what is known of each device, its lease, a power limit to be put back
-  gate-override.json           a person's word in place of the gate's; there while one was given
-  untold/                      how deployed runs ended, until Prefect's server has heard it
-  prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
+  thermodrift.toml             configuration of the whole installation; optional
+  history.duckdb               the history; damaged parts of it lie beside it, named so
+  history.watermark            how many commits the file has had, to detect a loss
+  history.outbox/              commits that wait, a file each; in flushed/ the newest flushed ones
+  devices/                     what was learned about each device, its lease, a limit to be restored
+  gate-override.json           a person's override of the gate; there while one was given
+  untold/                      final states of deployed runs, until Prefect's server has them
+  prefect/                     Prefect's own database of runs; it holds no truth of the pipeline
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
-    partial                    what was fitted of a retrain that gave the device back
+    partial                    the fit checkpoint of a retrain that was preempted
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline
     turn                       held by the run that waits for that lock
-    claims/                    of deployed runs: whose each kind of work is
+    claims/                    leases of deployed runs, one for each kind of work
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def device_file(folder: Path, uuid: str, ending: str) -> Path:
-    """The file of a device in `folder`. Its name is a driver's word: nothing in it leads out."""
+    """Return the file of a device in `folder`. No `uuid` of a driver can lead out of the folder."""
     return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', uuid).lstrip('.') or '_'}{ending}"
 
 
@@ -50,7 +50,7 @@ class PipelinePlaces:
         return self.root / "checkpoint"
 
     @property
-    def partial(self) -> Path:
+    def fit_checkpoint(self) -> Path:
         return self.root / "partial"
 
     @property
@@ -117,7 +117,7 @@ class Places:
         return self.home / "gate-override.json"
 
     @property
-    def untold(self) -> Path:
+    def pending_states(self) -> Path:
         return self.home / "untold"
 
     @property
@@ -125,7 +125,7 @@ class Places:
         return self.home / "pipelines"
 
     def pipeline(self, name: str) -> PipelinePlaces:
-        """The folder of the pipeline `name`. Raises ValueError for what is not a plain name."""
+        """Return the folder of the pipeline `name`. Raises ValueError for another name."""
         if not PIPELINE_NAME.fullmatch(name):
             raise ValueError(
                 f"a pipeline's name is 1 to 63 of a-z, 0-9, '-' and '_', "

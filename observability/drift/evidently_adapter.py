@@ -1,9 +1,9 @@
-"""Door to evidently: two frames in, scores out, and a page for people when one is asked for.
+"""Adapter of evidently: scores of two frames, and an HTML page for people on request.
 
-It decides nothing: thresholds and their directions live in `drift`. `measure` calls evidently's own
+It decides nothing: `drift` owns the thresholds and their directions. `measure` calls evidently's
 statistical tests by name and draws nothing, because a whole Report takes a second or more, nearly
-all of it for plots. The library is imported when first used (it takes seconds), with its telemetry
-switched off.
+all of it for plots. The library is imported at its first use (which takes seconds), with its
+telemetry disabled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SMALLEST_SPREAD = 0.001
-"""evidently divides a Wasserstein distance by this at least, whatever the column's unit."""
+"""evidently divides a Wasserstein distance by at least this number, whatever the column's unit."""
 
 LARGEST_VALUE = 1e150
 """Squares of larger values overflow, and a distance divided by an infinite spread reads as zero."""
@@ -49,32 +49,38 @@ def measure(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
-    tolerance: DriftConfig,
+    config: DriftConfig,
     *,
     performance: Performance | None = None,
-    tripwire: bool = False,
+    drift_detector: bool = False,
     change: str = "",
 ) -> DriftReading:
-    """Score every watched column of `current` against `reference` by the tolerance's methods.
+    """Score every watched column of `current` against `reference` by the config's methods.
 
-    Frames are of shape (records, columns), one row per example; their indexes do not matter. The
+    Frames have the shape (records, columns), one row per example; their indexes do not matter. The
     column contract is checked first: where it is broken nothing is scored. Missing and infinite
-    values are left out, column by column, and their share is reported. What cannot be scored is
-    reported as unknown with its reason; no content of a column raises. Neither frame is changed.
+    values are left out, column by column, and their share is reported. A column that cannot be
+    scored is reported as unknown with its reason; no content of a column raises an error. Neither
+    frame is changed.
     """
-    missing, extra = _contract(reference, current, watched)
+    agreed = {column.name for column in watched}
+    counts = [Counter(map(str, frame.columns)) for frame in (reference, current)]
+    missing = sorted(name for name in agreed if any(name not in count for count in counts))
+    extra = sorted(
+        {name for count in counts for name in count if name not in agreed or count[name] > 1}
+    )
     scored = () if missing or extra else watched
     return DriftReading(
         reference_rows=len(reference),
         current_rows=len(current),
         columns=tuple(
-            _measured(reference[column.name], current[column.name], column, tolerance)
+            _measured(reference[column.name], current[column.name], column, config)
             for column in scored
         ),
-        missing_columns=missing,
-        extra_columns=extra,
+        missing_columns=tuple(missing),
+        extra_columns=tuple(extra),
         performance=performance,
-        tripwire=tripwire,
+        drift_detector=drift_detector,
         change=change,
     )
 
@@ -83,25 +89,32 @@ def page(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
-    tolerance: DriftConfig,
+    config: DriftConfig,
     path: Path,
     unknown: Sequence[drift.UnknownVote] = (),
 ) -> bool:
     """Write evidently's HTML page of the same frames, methods and thresholds to `path`, durably.
 
-    It shows the columns that can be scored and that vary, and its share of drifted features is set
-    so that it says what `drift.judge` says of the scores. True when it was written; false when the
-    column contract is broken or no column can be shown. Votes that are `unknown` stand above all
-    else, since evidently leaves out what it cannot score. A page takes seconds and about 4 MB.
-    Raises PageFailed where evidently does, and OSError where the disk refuses.
+    The page shows the columns that can be scored and that vary, and its share of drifted features
+    is set so that it agrees with `drift.judge` about the scores. Returns whether it was written; it
+    is not where the column contract is broken or no column can be shown. `unknown` votes are listed
+    at the top, because evidently leaves out what it cannot score. A page takes seconds and about
+    4 MB. Raises PageFailed where evidently fails, and OSError where the disk refuses.
     """
     try:
-        drawn = snapshot(reference, current, watched, tolerance)
+        drawn = snapshot(reference, current, watched, config)
         if drawn is None:
             return False
         with _quiet():
             html: str = drawn.get_html_str(as_iframe=False)
-        html = _with_unknown(html, unknown)
+        if unknown:
+            items = "".join(
+                f"<li>{escape(f'{each.vote}: {each.because}. Known with: {each.remedy}.')}</li>"
+                for each in unknown
+            )
+            note = f"<section><h2>Unknown, and not on this page</h2><ul>{items}</ul></section>"
+            head, body, rest = html.partition("<body>")
+            html = f"{head}{body}{note}{rest}" if body else note + html
     except Exception as cause:
         raise PageFailed(
             f"evidently could not draw the drift page {path.name} ({type(cause).__name__}: "
@@ -115,10 +128,10 @@ def snapshot(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
-    tolerance: DriftConfig,
+    config: DriftConfig,
 ) -> Any:
-    """evidently's own Snapshot over the columns that can be shown, or None without any."""
-    reading = measure(reference, current, watched, tolerance)
+    """Return evidently's Snapshot of the columns that can be shown; None where there is none."""
+    reading = measure(reference, current, watched, config)
     whole = _drawable(reference, current, [each for each in reading.columns if each.enough])
     shown = [column for column in reading.columns if column.name in whole]
     if not shown:
@@ -135,56 +148,35 @@ def snapshot(
         before, now = (
             Dataset.from_pandas(frame.reset_index(drop=True), definition) for frame in frames
         )
-        drawings = _drawings(shown, tolerance, _count_features(reading.columns))
+        features = sum(column.role == "feature" for column in reading.columns)
+        drawings = _drawings(shown, config, features)
         return Report(drawings, include_tests=True).run(now, before)
 
 
-def _with_unknown(html: str, unknown: Sequence[drift.UnknownVote]) -> str:
-    """The page with what it cannot show, said first."""
-    if not unknown:
-        return html
-    told = "".join(
-        f"<li>{escape(f'{each.vote}: {each.because}. Known with: {each.remedy}.')}</li>"
-        for each in unknown
-    )
-    note = f"<section><h2>Unknown, and not on this page</h2><ul>{told}</ul></section>"
-    head, body, rest = html.partition("<body>")
-    return f"{head}{body}{note}{rest}" if body else note + html
-
-
 class _Sides(NamedTuple):
-    """One column's usable values on both sides: finite float64, or the codes of categories."""
+    """The usable values of one column on both sides: finite float64, or codes of categories."""
 
     reference: pd.Series[Any]
     current: pd.Series[Any]
-
-
-def _contract(
-    reference: pd.DataFrame, current: pd.DataFrame, watched: Sequence[WatchedColumn]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names that are missing from a frame, and names too many in one; sorted."""
-    agreed = {column.name for column in watched}
-    counts = [Counter(map(str, frame.columns)) for frame in (reference, current)]
-    missing = {name for name in agreed if any(name not in count for count in counts)}
-    extra = {
-        name for count in counts for name, times in count.items() if name not in agreed or times > 1
-    }
-    return tuple(sorted(missing)), tuple(sorted(extra))
 
 
 def _measured(
     reference: pd.Series[Any],
     current: pd.Series[Any],
     column: WatchedColumn,
-    tolerance: DriftConfig,
+    config: DriftConfig,
 ) -> ColumnDrift:
-    method = tolerance.method(column.kind)
+    method = config.method(column.kind)
     sides = _usable(reference, current, column, method)
-    why, remedy = _unfit(sides, column, tolerance)
+    why, remedy = _obstacle(sides, column, config)
     score = None
     if not why:
         score, why = _score(sides, column, method)
         remedy = f"another [drift] {column.kind}_method" if why else ""
+    missing_shares = [
+        1 - len(usable) / len(whole) if len(whole) else 0.0
+        for whole, usable in zip((reference, current), sides, strict=True)
+    ]
     return ColumnDrift(
         name=column.name,
         role=column.role,
@@ -195,33 +187,29 @@ def _measured(
         enough=score is not None,
         unknown_because=why,
         remedy=remedy,
-        reference_missing=_missing_share(reference, sides.reference),
-        current_missing=_missing_share(current, sides.current),
+        reference_missing=missing_shares[0],
+        current_missing=missing_shares[1],
     )
 
 
-def _missing_share(whole: pd.Series[Any], usable: pd.Series[Any]) -> float:
-    return 1 - len(usable) / len(whole) if len(whole) else 0.0
-
-
-def _unfit(sides: _Sides, column: WatchedColumn, tolerance: DriftConfig) -> tuple[str, str]:
-    """Why the values do not fit any test, and what would make them; or nothing."""
+def _obstacle(sides: _Sides, column: WatchedColumn, config: DriftConfig) -> tuple[str, str]:
+    """Return why no test can use the values, and what would change that; both empty: it can."""
     reference, current = map(len, sides)
     fewer = min(reference, current)
-    needed = tolerance.reference_needs(reference)
-    if reference < needed or current < tolerance.min_rows:
+    needed = config.reference_needs(reference)
+    if reference < needed or current < config.min_rows:
         return (
             f"values: reference {reference}, current {current}, "
-            f"{drift.needed_told(needed, tolerance)}"
-        ), drift.few_remedy(reference, current, tolerance)
+            f"{drift.describe_needed(needed, config)}"
+        ), drift.remedy_for_too_few(reference, current, config)
     if column.kind == "category":
         distinct = max(int(side.max()) for side in sides) + 1
-        if fewer < distinct * tolerance.rows_per_category:
+        if fewer < distinct * config.rows_per_category:
             return (
                 f"{distinct} categories in {fewer} values, "
-                f"needed {tolerance.rows_per_category} values for each"
+                f"needed {config.rows_per_category} values for each"
             ), (
-                f"{distinct * tolerance.rows_per_category} values on each side (larger windows in "
+                f"{distinct * config.rows_per_category} values on each side (larger windows in "
                 "[drift] and [batch]), or a smaller [drift] rows_per_category"
             )
         return "", ""
@@ -232,16 +220,16 @@ def _unfit(sides: _Sides, column: WatchedColumn, tolerance: DriftConfig) -> tupl
 
 
 def _score(sides: _Sides, column: WatchedColumn, method: str) -> tuple[float | None, str]:
-    """The test's score, or None and why there is none."""
+    """Return the test's score and an empty text, or None and the reason."""
     if len({side.min() for side in sides} | {side.max() for side in sides}) == 1:
-        # Some tests raise, and some answer NaN, where the answer is plain: nothing moved.
+        # All values are equal, so nothing moved; some tests raise here, and some return NaN.
         return (0.0 if drift.METHODS[method].larger_is_drift else 1.0), ""
     registered, kinds = _library()
     kind = kinds[column.kind]
     test: Callable[..., Any] = registered(method, kind)
     try:
         with _quiet():
-            # Given a threshold, evidently also gives a verdict; it is not looked at.
+            # With a threshold evidently also returns a verdict, which is not used.
             answer = test(sides.reference, sides.current, kind, 0.5)
     except (ValueError, ArithmeticError) as refused:
         return None, f"{method} could not be computed: {refused}"
@@ -270,7 +258,7 @@ def _series(*parts: np.ndarray[Any, Any]) -> list[pd.Series[Any]]:
 
 
 def _numbers(values: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """As float64; what is not a finite number is NaN."""
+    """Return the values as float64; what is not a finite number is NaN."""
     import pandas as pd
 
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -278,10 +266,10 @@ def _numbers(values: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _factor(sides: Sequence[np.ndarray[Any, np.dtype[np.float64]]], method: str) -> float:
-    """A power of ten that lifts a column in tiny units above evidently's smallest spread.
+    """Return a power of ten that scales a column above evidently's smallest spread.
 
-    Below that spread its normed Wasserstein distance shrinks with the unit, so that a feature in
-    microamperes could never drift. The other methods do not mind the unit.
+    Below that spread evidently's normed Wasserstein distance shrinks with the unit, so a feature in
+    microamperes could never drift. The other methods do not depend on the unit.
     """
     both = np.concatenate(sides)
     both = both[~np.isnan(both)]
@@ -295,30 +283,24 @@ def _factor(sides: Sequence[np.ndarray[Any, np.dtype[np.float64]]], method: str)
 def _codes(
     reference: pd.Series[Any], current: pd.Series[Any]
 ) -> tuple[np.ndarray[Any, np.dtype[np.intp]], list[str]]:
-    """Categories of both sides as shared codes 0, 1, ... (reference first), and their names.
+    """Return the categories of both sides as shared codes 0, 1, ..., reference first, and names.
 
-    A missing value is -1. By the text of the value, so that a class is the same whether one frame
-    holds it as 1 and the other as 1.0. In order of appearance and not of a hash, so that a replay
-    gives the same score to the last digit.
+    A missing value is -1. Categories are compared by their text, so a class is the same where one
+    frame holds it as 1 and the other as 1.0. They are numbered in order of appearance and not by a
+    hash, so that a replay gives the same score to the last digit.
     """
-    known: dict[str, int] = {}
-    sides = []
-    for side in (reference, current):
-        codes, distinct = _coded(side)
-        shared = [known.setdefault(_text(value), len(known)) for value in distinct]
-        sides.append(np.array([*shared, -1], dtype=np.intp)[codes])
-    return np.concatenate(sides), list(known)
-
-
-def _coded(side: pd.Series[Any]) -> tuple[np.ndarray[Any, np.dtype[np.intp]], Sequence[object]]:
-    """One side's codes, and its distinct values in order of appearance."""
     import pandas as pd
 
-    try:
-        codes, distinct = pd.factorize(side)
-    except TypeError:  # a list or a dict in a cell
-        codes, distinct = pd.factorize(side.map(_text, na_action="ignore"))
-    return codes, distinct.tolist()
+    numbers: dict[str, int] = {}
+    sides = []
+    for side in (reference, current):
+        try:
+            codes, distinct = pd.factorize(side)
+        except TypeError:  # a list or a dict in a cell
+            codes, distinct = pd.factorize(side.map(_text, na_action="ignore"))
+        shared = [numbers.setdefault(_text(value), len(numbers)) for value in distinct.tolist()]
+        sides.append(np.array([*shared, -1], dtype=np.intp)[codes])
+    return np.concatenate(sides), list(numbers)
 
 
 def _text(cell: object) -> str:
@@ -328,53 +310,44 @@ def _text(cell: object) -> str:
 
 
 def _drawings(
-    shown: Sequence[ColumnDrift], tolerance: DriftConfig, features_watched: int
+    shown: Sequence[ColumnDrift], config: DriftConfig, features_watched: int
 ) -> list[Any]:
-    """The features together, with our share as the page's; each label by itself, as it votes."""
+    """Return evidently's metrics: one for all features with our share, one for each label."""
     from evidently.metrics import ValueDrift
     from evidently.presets import DataDriftPreset
 
     drawings: list[Any] = [
-        ValueDrift(
-            column=label.name, method=label.method, threshold=tolerance.threshold(label.kind)
-        )
+        ValueDrift(column=label.name, method=label.method, threshold=config.threshold(label.kind))
         for label in shown
         if label.role != "feature"
     ]
-    if not _count_features(shown):
+    features = [column.name for column in shown if column.role == "feature"]
+    if not features:
         return drawings
+    share = config.drifted_share
+    if len(features) != features_watched:
+        # As many of the shown features as our share takes of the watched ones; half a feature less,
+        # so that rounding cannot change the answer.
+        counts = range(1, features_watched + 1)
+        needed = next(count for count in counts if count / features_watched >= share)
+        share = (needed - 0.5) / len(features)
     preset = DataDriftPreset(
-        columns=[column.name for column in shown if column.role == "feature"],
-        drift_share=_share(tolerance.drifted_share, features_watched, _count_features(shown)),
-        num_method=tolerance.number_method,
-        num_threshold=tolerance.threshold("number"),
-        cat_method=tolerance.category_method,
-        cat_threshold=tolerance.threshold("category"),
+        columns=features,
+        drift_share=share,
+        num_method=config.number_method,
+        num_threshold=config.threshold("number"),
+        cat_method=config.category_method,
+        cat_threshold=config.threshold("category"),
     )
     return [preset, *drawings]
-
-
-def _count_features(columns: Sequence[ColumnDrift]) -> int:
-    return sum(column.role == "feature" for column in columns)
-
-
-def _share(share: float, features_watched: int, features_shown: int) -> float:
-    """The share of the shown features that takes as many of them as our share of the watched."""
-    if features_shown == features_watched:
-        return share
-    needed = next(
-        count for count in range(1, features_watched + 1) if count / features_watched >= share
-    )
-    # Half a feature less, so that no rounding falls on the wrong side.
-    return (needed - 0.5) / features_shown
 
 
 def _drawable(
     reference: pd.DataFrame, current: pd.DataFrame, scored: Sequence[ColumnDrift]
 ) -> pd.DataFrame:
-    """Both frames in one, reference first, as `measure` saw them; categories by their names.
+    """Return both frames in one, reference first, as `measure` used them; categories by name.
 
-    Without the columns that hold one single value, which evidently's tests may refuse.
+    Columns with one single value are left out, because evidently's tests may refuse them.
     """
     import pandas as pd
 
@@ -394,7 +367,7 @@ def _drawable(
 
 @cache
 def _library() -> tuple[Callable[..., Any], dict[str, Any]]:
-    """evidently's look-up of a test by name, and its words for our kinds of columns."""
+    """Return evidently's function that finds a test by name, and its types for our kinds."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with _quiet():
         from evidently.legacy.calculations.stattests.registry import get_registered_stattest
@@ -407,10 +380,10 @@ def _library() -> tuple[Callable[..., Any], dict[str, Any]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what evidently and its libraries warn about to themselves, inside one call of theirs.
+    """Ignore the warnings of evidently and its libraries inside the block.
 
-    They warn of their own deprecated imports, and of divisions by zero whose outcome (a NaN, an
-    infinity) is checked here by value.
+    They warn about their own deprecated imports, and about divisions by zero whose result (a NaN,
+    an infinity) is checked here by value.
     """
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, RuntimeWarning, UserWarning):

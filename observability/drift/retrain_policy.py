@@ -1,8 +1,8 @@
-"""Is a retrain worth asking for now? Evidence and policy in, an answer with its numbers out.
+"""The retrain policy: is a retrain worth requesting now?
 
-Pure. Every distance is counted in records of the stream and never in wall time, so that a stream
-that is replayed is decided the same; but for one budget, which only deployed runs keep. Whether the
-hardware may take the work is the gate's question.
+Pure. Every distance is counted in records of the stream and not in wall time, so a replayed stream
+gets the same decisions; the one exception is a budget per day, which only deployed runs have.
+Whether the hardware may take the work is decided by the gate.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from observability.core.decision import Decision
 
 
 class RetrainFacts(BaseModel):
-    """All that is known when the question is asked."""
+    """What is known when the question is asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    drift_alarm: bool = Field(description="What drift.judge answered last.")
-    drift_because: str = Field(default="", description="And why.")
+    drift_alarm: bool = Field(description="The last answer of drift.judge.")
+    drift_because: str = Field(default="", description="Its reason.")
     contract_broken: bool = Field(
-        default=False, description="Was that alarm about columns that came or went?"
+        default=False, description="Was that alarm about added or missing columns?"
     )
     performance_loss: float | None = Field(
         default=None,
-        description="As drift.performance_loss gives it: positive is worse; None or NaN: unknown.",
+        description="From drift.performance_loss: positive is worse; None or NaN: unknown.",
     )
     rows_available: int = Field(ge=0, description="Labelled rows that a fit could use.")
     new_rows: int = Field(ge=0, description="Of these, rows that arrived since the last training.")
@@ -36,16 +36,18 @@ class RetrainFacts(BaseModel):
     records_since_retrain: int | None = Field(
         default=None,
         ge=0,
-        description="Records since the last request ended, however it ended; None: none yet.",
+        description="Records since the last request ended, in any way; None: none has.",
     )
     records_since_change: int | None = Field(
         default=None,
         ge=0,
-        description="Records since the labels left what was known (a new class, values out of the "
-        "range seen); None: they never did.",
+        description="Records since the labels left what was known (a new class, values outside the "
+        "known range); None: they never did.",
     )
     open_request_position: int | None = Field(
-        default=None, ge=0, description="Where an open request was made; None: none is open."
+        default=None,
+        ge=0,
+        description="Position at which the open request was made; None: none is open.",
     )
     fit_cost_s: float | None = Field(
         default=None,
@@ -54,12 +56,12 @@ class RetrainFacts(BaseModel):
     retrains_last_day: int | None = Field(
         default=None,
         ge=0,
-        description="Retrains begun in the last 24 hours; None: a replay, which counts no hours.",
+        description="Retrains begun in the last 24 hours; None: a replay does not count hours.",
     )
 
 
 class RetrainConfig(BaseModel):
-    """The knobs of the table ``[worth]``: when a retrain pays."""
+    """Table ``[worth]``: when a retrain is worth its cost."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     min_rows: int = Field(
@@ -102,32 +104,38 @@ class RetrainConfig(BaseModel):
         return 2 * self.min_new_rows
 
 
-def judge(evidence: RetrainFacts, policy: RetrainConfig) -> Decision:
-    """Yes: ask for a retrain now. The first reason that applies decides, and is the one told."""
-    if against := _obstacle(evidence, policy):
-        return _answer(False, against, evidence, policy)
-    if not evidence.champion_present:
-        return _answer(
-            True,
-            f"there is no champion yet, and {evidence.rows_available} rows are available "
-            f"(needed {policy.min_rows})",
-            evidence,
-            policy,
+def judge(facts: RetrainFacts, config: RetrainConfig) -> Decision:
+    """Decide whether to request a retrain now. The first reason that applies is the answer's."""
+    yes, because = _verdict(facts, config)
+    numbers = facts.model_dump(exclude={"drift_because"}) | config.model_dump()
+    return Decision(question="worth", yes=yes, because=because, facts=numbers)
+
+
+def _verdict(facts: RetrainFacts, config: RetrainConfig) -> tuple[bool, str]:
+    if against := _obstacle(facts, config):
+        return False, against
+    if not facts.champion_present:
+        return True, (
+            f"there is no champion yet, and {facts.rows_available} rows are available "
+            f"(needed {config.min_rows})"
         )
-    wanted = _too_old(evidence, policy) or _alarmed(evidence)
-    if not wanted:
-        return _answer(False, _calm(evidence), evidence, policy)
-    if evidence.new_rows < policy.min_new_rows:
-        return _answer(
-            False,
-            f"only {evidence.new_rows} new rows since the last training "
-            f"(needed {policy.min_new_rows}), although {wanted}",
-            evidence,
-            policy,
+    age, limit = facts.champion_age_records, config.max_age_records
+    too_old = age is not None and limit is not None and age >= limit
+    if too_old:
+        wanted = f"the champion is {age} records old (retrained from {limit})"
+    elif facts.drift_alarm:
+        wanted = f"drift: {facts.drift_because}"
+    else:
+        why = f": {facts.drift_because}" if facts.drift_because else ""
+        return False, f"there is no drift alarm{why}"
+    if facts.new_rows < config.min_new_rows:
+        return False, (
+            f"only {facts.new_rows} new rows since the last training "
+            f"(needed {config.min_new_rows}), although {wanted}"
         )
-    if not _too_old(evidence, policy) and (against := _too_costly(evidence, policy)):
-        return _answer(False, f"{against}, although {wanted}", evidence, policy)
-    return _answer(True, wanted, evidence, policy)
+    if not too_old and (against := _too_costly(facts, config)):
+        return False, f"{against}, although {wanted}"
+    return True, wanted
 
 
 def unlearned_change(
@@ -137,26 +145,26 @@ def unlearned_change(
     trained_to: int,
     position: int,
     window: int,
-    policy: RetrainConfig,
+    config: RetrainConfig,
 ) -> Decision:
-    """Does the champion know too little of a change of the labels at `changed_at`?
+    """Decide whether the champion knows too little of a change of the labels at `changed_at`.
 
-    `what` says how they changed. It was trained on records up to `trained_to`. After a `window` of
-    records a champion that still serves has been left so on purpose.
+    `what` describes the change. The champion was trained on records up to `trained_to`. If it still
+    serves after a `window` of records, that is intended.
     """
     trained = max(trained_to - changed_at, 0)
     return Decision(
         question="change",
-        yes=trained < policy.min_rows and position - changed_at <= window,
+        yes=trained < config.min_rows and position - changed_at <= window,
         because=f"{what}; the champion was made from {trained} records since then",
         facts={"records_since": position - changed_at, "trained": trained, "window": window},
     )
 
 
 def keeps_window(begun_at: int, position: int, window: int) -> Decision:
-    """Is a fit that began at `begun_at` worth going on with, rather than one of the newest rows?
+    """Decide whether to continue a fit that began at `begun_at`, rather than fit the newest rows.
 
-    It is not where less than half of its window is of the newest `window` records.
+    It is no where less than half of the fit's window is among the newest `window` records.
     """
     passed = position - begun_at
     return Decision(
@@ -167,85 +175,61 @@ def keeps_window(begun_at: int, position: int, window: int) -> Decision:
     )
 
 
-def _obstacle(evidence: RetrainFacts, policy: RetrainConfig) -> str:
-    """What forbids any retrain, wanted or not."""
-    if evidence.open_request_position is not None:
-        return f"already asked at position {evidence.open_request_position}"
-    if evidence.contract_broken:
+def _obstacle(facts: RetrainFacts, config: RetrainConfig) -> str:
+    """Return what forbids any retrain; empty: nothing."""
+    if facts.open_request_position is not None:
+        return f"already asked at position {facts.open_request_position}"
+    if facts.contract_broken:
         return (
             "a retrain would learn from columns that are not those agreed; "
-            f"a person must look first: {evidence.drift_because}"
+            f"a person must look first: {facts.drift_because}"
         )
-    if evidence.rows_available < policy.min_rows:
-        return f"only {evidence.rows_available} rows are available (needed {policy.min_rows})"
-    changed = evidence.records_since_change
-    if evidence.champion_present and changed is not None and changed < policy.since_change:
+    if facts.rows_available < config.min_rows:
+        return f"only {facts.rows_available} rows are available (needed {config.min_rows})"
+    changed = facts.records_since_change
+    if facts.champion_present and changed is not None and changed < config.since_change:
         return (
             f"only {changed} records came since the labels left what was known (needed "
-            f"{policy.since_change}, half of them to be held out): a fit would learn the old world "
+            f"{config.since_change}, half of them to be held out): a fit would learn the old world "
             "again"
         )
-    since = evidence.records_since_retrain
-    if since is not None and since < policy.cooldown_records and not _overtaken(evidence, policy):
+    since = facts.records_since_retrain
+    if since is not None and since < config.cooldown_records and not _overtaken(facts, config):
         return (
             f"the last request ended {since} records ago "
-            f"(cooldown {policy.cooldown_records} records)"
+            f"(cooldown {config.cooldown_records} records)"
         )
-    begun, most = evidence.retrains_last_day, policy.max_retrains_per_day
+    begun, most = facts.retrains_last_day, config.max_retrains_per_day
     if begun is not None and most is not None and begun >= most:
         return f"{begun} retrains began within the last 24 hours (at most {most})"
     return ""
 
 
-def _overtaken(evidence: RetrainFacts, policy: RetrainConfig) -> bool:
-    """Whether the last request knew too little of a change for its cooldown to bind.
+def _overtaken(facts: RetrainFacts, config: RetrainConfig) -> bool:
+    """Return whether the last request knew too little of a change for its cooldown to apply.
 
-    It ended before the labels left what was known, or so soon after that twice the records are
-    there by now. Half of them are held out: once a fit could learn from `min_rows` of them it is a
-    fit like others. So a change costs a few retrains more, each on twice the records, and never one
-    at every look.
+    It ended before the labels left what was known, or so soon after that there are twice as many
+    records of the change now. Half of them are held out: once a fit could learn from `min_rows` of
+    them, the cooldown applies again. So a change costs a few more retrains, each on twice the
+    records, and never one at every drift check.
     """
-    changed, since = evidence.records_since_change, evidence.records_since_retrain
+    changed, since = facts.records_since_change, facts.records_since_retrain
     if changed is None or since is None:
         return False
     known = max(changed - since, 0)
-    return known < 2 * policy.min_rows and changed >= 2 * known
+    return known < 2 * config.min_rows and changed >= 2 * known
 
 
-def _too_old(evidence: RetrainFacts, policy: RetrainConfig) -> str:
-    age, limit = evidence.champion_age_records, policy.max_age_records
-    if age is None or limit is None or age < limit:
+def _too_costly(facts: RetrainFacts, config: RetrainConfig) -> str:
+    cost_s, loss = facts.fit_cost_s, facts.performance_loss
+    # NaN is unknown; an infinite loss or cost is a number like others.
+    if cost_s is None or not cost_s >= config.costly_fit_s:
         return ""
-    return f"the champion is {age} records old (retrained from {limit})"
-
-
-def _alarmed(evidence: RetrainFacts) -> str:
-    return f"drift: {evidence.drift_because}" if evidence.drift_alarm else ""
-
-
-def _calm(evidence: RetrainFacts) -> str:
-    why = f": {evidence.drift_because}" if evidence.drift_because else ""
-    return f"there is no drift alarm{why}"
-
-
-def _too_costly(evidence: RetrainFacts, policy: RetrainConfig) -> str:
-    cost_s, loss = _known(evidence.fit_cost_s), _known(evidence.performance_loss)
-    if cost_s is None or cost_s < policy.costly_fit_s:
+    if loss is not None and loss >= config.costly_loss:
         return ""
-    if loss is not None and loss >= policy.costly_loss:
-        return ""
-    measured = "no loss of performance is known" if loss is None else f"the loss is {loss:.4g}"
+    is_unknown = loss is None or math.isnan(loss)
+    measured = "no loss of performance is known" if is_unknown else f"the loss is {loss:.4g}"
     return (
-        f"a fit is expected to take {cost_s:.0f} s (costly from {policy.costly_fit_s:g} s), "
-        f"which pays from a loss of {policy.costly_loss:g}, and {measured}"
+        f"a fit is expected to take {cost_s:.0f} s (costly from {config.costly_fit_s:g} s), "
+        f"which pays from a loss of {config.costly_loss:g}, and {measured}"
     )
-
-
-def _known(value: float | None) -> float | None:
-    """NaN is unknown; an infinite loss or cost is a number like others."""
-    return None if value is None or math.isnan(value) else value
-
-
-def _answer(yes: bool, because: str, evidence: RetrainFacts, policy: RetrainConfig) -> Decision:
-    facts = evidence.model_dump(exclude={"drift_because"}) | policy.model_dump()
-    return Decision(question="worth", yes=yes, because=because, facts=facts)

@@ -1,1 +1,1 @@
-"""The history: rows, the outbox before it, its schema and its retention."""
+"""The history: its rows, its outbox, its schema and its retention."""

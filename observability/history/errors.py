@@ -2,13 +2,13 @@
 
     HistoryBusy            75  another process has the file open
     HistoryUnreachable     75  the lake's PostgreSQL does not answer
-    HistoryUnwritable       1  the disk refused
-    HistoryDamaged          1  the file is not what thermodrift wrote
+    HistoryUnwritable       1  the disk refused to write
+    HistoryDamaged          1  the file is not as thermodrift wrote it
     HistorySchemaMismatch  78  an older or newer thermodrift wrote it
     HistoryForked           1  a handle was used after a fork
     BadQuestion             2  DuckDB cannot answer the SQL
 
-After any of them, all that was committed is whole, in the outbox or in the history.
+After each of them, all committed rows are whole, in the outbox or in the history.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from observability.core.errors import BadConfiguration, ThermodriftError, TryAga
 
 
 class HistoryBusy(TryAgainLater, BlockingIOError):
-    """Another process has the history open. What was committed waits in the outbox."""
+    """Another process has the history open. Committed rows wait in the outbox."""
 
 
 class HistoryUnreachable(TryAgainLater, ConnectionError):
-    """The lake does not answer. What was committed waits in the outbox."""
+    """The lake does not answer. Committed rows wait in the outbox."""
 
 
 class HistoryDamaged(ThermodriftError, OSError):
-    """The history cannot be read as what thermodrift wrote."""
+    """The history is not as thermodrift wrote it, and cannot be read."""
 
 
 class HistoryUnwritable(ThermodriftError, OSError):
-    """The disk refused: no space, no permission. What was committed before is safe."""
+    """The disk refused: no space, no permission. Rows that were committed before are safe."""
 
 
 class HistorySchemaMismatch(BadConfiguration):
-    """The history has the schema of another thermodrift. Nothing was changed in it."""
+    """The history has the schema of another thermodrift. It was not changed."""
 
 
 class HistoryForked(ThermodriftError, RuntimeError):
-    """A handle was used in another process than the one that made it."""
+    """A handle was used in a process that did not create it."""
 
 
 class BadQuestion(ThermodriftError, ValueError):
-    """DuckDB cannot answer the SQL, or it is more than a question."""
+    """DuckDB cannot answer the SQL, or the SQL is not a question."""
 
     exit_code = 2

@@ -1,6 +1,6 @@
 """HOME/thermodrift.toml: the configuration of a whole installation.
 
-The file is optional: without it the history is a DuckDB file in the home that keeps everything, and
+The file is optional. Without it the history is a DuckDB file in the home, all rows are kept, and
 the cost of energy is unknown.
 """
 
@@ -18,7 +18,7 @@ from observability.history.retention import RetentionConfig
 
 
 class HistoryPlace(BaseModel):
-    """Where the history's rows are, table ``[history]``."""
+    """Table ``[history]``: where the history's rows are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     url: str | None = Field(
@@ -43,7 +43,7 @@ class HistoryPlace(BaseModel):
 
 
 class HomeFile(BaseModel):
-    """The whole of a home's own file."""
+    """The whole configuration file of a home."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="thermodrift home")
     history: HistoryPlace = HistoryPlace()
@@ -52,7 +52,7 @@ class HomeFile(BaseModel):
 
 
 def read(places: Places) -> HomeFile:
-    """What the home's file says; the defaults where there is none. Raises BadConfiguration."""
+    """Read the home's file; defaults where there is none. Raises BadConfiguration."""
     if not places.settings.exists():
         return HomeFile()
     return toml_config.read(

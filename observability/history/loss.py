@@ -1,4 +1,4 @@
-"""What the history had lost when it was opened, and how much of that came back. Pure."""
+"""The decision about commits that the history has lost. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from observability.core.decision import Decision
 
 @dataclass(frozen=True)
 class Loss:
-    """Commits that the DuckDB file had and has no more."""
+    """Commits that the DuckDB file no longer has, as found when it is opened."""
 
     number: int
-    """How many commits the file has had; no other loss has this number."""
+    """How many commits the file has had; unique to this loss."""
     count: int
     latest: frozenset[str]
-    """Names of the commits that were flushed last: they may still be in the outbox as well."""
+    """Names of the last flushed commits, which may still be in the outbox."""
     because: str
 
 
 def judge(loss: Loss, recovered: int) -> Decision:
-    """Whether the history is whole, after `recovered` commits were flushed again: always a no."""
+    """Record the loss, after `recovered` commits were flushed again: the answer is always no."""
     lost = max(0, loss.count - recovered)
     because = (
         f"{loss.because}; {recovered} of the {loss.count} missing were flushed again from kept "

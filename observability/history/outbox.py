@@ -1,8 +1,7 @@
 """The outbox of the history: each commit is one small file until it is flushed into the backend.
 
-A part of the door `history`. It writes and reads files through `durable`, takes no lock, and knows
-nothing of DuckDB. A file holds the SHA-256 of its rows, so a file that was cut or changed is
-noticed and never read in part.
+It writes files through `atomic_file`, takes no lock, and does not use DuckDB. A file holds the
+SHA-256 of its rows, so a file that was cut or changed is detected and never read in part.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from observability.history import retention
 from observability.history.records import Record
 
 Cell = bool | int | float | str | None
-"""A field as a file holds it: a time as ISO 8601, a mapping as JSON text."""
+"""A field in a file: a time is ISO 8601, a mapping is JSON text."""
 Rows = Mapping[str, Sequence[Mapping[str, Cell]]]
-"""Rows in order, by the name of their table."""
+"""Rows in order, by table name."""
 
 NAME = re.compile(r"[a-z0-9._-]{1,200}")
 _TEMPORARY_IS_STALE_S = 3600.0
@@ -33,28 +32,28 @@ _BEYOND_64_BITS = 2**63
 
 
 class OutboxCorrupt(ValueError):
-    """An outbox file is not whole: it was cut, or changed after it was written."""
+    """An outbox file was cut, or changed after it was written."""
 
 
-class SpoolOfOtherSchema(ValueError):
-    """An outbox file was written by a thermodrift with another schema of the history."""
+class OutboxSchemaMismatch(ValueError):
+    """An outbox file was written for another schema of the history."""
 
 
 @dataclass(frozen=True)
 class Logged:
-    """Predictions that belong to a commit: a pipeline's log from position to position."""
+    """The predictions of a commit: a range of positions in a pipeline's prediction log."""
 
     pipeline: str
     first: int
     last: int
     """The position after the last one."""
     only: Sequence[int] | None = None
-    """Only these positions, replacing what was published of them before; None: all."""
+    """Only these positions, whose earlier predictions are replaced; None: all."""
 
 
 @dataclass(frozen=True)
 class OutboxCommit:
-    """A commit read back."""
+    """A commit as it was read."""
 
     path: Path
     committed_at_ns: int
@@ -74,10 +73,7 @@ class OutboxCommit:
 
 @dataclass(frozen=True)
 class Outbox:
-    """The folder of the files that wait.
-
-    `version` is the number of the schema that the rows are made for.
-    """
+    """The folder of waiting commits, whose rows are made for the schema number `version`."""
 
     folder: Path
     version: int
@@ -85,9 +81,9 @@ class Outbox:
     def write(
         self, records: Sequence[Record], name: str, now_ns: int, logged: Logged | None = None
     ) -> Path:
-        """Write one commit, durably; its file.
+        """Write one commit durably; return its file.
 
-        Raises ValueError for a bad name or a number that cannot be kept, OSError where the disk
+        Raises ValueError for a bad name or a number that cannot be stored, OSError where the disk
         refuses.
         """
         if not NAME.fullmatch(name):
@@ -114,28 +110,28 @@ class Outbox:
         return path
 
     def waiting(self) -> list[Path]:
-        """The files that wait, oldest first."""
-        return _aged(self.folder)
+        """Return the files that wait, oldest first."""
+        return _oldest_first(self.folder)
 
     def describe(self) -> str:
-        """What waits and where, for the messages to those who cannot have the history now."""
+        """Return a phrase about what waits, for errors while the history cannot be used."""
         count = len(self.waiting())
         commits = "1 commit waits" if count == 1 else f"{count} commits wait"
         return f"nothing is lost, {commits} in {self.folder}"
 
     def read(self, path: Path) -> OutboxCommit:
-        """The commit in `path`. Raises SpoolTorn, SpoolOfOtherSchema, or OSError."""
+        """Read a commit. Raises OutboxCorrupt, OutboxSchemaMismatch, or OSError."""
         content = path.read_bytes()
-        with _torn(path):
+        with _corruption_of(path):
             document = json.loads(content)
             version = int(document["version"])
-        # This comes first, because the digest of another schema may be computed otherwise.
+        # Checked first, because another schema may compute the digest in another way.
         if version != self.version:
-            raise SpoolOfOtherSchema(
+            raise OutboxSchemaMismatch(
                 f"{path.name} was written for schema {version} of the history, not {self.version}: "
                 "use the thermodrift that wrote it, or move the file away"
             )
-        with _torn(path):
+        with _corruption_of(path):
             tables, log = document["tables"], document.get("logged")
             is_whole = document["sha256"] == _digest(tables, log)
             logged = None if log is None else Logged(**log)
@@ -145,27 +141,27 @@ class Outbox:
         return commit
 
     def quarantine(self, path: Path) -> Path:
-        """Rename a file that cannot be read to ``*.corrupt``: it stays, but blocks nobody."""
+        """Rename a file that cannot be read to ``*.corrupt``, so that it blocks no flush."""
         return path.replace(path.with_name(f"{path.name}.corrupt"))
 
     @property
     def flushed_folder(self) -> Path:
-        """Where files are kept after their rows are in the history, in case it loses some."""
+        """The folder of flushed files, which are kept in case the history loses their rows."""
         return self.folder / "flushed"
 
     def flushed(self) -> list[Path]:
-        """The files whose rows the history holds, oldest first."""
-        return _aged(self.flushed_folder)
+        """Return the files whose rows are in the history, oldest first."""
+        return _oldest_first(self.flushed_folder)
 
     def archive(self, paths: Iterable[Path]) -> None:
-        """Move files whose rows the history holds; one that is gone already is ignored."""
+        """Move files whose rows are in the history; a file that is already gone is ignored."""
         self.flushed_folder.mkdir(exist_ok=True)
         for path in paths:
             with suppress(FileNotFoundError):
                 path.replace(self.flushed_folder / path.name)
 
     def prune(self) -> None:
-        """Remove the kept files that are more than `keeping` wants to keep."""
+        """Remove the flushed files that `retention` does not keep."""
         newest_first = self.flushed()[::-1]
         stats = [path.stat() for path in newest_first]
         sizes = [(each.st_size, each.st_mtime_ns) for each in stats]
@@ -173,9 +169,9 @@ class Outbox:
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove temporary files that killed writers left an hour ago or more.
+        """Remove temporary files that killed writers left at least an hour ago.
 
-        Younger ones may belong to a writer at work: commits take no lock.
+        A younger file may belong to a running writer, since commits take no lock.
         """
         for temporary in self.folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):  # its writer renamed it meanwhile
@@ -184,21 +180,20 @@ class Outbox:
 
 
 @contextmanager
-def _torn(path: Path) -> Iterator[None]:
-    """Turn the errors of a file that misses something, or holds something else, into ours."""
+def _corruption_of(path: Path) -> Iterator[None]:
+    """Raise OutboxCorrupt for the errors of a file with missing or wrong content."""
     try:
         yield
     except (ValueError, KeyError, TypeError, RecursionError) as cause:
         raise OutboxCorrupt(f"{path.name} is cut or is no outbox file") from cause
 
 
-def _aged(folder: Path) -> list[Path]:
-    """The commits in `folder`, oldest first."""
-    aged = []
+def _oldest_first(folder: Path) -> list[Path]:
+    found = []
     for path in folder.glob("*.json"):
         with suppress(FileNotFoundError):  # another process flushed it just now
-            aged.append((path.stat().st_mtime_ns, path))
-    return [path for _, path in sorted(aged)]
+            found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
 
 
 def _digest(tables: object, logged: object) -> str:
@@ -207,7 +202,7 @@ def _digest(tables: object, logged: object) -> str:
 
 
 def _cell(name: str, value: object) -> Cell:
-    """The value as JSON holds it: a number that is not finite is None, text is Unicode."""
+    """Return the value for JSON: a number that is not finite is None, text is valid Unicode."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -216,13 +211,13 @@ def _cell(name: str, value: object) -> Cell:
         return value if math.isfinite(value) else None
     if isinstance(value, int):
         if not -_BEYOND_64_BITS <= value < _BEYOND_64_BITS:
-            raise ValueError(f"{name} must fit into 64 bits to be kept; came: {value}")
+            raise ValueError(f"{name} must fit into 64 bits to be stored; came: {value}")
         return value
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
         return json.dumps({_text(str(key)): _fact(each) for key, each in value.items()})
-    raise TypeError(f"{name} cannot be kept in the history: {type(value).__name__}")
+    raise TypeError(f"{name} cannot be stored in the history: {type(value).__name__}")
 
 
 def _fact(value: object) -> object:

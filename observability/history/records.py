@@ -1,6 +1,6 @@
 """Rows of the history, one frozen model per table. Pure.
 
-Rows are only ever appended; what is true now (an open request, the champion) is a view over them.
+Rows are only appended; the present state (an open request, the champion) is a view over them.
 Times are aware UTC. Positions are 0-based places in the pipeline's stream.
 """
 
@@ -23,7 +23,7 @@ class Record(BaseModel):
 
 
 class DecisionRecord(Record):
-    """A decision; a "no" is recorded like a "yes"."""
+    """A decision; a "no" is recorded as a "yes" is."""
 
     table: ClassVar[str] = "decision_rows"
     decided_at: AwareDatetime
@@ -39,7 +39,7 @@ class DecisionRecord(Record):
     def of(
         cls, decision: Decision, *, decided_at: datetime, pipeline: str, run_id: str, position: int
     ) -> DecisionRecord:
-        """The row of `decision`."""
+        """Return the row of `decision`."""
         return cls(
             decided_at=decided_at,
             pipeline=pipeline,
@@ -53,7 +53,7 @@ class DecisionRecord(Record):
 
 
 class RunRecord(Record):
-    """A run started or ended. A run that crashed has no end."""
+    """A run started or ended. A crashed run has no end."""
 
     table: ClassVar[str] = "run_rows"
     at: AwareDatetime
@@ -66,24 +66,22 @@ class RunRecord(Record):
         description="How it ended: finished, limit_reached, stopped, failed, schema_mismatch.",
     )
     because: str | None = None
-    records: int | None = Field(default=None, description="Records that this run went through.")
+    records: int | None = Field(default=None, description="Records that this run processed.")
     learned: int | None = None
     rejected: int | None = None
     seconds: float | None = None
     cpu_s: float | None = Field(
         default=None, description="Seconds of processor time of the run's own process."
     )
-    host: str | None = Field(default=None, description="Name of the machine that it ran on.")
-    unlabelled: int | None = Field(
-        default=None, description="Records that were predicted and had no label."
-    )
+    host: str | None = Field(default=None, description="Name of the machine.")
+    unlabelled: int | None = Field(default=None, description="Predicted records that had no label.")
     replayed: int | None = Field(
-        default=None, description="Earlier rejects that were accepted when they were read again."
+        default=None, description="Earlier rejects that were accepted when they were replayed."
     )
 
 
 class CostRecord(Record):
-    """What one heavy job cost. None is unknown, never zero."""
+    """The cost of one heavy job. None is unknown, never zero."""
 
     table: ClassVar[str] = "cost_rows"
     at: AwareDatetime = Field(description="When the work began.")
@@ -91,51 +89,47 @@ class CostRecord(Record):
     run_id: str
     request_id: str
     position: int
-    work: Literal["fit"] = Field(description="Which kind of heavy job.")
-    version: str | None = Field(default=None, description="The model that came of it, if one did.")
+    work: Literal["fit"] = Field(description="The kind of heavy job.")
+    version: str | None = Field(default=None, description="The fitted model; None: there is none.")
     seconds: float
     cpu_s: float | None = None
     joules: float | None = Field(
-        default=None, description="Energy of the devices that the gate watches, meanwhile."
+        default=None, description="Energy of the gate's devices during the job."
     )
-    energy_source: str | None = Field(default=None, description="What the energy was read from.")
-    uuid: str | None = Field(
-        default=None, description="The device; None where there was none, or more than one."
-    )
+    energy_source: str | None = Field(default=None, description="The source of the energy reading.")
+    uuid: str | None = Field(default=None, description="The device; None: none, or more than one.")
     mean_power_w: float | None = Field(default=None, description="Of all devices together.")
     peak_power_w: float | None = Field(
         default=None, description="The sum of each device's highest power."
     )
     peak_temperature_c: float | None = Field(default=None, description="Of the hottest device.")
     lowest_margin_c: float | None = Field(
-        default=None, description="Of the device that had the least, as the gate counts it."
+        default=None, description="Of the device with the least, as the gate computes it."
     )
     throttled_s: float | None = Field(
-        default=None, description="Seconds that a device slowed down for heat."
+        default=None, description="Seconds in which a device was throttled by heat."
     )
-    unread_s: float | None = Field(
-        default=None, description="Seconds of which nobody knows how warm the devices were."
-    )
+    unread_s: float | None = Field(default=None, description="Seconds without a known temperature.")
     deferred_s: float | None = Field(
-        default=None, description="Seconds that its request had waited for the gate."
+        default=None, description="Seconds that its request waited for the gate."
     )
     paused_s: float | None = Field(
-        default=None, description="Of its seconds, those in which it stood still to cool."
+        default=None, description="Of its seconds, those in which it was paused to cool."
     )
     cap_w: float | None = Field(
-        default=None, description="Power limit that was set for it, watts; None: none was."
+        default=None, description="Power limit set for it, watts; None: none was set."
     )
     interrupt_strategy: str | None = Field(
         default=None, description="How the fit could be interrupted when its device grew hot."
     )
     work_rows: int | None = Field(default=None, description="Rows that it was fitted on.")
     price: float | None = Field(
-        default=None, description="In `currency`, the facility's PUE in it."
+        default=None, description="In `currency`, the facility's PUE included."
     )
     currency: str | None = None
-    carbon_g: float | None = Field(default=None, description="Grams, the facility's PUE in it.")
+    carbon_g: float | None = Field(default=None, description="Grams, the facility's PUE included.")
     pue: float | None = Field(
-        default=None, description="What energy was multiplied by for price and grams."
+        default=None, description="The factor of the energy in price and grams."
     )
 
 
@@ -150,11 +144,11 @@ class ForecastRecord(Record):
     uuid: str
     kind: Literal["margin at horizon", "lowest margin of a job"]
     horizon_s: float = Field(
-        description="How far ahead it was made, seconds; for a job, how long that took."
+        description="How far ahead the forecast was, seconds; for a job, its duration."
     )
     predicted_c: float = Field(description="The margin that was predicted, degrees.")
     standard_error_c: float | None = Field(
-        default=None, description="Standard error that the forecast gave, degrees."
+        default=None, description="Standard error of the forecast, degrees."
     )
     actual_c: float = Field(description="The margin that was measured, degrees.")
 
@@ -215,34 +209,34 @@ class ScoreRecord(Record):
     metric: str
     value: float
     scored: int | None = Field(
-        default=None, description="Records of the range that were answered and have a label."
+        default=None, description="Records of the range with a prediction and a label."
     )
 
 
 class RejectRecord(Record):
-    """A record of the stream that changed no model, and why."""
+    """A record of the stream that was rejected, and why: no model has learned from it."""
 
     table: ClassVar[str] = "reject_rows"
     at: AwareDatetime
     pipeline: str
     run_id: str
     position: int
-    reason: str = Field(description="Why, in a sentence for people.")
+    reason: str = Field(description="Why, as a sentence for people.")
     kind: str | None = Field(
-        default=None, description="The class of the reason, for programs; None: not known."
+        default=None, description="The class of the reason, for programs; None: unknown."
     )
     raw: str
 
 
 class ReplayRecord(Record):
-    """A rejected record was read again and accepted, so it is no reject any more."""
+    """A rejected record was replayed and accepted, so it is no longer a reject."""
 
     table: ClassVar[str] = "replay_rows"
     at: AwareDatetime
     pipeline: str
     run_id: str
     position: int
-    labelled: bool = Field(description="Whether it had a label, and was learned.")
+    labelled: bool = Field(description="Whether it had a label and was learned.")
 
 
 class GpuReadingRecord(Record):
@@ -274,8 +268,8 @@ class GpuReadingRecord(Record):
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     discarded: int | None = Field(
-        default=None, description="Values of this reading that could not be, and are unknown."
+        default=None, description="Impossible values of this reading, which are unknown."
     )
     unreadable: str | None = Field(
-        default=None, description="Why nothing could be read of it; None where something was."
+        default=None, description="Why nothing could be read; None: something was."
     )

@@ -1,9 +1,9 @@
-"""How long the history keeps its rows: the knobs of ``[upkeep]``, and what they remove. Pure.
+"""The retention policy of the history: the settings of ``[upkeep]``, and what they remove. Pure.
 
-This file holds SQL as text and executes none; `history` does. Nothing is removed that no knob
-names, and whatever the knobs say these stay: every model and its periods as champion, the newest
-run of each pipeline, every request that is not closed, and of each writer the last commit by name,
-which a resumed run may repeat.
+This file holds SQL as text and does not execute it. Rows that no setting names are kept. With any
+setting these are kept as well: every model and its periods as champion, the newest run of each
+pipeline, every open request, and the last commit name of each writer, which a resumed run may
+repeat.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict, Field
 
 NAMES_KEPT_DAYS = 30
-"""A commit is known by its name for at least so long, and as long as its rows."""
+"""The name of a commit is kept for at least this long, and for as long as its rows."""
 FLUSHED_FILES = 1000
 FLUSHED_BYTES = 64 << 20
 FLUSHED_DAYS = 7
-"""How many outbox files are kept after their flush, should the history lose their rows."""
+"""Limits of the outbox files that are kept after their flush, in case the history loses rows."""
 
 
 class RetentionConfig(BaseModel):
-    """What `thermodrift upkeep` merges and removes, table ``[upkeep]``."""
+    """Table ``[upkeep]``: what `thermodrift upkeep` merges and removes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     keep_days: int | None = Field(
@@ -56,34 +56,35 @@ class RetentionConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Removal:
-    """One DELETE: the table it is about, its SQL, and its one parameter."""
+    """One DELETE: its table, its SQL, and its one parameter."""
 
     table: str
     sql: str
     before: datetime
 
 
-def removals(rules: RetentionConfig, now: datetime) -> Iterator[Removal]:
-    """What is removed at `now`, in an order in which every step leaves the views right."""
-    readings_days = rules.readings_keep_days or rules.keep_days
+def removals(config: RetentionConfig, now: datetime) -> Iterator[Removal]:
+    """Yield what is removed at `now`, in an order that keeps the views correct after each step."""
+    readings_days = config.readings_keep_days or config.keep_days
     if readings_days is not None:
         yield _older("gpu_reading_rows", '"at"', now - timedelta(days=readings_days))
-    if rules.keep_days is None:
+    if config.keep_days is None:
         return
-    before = now - timedelta(days=rules.keep_days)
+    before = now - timedelta(days=config.keep_days)
     yield _older("decision_rows", "decided_at", before)
     for table in ("score_rows", "reject_rows", "replay_rows", "cost_rows", "forecast_rows"):
         yield _older(table, '"at"', before)
     yield Removal("run_rows", _RUNS, before)
     yield Removal("request_rows", _REQUESTS, before)
-    names_days = max(rules.keep_days, NAMES_KEPT_DAYS)
+    names_days = max(config.keep_days, NAMES_KEPT_DAYS)
     yield Removal("flushed_commits", _NAMES, now - timedelta(days=names_days))
 
 
 def flushed_files_kept(sizes: Iterable[tuple[int, int]], now_ns: int) -> int:
-    """How many of the newest flushed outbox files are kept at `now_ns`.
+    """Return how many of the newest flushed outbox files are kept at `now_ns`.
 
-    `sizes` are their bytes and the time of their last change in ns since 1970, newest first.
+    `sizes` are their sizes in bytes and the times of their last change in ns since 1970, newest
+    first.
     """
     total, kept = 0, 0
     oldest_ns = now_ns - FLUSHED_DAYS * 86_400 * 10**9

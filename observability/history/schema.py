@@ -1,9 +1,8 @@
 """The schema of the history: its number, its tables, and the public views over them.
 
-This file holds SQL as text and executes none; the backends do. A database is created with the whole
-schema at once. A database of another number is refused, so whoever changes anything here raises
-`SCHEMA_VERSION`. Rows carry no keys and no indexes, because rows are only ever appended; what is
-true now is a view.
+This file holds SQL as text; the backends execute it. A database is created with the whole schema at
+once. A database with another number is refused, so every change here must raise `SCHEMA_VERSION`.
+Tables have no keys and no indexes, because rows are only appended; the present state is a view.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from observability.history.records import Record
 LabelType = Literal["BIGINT", "DOUBLE", "VARCHAR"]
 
 SCHEMA_VERSION = 9
-"""The number of this schema. Numbers below 9 belonged to homes from before the first release."""
+"""The number of this schema. Numbers below 9 are of homes from before the first release."""
 
 _SQL_TYPES: Mapping[object, str] = {
     bool: "BOOLEAN",
@@ -30,7 +29,7 @@ _SQL_TYPES: Mapping[object, str] = {
 
 
 def _sql_type(annotation: object) -> str:
-    """DuckDB's type for a field of a record; a choice of words is text."""
+    """Return DuckDB's type for a field of a record; a Literal is text."""
     if get_origin(annotation) is Mapping:
         return "JSON"
     kinds = [each for each in get_args(annotation) if each is not type(None)]
@@ -38,22 +37,22 @@ def _sql_type(annotation: object) -> str:
 
 
 def _table(kind: type[Record]) -> str:
-    """The statement that creates the table of a record: a column for each field."""
+    """Return the statement that creates the table of a record, with a column for each field."""
     columns = ", ".join(
         f'"{name}" {_sql_type(field.annotation)}' for name, field in kind.model_fields.items()
     )
     return f"CREATE TABLE {kind.table} ({columns})"
 
 
-# "at" is a reserved word in DuckDB: the public views give it a name that nobody needs to quote.
-# Events of equal times are ordered by the row's place in the table, which is the order of commits.
+# "at" is a reserved word in DuckDB: the public views give it a name that needs no quotes. Events of
+# equal times are ordered by the row's place in the table, which is the order of commits.
 _VIEWS = (
     """CREATE VIEW decisions AS
        SELECT decided_at, pipeline, run_id, question, yes, because, facts, "position"
        FROM decision_rows""",
-    # One run of a pipeline goes at a time, so a run without an end crashed if another began later.
-    # A sum of which some parts are unknown would pass for the whole: it is unknown. A price in two
-    # currencies has no sum.
+    # A pipeline has one run at a time, so a run without an end crashed if another began later. A
+    # sum with an unknown part is unknown, since a partial sum would be taken for the whole. Prices
+    # in two currencies have no sum.
     """CREATE VIEW runs AS
        WITH ordered AS (
            SELECT *, row_number() OVER (PARTITION BY pipeline ORDER BY "at", rowid) AS nth
@@ -172,8 +171,8 @@ _VIEWS = (
        SELECT pipeline, run_id, "at" AS scored_at, position_from, position_to, member, metric,
            "value", scored
        FROM score_rows""",
-    # A position may be rejected once in every life of a pipeline: what was replayed is the newest
-    # reject of its position by then.
+    # A position may be rejected once in every life of a pipeline: a replay belongs to the newest
+    # earlier reject of its position.
     """CREATE VIEW rejects AS
        WITH followed AS (
            SELECT *, lead("at") OVER (
@@ -193,9 +192,9 @@ _VIEWS = (
            unread_s, deferred_s, paused_s, cap_w, interrupt_strategy, work_rows, price, currency,
            carbon_g, pue
        FROM cost_rows""",
-    # What waiting cost is told by the comparison that ended it: on the same newest rows, the model
-    # that waited against the one that served meanwhile. A model that was rejected would not have
-    # served sooner. A score of a range counts for the records that it was taken over.
+    # The cost of a deferral is measured by the comparison that ended it: the challenger that waited
+    # against the champion that served meanwhile, on the same newest rows. A rejected challenger
+    # would not have served sooner. The score of a range is weighted by its scored records.
     """CREATE VIEW deferrals AS
        WITH ordered AS (
            SELECT *, row_number() OVER (
@@ -269,7 +268,7 @@ STATEMENTS = (
     *(_table(kind) for kind in Record.__subclasses__()),
     *_VIEWS,
 )
-"""What creates the history in an empty database, in order; the view `predictions` comes apart."""
+"""The statements that create the history in an empty database, except the view `predictions`."""
 
 PUBLIC_VIEWS = (
     "decisions",
@@ -285,14 +284,19 @@ PUBLIC_VIEWS = (
     "deferrals",
     "forecasts",
 )
-"""What users may build on; docs/history.md describes every column."""
+"""The public interface; docs/history.md describes every column."""
+
+
+def label_types(columns: Mapping[str, str]) -> list[str]:
+    """Return the types of the labels and predictions among the `columns` of a log file."""
+    return [columns[name] for name in LABEL_COLUMNS if name in columns]
 
 
 def widest(kinds: Iterable[str]) -> LabelType:
-    """The one type that holds the labels of every pipeline: numbers, or else text.
+    """Return the narrowest type that holds the labels of every pipeline.
 
-    Whole numbers are BIGINT, with any fraction among them DOUBLE, with anything else VARCHAR.
-    Nothing known is BIGINT, the narrowest.
+    Integers are BIGINT, with any fraction among them DOUBLE, with anything else VARCHAR. Without
+    any known type it is BIGINT.
     """
     seen = set(kinds)
     if seen - _WHOLE - _FRACTIONS:
@@ -306,17 +310,16 @@ _FRACTIONS = frozenset({"FLOAT", "DOUBLE"})
 LABEL_COLUMNS = ("label", "online", "batch", "baseline", "served")
 _PROBABILITY_COLUMNS = ("online_probability", "batch_probability", "served_probability")
 LOGGED_COLUMNS = ("position", *LABEL_COLUMNS, *_PROBABILITY_COLUMNS, "model_version")
-"""What the prediction log says of a record, in order."""
+"""The columns of the prediction log, in order."""
 
 
 def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[str] = ()) -> str:
-    """The query of the view `predictions` over the Parquet files that match `pattern`.
+    """Return the query of the view `predictions` over the Parquet files that match `pattern`.
 
-    Files in `replaced` are left out: others hold their rows.
-
-    Not a step, because DuckDB freezes a view's types, and these follow the files: `kind` is the
-    type of labels. The types are named here, so that DuckDB need not open every file to find them,
-    and a column that a file lacks reads as NULL. Without a pattern the view is empty and typed.
+    Files in `replaced` are left out, because other files hold their rows. It is not in `STATEMENTS`
+    because DuckDB freezes a view's types, and `kind`, the type of labels, depends on the files. The
+    types are named here, so DuckDB need not open every file to find them, and a column that a file
+    lacks is NULL. Without a pattern the view is empty, and its columns are typed.
     """
     kinds = {"position": "BIGINT"}
     kinds |= dict.fromkeys(LABEL_COLUMNS, kind)
@@ -340,7 +343,7 @@ def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[s
 
 
 def lake_predictions_query(kind: LabelType) -> str:
-    """The query of the view `predictions` in a lake, where it has rows, and labels as text."""
+    """Return the query of the view `predictions` in a lake, which stores labels as text."""
     columns = ", ".join(
         f'CAST("{name}" AS {kind}) AS "{name}"' if name in LABEL_COLUMNS else f'"{name}"'
         for name in LOGGED_COLUMNS
@@ -349,5 +352,5 @@ def lake_predictions_query(kind: LabelType) -> str:
 
 
 def quoted(text: str) -> str:
-    """`text` as an SQL string."""
+    """Return `text` as an SQL string."""
     return "'" + text.replace("'", "''") + "'"

@@ -51,7 +51,7 @@ _CLOSED_EXIT_CODE = 75
 @takes_gate_options()
 def show(
     context: typer.Context,
-    limits: GateConfig,
+    gate_config: GateConfig,
     at_s: Annotated[
         float | None, typer.Option("--at", help="Second of the trace; the default is its end.")
     ] = None,
@@ -63,18 +63,18 @@ def show(
     """
     here = cli_output.cli_context(context)
     known: dict[str, ThermalState] = {}
-    if limits.reads_from == "trace" and limits.trace is not None:
+    if gate_config.reads_from == "trace" and gate_config.trace is not None:
         from power.devices.trace import Trace
 
-        trace = Trace.load(Path(limits.trace))
+        trace = Trace.load(Path(gate_config.trace))
         now_s = trace.ends_at_s if at_s is None else at_s
         snapshot = trace.survey(-math.inf, now_s)
-        decision = gate.judge(snapshot, GateState(), limits, now_s).decision
+        decision = gate.judge(snapshot, GateState(), gate_config, now_s).decision
     else:
         from power.forecast import device_state_file
 
-        with closing(_looks(limits, here, every_s=0.0)) as looks:
-            decision = _settled(looks, limits, here).decision
+        with closing(_snapshots(gate_config, here, every_s=0.0)) as snapshots:
+            decision = _settled(snapshots, gate_config, here).decision
         known = device_state_file.load(Places(here.home).devices)
     if json:
         forecasts = [
@@ -106,7 +106,7 @@ def show(
 @takes_gate_options()
 def watch(
     context: typer.Context,
-    limits: GateConfig,
+    gate_config: GateConfig,
     count: Annotated[
         int | None, typer.Option("--count", min=1, help="Stop after so many snapshots.")
     ] = None,
@@ -122,10 +122,10 @@ def watch(
 ) -> None:
     """Watch the gate live until Ctrl-C."""
     here = cli_output.cli_context(context)
-    looks = _looks(limits, here, every_s)
-    with closing(looks):
-        replayed = limits.reads_from == "trace"
-        judged = _judged(_bounded(looks, count, for_s), limits, None if replayed else here)
+    snapshots = _snapshots(gate_config, here, every_s)
+    with closing(snapshots):
+        replayed = gate_config.reads_from == "trace"
+        judged = _judged(_bounded(snapshots, count, for_s), gate_config, None if replayed else here)
         try:
             if json:
                 _print_lines(judged)
@@ -133,8 +133,8 @@ def watch(
                 from rich.live import Live
 
                 with Live(console=cli_output.stdout(), auto_refresh=False) as live:
-                    for look in judged:
-                        live.update(_live_view(look), refresh=True)
+                    for frame in judged:
+                        live.update(_live_view(frame), refresh=True)
         except KeyboardInterrupt:
             cli_output.stderr().print("stopped watching")
 
@@ -153,18 +153,18 @@ def probe(context: typer.Context, json: JsonOption = False) -> None:
     """List per device what can be read and controlled, its margin source, and what is missing."""
     here = cli_output.cli_context(context)
     documents: list[dict[str, Any]] = []
-    for what, limits in (("GPU", GateConfig()), ("CPU", GateConfig(source="cpu"))):
-        with _door(limits.reads_from, here) as door:
-            look = _settled(_looks_at(door), limits, here)
-            devices = door.devices()
+    for what, gate_config in (("GPU", GateConfig()), ("CPU", GateConfig(source="cpu"))):
+        with _adapter_for(gate_config.reads_from, here) as adapter:
+            frame = _settled(_snapshots_of(adapter), gate_config, here)
+            devices = adapter.devices()
         if not json:
-            _print_probe(what, limits.reads_from, look, devices)
+            _print_probe(what, gate_config.reads_from, frame, devices)
             continue
         documents.append(
             {
-                "driver": look.survey.driver,
-                "because": look.survey.because,
-                "gate": look.decision.model_dump(),
+                "driver": frame.survey.driver,
+                "because": frame.survey.because,
+                "gate": frame.decision.model_dump(),
                 "devices": [
                     {"stands_on": gate.usable_margin_source(each), "control": _control(each)}
                     | each.model_dump()
@@ -206,19 +206,19 @@ def _print(text: str) -> None:
 
 
 def _settled(
-    looks: Iterator[tuple[DeviceSnapshot, float]], limits: GateConfig, here: CliContext
+    snapshots: Iterator[tuple[DeviceSnapshot, float]], gate_config: GateConfig, here: CliContext
 ) -> WatchFrame:
-    """Return the first look that more readings would not change, by this home's override."""
+    """Return the first snapshot that more readings would not change, by this home's override."""
     moments: set[tuple[str, float]] = set()
-    for look in _judged(looks, limits, here):
-        moments |= {(each.uuid, each.read_at_s) for each in look.survey.readings}
+    for frame in _judged(snapshots, gate_config, here):
+        moments |= {(each.uuid, each.read_at_s) for each in frame.survey.readings}
         counts = Counter(uuid for uuid, _ in moments)
-        if not gate.needs_readings(look.survey, look.decision, counts, limits):
+        if not gate.needs_readings(frame.survey, frame.decision, counts, gate_config):
             break
-    return look
+    return frame
 
 
-def _door(source: str, here: CliContext) -> DeviceAdapter:
+def _adapter_for(source: str, here: CliContext) -> DeviceAdapter:
     """Return the adapter of a source; another maker needs one more file, and a line here."""
     if source == "cpu":
         from power.devices.cpu_sensors import CpuSensorAdapter
@@ -233,19 +233,19 @@ def _door(source: str, here: CliContext) -> DeviceAdapter:
     return NvmlAdapter(visible=here.visible_devices, twin=FakeNvml.load(here.stand_in))
 
 
-def _looks(
-    limits: GateConfig, here: CliContext, every_s: float
+def _snapshots(
+    gate_config: GateConfig, here: CliContext, every_s: float
 ) -> Generator[tuple[DeviceSnapshot, float]]:
-    """Yield snapshots with their moments from the source of `limits`; a machine's never end."""
-    if limits.reads_from == "trace" and limits.trace is not None:
-        return _looks_at_trace(Path(limits.trace), every_s)
-    if limits.reads_from == "off":
+    """Yield snapshots and their moments from the configured source; a machine's never end."""
+    if gate_config.reads_from == "trace" and gate_config.trace is not None:
+        return _trace_snapshots(Path(gate_config.trace), every_s)
+    if gate_config.reads_from == "off":
         off = DeviceSnapshot(driver="absent", because="the gate is off")
-        return (look for look in [(off, 0.0)])
-    return _looks_at_machine(limits.reads_from, here)
+        return (frame for frame in [(off, 0.0)])
+    return _machine_snapshots(gate_config.reads_from, here)
 
 
-def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[DeviceSnapshot, float]]:
+def _trace_snapshots(path: Path, every_s: float) -> Generator[tuple[DeviceSnapshot, float]]:
     from power.devices.trace import Trace
 
     trace = Trace.load(path)
@@ -256,49 +256,51 @@ def _looks_at_trace(path: Path, every_s: float) -> Generator[tuple[DeviceSnapsho
         time.sleep(every_s)
 
 
-def _looks_at_machine(source: str, here: CliContext) -> Generator[tuple[DeviceSnapshot, float]]:
-    with _door(source, here) as door:
-        yield from _looks_at(door)
+def _machine_snapshots(source: str, here: CliContext) -> Generator[tuple[DeviceSnapshot, float]]:
+    with _adapter_for(source, here) as adapter:
+        yield from _snapshots_of(adapter)
 
 
-def _looks_at(door: DeviceAdapter) -> Generator[tuple[DeviceSnapshot, float]]:
+def _snapshots_of(adapter: DeviceAdapter) -> Generator[tuple[DeviceSnapshot, float]]:
     while True:
         now_s = time.monotonic()
-        yield door.survey(now_s), now_s
-        door.wait_for_news(timeout_s=2.0)
+        yield adapter.survey(now_s), now_s
+        adapter.wait_for_news(timeout_s=2.0)
 
 
 def _bounded(
-    looks: Iterator[tuple[DeviceSnapshot, float]], count: int | None, for_s: float | None
+    snapshots: Iterator[tuple[DeviceSnapshot, float]], count: int | None, for_s: float | None
 ) -> Iterator[tuple[DeviceSnapshot, float]]:
-    """Yield at most `count` looks within `for_s` seconds; None: no bound."""
+    """Yield at most `count` snapshots within `for_s` seconds; None: no bound."""
     began_s = time.monotonic()
-    for look in itertools.islice(looks, count):
-        yield look
+    for frame in itertools.islice(snapshots, count):
+        yield frame
         if for_s is not None and time.monotonic() - began_s >= for_s:
             return
 
 
 def _judged(
-    looks: Iterator[tuple[DeviceSnapshot, float]], limits: GateConfig, here: CliContext | None
+    snapshots: Iterator[tuple[DeviceSnapshot, float]],
+    gate_config: GateConfig,
+    here: CliContext | None,
 ) -> Iterator[WatchFrame]:
-    """Yield each look with the gate's answer, by the override of `here`; None: no override."""
+    """Yield each snapshot with the gate's answer, by the override of `here`; None: no override."""
     from power.policy import override_file
 
     state = GateState()
-    for survey, now_s in looks:
-        decision, state = gate.judge(survey, state, limits, now_s)
+    for snapshot, now_s in snapshots:
+        decision, state = gate.judge(snapshot, state, gate_config, now_s)
         if here is not None:
             override = override_file.read(Places(here.home).override)
             decision = gate_override.overridden(decision, override, datetime.now(UTC))
-        yield WatchFrame(survey, now_s, decision, state)
+        yield WatchFrame(snapshot, now_s, decision, state)
 
 
-def _print_lines(looks: Iterator[WatchFrame]) -> None:
+def _print_lines(snapshots: Iterator[WatchFrame]) -> None:
     """Print each reading as one JSON document per line, without repetitions."""
     before: dict[object, Line] = {}
-    for look in looks:
-        now = _lines(look)
+    for frame in snapshots:
+        now = _lines(frame)
         for key, line in now.items():
             if key not in before:
                 sys.stdout.write(line.model_dump_json() + "\n")
@@ -306,10 +308,10 @@ def _print_lines(looks: Iterator[WatchFrame]) -> None:
         before = now
 
 
-def _lines(look: WatchFrame) -> dict[object, Line]:
+def _lines(frame: WatchFrame) -> dict[object, Line]:
     """Return a line per device, or one that says why there is none; the key tells repetitions."""
-    at, is_open = datetime.now(UTC), look.decision.yes
-    because = look.decision.because
+    at, is_open = datetime.now(UTC), frame.decision.yes
+    because = frame.decision.because
     lines: dict[object, Line] = {
         (device.uuid, device.latest.read_at_s, device.open): Line(
             at=at,
@@ -318,16 +320,16 @@ def _lines(look: WatchFrame) -> dict[object, Line]:
             cause=device.cause,
             uuid=device.uuid,
             open=device.open,
-            age_s=look.now_s - device.latest.read_at_s,
+            age_s=frame.now_s - device.latest.read_at_s,
             reading=device.latest,
         )
-        for device in look.state.devices
+        for device in frame.state.devices
         if device.latest is not None
     }
-    if lines and look.survey.driver == "present":
+    if lines and frame.survey.driver == "present":
         return lines
     # Without a driver there is one line, whatever devices there were before.
-    cause = look.decision.facts.get("cause")
+    cause = frame.decision.facts.get("cause")
     line = Line(at=at, gate_open=is_open, because=because, cause=cause and str(cause))
     return {(because, is_open): line}
 
@@ -343,7 +345,7 @@ def _control(device: Device) -> str:
     return f"{range_w}, not by this process: {PRIVILEGE}"
 
 
-def _live_view(look: WatchFrame) -> RenderableType:
+def _live_view(frame: WatchFrame) -> RenderableType:
     """Return the live view: a row per device, and the answer below."""
     from rich.console import Group
     from rich.table import Table
@@ -351,25 +353,25 @@ def _live_view(look: WatchFrame) -> RenderableType:
 
     heads = ("margin °C", "core °C", "power W", "busy %", "MHz", "age s", "odd")
     table = Table("device", "gate", "margin source", *heads)
-    for device in look.state.devices:
+    for device in frame.state.devices:
         latest = device.latest or DeviceReading(uuid=device.uuid, read_at_s=math.nan)
         numbers = (
             *(latest.margin_c, latest.temperature_c, latest.power_w, latest.utilization),
-            *(latest.clock_mhz, look.now_s - latest.read_at_s),
+            *(latest.clock_mhz, frame.now_s - latest.read_at_s),
         )
         answer = Text("open", "green") if device.open else Text("closed", "red")
         cells = [Text("-" if number is None else f"{number:.1f}") for number in numbers]
         margin_source = Text("-" if latest.unreadable else latest.margin_source)
         table.add_row(Text(device.uuid), answer, margin_source, *cells, Text(str(device.discarded)))
-    yes = look.decision.yes
+    yes = frame.decision.yes
     answer = Text("open: " if yes else "closed: ", "bold green" if yes else "bold red")
-    return Group(table, answer + Text(look.decision.because))
+    return Group(table, answer + Text(frame.decision.because))
 
 
-def _print_probe(what: str, source: str, look: WatchFrame, devices: Sequence[Device]) -> None:
-    _print(f"{what} driver {look.survey.driver}: {look.survey.because}")
-    _print(f'With source = "{source}" {gate.in_short(look.decision)}')
-    if look.survey.driver == "absent":
+def _print_probe(what: str, source: str, frame: WatchFrame, devices: Sequence[Device]) -> None:
+    _print(f"{what} driver {frame.survey.driver}: {frame.survey.because}")
+    _print(f'With source = "{source}" {gate.in_short(frame.decision)}')
+    if frame.survey.driver == "absent":
         _print("A recorded trace can be used instead: gate show --trace FILE.")
     for each in devices:
         _print(f"\n{each.uuid}  {each.name or 'unknown model'}")

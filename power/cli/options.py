@@ -22,28 +22,28 @@ ALL_OPTIONS = ("source", "trace", "uuid", *THERMOSTAT_OPTIONS, "no_driver", "unr
 def takes_gate_options(
     options: Sequence[str] = ALL_OPTIONS,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that replaces a command's parameter `limits` by options of [gate].
+    """Return a decorator that replaces a command's parameter `gate_config` by options of [gate].
 
     The command raises BadConfiguration if the options do not fit together.
     """
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        def with_limits(**given: Any) -> None:
+        def with_options(**given: Any) -> None:
             try:
-                limits = GateConfig.model_validate({name: given.pop(name) for name in options})
+                config = GateConfig.model_validate({name: given.pop(name) for name in options})
             except ValidationError as error:
                 problems = "; ".join(
                     f"{'.'.join(map(str, each['loc'])) or 'options'}: {each['msg']}"
                     for each in error.errors()
                 )
                 raise BadConfiguration(f"the gate's limits do not fit: {problems}") from error
-            command(limits=limits, **given)
+            command(gate_config=config, **given)
 
         hints = get_type_hints(command, include_extras=True)
         parameters = [
             each.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
             for name, each in inspect.signature(command).parameters.items()
-            if name != "limits"
+            if name != "gate_config"
         ]
         for name in options:
             field = GateConfig.model_fields[name]
@@ -56,11 +56,11 @@ def takes_gate_options(
                     annotation=Annotated[field.annotation, option],
                 )
             )
-        with_limits.__doc__, with_limits.__name__ = command.__doc__, command.__name__
-        with_limits.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer's
+        with_options.__doc__, with_options.__name__ = command.__doc__, command.__name__
+        with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer's
             parameters
         )
-        with_limits.__annotations__ = {each.name: each.annotation for each in parameters}
-        return with_limits
+        with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_options
 
     return decorated

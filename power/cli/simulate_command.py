@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @takes_gate_options(THERMOSTAT_OPTIONS)
 def simulate(
-    limits: GateConfig,
+    gate_config: GateConfig,
     trace: Annotated[
         Path | None, typer.Option("--trace", help="Replay this recorded GPU trace (CSV).")
     ] = None,
@@ -53,13 +53,13 @@ def simulate(
     if (trace is None) == (plant is None):
         raise typer.BadParameter("name one of --trace FILE and --plant KIND")
     if plant is not None:
-        _simulate_plant(plant, seed, jobs, limits, picture, json)
+        _simulate_plant(plant, seed, jobs, gate_config, picture, json)
     elif trace is not None:
         if picture is not None:
             raise typer.BadParameter("--picture draws what --plant simulates")
         from power.devices.trace import Trace
 
-        verdicts = list(verdicts_over(Trace.load(trace), limits))
+        verdicts = list(verdicts_over(Trace.load(trace), gate_config))
         if json:
             cli_output.print_json([verdict._asdict() for verdict in verdicts])
         else:
@@ -67,7 +67,7 @@ def simulate(
 
 
 def _simulate_plant(
-    preset: Preset, seed: int, jobs: int, limits: GateConfig, picture: Path | None, json: bool
+    preset: Preset, seed: int, jobs: int, gate_config: GateConfig, picture: Path | None, json: bool
 ) -> None:
     import numpy as np
     from rich.progress import Progress
@@ -86,11 +86,11 @@ def _simulate_plant(
             mix,
             # Every policy gets the same noise.
             lambda: np.random.default_rng([seed, 1]),
-            policy_lab.SimulationConfig(gate=limits),
+            policy_lab.SimulationConfig(gate=gate_config),
             on_done=lambda: progress.advance(bar),
         )
     if picture is not None:
-        atomic_file.write(picture, _picture(kind, seed, outcomes, limits).encode())
+        atomic_file.write(picture, _picture(kind, seed, outcomes, gate_config).encode())
     if json:
         cli_output.print_json(
             {
@@ -122,14 +122,14 @@ def _simulate_plant(
 
 
 def _picture(
-    kind: PlantKind, seed: int, outcomes: tuple[PolicyOutcome, ...], limits: GateConfig
+    kind: PlantKind, seed: int, outcomes: tuple[PolicyOutcome, ...], gate_config: GateConfig
 ) -> str:
     from power.simulation.svg_chart import Limit, Panel, svg
 
     lines = (
         Limit("slowdown", kind.slowdown_c, "#c62828"),
-        Limit("pause margin", kind.slowdown_c - limits.pause_margin_c, "#ef6c00"),
-        Limit("resume margin", kind.slowdown_c - limits.resume_margin_c, "#2e7d32"),
+        Limit("pause margin", kind.slowdown_c - gate_config.pause_margin_c, "#ef6c00"),
+        Limit("resume margin", kind.slowdown_c - gate_config.resume_margin_c, "#2e7d32"),
     )
     panels = [
         Panel(f"{each.policy}: throttled {each.throttled_s:.0f} s", each.course)
@@ -147,13 +147,13 @@ class Verdict(NamedTuple):
     because: str
 
 
-def verdicts_over(trace: Trace, limits: GateConfig) -> Iterator[Verdict]:
+def verdicts_over(trace: Trace, gate_config: GateConfig) -> Iterator[Verdict]:
     """Judge each reading of a trace at its moment, each device by itself."""
     states: dict[str, GateState] = {}
     for reading in trace.readings:
         survey = DeviceSnapshot(readings=(reading,), driver="present", because=trace.path.name)
         before = states.get(reading.uuid, GateState())
-        decision, states[reading.uuid] = gate.judge(survey, before, limits, reading.read_at_s)
+        decision, states[reading.uuid] = gate.judge(survey, before, gate_config, reading.read_at_s)
         yield Verdict(reading.read_at_s, reading.uuid, decision.yes, decision.because)
 
 

@@ -145,7 +145,9 @@ class DeviceSnapshot(FrozenModel):
     because: str = Field(description="Where the readings come from, or why there are none.")
 
 
-def margin(reading: DeviceMetrics, limits: GateConfig) -> tuple[Centigrade | None, MarginSource]:
+def margin(
+    reading: DeviceMetrics, gate_config: GateConfig
+) -> tuple[Centigrade | None, MarginSource]:
     """Return the effective margin in degrees, and its source.
 
     The device's own margin comes first, then its own threshold minus its temperature (the adapter
@@ -156,14 +158,14 @@ def margin(reading: DeviceMetrics, limits: GateConfig) -> tuple[Centigrade | Non
             reading.margin_c,
             "margin" if reading.margin_source == "unknown" else reading.margin_source,
         )
-    if limits.max_temperature_c is not None and reading.temperature_c is not None:
-        return limits.max_temperature_c - reading.temperature_c, "maximum"
+    if gate_config.max_temperature_c is not None and reading.temperature_c is not None:
+        return gate_config.max_temperature_c - reading.temperature_c, "maximum"
     return None, "unknown"
 
 
-def with_effective_margin(reading: DeviceReading, limits: GateConfig) -> DeviceReading:
+def with_effective_margin(reading: DeviceReading, gate_config: GateConfig) -> DeviceReading:
     """Return the reading with the effective margin and its source."""
-    margin_c, margin_source = margin(reading, limits)
+    margin_c, margin_source = margin(reading, gate_config)
     return reading.model_copy(update={"margin_c": margin_c, "margin_source": margin_source})
 
 

@@ -108,34 +108,43 @@ class Forecast(NamedTuple):
 
 
 def learn(
-    known: ThermalState, reading: DeviceReading, limits: GateConfig, rules: ForecastConfig
+    thermal_state: ThermalState,
+    reading: DeviceReading,
+    gate_config: GateConfig,
+    forecast_config: ForecastConfig,
 ) -> LearnResult:
     """Return the memory of a device after one more reading; forecasts that are due are checked.
 
     A forecast is checked given the power that was used meanwhile: the check tests the device's
     model, not a prediction of the load.
     """
-    before = known.model
-    model = thermal_model.learn(before, reading, limits, rules.thermal)
+    before = thermal_state.model
+    model = thermal_model.learn(before, reading, gate_config, forecast_config.thermal)
     if model is before:
-        return LearnResult(known)
+        return LearnResult(thermal_state)
     if model.read_at_s == before.read_at_s:
-        return LearnResult(known.model_copy(update={"model": model}))
-    errors, noted_s, checked = known.errors, known.forecast_at_s, list[ForecastCheck]()
+        return LearnResult(thermal_state.model_copy(update={"model": model}))
+    errors, noted_s, checked = (
+        thermal_state.errors,
+        thermal_state.forecast_at_s,
+        list[ForecastCheck](),
+    )
     if model.began_s != before.began_s or model.margin_source != before.margin_source:
         # The heat in the device is unknown again, so earlier forecasts cannot be checked.
         errors = tuple(each.model_copy(update={"pending": ()}) for each in errors)
         noted_s = None
-    margin_c = device_readings.plausible(device_readings.margin(reading, limits)[0], "margin_c")
+    margin_c = device_readings.plausible(
+        device_readings.margin(reading, gate_config)[0], "margin_c"
+    )
     # A reading that does not fit is a spike of the sensor, unless the next ones agree with it.
     if margin_c is not None and not 0 < model.misfits < _JUST_A_SPIKE:
-        tried = [_checked(each, model, margin_c, rules) for each in errors]
+        tried = [_checked(each, model, margin_c, forecast_config) for each in errors]
         errors = tuple(each for each, _ in tried)
         checked = [each for _, found in tried for each in found]
-    due = noted_s is None or reading.read_at_s - noted_s >= rules.check_every_s
-    if due and model.in_a_row >= rules.settled_readings:
+    due = noted_s is None or reading.read_at_s - noted_s >= forecast_config.check_every_s
+    if due and model.in_a_row >= forecast_config.settled_readings:
         noted_s = reading.read_at_s
-        errors = _with_notes(errors, model, rules)
+        errors = _with_notes(errors, model, forecast_config)
     return LearnResult(
         ThermalState(model=model, errors=errors, forecast_at_s=noted_s), tuple(checked)
     )
@@ -159,7 +168,7 @@ def teaches(paused_s: float, resumed: bool, limit_held: bool) -> Decision:
     return Decision(question="profile", yes=yes, because=because, facts=facts)
 
 
-def forecast(model: ThermalModel, job: Job, rules: ForecastConfig) -> Forecast:
+def forecast(model: ThermalModel, job: Job, forecast_config: ForecastConfig) -> Forecast:
     """Predict the margin if `job` began now, and if it is too low, when the job could begin.
 
     The job is assumed to last `standard_errors` of its duration longer than expected. While it
@@ -169,17 +178,17 @@ def forecast(model: ThermalModel, job: Job, rules: ForecastConfig) -> Forecast:
     if not model.values:
         raise ValueError("a device that was never read has no forecast: learn a reading first")
     known = thermal_model.estimate(model)
-    longest_s = job.seconds + rules.standard_errors * job.seconds_spread
+    longest_s = job.seconds + forecast_config.standard_errors * job.seconds_spread
     moments = np.concatenate(([0.0], np.geomspace(min(1.0, longest_s / 2), longest_s, _MOMENTS)))
 
     def sure_c(seen: thermal_model.Outlook) -> thermal_model.Array:
         """The lowest margin that is sure, by wait."""
         sure: thermal_model.Array = np.min(
-            seen.margin_c - rules.standard_errors * seen.standard_error_c, axis=1
+            seen.margin_c - forecast_config.standard_errors * seen.standard_error_c, axis=1
         )
         return sure
 
-    now = _outlook(model, known, job, np.zeros(1), moments, rules)
+    now = _outlook(model, known, job, np.zeros(1), moments, forecast_config)
     lowest = int(np.argmin(now.margin_c[0]))
     margin_c = float(now.margin_c[0, lowest])
     standard_error_c = float(now.standard_error_c[0, lowest])
@@ -189,86 +198,96 @@ def forecast(model: ThermalModel, job: Job, rules: ForecastConfig) -> Forecast:
         f"the margin would fall to {margin_c:.1f} ± {standard_error_c:.1f} °C after "
         f"{lowest_at_s:.0f} s of a job of {job.power_w:.0f} W"
     )
-    if sure_now_c >= rules.keep_margin_c:
+    if sure_now_c >= forecast_config.keep_margin_c:
         ready_in_s: float | None = 0.0
-        because = f"{words}, and {rules.keep_margin_c:g} °C must be left"
+        because = f"{words}, and {forecast_config.keep_margin_c:g} °C must be left"
     else:
-        waits_s = _waits_s(rules)
-        later = _outlook(model, known, job, waits_s, moments, rules)
-        enough = np.flatnonzero(sure_c(later) >= rules.keep_margin_c)
+        waits_s = _waits_s(forecast_config)
+        later = _outlook(model, known, job, waits_s, moments, forecast_config)
+        enough = np.flatnonzero(sure_c(later) >= forecast_config.keep_margin_c)
         ready_in_s = float(waits_s[enough[0]]) if enough.size else None
-        outcome = f"not enough within {rules.look_ahead_s:.0f} s"
+        outcome = f"not enough within {forecast_config.look_ahead_s:.0f} s"
         if ready_in_s is not None:
             outcome = f"enough in about {ready_in_s:.0f} s"
         because = (
-            f"{words}, {rules.keep_margin_c:g} °C must be left; while it draws "
+            f"{words}, {forecast_config.keep_margin_c:g} °C must be left; while it draws "
             f"{model.power_w:.0f} W, it is {outcome}"
         )
     return Forecast(margin_c, standard_error_c, lowest_at_s, sure_now_c, ready_in_s, because)
 
 
 def trusted(
-    known: ThermalState, job: Job | None, limits: GateConfig, rules: ForecastConfig, now_s: float
+    thermal_state: ThermalState,
+    job: Job | None,
+    gate_config: GateConfig,
+    forecast_config: ForecastConfig,
+    now_s: float,
 ) -> Decision:
     """Decide whether the forecast of `job` is good enough to be used; a no says what is missing."""
-    age_s = math.inf if known.model.read_at_s is None else now_s - known.model.read_at_s
+    age_s = (
+        math.inf if thermal_state.model.read_at_s is None else now_s - thermal_state.model.read_at_s
+    )
     problem = (
-        (None if rules.enabled else "it is switched off (enabled = false in [forecast])")
-        or _not_read(known.model, age_s, limits, rules)
+        (None if forecast_config.enabled else "it is switched off (enabled = false in [forecast])")
+        or _not_read(thermal_state.model, age_s, gate_config, forecast_config)
         or ("no run of this job has been measured yet" if job is None else None)
-        or _not_proven(known, job, rules)
+        or _not_proven(thermal_state, job, forecast_config)
     )
     facts: dict[str, Fact] = {
         "age_s": age_s,
-        "readings": known.model.readings,
-        "readings_in_a_row": known.model.in_a_row,
+        "readings": thermal_state.model.readings,
+        "readings_in_a_row": thermal_state.model.in_a_row,
         "job_power_w": job.power_w if job else None,
         "job_power_spread_w": job.power_spread_w if job else None,
         "job_seconds": job.seconds if job else None,
         "job_seconds_spread": job.seconds_spread if job else None,
     }
-    for each in known.errors:
+    for each in thermal_state.errors:
         facts[f"rmse_{each.horizon_s:g}_s_c"] = each.rmse_c
         facts[f"checks_{each.horizon_s:g}_s"] = each.checks
     errors = ", ".join(
         f"{each.rmse_c:.1f} °C over {each.horizon_s:g} s"
-        for each in known.errors
+        for each in thermal_state.errors
         if each.rmse_c is not None
     )
     because = problem or f"its forecasts were off by {errors} (root mean square)"
     return Decision(question="forecast_trust", yes=problem is None, because=because, facts=facts)
 
 
-def unsettled(known: ThermalState, rules: ForecastConfig) -> bool:
+def unsettled(thermal_state: ThermalState, forecast_config: ForecastConfig) -> bool:
     """Whether a forecast of the device lacks nothing but some more readings in a row.
 
     This is so after the device was not read for a while: its model stays valid, but its present
     heat must be read again.
     """
-    model = known.model
-    enough = model.readings >= rules.min_readings
-    return rules.enabled and enough and model.in_a_row < rules.settled_readings
+    model = thermal_state.model
+    enough = model.readings >= forecast_config.min_readings
+    return forecast_config.enabled and enough and model.in_a_row < forecast_config.settled_readings
 
 
 def judge(
-    known: ThermalState, job: Job | None, limits: GateConfig, rules: ForecastConfig, now_s: float
+    thermal_state: ThermalState,
+    job: Job | None,
+    gate_config: GateConfig,
+    forecast_config: ForecastConfig,
+    now_s: float,
 ) -> Decision:
     """Decide whether `job` could begin at `now_s` and keep its margin to the end.
 
     `facts["trusted"]` says whether the forecast is good enough; if not, the answer is no with the
     reason.
     """
-    trust = trusted(known, job, limits, rules, now_s)
+    trust = trusted(thermal_state, job, gate_config, forecast_config, now_s)
     facts: dict[str, Fact] = {
         "trusted": trust.yes,
-        "keep_margin_c": rules.keep_margin_c,
-        "standard_errors": rules.standard_errors,
+        "keep_margin_c": forecast_config.keep_margin_c,
+        "standard_errors": forecast_config.standard_errors,
         **trust.facts,
     }
     if job is None or not trust.yes:
         because = f"the forecast is not trusted: {trust.because}"
         return Decision(question="forecast", yes=False, because=because, facts=facts)
-    found = forecast(known.model, job, rules)
+    found = forecast(thermal_state.model, job, forecast_config)
     facts |= {
         "margin_c": found.margin_c,
         "standard_error_c": found.standard_error_c,
@@ -277,78 +296,91 @@ def judge(
         "ready_in_s": found.ready_in_s,
     }
     yes, because = found.ready_in_s == 0.0, found.because
-    if found.standard_error_c > rules.max_standard_error_c:
+    if found.standard_error_c > forecast_config.max_standard_error_c:
         yes, facts["trusted"] = False, False
         because = (
             f"the forecast is not trusted: {found.margin_c:.1f} ± {found.standard_error_c:.1f} °C "
-            f"is too unsure, at most ± {rules.max_standard_error_c:g} °C would do"
+            f"is too unsure, at most ± {forecast_config.max_standard_error_c:g} °C would do"
         )
     return Decision(question="forecast", yes=yes, because=because, facts=facts)
 
 
 def at_rest(
-    known: ThermalState, limits: GateConfig, rules: ForecastConfig, now_s: float
+    thermal_state: ThermalState,
+    gate_config: GateConfig,
+    forecast_config: ForecastConfig,
+    now_s: float,
 ) -> Decision:
     """Decide whether the device is about as cool as waiting can make it.
 
     That is the best moment for an unknown job, and for one that no wait makes safe. A no has
     ``rest_in_s``, the seconds until the predicted yes, if the model can predict it.
     """
-    model = known.model
+    model = thermal_state.model
     age_s = math.inf if model.read_at_s is None else now_s - model.read_at_s
-    facts: dict[str, Fact] = {"age_s": age_s, "rest_c": rules.rest_c, "readings": model.readings}
-    problem = _not_read(model, age_s, limits, rules)
+    facts: dict[str, Fact] = {
+        "age_s": age_s,
+        "rest_c": forecast_config.rest_c,
+        "readings": model.readings,
+    }
+    problem = _not_read(model, age_s, gate_config, forecast_config)
     if problem is not None:
         return Decision(question="rest", yes=False, because=problem, facts=facts)
-    waits_s = np.concatenate(([0.0], _waits_s(rules)))
+    waits_s = np.concatenate(([0.0], _waits_s(forecast_config)))
     resting = Job(power_w=model.power_w, seconds=1.0)
-    seen = _outlook(model, thermal_model.estimate(model), resting, waits_s, np.zeros(1), rules)
+    seen = _outlook(
+        model, thermal_model.estimate(model), resting, waits_s, np.zeros(1), forecast_config
+    )
     gain_c = float(np.max(seen.margin_c) - seen.margin_c[0, 0])
     because = (
         f"waiting would cool it by {gain_c:.1f} °C more while it draws {model.power_w:.0f} W; up "
-        f"to {rules.rest_c:g} °C counts as rest"
+        f"to {forecast_config.rest_c:g} °C counts as rest"
     )
     facts["gain_c"] = gain_c
-    rested = np.flatnonzero(np.max(seen.margin_c) - seen.margin_c[:, 0] <= rules.rest_c)
+    rested = np.flatnonzero(np.max(seen.margin_c) - seen.margin_c[:, 0] <= forecast_config.rest_c)
     facts["rest_in_s"] = float(waits_s[rested[0]])
-    return Decision(question="rest", yes=gain_c <= rules.rest_c, because=because, facts=facts)
+    return Decision(
+        question="rest", yes=gain_c <= forecast_config.rest_c, because=because, facts=facts
+    )
 
 
 def _not_read(
-    model: ThermalModel, age_s: float, limits: GateConfig, rules: ForecastConfig
+    model: ThermalModel, age_s: float, gate_config: GateConfig, forecast_config: ForecastConfig
 ) -> str | None:
     if not model.values:
         return "the device has told no power together with a margin yet"
-    if not 0 <= age_s <= limits.max_age_s:
+    if not 0 <= age_s <= gate_config.max_age_s:
         return (
-            f"its last reading is {age_s:.1f} s old, must be 0 to {limits.max_age_s:g} s "
+            f"its last reading is {age_s:.1f} s old, must be 0 to {gate_config.max_age_s:g} s "
             "(max_age_s in [gate])"
         )
-    if model.readings < rules.min_readings:
-        return f"{model.readings} of {rules.min_readings} readings that it needs"
-    if model.in_a_row < rules.settled_readings:
+    if model.readings < forecast_config.min_readings:
+        return f"{model.readings} of {forecast_config.min_readings} readings that it needs"
+    if model.in_a_row < forecast_config.settled_readings:
         return (
-            f"{model.in_a_row} of {rules.settled_readings} readings in a row since one was "
-            "missing or did not fit"
+            f"{model.in_a_row} of {forecast_config.settled_readings} readings in a row "
+            "since one was missing or did not fit"
         )
     return None
 
 
-def _not_proven(known: ThermalState, job: Job | None, rules: ForecastConfig) -> str | None:
+def _not_proven(
+    thermal_state: ThermalState, job: Job | None, forecast_config: ForecastConfig
+) -> str | None:
     """Return what is missing in the checks; a short job needs no proof of long forecasts."""
-    shortest = min(each.horizon_s for each in known.errors)
-    for each in known.errors:
+    shortest = min(each.horizon_s for each in thermal_state.errors)
+    for each in thermal_state.errors:
         if job is not None and each.horizon_s > shortest and job.seconds <= shortest:
             continue
-        if each.rmse_c is None or each.checks < rules.min_checks:
+        if each.rmse_c is None or each.checks < forecast_config.min_checks:
             return (
-                f"{each.checks} of {rules.min_checks} forecasts over {each.horizon_s:g} s that "
-                "it needs have been checked"
+                f"{each.checks} of {forecast_config.min_checks} forecasts over "
+                f"{each.horizon_s:g} s that it needs have been checked"
             )
-        if each.rmse_c > rules.max_error_c:
+        if each.rmse_c > forecast_config.max_error_c:
             return (
                 f"its forecasts over {each.horizon_s:g} s were off by {each.rmse_c:.1f} °C, must "
-                f"be at most {rules.max_error_c:g} °C"
+                f"be at most {forecast_config.max_error_c:g} °C"
             )
     return None
 
@@ -359,7 +391,7 @@ def _outlook(
     job: Job,
     waits_s: thermal_model.Array,
     moments_s: thermal_model.Array,
-    rules: ForecastConfig,
+    forecast_config: ForecastConfig,
 ) -> thermal_model.Outlook:
     """Return margins of shape (waits, moments)."""
     return thermal_model.outlook(
@@ -369,16 +401,18 @@ def _outlook(
         job.power_spread_w,
         waits_s[:, None],
         moments_s[None, :],
-        rules.thermal,
+        forecast_config.thermal,
     )
 
 
-def _waits_s(rules: ForecastConfig) -> thermal_model.Array:
-    return np.geomspace(min(5.0, rules.look_ahead_s), rules.look_ahead_s, _WAITS)
+def _waits_s(forecast_config: ForecastConfig) -> thermal_model.Array:
+    return np.geomspace(
+        min(5.0, forecast_config.look_ahead_s), forecast_config.look_ahead_s, _WAITS
+    )
 
 
 def _with_notes(
-    errors: tuple[ForecastErrors, ...], model: ThermalModel, rules: ForecastConfig
+    errors: tuple[ForecastErrors, ...], model: ThermalModel, forecast_config: ForecastConfig
 ) -> tuple[ForecastErrors, ...]:
     """Add a forecast for a later check at each horizon at which the model is sure.
 
@@ -389,17 +423,19 @@ def _with_notes(
     note = PendingForecast(made_s=model.read_at_s or 0.0, values=tuple(known.values.tolist()))
     full = Job(power_w=model.reference_w, seconds=1.0)
     moments_s = np.array([each.horizon_s for each in errors])
-    spreads_c = _outlook(model, known, full, np.zeros(1), moments_s, rules).standard_error_c[0]
+    spreads_c = _outlook(
+        model, known, full, np.zeros(1), moments_s, forecast_config
+    ).standard_error_c[0]
     return tuple(
         each.model_copy(update={"pending": (*each.pending, note)})
-        if spread_c <= rules.max_standard_error_c
+        if spread_c <= forecast_config.max_standard_error_c
         else each
         for each, spread_c in zip(errors, spreads_c.tolist(), strict=True)
     )
 
 
 def _checked(
-    errors: ForecastErrors, model: ThermalModel, margin_c: float, rules: ForecastConfig
+    errors: ForecastErrors, model: ThermalModel, margin_c: float, forecast_config: ForecastConfig
 ) -> tuple[ForecastErrors, list[ForecastCheck]]:
     """Compare the forecasts that are due with `margin_c`, which was read now."""
     now_s = model.read_at_s or 0.0
@@ -416,7 +452,9 @@ def _checked(
             found.append(ForecastCheck(errors.horizon_s, foretold_c, margin_c))
             checks += 1
             off_c2 = found[-1].error_c ** 2
-            mean_square_c2 += (off_c2 - mean_square_c2) / min(checks, rules.remember_checks)
+            mean_square_c2 += (off_c2 - mean_square_c2) / min(
+                checks, forecast_config.remember_checks
+            )
     after = ForecastErrors(
         horizon_s=errors.horizon_s,
         checks=checks,

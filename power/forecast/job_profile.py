@@ -75,13 +75,16 @@ class JobProfile(FiniteModel):
 
 
 def learn_job(
-    profile: JobProfile, mean_w: float | None, seconds: float | None, rules: ForecastConfig
+    profile: JobProfile,
+    mean_w: float | None,
+    seconds: float | None,
+    forecast_config: ForecastConfig,
 ) -> JobProfile:
     """Return the profile after one more run; one that was not measured changes nothing."""
     power_w = device_readings.plausible(mean_w, "power_w")
     if power_w is None or seconds is None or not 0 < seconds <= _LONGEST_S:
         return profile
-    share = 1 / min(profile.runs + 1, rules.remember_runs)
+    share = 1 / min(profile.runs + 1, forecast_config.remember_runs)
     off_w, off_s = power_w - profile.mean_w, seconds - profile.mean_s
     return profile.model_copy(
         update={
@@ -95,7 +98,10 @@ def learn_job(
 
 
 def learn_capped(
-    profile: JobProfile, mean_w: float | None, seconds: float | None, rules: ForecastConfig
+    profile: JobProfile,
+    mean_w: float | None,
+    seconds: float | None,
+    forecast_config: ForecastConfig,
 ) -> JobProfile:
     """Return the profile after a run under a power cap: it measures how much the cap slows it down.
 
@@ -107,6 +113,6 @@ def learn_capped(
     if not profile.runs or not 0 < power_w < 0.98 * profile.mean_w:
         return profile
     measured = math.log(seconds / profile.mean_s) / math.log(profile.mean_w / power_w)
-    share = 1 / min(profile.cap_runs + 2, rules.remember_runs)
+    share = 1 / min(profile.cap_runs + 2, forecast_config.remember_runs)
     exponent = profile.cap_exponent + share * (min(max(measured, 0.0), 1.0) - profile.cap_exponent)
     return profile.model_copy(update={"cap_runs": profile.cap_runs + 1, "cap_exponent": exponent})

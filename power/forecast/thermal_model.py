@@ -121,7 +121,10 @@ class ConstrainedEstimate(NamedTuple):
 
 
 def learn(
-    model: ThermalModel, reading: DeviceReading, limits: GateConfig, rules: ThermalConfig
+    model: ThermalModel,
+    reading: DeviceReading,
+    gate_config: GateConfig,
+    thermal_config: ThermalConfig,
 ) -> ThermalModel:
     """Return the model after one more reading of its device.
 
@@ -134,19 +137,21 @@ def learn(
         return model
     if power_w is None:
         return model.model_copy(update={"in_a_row": 0})
-    margin_c, margin_source = device_readings.margin(reading, limits)
+    margin_c, margin_source = device_readings.margin(reading, gate_config)
     margin_c = plausible(margin_c, "margin_c")
     if model.read_at_s is None or (margin_c is not None and margin_source != model.margin_source):
         if margin_c is None:
             return model
         model = _fresh(reading, power_w, margin_source)
     over_s = reading.read_at_s - (model.read_at_s or 0.0)
-    if over_s < 0 or over_s > rules.gap_s:
+    if over_s < 0 or over_s > thermal_config.gap_s:
         # After a restart of the clock it is unknown for how long nothing was read.
         hours = max(over_s, 3600.0) / 3600
-        model = _after_silence(model, reading.read_at_s, power_w, rules.ambient_drift_c**2 * hours)
+        model = _after_silence(
+            model, reading.read_at_s, power_w, thermal_config.ambient_drift_c**2 * hours
+        )
         over_s = 0.0
-    return _learned(model, reading, power_w, margin_c, over_s, rules)
+    return _learned(model, reading, power_w, margin_c, over_s, thermal_config)
 
 
 def estimate(model: ThermalModel) -> ConstrainedEstimate:
@@ -175,7 +180,7 @@ def outlook(
     spread_w: float,
     waits_s: Array,
     seconds: Array,
-    rules: ThermalConfig,
+    thermal_config: ThermalConfig,
 ) -> Outlook:
     """Predict margins at `seconds` into a job that begins after `waits_s`; both are broadcast.
 
@@ -195,8 +200,8 @@ def outlook(
     per_watt = ((1 - decay) @ known.values[_GAINS]) / model.reference_w
     variance = np.sum(sees @ known.covariance * sees, axis=-1)
     variance = np.maximum(variance, 0.0) + (per_watt * spread_w) ** 2
-    variance += rules.ambient_drift_c**2 * (waits + into) / 3600
-    variance += rules.unmodelled_c**2 * np.sum(1 - remains**2, axis=-1)
+    variance += thermal_config.ambient_drift_c**2 * (waits + into) / 3600
+    variance += thermal_config.unmodelled_c**2 * np.sum(1 - remains**2, axis=-1)
     return Outlook(-(sees @ known.values), np.sqrt(variance))
 
 
@@ -261,12 +266,12 @@ def _learned(
     power_w: float,
     margin_c: float | None,
     over_s: float,
-    rules: ThermalConfig,
+    thermal_config: ThermalConfig,
 ) -> ThermalModel:
     mean_w = _mean_w(model, reading, power_w, over_s)
     decay = np.exp(-over_s / _TAU)
     smoothed = mean_w + (np.array(model.smoothed_w) - mean_w) * decay
-    values, covariance = _passed(model, decay, over_s, rules)
+    values, covariance = _passed(model, decay, over_s, thermal_config)
     update = {
         "read_at_s": reading.read_at_s,
         "power_w": power_w,
@@ -278,8 +283,8 @@ def _learned(
         counts["in_a_row"] = 0
     else:
         sees = np.concatenate(((1.0,), smoothed / model.reference_w, np.ones(_PAIRS)))
-        fit = _fitted(values, covariance, sees, -margin_c, rules)
-        if fit is None and model.misfits + 1 >= rules.misfits_in_a_row:
+        fit = _fitted(values, covariance, sees, -margin_c, thermal_config)
+        if fit is None and model.misfits + 1 >= thermal_config.misfits_in_a_row:
             # The device has changed: its gains are kept, but only as a first guess.
             values, _ = _arrays(model)
             values[_REMAINS] = 0.0
@@ -310,7 +315,7 @@ def _mean_w(model: ThermalModel, reading: DeviceReading, power_w: float, over_s:
 
 
 def _passed(
-    model: ThermalModel, decay: Array, over_s: float, rules: ThermalConfig
+    model: ThermalModel, decay: Array, over_s: float, thermal_config: ThermalConfig
 ) -> tuple[Array, Array]:
     """Predict values and covariance `over_s` seconds later: remains decay, the rest drifts."""
     values, covariance = _arrays(model)
@@ -321,21 +326,21 @@ def _passed(
     variances = covariance.ravel()[:: _SIZE + 1]
     # No variance grows beyond its prior.
     if variances[0] < _PRIOR_AIR_C**2:
-        variances[0] += rules.ambient_drift_c**2 * hours
+        variances[0] += thermal_config.ambient_drift_c**2 * hours
     gains = variances[_GAINS]
-    gains[gains < _PRIOR_GAIN_C**2] += rules.gain_drift_c**2 * hours
-    variances[_REMAINS] += rules.unmodelled_c**2 * (1 - decay**2)
+    gains[gains < _PRIOR_GAIN_C**2] += thermal_config.gain_drift_c**2 * hours
+    variances[_REMAINS] += thermal_config.unmodelled_c**2 * (1 - decay**2)
     return values, covariance
 
 
 def _fitted(
-    values: Array, covariance: Array, sees: Array, heat_c: float, rules: ThermalConfig
+    values: Array, covariance: Array, sees: Array, heat_c: float, thermal_config: ThermalConfig
 ) -> tuple[Array, Array] | None:
     """Update values and covariance by one reading (Kalman); None if the reading does not fit."""
     toward = covariance @ sees
-    variance = float(sees @ toward) + rules.noise_c**2
+    variance = float(sees @ toward) + thermal_config.noise_c**2
     error_c = heat_c - float(sees @ values)
-    if abs(error_c) > rules.misfit_errors * math.sqrt(variance):
+    if abs(error_c) > thermal_config.misfit_errors * math.sqrt(variance):
         return None
     values = values + toward * (error_c / variance)
     covariance = covariance - np.outer(toward, toward) / variance

@@ -66,7 +66,7 @@ class DeviceUsage(FrozenModel):
     missed_s: float = Field(default=0.0, description="Seconds of which nothing is known.")
     in_gap: bool = Field(default=False, description="Whether it cannot be observed now.")
 
-    def after(self, reading: DeviceReading, limits: GateConfig) -> DeviceUsage:
+    def after(self, reading: DeviceReading, gate_config: GateConfig) -> DeviceUsage:
         """Return the account after one more reading of its device.
 
         A reading without a finite moment is ignored. One at the last moment or earlier is repeated
@@ -82,7 +82,7 @@ class DeviceUsage(FrozenModel):
         # Written so that NaN is ignored as well.
         if not abs(now_s) <= LATEST_S:
             return self
-        sample = _sample(reading, limits)
+        sample = _sample(reading, gate_config)
         update: dict[str, Any] = {
             "uuid": reading.uuid,
             "highest_w": _most(self.highest_w, sample.power_w),
@@ -94,7 +94,7 @@ class DeviceUsage(FrozenModel):
         if self.read_at_s is None:
             update |= {"began_s": now_s, "counter_j": sample.energy_j, "counter_s": now_s}
         else:
-            update |= self._interval(sample, now_s - self.read_at_s, now_s, limits)
+            update |= self._interval(sample, now_s - self.read_at_s, now_s, gate_config)
         update |= {
             "readings": self.readings + 1,
             "read_at_s": now_s,
@@ -142,10 +142,10 @@ class DeviceUsage(FrozenModel):
         return self.missed_s if self.readings > 1 else None
 
     def _interval(
-        self, sample: _Sample, over_s: float, now_s: float, limits: GateConfig
+        self, sample: _Sample, over_s: float, now_s: float, gate_config: GateConfig
     ) -> dict[str, Any]:
         """Return the changes by the `over_s` seconds since the last reading."""
-        in_gap = over_s > limits.max_age_s or not (self.legible and sample.legible)
+        in_gap = over_s > gate_config.max_age_s or not (self.legible and sample.legible)
         update: dict[str, Any] = {"in_gap": in_gap}
         if in_gap:
             update |= {"missed_s": self.missed_s + over_s, "gaps": self.gaps + (not self.in_gap)}
@@ -252,11 +252,11 @@ class _Sample(NamedTuple):
     slowed: bool | None = None
 
 
-def _sample(reading: DeviceReading, limits: GateConfig) -> _Sample:
+def _sample(reading: DeviceReading, gate_config: GateConfig) -> _Sample:
     if reading.unreadable is not None:
         return _Sample(legible=False)
     temperature_c = plausible(reading.temperature_c, "temperature_c")
-    margin_c, margin_source = device_readings.margin(reading, limits)
+    margin_c, margin_source = device_readings.margin(reading, gate_config)
     if margin_source == "maximum" and temperature_c is None:
         # This margin is computed from an impossible temperature.
         margin_c = None

@@ -62,13 +62,18 @@ class DeviceMonitor:
 
     def __init__(
         self,
-        door: DeviceAdapter,
-        limits: GateConfig,
-        rules: ForecastConfig,
+        adapter: DeviceAdapter,
+        gate_config: GateConfig,
+        forecast_config: ForecastConfig,
         folder: Path | None = None,
     ) -> None:
         """`folder` stores what is known of the devices between runs; None: nothing is stored."""
-        self._door, self._limits, self._rules, self._folder = door, limits, rules, folder
+        self._adapter, self._gate_config, self._forecast_config, self._folder = (
+            adapter,
+            gate_config,
+            forecast_config,
+            folder,
+        )
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._over = threading.Event()
@@ -92,50 +97,50 @@ class DeviceMonitor:
         self._thread.join()
         self._save()
 
-    def judge(self, before: GateState, limits: GateConfig) -> MonitorView:
-        """Judge a new snapshot, by `limits` from now on. Waits up to 30 s if that may change a no.
+    def judge(self, before: GateState, gate_config: GateConfig) -> MonitorView:
+        """Judge a new snapshot, by `gate_config` from now on.
 
-        `before` is the gate's memory at the start of this process. The method waits until each
-        closed device has had `good_readings` readings. The first call also waits for two more
-        things, which would otherwise need another process: for the readings after which a known
-        device's forecast counts again, and for the end of `dwell_s` if nothing else keeps a device
-        closed.
+        It waits up to 30 s if that may change a no. `before` is the gate's memory at the start of
+        this process. The method waits until each closed device has had `good_readings` readings.
+        The first call also waits for two more things, which would otherwise need another process:
+        for the readings after which a known device's forecast counts again, and for the end of
+        `dwell_s` if nothing else keeps a device closed.
         """
         with self._lock:
-            self._limits = limits
+            self._gate_config = gate_config
             first = self._unasked is not None
             if self._unasked is not None:
                 # The memory is older than all readings of this process.
                 read = DeviceSnapshot(readings=tuple(self._unasked), driver="present", because="")
-                self._state = gate.judge(read, before, limits, time.monotonic()).state
+                self._state = gate.judge(read, before, gate_config, time.monotonic()).state
                 self._unasked = None
-            look = self.view()
-            began_s = look.now_s
-            while self._may_change(look, limits, look.now_s - began_s, first=first):
+            view = self.view()
+            began_s = view.now_s
+            while self._may_change(view, gate_config, view.now_s - began_s, first=first):
                 # The thread reports new readings; without it, this loop takes snapshots itself.
                 self._news.wait(_POLL_S)
-                look = self.view()
+                view = self.view()
             trials, self._trials = self._trials, []
-        return look._replace(trials=tuple(trials))
+        return view._replace(trials=tuple(trials))
 
     def view(self) -> MonitorView:
         """Take a snapshot, judge it, and pass it to all listeners."""
         with self._lock:
             now_s = time.monotonic()
-            survey = self._survey(now_s)
-            judged = gate.judge(survey, self._state, self._limits, now_s)
+            snapshot = self._snapshot(now_s)
+            judged = gate.judge(snapshot, self._state, self._gate_config, now_s)
             self._state = judged.state
-            for reading in survey.readings:
+            for reading in snapshot.readings:
                 self._learn(reading)
-            look = MonitorView(survey, judged, dict(self._known), now_s)
+            view = MonitorView(snapshot, judged, dict(self._known), now_s)
             for listener in self._listeners:
-                listener(look)
-            return look
+                listener(view)
+            return view
 
     def device(self, uuid: str) -> Device | None:
         """Return the device as the adapter reports it; None if there is no such device."""
         with self._lock:
-            return next((each for each in self._door.devices() if each.uuid == uuid), None)
+            return next((each for each in self._adapter.devices() if each.uuid == uuid), None)
 
     @contextmanager
     def subscribe(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
@@ -150,18 +155,18 @@ class DeviceMonitor:
 
     def _follow(self) -> None:
         while not self._over.is_set():
-            self._door.wait_for_news(_POLL_S)
+            self._adapter.wait_for_news(_POLL_S)
             # A snapshot without news matters too: readings grow old.
-            look = self.view()
-            if look.survey.driver == "unreadable":
+            view = self.view()
+            if view.survey.driver == "unreadable":
                 # A failing adapter may report news at once, again and again.
                 self._over.wait(_POLL_S)
             if time.monotonic() - self._saved_s >= _KEEP_EVERY_S:
                 self._save()
 
-    def _survey(self, now_s: float) -> DeviceSnapshot:
+    def _snapshot(self, now_s: float) -> DeviceSnapshot:
         try:
-            return self._door.survey(now_s)
+            return self._adapter.survey(now_s)
         except Exception as error:  # noqa: BLE001 - any error of an adapter fails closed
             because = f"what reads it failed: {type(error).__name__}: {error}"
             return DeviceSnapshot(driver="unreadable", because=because)
@@ -178,31 +183,33 @@ class DeviceMonitor:
             del self._unasked[:-MOST_UNASKED]
         self._counts[reading.uuid] = self._counts.get(reading.uuid, 0) + 1
         before = self._known.get(reading.uuid, ThermalState())
-        learned = forecast.learn(before, reading, self._limits, self._rules)
+        learned = forecast.learn(before, reading, self._gate_config, self._forecast_config)
         self._known[reading.uuid] = learned.known
         self._trials.extend(ForecastTrial(reading.uuid, each) for each in learned.checked)
         del self._trials[:-MOST_CHECKS]
 
     def _may_change(
-        self, look: MonitorView, limits: GateConfig, waited_s: float, *, first: bool
+        self, view: MonitorView, gate_config: GateConfig, waited_s: float, *, first: bool
     ) -> bool:
         """Whether a few more seconds may change the answer of the gate or the forecast."""
-        if look.survey.driver != "present" or waited_s >= _LONGEST_WAIT_S:
+        if view.survey.driver != "present" or waited_s >= _LONGEST_WAIT_S:
             return False
-        decision = look.judged.decision
-        if first and waited_s < self._rules.settled_readings * _READING_TIMEOUT_S:
-            read = [each.uuid for each in look.survey.readings if each.unreadable is None]
-            if any(forecast.unsettled(self._known[uuid], self._rules) for uuid in read):
+        decision = view.judged.decision
+        if first and waited_s < self._forecast_config.settled_readings * _READING_TIMEOUT_S:
+            read = [each.uuid for each in view.survey.readings if each.unreadable is None]
+            if any(forecast.unsettled(self._known[uuid], self._forecast_config) for uuid in read):
                 return True
         if first and not decision:
-            counted = [each for each in look.judged.state.devices if each.answers_to(limits.uuid)]
-            waits_s = [gate.opens_in_s(each, limits, look.now_s) for each in counted]
+            counted = [
+                each for each in view.judged.state.devices if each.answers_to(gate_config.uuid)
+            ]
+            waits_s = [gate.opens_in_s(each, gate_config, view.now_s) for each in counted]
             opens_in_s = min((each for each in waits_s if each is not None), default=math.inf)
             if waited_s + opens_in_s + _READING_TIMEOUT_S <= _LONGEST_WAIT_S:
                 return True
-        timeout_s = limits.good_readings * _READING_TIMEOUT_S
+        timeout_s = gate_config.good_readings * _READING_TIMEOUT_S
         return waited_s < timeout_s and gate.needs_readings(
-            look.survey, decision, self._counts, limits
+            view.survey, decision, self._counts, gate_config
         )
 
     def _save(self) -> None:

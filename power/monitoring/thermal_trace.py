@@ -27,14 +27,14 @@ class Sample(NamedTuple):
 class ThermalTrace:
     """The trace of one device during one fit; `hear` is called from another thread."""
 
-    def __init__(self, uuid: str, limits: GateConfig, from_s: float) -> None:
+    def __init__(self, uuid: str, gate_config: GateConfig, from_s: float) -> None:
         """`from_s` is the moment of the admission, on the clock of the readings."""
-        self._uuid, self._limits, self._from_s = uuid, limits, from_s
+        self._uuid, self._gate_config, self._from_s = uuid, gate_config, from_s
         self._readings: list[DeviceReading] = []
 
-    def on_snapshot(self, look: MonitorView) -> None:
+    def on_snapshot(self, view: MonitorView) -> None:
         """Record a snapshot of the devices; a repeated reading counts once."""
-        for reading in look.survey.readings:
+        for reading in view.survey.readings:
             last = self._readings[-1] if self._readings else None
             if reading.uuid == self._uuid and (last is None or reading.read_at_s > last.read_at_s):
                 self._readings.append(reading)
@@ -44,7 +44,7 @@ class ThermalTrace:
         moments = [
             Sample(
                 each.read_at_s - self._from_s,
-                device_readings.margin(each, self._limits)[0],
+                device_readings.margin(each, self._gate_config)[0],
                 each.temperature_c,
                 each.power_w,
             )

@@ -42,8 +42,8 @@ def judge(
     gated: GateResult,
     known: Mapping[str, ThermalState],
     job: Job | None,
-    limits: GateConfig,
-    rules: ForecastConfig,
+    gate_config: GateConfig,
+    forecast_config: ForecastConfig,
     now_s: float,
     leased: Mapping[str, str],
 ) -> Decision:
@@ -53,7 +53,7 @@ def judge(
     `leased` the holder of each leased device. Without devices the gate's answer counts, and
     ``uuid`` is None. A no has ``again_in_s`` where a forecast says when it would be a yes.
     """
-    found = candidates(gated, known, job, limits, rules, now_s)
+    found = candidates(gated, known, job, gate_config, forecast_config, now_s)
     if not found:
         facts = {**gated.decision.facts, "uuid": None, "devices": 0, "again_in_s": None}
         return gated.decision.model_copy(update={"question": QUESTION, "facts": facts})
@@ -90,20 +90,28 @@ def candidates(
     gated: GateResult,
     known: Mapping[str, ThermalState],
     job: Job | None,
-    limits: GateConfig,
-    rules: ForecastConfig,
+    gate_config: GateConfig,
+    forecast_config: ForecastConfig,
     now_s: float,
 ) -> list[Candidate]:
     """Return every device that counts with its own answer; none if the gate read none."""
     if gated.decision.facts.get("driver") != "present":
         return []
     # A margin at which the thermal guard would pause the job is not enough to plan with.
-    keep_c = max(rules.keep_margin_c, limits.pause_margin_c)
-    rules = rules.model_copy(update={"keep_margin_c": keep_c})
+    keep_c = max(forecast_config.keep_margin_c, gate_config.pause_margin_c)
+    forecast_config = forecast_config.model_copy(update={"keep_margin_c": keep_c})
     return [
-        _candidate(each, gated, known.get(each.uuid, ThermalState()), job, limits, rules, now_s)
+        _candidate(
+            each,
+            gated,
+            known.get(each.uuid, ThermalState()),
+            job,
+            gate_config,
+            forecast_config,
+            now_s,
+        )
         for each in gated.state.devices
-        if each.answers_to(limits.uuid)
+        if each.answers_to(gate_config.uuid)
     ]
 
 
@@ -140,13 +148,15 @@ def leased_elsewhere(decision: Decision, uuid: str, holder: str) -> Decision:
     return decision.model_copy(update={"yes": False, "because": because, "facts": facts})
 
 
-def keeps_device(done: float, paused_s: float, answer: Decision, limits: GateConfig) -> Decision:
+def keeps_device(
+    done: float, paused_s: float, answer: Decision, gate_config: GateConfig
+) -> Decision:
     """May a fit that waits keep its device? `answer` is the gate's no for which it was paused.
 
     `done` is the share of the fit that is done, `paused_s` how long it has been waiting.
     """
-    waited = f"paused for {paused_s:.0f} s of at most {limits.max_pause_s:g} s (max_pause_s)"
-    may = paused_s < limits.max_pause_s
+    waited = f"paused for {paused_s:.0f} s of at most {gate_config.max_pause_s:g} s (max_pause_s)"
+    may = paused_s < gate_config.max_pause_s
     ends = "waits on" if may else "gives the device back"
     because = f"a fit that was {done:.0%} done {waited} and {ends}: {answer.because}"
     facts = {"cause": answer.facts.get("cause")}
@@ -168,21 +178,21 @@ def force_admit(decision: Decision, why: Decision) -> Decision:
 def _candidate(
     device: DeviceState,
     gated: GateResult,
-    known: ThermalState,
+    thermal_state: ThermalState,
     job: Job | None,
-    limits: GateConfig,
-    rules: ForecastConfig,
+    gate_config: GateConfig,
+    forecast_config: ForecastConfig,
     now_s: float,
 ) -> Candidate:
-    alone = GateResult(gate.device_decision(device, limits, now_s), gated.state)
-    predicted = forecast.judge(known, job, limits, rules, now_s)
+    alone = GateResult(gate.device_decision(device, gate_config, now_s), gated.state)
+    predicted = forecast.judge(thermal_state, job, gate_config, forecast_config, now_s)
     foretold = predicted.facts["trusted"] is True
     ready_in_s = predicted.facts.get("ready_in_s")
-    decision = admit(alone, predicted, limits)
+    decision = admit(alone, predicted, gate_config)
     if not decision and ready_in_s is None and (foretold or alone.decision.yes):
         # No wait makes the job safe, and it must not be deferred for ever: it may begin with the
         # device at rest, if the gate is open. While it runs, the thermal guard pauses it if needed.
-        rest = forecast.at_rest(known, limits, rules, now_s)
+        rest = forecast.at_rest(thermal_state, gate_config, forecast_config, now_s)
         if alone.decision.yes:
             facts = {**decision.facts, "rest": rest.yes}
             because = f"{decision.because}; it may begin with the device at rest: {rest.because}"
@@ -206,7 +216,7 @@ def _candidate(
     )
 
 
-def admit(gated: GateResult, thermal_says: Decision, limits: GateConfig) -> Decision:
+def admit(gated: GateResult, thermal_says: Decision, gate_config: GateConfig) -> Decision:
     """Join the gate's answer for a device with the forecast's answer for a job on it.
 
     An untrusted forecast leaves the answer to the gate. A trusted no is a no. A trusted yes also
@@ -221,7 +231,7 @@ def admit(gated: GateResult, thermal_says: Decision, limits: GateConfig) -> Deci
     if not isinstance(uuid, str) or thermal_says.facts.get("trusted") is not True:
         yes = gate_says.yes
         because = f"{gate_says.because} ({thermal_says.because})"
-    elif not gate_says.yes and not _only_warm(gated, uuid, limits):
+    elif not gate_says.yes and not _only_warm(gated, uuid, gate_config):
         yes, because = False, gate_says.because
     else:
         yes, because = thermal_says.yes, thermal_says.because
@@ -231,17 +241,17 @@ def admit(gated: GateResult, thermal_says: Decision, limits: GateConfig) -> Deci
     return Decision(question=QUESTION, yes=yes, because=because, facts=facts)
 
 
-def _only_warm(gated: GateResult, uuid: str, limits: GateConfig) -> bool:
+def _only_warm(gated: GateResult, uuid: str, gate_config: GateConfig) -> bool:
     """Whether a closed device is closed only because its margin is below the resume margin."""
     device = gated.state.device(uuid)
     reading, age_s = device.trusted, gated.decision.facts.get("age_s")
     if reading is None or reading != device.latest or not isinstance(age_s, float):
         return False
-    margin_c = device_readings.margin(reading, limits)[0]
+    margin_c = device_readings.margin(reading, gate_config)[0]
     return (
-        0 <= age_s <= limits.max_age_s
+        0 <= age_s <= gate_config.max_age_s
         and margin_c is not None
-        and margin_c > limits.pause_margin_c
+        and margin_c > gate_config.pause_margin_c
         and not device_readings.closing_reasons(reading.throttle_reasons)
-        and not gate.dwells(device, limits, reading.read_at_s + age_s)
+        and not gate.dwells(device, gate_config, reading.read_at_s + age_s)
     )

@@ -106,26 +106,28 @@ class GateResult(NamedTuple):
     state: GateState
 
 
-def judge(survey: DeviceSnapshot, state: GateState, limits: GateConfig, now_s: float) -> GateResult:
+def judge(
+    snapshot: DeviceSnapshot, state: GateState, gate_config: GateConfig, now_s: float
+) -> GateResult:
     """Decide whether heavy work may start at `now_s` (seconds on the readings' clock).
 
     Every reading updates the memory of its device, in the order given; a repeated reading counts
     once. The answer is yes if at least one device (or the one named in `limits.uuid`) is open.
     """
-    if limits.source == "off":
+    if gate_config.source == "off":
         return GateResult(
             _answer(True, None, 'the gate is off: source = "off" in [gate]', {}), state
         )
-    if survey.driver != "present":
-        return _without_readings(survey, state, limits, now_s)
+    if snapshot.driver != "present":
+        return _without_readings(snapshot, state, gate_config, now_s)
     remembered = {device.uuid: device for device in state.devices}
-    for reading in survey.readings:
+    for reading in snapshot.readings:
         before = remembered.get(reading.uuid, DeviceState(uuid=reading.uuid))
-        remembered[reading.uuid] = _after(before, reading, limits, now_s)
+        remembered[reading.uuid] = _after(before, reading, gate_config, now_s)
     after = GateState(
-        devices=tuple(_unless_stale(device, limits, now_s) for device in remembered.values())
+        devices=tuple(_unless_stale(device, gate_config, now_s) for device in remembered.values())
     )
-    return GateResult(_decide(survey, after, limits, now_s), after)
+    return GateResult(_decide(snapshot, after, gate_config, now_s), after)
 
 
 def in_short(decision: Decision) -> str:
@@ -172,23 +174,23 @@ def opened(state: GateState, uuid: str) -> GateState:
     return GateState(devices=(*others, device))
 
 
-def dwells(device: DeviceState, limits: GateConfig, now_s: float) -> bool:
+def dwells(device: DeviceState, gate_config: GateConfig, now_s: float) -> bool:
     """Whether a device closed so recently that `dwell_s` still keeps it closed."""
-    return not device.open and _dwell_left_s(device, limits, now_s) > 0
+    return not device.open and _dwell_left_s(device, gate_config, now_s) > 0
 
 
-def opens_in_s(device: DeviceState, limits: GateConfig, now_s: float) -> float | None:
+def opens_in_s(device: DeviceState, gate_config: GateConfig, now_s: float) -> float | None:
     """Return the seconds until a closed device opens, if only `dwell_s` keeps it closed; else None.
 
     This assumes that its margin stays as it is and that it can still be read.
     """
-    if device.open or device.good_readings < limits.good_readings:
+    if device.open or device.good_readings < gate_config.good_readings:
         return None
-    return _dwell_left_s(device, limits, now_s)
+    return _dwell_left_s(device, gate_config, now_s)
 
 
 def needs_readings(
-    survey: DeviceSnapshot, decision: Decision, counts: Mapping[str, int], limits: GateConfig
+    snapshot: DeviceSnapshot, decision: Decision, counts: Mapping[str, int], gate_config: GateConfig
 ) -> bool:
     """Whether more readings may change a "no": a closed device opens after `good_readings`.
 
@@ -197,10 +199,10 @@ def needs_readings(
     """
     return (
         not decision
-        and survey.driver == "present"
+        and snapshot.driver == "present"
         and any(
-            each.unreadable is None and counts.get(each.uuid, 0) < limits.good_readings
-            for each in survey.readings
+            each.unreadable is None and counts.get(each.uuid, 0) < gate_config.good_readings
+            for each in snapshot.readings
         )
     )
 
@@ -212,26 +214,26 @@ def usable_margin_source(device: DeviceMetrics) -> MarginSource:
     return device.margin_source
 
 
-def device_decision(device: DeviceState, limits: GateConfig, now_s: float) -> Decision:
+def device_decision(device: DeviceState, gate_config: GateConfig, now_s: float) -> Decision:
     """Return the gate's answer for one device alone, as it was judged last."""
     name = device.uuid
-    if limits.uuid not in (None, device.uuid):
-        name = f"{device.uuid}, whose heat is that of the MIG instance {limits.uuid},"
+    if gate_config.uuid not in (None, device.uuid):
+        name = f"{device.uuid}, whose heat is that of the MIG instance {gate_config.uuid},"
     because = f"{name} is {'open' if device.open else 'closed'}: {device.why}"
     if not device.open:
-        because += f"; {_what_opens(limits)}"
+        because += f"; {_what_opens(gate_config)}"
     facts: dict[str, Fact] = {
         "driver": "present",
         "uuid": device.uuid,
-        "pause_margin_c": limits.pause_margin_c,
-        "resume_margin_c": limits.resume_margin_c,
-        "max_age_s": limits.max_age_s,
+        "pause_margin_c": gate_config.pause_margin_c,
+        "resume_margin_c": gate_config.resume_margin_c,
+        "max_age_s": gate_config.max_age_s,
         "good_readings": device.good_readings,
-        "good_readings_needed": limits.good_readings,
+        "good_readings_needed": gate_config.good_readings,
         "discarded": device.discarded,
     }
     if device.latest is not None:
-        margin_c, margin_source = margin(device.latest, limits)
+        margin_c, margin_source = margin(device.latest, gate_config)
         good = device.trusted
         facts |= {
             "margin_c": margin_c,
@@ -244,7 +246,7 @@ def device_decision(device: DeviceState, limits: GateConfig, now_s: float) -> De
 
 
 def _after(
-    before: DeviceState, reading: DeviceReading, limits: GateConfig, now_s: float
+    before: DeviceState, reading: DeviceReading, gate_config: GateConfig, now_s: float
 ) -> DeviceState:
     """Return the memory of a device after one more reading."""
     latest, at_s = before.latest, reading.read_at_s
@@ -264,7 +266,7 @@ def _after(
         return _closed(before, "implausible", why, at_s).model_copy(
             update={"latest": reading, "trusted": None}
         )
-    current = _unless_stale(before, limits, at_s).model_copy(
+    current = _unless_stale(before, gate_config, at_s).model_copy(
         update={"latest": reading, "discarded": before.discarded + reading.discarded}
     )
     trusted = current.trusted
@@ -275,49 +277,51 @@ def _after(
         else:
             why += f"; its last good reading was {at_s - trusted.read_at_s:.1f} s old then"
         return _closed(current, "unreadable", why, at_s)
-    odd = _impossible_values(reading, trusted, limits)
+    odd = _impossible_values(reading, trusted, gate_config)
     if odd:
         return _closed(current, "implausible", "; ".join(odd), at_s).model_copy(
             update={"discarded": current.discarded + len(odd)}
         )
-    return _thermostat(current, reading, limits).model_copy(update={"trusted": reading})
+    return _thermostat(current, reading, gate_config).model_copy(update={"trusted": reading})
 
 
-def _thermostat(device: DeviceState, reading: DeviceReading, limits: GateConfig) -> DeviceState:
+def _thermostat(
+    device: DeviceState, reading: DeviceReading, gate_config: GateConfig
+) -> DeviceState:
     """Apply the two thresholds to a plausible reading; between them the device stays as it is."""
     at_s = reading.read_at_s
     reasons = closing_reasons(reading.throttle_reasons)
     if reasons:
         why = f"the hardware is slowing down ({', '.join(reasons)})"
         return _closed(device, "slowdown", why, at_s)
-    margin_c, margin_source = margin(reading, limits)
+    margin_c, margin_source = margin(reading, gate_config)
     if margin_c is None:
         why = "it tells no margin and no max_temperature_c is set in [gate]"
         return _closed(device, "no_margin", why, at_s)
     measured = f"its margin is {margin_c:.1f} °C"
     if margin_source == "maximum":
-        measured += f" to max_temperature_c = {limits.max_temperature_c:g}"
+        measured += f" to max_temperature_c = {gate_config.max_temperature_c:g}"
     elif margin_source == "threshold" and reading.threshold_c is not None:
         measured += f" to its own threshold of {reading.threshold_c:g} °C"
-    if margin_c <= limits.pause_margin_c:
-        why = f"{measured}, at or below the pause margin of {limits.pause_margin_c:g} °C"
+    if margin_c <= gate_config.pause_margin_c:
+        why = f"{measured}, at or below the pause margin of {gate_config.pause_margin_c:g} °C"
         return _closed(device, "too_warm", why, at_s)
-    if margin_c < limits.resume_margin_c:
+    if margin_c < gate_config.resume_margin_c:
         stays = "stays open" if device.open else "stays closed"
         why = f"{measured}, between pause and resume margin: it {stays}"
         good = device.good_readings if device.open else 0
         cause = None if device.open else "too_warm"
         return device.model_copy(update={"good_readings": good, "why": why, "cause": cause})
-    good = min(device.good_readings + 1, limits.good_readings)
-    why = f"{measured}, at or above the resume margin of {limits.resume_margin_c:g} °C"
-    if limits.good_readings > 1:
-        why += f" ({good} of {limits.good_readings} readings in a row)"
-    opens = device.open or good >= limits.good_readings
-    left_s = 0.0 if device.open else _dwell_left_s(device, limits, at_s)
+    good = min(device.good_readings + 1, gate_config.good_readings)
+    why = f"{measured}, at or above the resume margin of {gate_config.resume_margin_c:g} °C"
+    if gate_config.good_readings > 1:
+        why += f" ({good} of {gate_config.good_readings} readings in a row)"
+    opens = device.open or good >= gate_config.good_readings
+    left_s = 0.0 if device.open else _dwell_left_s(device, gate_config, at_s)
     if opens and left_s > 0:
         opens = False
-        why += f", but it closed {limits.dwell_s - left_s:.0f} s ago and stays closed for "
-        why += f"{limits.dwell_s:g} s (dwell_s)"
+        why += f", but it closed {gate_config.dwell_s - left_s:.0f} s ago and stays closed for "
+        why += f"{gate_config.dwell_s:g} s (dwell_s)"
     cause = None if opens else "settling"
     return device.model_copy(
         update={"open": opens, "good_readings": good, "why": why, "cause": cause}
@@ -331,15 +335,15 @@ def _closed(device: DeviceState, cause: Cause, why: str, at_s: float) -> DeviceS
     return device.model_copy(update=update)
 
 
-def _dwell_left_s(device: DeviceState, limits: GateConfig, at_s: float) -> float:
+def _dwell_left_s(device: DeviceState, gate_config: GateConfig, at_s: float) -> float:
     """Return the seconds that a device must still stay closed; none after the clock restarted."""
     if device.closed_at_s is None or at_s < device.closed_at_s:
         return 0.0
-    return max(device.closed_at_s + limits.dwell_s - at_s, 0.0)
+    return max(device.closed_at_s + gate_config.dwell_s - at_s, 0.0)
 
 
 def _impossible_values(
-    reading: DeviceReading, trusted: DeviceReading | None, limits: GateConfig
+    reading: DeviceReading, trusted: DeviceReading | None, gate_config: GateConfig
 ) -> list[str]:
     """Describe the values that no device can have; without any, those that jumped impossibly."""
     odd = [
@@ -356,69 +360,73 @@ def _impossible_values(
         for name in ("temperature_c", "margin_c")
         if (now := getattr(reading, name)) is not None
         and (then := getattr(trusted, name)) is not None
-        and abs(now - then) > limits.max_jump_c_per_s * over_s
+        and abs(now - then) > gate_config.max_jump_c_per_s * over_s
     ]
 
 
-def _unless_stale(device: DeviceState, limits: GateConfig, now_s: float) -> DeviceState:
+def _unless_stale(device: DeviceState, gate_config: GateConfig, now_s: float) -> DeviceState:
     """Close the device if its last reading is too old at `now_s`."""
     if device.latest is None or device.latest.unreadable is not None:
         # An unreadable device is closed already, and its reason says more than an age does.
         return device
     age_s = now_s - device.latest.read_at_s
-    if 0 <= age_s <= limits.max_age_s:
+    if 0 <= age_s <= gate_config.max_age_s:
         return device
     cause: Cause = "implausible" if age_s < 0 else "stale"
-    why = f"its last reading is {age_s:.1f} s old, older than max_age_s = {limits.max_age_s:g}"
+    why = f"its last reading is {age_s:.1f} s old, older than max_age_s = {gate_config.max_age_s:g}"
     if age_s < 0:
         why = _FUTURE.format(-age_s)
     # It closed when the reading became too old, not when somebody noticed.
-    return _closed(device, cause, why, device.latest.read_at_s + limits.max_age_s)
+    return _closed(device, cause, why, device.latest.read_at_s + gate_config.max_age_s)
 
 
 def _without_readings(
-    survey: DeviceSnapshot, state: GateState, limits: GateConfig, now_s: float
+    snapshot: DeviceSnapshot, state: GateState, gate_config: GateConfig, now_s: float
 ) -> GateResult:
-    on_cpu = limits.reads_from == "cpu"
-    knob, choice = "unreadable", limits.unreadable
+    on_cpu = gate_config.reads_from == "cpu"
+    knob, choice = "unreadable", gate_config.unreadable
     what = f"the {'CPU sensor' if on_cpu else 'GPU driver'} is unreadable"
     cause: Cause = "unreadable"
-    if survey.driver == "absent":
-        knob, choice, cause = "no_driver", limits.no_driver, "no_driver"
+    if snapshot.driver == "absent":
+        knob, choice, cause = "no_driver", gate_config.no_driver, "no_driver"
         what = "no CPU sensor" if on_cpu else "no GPU driver"
-    because = f'{what} ({survey.because}), and {knob} = "{choice}" in [gate]'
+    because = f'{what} ({snapshot.because}), and {knob} = "{choice}" in [gate]'
     if choice == "wait":
         because += f'; it opens when devices can be read, or with {knob} = "go"'
-    facts: dict[str, Fact] = {"driver": survey.driver, knob: choice}
+    facts: dict[str, Fact] = {"driver": snapshot.driver, knob: choice}
     # Nothing is known of a device that cannot be read: its good readings count anew afterwards.
     after = GateState(devices=tuple(_closed(each, cause, what, now_s) for each in state.devices))
     return GateResult(_answer(choice == "go", cause, because, facts), after)
 
 
-def _decide(survey: DeviceSnapshot, state: GateState, limits: GateConfig, now_s: float) -> Decision:
-    counted = [each for each in state.devices if each.answers_to(limits.uuid)]
+def _decide(
+    snapshot: DeviceSnapshot, state: GateState, gate_config: GateConfig, now_s: float
+) -> Decision:
+    counted = [each for each in state.devices if each.answers_to(gate_config.uuid)]
     if not counted:
-        facts: dict[str, Fact] = {"driver": survey.driver, "uuid": limits.uuid, "devices": 0}
-        if limits.uuid is None:
-            because = f"no device has been read yet ({survey.because}); {_what_opens(limits)}"
+        facts: dict[str, Fact] = {"driver": snapshot.driver, "uuid": gate_config.uuid, "devices": 0}
+        if gate_config.uuid is None:
+            because = (
+                f"no device has been read yet ({snapshot.because}); {_what_opens(gate_config)}"
+            )
             return _answer(False, "not_read", because, facts)
         seen = ", ".join(each.uuid for each in state.devices) or "none"
         because = (
-            f"{limits.uuid} is not among the devices read ({seen}); "
+            f"{gate_config.uuid} is not among the devices read ({seen}); "
             f"correct uuid in [gate], or bring the device back"
         )
         return _answer(False, "not_found", because, facts)
 
     def rank(device: DeviceState) -> tuple[bool, float]:
         """Open devices come first, then the coolest; an unknown margin is the last."""
-        margin_c = margin(device.latest, limits)[0] if device.latest else None
+        margin_c = margin(device.latest, gate_config)[0] if device.latest else None
         if margin_c is None or not math.isfinite(margin_c):
             margin_c = -math.inf
         return device.open, margin_c
 
     best = max(counted, key=rank)
     opened = sum(each.open for each in counted)
-    alone = device_decision(best, limits, now_s)
+    alone = device_decision(best, gate_config, now_s)
     because = alone.because
     if len(counted) > 1:
         because += f" ({opened} of {len(counted)} devices open)"
@@ -426,9 +434,13 @@ def _decide(survey: DeviceSnapshot, state: GateState, limits: GateConfig, now_s:
     return _answer(best.open, best.cause, because, facts)
 
 
-def _what_opens(limits: GateConfig) -> str:
-    row = f" in {limits.good_readings} readings in a row" if limits.good_readings > 1 else ""
-    return f"it opens at a margin of {limits.resume_margin_c:g} °C or more{row}"
+def _what_opens(gate_config: GateConfig) -> str:
+    row = (
+        f" in {gate_config.good_readings} readings in a row"
+        if gate_config.good_readings > 1
+        else ""
+    )
+    return f"it opens at a margin of {gate_config.resume_margin_c:g} °C or more{row}"
 
 
 def _answer(yes: bool, cause: Cause | None, because: str, facts: Mapping[str, Fact]) -> Decision:

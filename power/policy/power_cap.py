@@ -109,7 +109,7 @@ class CapRun(NamedTuple):
     work: float
 
 
-def learn(points: Sequence[CapPoint], run: CapRun, rules: CapConfig) -> tuple[CapPoint, ...]:
+def learn(points: Sequence[CapPoint], run: CapRun, cap_config: CapConfig) -> tuple[CapPoint, ...]:
     """Return the points after one more run; an incomplete measurement changes nothing."""
     seconds, energy_j = _per_unit(run.seconds, run.work), _per_unit(run.energy_j, run.work)
     if seconds is None or energy_j is None:
@@ -119,7 +119,7 @@ def learn(points: Sequence[CapPoint], run: CapRun, rules: CapConfig) -> tuple[Ca
     if before is None:
         first = CapPoint(uuid=run.uuid, cap_w=run.cap_w, seconds=seconds, energy_j=energy_j, runs=1)
         return (*others, first)
-    share = 1 / min(before.runs + 1, rules.remember_runs)
+    share = 1 / min(before.runs + 1, cap_config.remember_runs)
     after = before.model_copy(
         update={
             "seconds": before.seconds + share * (seconds - before.seconds),
@@ -130,54 +130,54 @@ def learn(points: Sequence[CapPoint], run: CapRun, rules: CapConfig) -> tuple[Ca
     return (*others, after)
 
 
-def choose(points: Sequence[CapPoint], device: Device, rules: CapConfig) -> Decision:
+def choose(points: Sequence[CapPoint], device: Device, cap_config: CapConfig) -> Decision:
     """Decide whether the next job on `device` runs under a cap; `watts` reads it from the answer.
 
     A "no" without an obstacle is a choice too: no cap is best, or is measured now.
     """
-    facts, limits = _facts(device, rules), _limits_or_obstacle(device)
-    if not rules.enabled:
+    facts, limits = _facts(device, cap_config), _limits_or_obstacle(device)
+    if not cap_config.enabled:
         return _answer(None, f"capping is off: {_OPT_IN}", facts)
     if isinstance(limits, str):
         return _answer(None, limits, facts)
     if device.energy_j is None and device.power_w is None:
         return _answer(None, f"{device.uuid} {_NO_ENERGY}", facts)
-    known, caps = _points_of(points, device.uuid), _candidates(limits, rules)
+    known, caps = _points_of(points, device.uuid), _candidates(limits, cap_config)
     for cap_w in caps:
         point, at = known.get(cap_w), "uncapped" if cap_w is None else f"at_{cap_w:g}_w"
         if point is not None:
             facts |= {f"seconds_{at}": point.seconds, f"energy_j_{at}": point.energy_j}
         facts[f"runs_{at}"] = 0 if point is None else point.runs
     if len(caps) == 1:
-        shares = ", ".join(f"{share:g}" for share in rules.shares)
+        shares = ", ".join(f"{share:g}" for share in cap_config.shares)
         because = (
             f"no share in [cap] ({shares}) is below the limit of {limits.now_w:g} W and within the "
             f"range of {limits}: give smaller ones, if the range has room"
         )
         return _answer(None, because, facts)
-    if rules.measure:
+    if cap_config.measure:
         for cap_w in caps:
             runs = known[cap_w].runs if cap_w in known else 0
-            if runs < rules.measure_runs:
-                counted = f"{runs} of {rules.measure_runs} runs of it are known (measure_runs)"
+            if runs < cap_config.measure_runs:
+                counted = f"{runs} of {cap_config.measure_runs} runs of it are known (measure_runs)"
                 because = f"{_named(cap_w)} is measured: {counted}"
                 return _answer(cap_w, because, facts | {"measuring": True})
             # A lower cap than one that is too slow is too slow as well.
-            if not _is_allowed(known[cap_w], known, rules):
+            if not _is_allowed(known[cap_w], known, cap_config):
                 break
-    return _best(known, caps, rules, facts)
+    return _best(known, caps, cap_config, facts)
 
 
-def lowest(device: Device, rules: CapConfig) -> Decision:
+def lowest(device: Device, cap_config: CapConfig) -> Decision:
     """Choose the lowest allowed cap, for a job that must run although the device is warm.
 
     It serves `at_deadline = "capped"`, which is an opt-in of its own: `enabled` and measurements do
     not matter. A yes without watts means that the present limit is already that low.
     """
-    facts, limits = _facts(device, rules), _limits_or_obstacle(device)
+    facts, limits = _facts(device, cap_config), _limits_or_obstacle(device)
     if isinstance(limits, str):
         return _answer(None, limits, facts)
-    cap_w = _candidates(limits, rules)[-1]
+    cap_w = _candidates(limits, cap_config)[-1]
     if cap_w is None:
         because = f"its limit of {limits.now_w:g} W is as low as [cap] shares ask for"
         return _answer(None, because, facts).model_copy(update={"yes": True})
@@ -185,12 +185,12 @@ def lowest(device: Device, rules: CapConfig) -> Decision:
     return _answer(cap_w, f"{_named(cap_w)} is {because}", facts)
 
 
-def allowed(device: Device, rules: CapConfig) -> tuple[Watts, ...]:
+def allowed(device: Device, cap_config: CapConfig) -> tuple[Watts, ...]:
     """Return the caps that may be set on `device` now, mildest first; none if capping is off."""
     limits = _limits_or_obstacle(device)
-    if not rules.enabled or isinstance(limits, str):
+    if not cap_config.enabled or isinstance(limits, str):
         return ()
-    return tuple(cap_w for cap_w in _candidates(limits, rules) if cap_w is not None)
+    return tuple(cap_w for cap_w in _candidates(limits, cap_config) if cap_w is not None)
 
 
 def watts(decision: Decision) -> Watts | None:
@@ -199,10 +199,10 @@ def watts(decision: Decision) -> Watts | None:
     return float(cap_w) if decision and cap_w is not None else None
 
 
-def cost(point: CapPoint, rules: CapConfig) -> float:
+def cost(point: CapPoint, cap_config: CapConfig) -> float:
     """Return what a unit of work costs at this point, in the currency of the prices."""
-    by_energy = point.energy_j / _J_PER_KWH * rules.price_per_kwh
-    return by_energy + point.seconds / 3600 * rules.price_per_hour
+    by_energy = point.energy_j / _J_PER_KWH * cap_config.price_per_kwh
+    return by_energy + point.seconds / 3600 * cap_config.price_per_hour
 
 
 class _LimitRange(NamedTuple):
@@ -233,19 +233,19 @@ def _limits_or_obstacle(device: Device) -> _LimitRange | str:
     return _LimitRange(now_w, least_w, most_w)
 
 
-def _candidates(limits: _LimitRange, rules: CapConfig) -> tuple[Watts | None, ...]:
+def _candidates(limits: _LimitRange, cap_config: CapConfig) -> tuple[Watts | None, ...]:
     """Return what may be chosen: first None for no cap, then caps, the mildest first.
 
     Caps are whole watts within the device's range and below the present limit: a person who lowered
     the limit had a reason.
     """
-    asked_w = (float(round(share * limits.most_w)) for share in rules.shares)
+    asked_w = (float(round(share * limits.most_w)) for share in cap_config.shares)
     caps = {min(max(cap_w, limits.least_w), limits.most_w) for cap_w in asked_w}
     return (None, *sorted((cap_w for cap_w in caps if cap_w < limits.now_w), reverse=True))
 
 
 def _best(
-    known: Points, caps: Sequence[Watts | None], rules: CapConfig, facts: Mapping[str, Fact]
+    known: Points, caps: Sequence[Watts | None], cap_config: CapConfig, facts: Mapping[str, Fact]
 ) -> Decision:
     uncapped = known.get(None)
     if uncapped is None:
@@ -255,15 +255,15 @@ def _best(
         )
         return _answer(None, because, facts)
     points = [known[cap_w] for cap_w in caps if cap_w in known]
-    by_cost = rules.objective == "least_cost"
+    by_cost = cap_config.objective == "least_cost"
     # Of two that are equally good `min` takes the first, which is the milder one.
     best = min(
-        (point for point in points if _is_allowed(point, known, rules)),
-        key=lambda point: cost(point, rules) if by_cost else point.energy_j,
+        (point for point in points if _is_allowed(point, known, cap_config)),
+        key=lambda point: cost(point, cap_config) if by_cost else point.energy_j,
     )
-    objective = rules.objective.replace("_", " ")
-    if rules.objective == "least_energy_within":
-        objective = f"least energy within {_percent(rules.max_slowdown)} slow-down"
+    objective = cap_config.objective.replace("_", " ")
+    if cap_config.objective == "least_energy_within":
+        objective = f"least energy within {_percent(cap_config.max_slowdown)} slow-down"
     because = (
         f"{_named(best.cap_w)} is best for {objective} among {len(points)} measured: "
         f"{_percent(best.energy_j / uncapped.energy_j)} of the energy and "
@@ -272,32 +272,32 @@ def _best(
     return _answer(best.cap_w, because, facts)
 
 
-def _is_allowed(point: CapPoint, known: Points, rules: CapConfig) -> bool:
+def _is_allowed(point: CapPoint, known: Points, cap_config: CapConfig) -> bool:
     uncapped = known.get(None)
-    if rules.objective != "least_energy_within" or uncapped is None or point.cap_w is None:
+    if cap_config.objective != "least_energy_within" or uncapped is None or point.cap_w is None:
         return True
-    return point.seconds <= (1 + rules.max_slowdown) * uncapped.seconds
+    return point.seconds <= (1 + cap_config.max_slowdown) * uncapped.seconds
 
 
 def _points_of(points: Sequence[CapPoint], uuid: str) -> dict[Watts | None, CapPoint]:
     return {point.cap_w: point for point in points if point.uuid == uuid}
 
 
-def _facts(device: Device, rules: CapConfig) -> dict[str, Fact]:
+def _facts(device: Device, cap_config: CapConfig) -> dict[str, Fact]:
     return {
         "uuid": device.uuid,
         "power_limit_w": device.power_limit_w,
         "power_limit_min_w": device.power_limit_min_w,
         "power_limit_max_w": device.power_limit_max_w,
         "may_set_limit": device.may_set_limit,
-        "enabled": rules.enabled,
-        "objective": rules.objective,
-        "max_slowdown": rules.max_slowdown,
-        "price_per_kwh": rules.price_per_kwh,
-        "price_per_hour": rules.price_per_hour,
-        "shares": ", ".join(f"{share:g}" for share in rules.shares),
-        "measure": rules.measure,
-        "measure_runs": rules.measure_runs,
+        "enabled": cap_config.enabled,
+        "objective": cap_config.objective,
+        "max_slowdown": cap_config.max_slowdown,
+        "price_per_kwh": cap_config.price_per_kwh,
+        "price_per_hour": cap_config.price_per_hour,
+        "shares": ", ".join(f"{share:g}" for share in cap_config.shares),
+        "measure": cap_config.measure,
+        "measure_runs": cap_config.measure_runs,
         "measuring": False,
     }
 

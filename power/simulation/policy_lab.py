@@ -132,7 +132,7 @@ class Policy(Protocol):
 
     name: str
 
-    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
+    def see(self, snapshot: DeviceSnapshot, now_s: float) -> None:
         """Take a snapshot of the device."""
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
@@ -147,7 +147,7 @@ class NoGate:
 
     name = "no gate"
 
-    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
+    def see(self, snapshot: DeviceSnapshot, now_s: float) -> None:
         """Ignore it."""
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
@@ -177,15 +177,15 @@ class Hysteresis(NoGate):
 
     name = "hysteresis"
 
-    def __init__(self, rules: SimulationConfig) -> None:
+    def __init__(self, config: SimulationConfig) -> None:
         """`rules.gate` has the thresholds."""
-        self._rules = rules
+        self._rules = config
         self._state = GateState()
         self._judged: GateResult | None = None
 
-    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
+    def see(self, snapshot: DeviceSnapshot, now_s: float) -> None:
         """Call the gate, and keep its memory."""
-        self._judged = gate.judge(survey, self._state, self._rules.gate, now_s)
+        self._judged = gate.judge(snapshot, self._state, self._rules.gate, now_s)
         self._state = self._judged.state
 
     def ask(self, job: SimulatedJob, now_s: float) -> Start | None:
@@ -200,18 +200,18 @@ class Hysteresis(NoGate):
 class Forecasting(Hysteresis):
     """The gate joined with the forecast, which learns the device and the jobs."""
 
-    def __init__(self, rules: SimulationConfig, caps_w: Sequence[float] = ()) -> None:
+    def __init__(self, config: SimulationConfig, caps_w: Sequence[float] = ()) -> None:
         """`caps_w` are the caps that it may set, in watts, the mildest first."""
-        super().__init__(rules)
+        super().__init__(config)
         self.name = "forecast + cap" if caps_w else "forecast"
         self.known = ThermalState()
         self._caps_w = caps_w
         self.profiles: dict[str, JobProfile] = {}
 
-    def see(self, survey: DeviceSnapshot, now_s: float) -> None:
+    def see(self, snapshot: DeviceSnapshot, now_s: float) -> None:
         """Call the gate, and let the forecast learn."""
-        super().see(survey, now_s)
-        for reading in survey.readings:
+        super().see(snapshot, now_s)
+        for reading in snapshot.readings:
             rules = self._rules
             self.known = forecast.learn(self.known, reading, rules.gate, rules.forecast).known
 
@@ -292,7 +292,7 @@ def run(
     plant: Plant,
     jobs: Sequence[SimulatedJob],
     policy: Policy,
-    rules: SimulationConfig,
+    config: SimulationConfig,
     on_done: Callable[[], None] = lambda: None,
 ) -> PolicyOutcome:
     """Run `jobs` (in order of arrival) on `plant` under `policy`; `on_done` is called per job."""
@@ -315,18 +315,18 @@ def run(
             now_s = look()
             if now_s >= job.arrives_s:
                 start = policy.ask(job, now_s)
-                if start is None and deadline.at_deadline(now_s - free_s, rules.gate):
+                if start is None and deadline.at_deadline(now_s - free_s, config.gate):
                     start, forced = Start(), True
             if start is None:
-                plant.work(math.inf, rules.every_s)
+                plant.work(math.inf, config.every_s)
         before = plant.body
         plant.body = before._replace(hottest_c=before.die_c)
         plant.load, plant.cap_w = job.load, start.cap_w
         until_s = before.work_s + job.work_s
-        plant.work(until_s, rules.every_s)
+        plant.work(until_s, config.every_s)
         while until_s - plant.body.work_s > 1e-9:
             look()
-            plant.work(until_s, rules.every_s)
+            plant.work(until_s, config.every_s)
         after = plant.body
         peak_c = max(peak_c, before.hottest_c, after.hottest_c)
         done.append(
@@ -350,7 +350,7 @@ def compare(
     kind: PlantKind,
     jobs: Sequence[SimulatedJob],
     generators: Callable[[], Generator],
-    rules: SimulationConfig,
+    config: SimulationConfig,
     on_done: Callable[[], None] = lambda: None,
 ) -> tuple[PolicyOutcome, ...]:
     """Run each policy on its own equal device; `generators` gives each the same random numbers."""
@@ -358,14 +358,14 @@ def compare(
     plants = [Plant(kind, generators()) for _ in range(POLICIES)]
     policies: tuple[Policy, ...] = (
         NoGate(),
-        Hysteresis(rules),
-        Forecasting(rules),
-        CapOnly(rules.cap_share * kind.full_w),
-        Forecasting(rules, caps_w),
+        Hysteresis(config),
+        Forecasting(config),
+        CapOnly(config.cap_share * kind.full_w),
+        Forecasting(config, caps_w),
         Oracle(plants[-1]),
     )
     return tuple(
-        run(plant, jobs, policy, rules, on_done)
+        run(plant, jobs, policy, config, on_done)
         for plant, policy in zip(plants, policies, strict=True)
     )
 

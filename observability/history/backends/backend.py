@@ -1,7 +1,6 @@
 """What both backends of the history share: their lock, and the check of the schema's number.
 
-A part of the door `history`. A backend is the place of the rows: a DuckDB file (`ledger_file`) or a
-DuckLake (`ledger_lake`).
+A backend is the place of the rows: a DuckDB file (`duckdb_file`) or a DuckLake (`ducklake`).
 """
 
 from __future__ import annotations
@@ -28,14 +27,16 @@ WHERE database_name = current_database() AND NOT internal AND NOT temporary"""
 
 
 class Backend:
-    """The place of a home's rows. All methods but `locked` are called under the lock.
+    """The place of a home's rows. The caller of all methods but `locked` holds the lock.
 
     Args:
         places: the paths of the home.
         where: the place, as messages name it.
-        lock: file of the lock that keeps thermodrift's processes apart.
-        waiting: says what is in the outbox, so that messages to those who must wait can name it.
+        lock: file of the lock that thermodrift's processes share.
+        waiting: returns a phrase about what waits in the outbox, for messages.
     """
+
+    _busy_text = "{where} is open in {who}: close it there, then try again"
 
     def __init__(self, places: Places, where: str, lock: Path, waiting: Callable[[], str]) -> None:
         self.where = where
@@ -45,13 +46,13 @@ class Backend:
 
     @contextmanager
     def locked(self, wait_s: float) -> Iterator[None]:
-        """Exclude thermodrift's other processes. Raises HistoryBusy, HistoryUnwritable."""
+        """Exclude other processes of thermodrift. Raises HistoryBusy, HistoryUnwritable."""
         with ExitStack() as stack:
             try:
                 self._lock.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(file_lock.held(self._lock, wait_s))
             except file_lock.LockBusy as busy:
-                raise HistoryBusy(self._busy(busy.holder)) from busy
+                raise self._busy(busy.holder) from busy
             except OSError as cause:
                 raise HistoryUnwritable(
                     f"{self._lock} cannot be locked: {cause}; {atomic_file.remedy(cause)}"
@@ -61,29 +62,33 @@ class Backend:
     def ingest_predictions(self, duck: Duck, logged: Logged) -> str:
         """Add predictions, in the transaction of the commit that they belong to.
 
-        Returns a sentence about those that are missing; empty where none is.
+        Returns a sentence about missing predictions; empty: none is missing.
         """
         return ""
 
     def discard_flushed(self, duck: Duck, names: Sequence[str]) -> None:
-        """Make the commits `names`, which were flushed last, durable."""
+        """Make the commits `names`, which were flushed last, durable in the backend."""
 
     def recover(self, duck: Duck) -> None:
-        """Count lost commits as counted, and the commit that reports the loss as one more."""
+        """Count the lost commits again, and one more, which reports the loss."""
 
-    def _busy(self, pid: str) -> str:
-        """The message to those who wait for the process `pid`; empty: it is not known."""
-        raise NotImplementedError
+    def _busy(self, pid: str, program: str = "") -> HistoryBusy:
+        """Return the error while the process `pid` has the backend; empty: it is unknown."""
+        who = (f"process {pid}" if pid else "another process") + (
+            f" ({program})" if program else ""
+        )
+        text = self._busy_text.format(where=self.where, who=who)
+        return HistoryBusy(f"{text}; {self._waiting()}")
 
     def _has_schema(self, duck: Duck) -> bool:
-        """Whether the database holds a history of our schema; no: it is empty.
+        """Return whether the database holds a history of this schema; False: it is empty.
 
         Raises HistorySchemaMismatch for another schema, HistoryDamaged for other tables.
         """
         tables = {name for (name,) in duck.execute(_TABLES)}
         if not tables:
             return False
-        # Homes from before the first release had a table `migrations` instead.
+        # Homes from before the first release have a table `migrations` instead.
         numbered = next((each for each in ("schema_version", "migrations") if each in tables), None)
         if numbered is None:
             raise HistoryDamaged(
@@ -94,7 +99,7 @@ class Backend:
         return True
 
     def _check_version(self, number: int | None) -> None:
-        """Raise HistorySchemaMismatch where the schema's number is another; None: it has none."""
+        """Raise HistorySchemaMismatch for another schema number; None: there is no number."""
         if number != schema.SCHEMA_VERSION:
             found = "a schema without a number" if number is None else f"schema {number}"
             raise HistorySchemaMismatch(
@@ -104,6 +109,6 @@ class Backend:
             )
 
     def _create_schema(self, duck: Duck) -> None:
-        """Create tables and views. Call it inside a transaction."""
+        """Create the tables and views. The caller has begun a transaction."""
         for statement in schema.STATEMENTS:
             duck.execute(statement)

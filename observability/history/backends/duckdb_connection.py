@@ -1,7 +1,7 @@
 """Connections to DuckDB; this is the one file that imports it.
 
-A part of the door `history`. It knows no table of ours: it runs SQL, inserts rows in bulk, and
-answers a question so that the question can neither write nor read other files or servers.
+It does not know the history's tables. It runs SQL, inserts rows in bulk, and answers a question in
+such a way that the question can neither write nor reach other files or servers.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Mode = Literal["READ_ONLY", "READ_WRITE"]
-Telling = Callable[[str], ThermodriftError]
-"""Turns DuckDB's text into an error of ours."""
+ErrorFactory = Callable[[str], ThermodriftError]
+"""Makes one of thermodrift's errors from the text of one of DuckDB's."""
 _HALF = 1000
-"""Characters of a long error that are kept of either end."""
+"""Characters that are kept at each end of a long error."""
 
 _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -36,16 +36,16 @@ _CONFIG: Mapping[str, str | bool | int | float | list[str]] = {
 }
 _FUNCTIONS = "SELECT DISTINCT lower(function_name) FROM duckdb_functions()"
 _RUNS_TEXT = frozenset({"query", "query_table", "json_execute_serialized_sql"})
-"""Functions that run SQL which they get as data."""
+"""Functions that run SQL from a string."""
 _WRITES_OF_A_LAKE = frozenset({"merge_adjacent_files", "set_option"})
-"""Functions of a lake that write files before they are refused as read-only."""
+"""Functions of a lake that write files before DuckDB refuses them as read-only."""
 _NAME = re.compile(rb'"((?:[^"]|"")*)"|([\w$\x80-\xff]+)')
 _ODD_SPACE = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]")
-"""DuckDB's parser takes these for spaces, and its tokenizer for parts of a name."""
+"""Spaces for DuckDB's parser, but parts of a name for its tokenizer."""
 
 
 class Duck:
-    """An open connection. It raises DuckDB's own errors; `opened` turns them into ours."""
+    """An open connection. It raises DuckDB's errors, which `opened` converts."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -53,28 +53,28 @@ class Duck:
         self._dangerous: frozenset[str] = frozenset()
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement; its rows."""
+        """Run one statement and return its rows."""
         return self._connection.execute(sql, list(parameters)).fetchall()
 
     def one(self, sql: str, parameters: Sequence[object] = ()) -> Any:
-        """The first cell of the first row; None where there is no row."""
+        """Return the first cell of the first row; None where there is no row."""
         found = self._connection.execute(sql, list(parameters)).fetchone()
         return None if found is None else found[0]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A transaction around the block."""
+        """Run the block in a transaction."""
         self._connection.execute("BEGIN")
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            with suppress(duckdb.Error):  # the error has often ended the transaction already
+            with suppress(duckdb.Error):  # the error may have ended the transaction already
                 self._connection.execute("ROLLBACK")
             raise
 
     def append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
-        """Insert `rows` in bulk; a column that none of them has is NULL."""
+        """Insert `rows` in bulk; a column that is missing in all of them is NULL."""
         import pyarrow as pa
 
         names = dict.fromkeys(name for row in rows for name in row)
@@ -84,7 +84,7 @@ class Duck:
         self._connection.unregister("incoming")
 
     def parquet_columns(self, pattern: str) -> Mapping[str, str] | None:
-        """DuckDB's type of each column of a Parquet file; None where it cannot be read."""
+        """Return DuckDB's type of each column of a Parquet file; None where it cannot be read."""
         try:
             described = self.execute("DESCRIBE SELECT * FROM read_parquet(?)", [pattern])
         except duckdb.Error:
@@ -92,42 +92,40 @@ class Duck:
         return {row[0]: row[1] for row in described}
 
     def load(self, extension: str) -> None:
-        """Load an extension from the distribution that brings it; nothing is downloaded.
+        """Load an extension from its installed Python package; nothing is downloaded.
 
         Raises BadConfiguration where it is not installed for this DuckDB.
         """
         self._connection.execute(f"LOAD {quoted(str(_extension(extension)))}")
         self._is_extended = True
 
-    def fence(self, folders: Sequence[str]) -> None:
-        """Restrict what follows to this database and the files in `folders`.
+    def restrict(self, folders: Sequence[str]) -> None:
+        """Restrict the following statements to this database and the files in `folders`.
 
-        Without external access DuckDB does not see the variables of the calling program, either.
+        Without external access DuckDB does not see the variables of the calling program either.
         """
         if self._is_extended:
-            # They can reach other servers, and write, in a SELECT on a read-only database.
-            here = frozenset(name for (name,) in self.execute(_FUNCTIONS))
-            self._dangerous = here - _builtin() | _RUNS_TEXT | _WRITES_OF_A_LAKE
+            # In a SELECT on a read-only database they can still write, and reach other servers.
+            available = frozenset(name for (name,) in self.execute(_FUNCTIONS))
+            self._dangerous = available - _builtin() | _RUNS_TEXT | _WRITES_OF_A_LAKE
         allowed = ", ".join(quoted(folder) for folder in dict.fromkeys(folders))
         self._connection.execute(f"SET allowed_directories = [{allowed}]")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")
 
     def answer(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
-        """The answer to one question. Raises BadQuestion where DuckDB cannot answer it."""
+        """Answer one question. Raises BadQuestion where DuckDB cannot answer it."""
         try:
             self._check_is_question(sql)
             return self._connection.execute(sql, list(parameters)).to_arrow_table()
         except duckdb.Error as cause:
-            # A question about a lake cannot name a file: if one cannot be opened, it is the lake's.
-            if _is_our_trouble(cause) or (
-                self._dangerous and isinstance(cause, duckdb.IOException)
-            ):
+            # A question about a lake cannot name a file: one that cannot be opened is the lake's.
+            if _is_damage(cause) or (self._dangerous and isinstance(cause, duckdb.IOException)):
                 raise
             raise BadQuestion(_short(cause)) from cause
 
     def _check_names(self, sql: str) -> None:
-        """Raise BadQuestion where `sql` names a function of an extension, or its catalogue."""
+        """Raise BadQuestion where `sql` names a function or the catalogue of an extension."""
         if not self._dangerous:
             return
         if odd := _ODD_SPACE.search(sql):
@@ -135,7 +133,7 @@ class Duck:
                 f"a question of a lake is written with plain spaces; came: U+{ord(odd[0]):04X} "
                 f"at character {odd.start() + 1}; type a space there"
             )
-        text = sql.encode()  # the tokens' places are counted in bytes
+        text = sql.encode()  # tokens have offsets in bytes
         for start, kind in duckdb.tokenize(sql):
             if kind in (duckdb.token_type.string_const, duckdb.token_type.comment):
                 continue
@@ -163,32 +161,31 @@ class Duck:
             kind = self._explained(sql)
         if kind != duckdb.StatementType.SELECT:
             raise BadQuestion(
-                f"the history is only ever appended to, by thermodrift: ask with SELECT; "
-                f"came: {kind.name}"
+                f"only thermodrift writes to the history: ask with SELECT; came: {kind.name}"
             )
 
     def _kind(self, sql: str) -> duckdb.StatementType:
         found = self._connection.extract_statements(sql)
-        # PIVOT is parsed into two statements: a helper without text, and the question.
+        # PIVOT is parsed into two statements: one without text, and the question.
         asked = [each for each in found if each.query.strip()] or found[-1:]
         if len(asked) != 1:
             raise BadQuestion(f"ask one question at a time; came: {len(asked)} statements")
         return asked[0].type
 
     def _explained(self, sql: str) -> duckdb.StatementType:
-        """The kind of the explained statement: the first rest of `sql` that parses by itself."""
+        """Return the kind of the explained statement: the first suffix of `sql` that parses."""
         text = sql.encode()
         for start, _ in duckdb.tokenize(sql)[1:]:
             with suppress(duckdb.ParserException, UnicodeDecodeError):
                 return self._kind(text[start:].decode())
-        raise BadQuestion("what is to be explained cannot be read; write EXPLAIN and a SELECT")
+        raise BadQuestion("the explained statement cannot be parsed; write EXPLAIN and a SELECT")
 
 
 @contextmanager
-def opened(database: Path | None, mode: Mode, tell: Telling) -> Iterator[Duck]:
-    """A connection to the file `database`, or in memory, that is always closed.
+def opened(database: Path | None, mode: Mode, make_error: ErrorFactory) -> Iterator[Duck]:
+    """Open a connection to the file `database`, or in memory, and close it after the block.
 
-    An error of DuckDB inside the block is raised as the error that `tell` makes of its text.
+    An error of DuckDB inside the block is raised as the error that `make_error` makes of its text.
     """
     name = ":memory:" if database is None else str(database)
     try:
@@ -199,18 +196,18 @@ def opened(database: Path | None, mode: Mode, tell: Telling) -> Iterator[Duck]:
         finally:
             connection.close()
     except duckdb.Error as cause:
-        raise tell(_short(cause)) from cause
+        raise make_error(_short(cause)) from cause
 
 
 @cache
 def _builtin() -> frozenset[str]:
-    """The functions of a DuckDB without extensions; listing them takes as long as a small flush."""
+    """Return the functions of a bare DuckDB; to list them takes as long as a small flush."""
     with duckdb.connect(":memory:", config=dict(_CONFIG)) as bare:
         return frozenset(name for (name,) in bare.execute(_FUNCTIONS).fetchall())
 
 
 def _extension(name: str) -> Path:
-    """The file of an extension, made for exactly this release of DuckDB."""
+    """Return the file of an extension that was built for exactly this release of DuckDB."""
     package = f"duckdb_extension_{name}"
     try:
         root = Path(str(resources.files(package)))
@@ -228,17 +225,17 @@ def _extension(name: str) -> Path:
     return file
 
 
-def _is_our_trouble(error: duckdb.Error) -> bool:
-    """Whether the database is damaged, and not the question wrong."""
+def _is_damage(error: duckdb.Error) -> bool:
+    """Return whether the database is damaged, rather than the question wrong."""
     return isinstance(error, (duckdb.FatalException, duckdb.InternalException)) or (
         "Corrupt database file" in str(error)
     )
 
 
 def _short(error: duckdb.Error) -> str:
-    """DuckDB's text on one line, without the excerpt of the SQL.
+    """Return DuckDB's text on one line, without the excerpt of the SQL.
 
-    A long text loses its middle: it begins with what was tried, and ends with the reason.
+    A long text is cut in the middle: its start says what was tried, and its end has the reason.
     """
     text = str(error).split("\n\nLINE ")[0].split("\n\nStack Trace:")[0]
     text = " ".join(text.split(". See also https")[0].split())

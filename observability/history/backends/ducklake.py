@@ -1,9 +1,8 @@
-"""A DuckLake of several hosts, as a backend: Parquet files in a shared folder, a catalogue in
-PostgreSQL.
+"""The backend that is a DuckLake of several hosts: shared Parquet files, a PostgreSQL catalogue.
 
-A part of the door `history`. The lake itself keeps hosts apart, and each commit of it is all or
-nothing, so there is no file to hold and no watermark. The prediction log stays where it was made;
-the predictions that a question sees are copied into the lake with the commit that they belong to.
+The lake isolates the hosts, and each of its commits is atomic, so there is no file to hold and no
+watermark. The prediction log stays on its host; predictions are copied into the lake together with
+the commit that they belong to.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ from observability.history.outbox import Logged
 from observability.history.retention import RetentionConfig
 
 SNAPSHOTS_KEPT_DAYS = 7
-"""How far back the lake can be queried as it was; older files of it are removed."""
+"""How far back old states of the lake can be queried; older files are removed."""
 INLINED_ROWS = 500
-"""Rows of one insert that go into the catalogue, to be written as Parquet by upkeep, in bulk."""
+"""Inserts of up to this many rows go into the catalogue; upkeep writes them as Parquet in bulk."""
 RETRIES = 100
-"""How often the lake itself repeats a commit that conflicted with another host's."""
+"""How often DuckLake repeats a commit that conflicts with another host's."""
 ATTEMPTS = 5
-"""How often a host tries to create a lake that other hosts create as well."""
-SILENCE_S = 30.0
-"""After a failure to reach the lake it is not tried for so long: no flush may stall a loop."""
+"""How often a host tries to create a lake that other hosts create too."""
+BACKOFF_S = 30.0
+"""Seconds from a failure to reach the lake to the next attempt: a flush must not stall a loop."""
 
 CLOCK_SLACK_MS = 60_000
-"""A clock may be set back by so much between two calls."""
+"""How far a clock may be set back between two calls."""
 
 _EXTENSIONS = ("ducklake", "postgres_scanner")
 _CONNECTION = (
@@ -55,7 +54,7 @@ _CONNECTION = (
     "tcp_user_timeout=8000 application_name=thermodrift"
 )
 _PREAMBLE = re.compile(r'IO Error: Failed to attach .*?Unable to connect to Postgres at "[^"]*": ')
-# The query that failed holds rows; they must not be mistaken for the error's text.
+# The text of a failed query holds rows, which must not be taken for the text of the error.
 _QUERY = re.compile(r'Failed to execute query ".*":\s*(?=ERROR:)', re.DOTALL)
 _CONFLICT = re.compile(
     r"[Tt]ransaction conflict|could not serialize|Exceeded the maximum retry count|"
@@ -73,7 +72,7 @@ _GONE = re.compile(
     r"server closed the connection|terminating connection|no connection to the server|"
     r"starting up|shutting down|could not translate host name|too many clients|"
     r"could not receive data|could not send data|SSL (SYSCALL|connection)|"
-    # What is left of a transaction whose connection was cut.
+    # The errors of a transaction after its connection was cut.
     r'Failed to commit: Failed to execute query "ROLLBACK"|Current transaction is aborted'
 )
 _UUID = re.compile(r"ducklake-([0-9a-f]{8})-([0-9a-f]{4})-7")
@@ -89,7 +88,7 @@ _PREDICTIONS = (
         baseline VARCHAR, served VARCHAR, online_probability DOUBLE, batch_probability DOUBLE,
         served_probability DOUBLE, model_version VARCHAR)""",
 )
-"""Tables of a lake alone: its hosts do not share the Parquet files of their prediction logs."""
+"""Tables that only a lake has, since its hosts do not share their prediction logs."""
 
 
 _OLD_PREDICTIONS = """
@@ -100,7 +99,9 @@ WHERE prediction_rows.pipeline = ends.pipeline AND prediction_rows."position" <=
 
 
 class DuckLake(Backend):
-    """The lake that `place` names, as one home sees it; see `Backend`."""
+    """The lake that `place` names, for one home; see `Backend`."""
+
+    _busy_text = "{who} of this home flushes into {where}: try again"
 
     def __init__(self, places: Places, place: HistoryPlace, waiting: Callable[[], str]) -> None:
         assert place.url is not None
@@ -111,13 +112,13 @@ class DuckLake(Backend):
         where = f"{url.scheme}://{user}{url.hostname or ''}{port}{url.path}"
         super().__init__(places, where, places.home / "history.lock", waiting)
         self._data = place.data.rstrip("/") + "/"
-        self._silent_until_s = 0.0
+        self._retry_at_s = 0.0
         self._is_created = False
         self._began_ms = 0
 
     @contextmanager
     def writing(self) -> Iterator[tuple[Duck, Loss | None]]:
-        """The lake, open to write; it never has a loss."""
+        """Open the lake to write; it never has a loss."""
         if not self._is_created:
             self._create()
             self._is_created = True
@@ -133,25 +134,32 @@ class DuckLake(Backend):
 
     @contextmanager
     def reading(self) -> Iterator[Duck | None]:
-        """The lake, open to read; None where it is absent or empty, and must be written first."""
+        """Open the lake to read; None where it must be written first: absent or empty."""
         try:
             with self._opened("READ_ONLY") as duck:
                 yield duck if self._has_schema(duck) else None
         except _NoLake:
             yield None
 
-    def fence(self, duck: Duck) -> None:
+    def restrict(self, duck: Duck) -> None:
         """Restrict a question to the lake."""
-        duck.fence([self._data])
+        duck.restrict([self._data])
 
     def finish(self, duck: Duck, commits: int) -> None:
-        """Make durable the files that this transaction refers to: the last thing in it."""
+        """Make the files of this transaction durable, as its last step."""
         self._sync_files()
 
     def ingest_predictions(self, duck: Duck, logged: Logged) -> str:
         """See `Backend`."""
         folder = self._places.pipeline(logged.pipeline).predictions
-        files = [str(path) for path in _holding(folder, logged.first, logged.last)]
+        names = sorted(path.name for path in folder.glob(log_segments.PATTERN))
+        replaced = set(log_segments.superseded(names))
+        spans = {name: log_segments.parse(name) for name in names if name not in replaced}
+        files = [
+            str(folder / name)
+            for name, span in spans.items()
+            if span is not None and span.first < logged.last and span.last > logged.first
+        ]
         if not files:
             return f"the predictions {logged.first} to {logged.last} are not in {folder}"
         columns = ", ".join(f'"{name}"' for name in schema.LOGGED_COLUMNS)
@@ -163,26 +171,32 @@ class DuckLake(Backend):
         if logged.only is None:
             duck.execute(insert, where)
         else:
-            # The commit of their batch may have been flushed after they were put into the log.
+            # The commit of their batch may have been flushed after they were replaced in the log.
             listed = '"position" IN (SELECT unnest(?::BIGINT[]))'
             duck.execute(
                 f"DELETE FROM prediction_rows WHERE pipeline = ? AND {listed}",
                 [logged.pipeline, list(logged.only)],
             )
             duck.execute(f"{insert} AND {listed}", [*where, list(logged.only)])
-        self._note_types(duck, logged.pipeline, files[0])
+        # The view's type is widened where this pipeline's labels have a new type.
+        known = {each for (each,) in duck.execute("SELECT type FROM prediction_types")}
+        new = set(schema.label_types(duck.parquet_columns(files[0]) or {})) - known
+        for each in sorted(new):
+            duck.execute("INSERT INTO prediction_types VALUES (?, ?)", [logged.pipeline, each])
+        if new:
+            _renew_view(duck)
         return ""
 
-    def vacuum_flushed(self, duck: Duck, rules: RetentionConfig) -> int:
-        """Remove predictions that `rules` no longer keep; how many."""
+    def vacuum_flushed(self, duck: Duck, config: RetentionConfig) -> int:
+        """Remove predictions that `config` does not keep; return how many."""
         removed = 0
-        if rules.predictions_keep is not None:
-            removed = int(duck.one(_OLD_PREDICTIONS, [rules.predictions_keep]) or 0)
-        self._sync_files()  # a removal writes files as well
+        if config.predictions_keep is not None:
+            removed = int(duck.one(_OLD_PREDICTIONS, [config.predictions_keep]) or 0)
+        self._sync_files()  # a removal writes files too
         return removed
 
     def vacuum(self, duck: Duck) -> str:
-        """Write inlined rows as Parquet, merge small files, remove files that are not used."""
+        """Write inlined rows as Parquet, merge small files, and remove unused files."""
         with duck.transaction():
             flushed = duck.execute("CALL ducklake_flush_inlined_data('lake')")
             self._sync_files()
@@ -200,10 +214,10 @@ class DuckLake(Backend):
         )
 
     def _sync_files(self) -> None:
-        """Make durable what was written since the lake was opened. Call it before the commit.
+        """Make the files durable that were written since the lake was opened, before a commit.
 
-        DuckDB does not fsync Parquet files. After a loss of power the catalogue would name an empty
-        file, and no question about its table could be answered.
+        DuckDB does not fsync Parquet files. After a power cut the catalogue could name an empty
+        file, and every question about its table would fail.
         """
         folders = {Path(self._data)}
         for path in Path(self._data).rglob("ducklake-*.parquet"):
@@ -215,8 +229,8 @@ class DuckLake(Backend):
             atomic_file.sync_folder(folder)
 
     def _create(self) -> None:
-        """Create the lake and its tables; of several hosts that try at once, one succeeds."""
-        self._make_room()
+        """Create the lake and its tables. Several hosts may try at once, and one succeeds."""
+        self._create_data_folder()
         for _ in range(ATTEMPTS):
             try:
                 with self._opened("READ_WRITE") as duck:
@@ -227,31 +241,31 @@ class DuckLake(Backend):
                                 duck.execute(statement)
                             _renew_view(duck)
                     return
-            except HistoryBusy as conflict:
-                met = conflict
-        raise met
+            except HistoryBusy as error:
+                conflict = error
+        raise conflict
 
-    def _make_room(self) -> None:
-        """Create the folder of the data; DuckDB's own error about it would mislead."""
+    def _create_data_folder(self) -> None:
+        """Create the folder of the data, because DuckDB's own error about it is misleading."""
         data = Path(self._data)
         try:
             data.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
             raise HistoryUnwritable(
-                f"the lake's data cannot be kept in {data}: {cause}; {atomic_file.remedy(cause)}; "
-                f"{self._waiting()}"
+                f"the lake's data cannot be stored in {data}: {cause}; "
+                f"{atomic_file.remedy(cause)}; {self._waiting()}"
             ) from cause
         if not os.access(data, os.R_OK | os.W_OK | os.X_OK):
             raise HistoryUnwritable(
-                f"the lake's data cannot be kept in {data}: this user may not write there; give "
+                f"the lake's data cannot be stored in {data}: this user may not write there; give "
                 f"permission; {self._waiting()}"
             )
 
     def _check_data(self, duck: Duck) -> None:
-        """Raise HistoryUnwritable where the folder is empty, and the lake has files in it.
+        """Raise HistoryUnwritable where the folder is empty although the lake has files in it.
 
-        The folder is then most likely a share that is not mounted: what is written into the empty
-        folder would be hidden, and so lost to the lake, once the share is mounted.
+        The folder is then most likely a share that is not mounted. Files that are written into the
+        empty folder would be hidden, and so lost, once the share is mounted.
         """
         data = Path(self._data)
         if next(data.glob("*"), None) is not None:
@@ -259,29 +273,19 @@ class DuckLake(Backend):
         files = int(duck.one("SELECT sum(file_count) FROM ducklake_table_info('lake')") or 0)
         if files:
             raise HistoryUnwritable(
-                f"{data} is empty or gone, and the lake has {files} files in it: mount it, or bring"
-                f" it back; {self._waiting()}"
+                f"{data} is empty or gone, and the lake has {files} files in it: mount it, or"
+                f" restore it; {self._waiting()}"
             )
-
-    def _note_types(self, duck: Duck, pipeline: str, file: str) -> None:
-        """Widen the view's type where this pipeline's labels have a type that is new to it."""
-        known = {each for (each,) in duck.execute("SELECT type FROM prediction_types")}
-        columns = duck.parquet_columns(file) or {}
-        new = {columns[name] for name in schema.LABEL_COLUMNS if name in columns} - known
-        for each in sorted(new):
-            duck.execute("INSERT INTO prediction_types VALUES (?, ?)", [pipeline, each])
-        if new:
-            _renew_view(duck)
 
     @contextmanager
     def _opened(self, mode: Mode) -> Iterator[Duck]:
-        wait_s = self._silent_until_s - time.monotonic()
+        wait_s = self._retry_at_s - time.monotonic()
         if wait_s > 0:
             raise HistoryUnreachable(
-                f"{self.where} did not answer a moment ago and is asked again in {wait_s:.0f} s;"
+                f"{self.where} did not answer a moment ago; the next attempt is in {wait_s:.0f} s;"
                 f" {self._waiting()}"
             )
-        with ducks.opened(None, "READ_WRITE", self._told) as duck:
+        with ducks.opened(None, "READ_WRITE", self._error_for) as duck:
             for name in _EXTENSIONS:
                 duck.load(name)
             duck.execute(f"SET ducklake_max_retry_count = {RETRIES}")
@@ -296,8 +300,8 @@ class DuckLake(Backend):
             duck.execute("USE lake")
             yield duck
 
-    def _told(self, text: str) -> ThermodriftError:
-        """Our error for one of DuckDB's, without the rows and the password that its text holds."""
+    def _error_for(self, text: str) -> ThermodriftError:
+        """Return the error for one of DuckDB's, without the rows and the password in its text."""
         text = _QUERY.sub("", _PREAMBLE.sub("", text))
         password = unquote(self._url.password or "")
         shown = text.replace(password, "***") if password else text
@@ -325,7 +329,7 @@ class DuckLake(Backend):
                 f"host names the same folder; {self._waiting()}"
             )
         if _GONE.search(text):
-            self._silent_until_s = time.monotonic() + SILENCE_S
+            self._retry_at_s = time.monotonic() + BACKOFF_S
             return HistoryUnreachable(f"{self.where} does not answer: {shown}; {self._waiting()}")
         if _DISK_REFUSES.search(text):
             return HistoryUnwritable(
@@ -334,19 +338,15 @@ class DuckLake(Backend):
             )
         return HistoryDamaged(f"{self.where} cannot be used: {shown}; {self._waiting()}")
 
-    def _busy(self, pid: str) -> str:
-        who = f"process {pid}" if pid else "another process"
-        return f"{who} of this home flushes into {self.where}: try again; {self._waiting()}"
-
 
 class _NoLake(ThermodriftError):
-    """The database is there and holds no lake yet."""
+    """The database exists and holds no lake yet."""
 
 
 def _secret(url: SplitResult) -> str:
-    """The SQL that tells DuckDB where PostgreSQL is; a temporary secret is never shown.
+    """Return the SQL that gives DuckDB the address of PostgreSQL, as a temporary secret.
 
-    libpq finds what the URL leaves out in PGPASSWORD, ~/.pgpass and PGUSER.
+    libpq takes what the URL leaves out from PGPASSWORD, ~/.pgpass and PGUSER.
     """
     parts = {
         "HOST": url.hostname,
@@ -360,31 +360,19 @@ def _secret(url: SplitResult) -> str:
 
 
 def _written_ms(name: str) -> int:
-    """When a file of the lake was named, in ms since 1970, from its UUID (version 7).
+    """Return when a file of the lake was named, in ms since 1970, from its UUID (version 7).
 
-    Now, for a file with another name.
+    For a file with another name it is now.
     """
     found = _UUID.match(name)
     return int(found[1] + found[2], 16) if found else time.time_ns() // 1_000_000
 
 
 def _options(query: str) -> list[str]:
-    """The options of a URL, as libpq reads them in a connection string."""
+    """Return the options of a URL in the form of libpq's connection strings."""
     pairs = [each.partition("=") for each in query.split("&") if each]
     escapes = str.maketrans({"\\": "\\\\", "'": "\\'"})
     return [f"{name}='{unquote(value).translate(escapes)}'" for name, _, value in pairs]
-
-
-def _holding(folder: Path, first: int, last: int) -> list[Path]:
-    """The files of a log that hold positions from `first` to `last`, superseded ones left out."""
-    names = sorted(path.name for path in folder.glob(log_segments.PATTERN))
-    replaced = set(log_segments.superseded(names))
-    spans = {name: log_segments.parse(name) for name in names if name not in replaced}
-    return [
-        folder / name
-        for name, span in spans.items()
-        if span is not None and span.first < last and span.last > first
-    ]
 
 
 def _renew_view(duck: Duck) -> None:

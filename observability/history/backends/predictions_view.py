@@ -1,14 +1,13 @@
 """The view `predictions` over the log's Parquet files, kept up to date with the files.
 
-A part of the door `history`. DuckDB freezes the types of a stored view, and a killed merge leaves
-files that another one replaces. So the query is built from the files, stored whenever the history
-is written, and replaced by a temporary view for a question where the stored one is out of date.
+DuckDB freezes the types of a stored view, and a killed merge leaves files that another file
+replaces. So the query is built from the files and stored whenever the history is written. A
+question uses a temporary view where the stored one is out of date.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
 from pathlib import Path
 
 from observability.core import log_segments
@@ -17,56 +16,41 @@ from observability.history.backends.duckdb_connection import Duck
 
 
 def renew(duck: Duck, pipelines: Path) -> None:
-    """Store the view for these files, for people who open the history with their own tools."""
-    wanted = query(duck, pipelines)
-    if wanted == _stored(duck):
+    """Store the view for the present files, for people who use the file with their own tools."""
+    current = query(duck, pipelines)
+    if current == _stored(duck):
         return
     with duck.transaction():
-        duck.execute(f"CREATE OR REPLACE VIEW predictions AS {wanted}")
+        duck.execute(f"CREATE OR REPLACE VIEW predictions AS {current}")
         # The next renewal compares with this comment.
-        duck.execute(f"COMMENT ON VIEW predictions IS {schema.quoted(wanted)}")
+        duck.execute(f"COMMENT ON VIEW predictions IS {schema.quoted(current)}")
 
 
 def overlay(duck: Duck, pipelines: Path) -> None:
-    """Give this connection a view for these files, where the stored one is out of date."""
-    wanted = query(duck, pipelines)
-    if wanted != _stored(duck):
-        duck.execute(f"CREATE TEMP VIEW predictions AS {wanted}")
+    """Create a temporary view for the present files, where the stored one is out of date."""
+    current = query(duck, pipelines)
+    if current != _stored(duck):
+        duck.execute(f"CREATE TEMP VIEW predictions AS {current}")
 
 
 def query(duck: Duck, pipelines: Path) -> str:
-    """The view's query over the log files of every pipeline under `pipelines`."""
-    logs = list(_logs(pipelines))
-    if not logs:
-        return schema.predictions_query(None, "BIGINT")
-    pattern = f"{glob.escape(str(pipelines))}/*/predictions/{log_segments.PATTERN}"
-    kinds = [kind for folder, names in logs for kind in _label_kinds(duck, folder / names[0])]
-    replaced = [
-        str(folder / name) for folder, names in logs for name in log_segments.superseded(names)
-    ]
-    return schema.predictions_query(pattern, schema.widest(kinds), replaced)
-
-
-def _logs(pipelines: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder of a log that has files, with their names in order."""
+    """Return the view's query over the log files of every pipeline under `pipelines`."""
+    pattern = None
+    kinds: list[str] = []
+    replaced: list[str] = []
     for folder in sorted(pipelines.glob("*/predictions")):
         try:
             names = sorted(path.name for path in folder.iterdir() if log_segments.parse(path.name))
-        except OSError:  # a pipeline that is being removed
+        except OSError:  # the pipeline is being removed
             continue
-        if names:
-            yield folder, names
-
-
-def _label_kinds(duck: Duck, path: Path) -> list[str]:
-    """DuckDB's types of the labels and predictions in one file.
-
-    They are text for a file that cannot be read: only questions about predictions shall fail.
-    """
-    columns = duck.parquet_columns(glob.escape(str(path)))
-    if columns is None:
-        return ["VARCHAR"]
-    return [kind for name, kind in columns.items() if name in schema.LABEL_COLUMNS]
+        if not names:
+            continue
+        pattern = f"{glob.escape(str(pipelines))}/*/predictions/{log_segments.PATTERN}"
+        columns = duck.parquet_columns(glob.escape(str(folder / names[0])))
+        # A file that cannot be read has labels of text: only questions about predictions fail then.
+        kinds += ["VARCHAR"] if columns is None else schema.label_types(columns)
+        replaced += [str(folder / name) for name in log_segments.superseded(names)]
+    return schema.predictions_query(pattern, schema.widest(kinds), replaced)
 
 
 def _stored(duck: Duck) -> str | None:

@@ -280,7 +280,7 @@ def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
         first = run(tmp_path, 200, **knobs)
         assert (1, 0) == (first["deferrals"], first["retrains"])
         assert "gives the device back" in first["owed"]["why_deferred"]
-        kept = Places(tmp_path / "home").pipeline("small").partial
+        kept = Places(tmp_path / "home").pipeline("small").fit_checkpoint
         assert kept.exists()
         lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
         assert lease is not None
@@ -570,7 +570,7 @@ def test_a_disk_that_takes_no_partial_costs_the_fit_anew_and_not_the_run(
     assert 1 == again["retrains"]
     fits = ask(tmp_path / "home", "SELECT version FROM costs ORDER BY started_at")
     assert [None, "v000000200"] == [row["version"] for row in fits]
-    assert not Places(tmp_path / "home").pipeline("small").partial.exists()
+    assert not Places(tmp_path / "home").pipeline("small").fit_checkpoint.exists()
 
 
 def test_a_partial_whose_run_failed_before_it_was_told_is_used_and_dropped(
@@ -581,7 +581,7 @@ def test_a_partial_whose_run_failed_before_it_was_told_is_used_and_dropped(
         patched.setattr(retrain_request, "defer", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             given_back()
-    kept = Places(tmp_path / "home").pipeline("small").partial
+    kept = Places(tmp_path / "home").pipeline("small").fit_checkpoint
     assert kept.exists()
     told = run(tmp_path, 100, batch=slow(tmp_path, HEATS), gate=IMPATIENT)
     assert 1 == told["retrains"]

@@ -84,7 +84,7 @@ def test_a_place_that_is_gone_has_no_figure(tmp_path: Path) -> None:
     """The first error is told, not one that comes from asking about it."""
     gone = tmp_path / "gone" / "file"
     found = atomic_file.refusal(OSError(errno.ENOSPC, "No space left on device"), gone)
-    assert "how much is free cannot be told" in str(found)
+    assert "the free space is unknown" in str(found)
 
 
 def test_room_is_tried_and_given_back(tmp_path: Path) -> None:

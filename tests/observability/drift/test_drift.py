@@ -30,20 +30,26 @@ def outcome(reading: drift.DriftReading, tolerance: DriftConfig = TOLERANCE) -> 
     return drift.judge(reading, tolerance).facts["outcome"]
 
 
-def test_a_steady_world_is_calm() -> None:
-    """No column over its threshold: a no, named calm, that shows the nearest column."""
+def test_a_steady_world_is_no_drift() -> None:
+    """No column over its threshold: a no, named no_drift, that shows the nearest column."""
     decision = drift.judge(make_reading(columns=features(0.01, 0.29, 0.2, 0.1)), TOLERANCE)
-    assert (False, "calm", "drift") == (decision.yes, decision.facts["outcome"], decision.question)
+    assert (False, "no_drift", "drift") == (
+        decision.yes,
+        decision.facts["outcome"],
+        decision.question,
+    )
     assert decision.because.startswith("0 of 4 features drifted, 0 unknown")
     assert "b wasserstein 0.29 (drift from 0.3), c" in decision.because
     assert "and 1 more" in decision.because
 
 
-@pytest.mark.parametrize(("drifted", "expected"), [(1, "calm"), (2, "alarm"), (4, "alarm")])
+@pytest.mark.parametrize(
+    ("drifted", "expected"), [(1, "no_drift"), (2, "drift_detected"), (4, "drift_detected")]
+)
 def test_the_share_of_drifted_features_is_an_alarm_from_its_limit_on(
     drifted: int, expected: str
 ) -> None:
-    """Half of four features is two: one is calm, two are an alarm."""
+    """Half of four features is two: one is no drift, two are an alarm."""
     scores = [0.9] * drifted + [0.0] * (4 - drifted)
     assert expected == outcome(make_reading(columns=features(*scores)))
 
@@ -92,8 +98,8 @@ def test_a_score_that_is_not_finite_is_unknown(score: float | None, larger_is_dr
     assert drift.drifted(column, TOLERANCE) is None
 
 
-def test_unknown_columns_that_could_turn_the_answer_are_not_calm() -> None:
-    """One drifted and one unknown of four could be two: there is not enough data to say calm."""
+def test_unknown_columns_that_could_turn_the_answer_are_not_no_drift() -> None:
+    """One drifted and one unknown of four could be two: too little data to say no_drift."""
     columns = (
         *features(0.9, 0.0, 0.0),
         make_column(name="d", score=math.nan, unknown_because="no values"),
@@ -105,10 +111,10 @@ def test_unknown_columns_that_could_turn_the_answer_are_not_calm() -> None:
     assert decision.facts["feature:d"] is None
 
 
-def test_unknown_columns_too_few_to_turn_the_answer_leave_it_calm() -> None:
-    """One unknown of four can not reach two: calm, and the unknown is counted."""
+def test_unknown_columns_too_few_to_turn_the_answer_leave_it_no_drift() -> None:
+    """One unknown of four can not reach two: no drift, and the unknown is counted."""
     decision = drift.judge(make_reading(columns=features(0.0, 0.0, 0.0, None)), TOLERANCE)
-    assert ("calm", 1) == (decision.facts["outcome"], decision.facts["features_unknown"])
+    assert ("no_drift", 1) == (decision.facts["outcome"], decision.facts["features_unknown"])
 
 
 def test_a_column_without_enough_values_is_unknown_whatever_its_score() -> None:
@@ -163,10 +169,10 @@ def test_a_label_that_is_missing_is_late_and_not_drift(
         (150, 0, "needed 150 of the reference and 200 now"),
     ],
 )
-def test_too_few_rows_are_told_apart_from_calm(
+def test_too_few_rows_are_told_apart_from_no_drift(
     reference_rows: int, current_rows: int, needed: str
 ) -> None:
-    """A drifted score over too few rows is neither an alarm nor calm."""
+    """A drifted score over too few rows is neither an alarm nor no_drift."""
     reading = make_reading(
         reference_rows=reference_rows, current_rows=current_rows, columns=features(9.0, 9.0)
     )
@@ -181,7 +187,7 @@ def test_too_few_rows_are_told_apart_from_calm(
 def test_a_reference_that_cannot_grow_is_compared_with_what_it_has(reference_rows: int) -> None:
     """One row too few of `min_rows` does not switch every vote off until the next champion."""
     reading = make_reading(reference_rows=reference_rows, columns=features(9.0, 9.0))
-    assert "alarm" == outcome(reading)
+    assert "drift_detected" == outcome(reading)
     assert () == drift.unknown_votes(reading, TOLERANCE)
 
 
@@ -248,22 +254,22 @@ def test_a_loss_of_a_proper_score_is_measured_by_the_baselines() -> None:
 def test_a_loss_that_chance_may_have_made_is_no_alarm() -> None:
     """Two standard errors of the current score are the least that counts."""
     lost = make_performance(reference=0.9, current=0.7, standard_error=0.11)
-    assert "calm" == outcome(make_reading(performance=lost))
+    assert "no_drift" == outcome(make_reading(performance=lost))
     sure = lost.model_copy(update={"standard_error": 0.09})
-    assert "alarm" == outcome(make_reading(performance=sure))
+    assert "drift_detected" == outcome(make_reading(performance=sure))
 
 
 def test_labels_that_left_what_was_known_are_an_alarm_by_themselves() -> None:
     """Unless the target has no vote."""
     reading = make_reading(change="the class 'x' is new")
     assert "the class 'x' is new" in drift.judge(reading, TOLERANCE).because
-    assert "alarm" == outcome(reading)
+    assert "drift_detected" == outcome(reading)
     assert not drift.judge(reading, DriftConfig(target_votes=False)).yes
 
 
 def test_exactly_enough_rows_are_enough() -> None:
     """The minimum itself suffices."""
-    assert "calm" == outcome(make_reading(reference_rows=200, current_rows=200))
+    assert "no_drift" == outcome(make_reading(reference_rows=200, current_rows=200))
 
 
 @pytest.mark.parametrize(
@@ -290,11 +296,11 @@ def test_a_broken_column_contract_is_a_yes_that_says_so(
 @pytest.mark.parametrize(
     ("score", "votes", "expected"),
     [
-        (0.2, True, "alarm"),
-        (0.2, False, "calm"),
-        (0.05, True, "calm"),
+        (0.2, True, "drift_detected"),
+        (0.2, False, "no_drift"),
+        (0.05, True, "no_drift"),
         (None, True, "not_enough_data"),
-        (None, False, "calm"),
+        (None, False, "no_drift"),
     ],
 )
 def test_a_label_raises_an_alarm_alone_where_it_votes(
@@ -311,14 +317,14 @@ def test_a_label_raises_an_alarm_alone_where_it_votes(
 @pytest.mark.parametrize(
     ("reference", "current", "larger_is_better", "expected"),
     [
-        (0.85, 0.70, True, "alarm"),
-        (0.85, 0.80, True, "calm"),
-        (0.70, 0.85, True, "calm"),
-        (10.0, 11.5, False, "alarm"),
-        (10.0, 10.5, False, "calm"),
-        (11.5, 10.0, False, "calm"),
-        (0.0, 0.1, False, "alarm"),
-        (0.0, 0.0, False, "calm"),
+        (0.85, 0.70, True, "drift_detected"),
+        (0.85, 0.80, True, "no_drift"),
+        (0.70, 0.85, True, "no_drift"),
+        (10.0, 11.5, False, "drift_detected"),
+        (10.0, 10.5, False, "no_drift"),
+        (11.5, 10.0, False, "no_drift"),
+        (0.0, 0.1, False, "drift_detected"),
+        (0.0, 0.0, False, "no_drift"),
         (math.nan, 0.9, True, "not_enough_data"),
         (0.9, math.inf, True, "not_enough_data"),
         (None, 0.9, True, "not_enough_data"),
@@ -328,7 +334,7 @@ def test_a_label_raises_an_alarm_alone_where_it_votes(
 def test_performance_raises_an_alarm_beyond_the_allowed_drop(
     reference: float | None, current: float | None, larger_is_better: bool, expected: str
 ) -> None:
-    """Points for a score, relative growth for an error; what is not known is not calm."""
+    """Points for a score, relative growth for an error; what is not known is not no_drift."""
     performance = make_performance(
         reference=reference, current=current, larger_is_better=larger_is_better
     )
@@ -347,19 +353,19 @@ def test_the_loss_is_told_in_its_own_unit() -> None:
     assert "mae went from 10 to 12.5: 0.25 of the reference added" in said.because
 
 
-@pytest.mark.parametrize(("votes", "expected"), [(True, "alarm"), (False, "calm")])
-def test_the_tripwire_is_an_alarm_alone_where_it_votes(votes: bool, expected: str) -> None:
+@pytest.mark.parametrize(("votes", "expected"), [(True, "drift_detected"), (False, "no_drift")])
+def test_the_drift_detector_is_an_alarm_alone_where_it_votes(votes: bool, expected: str) -> None:
     """The online detector needs no window, but its vote can be taken away."""
     tolerance = TOLERANCE.model_copy(update={"tripwire_votes": votes})
-    assert expected == outcome(make_reading(tripwire=True), tolerance)
+    assert expected == outcome(make_reading(drift_detector=True), tolerance)
 
 
-def test_the_tripwire_counts_although_the_windows_are_short() -> None:
+def test_the_drift_detector_counts_although_the_windows_are_short() -> None:
     """It has its own statistics: too few rows in the windows do not silence it."""
-    assert "alarm" == outcome(make_reading(current_rows=3, tripwire=True))
+    assert "drift_detected" == outcome(make_reading(current_rows=3, drift_detector=True))
 
 
-def test_a_reading_of_nothing_is_not_calm() -> None:
+def test_a_reading_of_nothing_is_not_enough() -> None:
     """Where nothing was looked at, nothing can be said."""
     assert "not_enough_data" == outcome(make_reading(columns=()))
 
@@ -369,7 +375,7 @@ def test_an_alarm_gives_every_reason_for_it() -> None:
     reading = make_reading(
         columns=(*features(0.9), make_label(score=0.5)),
         performance=make_performance(current=0.5),
-        tripwire=True,
+        drift_detector=True,
     )
     because = drift.judge(reading, TOLERANCE).because
     assert len(because.split("; ")) == 4
@@ -426,7 +432,7 @@ score_lists = st.lists(scores, min_size=1, max_size=8)
 
 
 @given(score_lists, st.data(), st.floats(0.001, 3), st.booleans())
-def test_a_worse_score_never_turns_an_alarm_into_calm(
+def test_a_worse_score_never_turns_an_alarm_into_no_drift(
     given_scores: list[float], data: st.DataObject, by: float, larger_is_drift: bool
 ) -> None:
     """Monotone: move any one column further towards drift, and an alarm stays an alarm."""
@@ -441,7 +447,7 @@ def test_a_worse_score_never_turns_an_alarm_into_calm(
 
 
 @given(score_lists, st.data())
-def test_a_lost_score_never_makes_an_answer_calm(
+def test_a_lost_score_never_makes_an_answer_no_drift(
     given_scores: list[float], data: st.DataObject
 ) -> None:
     """Forgetting a column can hide an alarm, but what it hides is called not enough data."""
@@ -450,7 +456,7 @@ def test_a_lost_score_never_makes_an_answer_calm(
     lost[which] = math.nan
     before = outcome(make_reading(columns=features(*given_scores)))
     after = outcome(make_reading(columns=features(*lost)))
-    assert after != "calm" or before == "calm"
+    assert after != "no_drift" or before == "no_drift"
 
 
 @given(score_lists, st.floats(0.01, 4), st.floats(0.01, 4))
@@ -465,7 +471,7 @@ def test_a_stricter_threshold_never_silences_an_alarm(
 
 
 @given(st.floats(0.01, 1), st.floats(0, 1), st.floats(0, 1), st.booleans())
-def test_a_worse_performance_never_calms(
+def test_a_worse_performance_never_ends_an_alarm(
     reference: float, one: float, other: float, larger_is_better: bool
 ) -> None:
     """Of two current values, the worse one alarms whenever the better one does."""
@@ -485,7 +491,7 @@ def test_a_worse_performance_never_calms(
 
 
 @pytest.mark.parametrize(
-    ("position", "checked_at", "ripe_at", "tripwire", "expected"),
+    ("position", "checked_at", "ripe_at", "drift_detector", "expected"),
     [
         (1000, 0, None, False, "1000 records since the last look (every 1000)"),
         (999, 0, None, False, ""),
@@ -498,19 +504,19 @@ def test_a_worse_performance_never_calms(
     ],
 )
 def test_a_check_is_due_after_so_many_records_or_for_a_sign_of_change(
-    position: int, checked_at: int, ripe_at: int | None, tripwire: bool, expected: str
+    position: int, checked_at: int, ripe_at: int | None, drift_detector: bool, expected: str
 ) -> None:
     """Never twice at one position; a no says how many records there are of how many."""
     tolerance = drift.DriftConfig(every=1000)
-    decision = drift.due(position, checked_at, ripe_at, tripwire, tolerance)
+    decision = drift.due(position, checked_at, ripe_at, drift_detector, tolerance)
     assert bool(expected) is decision.yes
     assert (expected or "not yet time to look: ") in decision.because
     assert position - checked_at == decision.facts["records_since"]
 
 
-def test_without_a_champion_nothing_but_the_tripwire_is_known() -> None:
+def test_without_a_champion_nothing_but_the_drift_detector_is_known() -> None:
     """There is no reading: the answer is a no, and says so."""
-    decision = drift.judge(None, drift.DriftConfig(), tripwire=True)
+    decision = drift.judge(None, drift.DriftConfig(), drift_detector=True)
     assert (False, "drift") == (decision.yes, decision.question)
-    assert {"outcome": "not_enough_data", "tripwire": True} == decision.facts
+    assert {"outcome": "not_enough_data", "drift_detector": True} == decision.facts
     assert (drift.NO_CHAMPION,) == drift.unknown_votes(None, drift.DriftConfig())

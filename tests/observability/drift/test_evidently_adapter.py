@@ -78,13 +78,18 @@ def test_a_reading_names_every_column_with_its_method_role_and_direction() -> No
     assert (ROWS, ROWS) == (reading.reference_rows, reading.current_rows)
 
 
-def test_performance_and_tripwire_pass_through_unjudged() -> None:
+def test_performance_and_drift_detector_pass_through_unjudged() -> None:
     """The door adds what it was told to the reading, and decides nothing."""
     performance = make_performance(current=0.1)
     reading = evidently_adapter.measure(
-        make_window(), make_window(), WATCHED, TOLERANCE, performance=performance, tripwire=True
+        make_window(),
+        make_window(),
+        WATCHED,
+        TOLERANCE,
+        performance=performance,
+        drift_detector=True,
     )
-    assert (performance, True) == (reading.performance, reading.tripwire)
+    assert (performance, True) == (reading.performance, reading.drift_detector)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_the_page_and_the_decision_agree(number_method: str, category_method: st
 
 
 def test_the_page_agrees_although_it_leaves_columns_out() -> None:
-    """One drifted of four is calm, also where the page can show only two of the four."""
+    """One drifted of four is no drift, also where the page can show only two of the four."""
     kinds: dict[str, drift.Kind] = dict.fromkeys("abcd", "number")
     rng = np.random.default_rng(0)
     reference, current = (

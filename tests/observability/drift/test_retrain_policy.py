@@ -242,7 +242,7 @@ def test_a_champion_knows_a_change_once_it_was_trained_on_rows_enough_of_it(
         trained_to=trained_to,
         position=position,
         window=4000,
-        policy=POLICY,
+        config=POLICY,
     )
     assert (expected, "change") == (decision.yes, decision.question)
     known = max(trained_to - 1000, 0)

@@ -109,7 +109,7 @@ def test_what_a_restored_lake_lacks_comes_from_the_homes(writer: Database, tmp_p
     spool = home / "history.outbox"
     past.commit([make_score(position_from=1)], "elec2.x.1")
     past.flush()
-    with past._ledger.writing() as (lake, _):  # as it was at the backup
+    with past._backend.writing() as (lake, _):  # as it was at the backup
         lake.execute("DELETE FROM score_rows WHERE position_from = 1")
         lake.execute("DELETE FROM flushed_commits WHERE name = 'elec2.x.1'")
     for path in (spool / "flushed").glob("*.json"):

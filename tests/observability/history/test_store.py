@@ -105,7 +105,12 @@ def test_a_torn_spool_file_is_set_aside_and_blocks_nobody(tmp_path: Path) -> Non
     torn = tmp_path / "history.outbox" / "b.json"
     torn.write_bytes(torn.read_bytes()[:-9])
     folded = history.flush()
-    assert (2, 2, 0, ("b.json.corrupt",)) == (folded.files, folded.rows, folded.left, folded.torn)
+    assert (2, 2, 0, ("b.json.corrupt",)) == (
+        folded.files,
+        folded.rows,
+        folded.left,
+        folded.corrupt,
+    )
     assert "b.json is cut" in folded.because
     assert ["b.json.corrupt"] == spooled(tmp_path)
     assert 2 == count(history)
@@ -117,7 +122,7 @@ def test_rows_of_another_schema_wait_for_their_thermodrift(tmp_path: Path, versi
     History(tmp_path).commit([make_score()], "ours")
     Outbox(tmp_path / "history.outbox", version).write([make_score()], "theirs", now_ns=1)
     folded = History(tmp_path).flush()
-    assert (1, 1, ()) == (folded.files, folded.left, folded.torn)
+    assert (1, 1, ()) == (folded.files, folded.left, folded.corrupt)
     assert f"theirs.json was written for schema {version}" in folded.because
     assert ["theirs.json"] == spooled(tmp_path)
 
@@ -304,7 +309,7 @@ def test_many_threads_may_ask_and_commit_with_one_handle(tmp_path: Path) -> None
 
 def test_a_fold_waits_for_nobody(tmp_path: Path) -> None:
     """While another thermodrift folds, rows stay spooled, and a question says who and why."""
-    history = History(tmp_path, patience_s=0.05)
+    history = History(tmp_path, timeout_s=0.05)
     history.ask("SELECT 1")
     history.commit([make_score()], "a")
     lock = tmp_path / "history.duckdb.lock"

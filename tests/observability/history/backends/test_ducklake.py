@@ -200,11 +200,11 @@ def test_a_server_that_is_gone_costs_nothing_but_the_answer(
     assert (0, 1) == (folded.files, folded.left)
     assert "does not answer: connection to server" in folded.because
     assert "nothing is lost, 1 commit waits" in folded.because
-    with pytest.raises(HistoryUnreachable, match=r"is asked again in \d+ s") as error:
+    with pytest.raises(HistoryUnreachable, match=r"the next attempt is in \d+ s") as error:
         past.ask("FROM scores")
     assert 75 == error.value.exit_code
     lake.server.start()
-    monkeypatch.setattr(ducklake, "SILENCE_S", 0.0)
+    monkeypatch.setattr(ducklake, "BACKOFF_S", 0.0)
     assert [0, 1] == positions(home)
 
 
@@ -261,7 +261,7 @@ def test_what_the_url_adds_is_handed_to_libpq(lake: Lake) -> None:
     """In libpq's own words: spaces and quotes too, and the later of two wins."""
     told = "?application_name=it%27s%20%5Cmine&connect_timeout=3&sslmode=disable"
     past = History(lake.host("host", url=lake.database.address + told))
-    with past._ledger.writing():
+    with past._backend.writing():
         names = lake.server.ask("SELECT application_name FROM pg_stat_activity", "lake")
     assert "it's \\mine" in names.splitlines()
 
@@ -583,7 +583,7 @@ def test_a_lake_of_another_schema_is_refused(lake: Lake, version: int) -> None:
     home = lake.host("host")
     past = History(home)
     past.flush()
-    with past._ledger.writing() as (duck, _):
+    with past._backend.writing() as (duck, _):
         duck.execute(f"UPDATE schema_version SET number = {version}")
     past.commit([make_score()], "a")
     for use in (History.scores, History.flush):
@@ -597,7 +597,7 @@ def test_a_lake_that_was_emptied_is_created_again(lake: Lake) -> None:
     past = History(lake.host("host"))
     past.commit([make_score(position_from=0)], "a.0")
     past.flush()
-    with past._ledger.writing() as (duck, _):
+    with past._backend.writing() as (duck, _):
         for (view,) in duck.execute(
             "SELECT view_name FROM duckdb_views() WHERE database_name = 'lake' AND NOT internal"
         ):
@@ -617,7 +617,7 @@ def test_a_database_of_something_else_is_refused(lake: Lake) -> None:
     past = History(home)
     past.commit([make_score()], "a")
     past.flush()
-    with past._ledger.writing() as (duck, _):
+    with past._backend.writing() as (duck, _):
         duck.execute("DROP TABLE schema_version")
     with pytest.raises(HistoryDamaged, match="other tables and no history"):
         History(home).ask("SELECT 1")
