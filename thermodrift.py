@@ -59,7 +59,7 @@ def front_desk(
         home=home or settings.home,
         debug=debug,
         visible_devices=visible_devices(),
-        stand_in=settings.stand_in,
+        fake_nvml=settings.fake_nvml,
     )
 
 

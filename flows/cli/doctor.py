@@ -147,7 +147,7 @@ def _gpu(home: Path) -> tuple[State, str]:
 
     from power.devices.nvml import NvmlAdapter
 
-    with NvmlAdapter(visible=settings.visible_devices(), twin=settings.stand_in()) as door:
+    with NvmlAdapter(visible=settings.visible_devices(), twin=settings.fake_nvml()) as door:
         now_s = time.monotonic()
         survey = door.survey(now_s)
     return _told_of(survey, home, GateConfig(), now_s)

@@ -84,7 +84,7 @@ def _troubles(summary: Mapping[str, Any]) -> Iterator[str]:
             f"Libraries warned {warned:,} times while models learned and answered; what each said "
             "first is in decisions (question = 'warnings')"
         )
-    if owed := summary["owed"]:
+    if owed := summary["open_request"]:
         yield (
             f"[yellow]A retrain is owed[/] since position {owed['asked_position']:,} "
             f"({escape(owed['because'])}); run again and the gate is asked again"

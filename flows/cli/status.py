@@ -120,7 +120,7 @@ def render(found: Sequence[dict[str, Any]], known: PipelineStatus | None = None)
                 each.get("totals", {}).get("alarms"),
                 each.get("totals", {}).get("retrains"),
                 each.get("intake", {}).get("state"),
-                _owed(each.get("request"), each.get("reads_from", "nvml")),
+                _owed(each.get("open_request"), each.get("reads_from", "nvml")),
             )
             for each in found
         ],

@@ -39,7 +39,7 @@ target = "price"
   what was allowed and what came.
 - **Paths** are relative to the pipeline file.
 - **The file is read when a run begins.** What a pipeline has learned by cannot be changed under it:
-  once the first record is learned, another target, task, `[online]`, `[blend]` or `tripwire_delta`
+  once the first record is learned, another target, task, `[online]`, `[blend]` or `detector_delta`
   is refused, with what was and what is. Give the changed pipeline another `name`, and it begins
   anew beside the old one. All other knobs count from the next run on.
 - **Editors** that check TOML against a JSON schema get it from `thermodrift schema`.

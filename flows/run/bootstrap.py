@@ -122,7 +122,7 @@ def knobs(file: PipelineFile) -> Mapping[str, Any]:
     return {
         **{f"online.{key}": value for key, value in pipeline.online.model_dump().items()},
         **{f"blend.{key}": value for key, value in pipeline.blend.model_dump().items()},
-        "drift.tripwire_delta": pipeline.drift.tripwire_delta,
+        "drift.detector_delta": pipeline.drift.detector_delta,
     }
 
 
@@ -133,7 +133,7 @@ def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
         member,
         schema.task,
         pipeline.blend,
-        pipeline.drift.tripwire_delta,
+        pipeline.drift.detector_delta,
         pipeline.pipeline.measure,
     )
 

@@ -25,7 +25,7 @@ def header(run: RunContext, state: PipelineState) -> dict[str, object]:
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         **judged(state.learner),
         "unknown_votes": unknown_votes(state),
-        "request": None if request is None else asdict(request),
+        "open_request": None if request is None else asdict(request),
         "reads_from": run.file.pipeline.gate.reads_from,
     }
 

@@ -193,7 +193,7 @@ def _door(source: str) -> DeviceAdapter:
 
 def _pretended() -> _Pretended:
     """A stand-in for NVIDIA's library, where the environment names one."""
-    twin = settings.stand_in()
+    twin = settings.fake_nvml()
     return {} if twin is None else {"twin": twin}
 
 

@@ -122,11 +122,11 @@ class UnitOfWork:
     ) -> None:
         if log is not None:
             log()
-            failpoints.point("cycle.after_predictions")
+            failpoints.point("loop.after_predictions")
         checkpoint.write(self.run.places.checkpoint, content)
-        failpoints.point("cycle.after_checkpoint")
+        failpoints.point("loop.after_checkpoint")
         self._do(owed)
-        failpoints.point("cycle.after_history")
+        failpoints.point("loop.after_history")
 
     def _do(self, owed: PendingEffects) -> None:
         """What was done before is not done again: each deed has a name."""

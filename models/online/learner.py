@@ -127,7 +127,7 @@ class Learner:
         online: OnlineMember,
         task: Task,
         rules: BlendConfig,
-        tripwire_delta: float,
+        detector_delta: float,
         measure: Measure | None = None,
     ) -> None:
         from river import drift
@@ -136,7 +136,7 @@ class Learner:
         self.online = online
         self.baseline = NoChange(task)
         self.blend = stacking.start(task, FIRST_WEIGHTS, rules)
-        self.drift_detector: Any = drift.ADWIN(delta=tripwire_delta)
+        self.drift_detector: Any = drift.ADWIN(delta=detector_delta)
         self.drift_detected = False
         """Whether the served error has risen since the last look; the looker clears it."""
         self.novelty = novelty.Novelty(task)

@@ -14,28 +14,28 @@ import time
 from dataclasses import dataclass
 
 POINTS: dict[str, str] = {
-    "atomic_file.before_write": "before the file aside is written",
-    "atomic_file.before_rename": "the file aside is on disk, its name is still the old one",
+    "atomic_file.before_write": "before the temporary file is written",
+    "atomic_file.before_rename": "the temporary file is on disk, the old file still has the name",
     "atomic_file.after_rename": "the new file has its name",
     "history.before_outbox": "before a commit is written into the outbox",
     "history.before_flush": "waiting commits are about to be flushed",
     "history.inside_flush": "rows are inserted, the transaction is still open",
     "history.before_checkpoint": "committed and counted, in DuckDB's write-ahead log alone",
     "history.after_flush": "flushed and committed, the outbox files are still there",
-    "cycle.after_predictions": "predictions are logged, the checkpoint is still the old one",
-    "cycle.after_checkpoint": "the checkpoint is new, history does not know of it yet",
-    "cycle.after_history": "checkpoint and history are done, the next batch is not begun",
+    "loop.after_predictions": "predictions are logged, the checkpoint is still the old one",
+    "loop.after_checkpoint": "the checkpoint is new, the history does not have its rows yet",
+    "loop.after_history": "checkpoint and history are done, the next batch is not begun",
     "retrain.before_fit": "a retrain is admitted and about to fit",
-    "retrain.after_store": "the challenger is stored, nobody has judged it yet",
-    "store.before_crown": "the checkpoint names the new champion, the pointer still the old one",
-    "run.after_ending": "a deployed run has ended and kept how, its server has not heard of it",
-    "limits.before_set": "a device's old power limit is on disk, the new one is not set yet",
-    "limits.after_set": "the new power limit is set, the job has not begun",
-    "limits.before_forget": "the old power limit is put back, what was remembered is still there",
-    "replay.before_swap": "a file of the log with a replayed record is aside, under no name yet",
-    "replay.after_swap": "the log has the replayed record, history does not know of it yet",
-    "upkeep.before_swap": "files of the log are merged aside, their names are still their own",
-    "upkeep.inside_forget": "old rows are removed, the transaction is still open",
+    "retrain.after_store": "the challenger is stored, it is not judged yet",
+    "registry.before_promotion": "the checkpoint names the new champion, the pointer the old one",
+    "run.after_state_saved": "a deployed run has saved how it ended, its server does not know yet",
+    "power_limit.before_set": "a device's old power limit is on disk, the new one is not set yet",
+    "power_limit.after_set": "the new power limit is set, the work has not begun",
+    "power_limit.before_forget": "the old power limit is restored, its file is still there",
+    "replay.before_swap": "a log file with a replayed record is written under a temporary name",
+    "replay.after_swap": "the log has the replayed record, the history does not have it yet",
+    "upkeep.before_swap": "log files are merged into a temporary file and keep their names",
+    "upkeep.inside_removal": "old rows are removed, the transaction is still open",
     "upkeep.inside_swap": "the merged file has its name, its parts are still there",
 }
 
@@ -71,7 +71,7 @@ def arm_from(text: str) -> None:
 
 
 def disarm() -> None:
-    """Forget every armed point."""
+    """Disarm every point."""
     _armed.clear()
 
 

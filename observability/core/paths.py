@@ -1,24 +1,24 @@
-"""The paths of all files under the home. Pure: it names paths and touches none.
+"""The paths of all files under the home. This module is pure: it names paths and touches none.
 
 HOME/
   key                          32 random bytes that sign models and checkpoints
-  thermodrift.toml             what belongs to the whole installation; need not be there
-  history.duckdb               the history; what was damaged lies beside it, named so
+  thermodrift.toml             settings of the whole installation; optional
+  history.duckdb               the history; a damaged file is renamed and stays beside it
   history.watermark            how many commits the file has had, to notice a loss
-  history.outbox/              commits that wait, a file each; in flushed/ the newest of before
-  devices/                     what is known of each device, its lease, a power limit to be put back
-  gate-override.json           a person's word in place of the gate's; there while one was given
-  untold/                      how deployed runs ended, until Prefect's server has heard it
-  prefect/                     Prefect's own database of runs; the pipeline's truth is not in it
+  history.outbox/              commits that wait, a file each; flushed/ has the newest flushed ones
+  devices/                     of each device: its state, its lease, a power limit to be restored
+  gate-override.json           an override of the gate by a person; optional
+  pending_states/              how deployed runs ended, until Prefect's server knows it
+  prefect/                     Prefect's own database of runs; pipelines do not depend on it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
-    partial                    what was fitted of a retrain that gave the device back
+    fit_checkpoint             what a retrain had fitted when it was preempted
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline
-    turn                       held by the run that waits for that lock
-    claims/                    of deployed runs: whose each kind of work is
+    queue.lock                 held by the run that waits for that lock
+    run_leases/                of deployed runs: which run has each kind of work
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def device_file(folder: Path, uuid: str, ending: str) -> Path:
-    """The file of a device in `folder`. Its name is a driver's word: nothing in it leads out."""
+    """The file of a device in `folder`. A driver gives the name, so it is made safe for a path."""
     return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', uuid).lstrip('.') or '_'}{ending}"
 
 
@@ -50,8 +50,8 @@ class PipelinePlaces:
         return self.root / "checkpoint"
 
     @property
-    def partial(self) -> Path:
-        return self.root / "partial"
+    def fit_checkpoint(self) -> Path:
+        return self.root / "fit_checkpoint"
 
     @property
     def predictions(self) -> Path:
@@ -71,11 +71,11 @@ class PipelinePlaces:
 
     @property
     def queue_lock(self) -> Path:
-        return self.root / "turn"
+        return self.root / "queue.lock"
 
     @property
     def run_leases(self) -> Path:
-        return self.root / "claims"
+        return self.root / "run_leases"
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class Places:
         return self.home / "gate-override.json"
 
     @property
-    def untold(self) -> Path:
-        return self.home / "untold"
+    def pending_states(self) -> Path:
+        return self.home / "pending_states"
 
     @property
     def pipelines(self) -> Path:

@@ -215,7 +215,7 @@ class DriftConfig(BaseModel):
     every: int = Field(default=1000, ge=1, description="Records between two checks.")
     window: int = Field(default=1000, ge=2, description="Rows of the current window.")
     reference_rows: int = Field(default=2000, ge=2, description="Rows kept as the reference.")
-    tripwire_delta: float = Field(
+    detector_delta: float = Field(
         default=0.0001,
         gt=0,
         lt=1,
@@ -585,7 +585,7 @@ def _tripwire_vote(reading: DriftReading, tolerance: DriftConfig) -> Iterable[_V
     if not tolerance.tripwire_votes:
         return
     if reading.tripwire:
-        yield _Vote(True, f"the online detector fired (ADWIN, delta {tolerance.tripwire_delta:g})")
+        yield _Vote(True, f"the online detector fired (ADWIN, delta {tolerance.detector_delta:g})")
 
 
 def _broken_contract(reading: DriftReading) -> str:

@@ -294,7 +294,7 @@ class History:
                     for each in retention.removals(rules, now)
                 }
                 removed["prediction_rows"] = self._ledger.vacuum_flushed(duck, rules)
-                failpoints.point("upkeep.inside_forget")
+                failpoints.point("upkeep.inside_removal")
         return {table: rows for table, rows in removed.items() if rows}
 
     def vacuum(self) -> str:

@@ -20,6 +20,6 @@ def without_prefect() -> Iterator[None]:
     """Inside the block, and in what is forked from it, a step of the loop is a call."""
     settings.silence_telemetry()
     with ExitStack() as stack:
-        for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
+        for room, name in ((learn_batch, "learn"), (drift_check, "check"), (retrain, "retrain")):
             stack.enter_context(mock.patch.object(room, name, getattr(room, name).fn))
         yield

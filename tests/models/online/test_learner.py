@@ -38,7 +38,7 @@ EVERYBODY = (*MEMBERS, "served")
 def make_learner(task: Task = "classification", recipe: str = "linear") -> Learner:
     """A learner of `makers.make_schema` that has met nothing."""
     member = online_model.build(OnlineRecipe(recipe=recipe), make_schema(task))
-    return Learner(member, task, BlendConfig(), tripwire_delta=0.0001)
+    return Learner(member, task, BlendConfig(), detector_delta=0.0001)
 
 
 def make_records(
@@ -81,7 +81,7 @@ class Model:
 
 def with_model(model: Any, task: Task = "classification") -> Learner:
     """A learner whose online member is `model`."""
-    return Learner(OnlineMember(model, task), task, BlendConfig(), tripwire_delta=0.0001)
+    return Learner(OnlineMember(model, task), task, BlendConfig(), detector_delta=0.0001)
 
 
 def whole(logs: Iterable[PredictionRows]) -> PredictionRows:

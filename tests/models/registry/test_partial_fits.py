@@ -104,7 +104,7 @@ def put(
     folder: Path, at: int = 6, work: FitIdentity | None = None, seal: SigningKey = SEAL
 ) -> Path:
     """Keep a partial of `evaluate` under `folder`."""
-    path = make_places(folder).partial
+    path = make_places(folder).fit_checkpoint
     partial_fits.save(path, make_partial(at), work or make_work(), seal)
     return path
 
@@ -317,7 +317,7 @@ def test_whatever_lies_there_fails_nothing(tmp_path: Path, content: bytes) -> No
 
 def test_what_cannot_be_read_fails_nothing(tmp_path: Path) -> None:
     """A folder in its place stands for a disk that refuses."""
-    path = make_places(tmp_path).partial
+    path = make_places(tmp_path).fit_checkpoint
     path.mkdir(parents=True)
     not_used(path, "cannot be read")
 
@@ -342,7 +342,7 @@ def test_a_model_of_ones_own_is_found_beside_the_file(tmp_path: Path) -> None:
     """Its module is loaded before its pickle; where it is gone, the fit begins anew."""
     (tmp_path / "own_partials.py").write_text(OWN)
     recipe = BatchRecipe(recipe="own_partials:Epochs", min_rows=50)
-    path, work = make_places(tmp_path).partial, make_work(recipe=recipe)
+    path, work = make_places(tmp_path).fit_checkpoint, make_work(recipe=recipe)
     partial_fits.save(path, make_partial(recipe=recipe, beside=tmp_path), work, SEAL)
     del sys.modules["own_partials"]
     assert partial_fits.find(path, work, SEAL, tmp_path).partial is not None

@@ -70,7 +70,7 @@ from flows.learning import drift_check
 from observability.core import failpoints
 for module, task in ((learn_batch, "learn"), (drift_check, "check"), (retrain, "retrain")):
     setattr(module, task, getattr(module, task).fn)
-failpoints.arm("cycle.after_checkpoint", "kill", after=3)
+failpoints.arm("loop.after_checkpoint", "kill", after=3)
 local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
