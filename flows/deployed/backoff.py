@@ -1,4 +1,4 @@
-"""When a deferred retrain asks the gate again: at the forecast's time, else with a growing delay."""
+"""When a deferred retrain asks the gate again: by the forecast, else with growing delays."""
 
 from __future__ import annotations
 

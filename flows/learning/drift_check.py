@@ -50,7 +50,11 @@ def due(work: UnitOfWork) -> Decision:
     changed = state.change_position
     ripe_at = None if changed is None else changed + pipeline.worth.since_change
     return drift.due(
-        state.position, state.looked_at, ripe_at, state.learner.drift_detected, pipeline.drift
+        state.position,
+        state.drift_checked_at,
+        ripe_at,
+        state.learner.drift_detected,
+        pipeline.drift,
     )
 
 
@@ -88,7 +92,7 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
         work.run.display.log_event(state.position, "alarm", changed.because, "yellow")
     if wanted:
         rows.append(_ask(work, wanted, changed))
-    state.looked_at = state.position
+    state.drift_checked_at = state.position
     state.learner.drift_detected = False
     state.unknown = _unknown_since(work, reading)
     work.commit(rows)

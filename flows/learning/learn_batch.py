@@ -58,7 +58,7 @@ def learn(work: UnitOfWork) -> BatchResult:
     began_s = time.monotonic()
     state = work.state
     batch = work.run.stream.read(state.cursor, _size(work))
-    work.statistics.saw_unfinished(batch.unfinished)
+    work.statistics.unfinished_bytes = batch.unfinished
     if batch.last == batch.first:
         return BatchResult(0, ended=True)
     # What warned before belongs to no model that answers here.
@@ -66,7 +66,7 @@ def learn(work: UnitOfWork) -> BatchResult:
     _stop_before_another_shape(work, batch)
     batch, log = _go_through(work, batch)
     _keep(work, batch, log)
-    work.statistics.add_learning(time.monotonic() - began_s)
+    work.statistics.learning_s += time.monotonic() - began_s
     return BatchResult(batch.last - batch.first, ended=batch.ended)
 
 
@@ -135,7 +135,7 @@ def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, PredictionRows]:
         return _go_through(work, _cut(work, batch, error.index))
     work.report_warnings("the online model", recipes.online.recipe)
     if log.learned:
-        work.statistics.end_refusals()
+        work.statistics.refused_in_a_row = 0
     if silent is not None:
         # Only now: a batch that was gone back on is answered again, and told once.
         work.add_rows([work.decision_row(silent)])
@@ -148,8 +148,10 @@ def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, PredictionRows]:
 def _refused(work: UnitOfWork, batch: Batch, error: RecordRefused) -> Batch:
     """The batch up to and with its first row, which becomes a reject."""
     position, recipe = batch.positions[0], work.run.file.pipeline.online.recipe
-    in_a_row = work.statistics.add_refusal()
-    hopeless = learning_health.refuses_everything(in_a_row, recipe, position, str(error))
+    work.statistics.refused_in_a_row += 1
+    hopeless = learning_health.refuses_everything(
+        work.statistics.refused_in_a_row, recipe, position, str(error)
+    )
     if hopeless:
         raise ModelRefusesEverything(
             f"{hopeless.because}. They are in rejects; correct the model and run again"

@@ -32,7 +32,7 @@ def cost(
     if fitted.cost is None:
         return limit_rows
     billed = fitted.cost.billed(work.run.history.rates)
-    work.statistics.add_cost(billed)
+    work.statistics.costs.append(billed)
     figures, price = billed.figures, billed.bill
     row = work.run.row(
         CostRecord,
