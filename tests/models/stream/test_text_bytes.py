@@ -12,13 +12,13 @@ import tracemalloc
 import weakref
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from models.stream import decompression
 from models.stream.parsing import charset
 from models.stream.source import BadStream, Batch, Cursor, StreamChanged, StreamUnreadable
 from tests.models.makers import PACKERS, make_schema, make_stream, read_all, records_of
@@ -181,12 +181,11 @@ def test_a_full_temporary_disk_is_said(
 ) -> None:
     """With the folder, and the ways out."""
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(
-        *((tempfile, "TemporaryFile", full) if at_once else (decompression, "_write", full))
-    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file = MagicMock(write=Mock(side_effect=full))
+    file.__exit__.return_value = None
+    made = Mock(side_effect=full) if at_once else Mock(return_value=file)
+    monkeypatch.setattr(tempfile, "TemporaryFile", made)
     stream = make_stream(tmp_path / "s.csv.gz", gzip.compress(b"a,y\n1,0\n"))
     with pytest.raises(StreamUnreadable, match=r"No space left.*TMPDIR"):
         stream.read(Cursor())

@@ -17,14 +17,13 @@ from pyarrow import parquet
 
 import thermodrift
 from flows import maintenance
-from flows.learning import drift_check, learn_batch
 from flows.loop import local_loop
-from flows.retraining import retrain
 from flows.run import power_source
 from observability.core.paths import Places
 from observability.history.store import History
 from power.devices.nvml import NvmlAdapter
 from tests import ROOT
+from tests.flows import plain_loop
 from tests.flows.loop.test_run import make_example
 from tests.flows.makers import make_pipeline
 from tests.observability.history.makers import make_forecast, python
@@ -64,23 +63,19 @@ KILLED = """
 import sys
 from pathlib import Path
 from flows.loop import local_loop
-from flows.learning import learn_batch
-from flows.retraining import retrain
-from flows.learning import drift_check
 from observability.core import failpoints
-for module, task in ((learn_batch, "learn"), (drift_check, "check"), (retrain, "retrain")):
-    setattr(module, task, getattr(module, task).fn)
+from tests.flows import plain_loop
+from tests.flows import plain_loop
 failpoints.arm("loop.after_checkpoint", "kill", after=3)
-local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]))
+with plain_loop.without_prefect():
+    local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
 @pytest.fixture(scope="module")
 def without_prefect() -> Iterator[pytest.MonkeyPatch]:
     """The loop needs no server; a stand-in for NVIDIA's library is this machine's."""
-    with pytest.MonkeyPatch.context() as patch:
-        for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
-            patch.setattr(room, name, getattr(room, name).fn)
+    with pytest.MonkeyPatch.context() as patch, plain_loop.without_prefect():
         patch.setattr(power_source, "NvmlAdapter", partial(NvmlAdapter, twin=make_twin()))
         yield patch
 
