@@ -194,7 +194,7 @@ class PipelineState:
     pending_effects: tuple[PendingEffects, ...] = ()
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        """Restore from a checkpoint; a field that an earlier version did not have gets its default."""
+        """Restore from a checkpoint; a field that it does not have gets its default."""
         for each in fields(self):
             if each.name not in kept and each.default_factory is not MISSING:
                 kept[each.name] = each.default_factory()

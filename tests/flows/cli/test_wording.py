@@ -137,7 +137,7 @@ def test_all_who_tell_of_a_state_say_the_same(
 ) -> None:
     """Commands, the messages of a deployed run, its summary, the status, the history."""
     for room in ("power.devices.nvml", "flows.run.power_source"):
-        monkeypatch.setattr(f"{room}.NvmlDoor", told[name])
+        monkeypatch.setattr(f"{room}.NvmlAdapter", told[name])
     home, cause = tmp_path / "home", STATES[name].cause
     (shown,) = said(gate_commands.gate_app, home, "show")
     because = shown["because"]

@@ -267,7 +267,7 @@ def gate_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
         if not self.answer:
             SEEN.set()
 
-    monkeypatch.setattr(thermal_guard.ThermalGuard, "hear", heard)
+    monkeypatch.setattr(thermal_guard.ThermalGuard, "on_snapshot", heard)
 
 
 def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
