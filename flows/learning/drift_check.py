@@ -264,8 +264,8 @@ def _performance(work: UnitOfWork, windows: Windows) -> Performance:
     loss = drift.performance_loss(found)
     if loss is not None and loss > work.run.file.pipeline.drift.performance_drop:
         # How far chance may move the score.
-        error = metrics.standard_error(labels, answers, measure, rarer)
-        found = found.model_copy(update={"standard_error": error})
+        deviation = metrics.standard_error(labels, answers, measure, rarer)
+        found = found.model_copy(update={"standard_error": deviation})
     return found
 
 

@@ -280,7 +280,7 @@ def test_records_that_lie_elsewhere_now_are_not_brought_back(
         "read",
         lambda self, cursor, size: changed(between(self, 0, 0), after=cursor, ended=True),
     )
-    with pytest.raises(RecordsMoved, match="the records 0 to 499 of the stream lie elsewhere"):
+    with pytest.raises(RecordsMoved, match="records 0 to 499 of the stream are at other places"):
         again(path, home)
     monkeypatch.undo()
     assert len(LARGE | BROKEN) == status.collect(home)[0]["totals"]["rejected"]
