@@ -32,7 +32,7 @@ def describe(decision: Decision, server: Server) -> str:
     remedy = (
         "What is scheduled does not start. A server that was started just now: check again in a "
         "minute. Otherwise make sure that PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED is not false "
-        "where the server runs and that its libraries are those of requirements.lock, and restart it"
+        "where the server runs, and that its libraries are those of requirements.lock; then restart"
     )
     return f"{decision.because}; {where}. {remedy}"
 
