@@ -1,8 +1,8 @@
-"""The front desk: one command line, joined from the rooms' own desks.
+"""The command line, composed of the commands of each package.
 
-It knows where the home is and how errors end: a message that says what, why and what to do on
-stderr, and an exit code (0 done, 1 failed, 2 usage, 75 try again later, 78 bad configuration).
-Nothing slow is imported here, so that ``--help`` answers at once.
+An error ends with a message on stderr that says what, why and what to do, and with an exit code (0
+done, 1 failed, 2 usage, 75 try again later, 78 bad configuration). Nothing slow is imported here,
+so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ app.add_typer(history_app, name="history")
 
 
 @app.callback()
-def front_desk(
+def prepare(
     context: typer.Context,
     home: Annotated[
         Path | None,
@@ -48,7 +48,7 @@ def front_desk(
     ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False,
 ) -> None:
-    """Open the desk: find the home, arm what tests armed, silence other people's telemetry."""
+    """Find the home, arm the failpoints of tests, and turn off the libraries' telemetry."""
     from flows.config.settings import Settings, silence_telemetry, visible_devices
     from observability.core import failpoints
 
@@ -59,24 +59,24 @@ def front_desk(
         home=home or settings.home,
         debug=debug,
         visible_devices=visible_devices(),
-        stand_in=settings.stand_in,
+        fake_nvml=settings.fake_nvml,
     )
 
 
 def main() -> None:
-    """Run the command line; every error becomes a message and an exit code."""
+    """Run the command line; an error becomes a message and an exit code."""
     debug = "--debug" in sys.argv[1:]
     try:
         app(standalone_mode=True)
     except ThermodriftError as error:
         if debug:
             raise
-        _say(str(error))
+        _print_error(str(error))
         raise SystemExit(error.exit_code) from error
     except OSError as error:
         if debug:
             raise
-        _say(
+        _print_error(
             f"{error}: {atomic_file.remedy(error)}, then run again. What was acknowledged is on "
             "disk, and the same command goes on from it (--debug shows where it happened)"
         )
@@ -84,11 +84,11 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        _say(f"{type(error).__name__}: {error} (--debug shows where it happened)")
+        _print_error(f"{type(error).__name__}: {error} (--debug shows where it happened)")
         raise SystemExit(1) from error
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     sys.stderr.write(f"thermodrift: {message}\n")
 
 

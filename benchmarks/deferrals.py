@@ -5,7 +5,7 @@
 Plants and jobs are those of `benchmarks.gate`, the judges and the times of coming back those of the
 deployed flow: an attempt reads the device, asks `power.policy.admission`, and where it may not
 begin stays away until `flows.deployed.backoff` says, during which nobody reads the device. Only the
-clock is simulated. Side by side: the forecast, the thermostat alone with the flow's patience (1, 2,
+clock is simulated. Side by side: the forecast, the thermostat alone with the flow's backoff (1, 2,
 4 .. 15 minutes), and the thermostat asked every minute, which is what a fixed delay between retries
 does.
 
@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from flows.deployed import backoff
 from flows.deployed.backoff import Backoff
 from power.core.gate_config import GateConfig
 from power.forecast import forecast, job_profile
@@ -53,7 +52,7 @@ class Way:
 
     name: str
     rules: ForecastConfig
-    patience: Backoff
+    backoff: Backoff
 
 
 WAYS = (
@@ -172,7 +171,7 @@ def went(kind: PlantKind, jobs: Sequence[SimulatedJob], seed: int, way: Way, int
         late = False
         while not may and not late:
             left_s = machine.limits.deadline_s - (machine.now_s - asked_s)
-            machine.rest(backoff.again_in_s(attempts, way.patience, forecast_s, left_s))
+            machine.rest(way.backoff.again_in_s(attempts, forecast_s, left_s))
             attempts += 1
             may, forecast_s = machine.attempt(job)
             late = machine.now_s - asked_s >= machine.limits.deadline_s

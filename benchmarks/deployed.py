@@ -108,7 +108,7 @@ def _deferral(server: PrefectServer, folder: Path, worker: Worker) -> dict[str, 
     asked(path)
     until(lambda: not _busy(worker), "the end of what ran before")
     before_s = _children_s(worker)
-    waiting = begin(server, "retrain", path, patience={"first_s": 600.0, "most_s": 600.0})
+    waiting = begin(server, "retrain", path, backoff={"first_s": 600.0, "most_s": 600.0})
     server.named(waiting, "AwaitingHeadroom")
     until(lambda: not _busy(worker), "the end of its process")
     return {
@@ -122,7 +122,11 @@ def _learning(server: PrefectServer, folder: Path, worker: Worker, records: int)
     before_s = _children_s(worker)
     home = str(folder / "home")
     run_id = server.begin(
-        "thermodrift-learn/elec2", pipeline=str(EXAMPLE), home=home, limit=records, to_look=False
+        "thermodrift-learn/elec2",
+        pipeline=str(EXAMPLE),
+        home=home,
+        limit=records,
+        stop_for_drift_check=False,
     )
     done = server.ended(run_id, 600)
     until(lambda: not _busy(worker), "the end of its process")

@@ -97,7 +97,7 @@ class _Box:
             for flow in ("learn", "watch", "retrain"):
                 self._server.ended(self._ask_for(flow, limit=500), 240)
             status = self._status()
-            return status.get("position") == records and status.get("request") is None
+            return status.get("position") == records and status.get("open_request") is None
 
         until(over, "the end of all work", 900)
 

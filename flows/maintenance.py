@@ -1,14 +1,14 @@
-"""Keep what grows small: merge the prediction logs, remove what nobody wants kept any longer.
+"""Merge the prediction logs, and remove what the home's rules no longer keep.
 
-Runs beside the loop and never in its way: the loop's commits wait in the outbox meanwhile, and a
-log is touched only where the checkpoint has passed. Each thing that was done, or was not, and
-why, is a decision in the history. What cannot be done now is left for the next time.
+This runs beside the loop and never blocks it: the loop's commits wait in the outbox meanwhile, and
+a log is changed only before the checkpoint's position. Each result, with its reason, is a decision
+in the history. What cannot be done now is left for the next time.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ DAMAGED_NAMED = 3
 
 @dataclass(frozen=True)
 class MaintenanceResult:
-    """One thing that was to be done: how it stands, and why."""
+    """The result of one task, and why."""
 
     pipeline: str
     """Empty for what concerns the whole home."""
@@ -41,51 +41,62 @@ class MaintenanceResult:
     because: str
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
-    def decision(self) -> Decision:
-        """What the history keeps of it."""
-        return Decision(
-            question="upkeep", yes=self.state == "done", because=self.because, facts=self.facts
-        )
-
 
 @flow(name="thermodrift-upkeep", persist_result=False, retries=0)
 def upkeep(home: Path) -> dict[str, Any]:
     """Merge, remove and checkpoint under one home, by the rules of its ``[upkeep]`` table.
 
-    Returns how it went, deed by deed. Raises BadConfiguration for a home whose file is wrong.
+    Returns the result of each task. Raises BadConfiguration for a home whose file is wrong.
     """
     history = History(home)
-    # What waits may be about predictions that are to be removed: it goes first.
-    behind = _folded(history)
-    deeds = [deed for places in _pipelines(home) for deed in _log(places, history, behind)]
+    # Rows that wait may be about predictions that are to be removed: they are flushed first.
+    behind = _flush(history)
+    folder = Places(home).pipelines
+    results = [
+        result
+        for each in sorted(folder.iterdir() if folder.is_dir() else ())
+        if each.is_dir() and PIPELINE_NAME.fullmatch(each.name)
+        for result in _maintain_log(Places(home).pipeline(each.name), history, behind)
+    ]
     now = datetime.now(UTC)
-    deeds.append(_tried("", lambda: _rows(history, now)))
+    results.append(_attempt("", lambda: _maintain_history(history, now)))
     run_id = secrets.token_hex(6)
-    history.commit([_row(deed, now, run_id) for deed in deeds], f"upkeep.{run_id}.0")
+    rows = [
+        DecisionRecord.of(
+            Decision(
+                question="upkeep",
+                yes=each.state == "done",
+                because=each.because,
+                facts=each.facts,
+            ),
+            decided_at=now,
+            pipeline=each.pipeline,
+            run_id=run_id,
+            position=0,
+        )
+        for each in results
+    ]
+    history.commit(rows, f"upkeep.{run_id}.0")
+    states = {each.state for each in results}
     return {
-        "state": _worst(deeds),
-        "deeds": [vars(deed) for deed in deeds],
-        "history_trouble": _folded(history) or None,
+        "state": "failed" if "failed" in states else "later" if "later" in states else "done",
+        "results": [vars(each) for each in results],
+        "history_trouble": _flush(history) or None,
     }
 
 
-def _folded(history: History) -> str:
-    """Flush what waits; why some of it still does, empty where nothing is in the way."""
+def _flush(history: History) -> str:
+    """Flush the outbox; why rows still wait, empty where none does."""
     try:
         return history.flush().trouble
     except (ThermodriftError, OSError) as error:
         return str(error)
 
 
-def _pipelines(home: Path) -> Iterator[PipelinePlaces]:
-    folder = Places(home).pipelines
-    for each in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if each.is_dir() and PIPELINE_NAME.fullmatch(each.name):
-            yield Places(home).pipeline(each.name)
-
-
-def _log(places: PipelinePlaces, history: History, behind: str) -> Iterator[MaintenanceResult]:
-    """What becomes of one pipeline's prediction log; `behind` says why the history is, if it is."""
+def _maintain_log(
+    places: PipelinePlaces, history: History, behind: str
+) -> Iterator[MaintenanceResult]:
+    """Maintain one pipeline's prediction log; `behind` says why rows of the history wait, if so."""
     try:
         before = int(checkpoint.header(places.checkpoint)["position"])
     except FileNotFoundError:
@@ -93,46 +104,46 @@ def _log(places: PipelinePlaces, history: History, behind: str) -> Iterator[Main
     except (OSError, KeyError, ValueError) as error:
         yield MaintenanceResult(places.name, "failed", f"its log is left alone: {error}")
         return
+
+    def remove() -> MaintenanceResult:
+        assert keep is not None
+        gone = prediction_log.remove_before(
+            places.predictions, keep, before, swap=history.exclusive
+        )
+        facts = {"files": gone.files, "rows": gone.rows, "bytes": gone.bytes, "kept": keep}
+        return MaintenanceResult(places.name, "later" if gone.busy else "done", gone.because, facts)
+
+    def merge() -> MaintenanceResult:
+        made = prediction_log.compact(
+            places.predictions,
+            before,
+            swap=history.exclusive,
+            target_rows=history.upkeep.predictions_file_rows,
+        )
+        facts = {
+            "files_before": made.files_before,
+            "files_after": made.files_after,
+            "bytes_before": made.bytes_before,
+            "bytes_after": made.bytes_after,
+            "rows": made.rows,
+            "damaged": len(made.damaged),
+        }
+        state: State = "later" if made.busy else "failed" if made.damaged else "done"
+        because = "; ".join([made.because, *made.damaged[:DAMAGED_NAMED]])
+        return MaintenanceResult(places.name, state, because, facts)
+
     keep = history.upkeep.predictions_keep
     if keep is not None and behind:
         yield MaintenanceResult(
             places.name, "later", f"no prediction is removed while rows wait: {behind}"
         )
     elif keep is not None:
-        yield _tried(places.name, lambda: _forgotten(places, history, before, keep))
-    yield _tried(places.name, lambda: _merged(places, history, before))
+        yield _attempt(places.name, remove)
+    yield _attempt(places.name, merge)
 
 
-def _forgotten(
-    places: PipelinePlaces, history: History, before: int, keep: int
-) -> MaintenanceResult:
-    gone = prediction_log.remove_before(places.predictions, keep, before, swap=history.exclusive)
-    facts = {"files": gone.files, "rows": gone.rows, "bytes": gone.bytes, "kept": keep}
-    return MaintenanceResult(places.name, "later" if gone.busy else "done", gone.because, facts)
-
-
-def _merged(places: PipelinePlaces, history: History, before: int) -> MaintenanceResult:
-    made = prediction_log.compact(
-        places.predictions,
-        before,
-        swap=history.exclusive,
-        target_rows=history.upkeep.predictions_file_rows,
-    )
-    facts = {
-        "files_before": made.files_before,
-        "files_after": made.files_after,
-        "bytes_before": made.bytes_before,
-        "bytes_after": made.bytes_after,
-        "rows": made.rows,
-        "damaged": len(made.damaged),
-    }
-    state: State = "later" if made.busy else "failed" if made.damaged else "done"
-    named = made.damaged[:DAMAGED_NAMED]
-    return MaintenanceResult(places.name, state, "; ".join([made.because, *named]), facts)
-
-
-def _rows(history: History, now: datetime) -> MaintenanceResult:
-    """What becomes of the history's own rows."""
+def _maintain_history(history: History, now: datetime) -> MaintenanceResult:
+    """Remove rows of the history that the rules no longer keep, and vacuum it."""
     removed = history.remove_expired(history.upkeep, now)
     told = ", ".join(f"{rows} of {table}" for table, rows in removed.items())
     because = (
@@ -140,12 +151,12 @@ def _rows(history: History, now: datetime) -> MaintenanceResult:
         if removed
         else "no row of the history is older than its rules keep"
     )
-    maintained = history.vacuum()
-    return MaintenanceResult("", "done", "; ".join(filter(None, [because, maintained])), removed)
+    vacuumed = history.vacuum()
+    return MaintenanceResult("", "done", "; ".join(filter(None, [because, vacuumed])), removed)
 
 
-def _tried(pipeline: str, work: Callable[[], MaintenanceResult]) -> MaintenanceResult:
-    """One pipeline's trouble must not keep the others from their upkeep."""
+def _attempt(pipeline: str, work: Callable[[], MaintenanceResult]) -> MaintenanceResult:
+    """Do `work`; an error of one pipeline does not keep the others from their upkeep."""
     try:
         return work()
     except TryAgainLater as later:
@@ -154,21 +165,10 @@ def _tried(pipeline: str, work: Callable[[], MaintenanceResult]) -> MaintenanceR
         return MaintenanceResult(pipeline, "failed", str(error))
 
 
-def _row(deed: MaintenanceResult, now: datetime, run_id: str) -> DecisionRecord:
-    return DecisionRecord.of(
-        deed.decision(), decided_at=now, pipeline=deed.pipeline, run_id=run_id, position=0
-    )
-
-
-def _worst(deeds: Sequence[MaintenanceResult]) -> State:
-    states = {deed.state for deed in deeds}
-    return "failed" if "failed" in states else "later" if "later" in states else "done"
-
-
 def render(document: Mapping[str, Any]) -> None:
-    """Print how it went, for people."""
+    """Print the results for people."""
     marks = {"done": "✓", "later": "i", "failed": "✗"}
     out = cli_output.stdout()
-    for deed in document["deeds"]:
-        line = f"{marks[deed['state']]} {deed['pipeline'] or 'history':<12} {deed['because']}"
+    for each in document["results"]:
+        line = f"{marks[each['state']]} {each['pipeline'] or 'history':<12} {each['because']}"
         out.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -363,7 +363,7 @@ def test_the_command_prints_the_page_of_the_knobs(capsys: pytest.CaptureFixture[
         ("holdout", "number, above 0, at most 0.9", "`0.2`"),
         ("sample", "whole number, at least 1, at most 100,000", "`1000`"),
         ("largest", "number, above 0, at most 1e+150", "`1e+100`"),
-        ("tripwire_delta", "number, above 0, below 1", "`0.0001`"),
+        ("detector_delta", "number, above 0, below 1", "`0.0001`"),
         ("page", "`true`, `false`", "`true`"),
         ("params", "table", "`{}`"),
         ("ignore", "list of texts", "`[]`"),

@@ -1,4 +1,4 @@
-"""The commands that join the rooms: init, run, status, doctor, schema, drift and rejects.
+"""The commands of the whole: init, run, up, upkeep, status, doctor, schema, drift, rejects.
 
 Nothing slow is imported before a command runs.
 """
@@ -24,30 +24,25 @@ PipelineArgument = Annotated[
 ]
 
 
-def register(front_desk: typer.Typer) -> None:
-    """Put this room's commands on the front desk."""
-    front_desk.command()(init)
-    front_desk.command()(run)
-    front_desk.command()(up)
-    front_desk.command()(upkeep)
-    front_desk.command()(status)
-    front_desk.command()(doctor)
-    front_desk.command()(schema)
-    drift = typer.Typer(no_args_is_help=True, help="How far the world has moved.")
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (init, run, up, upkeep, status, doctor, schema):
+        app.command()(command)
+    drift = typer.Typer(no_args_is_help=True, help="How far the data has drifted.")
     drift.command("show")(drift_show)
-    front_desk.add_typer(drift, name="drift")
+    app.add_typer(drift, name="drift")
     stream = typer.Typer(no_args_is_help=True, help="How a stream is read.")
     stream.command("show")(stream_show)
-    front_desk.add_typer(stream, name="stream")
+    app.add_typer(stream, name="stream")
     rejects = typer.Typer(
-        cls=_ListsByItself, no_args_is_help=True, help="Rejected records: why, and bring them back."
+        cls=_ListByDefault, no_args_is_help=True, help="Rejected records: why, and replay them."
     )
     rejects.command("ls")(rejects_ls)
     rejects.command("replay")(rejects_replay)
-    front_desk.add_typer(rejects, name="rejects")
+    app.add_typer(rejects, name="rejects")
 
 
-class _ListsByItself(TyperGroup):
+class _ListByDefault(TyperGroup):
     """`rejects PIPELINE` is `rejects ls PIPELINE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -98,20 +93,24 @@ def run(
 
 
 def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, Any]:
-    """Run the flow on a Prefect API of our own; a signal before it begins ends before it begins."""
+    """Run the flow on an embedded Prefect API; a signal before its begin ends the command."""
     from flows.config import pipeline as pipelines
     from flows.config import prefect_env
     from flows.loop import summary
+    from flows.run import schema_report
     from flows.run.bootstrap import check_disk_space, validate_stream
     from flows.run.shutdown import StopRequested
     from flows.stack import ephemeral_api
     from observability.core.paths import Places
 
     file = pipelines.read(pipeline)
-    # Prefect takes seconds to start: what a person must correct is said before that.
+    # Prefect takes seconds to start: mistakes that the user must correct are reported before that.
     places = Places(home)
     validate_stream(file, places.pipeline(file.name))
-    _show_columns(file, home)
+    if not places.pipeline(file.name).checkpoint.exists():
+        schema_report.render(
+            schema_report.collect(file, home), cli_output.stderr(), most=schema_report.MOST_SHOWN
+        )
     check_disk_space(home)
     prefect_env.prepare_prefect(places.prefect)
     # Both take seconds; neither needs the other.
@@ -128,17 +127,6 @@ def _run(pipeline: Path, home: Path, limit: int | None, stop: Any) -> dict[str, 
                 return run_loop(file.path, home, limit)
         except StopRequested:
             return summary.collect_unbegun(file, places)
-
-
-def _show_columns(file: Any, home: Path) -> None:
-    """Show what was understood of a stream that is read for the first time."""
-    from flows.run import schema_report
-    from observability.core.paths import Places
-
-    if not Places(home).pipeline(file.name).checkpoint.exists():
-        schema_report.render(
-            schema_report.collect(file, home), cli_output.stderr(), most=schema_report.MOST_SHOWN
-        )
 
 
 def _import_flows() -> None:
@@ -169,15 +157,15 @@ def up(
     read = [files.read(each) for each in pipelines]
     stop = Stop(hard_end_s=60.0)
     try:
-        with stop.listening(), StatusTable() as board, ExitStack() as stack:
+        with stop.listening(), StatusTable() as table, ExitStack() as stack:
             with stop.breakable():
-                told, programs, server = stack.enter_context(
-                    local_stack.up(read, home, port, board)
+                document, programs, server = stack.enter_context(
+                    local_stack.up(read, home, port, table)
                 )
             if as_json:
-                cli_output.print_json(told)
+                cli_output.print_json(document)
                 sys.stdout.flush()
-            local_stack.kept(programs, server, stop, board)
+            local_stack.keep_running(programs, server, stop, table)
     except StopRequested:
         return
 
@@ -189,26 +177,26 @@ def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
 
     home = cli_output.cli_context(context).home.resolve()
     if not home.is_dir():
-        # A timer with a typing error would else keep an empty home in order for years.
+        # Otherwise a timer with a typing error would maintain an empty home for years.
         raise BadConfiguration(f"there is no home at {home}; name one where pipelines have run")
     stop = Stop()
     try:
         with stop.listening(), stop.breakable(), cli_output.redirect_stdout():
             document = _upkeep(home)
     except StopRequested as error:
-        raise TryAgainLater("stopped before all was done; what was begun is whole") from error
+        raise TryAgainLater("stopped before all was done; nothing is half done") from error
     if as_json:
         cli_output.print_json(document)
     else:
-        from flows import maintenance as story
+        from flows import maintenance
 
-        story.render(document)
+        maintenance.render(document)
     if document["state"] != "done":
         raise typer.Exit(TryAgainLater.exit_code if document["state"] == "later" else 1)
 
 
 def _upkeep(home: Path) -> dict[str, Any]:
-    """Run the flow on a Prefect API of our own, so that it is never in another one's way."""
+    """Run the flow on an embedded Prefect API of its own, so that it blocks no other run."""
     from flows.config import prefect_env
     from flows.stack import ephemeral_api
     from observability.core.paths import Places
@@ -225,7 +213,7 @@ def _upkeep(home: Path) -> dict[str, Any]:
 
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Show what is going on, and why: position, champion, scores, and what is owed."""
+    """Show each pipeline's state, and why: position, champion, scores, and open request."""
     from flows.cli import status as statuses
 
     home = cli_output.cli_context(context).home
@@ -238,7 +226,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Check this installation: libraries, home, history, GPU; say what is missing."""
+    """Check this installation: libraries, home, history, GPU; report what is missing."""
     from flows.cli import doctor as doctors
 
     findings = doctors.examine(cli_output.cli_context(context).home)
@@ -255,7 +243,7 @@ def schema(
         bool, typer.Option("--markdown", help="Print docs/configuration.md, for people, instead.")
     ] = False,
 ) -> None:
-    """Print the JSON schema of a pipeline file, for editors that check as you type."""
+    """Print the JSON schema of a pipeline file, for editors that validate as you type."""
     from flows.config import reference
     from flows.config.pipeline import Pipeline
 
@@ -268,7 +256,7 @@ def schema(
 def rejects_ls(
     context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
 ) -> None:
-    """List the rejected records by reason: how many, where, an example, and what answers them."""
+    """List the rejected records by reason: how many, where, an example, and the remedy."""
     from flows.cli import reject_report
 
     document = reject_report.collect(pipeline, cli_output.cli_context(context).home.resolve())
@@ -281,7 +269,7 @@ def rejects_ls(
 def rejects_replay(
     context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
 ) -> None:
-    """Read the rejected records again, by the file as it is now, and bring back those that fit."""
+    """Read the rejected records again with the present file, and replay those that fit."""
     from flows.config import settings
     from flows.learning import reject_replay
     from flows.run.shutdown import Stop

@@ -1,4 +1,4 @@
-"""Is this installation well? Each finding says what was looked at, how it is, and the remedy."""
+"""Check an installation. Each finding says what was checked, its state, and the remedy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from power.policy import gate, gate_override
 from power.policy.gate import GateState
 
 MOST_NAMED = 3
-"""Damaged files that are named; all are counted."""
+"""Damaged files that are named; the count is of all."""
 
 _DECISIONS = """
 SELECT count(*) AS "all", count(*) FILTER (question = 'history') AS losses FROM decisions"""
@@ -35,7 +35,7 @@ State = Literal["well", "note", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     state: State
@@ -43,27 +43,27 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Look at Python, libraries, home, key, history, GPU, CPU, and the server's clock.
+    """Check Python, libraries, home, key, history, GPU, CPU, and the server's scheduler.
 
-    And at each pipeline whose stream does not fit as it did: broken where its run ended for that.
+    A pipeline whose stream no longer fits is a finding, too: broken where its run ended for that.
     """
-    looks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
+    checks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
         ("Python", _python),
         ("libraries", _libraries),
         ("home", _home),
         ("key", _key),
         ("history", _history),
-        ("outbox", _spool),
+        ("outbox", _outbox),
         ("GPU", _gpu),
         ("CPU", _cpu),
         ("clock", _clock),
     ]
-    return [_finding(what, look, home) for what, look in looks] + _intakes(home)
+    return [_finding(what, check, home) for what, check in checks] + _intakes(home)
 
 
-def _finding(what: str, look: Callable[[Path], tuple[State, str]], home: Path) -> Finding:
+def _finding(what: str, check: Callable[[Path], tuple[State, str]], home: Path) -> Finding:
     try:
-        state, told = look(home)
+        state, told = check(home)
     except TryAgainLater as error:
         return Finding(what, "note", str(error))
     except ThermodriftError as error:
@@ -113,7 +113,7 @@ def _key(home: Path) -> tuple[State, str]:
 
 def _history(home: Path) -> tuple[State, str]:
     places, history = Places(home), History(home)
-    # A file that is gone, or rows that lie elsewhere, are not "not there yet".
+    # A file that was lost, or rows elsewhere, must not be reported as "not there yet".
     known = (places.history, places.watermark, places.outbox)
     if history.where == str(places.history) and not any(each.exists() for each in known):
         return "note", "not there yet; the first run makes it"
@@ -124,8 +124,8 @@ def _history(home: Path) -> tuple[State, str]:
     return "well", told
 
 
-def _spool(home: Path) -> tuple[State, str]:
-    """What waits still, after the history was asked, and what was found damaged."""
+def _outbox(home: Path) -> tuple[State, str]:
+    """Commits that still wait after the history was read, and files that are damaged."""
     places = Places(home)
     waiting = len(list(places.outbox.glob("*.json")))
     damaged = [
@@ -147,10 +147,10 @@ def _gpu(home: Path) -> tuple[State, str]:
 
     from power.devices.nvml import NvmlAdapter
 
-    with NvmlAdapter(visible=settings.visible_devices(), twin=settings.stand_in()) as door:
+    with NvmlAdapter(visible=settings.visible_devices(), twin=settings.fake_nvml()) as adapter:
         now_s = time.monotonic()
-        survey = door.survey(now_s)
-    return _told_of(survey, home, GateConfig(), now_s)
+        snapshot = adapter.survey(now_s)
+    return _devices(snapshot, home, GateConfig(), now_s)
 
 
 def _cpu(home: Path) -> tuple[State, str]:
@@ -158,31 +158,31 @@ def _cpu(home: Path) -> tuple[State, str]:
 
     from power.devices.cpu_sensors import CpuSensorAdapter
 
-    with CpuSensorAdapter() as door:
+    with CpuSensorAdapter() as adapter:
         now_s = time.monotonic()
-        survey = door.survey(now_s)
-    return _told_of(survey, home, GateConfig(source="cpu"), now_s)
+        snapshot = adapter.survey(now_s)
+    return _devices(snapshot, home, GateConfig(source="cpu"), now_s)
 
 
-def _told_of(
-    survey: DeviceSnapshot, home: Path, limits: GateConfig, now_s: float
+def _devices(
+    snapshot: DeviceSnapshot, home: Path, limits: GateConfig, now_s: float
 ) -> tuple[State, str]:
-    """What was read, and what the gate would answer by it: the words of `gate show`."""
+    """What was read, and what the gate decides by it, worded as in `gate show`."""
     from power.policy import override_file
 
-    decision = gate.judge(survey, GateState(), limits, now_s).decision
-    word = override_file.read(Places(home).override)
-    decision = gate_override.overridden(decision, word, datetime.now(UTC))
-    state: State = "note" if survey.driver == "unreadable" else "well"
-    temperatures = [each.temperature_c for each in survey.readings if each.temperature_c]
+    decision = gate.judge(snapshot, GateState(), limits, now_s).decision
+    override = override_file.read(Places(home).override)
+    decision = gate_override.overridden(decision, override, datetime.now(UTC))
+    state: State = "note" if snapshot.driver == "unreadable" else "well"
+    temperatures = [each.temperature_c for each in snapshot.readings if each.temperature_c]
     hottest = f", at most {max(temperatures):.0f} °C" if temperatures else ""
-    # Without a driver the gate's answer holds what the survey says.
-    read = f"{survey.because}{hottest}; " if survey.driver == "present" else ""
+    # Without a driver the gate's answer has the reason already.
+    read = f"{snapshot.because}{hottest}; " if snapshot.driver == "present" else ""
     return state, f'{read}with source = "{limits.reads_from}" {gate.in_short(decision)}'
 
 
 def _clock(home: Path) -> tuple[State, str]:
-    """Whether the server of a home that is up, or the one that is configured, schedules."""
+    """Whether the scheduler works of the home's server, or of the one that is configured."""
     from flows.stack import local_stack, scheduler_watch
 
     found = local_stack.server_of(home)
@@ -191,7 +191,7 @@ def _clock(home: Path) -> tuple[State, str]:
             "this home is not up and PREFECT_API_URL names no server; `thermodrift run` needs none"
         )
     server, _ = found
-    decision = scheduler_watch.asked(server)
+    decision = scheduler_watch.check(server)
     facts = decision.facts
     doubtful = facts["waiting"] or facts["log_errors"]
     state: State = "broken" if not decision.yes else "note" if doubtful else "well"
@@ -203,18 +203,14 @@ def _intakes(home: Path) -> list[Finding]:
         known = status.collect(home)
     except OSError as error:
         return [Finding("intake", "broken", f"{error}: {atomic_file.remedy(error)}")]
-    ill = [
-        (each["pipeline"], each["intake"])
-        for each in known
-        if each.get("intake", {}).get("state", "well") != "well"
-    ]
     return [
         Finding(
-            f"intake of {name}",
-            "broken" if intake["state"] == "stopped" else "note",
-            status.describe(intake),
+            f"intake of {each['pipeline']}",
+            "broken" if each["intake"]["state"] == "stopped" else "note",
+            status.describe(each["intake"]),
         )
-        for name, intake in ill
+        for each in known
+        if each.get("intake", {}).get("state", "well") != "well"
     ]
 
 

@@ -1,4 +1,4 @@
-"""How far the world has moved, on demand: the reading, the decision, and evidently's page."""
+"""A drift check on demand: the reading, the decision, and evidently's page."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from flows.learning import drift_check
 from flows.run.progress import Display
 from flows.run.session import opened
 from flows.run.shutdown import Stop
-from flows.run.unit_of_work import UnitOfWork
 from observability.core import cli_output
 from observability.core.errors import ThermodriftError
 from observability.core.paths import Places
 from observability.drift import drift
-from observability.drift.drift import DriftReading
 
 
 class NothingToCompare(ThermodriftError, LookupError):
-    """There is no champion, hence no reference."""
+    """There is no champion, and so no reference."""
 
 
 def collect(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
-    """Measure and judge as the pipeline would at this moment; it decides and learns nothing.
+    """Measure and judge as the pipeline would now; the pipeline itself is not changed.
 
     Raises NothingToCompare while there is no champion, AlreadyRunning while it runs.
     """
@@ -43,6 +41,7 @@ def collect(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
             )
         reading = drift_check.measure(work, windows)
         decision = drift.judge(reading, file.pipeline.drift)
+        known = work.state.unknown
         return {
             "pipeline": file.name,
             "position": work.state.position,
@@ -50,24 +49,18 @@ def collect(pipeline_file: Path, home: Path, *, page: bool) -> dict[str, Any]:
             "drift": decision.yes,
             "because": decision.because,
             "reading": reading.model_dump(),
-            "unknown_votes": _unknown(work, reading),
+            "unknown_votes": [
+                {
+                    "since": known[each.vote].since if each.vote in known else work.state.position,
+                    **each.model_dump(),
+                }
+                for each in drift.unknown_votes(reading, file.pipeline.drift)
+            ],
             "thresholds": {
                 kind: file.pipeline.drift.threshold(kind) for kind in ("number", "category")
             },
             "page": drift_check.page(work, windows, reading) if page else None,
         }
-
-
-def _unknown(work: UnitOfWork, reading: DriftReading) -> list[dict[str, Any]]:
-    """The votes that are unknown now, and since which look, where one saw it."""
-    known = work.state.unknown
-    return [
-        {
-            "since": known[each.vote].since if each.vote in known else work.state.position,
-            **each.model_dump(),
-        }
-        for each in drift.unknown_votes(reading, work.run.file.pipeline.drift)
-    ]
 
 
 def render(document: dict[str, Any]) -> None:
@@ -83,7 +76,9 @@ def render(document: dict[str, Any]) -> None:
                 each["name"],
                 each["role"],
                 each["method"],
-                _known(each["score"]) or each["unknown_because"],
+                each["unknown_because"]
+                if each["score"] is None or math.isnan(each["score"])
+                else each["score"],
                 document["thresholds"][each["kind"]],
             )
             for each in document["reading"]["columns"]
@@ -92,7 +87,3 @@ def render(document: dict[str, Any]) -> None:
     run_summary.render_unknown_votes(document["unknown_votes"])
     if document["page"]:
         out.print(f"page: {document['page']}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _known(score: float | None) -> float | None:
-    return None if score is None or math.isnan(score) else score

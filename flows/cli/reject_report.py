@@ -1,4 +1,4 @@
-"""The rejected records of a pipeline by their reasons, as the history has them."""
+"""The rejected records of a pipeline, grouped by reason, from the history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDER BY first"""
 
 
 def collect(path: Path, home: Path) -> dict[str, Any]:
-    """What was rejected and was not brought back: by reason, the most frequent first.
+    """What was rejected and not replayed: by reason, the most frequent first.
 
     Raises BadConfiguration for a pipeline that has not run, HistoryBusy, and what the history
     raises.
@@ -37,20 +37,9 @@ def collect(path: Path, home: Path) -> dict[str, Any]:
             f"pipeline {file.name} has not run in {home} yet: it has no rejects; run it, or name "
             "its home (--home)"
         ) from error
-    found = History(home).ask(_REASONS, [file.name]).to_pylist()
-    return {
-        "pipeline": file.name,
-        "rejected": known["totals"]["rejected"],
-        "replayed": known["totals"].get("replayed", 0),
-        "can_be_replayed": known.get("intake", {}).get("can_be_replayed", 0),
-        "reasons": _by_kind(found, file.pipeline.stream.target),
-    }
-
-
-def _by_kind(found: list[dict[str, Any]], target: str) -> list[dict[str, Any]]:
-    """Reasons that differ in the value alone, as one."""
+    # Reasons that differ in the value alone are one.
     kinds: dict[str, dict[str, Any]] = {}
-    for each in found:
+    for each in History(home).ask(_REASONS, [file.name]).to_pylist():
         reject = Reject(each["first"], each["kind"], each["reason"], each["raw"])
         (reason,) = intake_health.reasons([reject])
         kind = kinds.setdefault(
@@ -64,19 +53,25 @@ def _by_kind(found: list[dict[str, Any]], target: str) -> list[dict[str, Any]]:
                 "column": reason.column,
                 "came": reason.example,
                 "raw": each["raw"],
-                "remedy": intake_health.remedy(reason, target),
+                "remedy": intake_health.remedy(reason, file.pipeline.stream.target),
             },
         )
         kind["records"] += each["records"]
         kind["last"] = max(kind["last"], each["last"])
-    return sorted(kinds.values(), key=lambda kind: -kind["records"])
+    return {
+        "pipeline": file.name,
+        "rejected": known["totals"]["rejected"],
+        "replayed": known["totals"].get("replayed", 0),
+        "can_be_replayed": known.get("intake", {}).get("can_be_replayed", 0),
+        "reasons": sorted(kinds.values(), key=lambda kind: -kind["records"]),
+    }
 
 
 def render(document: dict[str, Any], path: Path) -> None:
     """Print them for people."""
     out = cli_output.stdout()
     if not document["reasons"]:
-        out.print(f"{document['pipeline']}: the history has no reject that was not brought back")
+        out.print(f"{document['pipeline']}: the history has no reject that was not replayed")
         return
     cli_output.print_table(
         ["records", "first", "last", "reason", "such as"],

@@ -1,8 +1,8 @@
-"""What is going on, and why: read from the checkpoints' first lines, so that it always answers.
+"""The status of the pipelines of a home, from the headers of their checkpoints.
 
-Neither a model is unpickled nor the history opened: an analyst's open session, a run in progress or
-a missing library never stands in the way. A Prefect server that is known is asked whether it
-schedules, and not waited for.
+No model is unpickled and the history is not opened, so an analyst's open session, a run in progress
+or a missing library does not prevent an answer. A known Prefect server is asked whether it
+schedules, with a short timeout.
 """
 
 from __future__ import annotations
@@ -21,55 +21,51 @@ from power.policy import gate
 
 
 @dataclass(frozen=True)
-class PipelineStatus:
+class ServerStatus:
     """The Prefect server of a home, and whether it schedules."""
 
     page: str
     up: bool
     """Whether this home is up (`thermodrift up`); else PREFECT_API_URL names the server."""
     pipelines: Sequence[str]
-    """That are up; they need not have begun."""
+    """Those that are up; they need not have begun."""
     clock: Mapping[str, Any]
     """The decision; ``yes`` is None where the server did not answer."""
     told: str
-    """The same for people."""
+    """The same as text."""
 
 
-def collect(home: Path, known: PipelineStatus | None = None) -> list[dict[str, Any]]:
-    """One document per pipeline of the home, by name; with the clock of a server that is known."""
+def collect(home: Path, known: ServerStatus | None = None) -> list[dict[str, Any]]:
+    """One document per pipeline of the home, by name, with the state of a known scheduler."""
     folder = Places(home).pipelines
     begun = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
     names = {*begun, *(known.pipelines if known is not None else ())}
     clock = {} if known is None else {"clock": known.clock}
     return [
-        {**_one(Places(home).pipeline(name)), **clock}
+        {**_status(Places(home).pipeline(name)), **clock}
         for name in sorted(names)
         if PIPELINE_NAME.fullmatch(name)
     ]
 
 
-def _one(places: PipelinePlaces) -> dict[str, Any]:
+def _status(places: PipelinePlaces) -> dict[str, Any]:
     try:
         known = checkpoint.header(places.checkpoint)
     except FileNotFoundError:
         return {"pipeline": places.name, "state": "not begun"}
     except OSError as error:
         return {"pipeline": places.name, "state": "unreadable", "because": str(error)}
-    return {**known, "state": _state(places)}
-
-
-def _state(places: PipelinePlaces) -> str:
     try:
         with locked(places, wait_s=0):
-            return "resting"
+            return {**known, "state": "resting"}
     except AlreadyRunning:
-        return "running"
+        return {**known, "state": "running"}
     except OSError:
-        # Another user's home may be read and not locked.
-        return "unknown"
+        # Another user's home may be readable but not lockable.
+        return {**known, "state": "unknown"}
 
 
-def server(home: Path) -> PipelineStatus | None:
+def server(home: Path) -> ServerStatus | None:
     """The server of a home that is up, or that PREFECT_API_URL names; None where there is none."""
     from flows.stack import local_stack, scheduler_watch
     from flows.stack.prefect_client import ServerUnavailable
@@ -80,20 +76,21 @@ def server(home: Path) -> PipelineStatus | None:
     server, pipelines = found
     up = bool(pipelines)
     try:
-        decision = scheduler_watch.asked(server)
+        decision = scheduler_watch.check(server)
     except ServerUnavailable as error:
         document = {"yes": None, "because": str(error)}
-        return PipelineStatus(server.page, up, pipelines, document, str(error))
+        return ServerStatus(server.page, up, pipelines, document, str(error))
     told = scheduler_watch.describe(decision, server)
-    return PipelineStatus(server.page, up, pipelines, decision.model_dump(), told)
+    return ServerStatus(server.page, up, pipelines, decision.model_dump(), told)
 
 
-def render(found: Sequence[dict[str, Any]], known: PipelineStatus | None = None) -> None:
-    """Print the documents for people, and how their server stands."""
+def render(found: Sequence[dict[str, Any]], known: ServerStatus | None = None) -> None:
+    """Print the documents, and the state of their server."""
     out = cli_output.stdout()
     if known is not None:
-        said = "up" if known.up else "server"
-        out.print(f"{said}: {known.page}", highlight=False, soft_wrap=True)
+        out.print(
+            f"{'up' if known.up else 'server'}: {known.page}", highlight=False, soft_wrap=True
+        )
         out.print(f"clock: {known.told}", highlight=False, markup=False, soft_wrap=True)
     if not found:
         out.print("nothing has run here yet; `thermodrift init` writes a pipeline to start from")
@@ -108,7 +105,7 @@ def render(found: Sequence[dict[str, Any]], known: PipelineStatus | None = None)
             "alarms",
             "retrains",
             "intake",
-            "owed",
+            "open request",
         ],
         [
             (
@@ -120,7 +117,7 @@ def render(found: Sequence[dict[str, Any]], known: PipelineStatus | None = None)
                 each.get("totals", {}).get("alarms"),
                 each.get("totals", {}).get("retrains"),
                 each.get("intake", {}).get("state"),
-                _owed(each.get("request"), each.get("reads_from", "nvml")),
+                _open_request(each.get("open_request"), each.get("reads_from", "nvml")),
             )
             for each in found
         ],
@@ -147,7 +144,7 @@ def render(found: Sequence[dict[str, Any]], known: PipelineStatus | None = None)
 
 
 def describe(intake: Mapping[str, Any]) -> str:
-    """How a pipeline's intake is, and what to do where it is not well."""
+    """The state of a pipeline's intake, and what to do where it is not well."""
     if intake["state"] == "stopped":
         how = f"the run ended before position {intake['stopped_at']:,}"
     elif intake["state"] == "ill":
@@ -160,7 +157,7 @@ def describe(intake: Mapping[str, Any]) -> str:
     return f"{how}: {intake['because']}. What to do: {intake['remedy']}"
 
 
-def _owed(request: dict[str, Any] | None, reads_from: str) -> str | None:
+def _open_request(request: dict[str, Any] | None, reads_from: str) -> str | None:
     if request is None:
         return None
     cause = request.get("cause")

@@ -1,7 +1,7 @@
-"""Knobs that a deployment or a person sets over the pipeline file's, for one run.
+"""Overrides of the pipeline file's knobs for one run, by a deployment or a user.
 
 A flow's parameter is the same frozen model as the file's table, so Prefect shows it as a form and
-refuses a misspelt knob. Only the knobs that were given count; the file has the others.
+refuses a misspelt knob. Only the knobs that were given count; the others are the file's.
 """
 
 from __future__ import annotations

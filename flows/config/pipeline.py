@@ -1,4 +1,4 @@
-"""The pipeline file: one TOML file, every knob beside the rule that uses it, joined here.
+"""The pipeline file: one TOML file, whose tables are the models of the packages that use them.
 
     [pipeline]
     name = "elec2"
@@ -43,8 +43,8 @@ class PipelineTable(BaseModel):
     task: Task = Field(description="Predict a class or a number.")
     metric: str = Field(
         default="auto",
-        description="What promotion, drift and worth judge by, and what runs and models are told "
-        "by beside accuracy or mae. Classification: log_loss, brier, accuracy, balanced_accuracy, "
+        description="What promotion, drift and worth judge by, and what runs and models report "
+        "beside accuracy or mae. Classification: log_loss, brier, accuracy, balanced_accuracy, "
         "f1, roc_auc, average_precision; regression: mae, rmse, pinball, r2. auto: brier, or mae.",
     )
     quantile: float = Field(
@@ -126,7 +126,7 @@ class PipelineFile(BaseModel):
         return self.path.parent
 
     def beside(self, path: str) -> Path:
-        """`path` as the file means it: relative to the file itself."""
+        """`path` relative to the file itself."""
         return self.folder / path
 
 

@@ -17,7 +17,7 @@ OURS = {
     # The command line reports an error once.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
 }
-"""Defaults, set all the same: Prefect also reads `.env` and `prefect.toml` in the working folder.
+"""These are set although most are defaults: Prefect also reads `.env` and `prefect.toml`.
 
 A repeated task would go on from a half-changed state; a run recovers from its checkpoint.
 """
@@ -32,13 +32,13 @@ PROMPT = {
 }
 """A worker with these starts a run within seconds of its event."""
 DATABASE = "server.db"
-"""Of a server that stays, in its folder."""
+"""The database of a permanent server, in its folder."""
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The environment of this process, with no settings of Prefect but those that keep to `folder`.
+    """The environment of this process, with Prefect's settings only for `folder`.
 
-    Warnings are left as they are by default: as errors they would keep Prefect from starting.
+    Python's warnings have their default: as errors they would keep Prefect from starting.
     """
     kept = {
         key: value
@@ -51,23 +51,23 @@ def _environment(folder: Path) -> dict[str, str]:
 def prefect_server_environment(database: Path, password: str) -> dict[str, str]:
     """The environment of an embedded Prefect API that keeps its runs in `database`.
 
-    Settings of the user's own Prefect do not reach it: only one run talks to it.
+    Settings of the user's own Prefect do not apply: only one run uses it.
     """
     return {
         **_environment(database.parent),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": _sqlite(database),
         "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_SERVER_UI_ENABLED": "false",
-        # No blocks are made there, and to register their types takes a second.
+        # No blocks are made there, and registering their types takes a second.
         "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
     }
 
 
 def lasting_server_environment(folder: Path, password: str) -> dict[str, str]:
-    """The environment of a Prefect server that people also look at, and that keeps all in `folder`.
+    """The environment of a permanent Prefect server with its page, which keeps all in `folder`.
 
-    The user may change the server's own settings (``PREFECT_SERVER_...``): a PostgreSQL, say.
+    The user may change the server's own settings (``PREFECT_SERVER_...``), such as its database.
     """
     theirs = {key: value for key, value in os.environ.items() if key.startswith("PREFECT_SERVER_")}
     return {
@@ -81,13 +81,13 @@ def lasting_server_environment(folder: Path, password: str) -> dict[str, str]:
 
 
 def lasting_database(folder: Path) -> Path | None:
-    """Where that server keeps its runs; None where the environment names a database of its own."""
+    """The database of that server; None where the environment names another one."""
     named = "PREFECT_SERVER_DATABASE_CONNECTION_URL" in os.environ
     return None if named else folder / DATABASE
 
 
 def worker_environment(folder: Path, url: str, password: str, home: Path) -> dict[str, str]:
-    """The environment of workers, and of who deploys, beside the server at `url`."""
+    """The environment of workers, and of `prefect deploy`, for the server at `url`."""
     return {
         **_environment(folder),
         **{key: value for key, value in OURS.items() if key != "PREFECT_LOGGING_LEVEL"},
@@ -99,7 +99,7 @@ def worker_environment(folder: Path, url: str, password: str, home: Path) -> dic
 
 
 def configured_server() -> tuple[str, str] | None:
-    """URL and auth string of the Prefect server that the environment names; None: none is named."""
+    """URL and auth string of the Prefect server that the environment names, if any."""
     url = os.environ.get("PREFECT_API_URL", "")
     return (url, os.environ.get("PREFECT_API_AUTH_STRING", "")) if url else None
 
@@ -113,15 +113,15 @@ def _own_prefect(folder: Path) -> dict[str, str]:
 
 
 def _sqlite(database: Path) -> str:
-    # SQLite's own URI, in which every character can be written: in a plain path, SQLAlchemy 2.0
-    # takes a question mark for the end.
+    # SQLite's own URI can express every character: SQLAlchemy 2.0 ends a plain path at a question
+    # mark.
     return f"sqlite+aiosqlite:///file:{quote(str(database))}?uri=true"
 
 
 def prepare_prefect(home: Path) -> None:
-    """Point Prefect's client at our own home before it is first imported.
+    """Give Prefect's client our own home before Prefect is first imported.
 
-    A run on this machine is the same whatever profile or server the user's own Prefect knows.
+    So a run on this machine does not depend on the user's own profiles and servers of Prefect.
     """
     for key in [key for key in os.environ if key.startswith("PREFECT_")]:
         del os.environ[key]

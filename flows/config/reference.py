@@ -1,8 +1,8 @@
-"""What can be set, in a pipeline file and in a home's, as docs/configuration.md: from the models.
+"""Generate docs/configuration.md from the models of the pipeline file and the home's file.
 
-`thermodrift schema --markdown` prints that page, so it can never disagree with the knobs. Only what
-no single knob can say of itself stands here in words: how knobs go together, and when they are
-read. It reads no pipeline file and touches no disk.
+`thermodrift schema --markdown` prints that page, so it always agrees with the knobs. Only what no
+single knob can say is written here: how knobs go together, and when they are read. This module
+reads no pipeline file and touches no disk.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ target = "price"
   that contradicts another ends the command with exit code 78. The message names the file, the key,
   what was allowed and what came.
 - **Paths** are relative to the pipeline file.
-- **The file is read when a run begins.** What a pipeline has learned by cannot be changed under it:
-  once the first record is learned, another target, task, `[online]`, `[blend]` or `tripwire_delta`
-  is refused, with what was and what is. Give the changed pipeline another `name`, and it begins
-  anew beside the old one. All other knobs count from the next run on.
+- **The file is read when a run begins.** What a pipeline has learned with cannot be changed:
+  once the first record is learned, another target, task, `[online]`, `[blend]` or `detector_delta`
+  is refused, and the message names both values. Give the changed pipeline another `name`: it begins
+  anew beside the old one. All other knobs apply from the next run on.
 - **Editors** that check TOML against a JSON schema get it from `thermodrift schema`.
 
 What belongs to a whole home, and not to one pipeline, has [a file of its own](#the-homes-file).
@@ -77,14 +77,14 @@ _TOGETHER: Mapping[str, str] = {
     " where it takes them; it returns a river model.",
     "batch": "A factory of your own is called with `task` and `seed` where it takes them; it"
     " returns a model with scikit-learn's `fit` and `predict`, on which `params` are then set.",
-    "drift": "`min_rows` must not be above the smaller of `window` and `reference_rows`: no check"
-    " could ever tell anything.",
+    "drift": "`min_rows` must not be above the smaller of `window` and `reference_rows`: otherwise"
+    " no check could ever compare anything.",
     "history": "`url` and `data` go together, and `data` is an absolute path: every host names the"
     " same one. [How to set a lake up](operations.md#several-hosts-one-history).",
     "upkeep": "Nothing is removed unless a knob here says so and `thermodrift upkeep` is run. These"
-    " stay whatever it says: every model and its champion periods, the newest run of each pipeline,"
+    " are kept in any case: every model and its champion periods, the newest run of each pipeline,"
     " and every request that is not closed. `predictions_keep` must be larger than the"
-    " `drift.window` of every pipeline in the home: a look for drift compares only predictions that"
+    " `drift.window` of every pipeline in the home: a drift check compares only predictions that"
     " are still there.",
     "energy": "Price and grams of a fit are those of the joules that its devices used, times `pue`."
     " They are written into the history when it ends, so another rate counts from the next run on;"

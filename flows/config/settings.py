@@ -1,7 +1,6 @@
-"""What the environment says: the only reader of it.
+"""Settings from the environment; `flows.config.prefect_env` reads Prefect's own variables.
 
-`Settings` has our variables; each is THERMODRIFT_ and the field's name in capitals. The rest of
-this module makes environments for Prefect's programs, in which a user's own Prefect has no say.
+Each variable of `Settings` is THERMODRIFT_ and the field's name in capitals.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
-"""Evidently and Prefect both send telemetry unless told not to."""
+"""Evidently and Prefect both send telemetry unless these are set."""
 
 DEFAULT_HOME = Path(".thermodrift")
 
@@ -43,10 +42,10 @@ class Settings(BaseSettings):
         default=None,
         description="Folder of what can be made again, such as an empty database for Prefect.",
     )
-    stand_in: Path | None = Field(
+    fake_nvml: Path | None = Field(
         default=None,
-        description="JSON of a stand-in for NVIDIA's library (power/devices/fake_nvml.py): no GPU "
-        "is asked.",
+        description="JSON file that replaces NVIDIA's library (power/devices/fake_nvml.py): no GPU "
+        "is read.",
     )
     faults: str = Field(
         default="",
@@ -70,7 +69,7 @@ class Settings(BaseSettings):
     scheduler_check_s: float = Field(
         default=15.0,
         gt=0,
-        description="Seconds between two questions of `up` whether its server schedules.",
+        description="Seconds between two checks of `up` whether its server schedules.",
     )
 
 
@@ -80,11 +79,11 @@ def silence_telemetry() -> None:
 
 
 @contextmanager
-def job_sees(uuid: str | None) -> Iterator[None]:
-    """Show the one GPU that a job was given to whatever uses CUDA first inside the block.
+def visible_device(uuid: str | None) -> Iterator[None]:
+    """Make one GPU the only one that CUDA sees, where CUDA is first used inside the block.
 
-    What CUDA has already seen of the machine stays seen: a fit in a process that used a GPU before
-    is told its device by the factory's `device` alone. Of MIG instances the person's choice stands.
+    In a process that has used a GPU before, CUDA keeps its devices: then only the factory's
+    `device` names the GPU of a fit. A choice of MIG instances by the user is kept.
     """
     before = visible_devices()
     if uuid is None or not uuid.startswith("GPU-") or "MIG-" in (before or ""):
@@ -101,7 +100,7 @@ def job_sees(uuid: str | None) -> Iterator[None]:
 
 
 def visible_devices() -> str | None:
-    """The devices that this process may use, as CUDA was told; None: all."""
+    """The devices that this process may use, by CUDA's variable; None: all."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
@@ -111,11 +110,11 @@ def lease_folder() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where is kept what can be made again; it need not be there."""
+    """The folder of what can be made again; it may not exist yet."""
     return Settings().cache or user_cache_path("thermodrift", appauthor=False)
 
 
-def stand_in() -> FakeNvml | None:
-    """The devices to pretend, where the environment names some. Raises BadConfiguration."""
-    path = Settings().stand_in
+def fake_nvml() -> FakeNvml | None:
+    """The fake devices that the environment names, if any. Raises BadConfiguration."""
+    path = Settings().fake_nvml
     return None if path is None else FakeNvml.load(path)

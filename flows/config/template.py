@@ -1,6 +1,6 @@
-"""What `thermodrift init` writes: a commented pipeline file, and sample data that it runs on.
+"""What `thermodrift init` writes: a commented pipeline file, and its sample data.
 
-The knobs and their defaults come from the models, so the file can never disagree with them.
+The knobs and their defaults come from the models, so the file always agrees with them.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import math
 import random
+import textwrap
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from flows.config.pipeline import Pipeline
 from observability.core import atomic_file, toml_config
@@ -33,11 +32,11 @@ target = "busy"                  # the column to predict
 """
 
 _GIVEN = {"pipeline": {"name", "task"}, "stream": {"path", "target"}}
-_WIDTH = 96
+_WIDTH, _INDENT = 96, "#     "
 
 
 def write(folder: Path) -> list[Path]:
-    """Write pipeline.toml and sample.csv into `folder`; refuses to replace either."""
+    """Write pipeline.toml and sample.csv into `folder`; neither is ever replaced."""
     targets = [folder / "pipeline.toml", folder / "sample.csv"]
     for path in targets:
         if path.exists():
@@ -50,7 +49,7 @@ def write(folder: Path) -> list[Path]:
     try:
         atomic_file.write(targets[0], commented().encode())
     except OSError:
-        # Half of an init would stand in the way of the next one.
+        # One file alone would make the next `init` refuse.
         targets[1].unlink(missing_ok=True)
         raise
     return targets
@@ -60,29 +59,20 @@ def commented() -> str:
     """The pipeline file as text."""
     parts = [_HEAD.format(name="pipeline.toml").rstrip()]
     for table, model in toml_config.tables(Pipeline):
-        lines = [*_knobs(model, _GIVEN.get(table, set()))]
+        lines: list[str] = []
+        for name, field in toml_config.knobs(model).items():
+            if name in _GIVEN.get(table, ()):
+                continue
+            default = field.get_default(call_default_factory=True)
+            shown = "" if default is None else _toml(default)
+            lines += textwrap.wrap(
+                field.description or "", _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT
+            )
+            lines.append(f"# {name} = {shown}".rstrip())
         if table == "stream":
             parts.append(_STREAM.rstrip())
         parts.append("\n".join(lines if table in _GIVEN else ["", f"# [{table}]", *lines]))
     return "\n".join(parts) + "\n"
-
-
-def _knobs(model: type[BaseModel], given: set[str]) -> list[str]:
-    lines: list[str] = []
-    for name, field in toml_config.knobs(model).items():
-        if name in given:
-            continue
-        default = field.get_default(call_default_factory=True)
-        shown = "" if default is None else _toml(default)
-        lines.extend(_comment(field.description or ""))
-        lines.append(f"# {name} = {shown}".rstrip())
-    return lines
-
-
-def _comment(text: str) -> list[str]:
-    import textwrap
-
-    return [f"#     {line}" for line in textwrap.wrap(text, _WIDTH - 6)]
 
 
 def _toml(value: Any) -> str:
@@ -96,7 +86,7 @@ def _toml(value: Any) -> str:
 
 
 def sample(records: int = 12_000, seed: int = 7) -> str:
-    """A made stream as CSV: is a machine busy? Its habits change at half the stream.
+    """A synthetic stream as CSV: is a machine busy? The relation changes at half the stream.
 
     Columns: hour (0 to 24), load (0 to 1, sometimes blank), site (a, b or c), busy (0 or 1).
     """

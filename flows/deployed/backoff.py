@@ -1,8 +1,4 @@
-"""When a deferred retrain asks the gate again: at the forecast's time, else ever more seldom.
-
-Never later than the request's deadline, so that what is decided there is decided on time, or than
-the least that a run must stay away.
-"""
+"""When a deferred retrain asks the gate again: by the forecast, else with growing delays."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Backoff(BaseModel):
-    """How long a run waits that found the gate closed, where no forecast says for how long."""
+    """How long a run that found the gate closed waits, where no forecast says for how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     least_s: float = Field(
@@ -35,22 +31,18 @@ class Backoff(BaseModel):
         description="It waits twice as long each time, and never longer than this.",
     )
 
+    def again_in_s(
+        self, deferrals: int, forecast_s: float | None, deadline_left_s: float | None
+    ) -> float:
+        """Seconds until the gate is asked again, after so many `deferrals` (1: the first).
 
-def again_in_s(
-    deferrals: int, patience: Backoff, forecast_s: float | None, deadline_left_s: float | None
-) -> float:
-    """Seconds until the gate is asked again, after so many `deferrals` (1: the first).
-
-    `forecast_s` and `deadline_left_s` are seconds from now; None and NaN are unknown.
-    """
-    # Beyond 2**32 times the first wait, the most is reached whatever the knobs are.
-    patient_s = min(patience.first_s * 2.0 ** min(max(deferrals, 1) - 1, 32), patience.most_s)
-    wait_s = patient_s if _unknown(forecast_s) else float(forecast_s or 0.0)
-    if not _unknown(deadline_left_s):
-        # At the deadline itself, and not a moment before it.
-        wait_s = min(wait_s, float(deadline_left_s or 0.0))
-    return max(wait_s, patience.least_s)
-
-
-def _unknown(value: float | None) -> bool:
-    return value is None or math.isnan(value)
+        `forecast_s` and `deadline_left_s` are seconds from now; None and NaN are unknown. The
+        result is never after the deadline, so that a request is decided at its deadline, and never
+        below `least_s`.
+        """
+        if forecast_s is None or math.isnan(forecast_s):
+            # After 32 doublings the delay is at `most_s` whatever the knobs are.
+            forecast_s = min(self.first_s * 2.0 ** min(max(deferrals, 1) - 1, 32), self.most_s)
+        if deadline_left_s is not None and not math.isnan(deadline_left_s):
+            forecast_s = min(forecast_s, deadline_left_s)
+        return max(forecast_s, self.least_s)

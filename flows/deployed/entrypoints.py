@@ -6,8 +6,8 @@
     upkeep   every night     Completed, Deferred
 
 Each of them also ends as Busy, where another run has what it needs, and as Stopped, where a signal
-ended it. The truth stands in the home. Each run first corrects what the server shows of earlier
-runs. Alarms and endings are also events (docs/operations.md lists them).
+ended it. The home is the source of truth: each run first corrects what the server shows of earlier
+runs. Alarms and outcomes are also events (docs/operations.md lists them).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows import maintenance as tidying
+from flows import maintenance
 from flows.deployed import (
     drift_run,
     exit_deadline,
@@ -38,67 +38,70 @@ from power.core.gate_config import GateConfig
 from power.forecast.config import ForecastConfig
 from power.policy.power_cap import CapConfig
 
-HEARD = [exit_deadline.cancel, pending_states.acknowledge]
-PLAIN: dict[str, Any] = {
-    # The state of a pipeline is in its checkpoint: nothing is pickled for Prefect to keep, and a
-    # second try would only do again what the next run does anyhow.
+_ON_END = [exit_deadline.cancel, pending_states.acknowledge]
+_OPTIONS: dict[str, Any] = {
+    # The state of a pipeline is in its checkpoint: Prefect keeps no results, and does not retry,
+    # since the next run goes on from there.
     "persist_result": False,
     "retries": 0,
-    "on_completion": HEARD,
-    "on_failure": HEARD,
-    "on_crashed": HEARD,
-    "on_cancellation": HEARD,
+    "on_completion": _ON_END,
+    "on_failure": _ON_END,
+    "on_crashed": _ON_END,
+    "on_cancellation": _ON_END,
 }
 Records = Annotated[int, Field(ge=1)]
 
 
-@flow(name="thermodrift-learn", **PLAIN)
+@flow(name="thermodrift-learn", **_OPTIONS)
 def learn(
-    pipeline: Path, home: Path | None = None, limit: Records | None = None, to_look: bool = True
+    pipeline: Path,
+    home: Path | None = None,
+    limit: Records | None = None,
+    stop_for_drift_check: bool = True,
 ) -> State:
     """Learn what the stream has that is new.
 
     `pipeline` is the pipeline's TOML file, `home` the folder that keeps everything (else
-    THERMODRIFT_HOME). It ends at the stream's end, after `limit` records, and, with `to_look`,
-    where it is time to look for drift.
+    THERMODRIFT_HOME). It ends at the stream's end, after `limit` records, and, with
+    `stop_for_drift_check`, where a drift check is due.
     """
 
-    def work(job: DeployedRun) -> State:
-        shift = learn_run.run_learn(
-            job.file, job.home, job.run_id, job.stop, job.display, limit, to_look
+    def work(run: DeployedRun) -> State:
+        result = learn_run.run_learn(
+            run.file, run.home, run.run_id, run.stop, run.display, limit, stop_for_drift_check
         )
-        if shift.look_due and shift.records:
-            job.emit("drift_check.due", position=shift.position)
-        name = "Stopped" if job.stop() else "Learned" if shift.records else "NothingNew"
-        return job.ends(name, learn_run.describe(shift))
+        if result.drift_check_due and result.records:
+            run.emit("drift_check.due", position=result.position)
+        name = "Stopped" if run.stop() else "Learned" if result.records else "NothingNew"
+        return run.ends(name, result.because)
 
     return flow_run.run_flow("learn", pipeline, home, work)
 
 
-@flow(name="thermodrift-watch", **PLAIN)
+@flow(name="thermodrift-watch", **_OPTIONS)
 def watch(
     pipeline: Path,
     home: Path | None = None,
     drift: DriftConfig | None = None,
     worth: RetrainConfig | None = None,
 ) -> State:
-    """Look whether the world has changed, and whether a retrain is worth asking for.
+    """Check for drift, and decide whether a retrain is worth requesting.
 
-    `drift` and `worth` are knobs over those of the pipeline's file. A request is in the history
-    before anybody is told of it; one that nobody is about to settle is told of again.
+    `drift` and `worth` override the knobs of the pipeline's file. A request is in the history
+    before its event is emitted; the event is emitted again where no run takes the request up.
     """
 
-    def work(job: DeployedRun) -> State:
-        look = drift_run.run_drift_check(job)
-        drift_run.announce(job, look)
-        if look.looked is not None:
-            job.emit("drift_check.completed", position=look.position)
-        return job.ends(look.name, look.because)
+    def work(run: DeployedRun) -> State:
+        result = drift_run.run_drift_check(run)
+        drift_run.announce(run, result)
+        if result.checked is not None:
+            run.emit("drift_check.completed", position=result.position)
+        return run.ends(result.name, result.because)
 
     return flow_run.run_flow("watch", pipeline, home, work, drift=drift, worth=worth)
 
 
-@flow(name="thermodrift-retrain", **PLAIN)
+@flow(name="thermodrift-retrain", **_OPTIONS)
 def retrain(
     pipeline: Path,
     request_id: str | None = None,
@@ -108,37 +111,31 @@ def retrain(
     promotion: PromotionConfig | None = None,
     forecast: ForecastConfig | None = None,
     cap: CapConfig | None = None,
-    patience: Backoff | None = None,
+    backoff: Backoff | None = None,
 ) -> State:
-    """Settle the open request of a pipeline, when the machine may; come back later if it may not.
+    """Close the open request of a pipeline if the gate is open, or come back later.
 
-    `request_id` says which request this run was started for; whichever is open is settled.
-    `patience` is for when no forecast says how long to wait; the others are knobs over those of the
-    pipeline's file.
+    `request_id` says which request this run was started for; the one that is open is closed.
+    `backoff` applies where no forecast says how long to wait; the other parameters override the
+    knobs of the pipeline's file.
     """
-    knobs = {
-        "batch": batch,
-        "gate": gate,
-        "promotion": promotion,
-        "forecast": forecast,
-        "cap": cap,
-    }
 
-    def work(job: DeployedRun) -> State:
-        return retrain_run.run_retrain(job, request_id, patience or Backoff())
+    def work(run: DeployedRun) -> State:
+        return retrain_run.run_retrain(run, request_id, backoff or Backoff())
 
+    knobs = {"batch": batch, "gate": gate, "promotion": promotion, "forecast": forecast, "cap": cap}
     return flow_run.run_flow("retrain", pipeline, home, work, **knobs)
 
 
-@flow(name="thermodrift-upkeep-daily", **PLAIN)
+@flow(name="thermodrift-upkeep-daily", **_OPTIONS)
 def upkeep(home: Path | None = None) -> State:
     """Merge the prediction logs of a home, and remove what its [upkeep] no longer keeps."""
     with exit_deadline.exit_within():
         home, run_id = flow_run.home_of(home), flow_run.run_id()
         pending_states.forget(home, run_id)
-        document = tidying.upkeep.fn(home)
+        document = maintenance.upkeep.fn(home)
         told = "; ".join(
-            f"{deed['pipeline'] or 'history'}: {deed['because']}" for deed in document["deeds"]
+            f"{each['pipeline'] or 'history'}: {each['because']}" for each in document["results"]
         )
         if document["state"] == "failed":
             return pending_states.save(home, run_id, False, None, told)

@@ -34,7 +34,7 @@ class DeployedRun:
     file: PipelineFile
     home: Path
     run_id: str
-    """Prefect's id of the flow run, which is the history's too."""
+    """Prefect's id of the flow run; the history uses it as well."""
     stop: Stop
     display: Display
     lease: HeldLease | None = None
@@ -45,13 +45,19 @@ class DeployedRun:
         return Places(self.home).pipeline(self.file.name)
 
     def ends(self, name: str, because: str) -> State:
-        """End the run well, by a name that the server's list shows; kept until it is heard."""
+        """End the run as completed, with a state of this name; kept until the server knows it."""
         return pending_states.save(self.home, self.run_id, True, name, because)
 
     def emit(self, what: str, labels: dict[str, str] | None = None, **payload: Any) -> None:
-        """Tell the server what happened to this pipeline."""
+        """Report to the server what happened to this pipeline."""
         here = {"pipeline": str(self.file.path), "home": str(self.home), "run_id": self.run_id}
         prefect_client.emit(EVENTS + what, self.file.name, labels or {}, {**here, **payload})
+
+    def show_table(self, key: str, table: str, description: str) -> None:
+        """Put a table, as JSON, beside the run on the server's page."""
+        # Prefect's keys have no underscore.
+        key = f"{key}-{self.file.name.replace('_', '-')}"
+        prefect_client.show(self.run_id, key, "table", table, description)
 
 
 def run_flow(
@@ -61,39 +67,39 @@ def run_flow(
     work: Callable[[DeployedRun], State],
     **knobs: BaseModel | None,
 ) -> State:
-    """Do `work` for a pipeline; how the run ends.
+    """Do `work` for a pipeline; the state that the run ends with.
 
-    What only means "not now" ends the run well, as Busy or Stopped. Raises BadConfiguration, and
-    what the work raises; a failure is an event as well.
+    What only means "not now" ends the run as Busy or Stopped. Raises BadConfiguration, and what the
+    work raises; a failure is reported as an event as well.
     """
     with exit_deadline.exit_within():
         file = over(pipeline.read(path), **knobs)
-        job = DeployedRun(file, home_of(home), run_id(), Stop(), Display(file.name))
-        pending_states.forget(job.home, job.run_id)
+        run = DeployedRun(file, home_of(home), run_id(), Stop(), Display(file.name))
+        pending_states.forget(run.home, run.run_id)
         try:
             with (
-                job.stop.listening(),
-                job.display,
-                run_lease.held(job.places, kind, job.run_id) as job.lease,
+                run.stop.listening(),
+                run.display,
+                run_lease.held(run.places, kind, run.run_id) as run.lease,
             ):
-                reconciler.report_pending(job.home)
-                for lost in reconciler.reap_orphans(job.places, job.lease):
+                reconciler.report_pending(run.home)
+                for orphan in reconciler.reap_orphans(run.places, run.lease):
                     # A run that waited, and that a person cancelled meanwhile, did not fail.
-                    if lost.claim.back_at_s is None:
-                        job.emit(
-                            f"{lost.claim.kind}.failed",
-                            because=lost.because,
-                            killed_run=lost.claim.run_id,
+                    if orphan.lease.back_at_s is None:
+                        run.emit(
+                            f"{orphan.lease.kind}.failed",
+                            because=orphan.because,
+                            killed_run=orphan.lease.run_id,
                         )
-                return work(job)
+                return work(run)
         except TryAgainLater as later:
-            return job.ends("Busy", str(later))
+            return run.ends("Busy", str(later))
         except StopRequested:
-            return job.ends("Stopped", "a signal asked for it; what was begun comes again")
+            return run.ends("Stopped", "a signal stopped it; what was begun is done again")
         except (ThermodriftError, OSError, RuntimeError, ValueError) as error:
             because = f"{type(error).__name__}: {error}"
-            pending_states.save(job.home, job.run_id, False, None, because)
-            job.emit(f"{kind}.failed", because=because)
+            pending_states.save(run.home, run.run_id, False, None, because)
+            run.emit(f"{kind}.failed", because=because)
             raise
 
 

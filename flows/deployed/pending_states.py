@@ -1,8 +1,8 @@
 """How deployed runs ended, kept in the home until Prefect's server knows it.
 
-A run's work is done before the server is told, and either may die in between. To the server such a
-run then runs for ever, or crashed, though its work is on disk. So the ending is written down first,
-and the next run on this home reports it.
+A run's work is done before the server is told, and either process may die in between. The server
+then shows the run as running for ever, or as crashed, though its work is on disk. So the run writes
+its final state to a file first, and the next run on this home reports it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from observability.core import atomic_file, failpoints
 from observability.core.paths import Places
 
 _mine: dict[str, Path] = {}
-"""Files of endings that this process wrote, by run: Prefect's hooks know only the run."""
+"""Files that this process wrote, by run: Prefect's hooks know only the run."""
 
 
 @dataclass(frozen=True)
 class PendingState:
-    """How a run ended, in the words of its state."""
+    """How a run ended, as its state says it."""
 
     run_id: str
     well: bool
@@ -65,8 +65,8 @@ class PendingState:
 def save(home: Path, run_id: str, well: bool, name: str | None, because: str) -> State:
     """Write down how a run ended, before its server is told; the state to end with.
 
-    A full disk does not change how the run ends: then only the server's list is wrong if the server
-    does not hear of it, as that of a killed run is until the next one.
+    A full disk does not change how the run ends. If the server is then not told either, its list is
+    wrong until the next run, as after a kill.
     """
     ended = PendingState(
         run_id, well, name, because, time.time(), socket.gethostname(), os.getpid()
@@ -75,35 +75,35 @@ def save(home: Path, run_id: str, well: bool, name: str | None, because: str) ->
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_file.write(path, json.dumps(asdict(ended)).encode())
-        failpoints.point("run.after_ending")
+        failpoints.point("run.after_state_saved")
     _mine[run_id] = path
     return ended.state()
 
 
 def acknowledge(flow: Any, run: Any, state: Any) -> None:
-    """The server knows how the run ended: a hook for Prefect to call."""
+    """Prefect calls this hook once the server knows how the run ended."""
     path = _mine.pop(str(run.id), None)
     if path is not None:
         path.unlink(missing_ok=True)
 
 
 def waiting(home: Path) -> list[PendingState]:
-    """Endings that no server is known to have heard of, oldest first."""
+    """Final states that no server is known to have, oldest first."""
     found = []
     for path in Places(home).pending_states.glob("*.json"):
-        # An ending that cannot be read, or was reported meanwhile, changes nothing.
+        # A file that cannot be read, or was removed meanwhile, changes nothing.
         with suppress(FileNotFoundError, ValueError, TypeError):
             found.append(PendingState(**json.loads(path.read_text(encoding="utf-8"))))
     return sorted(found, key=lambda each: each.at_s)
 
 
 def forget(home: Path, run_id: str) -> None:
-    """Remove an ending: the server knows it, or knows no such run, or the run is tried again."""
+    """Remove a state: the server knows it, or knows no such run, or the run is repeated."""
     _path(home, run_id).unlink(missing_ok=True)
 
 
 def is_stale(state: State) -> bool:
-    """Whether a kept ending corrects the server: to it the run is still running, or crashed."""
+    """Whether the server needs correcting: it shows the run as still running, or crashed."""
     return state.type in (StateType.RUNNING, StateType.CRASHED)
 
 

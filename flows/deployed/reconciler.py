@@ -1,8 +1,8 @@
 """Correct what Prefect's server shows, where it and the home disagree: the home is right.
 
-To the server a run killed with SIGKILL runs for ever; a claim without a process says that it does
-not. The same is true of a run whose ending the server did not hear of; the home has kept the
-ending. A request whose event was lost is taken up by no run; the home says that it is open.
+The server shows a run killed with SIGKILL as running for ever; a lease without a process proves the
+opposite. It also shows as running a run whose end was not reported; the home has kept the final
+state. No run takes up a request whose event was lost; the home says that it is open.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ RETRAIN_FLOW = "thermodrift-retrain"
 class OrphanedRun:
     """A run that has no process any more, and had not ended."""
 
-    claim: RunLease
+    lease: RunLease
     because: str
 
 
 def report_pending(home: Path) -> None:
-    """Report endings that the server does not know; those that it does not hear now stay."""
+    """Report final states that the server does not know; without an answer they are kept."""
     bound_s = settings.Settings().exit_within_s
     for ended in pending_states.waiting(home):
         if ended.may_still_be_reported(bound_s):
@@ -49,41 +49,40 @@ def report_pending(home: Path) -> None:
 
 
 def reap_orphans(places: PipelinePlaces, held: HeldLease) -> list[OrphanedRun]:
-    """Find runs that were killed, mark them at the server, and remove their claims.
+    """Find runs that were killed, mark them at the server, and remove their leases.
 
-    Of the caller's own kind, which it holds, that is the run that had the claim before it.
+    Of the caller's own kind, that is the run that had the lease before it.
     """
-    kind, before = held.claim.kind, held.before
+    kind, before = held.lease.kind, held.before
     found = [run_lease.find_orphan(places, each) for each in run_lease.KINDS if each != kind]
-    if before is not None and before.back_at_s is None and before.run_id != held.claim.run_id:
+    if before is not None and before.back_at_s is None and before.run_id != held.lease.run_id:
         found.append(before)
     lost = [mark_crashed(places, each) for each in found if each is not None]
     return [each for each in lost if each is not None]
 
 
-def mark_crashed(places: PipelinePlaces, claim: RunLease) -> OrphanedRun | None:
-    """Mark the run of a claim without a process as crashed, unless it is to come back."""
+def mark_crashed(places: PipelinePlaces, lease: RunLease) -> OrphanedRun | None:
+    """Mark the run of a lease without a process as crashed, unless it is to come back."""
     because = (
-        f"the process {claim.pid} on {claim.host} that did it is gone; nothing that it "
-        "had acknowledged is lost"
+        f"its process {lease.pid} on {lease.host} is gone; nothing that it had acknowledged is lost"
     )
     try:
-        state = prefect_client.state_of(claim.run_id)
-        if claim.back_at_s is not None and state is not None and not state.is_final():
+        state = prefect_client.state_of(lease.run_id)
+        if lease.back_at_s is not None and state is not None and not state.is_final():
             # It waits to come back, and its worker may be late.
-            if state.is_scheduled() or time.time() < claim.back_at_s + GRACE_S:
+            if state.is_scheduled() or time.time() < lease.back_at_s + GRACE_S:
                 return None
-        elif claim.back_at_s is None and state is not None and state.is_completed():
-            # It ended well, and was killed before it released its claim.
-            run_lease.clear(places, claim)
+        elif lease.back_at_s is None and state is not None and state.is_completed():
+            # It completed, and was killed before it released its lease.
+            run_lease.clear(places, lease)
             return None
         if state is not None and state.type in (StateType.RUNNING, StateType.PENDING):
-            prefect_client.mark(claim.run_id, Crashed(message=because))
+            prefect_client.mark(lease.run_id, Crashed(message=because))
     except prefect_client.ServerUnavailable:
-        # A later run finds the claim again.
+        # A later run finds the lease again.
         return None
-    run_lease.clear(places, claim)
-    return OrphanedRun(claim, because)
+    run_lease.clear(places, lease)
+    return OrphanedRun(lease, because)
 
 
 def retrain_is_coming(places: PipelinePlaces, pipeline: str) -> bool:

@@ -1,6 +1,6 @@
-"""One run of each kind per pipeline, and what a killed run left.
+"""Only one run of each kind works on a pipeline; what a killed run left is found here.
 
-A claim is a lock of the operating system, which is released with its process, and a small file that
+A lease is a lock of the operating system, which is released with its process, and a small file that
 says which run holds it. A run that ends removes the file. So a file whose lock is free belongs to a
 run that was killed, or to one that waits to come back. Prefect's heartbeats and concurrency limits
 cannot do this (docs/architecture.md says what was tried).
@@ -46,18 +46,18 @@ class RunLease:
 
 
 class HeldLease:
-    """A claim that this process holds."""
+    """A lease that this process holds."""
 
-    def __init__(self, claim: RunLease, before: RunLease | None) -> None:
-        self.claim = claim
+    def __init__(self, lease: RunLease, before: RunLease | None) -> None:
+        self.lease = lease
         self.before = before
         """What an earlier run left: it was killed, or it waits."""
         self.leaves: RunLease | None = None
-        """What stays in the file when the claim is released."""
+        """What stays in the file when the lease is released."""
 
     def wait_until(self, back_at_s: float) -> None:
         """Keep the work for this run, which comes back at `back_at_s` in another process."""
-        self.leaves = replace(self.claim, back_at_s=back_at_s)
+        self.leaves = replace(self.lease, back_at_s=back_at_s)
 
     def give_back(self) -> None:
         """Leave the work to the run that waited for it before."""
@@ -66,7 +66,7 @@ class HeldLease:
 
 @contextmanager
 def held(places: PipelinePlaces, kind: RunKind, run_id: str) -> Iterator[HeldLease]:
-    """Hold the claim inside the block. Raises Claimed where another process has it."""
+    """Hold the lease inside the block. Raises AlreadyLeased where another process has it."""
     places.run_leases.mkdir(parents=True, exist_ok=True)
     with _locked(places, kind) as path:
         mine = RunLease(kind, run_id, time.time(), socket.gethostname(), os.getpid())
@@ -89,11 +89,11 @@ def find_orphan(places: PipelinePlaces, kind: RunKind) -> RunLease | None:
         return None
 
 
-def clear(places: PipelinePlaces, claim: RunLease) -> None:
-    """Remove a claim that was left, unless another run holds the work by now."""
+def clear(places: PipelinePlaces, lease: RunLease) -> None:
+    """Remove a lease that was left, unless another run has the work by now."""
     try:
-        with _locked(places, claim.kind) as path:
-            if _read(path) == claim:
+        with _locked(places, lease.kind) as path:
+            if _read(path) == lease:
                 _write(path, None)
     except AlreadyLeased:
         return
@@ -113,11 +113,11 @@ def busy(places: PipelinePlaces, kind: RunKind) -> bool:
 @contextmanager
 def _locked(places: PipelinePlaces, kind: RunKind) -> Iterator[Path]:
     try:
-        # Others look by taking it for a moment.
+        # `busy` and `find_orphan` take it for a moment.
         lock = file_lock.acquire(places.run_leases / f"{kind}.lock", wait_s=1.0)
     except file_lock.LockBusy as error:
         raise AlreadyLeased(
-            f"another run is at work on this: {kind} of pipeline {places.name}"
+            f"another run does this work: {kind} of pipeline {places.name}"
         ) from error
     try:
         yield places.run_leases / f"{kind}.json"
@@ -133,8 +133,8 @@ def _read(path: Path) -> RunLease | None:
         return None
 
 
-def _write(path: Path, claim: RunLease | None) -> None:
-    if claim is None:
+def _write(path: Path, lease: RunLease | None) -> None:
+    if lease is None:
         path.unlink(missing_ok=True)
     else:
-        atomic_file.write(path, json.dumps(asdict(claim)).encode())
+        atomic_file.write(path, json.dumps(asdict(lease)).encode())

@@ -24,9 +24,9 @@ from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.history.records import Record, RejectRecord, ScoreRecord
 
 MOST_RANGES = 10_000
-"""Ranges of rejected positions that a checkpoint keeps, so that they can be read again."""
+"""Most ranges of rejected positions that a checkpoint keeps for a replay."""
 RAW_PER_BATCH = 10_000_000
-"""Characters of raw text that a batch's rejects keep at the most, shared among them."""
+"""Most characters of raw text that all rejects of a batch keep together."""
 
 
 class ModelRefusesEverything(ThermodriftError, RuntimeError):
@@ -34,7 +34,7 @@ class ModelRefusesEverything(ThermodriftError, RuntimeError):
 
 
 class IntakeStopped(BadConfiguration):
-    """The stream has another shape than it began with: the run ended before it was consumed."""
+    """The stream has another shape than it began with; none of that part was consumed."""
 
     def __init__(self, message: str, because: str) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class IntakeStopped(BadConfiguration):
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a batch brought: how many records it went through, and whether the stream ended."""
+    """How many records a batch had, and whether the stream ended with it."""
 
     records: int
     ended: bool
@@ -51,37 +51,41 @@ class BatchResult:
 
 @task(name="learn", cache_policy=NO_CACHE, persist_result=False)
 def learn(work: UnitOfWork) -> BatchResult:
-    """Go through the next batch of the stream, up to the next multiple of the batch size.
+    """Learn the next batch of the stream, up to the next multiple of the batch size.
 
     Raises IntakeStopped before a batch of another shape, of which nothing is then consumed.
     """
     began_s = time.monotonic()
     state = work.state
-    batch = work.run.stream.read(state.cursor, _size(work))
-    work.statistics.saw_unfinished(batch.unfinished)
+    size = work.run.file.pipeline.stream.batch
+    size -= state.position % size
+    if work.run.limit is not None:
+        size = min(size, work.run.limit - work.records)
+    batch = work.run.stream.read(state.cursor, size)
+    work.statistics.unfinished_bytes = batch.unfinished
     if batch.last == batch.first:
         return BatchResult(0, ended=True)
-    # What warned before belongs to no model that answers here.
+    # Warnings until here are not of the models that learn and predict below.
     work.report_warnings("a library")
-    _stop_before_another_shape(work, batch)
-    batch, log = _go_through(work, batch)
-    _keep(work, batch, log)
-    work.statistics.add_learning(time.monotonic() - began_s)
+    _check_shape(work, batch)
+    batch, log = _learn_up_to_refusal(work, batch)
+    _commit(work, batch, log)
+    work.statistics.learning_s += time.monotonic() - began_s
     return BatchResult(batch.last - batch.first, ended=batch.ended)
 
 
 def aligned(work: UnitOfWork) -> bool:
-    """Whether the stream stands at a multiple of the batch size, where the world is looked at.
+    """Whether the position is a multiple of the batch size, where drift checks happen.
 
-    Batches end there however a run was cut before, by a limit or a signal, so that what is decided
-    about a stream does not depend on how often its run was stopped. Nor does its log, but for the
-    last bit where a batch model's linear algebra answers fewer rows at once.
+    Batches end there wherever a limit or a signal ended a run before, so that the decisions about a
+    stream do not depend on how often its run was stopped. Nor does its log, except for the last bit
+    where a batch model's linear algebra predicts fewer rows at once.
     """
     return work.state.position % work.run.file.pipeline.stream.batch == 0
 
 
-def _stop_before_another_shape(work: UnitOfWork, batch: Batch) -> None:
-    """Ask whether this batch may be consumed; where it may not, keep why, and raise."""
+def _check_shape(work: UnitOfWork, batch: Batch) -> None:
+    """Decide whether this batch may be consumed; if not, record why, and raise IntakeStopped."""
     options, intake = work.run.file.pipeline.stream, work.state.intake
     batches = [batch]
     while intake_health.wants_another(batches, options):
@@ -95,7 +99,7 @@ def _stop_before_another_shape(work: UnitOfWork, batch: Batch) -> None:
     known = (intake.stopped_at, intake.because) == (batch.first, decision.because)
     remedy = str(decision.facts["remedy"])
     intake.stopped_at, intake.because, intake.remedy = batch.first, decision.because, remedy
-    # A run that meets it again, the file unchanged, has nothing new to tell.
+    # A run that meets the same shape again, the file unchanged, records nothing.
     if not known:
         work.commit([work.decision_row(decision)])
     work.run.display.log_event(batch.first, "stopped", decision.because, "red")
@@ -108,22 +112,14 @@ def _stop_before_another_shape(work: UnitOfWork, batch: Batch) -> None:
     )
 
 
-def _size(work: UnitOfWork) -> int:
-    batch = work.run.file.pipeline.stream.batch
-    size = batch - work.state.position % batch
-    if work.run.limit is not None:
-        size = min(size, work.run.limit - work.records)
-    return size
-
-
-def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, PredictionRows]:
-    """Learn the batch, or its part up to a record on which the model raises; then that record.
+def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, PredictionRows]:
+    """Learn the batch, or its part up to a record on which the model raises.
 
     A model that raises has half learned the record. So the learner goes back to its checkpoint, the
-    batch ends before the record, and at the next turn the record is a batch of its own that is
-    rejected: nothing is learned more than twice over, however many records are refused.
+    batch ends before the record, and in the next call the record is a batch of its own that is
+    rejected. No record is learned more than twice, however many records are refused.
     """
-    answers, silent = champion_predictions(work, batch)
+    answers, failure = champion_predictions(work, batch)
     recipes = work.run.file.pipeline
     work.report_warnings(f"the champion {work.state.champion}", recipes.batch.recipe)
     try:
@@ -131,25 +127,29 @@ def _go_through(work: UnitOfWork, batch: Batch) -> tuple[Batch, PredictionRows]:
     except RecordRefused as error:
         work.rollback()
         if error.index == 0:
-            return _refused(work, batch, error), PredictionRows()
-        return _go_through(work, _cut(work, batch, error.index))
+            return _rejected(work, batch, error), PredictionRows()
+        batch = _ending_at(work, batch, batch.positions[error.index], error.index)
+        return _learn_up_to_refusal(work, batch)
     work.report_warnings("the online model", recipes.online.recipe)
     if log.learned:
-        work.statistics.end_refusals()
-    if silent is not None:
-        # Only now: a batch that was gone back on is answered again, and told once.
-        work.add_rows([work.decision_row(silent)])
-        work.run.display.log_event(work.state.position, "silent", silent.because, "red")
+        work.statistics.refused_in_a_row = 0
+    if failure is not None:
+        # Only now: after a rollback the batch is predicted again, and the failure recorded once.
+        work.add_rows([work.decision_row(failure)])
+        work.run.display.log_event(work.state.position, "silent", failure.because, "red")
     if len(log) < len(batch.positions):
-        batch = _cut(work, batch, len(log))
+        # A signal stopped the learner.
+        batch = _ending_at(work, batch, batch.positions[len(log)], len(log))
     return batch, log
 
 
-def _refused(work: UnitOfWork, batch: Batch, error: RecordRefused) -> Batch:
-    """The batch up to and with its first row, which becomes a reject."""
+def _rejected(work: UnitOfWork, batch: Batch, error: RecordRefused) -> Batch:
+    """The batch up to and including its first row, which becomes a reject."""
     position, recipe = batch.positions[0], work.run.file.pipeline.online.recipe
-    in_a_row = work.statistics.add_refusal()
-    hopeless = learning_health.refuses_everything(in_a_row, recipe, position, str(error))
+    work.statistics.refused_in_a_row += 1
+    hopeless = learning_health.refuses_everything(
+        work.statistics.refused_in_a_row, recipe, position, str(error)
+    )
     if hopeless:
         raise ModelRefusesEverything(
             f"{hopeless.because}. They are in rejects; correct the model and run again"
@@ -163,7 +163,7 @@ def _refused(work: UnitOfWork, batch: Batch, error: RecordRefused) -> Batch:
 def champion_predictions(
     work: UnitOfWork, records: Records
 ) -> tuple[BatchPrediction | None, Decision | None]:
-    """The champion's prediction of all records; or, of a champion that fails, what to say."""
+    """The champion's prediction of all records; or, where it fails, the decision to record."""
     champion = work.champion()
     if champion is None or not records.positions:
         return None, None
@@ -171,11 +171,6 @@ def champion_predictions(
         return champion.predict(record_schema.frame(records.table, work.state.schema)), None
     except BatchAnswersNothing as error:
         return None, learning_health.champion_answers(str(error))
-
-
-def _cut(work: UnitOfWork, batch: Batch, learned: int) -> Batch:
-    """The batch up to where a signal or a refusal stopped the learner."""
-    return _ending_at(work, batch, batch.positions[learned], learned)
 
 
 def _ending_at(work: UnitOfWork, batch: Batch, end: int, rows: int) -> Batch:
@@ -199,7 +194,7 @@ def _ending_at(work: UnitOfWork, batch: Batch, end: int, rows: int) -> Batch:
     )
 
 
-def _keep(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
+def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
     """Write the log, then the checkpoint with everything that this batch changed."""
     if batch.last == batch.first:
         return
@@ -221,44 +216,64 @@ def _keep(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
     state.totals.unlabelled += len(log) - log.learned
     state.change_position = _change_position(work, batch)
     state.totals.rejected += len(batch.rejects)
-    rows = [
+    rows: list[Record] = [
         *_scores(work, batch, log),
-        *_rejects(work, batch),
-        *_intake(work, batch),
-        *_noticed(work, batch),
-        *_revived(work),
-        *_threshold(work),
+        *(
+            work.run.row(
+                RejectRecord,
+                position=each.position,
+                kind=each.kind,
+                reason=each.reason,
+                raw=each.raw[: RAW_PER_BATCH // len(batch.rejects)],
+            )
+            for each in batch.rejects
+        ),
+        *_update_intake(work, batch),
     ]
+    pipeline = work.run.file.pipeline
+    reset = learning_health.must_be_reset(pipeline.online.recipe, state.learner.online.silent)
+    if reset:
+        state.learner.online = online_model.build(
+            pipeline.online, state.schema, work.run.file.folder
+        )
+        work.run.display.log_event(state.position, "reset", reset.because, "red")
+        rows.append(work.decision_row(reset))
+    threshold = state.learner.threshold
+    moved = None if threshold is None else threshold.moved()
+    if threshold is not None and moved:
+        threshold.told = threshold.value
+        work.run.display.log_event(state.position, "threshold", moved.because, "cyan")
+        rows.append(work.decision_row(moved))
     work.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)
 
 
 def _change_position(work: UnitOfWork, batch: Batch) -> int | None:
     """Where the labels last left what was known.
 
-    A change that is sure now may have begun in an earlier batch: then its place is counted back,
-    as if no record of that had been rejected.
+    A change that is certain now may have begun in an earlier batch: then its position is counted
+    back, as if no record of that had been rejected.
     """
     seen = work.state.learner.novelty
     if seen.changed_at is None:
         return None
     ago = seen.learned - seen.changed_at
     learned = [
-        place
-        for place, label in zip(batch.positions, batch.labels, strict=True)
+        position
+        for position, label in zip(batch.positions, batch.labels, strict=True)
         if label is not None
     ]
     if ago <= len(learned):
         return learned[-ago]
     known = work.state.change_position
     back = batch.first - (ago - len(learned))
-    # Of an older change the place was found when it was sure.
+    # The position of an older change was found when it became certain.
     return known if known is not None and known >= back else max(back, 0)
 
 
 def _scores(work: UnitOfWork, batch: Batch, log: PredictionRows) -> list[Record]:
-    """Of each member that answered over this batch: accuracy or mae, and the judged metric.
+    """Of each member that predicted this batch: accuracy or mae, and the judged metric.
 
-    What the batch cannot tell is NULL in the history: ROC AUC where one class came alone.
+    What cannot be computed is NULL in the history, such as ROC AUC of one class alone.
     """
     kind = work.state.schema.task
     means = {who: scoring.mean(kind, log.predicted[who], log.labels) for who in log.predicted}
@@ -290,33 +305,8 @@ def _scores(work: UnitOfWork, batch: Batch, log: PredictionRows) -> list[Record]
     ]
 
 
-def _threshold(work: UnitOfWork) -> list[Record]:
-    """Say that the threshold of the served class has moved far since that was last said."""
-    cut = work.state.learner.threshold
-    moved = cut.moved() if cut is not None else None
-    if cut is None or not moved:
-        return []
-    cut.reported = cut.value
-    work.run.display.log_event(work.state.position, "threshold", moved.because, "cyan")
-    return [work.decision_row(moved)]
-
-
-def _rejects(work: UnitOfWork, batch: Batch) -> list[Record]:
-    room = RAW_PER_BATCH // max(1, len(batch.rejects))
-    return [
-        work.run.row(
-            RejectRecord,
-            position=each.position,
-            kind=each.kind,
-            reason=each.reason,
-            raw=each.raw[:room],
-        )
-        for each in batch.rejects
-    ]
-
-
-def _intake(work: UnitOfWork, batch: Batch) -> list[Record]:
-    """Keep how well the batch fitted, and say it aloud where more than usual of it did not."""
+def _update_intake(work: UnitOfWork, batch: Batch) -> list[Record]:
+    """Update how well the stream fits; the rows of new notices, and of unusually many rejects."""
     intake = work.state.intake
     decision = intake_health.describe(batch, work.run.file.pipeline.stream)
     intake.records, intake.rejected = batch.last - batch.first, len(batch.rejects)
@@ -325,39 +315,20 @@ def _intake(work: UnitOfWork, batch: Batch) -> list[Record]:
         MOST_RANGES
     )
     intake.stopped_at, intake.because, intake.remedy = None, "", ""
-    if decision is None:
-        return []
-    intake.because, intake.remedy = decision.because, str(decision.facts["remedy"])
-    work.run.display.log_event(work.state.position, "rejected", decision.because, "red")
-    return [work.decision_row(decision)]
-
-
-def _noticed(work: UnitOfWork, batch: Batch) -> list[Record]:
-    """Count what is unusual and costs no record, and tell of it when it comes first."""
-    known = work.state.intake.notices
     rows: list[Record] = []
+    if decision is not None:
+        intake.because, intake.remedy = decision.because, str(decision.facts["remedy"])
+        work.run.display.log_event(work.state.position, "rejected", decision.because, "red")
+        rows.append(work.decision_row(decision))
     for notice in batch.notices:
-        seen = known.get((notice.kind, notice.column))
-        if seen is not None:
-            seen.count += notice.count
+        known = intake.notices.get((notice.kind, notice.column))
+        if known is not None:
+            known.count += notice.count
             continue
-        known[notice.kind, notice.column] = ReportedNotices(
+        intake.notices[notice.kind, notice.column] = ReportedNotices(
             notice.position, notice.count, notice.example
         )
-        decision = intake_health.noticed(notice)
-        work.run.display.log_event(notice.position, "noticed", decision.because, "yellow")
-        rows.append(work.decision_row(decision))
+        noticed = intake_health.noticed(notice)
+        work.run.display.log_event(notice.position, "noticed", noticed.because, "yellow")
+        rows.append(work.decision_row(noticed))
     return rows
-
-
-def _revived(work: UnitOfWork) -> list[Record]:
-    """Begin the online member anew where its answers are not finite, and say so."""
-    state, pipeline = work.state, work.run.file.pipeline
-    reset = learning_health.must_be_reset(
-        pipeline.online.recipe, state.learner.online.non_finite_count
-    )
-    if not reset:
-        return []
-    state.learner.online = online_model.build(pipeline.online, state.schema, work.run.file.folder)
-    work.run.display.log_event(state.position, "revived", reset.because, "red")
-    return [work.decision_row(reset)]

@@ -1,14 +1,13 @@
-"""Read rejected records again by a corrected pipeline file: those that fit now are brought back.
+"""Read rejected records again with a corrected pipeline file, and replay those that fit now.
 
 Each is predicted, learned if it has a label, and logged at its position, once: the checkpoint knows
-which positions are rejects, and one that was brought back is none any more. It owes the log and the
-history what was predicted, as it owes them everything. What is brought back is learned now, after
-the records that came meanwhile, and by the models of now.
+which positions are rejects, and a replayed one is none any more. The rows of the log and of the
+history are pending effects of the checkpoint. Replayed records are learned now, after the records
+that came meanwhile, by the present models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -24,7 +23,6 @@ from flows.run.session import opened
 from flows.run.shutdown import Stop
 from flows.run.state import Replayed
 from flows.run.unit_of_work import UnitOfWork
-from models.core.position_ranges import PositionRanges
 from models.online.learner import PredictionRows, RecordRefused
 from models.stream import intake_health
 from models.stream.source import Batch, Cursor, Records
@@ -35,28 +33,28 @@ from observability.history.records import ReplayRecord
 from power.core.gate_config import GateConfig
 
 MARKS_AT_ONCE = 10
-"""Stretches between two marks (a batch, in a stream of up to 4,096 batches) that are one commit."""
+"""Spans between two marks (a batch, in a stream of up to 4,096 batches) that are one commit."""
 
 
 class RecordsMoved(BadConfiguration):
-    """Read by the corrected file, the records of the stream lie elsewhere than they did."""
+    """With the corrected file, the records of the stream are at other places than before."""
 
 
 @dataclass
 class _ReplayProgress:
-    """What became of the rejects that were read again."""
+    """The results of the rejects that were read again."""
 
     rejects: int
-    """That there were."""
+    """Rejects before the replay."""
     fitted: int = 0
     learned: int = 0
     refused: list[int] = field(default_factory=list)
-    """Positions of those that fit, and on which the online model raised."""
+    """Positions of those that fit, but on which the online model raised."""
     stopped: bool = False
 
 
 def replay(path: Path, home: Path, stop: Stop) -> dict[str, Any]:
-    """Try all rejects of a pipeline again; how it went.
+    """Read all rejects of a pipeline again; returns the results.
 
     Raises AlreadyRunning while the pipeline runs, RecordsMoved, BadConfiguration, and what
     `session.opened` raises.
@@ -69,58 +67,77 @@ def replay(path: Path, home: Path, stop: Stop) -> dict[str, Any]:
             "its home (--home)"
         )
     with Display(file.name) as display, opened(file, home, stop, display) as work:
-        tried = _ReplayProgress(len(work.state.intake.rejects))
-        if tried.rejects:
-            _try_all(work, tried)
-        return _document(work, tried)
+        progress = _ReplayProgress(len(work.state.intake.rejects))
+        if progress.rejects:
+            _replay_all(work, progress)
+        return {
+            "pipeline": work.run.name,
+            "outcome": "stopped" if progress.stopped else "finished",
+            "rejects": progress.rejects,
+            "fitted": progress.fitted,
+            "learned": progress.learned,
+            "unlabelled": progress.fitted - progress.learned,
+            "still_rejected": len(work.state.intake.rejects),
+            "refused_by_the_model": progress.refused,
+            "logged_nowhere": work.statistics.logged_nowhere,
+            "rejected_in_all": work.state.totals.rejected,
+            "replayed_in_all": work.state.totals.replayed,
+            "history_trouble": work.history_trouble or None,
+        }
 
 
-def _try_all(work: UnitOfWork, tried: _ReplayProgress) -> None:
+def _replay_all(work: UnitOfWork, progress: _ReplayProgress) -> None:
     work.commit([run_record.run_record(work, "started")])
     work.sync_champion()
     with work.run.display.doing("replaying"):
-        for left, right in _stretches(work):
+        # From mark to mark through all that was consumed: the same spans in every replay.
+        marks = [*work.state.marks, work.state.cursor]
+        edges = [*marks[:-1:MARKS_AT_ONCE], marks[-1]]
+        if edges[0].position > 0:
+            edges.insert(0, Cursor())
+        for left, right in pairwise(edges):
             if work.run.stop():
-                tried.stopped = True
+                progress.stopped = True
                 break
-            _try(work, left, right, tried)
-            done = work.state.intake.rejects.between(0, right.position)
-            behind = tried.fitted + len(done)
-            work.run.display.at(right.position, behind / tried.rejects, 0.0, "")
-    _look_at_the_last_batch(work)
-    told = f"{tried.fitted} of {tried.rejects} rejects fitted when they were read again"
-    run_record.end(work, RunEnd("stopped" if tried.stopped else "finished", told))
+            _replay_span(work, left, right, progress)
+            left_over = len(work.state.intake.rejects.between(0, right.position))
+            done = (progress.fitted + left_over) / progress.rejects
+            work.run.display.at(right.position, done, 0.0, "")
+    _update_intake(work)
+    because = f"{progress.fitted} of {progress.rejects} rejects fitted when they were read again"
+    run_record.end(work, RunEnd("stopped" if progress.stopped else "finished", because))
 
 
-def _stretches(work: UnitOfWork) -> Iterator[tuple[Cursor, Cursor]]:
-    """From mark to mark through all that was consumed: the same ones whatever is replayed yet."""
-    marks = [*work.state.marks, work.state.cursor]
-    edges = [*marks[:-1:MARKS_AT_ONCE], marks[-1]]
-    if edges[0].position > 0:
-        edges.insert(0, Cursor())
-    yield from pairwise(edges)
-
-
-def _try(work: UnitOfWork, left: Cursor, right: Cursor, tried: _ReplayProgress) -> None:
+def _replay_span(work: UnitOfWork, left: Cursor, right: Cursor, progress: _ReplayProgress) -> None:
     wanted = work.state.intake.rejects.between(left.position, right.position)
     if not wanted:
         return
     batch = work.run.stream.between(left.position, right.position, work.state.marks)
     if not _reaches(work, batch, right):
         raise RecordsMoved(
-            f"{work.run.file.path}: read by this file, the records {left.position} to "
-            f"{right.position - 1} of the stream lie elsewhere than when they were consumed: "
-            "nothing of them is brought back. Undo what changes where a record ends (encoding, "
+            f"{work.run.file.path}: with this file, the records {left.position} to "
+            f"{right.position - 1} of the stream are at other places than when they were consumed: "
+            "none of them is replayed. Undo what changes where a record ends (encoding, "
             "delimiter, format), or start a pipeline under another name"
         )
-    for records, by_champion in _parts(work, batch, wanted):
-        _bring_back(work, records, by_champion, tried)
-        if tried.stopped:
+    champion = work.state.champion
+    made_from = range(0)
+    if champion is not None:
+        # A window that was read after the correction had these records, so the champion knows their
+        # labels: it does not predict them.
+        manifest = work.run.registry.manifest(champion)
+        made_from = range(manifest.train_from, manifest.holdout_to)
+    rejected = set(wanted)
+    fit = [index for index, position in enumerate(batch.positions) if position in rejected]
+    for known, indexes in groupby(fit, key=lambda index: batch.positions[index] in made_from):
+        by_champion = champion is not None and not known
+        _replay_records(work, batch.take(list(indexes)), by_champion, progress)
+        if progress.stopped:
             return
 
 
 def _reaches(work: UnitOfWork, batch: Batch, right: Cursor) -> bool:
-    """Whether a stretch ends where it did, but for blank lines, which are no records."""
+    """Whether a span ends where it did, apart from blank lines, which are no records."""
     if batch.last != right.position:
         return False
     if batch.after.offset == right.offset:
@@ -129,31 +146,12 @@ def _reaches(work: UnitOfWork, batch: Batch, right: Cursor) -> bool:
     return (ahead[0].position, ahead[0].offset) == (ahead[1].position, ahead[1].offset)
 
 
-def _parts(
-    work: UnitOfWork, batch: Batch, wanted: PositionRanges
-) -> Iterator[tuple[Records, bool]]:
-    """The rejects that fit now, and whether the champion may answer them: not where it was made
-    from rows of their positions.
-
-    A window that was read after the correction had them: the champion knows their labels.
-    """
-    champion = work.state.champion
-    made = range(0)
-    if champion is not None:
-        manifest = work.run.registry.manifest(champion)
-        made = range(manifest.train_from, manifest.holdout_to)
-    places = set(wanted)
-    fit = [index for index, place in enumerate(batch.positions) if place in places]
-    for known, indexes in groupby(fit, key=lambda index: batch.positions[index] in made):
-        yield batch.take(list(indexes)), champion is not None and not known
-
-
-def _bring_back(
-    work: UnitOfWork, records: Records, by_champion: bool, tried: _ReplayProgress
+def _replay_records(
+    work: UnitOfWork, records: Records, by_champion: bool, progress: _ReplayProgress
 ) -> None:
-    """Learn records; one on which the model raises stays a reject, and those around it do not.
+    """Learn records; one on which the model raises stays a reject, and the others do not.
 
-    As in learning, a model that raises is put back, and goes only up to that record.
+    As in learning, a model that raises goes back to the checkpoint, and learns up to that record.
     """
     while records.positions:
         try:
@@ -161,30 +159,30 @@ def _bring_back(
         except RecordRefused as error:
             work.rollback()
             end = error.index
-            tried.refused.append(records.positions[end])
+            progress.refused.append(records.positions[end])
             log = _learned(work, records.slice(0, end), by_champion)
         if len(log):
-            _keep(work, records.slice(0, len(log)), by_champion, log)
-            tried.fitted += len(log)
-            tried.learned += log.learned
+            _commit(work, records.slice(0, len(log)), by_champion, log)
+            progress.fitted += len(log)
+            progress.learned += log.learned
         if len(log) < end:
-            tried.stopped = True
+            progress.stopped = True
             return
         records = records.slice(end + 1)
 
 
 def _learned(work: UnitOfWork, records: Records, by_champion: bool) -> PredictionRows:
-    answers, silent = None, None
+    answers, failure = None, None
     if by_champion:
-        answers, silent = learn_batch.champion_predictions(work, records)
+        answers, failure = learn_batch.champion_predictions(work, records)
     log = work.state.learner.learn(records.rows, records.labels, answers, work.run.stop)
-    if silent is not None:
-        work.add_rows([work.decision_row(silent)])
+    if failure is not None:
+        work.add_rows([work.decision_row(failure)])
     return log
 
 
-def _keep(work: UnitOfWork, records: Records, by_champion: bool, log: PredictionRows) -> None:
-    """One durable step: models, counts and the set of rejects; the log and the history are owed."""
+def _commit(work: UnitOfWork, records: Records, by_champion: bool, log: PredictionRows) -> None:
+    """One commit: models, counts and the set of rejects; log and history are pending effects."""
     state, totals = work.state, work.state.totals
     state.new_rows += log.learned
     totals.learned += log.learned
@@ -193,7 +191,7 @@ def _keep(work: UnitOfWork, records: Records, by_champion: bool, log: Prediction
     totals.replayed += len(log)
     state.intake.rejects = state.intake.rejects.minus(records.positions)
     version = state.champion if by_champion else None
-    # Whole answers are for the scores of a batch; the log on disk does not have them.
+    # The log on disk has no whole answers; those are only for the scores of a batch.
     kept = replace(log, answers={})
     replayed = Replayed(tuple(records.positions), kept, (version,) * len(log))
     rows = [
@@ -203,8 +201,8 @@ def _keep(work: UnitOfWork, records: Records, by_champion: bool, log: Prediction
     work.commit(rows, replayed=replayed)
 
 
-def _look_at_the_last_batch(work: UnitOfWork) -> None:
-    """Say no more that the last batch was ill, where its rejects are brought back."""
+def _update_intake(work: UnitOfWork) -> None:
+    """Clear the report of the last batch, where its rejects were replayed."""
     intake, position = work.state.intake, work.state.position
     left = intake.rejects.between(position - intake.records, position)
     intake.rejected = len(left)
@@ -219,25 +217,8 @@ def _look_at_the_last_batch(work: UnitOfWork) -> None:
         intake.because = intake.remedy = ""
 
 
-def _document(work: UnitOfWork, tried: _ReplayProgress) -> dict[str, Any]:
-    return {
-        "pipeline": work.run.name,
-        "outcome": "stopped" if tried.stopped else "finished",
-        "rejects": tried.rejects,
-        "fitted": tried.fitted,
-        "learned": tried.learned,
-        "unlabelled": tried.fitted - tried.learned,
-        "still_rejected": len(work.state.intake.rejects),
-        "refused_by_the_model": tried.refused,
-        "logged_nowhere": work.statistics.logged_nowhere,
-        "rejected_in_all": work.state.totals.rejected,
-        "replayed_in_all": work.state.totals.replayed,
-        "history_trouble": work.history_trouble or None,
-    }
-
-
 def render(document: dict[str, Any]) -> None:
-    """Print how it went, for people."""
+    """Print the results for people."""
     out = cli_output.stdout()
     if not document["rejects"]:
         out.print(f"{document['pipeline']}: there are no rejects that could be read again")
@@ -245,7 +226,7 @@ def render(document: dict[str, Any]) -> None:
         out.print(
             f"{document['pipeline']}: {document['outcome']}; {document['fitted']:,} of "
             f"{document['rejects']:,} rejects fit now: {document['learned']:,} were learned, "
-            f"{document['unlabelled']:,} have no label and were predicted alone; "
+            f"{document['unlabelled']:,} have no label and were only predicted; "
             f"{document['still_rejected']:,} stay rejects",
             soft_wrap=True,
         )

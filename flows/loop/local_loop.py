@@ -1,7 +1,7 @@
-"""The whole loop on one machine: learn a batch, look at the world, retrain when it is worth it.
+"""The whole loop on one machine: learn a batch, check for drift, retrain when it is worth it.
 
-Reads like the picture in docs/architecture.md. What happens at a position depends only on the
-checkpoint and the stream, so a run that was killed goes on as if it had not been.
+docs/architecture.md shows it as a picture. What happens at a position depends only on the
+checkpoint and the stream, so a run that was killed goes on with the same results.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from flows.loop import summary
 from flows.retraining import retrain
 from flows.run import run_record
 from flows.run.progress import Display
-from flows.run.run_record import RunEnd
 from flows.run.session import opened
 from flows.run.shutdown import Stop, StopRequested
-from flows.run.unit_of_work import UnitOfWork
 
 
 @flow(name="thermodrift-run", persist_result=False)
@@ -40,17 +38,21 @@ def run_loop(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[
         work.commit([run_record.run_record(work, "started")])
         end: End = "due"
         try:
-            # What is due where the last run ended comes first; what is due at the end comes last.
+            # Work that is due where the last run ended comes first, and at the end of this one too.
             while True:
                 if not stop() and (end == "finished" or learn_batch.aligned(work)):
-                    _check(work)
+                    if drift_check.due(work):
+                        drift_check.check(work)
+                    if retrain.due(work):
+                        retrain.retrain(work)
+                    work.flush()
                 if end != "due":
                     break
                 end = learn_stream.until(
                     work, lambda: drift_check.due(work) or retrain.unasked(work)
                 )
         except StopRequested:
-            # A fit or a report was broken off: nothing of it was kept, and it is still owed.
+            # A fit or a report was interrupted: nothing of it was kept, and it is done again.
             work.rollback()
             end = "stopped"
         except learn_batch.IntakeStopped:
@@ -58,27 +60,6 @@ def run_loop(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[
         except Exception as error:
             run_record.end_failed(work, error)
             raise
-        ended = _ended(work, end)
+        ended = learn_stream.run_end(work, end)
         run_record.end(work, ended)
         return summary.collect(work, ended.outcome, ended.because)
-
-
-def _check(work: UnitOfWork) -> None:
-    if drift_check.due(work):
-        drift_check.check(work)
-    if retrain.due(work):
-        retrain.retrain(work)
-    work.flush()
-
-
-def _ended(work: UnitOfWork, end: End) -> RunEnd:
-    position = work.state.position
-    if end == "stopped":
-        return RunEnd("stopped", f"a signal asked for it at position {position}")
-    if end == "limit":
-        return RunEnd(
-            "limit_reached", f"went through the {work.records} records that were asked for"
-        )
-    if work.records == 0:
-        return RunEnd("finished", f"nothing new: the stream was finished at position {position}")
-    return RunEnd("finished", f"the stream ends at position {position}")

@@ -1,4 +1,4 @@
-"""What a run has to tell: one document for machines, and the same as a story for people."""
+"""The summary of a run, as one JSON document; `flows.cli.run_summary` shows it to people."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     `columns` says how each column of the stream is read, and why. `judged` holds the same of the
     metric `judged_by`, over `judged_over` records each (ROC AUC and average precision: the newest
     5,000); null is unknown. `threshold` is the probability from which the rarer of two classes is
-    served, null where the likelier class is. `unknown_votes` are those that drift could not cast at
-    the last look: vote, position since which, because, and remedy. `run` holds what this run alone
-    did, and what it cost: `cpu_s` of processor time, and what its `fits` took in seconds and
-    joules, and at the rates of the home's file, PUE included, in money and in grams of carbon
-    dioxide. Each sum is null where the part of any fit is unknown; `energy` says what joules were
-    read from, or why they were not. `deferrals` is the total, and `deferred_because` its parts by
-    cause (`power.policy.gate.Cause`). `history_trouble` says what the run found lost or torn in the
-    history, and why that could not take in all rows; null where all is well.
+    served, null where the likelier class is. `unknown_votes` are those that the last drift check
+    could not cast: vote, position since which, because, and remedy. `open_request` is the retrain
+    request that is open, or null. `run` holds what this run alone did, and what it cost: `cpu_s` of
+    processor time, and what its `fits` took in seconds and joules, and at the rates of the home's
+    file, PUE included, in money and in grams of carbon dioxide. Each sum is null where the part of
+    any fit is unknown; `energy` says what joules were read from, or why they were not. `deferrals`
+    is the total, and `deferred_because` its parts by cause (`power.policy.gate.Cause`).
+    `history_trouble` says what the run found lost or corrupt in the history, and why the history
+    could not take in all rows; null where all is well.
     """
     state, statistics = work.state, work.statistics
     request = state.request
@@ -50,13 +51,14 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         **judged(state.learner),
         "unknown_votes": unknown_votes(state),
         "champion": state.champion,
-        "owed": None if request is None else vars(request),
+        "open_request": None if request is None else vars(request),
         "unfinished_bytes": statistics.unfinished_bytes,
         "columns": schema_report.columns(state.schema),
         "intake": state.intake.brief(),
         "home": str(work.run.home.home),
         "history": work.run.history.where,
-        "history_trouble": _trouble(work),
+        "history_trouble": "; ".join(filter(None, [*work.history_damage, work.history_trouble]))
+        or None,
         "run": {
             "run_id": work.run.run_id,
             "records": work.records,
@@ -77,23 +79,24 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         known = checkpoint.header(home.pipeline(file.name).checkpoint)
     except FileNotFoundError:
         known = {}
+    nobody, never = dict.fromkeys(("served", *MEMBERS)), dict.fromkeys(("served", *MEMBERS), 0)
     return {
         "pipeline": file.name,
         "outcome": "stopped",
-        "because": "a signal asked for it before the first record",
+        "because": "a signal stopped it before the first record",
         "position": known.get("position", 0),
         **(vars(Totals()) | known.get("totals", {})),
         "reads_from": file.pipeline.gate.reads_from,
         "metric": scoring.metric_name(file.pipeline.pipeline.task),
-        "scores": known.get("scores", dict.fromkeys(("served", *MEMBERS))),
-        "scored": known.get("scored", dict.fromkeys(("served", *MEMBERS), 0)),
+        "scores": known.get("scores", nobody),
+        "scored": known.get("scored", never),
         "judged_by": known.get("judged_by", file.pipeline.pipeline.measure.name),
-        "judged": known.get("judged", dict.fromkeys(("served", *MEMBERS))),
-        "judged_over": known.get("judged_over", dict.fromkeys(("served", *MEMBERS), 0)),
+        "judged": known.get("judged", nobody),
+        "judged_over": known.get("judged_over", never),
         "threshold": known.get("threshold"),
         "unknown_votes": known.get("unknown_votes", []),
         "champion": known.get("champion"),
-        "owed": known.get("request"),
+        "open_request": known.get("open_request"),
         "intake": known.get("intake", IntakeState().brief()),
         "unfinished_bytes": 0,
         "columns": [],
@@ -112,14 +115,8 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
     }
 
 
-def _trouble(work: UnitOfWork) -> str | None:
-    """What this run found damaged in the history, and why that is behind, if it still is."""
-    told = [*work.history_damage, work.history_trouble]
-    return "; ".join(filter(None, told)) or None
-
-
 def _fits(costs: Sequence[Cost]) -> dict[str, Any]:
-    """What all fits of a run cost. A part of the joules would pass for all of them."""
+    """What all fits of a run cost. A sum of a part would be taken for the sum of all."""
     energies = [cost.energy for cost in costs]
     currencies = {cost.bill.currency for cost in costs}
     unknown = [energy.because for energy in energies if energy.joules is None]

@@ -1,8 +1,9 @@
-"""Ask whether the open request's retrain may begin now: gate, forecast, place, deadline, lease.
+"""Ask whether the open request's retrain may begin now: gate, forecast, device, deadline, lease.
 
-The judges decide (`gate`, `admission`); this file brings them what was read and remembered, takes
-the lease of the device that they name, and writes down what they say. What is admitted is not yet
-committed: its rows go with what becomes of it, or with whoever lets the pipeline go meanwhile.
+The policies decide (`gate`, `admission`, `deadline`); this module gives them what was read and what
+is known, takes the lease of the device that they name, and makes the rows of their decisions. The
+rows of an admission are not committed here: the attempt commits them with its outcome, or before it
+releases the pipeline.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from flows.run.unit_of_work import UnitOfWork
 from observability.core.decision import Decision
 from observability.history.records import ForecastRecord, GpuReadingRecord, Record
 from power.core import device_readings
-from power.core.device_readings import DeviceReading, DeviceSnapshot
+from power.core.device_readings import DeviceReading
 from power.core.gate_config import GateConfig
 from power.devices.device import Device
 from power.devices.leases import Lease
@@ -29,32 +30,32 @@ from power.policy import admission, deadline, gate_override, override_file, powe
 
 @dataclass
 class Admission:
-    """A retrain that may begin: where, why, and what goes into the history with it."""
+    """A retrain that may begin: where, why, and the rows that go into the history with it."""
 
     request: OpenRequest
     position: int
     decision: Decision
-    look: MonitorView
+    view: MonitorView
     limits: GateConfig
-    """As urgent as the request is."""
+    """Adjusted to the urgency of the request."""
     lease: Lease | None = None
-    """None where there is no device to speak of, or it is only a recorded one."""
+    """None where there is no device, or only a recorded one."""
     cap_w: float | None = None
-    """The power limit that the device shall have meanwhile, watts; None: as it is."""
+    """The power limit of the device during the fit, watts; None: unchanged."""
     only_capped: bool = False
     """It may not begin on the device without that limit."""
     against_the_gate: bool = False
-    """Somebody wants it whatever the gate says: an override, or the end of the deadline."""
+    """It begins whatever the gate says: by an override, or at the end of the deadline."""
     rows: list[Record] = field(default_factory=list)
 
     @property
     def uuid(self) -> str | None:
         """The device that it was given."""
-        told = self.decision.facts.get("uuid")
-        return told if isinstance(told, str) else None
+        uuid = self.decision.facts.get("uuid")
+        return uuid if isinstance(uuid, str) else None
 
     def give_back(self) -> None:
-        """Give the device back."""
+        """Release the device."""
         if self.lease is not None:
             self.lease.release()
 
@@ -64,60 +65,77 @@ def ask(work: UnitOfWork, request: OpenRequest) -> Admission | RequestOutcome:
 
     Raises LeaseFolderUnusable, and BadConfiguration for an override that cannot be read.
     """
-    # While nothing is held: one that cannot be read ends the run.
-    # A replay is decided the same whenever it runs, so a person's word of today is not for it.
-    told = None if work.run.power.replayed else override_file.read(work.run.home.override)
-    limits = _urgent(work, request)
-    look = _look(work, limits)
-    request.asked_gate_at = work.state.position
+    state, power, knobs = work.state, work.run.power, work.run.file.pipeline.gate
+    # The override is read first, while nothing is held, since an error in it ends the run. A replay
+    # is decided the same whenever it runs, so today's override does not apply to it.
+    override = None if power.replayed else override_file.read(work.run.home.override)
+    waited_s = retrain_request.waited_s(work, request)
+    limits = knobs.at_urgency(deadline.urgency(waited_s, request.severity, knobs))
+    view = power.look(state, limits)
+    state.gate, state.gate_s = view.judged.state, view.now_s
+    if power.replayed:
+        state.known = view.known
+    request.asked_gate_at = state.position
     rows: list[Record] = [
-        *_readings(work, look.survey),
-        *_trials(work, look),
-        work.decision_row(look.judged.decision),
+        *(
+            work.run.row(
+                GpuReadingRecord,
+                source=knobs.trace or knobs.reads_from,
+                elapsed_s=reading.read_at_s,
+                **device_readings.with_effective_margin(reading, knobs).model_dump(
+                    include=DeviceReading.model_fields.keys() & GpuReadingRecord.model_fields.keys()
+                ),
+            )
+            for reading in view.survey.readings
+        ),
+        *(
+            work.run.row(
+                ForecastRecord,
+                position=state.position,
+                uuid=each.uuid,
+                kind="margin at horizon",
+                horizon_s=each.checked.horizon_s,
+                predicted_c=each.checked.predicted_c,
+                actual_c=each.checked.actual_c,
+            )
+            for each in view.trials
+        ),
+        work.decision_row(view.judged.decision),
     ]
-    admitted = _placed(work, request, look, limits)
+    admitted = _place(work, request, view, limits)
     admitted.rows[:0] = rows
-    if look.survey.driver == "present":
+    if view.survey.driver == "present":
         admitted.rows.append(work.decision_row(admitted.decision))
     now = datetime.now(UTC)
-    overridden = gate_override.overridden(admitted.decision, told, now)
-    if overridden is not admitted.decision:
-        admitted = _force_admit(work, admitted) if overridden else admitted
-        return _by_hand(work, admitted, gate_override.overridden(admitted.decision, told, now))
-    return admitted if admitted.decision else _refused(work, admitted)
+    overridden = gate_override.overridden(admitted.decision, override, now)
+    if overridden is admitted.decision:
+        return admitted if admitted.decision else _refused(work, admitted)
+    if overridden:
+        admitted = _force_admit(work, admitted)
+        overridden = gate_override.overridden(admitted.decision, override, now)
+    admitted.rows.append(work.decision_row(overridden))
+    if not overridden:
+        admitted.give_back()
+        return retrain_request.defer(work, request, overridden, admitted.rows)
+    return _begin_anyway(work, admitted, overridden)
 
 
-def _urgent(work: UnitOfWork, request: OpenRequest) -> GateConfig:
-    limits = work.run.file.pipeline.gate
-    waited_s = retrain_request.waited_s(work, request)
-    return limits.at_urgency(deadline.urgency(waited_s, request.severity, limits))
-
-
-def _look(work: UnitOfWork, limits: GateConfig) -> MonitorView:
-    state = work.state
-    look = work.run.power.look(state, limits)
-    state.gate, state.gate_s = look.judged.state, look.now_s
-    if work.run.power.replayed:
-        state.known = look.known
-    return look
-
-
-def _placed(
+def _place(
     work: UnitOfWork,
     request: OpenRequest,
-    look: MonitorView,
+    view: MonitorView,
     limits: GateConfig,
     *,
-    anyhow: bool = False,
+    force: bool = False,
 ) -> Admission:
-    """The device for this job, and its lease: whoever is cool and not taken, the best first.
+    """The best device that is cool and not leased, and its lease.
 
-    `anyhow`: the lease of one that is not cool, too.
+    `force`: the lease of a device that is not cool, too.
     """
     leased: dict[str, str] = {}
     while True:
-        placed = _admission(work, request, look, limits, leased)
-        if not (placed.decision or anyhow) or placed.uuid is None or work.run.power.replayed:
+        placed = _admission(work, request, view, limits, leased)
+        if not (placed.decision or force) or placed.uuid is None or work.run.power.replayed:
             return placed
         if placed.uuid in leased:
             return placed
@@ -130,20 +148,20 @@ def _placed(
 def _admission(
     work: UnitOfWork,
     request: OpenRequest,
-    look: MonitorView,
+    view: MonitorView,
     limits: GateConfig,
     leased: dict[str, str],
 ) -> Admission:
-    """What the judges say of the job: as its cap has it, and, where that is a no, under a lower."""
+    """The policies' answer to the fit under its power limit, or, after a no, under a lower one."""
     rules, profile = work.run.file.pipeline.forecast, work.state.job
 
     def judged(job: Job | None) -> Decision:
-        return admission.judge(look.judged, look.known, job, limits, rules, look.now_s, leased)
+        return admission.judge(view.judged, view.known, job, limits, rules, view.now_s, leased)
 
-    admitted = Admission(request, work.state.position, judged(profile.job()), look, limits)
+    admitted = Admission(request, work.state.position, judged(profile.job()), view, limits)
     device = None if admitted.uuid is None else work.run.power.device(admitted.uuid)
     if device is not None:
-        # From here on it is about this device: its limits are no other's.
+        # From here on only this device is judged: its power limits are no other's.
         limits = limits.model_copy(update={"uuid": device.uuid})
         _cap(work, admitted, device, judged)
     return admitted
@@ -155,7 +173,7 @@ def _cap(
     device: Device,
     judged: Callable[[Job | None], Decision],
 ) -> None:
-    """Choose the power limit of the job, and ask again for the job as it is under that."""
+    """Choose the power limit of the fit, and judge the fit again under that limit."""
     rules, profile = work.run.file.pipeline.cap, work.state.job
     if not rules.enabled:
         return
@@ -178,28 +196,17 @@ def _cap(
         admitted.cap_w, admitted.decision = sooner
 
 
-def _by_hand(
-    work: UnitOfWork, admitted: Admission, overridden: Decision
-) -> Admission | RequestOutcome:
-    """What a person said, who need not know of leases: a device that is taken stays taken."""
-    admitted.rows.append(work.decision_row(overridden))
-    if not overridden:
-        admitted.give_back()
-        return retrain_request.defer(work, admitted.request, overridden, admitted.rows)
-    return _begin_anyway(work, admitted, overridden)
-
-
 def _force_admit(work: UnitOfWork, admitted: Admission) -> Admission:
-    """The same request with a device that is not taken, however warm, where there is one."""
+    """The same request with a device that is not leased, however warm, where there is one."""
     if admitted.lease is not None:
         return admitted
-    placed = _placed(work, admitted.request, admitted.look, admitted.limits, anyhow=True)
+    placed = _place(work, admitted.request, admitted.view, admitted.limits, force=True)
     placed.rows = admitted.rows
     return placed
 
 
 def _refused(work: UnitOfWork, admitted: Admission) -> Admission | RequestOutcome:
-    """A no: put off until the deadline, and then what the knob says."""
+    """After a no: defer until the deadline, and then do what the knob `at_deadline` says."""
     request, placed = admitted.request, admitted.decision
     late = deadline.at_deadline(
         retrain_request.waited_s(work, request), work.run.file.pipeline.gate
@@ -207,69 +214,33 @@ def _refused(work: UnitOfWork, admitted: Admission) -> Admission | RequestOutcom
     admitted.rows.append(work.decision_row(late))
     if not late:
         again_in_s = placed.facts.get("again_in_s")
-        told = float(again_in_s) if isinstance(again_in_s, int | float) else None
-        return retrain_request.defer(work, request, placed, admitted.rows, told)
+        forecast_s = float(again_in_s) if isinstance(again_in_s, int | float) else None
+        return retrain_request.defer(work, request, placed, admitted.rows, forecast_s)
     if late.facts["at_deadline"] != "skip":
         admitted = _force_admit(work, admitted)
-        if _may_begin_late(work, admitted, late):
+        begins = late.facts["at_deadline"] == "run"
+        if late.facts["at_deadline"] == "capped" and admitted.uuid is not None:
+            device = work.run.power.device(admitted.uuid)
+            if device is not None:
+                lowest = power_cap.lowest(device, work.run.file.pipeline.cap)
+                admitted.rows.append(work.decision_row(lowest))
+                admitted.cap_w = power_cap.watts(lowest)
+                admitted.only_capped = True
+                begins = lowest.yes
+        if begins:
             return _begin_anyway(work, admitted, admission.force_admit(admitted.decision, late))
         admitted.give_back()
     return retrain_request.close(work, request, RequestOutcome("Skipped", late), admitted.rows)
 
 
-def _may_begin_late(work: UnitOfWork, admitted: Admission, late: Decision) -> bool:
-    """Whether a request whose deadline is over begins all the same, and under which limit."""
-    if late.facts["at_deadline"] != "capped":
-        return late.facts["at_deadline"] == "run"
-    device = None if admitted.uuid is None else work.run.power.device(admitted.uuid)
-    if device is None:
-        return False
-    lowest = power_cap.lowest(device, work.run.file.pipeline.cap)
-    admitted.rows.append(work.decision_row(lowest))
-    admitted.cap_w = power_cap.watts(lowest)
-    admitted.only_capped = True
-    return lowest.yes
-
-
 def _begin_anyway(
     work: UnitOfWork, admitted: Admission, decision: Decision
 ) -> Admission | RequestOutcome:
-    """Begin whatever the gate says, unless the device is another job's."""
+    """Begin whatever the gate says, unless another retrain has the lease of the device."""
     admitted.decision, admitted.against_the_gate = decision, True
     if admitted.uuid is not None and admitted.lease is None and not work.run.power.replayed:
         holder = work.run.power.holder(admitted.uuid)
-        taken = admission.leased_elsewhere(decision, admitted.uuid, holder)
-        rows = [*admitted.rows, work.decision_row(taken)]
-        return retrain_request.defer(work, admitted.request, taken, rows)
+        leased = admission.leased_elsewhere(decision, admitted.uuid, holder)
+        rows = [*admitted.rows, work.decision_row(leased)]
+        return retrain_request.defer(work, admitted.request, leased, rows)
     return admitted
-
-
-def _trials(work: UnitOfWork, look: MonitorView) -> list[Record]:
-    """The forecasts that were held against what came since the gate was last asked."""
-    return [
-        work.run.row(
-            ForecastRecord,
-            position=work.state.position,
-            uuid=each.uuid,
-            kind="margin at horizon",
-            horizon_s=each.checked.horizon_s,
-            predicted_c=each.checked.predicted_c,
-            actual_c=each.checked.actual_c,
-        )
-        for each in look.trials
-    ]
-
-
-def _readings(work: UnitOfWork, survey: DeviceSnapshot) -> list[Record]:
-    gate_knobs = work.run.file.pipeline.gate
-    return [
-        work.run.row(
-            GpuReadingRecord,
-            source=gate_knobs.trace or gate_knobs.reads_from,
-            elapsed_s=reading.read_at_s,
-            **device_readings.with_effective_margin(reading, gate_knobs).model_dump(
-                include=DeviceReading.model_fields.keys() & GpuReadingRecord.model_fields.keys()
-            ),
-        )
-        for reading in survey.readings
-    ]

@@ -1,9 +1,9 @@
-"""Retrain in batch, when the machine may: ask, fit, compare, promote or keep.
+"""Retrain in batch when the machine allows it: ask, fit, compare, promote or reject.
 
-Three steps, so that the middle one, which is long, needs no hold on the pipeline: `_begin` reads
-what is needed, `fitting.fit` fits, and `_conclude` compares the outcome with the pipeline as it is
-by then. A run on one machine holds the pipeline all the while; the online member learns on in
-between where a server runs them apart.
+There are three steps, so that the long one in the middle need not hold the pipeline: `_begin` reads
+what is needed, `training.fit` fits, and `_conclude` compares the challenger with the pipeline as it
+is by then. The local loop holds the pipeline all the time; on a server, learning goes on during the
+fit.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Attempt:
     ending: RequestOutcome
     overdue: bool
     """Whether the request had waited until its deadline when the attempt began."""
-    course: tuple[Sample, ...] = ()
-    """How warm the device was while the fit went on."""
+    samples: tuple[Sample, ...] = ()
+    """The margin of the device during the fit."""
 
 
 def due(work: UnitOfWork) -> bool:
-    """Whether a request is open and the gate may say something new about it."""
+    """Whether a request is open and the gate may give a new answer."""
     request = work.state.request
     return request is not None and _asks_again(work, request).yes
 
@@ -75,13 +75,13 @@ def _asks_again(work: UnitOfWork, request: OpenRequest) -> Decision:
 
 @task(name="retrain", cache_policy=NO_CACHE, persist_result=False)
 def retrain(work: UnitOfWork) -> RequestOutcome | None:
-    """Try to settle the open request in one go; None where there is none.
+    """Attempt the open request while the pipeline is held; None where there is no request.
 
-    Raises StopRequested where a signal broke the fit off: it is still owed.
+    Raises StopRequested where a signal interrupted the fit: the request stays open.
     """
     run = work.run
-    tried = attempt(lambda: nullcontext(work), run.power, run.display, run.stop, lets_go=False)
-    return None if tried is None else tried.ending
+    made = attempt(lambda: nullcontext(work), run.power, run.display, run.stop, lets_go=False)
+    return None if made is None else made.ending
 
 
 def attempt(
@@ -92,11 +92,11 @@ def attempt(
     *,
     lets_go: bool,
 ) -> Attempt | None:
-    """Try to settle the open request; None where there is none, or another run settled it.
+    """Attempt the open request; None where there is none, or another run closed it.
 
     The pipeline is held with `hold`, once to begin and once to conclude. `lets_go` says whether
-    others may have it while the fit goes on: all that was said until then is committed before that.
-    Raises StopRequested where a signal broke the fit off: it is still owed.
+    others may have it during the fit: all decisions until then are committed before that. Raises
+    StopRequested where a signal interrupted the fit: the request stays open.
     """
     with ExitStack() as lease:
         with hold() as work:
@@ -104,7 +104,7 @@ def attempt(
             if request is None:
                 return None
             limits, waited_s = work.run.file.pipeline.gate, retrain_request.waited_s(work, request)
-            # On a trace's clock, which is the stream's, a deadline is no time of day.
+            # A recorded trace has the stream's clock, on which a deadline is no time of day.
             overdue = not power.replayed and deadline.at_deadline(waited_s, limits).yes
             admitted = _begin(work, request)
             if isinstance(admitted, RequestOutcome):
@@ -121,13 +121,13 @@ def attempt(
                 admitted.rows.clear()
         try:
             fitted = training.fit(prepared, admitted, power, display, stop)
-        except training.FitInterrupted as broken:
-            # It is owed and comes again, and what it took until now was spent all the same.
+        except training.FitInterrupted as interrupted:
+            # The fit is done again; what it cost until now is recorded all the same.
             with hold() as work:
-                work.add_rows(retrain_records.cost(work, admitted, broken.fitted))
+                work.add_rows(retrain_records.cost(work, admitted, interrupted.fitted))
                 if lets_go:
                     work.commit([])
-            raise StopRequested from broken
+            raise StopRequested from interrupted
         with hold() as work:
             known = work.state.request
             if known is None or known.request_id != request.request_id:
@@ -135,7 +135,7 @@ def attempt(
             # The same request, as the pipeline knows it now.
             admitted.request = known
             ending = _conclude(work, admitted, prepared, fitted)
-            return Attempt(known, ending, overdue, fitted.course)
+            return Attempt(known, ending, overdue, fitted.samples)
 
 
 def _begin(work: UnitOfWork, request: OpenRequest) -> Admission | RequestOutcome:
@@ -154,17 +154,27 @@ def _begin(work: UnitOfWork, request: OpenRequest) -> Admission | RequestOutcome
 def _conclude(
     work: UnitOfWork, admitted: Admission, prepared: Prepared, fitted: Fitted
 ) -> RequestOutcome:
-    """Keep what the fit brought, judge it, and settle the request, or put it off again."""
+    """Store the challenger, judge it, and close the request, or defer it again."""
     admitted.give_back()
-    manifest, failure = _stored(work, prepared, fitted)
-    version = None if manifest is None else manifest.version
+    manifest, failure = None, fitted.failure or "the device was given back"
+    if fitted.challenge is not None:
+        try:
+            manifest = _store(work, prepared, fitted.challenge)
+        except (CannotPickle, CannotLoad) as error:
+            # A model that cannot be stored would end every run at this position.
+            failure = str(error)
+        else:
+            failpoints.point("retrain.after_store")
     rows = admitted.rows
-    rows.extend(retrain_records.spent(work, admitted, prepared, fitted, version))
+    if fitted.cost is not None:
+        rows.append(prepared.started)
+    version = None if manifest is None else manifest.version
+    rows.extend(retrain_records.cost(work, admitted, fitted, version))
     if fitted.warned.count:
         who = f"the fit at position {prepared.position}"
         rows.append(work.warnings_row(who, prepared.recipe.recipe, fitted.warned))
     if fitted.given_back is not None:
-        return _put_off(work, admitted, prepared, fitted.given_back)
+        return _defer(work, admitted, prepared, fitted.given_back)
     if manifest is None or fitted.challenge is None:
         return _refuse(work, admitted, failure)
     state, challenge = work.state, fitted.challenge
@@ -189,21 +199,8 @@ def _conclude(
     )
 
 
-def _stored(work: UnitOfWork, prepared: Prepared, fitted: Fitted) -> tuple[Manifest | None, str]:
-    """What the store says of the challenger that it keeps now, or why there is none."""
-    if fitted.challenge is None:
-        return None, fitted.failure or "the device was given back"
-    try:
-        manifest = _store(work, prepared, fitted.challenge)
-    except (CannotPickle, CannotLoad) as error:
-        # What cannot be kept would end every run at this place.
-        return None, str(error)
-    failpoints.point("retrain.after_store")
-    return manifest, ""
-
-
 def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge: Challenge) -> None:
-    """What this retrain says of the next one."""
+    """Update what is known of the pipeline's retrains: their duration, power and power limits."""
     state, pipeline, cost = work.state, work.run.file.pipeline, fitted.cost
     state.last_fit_s = challenge.fit_s
     state.new_rows -= prepared.new_rows
@@ -220,19 +217,19 @@ def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge:
 
 
 def _refuse(work: UnitOfWork, admitted: Admission, why: str) -> RequestOutcome:
-    """A fit that brings no model is an answer: the request is settled, the others carry on."""
+    """Close the request without a model; the models that are there go on."""
     refused = promotion.no_model(why)
     rows = [*admitted.rows, work.decision_row(refused)]
     return retrain_request.close(work, admitted.request, RequestOutcome("NoModel", refused), rows)
 
 
-def _put_off(
+def _defer(
     work: UnitOfWork, admitted: Admission, prepared: Prepared, stopped: Preempted
 ) -> RequestOutcome:
-    """The gate was closed for too long amid the fit: asked again, and gone on from there."""
+    """Defer a request whose fit was preempted; the next attempt goes on from what was fitted."""
     admitted.request.begun = None
     if isinstance(stopped.partial, UnfinishedChallenge):
-        # What cannot be kept is fitted again.
+        # What cannot be saved is fitted again.
         with suppress(CannotPickle, OSError):
             partial_fits.save(
                 work.run.places.fit_checkpoint, stopped.partial, prepared.work, work.run.signing_key
@@ -245,7 +242,7 @@ def _put_off(
 
 def _store(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> Manifest:
     positions = prepared.positions
-    # Rejected records leave holes, so places in the window are looked up, not counted.
+    # Rejected records leave gaps, so positions of rows are looked up, not counted.
     parts = challenge.parts
     split = positions[parts.newest]
     return work.run.registry.register(

@@ -1,13 +1,13 @@
-"""What the history keeps of a retrain: its cost, its scores, its model, its limit, its forecast.
+"""The history's rows of a retrain: its cost, scores, model, power limit and forecast.
 
-Makes rows, and decides and keeps nothing.
+This module only makes rows: it decides nothing and commits nothing.
 """
 
 from __future__ import annotations
 
 from flows.retraining import retrain_request
 from flows.retraining.admit import Admission
-from flows.retraining.training import Fitted, Prepared
+from flows.retraining.training import Fitted
 from flows.run.cost_meter import Cost
 from flows.run.state import OpenRequest
 from flows.run.unit_of_work import UnitOfWork
@@ -25,11 +25,14 @@ from observability.history.records import (
 def cost(
     work: UnitOfWork, admitted: Admission, fitted: Fitted, version: str | None = None
 ) -> list[Record]:
-    """What a fit took, whatever came of it; where none ran, what became of the power limit."""
+    """What a fit cost, whatever its result; where none ran, what became of the power limit."""
+    capping = fitted.capping
+    limits = [] if capping is None else [capping.begun, capping.ended]
+    limit_rows: list[Record] = [work.decision_row(each) for each in limits if each is not None]
     if fitted.cost is None:
-        return _limit_rows(work, fitted)
+        return limit_rows
     billed = fitted.cost.billed(work.run.history.rates)
-    work.statistics.add_cost(billed)
+    work.statistics.costs.append(billed)
     figures, price = billed.figures, billed.bill
     row = work.run.row(
         CostRecord,
@@ -52,30 +55,18 @@ def cost(
         deferred_s=_deferred_s(work, admitted.request, billed),
         paused_s=fitted.paused_s,
         cap_w=fitted.cap_w,
-        interrupt_strategy=fitted.guarded,
+        interrupt_strategy=fitted.challenge.guarded if fitted.challenge else None,
         work_rows=fitted.challenge.rows if fitted.challenge else None,
         price=price.price,
         currency=price.currency,
         carbon_g=price.carbon_g,
         pue=price.pue,
     )
-    return [row, *_foretold(work, admitted, billed), *_limit_rows(work, fitted)]
-
-
-def spent(
-    work: UnitOfWork,
-    admitted: Admission,
-    prepared: Prepared,
-    fitted: Fitted,
-    version: str | None = None,
-) -> list[Record]:
-    """What a fit took, as `cost`, and that it began, where one ran."""
-    rows = cost(work, admitted, fitted, version)
-    return rows if fitted.cost is None else [prepared.started, *rows]
+    return [row, *_forecast(work, admitted, billed), *limit_rows]
 
 
 def _deferred_s(work: UnitOfWork, request: OpenRequest, cost: Cost) -> float:
-    """Seconds from asking until the fit began, on the request's clock; 0 if it was let in."""
+    """Seconds from the request until the fit began, on its clock; 0 if it was never deferred."""
     if not request.deferrals:
         return 0.0
     if work.run.power.replayed:
@@ -83,11 +74,11 @@ def _deferred_s(work: UnitOfWork, request: OpenRequest, cost: Cost) -> float:
     return max(0.0, cost.at.timestamp() - request.asked_s)
 
 
-def _foretold(work: UnitOfWork, admitted: Admission, cost: Cost) -> list[Record]:
-    """The margin that was foretold of this job, held against the lowest that came."""
-    facts, came_c = admitted.decision.facts, cost.figures.lowest_margin_c
-    foretold_c = facts.get("forecast_margin_c")
-    if facts.get("forecast_trusted") is not True or foretold_c is None or came_c is None:
+def _forecast(work: UnitOfWork, admitted: Admission, cost: Cost) -> list[Record]:
+    """The lowest margin that was predicted of this fit, beside the lowest that was read."""
+    facts, actual_c = admitted.decision.facts, cost.figures.lowest_margin_c
+    predicted_c = facts.get("forecast_margin_c")
+    if facts.get("forecast_trusted") is not True or predicted_c is None or actual_c is None:
         return []
     return [
         work.run.row(
@@ -96,19 +87,11 @@ def _foretold(work: UnitOfWork, admitted: Admission, cost: Cost) -> list[Record]
             uuid=admitted.uuid,
             kind="lowest margin of a job",
             horizon_s=cost.seconds,
-            predicted_c=foretold_c,
+            predicted_c=predicted_c,
             standard_error_c=facts.get("forecast_standard_error_c"),
-            actual_c=came_c,
+            actual_c=actual_c,
         )
     ]
-
-
-def _limit_rows(work: UnitOfWork, fitted: Fitted) -> list[Record]:
-    """Whether a power limit was lowered, and put back."""
-    if fitted.capping is None:
-        return []
-    told = (fitted.capping.begun, fitted.capping.ended)
-    return [work.decision_row(each) for each in told if each is not None]
 
 
 def scores(work: UnitOfWork, manifest: Manifest, older: tuple[int, int]) -> list[Record]:
@@ -122,13 +105,14 @@ def scores(work: UnitOfWork, manifest: Manifest, older: tuple[int, int]) -> list
     return [
         work.run.row(
             ScoreRecord,
-            position_from=spans[who.partition(":")[0]][0],
-            position_to=spans[who.partition(":")[0]][1],
+            position_from=position_from,
+            position_to=position_to,
             member=who,
             metric=metric,
             value=value,
         )
         for who, scores in manifest.scores.items()
+        for position_from, position_to in [spans[who.partition(":")[0]]]
         for metric, value in scores.items()
         if value is not None
     ]

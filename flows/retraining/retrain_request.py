@@ -1,14 +1,13 @@
-"""What becomes of an open request: put off, or settled, in one durable step, and told.
+"""The outcome of an attempt at an open request, in one durable step.
 
-Every way out has a name: Promoted, Rejected, Deferred, Skipped, NoModel. A deferred request stays
-open and is asked again; the others close it.
+Every outcome has a name: Promoted, Rejected, Deferred, Skipped, NoModel. A deferred request stays
+open and the gate is asked again; the others close it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from flows.run.state import OpenRequest
@@ -42,18 +41,18 @@ class RequestOutcome:
     name: Name
     decision: Decision
     again_in_s: float | None = None
-    """Of one that was deferred: seconds until the forecast would let it in, where it says so."""
+    """Of a deferred one: seconds until the forecast would admit it, where it is known."""
     left_s: float | None = None
-    """Of one that was deferred: seconds until its deadline."""
+    """Of a deferred one: seconds until its deadline."""
     scores: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    """Of all who took part, where a fit was judged."""
+    """Of all contestants, where a fit was judged."""
 
 
 def deferrals(totals: Mapping[str, Any], reads_from: str) -> str:
     """How often retrains were deferred, and by what causes, for people.
 
-    `totals` is what a checkpoint or a summary says; `reads_from` is the gate's source. A checkpoint
-    of an earlier version knows no causes.
+    `totals` is of a checkpoint's header or a summary; `reads_from` is the gate's source. A
+    checkpoint of an earlier version has no causes.
     """
     count, causes = int(totals.get("deferrals", 0)), dict(totals.get("deferred_because", {}))
     told = gate.describe_causes({**causes, UNKNOWN: count - sum(causes.values())}, reads_from)
@@ -61,17 +60,16 @@ def deferrals(totals: Mapping[str, Any], reads_from: str) -> str:
 
 
 def waited_s(work: UnitOfWork, request: OpenRequest) -> float:
-    """How long the request is open, in seconds of the requests' clock."""
+    """How long the request has been open, in seconds of the requests' clock."""
     return work.run.power.request_s(work.state.position) - request.asked_s
 
 
 def request_event(
-    work: UnitOfWork, request: OpenRequest, event: str, because: str, at: datetime | None = None
+    work: UnitOfWork, request: OpenRequest, event: str, because: str
 ) -> RequestRecord:
-    """The row that says what became of the request, now or at a moment before."""
+    """The row of an event of the request, now."""
     return work.run.row(
         RequestRecord,
-        at=at or work.run.now(),
         request_id=request.request_id,
         event=event,
         position=work.state.position,
@@ -88,20 +86,20 @@ def defer(
     rows: Sequence[Record],
     again_in_s: float | None = None,
 ) -> RequestOutcome:
-    """Leave the request open, and say why and until when."""
+    """Leave the request open, and record why."""
     cause = str(decision.facts.get("cause") or UNKNOWN)
-    news = request.deferrals == 0 or cause != request.cause
+    is_new = request.deferrals == 0 or cause != request.cause
     request.deferrals += 1
     request.why_deferred, request.cause = decision.because, cause
     totals = work.state.totals
     totals.deferrals += 1
-    # A new one: what the totals were when the run began is compared with it.
+    # A new dict, since the totals at the beginning of the run hold the old one.
     totals.deferred_because = {
         **totals.deferred_because,
         cause: totals.deferred_because.get(cause, 0) + 1,
     }
     work.commit([*rows, request_event(work, request, "deferred", decision.because)])
-    if news:
+    if is_new:
         work.run.display.log_event(work.state.position, "deferred", decision.because, "red")
     left_s = work.run.file.pipeline.gate.deadline_s - waited_s(work, request)
     return RequestOutcome("Deferred", decision, again_in_s, max(left_s, 0.0))
@@ -112,15 +110,15 @@ def close(
     request: OpenRequest,
     ending: RequestOutcome,
     rows: Sequence[Record],
-    crown: str | None = None,
+    promote: str | None = None,
 ) -> RequestOutcome:
-    """Close the request and make its ending durable; a new champion is crowned after that."""
+    """Close the request and commit its outcome; the commit also promotes the version `promote`."""
     state, event = work.state, EVENT[ending.name]
-    told = request_event(work, request, event, ending.decision.because)
+    row = request_event(work, request, event, ending.decision.because)
     state.request = None
     state.closed_at = state.position
-    work.commit([*rows, told], crown)
-    # Only now: killed before, the next attempt goes on from it.
+    work.commit([*rows, row], promote)
+    # Only now: after a kill before this, the next attempt goes on from it.
     partial_fits.drop(work.run.places.fit_checkpoint)
     work.run.display.log_event(state.position, event, ending.decision.because, _STYLE[ending.name])
     return ending

@@ -1,8 +1,7 @@
-"""The state of a pipeline, found or begun, and whether it still fits its file.
+"""Load or begin the state of a pipeline, and check that it fits the pipeline file.
 
-Whatever a person must correct is found here, before anything is learned: a stream that is not
-there, a recipe that cannot be built, knobs that are not those the models have learned by, a disk
-that is full.
+What a user must correct is found here, before anything is learned: a stream that does not exist, a
+recipe that cannot be built, knobs other than those the models have learned with, a full disk.
 """
 
 from __future__ import annotations
@@ -29,29 +28,38 @@ ROOM_BYTES = 16_000_000
 
 
 class InsufficientDiskSpace(ThermodriftError, OSError):
-    """The home cannot be written, or its disk is as good as full."""
+    """The home cannot be written, or its disk is nearly full."""
 
 
 def state_and_stream(
-    file: PipelineFile, places: PipelinePlaces, seal: SigningKey
+    file: PipelineFile, places: PipelinePlaces, key: SigningKey
 ) -> tuple[PipelineState, Stream]:
     """The checkpoint's state or a new one, and the stream with its schema pinned.
 
-    Raises BadConfiguration, StreamChanged, CheckpointUnusable and what the seal raises.
+    Raises BadConfiguration, StreamChanged, CheckpointUnusable and what the signing key raises.
     """
     find_factories(file)
-    begun = load(places, seal) if places.checkpoint.exists() else None
-    if begun is not None:
-        _same_task(file, begun)
-    else:
-        _refuse_lost(places)
+    begun = load(places, key) if places.checkpoint.exists() else None
+    task = file.pipeline.pipeline.task
+    if begun is None and any(places.predictions.glob("*.parquet")):
+        # A checkpoint is written before anything is logged: this log has lost its checkpoint, and
+        # to begin at the start would remove the log.
+        raise checkpoint.CheckpointUnusable(
+            f"checkpoint {places.checkpoint} is gone, and the predictions beside it are there: "
+            "restore it from a backup, or remove the pipeline's folder to learn from the start"
+        )
+    if begun is not None and begun.schema.task != task:
+        raise BadConfiguration(
+            f"{file.path}: pipeline.task: {task!r} was asked, but pipeline {file.name} has learned "
+            f"{begun.schema.task}; give the new task another pipeline.name"
+        )
     stream = open_stream(file, begun.schema if begun is not None else None)
     _refuse_unfit(file, stream.schema)
     if begun is None:
         return fresh(file, stream), stream
     _same_knobs(file, begun)
     if begun.learner.measure != file.pipeline.pipeline.measure:
-        # Nothing is learned by it: a pipeline may be judged by another metric from here on.
+        # Nothing is learned by the metric: it may change from here on.
         begun.learner.judge_by(file.pipeline.pipeline.measure)
     return begun, stream
 
@@ -62,9 +70,9 @@ def fresh(file: PipelineFile, stream: Stream) -> PipelineState:
     return PipelineState(schema, _learner(file, schema), Cursor(), knobs(file))
 
 
-def load(places: PipelinePlaces, seal: SigningKey) -> PipelineState:
+def load(places: PipelinePlaces, key: SigningKey) -> PipelineState:
     """The state in the checkpoint. Raises FileNotFoundError, CheckpointUnusable."""
-    state = checkpoint.load(places.checkpoint, seal)
+    state = checkpoint.load(places.checkpoint, key)
     if not isinstance(state, PipelineState):
         raise checkpoint.CheckpointUnusable(
             f"checkpoint {places.checkpoint} holds a {type(state).__name__}, not a pipeline's state"
@@ -72,20 +80,8 @@ def load(places: PipelinePlaces, seal: SigningKey) -> PipelineState:
     return state
 
 
-def _refuse_lost(places: PipelinePlaces) -> None:
-    """A checkpoint is written before anything is logged: a log alone has lost its checkpoint.
-
-    To begin at the start would sweep that log away.
-    """
-    if any(places.predictions.glob("*.parquet")):
-        raise checkpoint.CheckpointUnusable(
-            f"checkpoint {places.checkpoint} is gone, and the predictions beside it are there: "
-            "restore it from a backup, or remove the pipeline's folder to learn from the start"
-        )
-
-
 def validate_stream(file: PipelineFile, places: PipelinePlaces) -> None:
-    """Refuse at once a stream that is not there or cannot be read. Raises BadConfiguration."""
+    """Check that the stream exists and can be read. Raises BadConfiguration."""
     path = file.beside(file.pipeline.stream.path)
     if not path.is_file():
         what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
@@ -98,9 +94,9 @@ def validate_stream(file: PipelineFile, places: PipelinePlaces) -> None:
 
 
 def check_disk_space(home: Path) -> None:
-    """Refuse at once a home that cannot be written, or has no room for a run. Raises NoRoom."""
+    """Check that the home can be written and has room. Raises InsufficientDiskSpace."""
     try:
-        # Rejects hold raw data: a home that we make is its user's alone.
+        # Rejects hold raw data: only the user may read a home that is created here.
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic_file.ensure_room(home, ROOM_BYTES)
     except OSError as error:
@@ -111,7 +107,7 @@ def check_disk_space(home: Path) -> None:
 
 
 def open_stream(file: PipelineFile, schema: Schema | None = None) -> Stream:
-    """The pipeline's stream. Raises BadConfiguration where it is not there or not readable."""
+    """The pipeline's stream. Raises BadConfiguration where it cannot be read."""
     options = file.pipeline.stream
     return Stream(file.beside(options.path), file.pipeline.pipeline.task, options, schema)
 
@@ -122,7 +118,7 @@ def knobs(file: PipelineFile) -> Mapping[str, Any]:
     return {
         **{f"online.{key}": value for key, value in pipeline.online.model_dump().items()},
         **{f"blend.{key}": value for key, value in pipeline.blend.model_dump().items()},
-        "drift.tripwire_delta": pipeline.drift.tripwire_delta,
+        "drift.detector_delta": pipeline.drift.detector_delta,
     }
 
 
@@ -133,22 +129,13 @@ def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
         member,
         schema.task,
         pipeline.blend,
-        pipeline.drift.tripwire_delta,
+        pipeline.drift.detector_delta,
         pipeline.pipeline.measure,
     )
 
 
-def _same_task(file: PipelineFile, state: PipelineState) -> None:
-    task = file.pipeline.pipeline.task
-    if state.schema.task != task:
-        raise BadConfiguration(
-            f"{file.path}: pipeline.task: {task!r} was asked, but pipeline {file.name} has learned "
-            f"{state.schema.task}; give the new task another pipeline.name"
-        )
-
-
 def _same_knobs(file: PipelineFile, state: PipelineState) -> None:
-    """Before anything was learned a model may be changed or corrected; after that it is another."""
+    """Refuse changed knobs once anything was learned; before that, build the models anew."""
     if state.totals.learned == 0:
         state.learner, state.knobs = _learner(file, state.schema), knobs(file)
         return
@@ -160,8 +147,8 @@ def _same_knobs(file: PipelineFile, state: PipelineState) -> None:
     if changed:
         raise BadConfiguration(
             f"{file.path}: {'; '.join(changed)}: pipeline {file.name} has learned "
-            f"{state.totals.learned} records by the old knobs, which cannot be changed under it. "
-            "Put them back, or give the new ones another pipeline.name"
+            f"{state.totals.learned} records with the old knobs, which cannot be changed any more. "
+            "Restore them, or give the new ones another pipeline.name"
         )
 
 
@@ -173,7 +160,7 @@ def find_factories(file: PipelineFile) -> None:
 
 
 def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
-    """Find now what the first retrain, hours later, would stumble over."""
+    """Refuse now what would make the first retrain fail, hours later."""
     if batch_model.PREDICTION in {*schema.names, schema.target}:
         raise BadConfiguration(
             f"{file.path}: stream: a column is called {batch_model.PREDICTION!r}, which is the "

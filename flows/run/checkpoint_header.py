@@ -25,18 +25,18 @@ def header(run: RunContext, state: PipelineState) -> dict[str, object]:
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         **judged(state.learner),
         "unknown_votes": unknown_votes(state),
-        "request": None if request is None else asdict(request),
+        "open_request": None if request is None else asdict(request),
         "reads_from": run.file.pipeline.gate.reads_from,
     }
 
 
 def unknown_votes(state: PipelineState) -> list[dict[str, object]]:
-    """What drift could not tell at the last look: vote, since, because, remedy."""
+    """Votes that the last drift check could not cast: vote, since, because, remedy."""
     return [{"vote": vote, **asdict(each)} for vote, each in state.unknown.items()]
 
 
 def judged(learner: Learner) -> dict[str, object]:
-    """How each member does by the judged metric, for people and programs."""
+    """The score of each member by the judged metric."""
     return {
         "judged_by": learner.measure.name,
         "judged": {name: each.value() for name, each in learner.judged.items()},

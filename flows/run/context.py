@@ -1,4 +1,4 @@
-"""What does not change while a run goes on: its pipeline, its folders, its doors and its id."""
+"""What does not change during a run: its pipeline, its folders, its adapters and its id."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunContext:
     stop: Stop
     display: Display
     limit: int | None
-    """Records that this run may go through at the most; None: all that there are."""
+    """Most records that this run may read; None: no limit."""
     run_id: str
 
     @property

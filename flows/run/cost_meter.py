@@ -1,7 +1,6 @@
-"""What a piece of heavy work costs: seconds, joules, heat, and with them money and grams.
+"""Measure what a piece of heavy work costs: seconds, joules, heat, money and grams of carbon.
 
-Measures, and decides nothing. Only what ran is metered: a meter that was never started tells no
-cost.
+This module only measures. The cost of work that never ran is None.
 """
 
 from __future__ import annotations
@@ -41,64 +40,56 @@ class Cost:
 
 
 class Meter:
-    """Meters one piece of work, from the readings that let it start to those at its end.
+    """Meters one piece of work, from the readings that admitted it to those at its end.
 
-    Those two are enough. Whoever watches the devices meanwhile hands what is read to `saw`, from
-    any thread, and the figures are then of the whole time. `uuid` is the device that the work is
-    done on; None: the one that the gate goes by, or all of them.
+    Those two are enough. With the readings in between, which `on_snapshot` takes from any thread,
+    the figures are of the whole time. `uuid` is the device that the work is done on; None: the one
+    that the gate reads, or all of them.
     """
 
     def __init__(self, power: PowerSource, before: DeviceSnapshot, uuid: str | None = None) -> None:
         self._power = power
         self._before = before
         self._uuid = uuid or power.limits.uuid
-        self._accounts: dict[str, DeviceUsage] = {}
+        self._usage: dict[str, DeviceUsage] = {}
         self._lock = threading.Lock()
         self._over = False
         self.cost: Cost | None = None
-        """None until the work has ended, however it ended."""
-        # What was read earlier still is about what was before the work.
+        """None until the work has ended, with or without an error."""
+        # Earlier readings are about what was before the work.
         last = {reading.uuid: reading for reading in before.readings}
-        self.saw(before.model_copy(update={"readings": tuple(last.values())}))
+        self.on_snapshot(before.model_copy(update={"readings": tuple(last.values())}))
 
-    def saw(self, survey: DeviceSnapshot) -> None:
-        """Take what was read of the devices while the work goes on; call it from any thread.
+    def on_snapshot(self, snapshot: DeviceSnapshot) -> None:
+        """Take readings of the devices while the work goes on; call it from any thread.
 
-        Readings that were handed in before count once. After the work's end nothing is taken, and
-        never from a recorded trace, which does not tell of a job that runs today.
+        A reading that is given again counts once. After the work's end nothing is taken, and never
+        from a recorded trace, which says nothing about work that runs today.
         """
-        if self._power.replayed or survey.driver != "present":
+        if self._power.replayed or snapshot.driver != "present":
             return
         with self._lock:
-            if not self._over:
-                self._take(survey)
-
-    def _take(self, survey: DeviceSnapshot) -> None:
-        for reading in survey.readings:
-            if self._uuid is None or reading.answers_to(self._uuid):
-                known = self._accounts.get(reading.uuid, DeviceUsage())
-                self._accounts[reading.uuid] = known.after(reading, self._power.limits)
+            for reading in () if self._over else snapshot.readings:
+                if self._uuid is None or reading.answers_to(self._uuid):
+                    known = self._usage.get(reading.uuid, DeviceUsage())
+                    self._usage[reading.uuid] = known.after(reading, self._power.limits)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Around the work itself; what it raises passes through, and is no less metered."""
+        """Meter the block; what it raises passes through, and its cost is known all the same."""
         at = datetime.now(UTC)
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-            self.saw(self._power.latest())
+            self.on_snapshot(self._power.latest())
             with self._lock:
                 self._over = True
-            # Asking the devices once more makes whoever watches hand that in: not under the lock.
-            figures = usage.combine(self._accounts.values())
-            energy = self._energy(figures, seconds)
+            # Not under the lock: reading the devices once more calls `on_snapshot`.
+            figures = usage.combine(self._usage.values())
+            energy = figures.energy(seconds)
+            if energy.joules is None:
+                # The two readings at the ends may still give it.
+                energy = self._power.energy(self._before, seconds, self._uuid)
             self.cost = Cost(at, seconds, cpu_s, energy, figures)
-
-    def _energy(self, figures: JobUsage, seconds: float) -> Energy:
-        """By all that was read; where that does not tell it, by the two readings at the ends."""
-        told = figures.energy(seconds)
-        if told.joules is not None:
-            return told
-        return self._power.energy(self._before, seconds, self._uuid)

@@ -1,9 +1,9 @@
-"""The gate's readings for one run, from where the pipeline says, and the clock that goes with them.
+"""The gate's readings for one run, from the source that the pipeline names, and their clock.
 
 A recorded trace is replayed together with the stream: its clock is the stream's position, so that
-the same stream with the same trace is decided the same, whenever and however often it runs. Live
-devices are followed in the machine's own time: a monotonic clock for ages, seconds since 1970 for
-deadlines, which outlive a process.
+the same stream with the same trace leads to the same decisions whenever it runs. Live devices have
+the machine's clocks: a monotonic one for ages, and seconds since 1970 for deadlines, which outlive
+a process.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from power.monitoring.device_monitor import DeviceMonitor, ForecastTrial, Monito
 from power.policy import gate
 
 
-class _Pretended(TypedDict, total=False):
+class _FakeLibrary(TypedDict, total=False):
     twin: FakeNvml
 
 
-_OF_ANOTHER_DAY = "a recorded trace does not tell of a job that runs today"
+_RECORDED = "a recorded trace says nothing about work that runs today"
 
 
 class PowerSource:
-    """What the gate sees, the time on both clocks, and the leases of the devices."""
+    """The gate's readings, the time on both clocks, and the leases of the devices."""
 
     def __init__(
         self,
@@ -55,20 +55,20 @@ class PowerSource:
         rules: ForecastConfig,
         leases: Leases,
         trace: Trace | None = None,
-        follower: DeviceMonitor | None = None,
+        monitor: DeviceMonitor | None = None,
         setter: PowerLimitSetter | None = None,
         devices: Path | None = None,
         restored: Sequence[Decision] = (),
     ) -> None:
-        """`devices` is the folder in which a lowered power limit is remembered.
+        """`devices` is the folder that remembers a lowered power limit.
 
-        `restored` says what became of power limits that killed processes had left lowered.
+        `restored` are the decisions about limits that killed processes had left lowered.
         """
         self.limits, self.rules = limits, rules
         self._leases, self._setter, self._devices = leases, setter, devices
         self._restored: Sequence[Decision] = restored
         self._trace = trace
-        self._follower = follower
+        self._monitor = monitor
 
     @classmethod
     @contextmanager
@@ -76,21 +76,29 @@ class PowerSource:
         """The source that the pipeline's ``[gate]`` names. Raises BadConfiguration."""
         limits, rules = file.pipeline.gate, file.pipeline.forecast
         leases = Leases(settings.lease_folder() or places.devices)
-        setter = NvmlLimitSetter(**_pretended())
-        # Whatever this run's own gate goes by: a device must not stay slow for ever.
+        setter = NvmlLimitSetter(**_fake_library())
+        # This is done whatever this run's own gate reads: no device must stay slow for ever.
         restored = power_limits.restore_leftover_limits(places.devices, setter)
         with ExitStack() as stack:
-            trace, follower = None, None
+            trace, monitor = None, None
             if limits.reads_from == "trace" and limits.trace is not None:
-                trace = _trace(file, limits.trace)
+                try:
+                    trace = Trace.load(file.beside(limits.trace))
+                except TraceUnreadable as error:
+                    raise BadConfiguration(f"{file.path}: gate.trace: {error}") from error
             elif limits.reads_from != "off":
-                door = stack.enter_context(_door(limits.reads_from))
-                follower = DeviceMonitor(door, limits, rules, places.devices)
-                stack.enter_context(follower)
-            yield cls(limits, rules, leases, trace, follower, setter, places.devices, restored)
+                adapter: DeviceAdapter = (
+                    CpuSensorAdapter()
+                    if limits.reads_from == "cpu"
+                    else NvmlAdapter(visible=settings.visible_devices(), **_fake_library())
+                )
+                opened = stack.enter_context(adapter)
+                monitor = DeviceMonitor(opened, limits, rules, places.devices)
+                stack.enter_context(monitor)
+            yield cls(limits, rules, leases, trace, monitor, setter, places.devices, restored)
 
     def take_restored(self) -> Sequence[Decision]:
-        """What became of power limits that were left lowered; whoever asks first records it."""
+        """The decisions about limits that were left lowered; only the first caller gets them."""
         restored, self._restored = self._restored, ()
         return restored
 
@@ -110,33 +118,38 @@ class PowerSource:
         return self.gate_s(position) if self.replayed else time.time()
 
     def look(self, state: PipelineState, limits: GateConfig) -> MonitorView:
-        """What is seen at this position, judged by `limits` from what `state` remembers."""
-        if self._follower is not None:
-            return self._follower.judge(state.gate, limits)
+        """The readings at this position, judged by `limits` from the gate's state in `state`."""
+        if self._monitor is not None:
+            return self._monitor.judge(state.gate, limits)
         now_s = self.gate_s(state.position)
         if self._trace is None:
-            survey = DeviceSnapshot(readings=(), driver="absent", because="the gate is off")
+            snapshot = DeviceSnapshot(readings=(), driver="absent", because="the gate is off")
         else:
-            survey = self._trace.survey(state.gate_s, now_s)
-        known, trials = _learned(survey, state.known, limits, self.rules)
-        judged = gate.judge(survey, state.gate, limits, now_s)
-        return MonitorView(survey, judged, known, now_s, trials)
+            snapshot = self._trace.survey(state.gate_s, now_s)
+        known, trials = dict(state.known), list[ForecastTrial]()
+        for reading in snapshot.readings:
+            before = known.get(reading.uuid, ThermalState())
+            learned = forecast.learn(before, reading, limits, self.rules)
+            known[reading.uuid] = learned.known
+            trials.extend(ForecastTrial(reading.uuid, each) for each in learned.checked)
+        judged = gate.judge(snapshot, state.gate, limits, now_s)
+        return MonitorView(snapshot, judged, known, now_s, tuple(trials))
 
     def lease(self, uuid: str, who: str) -> Lease | None:
-        """The device for `who` alone, or None where another job has it."""
+        """The exclusive lease of a device for `who`, or None where another run has it."""
         return self._leases.take(uuid, who)
 
     def holder(self, uuid: str) -> str:
-        """Who has the lease of a device, in words."""
+        """Who has the lease of a device, as text."""
         return self._leases.holder(uuid)
 
     def device(self, uuid: str) -> Device | None:
-        """What a live device tells of itself, its limits and our rights among it."""
-        return None if self._follower is None else self._follower.device(uuid)
+        """A live device: its properties, its limits and our rights to set them."""
+        return None if self._monitor is None else self._monitor.device(uuid)
 
     @contextmanager
     def capped(self, uuid: str | None, cap_w: float | None) -> Iterator[PowerLimitResult | None]:
-        """Run the block with the device's limit lowered, where one is to be; None where none is."""
+        """Run the block with the device's power limit lowered; None where it is not to be."""
         if uuid is None or cap_w is None or self._setter is None or self._devices is None:
             yield None
             return
@@ -145,60 +158,32 @@ class PowerSource:
 
     @contextmanager
     def subscribe(self, listener: Callable[[MonitorView], None]) -> Iterator[None]:
-        """Hand every look at live devices to `listener` inside the block, in another thread."""
-        if self._follower is None:
+        """Call `listener` with every view of live devices inside the block, in another thread."""
+        if self._monitor is None:
             yield
             return
-        with self._follower.subscribe(listener):
+        with self._monitor.subscribe(listener):
             yield
 
     def latest(self) -> DeviceSnapshot:
-        """What live devices tell now, on the monotonic clock; of a recorded trace nothing."""
-        if self._follower is not None:
-            return self._follower.view().survey
-        because = "the gate is off" if self._trace is None else _OF_ANOTHER_DAY
+        """The newest readings of live devices, on the monotonic clock; none of a recorded trace."""
+        if self._monitor is not None:
+            return self._monitor.view().survey
+        because = "the gate is off" if self._trace is None else _RECORDED
         return DeviceSnapshot(readings=(), driver="absent", because=because)
 
     def energy(self, before: DeviceSnapshot, seconds: float, uuid: str | None = None) -> Energy:
-        """What the watched devices used in the `seconds` since `before` was told.
+        """What the devices used in the `seconds` since `before` was read.
 
-        `uuid` is the one device that counts; None: the one that the gate goes by, or all. Unknown
-        with a recorded trace, whose clock stands still while a job runs.
+        `uuid` is the one device that counts; None: the one that the gate reads, or all. Unknown
+        with a recorded trace, whose clock stands still during a fit.
         """
         if self._trace is not None:
-            return Energy(None, None, _OF_ANOTHER_DAY)
+            return Energy(None, None, _RECORDED)
         return energy.used(before, self.latest(), seconds, uuid=uuid or self.limits.uuid)
 
 
-def _learned(
-    survey: DeviceSnapshot,
-    before: dict[str, ThermalState],
-    limits: GateConfig,
-    rules: ForecastConfig,
-) -> tuple[dict[str, ThermalState], tuple[ForecastTrial, ...]]:
-    """What is known of the devices after these readings; `before` is left as it is."""
-    known, trials = dict(before), list[ForecastTrial]()
-    for reading in survey.readings:
-        learned = forecast.learn(known.get(reading.uuid, ThermalState()), reading, limits, rules)
-        known[reading.uuid] = learned.known
-        trials.extend(ForecastTrial(reading.uuid, each) for each in learned.checked)
-    return known, tuple(trials)
-
-
-def _door(source: str) -> DeviceAdapter:
-    if source == "cpu":
-        return CpuSensorAdapter()
-    return NvmlAdapter(visible=settings.visible_devices(), **_pretended())
-
-
-def _pretended() -> _Pretended:
-    """A stand-in for NVIDIA's library, where the environment names one."""
-    twin = settings.stand_in()
+def _fake_library() -> _FakeLibrary:
+    """The replacement of NVIDIA's library, where the environment names one."""
+    twin = settings.fake_nvml()
     return {} if twin is None else {"twin": twin}
-
-
-def _trace(file: PipelineFile, path: str) -> Trace:
-    try:
-        return Trace.load(file.beside(path))
-    except TraceUnreadable as error:
-        raise BadConfiguration(f"{file.path}: gate.trace: {error}") from error

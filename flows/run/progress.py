@@ -1,7 +1,7 @@
-"""What a person sees while a run goes on: one bar, and one line for each thing that happened.
+"""The progress of a run for people: one bar, and one line for each event.
 
-Everything goes to stderr; stdout is for the answer. Where stderr is no terminal the bar stays away
-and the lines remain.
+Everything goes to stderr; stdout is for the result. Where stderr is no terminal, only the lines are
+printed.
 """
 
 from __future__ import annotations
@@ -67,9 +67,8 @@ class Display:
         from rich.text import Text
 
         line = Text.assemble((f"{position:>11,}  ", "dim"), (f"{what:<10}", style), f" {because}")
-        # A person sees one line each; whoever keeps the output keeps every number.
-        short = self._console.is_terminal
-        if short:
+        # A terminal shows one line each; an output that is kept has every number.
+        if self._console.is_terminal:
             self._console.print(line, no_wrap=True, overflow="ellipsis")
         else:
             self._console.print(line, soft_wrap=True)

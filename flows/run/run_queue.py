@@ -1,8 +1,8 @@
-"""Which run is next at a pipeline: long work lets short work go first.
+"""The queue of runs that wait for a pipeline: long work lets short work go first.
 
 A pipeline belongs to one process at a time. On a server, learning, drift checks and retrains are
 processes of their own, and learning may go on for minutes. So a run that waits for the pipeline
-holds a second lock meanwhile, the turn, and learning asks between two batches whether it is held.
+holds a second lock meanwhile, and learning checks between two batches whether that is held.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def acquire(
     power: PowerSource | None = None,
     run_id: str | None = None,
 ) -> Iterator[UnitOfWork]:
-    """The pipeline, opened, once it is ours.
+    """Open the pipeline once no other run has it.
 
     Waits up to `wait_s` seconds in the queue, and as long again at its head; raises AlreadyRunning
     after that, and what `session.opened` raises. `power` and `run_id` are as there.
@@ -47,12 +47,12 @@ def acquire(
                 )
         except file_lock.LockBusy as error:
             raise AlreadyRunning(
-                f"{wait_s:g} s were not enough to get a turn at pipeline {file.name}: others wait "
-                "for it too; what is wanted stays wanted and is taken up by the next run"
+                f"pipeline {file.name} was not free within {wait_s:g} s: other runs wait for it "
+                "too; an open request stays open, and the next run takes it up"
             ) from error
         yield work
 
 
 def has_waiters(places: PipelinePlaces) -> bool:
-    """Whether somebody waits for the pipeline."""
+    """Whether a run waits for the pipeline."""
     return file_lock.is_held(places.queue_lock)

@@ -1,4 +1,4 @@
-"""How a run began and ended, as the history keeps it."""
+"""The history's rows of a run: that it began, and how it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunEnd:
 def run_record(
     work: UnitOfWork, event: Literal["started", "ended"], ended: RunEnd | None = None
 ) -> RunRecord:
-    """The row of a run that begins, or has ended so."""
+    """The row of a run that begins, or has ended."""
     totals, before = work.state.totals, work.statistics.totals_before
     return work.run.row(
         RunRecord,
@@ -34,7 +34,7 @@ def run_record(
         because=ended.because if ended else None,
         records=totals.records - before.records if ended else None,
         learned=totals.learned - before.learned if ended else None,
-        # Those that are rejects no more were rejected by other runs.
+        # Replayed records were rejected by other runs.
         rejected=totals.rejected + totals.replayed - before.rejected - before.replayed
         if ended
         else None,
@@ -47,7 +47,7 @@ def run_record(
 
 
 def end(work: UnitOfWork, ended: RunEnd) -> None:
-    """Write down how the run ended; all that it committed is in the history after that."""
+    """Record how the run ended; all that it committed is in the history after that."""
     work.report_warnings("a library")
     work.commit([run_record(work, "ended", ended)])
     work.flush()
@@ -55,7 +55,7 @@ def end(work: UnitOfWork, ended: RunEnd) -> None:
 
 
 def end_failed(work: UnitOfWork, error: Exception) -> None:
-    """Tell history that the run failed; where even that fails, the run shows as having no end."""
+    """Record that the run failed; where even that fails, the run is shown without an end."""
     failed = run_record(work, "ended", RunEnd("failed", f"{type(error).__name__}: {error}"))
     with suppress(OSError):
         work.run.history.commit([failed], f"{work.run.name}.{work.run.run_id}.failed")

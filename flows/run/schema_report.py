@@ -1,4 +1,4 @@
-"""What was understood of a stream: each column, how it is read, and why."""
+"""How a stream is read: each column, its type, and why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def collect(file: PipelineFile, home: Path) -> dict[str, Any]:
     places = Places(home).pipeline(file.name)
     begun = places.checkpoint.exists()
     if begun:
-        # What is pickled of a user's own modules needs them.
+        # Unpickling models of the user's own modules needs these.
         bootstrap.find_factories(file)
         state = bootstrap.load(places, SigningKey.open(Places(home).key))
         schema, position = state.schema, state.position

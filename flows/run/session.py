@@ -1,4 +1,4 @@
-"""Open a pipeline for one run: lock it, load or begin its state, do what an earlier run owed."""
+"""Open a pipeline for one run: lock it, load or begin its state, apply pending effects."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ def opened(
     wait_s: float = 1.0,
     run_id: str | None = None,
 ) -> Iterator[UnitOfWork]:
-    """Hold the pipeline for the length of the block, and hand over what it knows.
+    """Lock the pipeline inside the block, and yield its unit of work.
 
     `power` is a source that outlives the block; None: one is opened for it. Waits up to `wait_s`
     seconds for a run that has the pipeline. Raises AlreadyRunning, BadConfiguration,
-    StreamChanged, CheckpointUnusable and what the store and the seal raise.
+    StreamChanged, CheckpointUnusable and what the history and the signing key raise.
     """
-    # Rejects hold raw data: a home that we make is its user's alone.
+    # Rejects hold raw data: only the user may read a home that is created here.
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    there = Places(home)
-    places = there.pipeline(file.name)
+    home_places = Places(home)
+    places = home_places.pipeline(file.name)
     places.root.mkdir(parents=True, exist_ok=True)
     with locked(places, wait_s), ExitStack() as stack:
         if power is None:
-            power = stack.enter_context(PowerSource.opened(file, there))
-        seal = SigningKey.open(there.key)
-        state, stream = bootstrap.state_and_stream(file, places, seal)
+            power = stack.enter_context(PowerSource.opened(file, home_places))
+        key = SigningKey.open(home_places.key)
+        state, stream = bootstrap.state_and_stream(file, places, key)
         for folder in (places.root, places.reports):
             atomic_file.remove_temporary_files(folder)
         prediction_log.sweep(places.predictions, state.position)
         run = RunContext(
             file=file,
-            home=there,
+            home=home_places,
             places=places,
-            signing_key=seal,
-            registry=Registry(places, seal),
+            signing_key=key,
+            registry=Registry(places, key),
             history=History(home),
             stream=stream,
             power=power,
@@ -84,9 +84,9 @@ def opened(
 
 @contextmanager
 def locked(places: PipelinePlaces, wait_s: float = 1.0) -> Iterator[None]:
-    """Hold the pipeline: an OS lock, which dies with its process. Raises AlreadyRunning."""
+    """Hold the pipeline by an OS lock, which ends with its process. Raises AlreadyRunning."""
     try:
-        # `status` looks by taking it for a moment.
+        # `status` takes it for a moment.
         lock = file_lock.acquire(places.lock, wait_s)
     except file_lock.LockBusy as error:
         raise AlreadyRunning(

@@ -1,9 +1,9 @@
-"""SIGTERM and Ctrl-C: finish what is begun, checkpoint, and end well, within a stated time.
+"""Shutdown on SIGTERM and Ctrl-C: checkpoint and end within a stated time.
 
-The first signal asks: learning stops at the next record, a fit or a report is broken off (it is
-owed and comes again), the checkpoint is written. A second Ctrl-C ends at once. Where even the
-first is not heard, because one call into a library does not come back, the process is ended after
-`HARD_END_S`: what was acknowledged is on disk by then, and the next run goes on from it.
+At the first signal learning stops at the next record, a fit or a report is interrupted (the next
+run does it again), and the checkpoint is written. A second Ctrl-C ends the process at once. Where a
+call into a library does not return, the process is ended after `HARD_END_S`: what was acknowledged
+is on disk by then, and the next run goes on from it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 HARD_END_S = 8.0
-"""Seconds from the signal to the end of a process that does not hear it."""
+"""Seconds from the signal to the end of a process that does not react to it."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequested(BaseException):
-    """Breaks off a fit or a report. A BaseException, so that no library swallows it."""
+    """Interrupts a fit or a report. It is a BaseException, so that no library catches it."""
 
 
 class Stop:
-    """Whether somebody asked this process to end. Calling it answers."""
+    """Whether a signal asked this process to end; call it to know."""
 
     def __init__(
         self, hard_end_s: float = HARD_END_S, hard_end: Callable[[], None] | None = None
@@ -45,17 +45,17 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear SIGTERM and SIGINT inside the block; only the main thread can.
+        """Handle SIGTERM and SIGINT inside the block; only the main thread can do this.
 
-        Inside another one's block it takes over, and knows what that one has heard.
+        Inside the block of another Stop it takes over, with the signals that one has received.
         """
-        handlers = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         outer = getattr(handlers[signal.SIGINT], "__self__", None)
         self.requested = self.requested or (isinstance(outer, Stop) and outer.requested)
-        heard, tell = socket.socketpair()
-        tell.setblocking(False)
-        descriptor = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-        watchdog = threading.Thread(target=self._watch, args=(heard,), daemon=True)
+        receiver, sender = socket.socketpair()
+        sender.setblocking(False)
+        descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        watchdog = threading.Thread(target=self._watch, args=(receiver,), daemon=True)
         watchdog.start()
         try:
             yield
@@ -64,14 +64,14 @@ class Stop:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             self._over.set()
-            # The end of the pipe is the watchdog's cue.
-            tell.close()
+            # The watchdog ends when the socket is closed.
+            sender.close()
             watchdog.join()
-            heard.close()
+            receiver.close()
 
     @contextmanager
     def breakable(self) -> Iterator[None]:
-        """Work that may be broken off at any bytecode: raises StopRequested inside."""
+        """Work that a signal may interrupt at any bytecode: raises StopRequested inside."""
         self._breakable = True
         try:
             if self.requested:
@@ -80,8 +80,8 @@ class Stop:
         finally:
             self._breakable = False
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        """Python's handler: runs between two bytecodes of the main thread, however late that is."""
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Python's handler: it runs between two bytecodes of the main thread, perhaps late."""
         if self.requested:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
@@ -90,15 +90,15 @@ class Stop:
         if self._breakable:
             raise StopRequested
 
-    def _watch(self, heard: socket.socket) -> None:
-        """Hears the same signal from C at once, even while the main thread is deep in a library."""
-        while number := heard.recv(1):
+    def _watch(self, receiver: socket.socket) -> None:
+        """C code wakes this thread at once, even while the main thread is inside a library call."""
+        while number := receiver.recv(1):
             if number[0] in _SIGNALS and not self._over.wait(self._hard_end_s):
                 self._hard_end()
                 return
 
 
 def _exit_at_once() -> None:
-    told = b"thermodrift: stopped amid a call that did not return; what was learned is on disk\n"
+    told = b"thermodrift: stopped inside a call that did not return; what was learned is on disk\n"
     os.write(sys.stderr.fileno(), told)
     os._exit(0)

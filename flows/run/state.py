@@ -1,8 +1,8 @@
-"""What a pipeline knows at one position, and what it still owes the world. No disk, no Prefect.
+"""What a pipeline knows at one position, and its pending effects. No disk, no Prefect.
 
 The state is checkpointed whole. What must happen outside because of it (a new champion, rows of
-history) waits in it as `owed`: the checkpoint is written first, then the deeds are done, and after
-a crash they are done again; each has a name, so that doing it twice is doing it once.
+the history) is in it as `pending_effects`: the checkpoint is written first, then the effects are
+applied. After a crash they are applied again; each has a name, so that this is idempotent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from power.policy.power_cap import CapPoint
 
 @dataclass(frozen=True)
 class FitWindow:
-    """A fit that began and is not done: its window ends where the stream was then."""
+    """The window of a fit that began and is not finished: it ends where the stream was then."""
 
     position: int
     new_rows: int
@@ -34,10 +34,10 @@ class FitWindow:
 
 @dataclass(frozen=True)
 class UnknownVote:
-    """A vote of drift that could not be cast at the last look."""
+    """A drift vote that the last drift check could not cast."""
 
     since: int
-    """Position of the first look in a row that could not."""
+    """Position of the first of the consecutive checks that could not."""
     because: str
     remedy: str
     """What would make it known."""
@@ -45,7 +45,7 @@ class UnknownVote:
 
 @dataclass
 class OpenRequest:
-    """A retrain that is wanted and not yet settled."""
+    """A request for a retrain that is not closed."""
 
     request_id: str
     because: str
@@ -55,18 +55,18 @@ class OpenRequest:
     deferrals: int = 0
     why_deferred: str = "the gate was not asked yet"
     cause: str | None = None
-    """The same in one word (`power.policy.gate.Cause`), of the last deferral."""
+    """The cause of the last deferral (`power.policy.gate.Cause`)."""
     asked_gate_at: int = -1
     """Position at which the gate was asked last."""
     severity: float = 0.0
-    """How bad the drift was that asked for it, 0 to 1."""
+    """How severe the drift was that led to it, 0 to 1."""
     begun: FitWindow | None = None
-    """The fit that was given back half done, and whose window is kept to."""
+    """The window of a preempted fit, which the next attempt keeps."""
 
 
 @dataclass
 class ReportedNotices:
-    """A notice of the stream that was told: where it began, and how often it came since."""
+    """A notice of the stream that was reported: where it began, and its count since."""
 
     position: int
     count: int
@@ -75,26 +75,26 @@ class ReportedNotices:
 
 @dataclass
 class IntakeState:
-    """What is known of how well the stream fits what it began with."""
+    """How well the stream fits the schema that it began with."""
 
     records: int = 0
     """Of the batch that was consumed last."""
     rejected: int = 0
-    """Of these, for whatever reason."""
+    """Of these, for any reason."""
     in_a_row: int = 0
     """Records rejected for their shape right before the position, without a break."""
     because: str = ""
     """What is wrong, where the last batch was ill or the run ended before the next one."""
     remedy: str = ""
     stopped_at: int | None = None
-    """Where the last run ended because of the stream's shape; None since more was consumed."""
+    """Where the last run ended because of the stream's shape; None once more was consumed."""
     notices: dict[tuple[str, str], ReportedNotices] = field(default_factory=dict)
     """By kind and column."""
     rejects: PositionRanges = field(default_factory=PositionRanges)
-    """Positions that are rejects now, but for the oldest where they are scattered too widely."""
+    """Positions that are rejects now, without the oldest where there are too many ranges."""
 
     def brief(self) -> dict[str, Any]:
-        """The same for people and programs, fit for JSON."""
+        """The same as a document for JSON."""
         stopped = self.stopped_at is not None
         return {
             "state": "stopped" if stopped else "ill" if self.because else "well",
@@ -125,24 +125,24 @@ class Totals:
     promotions: int = 0
     deferrals: int = 0
     deferred_because: dict[str, int] = field(default_factory=dict)
-    """Of the deferrals how many had which cause."""
+    """The number of deferrals of each cause."""
     replayed: int = 0
-    """Records that were rejected first, and fitted when they were read again."""
+    """Records that were rejected, and accepted when they were read again."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What was predicted of records that were rejected before, and belongs into the log."""
+    """Predictions of records that were rejected before, which belong into the log."""
 
     positions: tuple[int, ...]
     log: PredictionRows
     versions: tuple[str | None, ...]
-    """The champion that answered, record by record."""
+    """The champion that predicted, record by record."""
 
 
 @dataclass(frozen=True)
 class PendingEffects:
-    """Deeds that follow from a checkpoint: at most one crown, and rows of history."""
+    """Effects that follow from a checkpoint: at most one promotion, and rows of history."""
 
     name: str
     records: tuple[Record, ...]
@@ -150,7 +150,7 @@ class PendingEffects:
     logged: tuple[int, int] | None = None
     """The positions whose predictions belong to the rows; the end is exclusive."""
     replayed: Replayed | None = None
-    """Predictions that belong to the rows, and into files of the log that are there already."""
+    """Predictions that belong to the rows, and into existing files of the log."""
 
 
 @dataclass
@@ -161,40 +161,40 @@ class PipelineState:
     learner: Learner
     cursor: Cursor
     knobs: Mapping[str, Any]
-    """What the learner was built by, for whoever changes the file later."""
+    """The knobs that the learner was built with, to find later changes of the file."""
     marks: Sequence[Cursor] = ()
     """Earlier cursors, so that a training window is found without reading from the start."""
     lineage: str = field(default_factory=lambda: secrets.token_hex(4))
-    """Tells this learning from an earlier one of the same name whose folder was removed."""
+    """Distinguishes this pipeline from an earlier one of the same name whose folder was removed."""
     commits: int = 0
     champion: str | None = None
-    looked_at: int = 0
-    """Position of the last look for drift."""
+    drift_checked_at: int = 0
+    """Position of the last drift check."""
     closed_at: int | None = None
-    """Position where the last request ended, however it ended."""
+    """Position where the last request was closed."""
     new_rows: int = 0
     """Records learned since the last fit."""
     change_position: int | None = None
-    """Where the labels last left what was known: a new class, values out of the range."""
+    """Where the labels last left what was known: a new class, values out of range."""
     request: OpenRequest | None = None
     gate: GateState = field(default_factory=GateState)
     gate_s: float = -1.0
     """The trace's clock when the gate was asked last."""
     last_fit_s: float | None = None
     job: JobProfile = field(default_factory=JobProfile)
-    """What a retrain of this pipeline asks of a device, from its past ones."""
+    """Duration and power of a retrain of this pipeline, learned from past ones."""
     caps: tuple[CapPoint, ...] = ()
-    """What a unit of a retrain's work took under each power limit that was tried."""
+    """Time and energy of a unit of a retrain's work under each power limit that was tried."""
     known: dict[str, ThermalState] = field(default_factory=dict)
-    """What is known of the devices of a recorded trace; of real ones the home knows it."""
+    """The thermal states of a recorded trace's devices; those of real ones are in the home."""
     intake: IntakeState = field(default_factory=IntakeState)
     unknown: dict[str, UnknownVote] = field(default_factory=dict)
-    """Votes of drift that the last look could not cast, by name."""
+    """Drift votes that the last check could not cast, by name."""
     totals: Totals = field(default_factory=Totals)
     pending_effects: tuple[PendingEffects, ...] = ()
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        """Take what a checkpoint kept; what an earlier version did not know has its default."""
+        """Restore from a checkpoint; a field that it does not have gets its default."""
         for each in fields(self):
             if each.name not in kept and each.default_factory is not MISSING:
                 kept[each.name] = each.default_factory()

@@ -1,4 +1,4 @@
-"""What a run counts of itself: for its summary and its row in the history, and for nobody else."""
+"""What a run counts, for its summary and its row in the history."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class RunStatistics:
         self.logged_nowhere = 0
         """Replayed records whose file of the log is removed or damaged."""
         self.warned = CollectedWarnings()
-        """What libraries warned of that was not reported yet, fits apart."""
-        self._warnings = 0
-        self._reported: set[str] = set()
+        """Warnings of libraries that were not reported yet, without those of fits."""
+        self.reported_warnings = 0
+        self._reporters: set[str] = set()
 
     @property
     def seconds(self) -> float:
@@ -45,37 +45,8 @@ class RunStatistics:
 
     @property
     def warnings(self) -> int:
-        """How often anything warned in this run, whether it was reported or not."""
-        return self._warnings + self.warned.count
-
-    def add_cost(self, cost: Cost) -> None:
-        """Count the cost of a piece of heavy work."""
-        self.costs.append(cost)
-
-    def add_learning(self, seconds: float) -> None:
-        """Count the time that a batch took."""
-        self.learning_s += seconds
-
-    def saw_unfinished(self, size_bytes: int) -> None:
-        """Note how many bytes the newest read left over, since no record ends in them yet."""
-        self.unfinished_bytes = size_bytes
-
-    def add_refusal(self) -> int:
-        """Count a record on which the online model raised; how many those are in a row."""
-        self.refused_in_a_row += 1
-        return self.refused_in_a_row
-
-    def end_refusals(self) -> None:
-        """Note that the online model learned a record."""
-        self.refused_in_a_row = 0
-
-    def add_unlogged(self, records: int) -> None:
-        """Count replayed records that no file of the log could take."""
-        self.logged_nowhere += records
-
-    def add_warnings(self, warned: CollectedWarnings) -> None:
-        """Count what is reported."""
-        self._warnings += warned.count
+        """The number of warnings in this run, reported or not."""
+        return self.reported_warnings + self.warned.count
 
     def take_warnings(self, who: str) -> CollectedWarnings | None:
         """What was collected since the last call, to be reported of `who`.
@@ -85,8 +56,8 @@ class RunStatistics:
         warned, self.warned.count, self.warned.first = replace(self.warned), 0, ""
         if not warned.count:
             return None
-        if who in self._reported:
-            self._warnings += warned.count
+        if who in self._reporters:
+            self.reported_warnings += warned.count
             return None
-        self._reported.add(who)
+        self._reporters.add(who)
         return warned

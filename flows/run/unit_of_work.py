@@ -1,9 +1,9 @@
-"""The one way to move a pipeline's state forward: a commit, or back to the last one.
+"""The unit of work: the only way to change a pipeline's state is a commit or a rollback.
 
-`UnitOfWork.commit` is the only way that a run changes what it knows. In this order: the batch's
-predictions are logged; the state, and in it what it owes the world, becomes the checkpoint; then
-the deeds are done (the champion's pointer, rows of history). Killed in between, the next run finds
-the deeds in the checkpoint and does them, each once.
+A commit has this order: the batch's predictions are logged; the state, with its pending effects,
+becomes the checkpoint; then the effects are applied (the champion's pointer, rows of the history).
+After a kill in between, the next run finds the effects in the checkpoint and applies them, each
+once.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from observability.history.store import Logged
 class UnitOfWork:
     """The state of an open pipeline, and the steps by which it and its files change together.
 
-    Deliberately no dataclass: Prefect looks into dataclasses that are handed to a task, record by
-    record, and must not look into this.
+    This is deliberately no dataclass: Prefect visits the fields of dataclasses that are given to a
+    task, record by record, and must not visit these.
     """
 
     def __init__(self, run: RunContext, state: PipelineState) -> None:
@@ -40,9 +40,9 @@ class UnitOfWork:
         self.state = state
         self.statistics = RunStatistics(state.position, state.totals)
         self.history_trouble = ""
-        """Why the history could not take in what was committed; it waits beside it."""
+        """Why the history could not take in what was committed; the rows wait in the outbox."""
         self.history_damage: list[str] = []
-        """What this run found lost or torn in the history, and what was brought back: told once."""
+        """What this run found lost or corrupt in the history, and what was recovered."""
         self._pending_rows: list[Record] = []
         self._champion: tuple[str, BatchModel] | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
@@ -50,16 +50,16 @@ class UnitOfWork:
 
     @property
     def records(self) -> int:
-        """Records that this run went through."""
+        """Records that this run has read."""
         return self.state.position - self.statistics.started_position
 
     @property
     def pending_rows(self) -> Sequence[Record]:
-        """Rows that came up on the way and belong to the next commit."""
+        """Rows that belong to the next commit."""
         return tuple(self._pending_rows)
 
     def add_rows(self, rows: Iterable[Record]) -> None:
-        """Have the next commit take these rows, too."""
+        """Add these rows to the next commit."""
         self._pending_rows.extend(rows)
 
     def decision_row(self, decision: Decision) -> DecisionRecord:
@@ -91,17 +91,17 @@ class UnitOfWork:
         *,
         wait: bool = True,
     ) -> None:
-        """Make the state durable, then do what it owes: `promote` a version, add rows to history.
+        """Make the state durable, then apply its effects: `promote` a version, add rows to history.
 
-        `log` writes what must be on disk before the checkpoint that counts on it: the predictions
-        of the positions `logged`, which a history elsewhere must be brought. What is `replayed` is
-        put into files of the log after the checkpoint, which owes it until then. With `wait` false
-        all this goes on while the next batch is learned; the next commit waits for it. What a
-        kill finds unwritten is learned again from the checkpoint before it.
+        `log` writes what must be on disk before the checkpoint: the predictions of the positions
+        `logged`, which a history elsewhere must ingest. What is `replayed` is put into files of the
+        log after the checkpoint, as a pending effect. With `wait` false all this goes on while the
+        next batch is learned; the next commit waits for it. What is not written at a kill is
+        learned again from the checkpoint before it.
         """
         self.wait()
         state = self.state
-        owed = PendingEffects(
+        effects = PendingEffects(
             f"{self.run.name}.{state.lineage}.{state.commits:08d}",
             (*self._pending_rows, *records),
             promote,
@@ -109,63 +109,60 @@ class UnitOfWork:
             replayed,
         )
         state.commits += 1
-        state.pending_effects = (owed,)
+        state.pending_effects = (effects,)
         self._pending_rows = []
         content = checkpoint.content(state, self.run.signing_key, header(self.run, state))
         state.pending_effects = ()
-        self._writing = self._writer.submit(self._write, content, owed, log)
+        self._writing = self._writer.submit(self._write, content, effects, log)
         if wait:
             self.wait()
 
     def _write(
-        self, content: bytes, owed: PendingEffects, log: Callable[[], object] | None
+        self, content: bytes, effects: PendingEffects, log: Callable[[], object] | None
     ) -> None:
         if log is not None:
             log()
-            failpoints.point("cycle.after_predictions")
+            failpoints.point("loop.after_predictions")
         checkpoint.write(self.run.places.checkpoint, content)
-        failpoints.point("cycle.after_checkpoint")
-        self._do(owed)
-        failpoints.point("cycle.after_history")
+        failpoints.point("loop.after_checkpoint")
+        self._apply(effects)
+        failpoints.point("loop.after_history")
 
-    def _do(self, owed: PendingEffects) -> None:
-        """What was done before is not done again: each deed has a name."""
-        if owed.promote is not None:
-            self.run.registry.promote(owed.promote, owed.name)
-        logged = None if owed.logged is None else Logged(self.run.name, *owed.logged)
-        if owed.replayed is not None:
-            logged = self._log_replayed(owed.replayed)
-        self.run.history.commit(owed.records, owed.name, logged)
-
-    def _log_replayed(self, replayed: Replayed) -> Logged:
-        positions = replayed.positions
-        unlogged = prediction_log.amend(
-            self.run.places.predictions,
-            self.run.name,
-            positions,
-            replayed.log,
-            self.state.schema.label_kind,
-            replayed.versions,
-        )
-        self.statistics.add_unlogged(unlogged)
-        return Logged(self.run.name, positions[0], positions[-1] + 1, only=positions)
+    def _apply(self, effects: PendingEffects) -> None:
+        """Apply the effects; what was applied before changes nothing, since each has a name."""
+        if effects.promote is not None:
+            self.run.registry.promote(effects.promote, effects.name)
+        logged = None if effects.logged is None else Logged(self.run.name, *effects.logged)
+        if effects.replayed is not None:
+            replayed = effects.replayed
+            positions = replayed.positions
+            self.statistics.logged_nowhere += prediction_log.amend(
+                self.run.places.predictions,
+                self.run.name,
+                positions,
+                replayed.log,
+                self.state.schema.label_kind,
+                replayed.versions,
+            )
+            logged = Logged(self.run.name, positions[0], positions[-1] + 1, only=positions)
+        self.run.history.commit(effects.records, effects.name, logged)
 
     def wait(self) -> None:
-        """Wait until the last commit is on disk; raises what stood in its way."""
+        """Wait until the last commit is on disk; raises its error."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
     def replay_pending(self) -> None:
-        """Do what the checkpoint still owed when an earlier run was killed."""
-        for owed in self.state.pending_effects:
-            self._do(owed)
+        """Apply the effects that were pending when an earlier run was killed."""
+        for effects in self.state.pending_effects:
+            self._apply(effects)
         self.state.pending_effects = ()
 
     def flush(self) -> None:
         """Move what was committed into the history, while learning goes on.
 
-        Where that cannot be now, the rows wait, durably, and the summary says why.
+        Where that is not possible now, the rows wait in the outbox, and the summary says why.
         """
         self.wait()
         self._writing = self._writer.submit(self._flush)
@@ -173,23 +170,23 @@ class UnitOfWork:
     def _flush(self) -> None:
         self.history_trouble = ""
         try:
-            folded = self.run.history.flush()
+            result = self.run.history.flush()
         except (ThermodriftError, OSError) as error:
             self.history_trouble = str(error)
             return
-        # The next flush knows nothing of a loss that this one has made up for.
-        if folded.loss or folded.corrupt:
-            self.history_damage.append(folded.because)
+        # The next flush does not report a loss that this one has recovered from.
+        if result.loss or result.corrupt:
+            self.history_damage.append(result.because)
         else:
-            self.history_trouble = folded.trouble
+            self.history_trouble = result.trouble
 
     def rollback(self) -> None:
-        """Go back to the checkpoint, because the learner in memory is spoilt."""
+        """Go back to the checkpoint, because the learner in memory is only half changed."""
         self.wait()
         if self.run.places.checkpoint.exists():
             self.state = bootstrap.load(self.run.places, self.run.signing_key)
-            # What the last commit could not do is owed by the checkpoint alone, and the next
-            # commit writes another one.
+            # Effects that the last commit could not apply are in the checkpoint alone, and the next
+            # commit replaces it.
             self.replay_pending()
         else:
             # A deployed run writes its first checkpoint with its first batch.
@@ -200,7 +197,7 @@ class UnitOfWork:
         self._writer.shutdown(wait=True)
 
     def sync_champion(self) -> None:
-        """Follow the store's pointer: a person may have promoted or rolled back by hand."""
+        """Follow the registry's pointer: a user may have promoted or rolled back by command."""
         pointed = self.run.registry.champion()
         changed = promotion.by_hand(pointed, self.state.champion)
         if not changed:
@@ -218,8 +215,8 @@ class UnitOfWork:
     def warnings_row(
         self, who: str, recipe: str | None, warned: CollectedWarnings
     ) -> DecisionRecord:
-        """The row that says what `who` warned of, once it was shown."""
-        self.statistics.add_warnings(warned)
+        """The row that says what `who` warned of; shows it as well."""
+        self.statistics.reported_warnings += warned.count
         decision = warned.decision(who, recipe)
         self.run.display.log_event(self.state.position, "warned", decision.because, "yellow")
         return self.decision_row(decision)

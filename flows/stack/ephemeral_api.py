@@ -36,11 +36,11 @@ class PrefectUnavailable(ThermodriftError, ConnectionError):
 
 
 GRACE_S = 6.0
-"""Seconds that a run has to checkpoint and end once its API is gone."""
+"""Seconds that a run has to checkpoint and end once its API has ended."""
 LARGEST_DATABASE_BYTES = 64 * 2**20
-"""Prefect removes nothing; a larger database is begun anew, as nothing of ours is in it."""
+"""Prefect removes nothing; a larger database is created anew, as only Prefect uses it."""
 _PREFECTS_OWN = frozenset({"anyio", "asyncio", "h2", "httpcore", "httpx", "prefect", "ssl"})
-"""Packages whose exceptions say that the API failed, and not that the run did."""
+"""Packages whose exceptions mean that the API failed, not the run."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Api:
 def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
     """Start a Prefect API that keeps its runs in `database`; yields it; stops it at the end.
 
-    Nobody else on the machine can use it: its password is made for this run. Raises
-    PrefectUnavailable where it does not start in time, with the reason that its log gives.
+    Its password is made for this run, so no other user can use it. Raises PrefectUnavailable where
+    it does not start in time, with the reason from its log.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     if database.exists() and database.stat().st_size > LARGEST_DATABASE_BYTES:
         database_template.remove(database)
-    was_there = database_template.copy_template(database)
+    existed = database_template.copy_template(database)
     password = f"thermodrift:{secrets.token_hex(16)}"
     with database.with_suffix(".log").open("wb") as log_file:
         child = subprocess.Popen(
@@ -74,14 +74,14 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
             stdout=subprocess.PIPE,
             stderr=log_file,
             text=True,
-            # It must answer until the run has ended, also after a Ctrl-C in the terminal.
+            # A Ctrl-C in the terminal must not end it before the run.
             start_new_session=True,
         )
     assert child.stdout is not None
     over = threading.Event()
     try:
         url = _url_of(child, start_within_s, database)
-        if not was_there:
+        if not existed:
             database_template.save_template(database)
         threading.Thread(target=_end_without_api, args=(child, over), daemon=True).start()
         yield Api(url, password, database.parent)
@@ -97,10 +97,10 @@ def prefect_api(database: Path, start_within_s: float = 120.0) -> Iterator[Api]:
 
 
 def _end_without_api(child: subprocess.Popen[str], over: threading.Event) -> None:
-    """End the run well when its API ends before it.
+    """Stop the run when its API ends before it.
 
     Learning needs no API, but Prefect's client tries for many minutes to reach it when a run ends.
-    So the run is asked to stop, which writes a checkpoint, and then this process ends by itself.
+    So a signal asks the run to stop, which writes a checkpoint, and then this process exits.
     """
     code = child.wait()
     if over.is_set():
@@ -120,8 +120,8 @@ def use_api(api: Api) -> Iterator[None]:
     """Run flows against `api` inside the block.
 
     Raises StopRequested where a SIGTERM came while Prefect opened or closed a run: Prefect's
-    handler is then in the place of ours, and nothing is half done. Raises PrefectUnavailable where
-    the API failed, unless the run had failed before it.
+    handler then replaces ours, and nothing is half done. Raises PrefectUnavailable where the API
+    failed, unless the run had failed before it.
     """
     from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -132,21 +132,21 @@ def use_api(api: Api) -> Iterator[None]:
     except TerminationSignal as error:
         raise StopRequested from error
     except PrefectHTTPStatusError as error:
-        # What had ended the run before Prefect failed to report it.
-        behind = error.__context__
-        while behind is not None and type(behind).__module__.split(".")[0] in _PREFECTS_OWN:
-            behind = behind.__context__
-        if behind is not None:
-            raise behind from behind.__cause__
+        # The error that had ended the run before Prefect failed to report it, if any.
+        cause = error.__context__
+        while cause is not None and type(cause).__module__.split(".")[0] in _PREFECTS_OWN:
+            cause = cause.__context__
+        if cause is not None:
+            raise cause from cause.__cause__
         why = _disk(api.folder) or str(error).splitlines()[0]
         raise PrefectUnavailable(
-            f"Prefect's embedded API failed: {why}. What was learned is on disk: put that right "
+            f"Prefect's embedded API failed: {why}. What was learned is on disk: correct that "
             "and run again"
         ) from error
 
 
 def _disk(folder: Path | None) -> str:
-    """Why Prefect cannot keep its runs in `folder`; nothing where the disk is not the reason."""
+    """Why the disk cannot take Prefect's runs; empty where it can."""
     from flows.run.bootstrap import ROOM_BYTES
 
     try:
@@ -158,7 +158,7 @@ def _disk(folder: Path | None) -> str:
 
 
 def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path) -> str:
-    """The first line that it prints. Raises PrefectUnavailable where it ends, or is too late."""
+    """The first line of its output. Raises PrefectUnavailable where it ends, or is too late."""
     watchdog = threading.Timer(start_within_s, child.kill)
     watchdog.start()
     try:
@@ -166,7 +166,7 @@ def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path)
         line = child.stdout.readline().strip()
         code = None if line else child.wait()
     except BaseException:
-        # A signal came while it still starts: it is not waited for.
+        # A signal came during its start: do not wait for it.
         child.kill()
         raise
     finally:
@@ -176,9 +176,9 @@ def _url_of(child: subprocess.Popen[str], start_within_s: float, database: Path)
         how = f"did not start within {start_within_s:g} s" if late else f"ended with code {code}"
         why = _disk(database.parent) or last_error(database.with_suffix(".log"))
         raise PrefectUnavailable(
-            f"Prefect's embedded API {how}: {why}. Nothing "
-            f"was learned or lost: put that right (the rest of its log is beside {database}, which "
-            "may be removed: no truth of ours is in it) and run again"
+            f"Prefect's embedded API {how}: {why}. Nothing was learned or lost: correct that (its "
+            f"whole log is beside {database}, which may be removed: no pipeline depends on it) and "
+            "run again"
         )
     return line
 
@@ -187,12 +187,12 @@ def last_error(log: Path) -> str:
     """The last error in a program's log, or else its last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["its log is empty"])[-1]
 
 
 def serve() -> None:
     """Serve Prefect's API until the parent ends; the first line on stdout is its URL."""
-    # Its database is of no use once the run is over, so it ends at once and not gracefully.
+    # Its database has no use after the run, so it need not end gracefully.
     parent_watch.exit_with_parent()
     import uvicorn
     from prefect.server.api.server import create_app
@@ -202,13 +202,13 @@ def serve() -> None:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
 
-        def say_when_started() -> None:
+        def print_when_started() -> None:
             while not server.started:
                 time.sleep(0.02)
             sys.stdout.write(f"http://127.0.0.1:{port}/api\n")
             sys.stdout.flush()
 
-        threading.Thread(target=say_when_started, daemon=True).start()
+        threading.Thread(target=print_when_started, daemon=True).start()
         server.run(sockets=[listening])
 
 

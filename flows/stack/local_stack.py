@@ -1,8 +1,8 @@
 """Everything on one machine: a Prefect server, pools, deployments and workers, for some pipelines.
 
-The programs end with this process, however it ends (`flows.stack.tied_process`). A program that
-ends by itself is started again. Nothing is decided here about pipelines: the deployed flows do all
-the work, and its truth is in the home.
+The programs end with this process, also when it is killed (`flows.stack.tied_process`). A program
+that ends by itself is started again. Nothing is decided here about pipelines: the deployed flows do
+all the work, and its results are in the home.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import Places
 
 START_WITHIN_S = 180.0
-"""Seconds that a server may take to answer for the first time: the machine may be busy."""
+"""Seconds that a server may take to start: the machine may be busy."""
 LONGEST_PAUSE_S = 60.0
-"""Most seconds between two starts of a program that ends again and again."""
+"""Most seconds between two starts of a program that ends repeatedly."""
 
 State = Literal["starting", "running", "not scheduling", "ended", "stopping", "stopped"]
-Tell = Callable[["ServiceStatus"], None]
+Notify = Callable[["ServiceStatus"], None]
 
 
 class StackError(ThermodriftError, RuntimeError):
-    """A part could not be started."""
+    """A service could not be started."""
 
 
 class AlreadyUp(TryAgainLater):
@@ -50,7 +50,7 @@ class AlreadyUp(TryAgainLater):
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One part of the whole, and its state."""
+    """One service, and its state."""
 
     name: str
     state: State
@@ -87,7 +87,7 @@ class ManagedService:
         if self.process is not None:
             self.process.wait()
 
-    def restart_if_ended(self, tell: Tell) -> bool:
+    def restart_if_ended(self, notify: Notify) -> bool:
         """Start it again where it has ended and its pause is over; whether it was started."""
         assert self.process is not None
         code = self.process.poll()
@@ -99,35 +99,44 @@ class ManagedService:
         if age_s < self.pause_s:
             return False
         self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
-        tell(ServiceStatus(self.name, "ended", f"exit code {code}; its log: {self.log}"))
+        notify(ServiceStatus(self.name, "ended", f"exit code {code}; its log: {self.log}"))
         self.end()
         self.start()
-        tell(ServiceStatus(self.name, "running", "started again", self.link))
+        notify(ServiceStatus(self.name, "running", "started again", self.link))
         return True
 
 
 @contextmanager
 def up(
-    files: Sequence[PipelineFile], home: Path, port: int, tell: Tell
+    files: Sequence[PipelineFile], home: Path, port: int, notify: Notify
 ) -> Iterator[tuple[dict[str, Any], list[ManagedService], Server]]:
-    """Start everything; yields what there is, the programs and the server; ends them afterwards.
+    """Start everything; yields a document, the programs and the server; ends them afterwards.
 
-    `tell` is called with each change. Raises AlreadyUp, and BoxFailed with the last error of what
+    `notify` is called with each change. Raises AlreadyUp, and StackError with the error of what
     failed.
     """
     folder = Places(home).prefect
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.enter_context(_alone(folder))
+        stack.enter_context(_locked(folder))
         programs: list[ManagedService] = []
-        stack.callback(_end, programs, tell)
+        stack.callback(_end, programs, notify)
         configured = prefect_env.configured_server()
         if configured is not None:
             server = Server(*configured)
-            _await_configured(server, tell)
+            notify(ServiceStatus("server", "starting", _access(server), server.page))
+            try:
+                server.ask("GET", "/admin/version")
+            except httpx.HTTPError as error:
+                raise StackError(
+                    f"the Prefect server that PREFECT_API_URL names ({server.url}) does not "
+                    f"answer: {error}; start it, correct PREFECT_API_URL or "
+                    "PREFECT_API_AUTH_STRING, or unset both for a server of this home's own"
+                ) from error
+            notify(ServiceStatus("server", "running", _access(server), server.page))
         else:
-            server = _start_server(folder, port, programs, tell)
-        # No password, which only its own file has.
+            server = _start_server(folder, port, programs, notify)
+        # The password is only in its own file.
         known = {
             "url": server.page,
             "api": server.url,
@@ -141,7 +150,7 @@ def up(
         environment = prefect_env.worker_environment(
             folder / "worker", server.url, server.password, home
         )
-        deployed = _deploy(server, files, folder, environment, tell)
+        deployed = _deploy(server, files, folder, environment, notify)
         for pool, limit in manifest.LIMITS.items():
             words = ["prefect", "worker", "start", "--type", "process", "--pool", pool]
             log, link = folder / f"{pool}.log", f"{server.page}/work-pools/work-pool/{pool}"
@@ -151,7 +160,7 @@ def up(
             )
             worker.start()
             programs.append(worker)
-            tell(ServiceStatus(worker.name, "running", f"up to {limit} runs at once", link))
+            notify(ServiceStatus(worker.name, "running", f"up to {limit} runs at once", link))
         document = {
             "server": server.page,
             "api": server.url,
@@ -163,42 +172,42 @@ def up(
         yield document, programs, server
 
 
-def kept(
-    programs: Sequence[ManagedService], server: Server, stop: Callable[[], bool], tell: Tell
+def keep_running(
+    programs: Sequence[ManagedService], server: Server, stop: Callable[[], bool], notify: Notify
 ) -> None:
-    """Keep the programs running until `stop` says so, with longer and longer pauses.
+    """Keep the programs running until `stop`, with growing pauses between starts.
 
-    And tell whether the server schedules, whenever that changes.
+    Also notify of each change of whether the server schedules.
     """
     pause = threading.Event()
     with scheduler_watch.watching(server) as watch:
         while not stop():
             for each in programs:
-                if each.restart_if_ended(tell) and each.name == "server":
+                if each.restart_if_ended(notify) and each.name == "server":
                     watch.forget()
             news = watch.news()
             if news is not None:
-                said = f"{scheduler_watch.describe(news, server)}. {_access(server)}"
+                told = f"{scheduler_watch.describe(news, server)}. {_access(server)}"
                 state: State = "running" if news.yes else "not scheduling"
-                tell(ServiceStatus("server", state, said, server.page))
+                notify(ServiceStatus("server", state, told, server.page))
             pause.wait(0.3)
 
 
 def where(home: Path) -> tuple[Server, list[str]] | None:
-    """The server of a home that is up, and the pipelines that are; None where it is not up."""
+    """The server and the pipelines of a home that is up; None where it is not up."""
     folder = Places(home).prefect
     try:
-        told = json.loads((folder / "up.json").read_text(encoding="utf-8"))
-        with _alone(folder):
+        known = json.loads((folder / "up.json").read_text(encoding="utf-8"))
+        with _locked(folder):
             return None
     except AlreadyUp:
-        url, log = told["api"], Path(told["log"]) if told["log"] else None
+        url, log = known["api"], Path(known["log"]) if known["log"] else None
         configured = prefect_env.configured_server()
         if log is not None:
             password = (folder / "auth").read_text(encoding="utf-8").strip()
         else:
             password = configured[1] if configured is not None and configured[0] == url else ""
-        return Server(url, password, log), [*told["pipelines"]]
+        return Server(url, password, log), [*known["pipelines"]]
     except (OSError, ValueError, KeyError):
         return None
 
@@ -212,7 +221,7 @@ def server_of(home: Path) -> tuple[Server, list[str]] | None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(file_lock.held(folder / "up.lock", wait_s=1.0))
@@ -224,21 +233,9 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _await_configured(server: Server, tell: Tell) -> None:
-    """See that the server answers which the environment names."""
-    tell(ServiceStatus("server", "starting", _access(server), server.page))
-    try:
-        server.ask("GET", "/admin/version")
-    except httpx.HTTPError as error:
-        raise StackError(
-            f"the Prefect server that PREFECT_API_URL names ({server.url}) does not answer: "
-            f"{error}; start it, correct PREFECT_API_URL or PREFECT_API_AUTH_STRING, or unset "
-            "both for a server of this home's own"
-        ) from error
-    tell(ServiceStatus("server", "running", _access(server), server.page))
-
-
-def _start_server(folder: Path, port: int, programs: list[ManagedService], tell: Tell) -> Server:
+def _start_server(
+    folder: Path, port: int, programs: list[ManagedService], notify: Notify
+) -> Server:
     """A server of this home's own; returns once it answers."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -252,7 +249,7 @@ def _start_server(folder: Path, port: int, programs: list[ManagedService], tell:
         port = trial.getsockname()[1]
     auth, log = folder / "auth", folder / "server.log"
     if not auth.exists():
-        # Made with its rights, so that at no moment another user can read it.
+        # Created with these rights, so that no other user can ever read it.
         with open(os.open(auth, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib cannot
             file.write(f"thermodrift:{secrets.token_hex(16)}\n")
     password = auth.read_text(encoding="utf-8").strip()
@@ -264,33 +261,30 @@ def _start_server(folder: Path, port: int, programs: list[ManagedService], tell:
         database.parent.mkdir(mode=0o700, exist_ok=True)
         database_template.copy_template(database)
     program = ManagedService("server", words, environment, log, server.page)
-    tell(ServiceStatus("server", "starting", "takes some seconds", server.page))
+    notify(ServiceStatus("server", "starting", "takes some seconds", server.page))
     log.write_bytes(b"")
     program.start()
     programs.append(program)
     assert program.process is not None
     pause, over_s = threading.Event(), time.monotonic() + START_WITHIN_S
-    while not _answers(server):
+    while True:
+        try:
+            server.ask("GET", "/health")
+            break
+        except httpx.HTTPError:
+            pass
         if program.process.poll() is not None or time.monotonic() > over_s:
             raise StackError(
                 f"Prefect's server did not start: {ephemeral_api.last_error(log)}; its whole log "
-                f"is {log}. Put that right and run again"
+                f"is {log}. Correct that and run again"
             )
         pause.wait(0.2)
-    tell(ServiceStatus("server", "running", _access(server), server.page))
+    notify(ServiceStatus("server", "running", _access(server), server.page))
     return server
 
 
-def _answers(server: Server) -> bool:
-    try:
-        server.ask("GET", "/health")
-    except httpx.HTTPError:
-        return False
-    return True
-
-
 def _access(server: Server) -> str:
-    """Which server it is, and how a person gets in."""
+    """Which server it is, and where its password is."""
     if server.log is None:
         return "the one that PREFECT_API_URL names"
     return f"its password is in {server.log.parent / 'auth'}"
@@ -301,21 +295,21 @@ def _deploy(
     files: Sequence[PipelineFile],
     folder: Path,
     environment: Mapping[str, str],
-    tell: Tell,
+    notify: Notify,
 ) -> dict[str, str]:
-    """Make the pools, and deploy the flows of each pipeline; their pages by FLOW/NAME."""
-    tell(ServiceStatus("deployments", "starting", ", ".join(file.name for file in files)))
+    """Create the pools, and deploy the flows of each pipeline; their pages by FLOW/NAME."""
+    notify(ServiceStatus("deployments", "starting", ", ".join(file.name for file in files)))
     for pool in manifest.LIMITS:
         try:
             server.ask("POST", "/work_pools/", {"name": pool, "type": "process"})
         except httpx.HTTPStatusError as error:
             if error.response.status_code != httpx.codes.CONFLICT:
-                raise StackError(f"the server refused to make the pool {pool}: {error}") from error
+                raise StackError(f"the server refused the pool {pool}: {error}") from error
     path = folder / "prefect.yaml"
     document = manifest.document(
         {file.name: file.path for file in files}, Path.cwd(), settings.Settings().schedule_s
     )
-    # JSON is YAML, too.
+    # Every JSON document is also YAML.
     atomic_file.write(path, json.dumps(document, indent=2).encode())
     words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
     done = subprocess.run(
@@ -338,21 +332,19 @@ def _deploy(
         f"{server.ask('GET', f'/deployments/name/{name}')['id']}"
         for name in (*names, "thermodrift-upkeep-daily/home")
     }
-    tell(ServiceStatus("deployments", "running", f"{len(found)}, as {path} says"))
+    notify(ServiceStatus("deployments", "running", f"{len(found)}, as {path} says"))
     for name, link in found.items():
-        tell(ServiceStatus(name, "running", "deployed", link))
+        notify(ServiceStatus(name, "running", "deployed", link))
     return found
 
 
-def _end(programs: Sequence[ManagedService], tell: Tell) -> None:
-    """Workers first, so that their runs can still tell the server how they ended."""
+def _end(programs: Sequence[ManagedService], notify: Notify) -> None:
+    """End the workers first, so that their runs can still report to the server how they ended."""
     workers = [each for each in programs if each.name != "server"]
     for group in (workers, [each for each in programs if each not in workers]):
         for each in group:
-            tell(
-                ServiceStatus(each.name, "stopping", "what it does ends within seconds", each.link)
-            )
+            notify(ServiceStatus(each.name, "stopping", "takes some seconds", each.link))
             each.end()
         for each in group:
             each.wait()
-            tell(ServiceStatus(each.name, "stopped", ""))
+            notify(ServiceStatus(each.name, "stopped", ""))

@@ -1,6 +1,6 @@
-"""What is deployed for a pipeline, as the document that `prefect deploy` reads.
+"""The deployments of a pipeline, as the document that `prefect deploy` reads.
 
-`thermodrift up` deploys it. The commented prefect.yaml at the top of the source is this very
+`thermodrift up` deploys it. The commented prefect.yaml at the top of the source is the same
 document for the example; a test compares the two.
 """
 
@@ -12,12 +12,12 @@ from typing import Any
 
 LIGHT, HEAVY = "thermodrift-light", "thermodrift-heavy"
 LIMITS: Mapping[str, int] = {LIGHT: 4, HEAVY: 2}
-"""Each pool, and the runs that its worker does at once on one machine.
+"""Each pool, and the concurrent runs of its worker on one machine.
 
 The heavy one has two, so that a run which only finds that another one works need not wait for it.
 """
 RECORDS = 20_000
-"""Records that one run of `learn` goes through."""
+"""Most records of one run of `learn`."""
 
 
 def document(pipelines: Mapping[str, Path], folder: Path, every_s: int = 60) -> dict[str, Any]:

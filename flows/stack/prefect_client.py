@@ -1,10 +1,10 @@
-"""Prefect's server: told of what happened, asked about other runs, and about its own scheduler.
+"""Requests to Prefect's server: events and artifacts, states of runs, and its scheduler's health.
 
-Each request is tried for seconds only, because a run must not hang on a server that is dead, slow
-or refusing. Nothing here is needed for what is learned or recorded: events are hints, and a later
-run makes up for what the server did not hear.
+Each request has a timeout of seconds, because a run must not hang on a server that is dead, slow or
+refusing. Learning and recording need nothing of this: events are hints, and a later run corrects
+what the server does not know.
 
-A deployed run uses Prefect's client. `up`, `status` and `doctor` ask a `Server` by its address:
+A deployed run uses Prefect's client. `up`, `status` and `doctor` use a `Server` with its address:
 they do not import Prefect, which takes seconds.
 """
 
@@ -38,16 +38,16 @@ class ServerUnavailable(TryAgainLater, ConnectionError):
 RETRIES = 2
 """Times that a request is repeated, after 2 s and 4 s: SQLite is locked now and then."""
 RUN_PREFIX = "thermodrift.pipeline."
-"""How the resources of our events are called: this, and the pipeline's name."""
+"""The resource of an event is this, and the pipeline's name."""
 _PAGE = 200
-"""The most that the server answers at once, of anything."""
+"""Most items that the server returns at once."""
 _RECORD = re.compile(r"^(?=\d{2}:\d{2}:\d{2}\.\d+ \| )", re.MULTILINE)
 """Where a record of a server's log begins: ``06:43:07.772 | ERROR   | logger - message``."""
 _WRONG = re.compile(r"\S+ \| (ERROR|CRITICAL) .*schedul", re.IGNORECASE)
 _LOG_BYTES = 1_000_000
-"""The newest part of a server's log, which is read: the log grows for as long as it runs."""
+"""Only the newest part of a server's log is read: the log grows as long as the server runs."""
 _NEWEST = 50
-"""Due runs of a deployment that are looked at; those that an event started are among them."""
+"""Due runs of a deployment that are checked; runs that an event started are among them."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,19 @@ class Server:
     url: str
     """Of its API: ``http://127.0.0.1:4200/api``."""
     password: str
-    """``USER:WORD``; empty where it asks for none."""
+    """``USER:PASSWORD``; empty where it needs none."""
     log: Path | None = None
     """Its log; None of a server that `up` did not start."""
 
     @property
     def page(self) -> str:
-        """What a person opens."""
+        """The address of its page."""
         return self.url.removesuffix("/api")
 
     def ask(self, method: str, path: str, document: object = None, wait_s: float = 20.0) -> Any:
-        """What its API answers. Raises httpx.HTTPError."""
-        user, _, word = self.password.partition(":")
-        auth = (user, word) if self.password else None
+        """Send one request to its API. Raises httpx.HTTPError."""
+        user, _, password = self.password.partition(":")
+        auth = (user, password) if self.password else None
         answer = httpx.request(
             method, self.url + path, json=document, auth=auth, timeout=wait_s, trust_env=False
         )
@@ -77,7 +77,7 @@ class Server:
         return answer.json() if answer.content else None
 
     def seen(self, now: datetime) -> SchedulerFacts:
-        """What shows whether its scheduler schedules our flows. Raises Unheard."""
+        """The facts about whether its scheduler works for our flows. Raises ServerUnavailable."""
         ours = {"flows": {"name": {"like_": "thermodrift-"}}}
         try:
             flows = {each["id"]: each["name"] for each in self._all("/flows/filter", ours)}
@@ -88,9 +88,9 @@ class Server:
             ]
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
             raise ServerUnavailable(
-                f"the Prefect server at {self.url} did not answer, or not as one does: "
+                f"the Prefect server at {self.url} did not answer, or not as expected: "
                 f"{(str(error).splitlines() or [type(error).__name__])[0]}; "
-                f"see whether it runs, and whether PREFECT_API_AUTH_STRING is its password"
+                "check that it runs, and that PREFECT_API_AUTH_STRING is its password"
             ) from error
         errors = None if self.log is None else _scheduler_errors(self.log)
         return SchedulerFacts(
@@ -112,7 +112,7 @@ class Server:
                 return
 
     def _schedule(self, deployment: Mapping[str, Any], name: str, now: datetime) -> Schedule:
-        """From the runs that the scheduler made: all that are to come, and the newest due ones."""
+        """From the runs that the scheduler created: all future ones, and the newest due ones."""
         mine = {"deployments": {"id": {"any_": [deployment["id"]]}}}
         after = {
             "expected_start_time": {"after_": now.isoformat()},
@@ -145,9 +145,9 @@ class Server:
 
 
 def _scheduler_errors(log: Path) -> list[str] | None:
-    """Time and cause of its scheduler's errors, oldest first; None where it cannot be read.
+    """Time and cause of the scheduler's errors, oldest first; None where the log cannot be read.
 
-    A log has other errors as well: SQLite is locked, or a worker has to repeat a request.
+    The log also has other errors, such as a locked SQLite or a repeated request of a worker.
     """
     try:
         with log.open("rb") as file:
@@ -167,7 +167,7 @@ def _scheduler_errors(log: Path) -> list[str] | None:
 
 
 def emit(event: str, pipeline: str, labels: Mapping[str, str], payload: Mapping[str, Any]) -> None:
-    """Tell the server that `event` happened to `pipeline`."""
+    """Report to the server that `event` happened to `pipeline`."""
     from prefect.events import Event, Resource
 
     resource = {
@@ -190,7 +190,7 @@ def show(run_id: str, key: str, kind: str, data: str, told: str) -> None:
 
 
 def state_of(run_id: str) -> State | None:
-    """The state of a run; None where there is no such run. Raises Unheard where unknown."""
+    """The state of a run; None where there is no such run. Raises ServerUnavailable."""
     from prefect.exceptions import ObjectNotFound
 
     with _client() as client:
@@ -201,7 +201,7 @@ def state_of(run_id: str) -> State | None:
 
 
 def coming(flow_name: str) -> list[FlowRun]:
-    """Runs of a flow that are to come, or under way. Raises Unheard where unknown."""
+    """Runs of a flow that are scheduled, or under way. Raises ServerUnavailable."""
     from prefect.client.schemas import filters, objects
 
     states = [objects.StateType[each] for each in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED")]
@@ -215,13 +215,13 @@ def coming(flow_name: str) -> list[FlowRun]:
 
 
 def mark(run_id: str, state: State) -> None:
-    """Set the state of a run, whatever it was. Raises Unheard where the server did not hear."""
+    """Set the state of a run, whatever it was. Raises ServerUnavailable."""
     with _client() as client:
         client.set_flow_run_state(UUID(run_id), state, force=True)
 
 
 def put_off(run_id: str, name: str, until: datetime, because: str) -> State:
-    """Hand a run back to its worker until then. Raises Unheard where the server did not hear."""
+    """Hand a run back to its worker until then. Raises ServerUnavailable."""
     from prefect.states import Scheduled
 
     state: State = Scheduled(scheduled_time=until, name=name, message=because)
@@ -252,24 +252,24 @@ def _client() -> Iterator[SyncPrefectClient]:
             yield client
     except httpx.HTTPError as error:
         raise ServerUnavailable(
-            f"Prefect's server did not answer within seconds, or refused: {error}; look "
-            "after it. What was learned and recorded needs no server"
+            f"Prefect's server did not answer within seconds, or refused: {error}; "
+            "check it. What was learned and recorded needs no server"
         ) from error
 
 
 def _post(path: str, document: object, what: str) -> None:
-    """Say what the server need not hear: where it does not, the run's log says so."""
+    """Report something that may get lost: then the run's log has a warning."""
     from prefect.logging import get_logger
 
     try:
         with _client() as client:
             client.request("POST", path, json=document)  # type: ignore[arg-type]
     except ServerUnavailable as error:
-        get_logger("thermodrift").warning("%s was not heard: %s", what, error)
+        get_logger("thermodrift").warning("%s was not reported: %s", what, error)
 
 
 def rows(columns: Sequence[str], cells: Sequence[Sequence[object]]) -> list[dict[str, object]]:
-    """A table as Prefect's page wants it; what is unknown shows as a dash."""
+    """A table in the format of Prefect's page; an unknown value is a dash."""
     return [
         {
             name: "-" if cell is None else round(cell, 4) if isinstance(cell, float) else cell

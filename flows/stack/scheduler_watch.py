@@ -1,6 +1,6 @@
-"""Whether a server schedules: asked once, or again and again while `up` runs.
+"""Check whether a server's scheduler works, once, or repeatedly while `up` runs.
 
-`flows.stack.prefect_client` asks, and `observability.scheduler_health` judges.
+`flows.stack.prefect_client` reads the facts, and `observability.scheduler_health` judges them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from observability import scheduler_health
 from observability.core.decision import Decision
 
 
-def asked(server: Server) -> Decision:
-    """Whether it schedules what is deployed on it. Raises Unheard."""
+def check(server: Server) -> Decision:
+    """Whether it schedules what is deployed on it. Raises ServerUnavailable."""
     return scheduler_health.judge(server.seen(datetime.now(UTC)))
 
 
 def describe(decision: Decision, server: Server) -> str:
-    """The answer for people; with where to look and what to do, where all is not well."""
+    """The decision as text; with its log and the remedy where the scheduler has a problem."""
     errors = bool(decision.facts["log_errors"])
     if decision.yes and not errors:
         return decision.because
@@ -30,15 +30,15 @@ def describe(decision: Decision, server: Server) -> str:
     if decision.yes:
         return f"{decision.because}; {where}"
     remedy = (
-        "What is scheduled does not start. A server that was started just now: ask again in a "
-        "minute. Else see that PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED is not false where the "
-        "server runs, that its libraries are those of requirements.lock, and start it again"
+        "What is scheduled does not start. A server that was started just now: check again in a "
+        "minute. Otherwise make sure that PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED is not false "
+        "where the server runs, and that its libraries are those of requirements.lock; then restart"
     )
     return f"{decision.because}; {where}. {remedy}"
 
 
 class Watch:
-    """The newest answer that differs from the one before; `news` returns it once."""
+    """The newest decision that differs from the one before; `news` returns it once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,7 +46,7 @@ class Watch:
         self._news: Decision | None = None
 
     def put(self, decision: Decision) -> None:
-        """Take note of an answer."""
+        """Take in a decision."""
         facts = decision.facts
         known = (decision.yes, bool(facts["waiting"]), bool(facts["log_errors"]))
         with self._lock:
@@ -54,33 +54,33 @@ class Watch:
                 self._known, self._news = known, decision
 
     def news(self) -> Decision | None:
-        """An answer that was not returned yet; None where there is none."""
+        """A decision that was not returned yet; None where there is none."""
         with self._lock:
             news, self._news = self._news, None
         return news
 
     def forget(self) -> None:
-        """The server was started again: its next answer is news, whatever it is."""
+        """The server was started again: the next decision counts as new."""
         with self._lock:
             self._known = self._news = None
 
 
 @contextmanager
 def watching(server: Server) -> Iterator[Watch]:
-    """Ask again and again inside the block, in a thread, so that nothing waits for the server."""
+    """Check repeatedly inside the block, in a thread, so that nothing waits for the server."""
     watch, over = Watch(), threading.Event()
     pause_s = settings.Settings().scheduler_check_s
 
-    def look() -> None:
+    def run() -> None:
         while not over.is_set():
             try:
-                watch.put(asked(server))
+                watch.put(check(server))
             except ServerUnavailable:
-                # `up` starts again, and reports, a server that ended.
+                # `up` restarts and reports a server that ended.
                 watch.forget()
             over.wait(pause_s)
 
-    threading.Thread(target=look, name="clock", daemon=True).start()
+    threading.Thread(target=run, name="scheduler watch", daemon=True).start()
     try:
         yield watch
     finally:

@@ -1,6 +1,6 @@
-"""What `up` runs, on a screen: a table that changes, or a line for each change where there is none.
+"""The services of `up`: a live table on a terminal, else a line for each change.
 
-Everything goes to stderr; stdout is for the answer.
+Everything goes to stderr; stdout is for the result.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _STYLES = {
 
 
 class StatusTable:
-    """The screen; calling it with a part shows the state of that."""
+    """The display; call it with a status to show that."""
 
     def __init__(self) -> None:
         from rich.live import Live
 
         self._console = cli_output.stderr()
-        self._parts: dict[str, ServiceStatus] = {}
+        self._services: dict[str, ServiceStatus] = {}
         self._live = (
             Live(self._table(), console=self._console, auto_refresh=False)
             if self._console.is_terminal
@@ -53,13 +53,13 @@ class StatusTable:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, part: ServiceStatus) -> None:
-        """Show the state of a part."""
-        self._parts[part.name] = part
+    def __call__(self, status: ServiceStatus) -> None:
+        """Show the status of a service."""
+        self._services[status.name] = status
         if self._live is not None:
             self._live.update(self._table(), refresh=True)
         else:
-            line = f"{part.name}: {part.state}  {part.told}  {part.link}".rstrip()
+            line = f"{status.name}: {status.state}  {status.told}  {status.link}".rstrip()
             self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _table(self) -> Table:
@@ -67,9 +67,9 @@ class StatusTable:
         from rich.text import Text
 
         table = Table(title="thermodrift up - Ctrl-C stops it all", title_justify="left")
-        for column in ("part", "state", "", "page"):
+        for column in ("service", "state", "", "page"):
             table.add_column(column, overflow="fold")
-        for part in self._parts.values():
-            link = Text(part.link, style=f"link {part.link}" if part.link else "")
-            table.add_row(part.name, Text(part.state, style=_STYLES[part.state]), part.told, link)
+        for each in self._services.values():
+            link = Text(each.link, style=f"link {each.link}" if each.link else "")
+            table.add_row(each.name, Text(each.state, style=_STYLES[each.state]), each.told, link)
         return table

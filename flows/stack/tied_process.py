@@ -1,9 +1,8 @@
-"""A program that ends when the process that started it ends, with all that it started itself.
+"""Run a program that ends with its parent, together with all processes that it started.
 
 Prefect's server and its workers outlive a parent that is killed. So they are started by ``python -m
-flows.stack.tied_process GRACE_S MODULE...``: once the parent has ended, that process asks the
-module's process group to end, and kills it when the grace is over. It is not for people; see
-`start`.
+flows.stack.tied_process GRACE_S MODULE...``: once the parent has ended, that process terminates the
+module's process group, and kills it after the grace period. `start` uses it; users do not.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a Python module (`words`: its name and arguments), whose output goes to `log`.
 
-    The process that is returned stands between: it has the module's exit code, and both end after
+    The process that is returned is in between: it has the module's exit code, and both end after
     `parent_watch.release`.
     """
     root = str(Path(__file__).resolve().parents[2])
@@ -51,10 +50,10 @@ def main(grace_s: float, words: Sequence[str]) -> int:
     child = subprocess.Popen(
         [sys.executable, "-m", *words], stdin=subprocess.DEVNULL, start_new_session=True
     )
-    asked = threading.Event()
+    requested = threading.Event()
 
     def end() -> None:
-        asked.wait()
+        requested.wait()
         over_s = time.monotonic() + grace_s
         there = _signal_group(child.pid, signal.SIGTERM)
         while there and time.monotonic() < over_s:
@@ -64,18 +63,18 @@ def main(grace_s: float, words: Sequence[str]) -> int:
 
     ending = threading.Thread(target=end, daemon=True)
     ending.start()
-    parent_watch.on_parent_exit(asked.set)
-    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    parent_watch.on_parent_exit(requested.set)
+    signal.signal(signal.SIGTERM, lambda *_: requested.set())
     code = child.wait()
-    if asked.is_set():
-        # What the module started has the rest of the grace.
+    if requested.is_set():
+        # Processes that the module started have the rest of the grace period.
         ending.join()
     _signal_group(child.pid, signal.SIGKILL)
     return code if code >= 0 else 128 - code
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Whether anybody was there to be signalled."""
+    """Whether the group still had a process."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):

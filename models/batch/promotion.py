@@ -7,6 +7,7 @@ score. Lower is better, and NaN is an unknown loss, which never promotes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,6 +75,26 @@ def by_hand(pointed: str | None, served: str | None) -> Decision:
 def no_model(why: str) -> Decision:
     """The decision for a retrain without a challenger; `why` is the reason."""
     return Decision(question="retrain", yes=False, because=why)
+
+
+def unseen_holdout(positions: Sequence[int], held_out_from: int, trained_to: int) -> Decision:
+    """Is no held-out row among those that the champion was trained on?
+
+    Scores on rows that the champion was trained on do not say which model is better. With constant
+    knobs a hold-out lies behind all training; a larger one may reach back. `positions` are of the
+    window's rows, `held_out_from` is the first row that is held out, and the champion was trained
+    on positions up to `trained_to` (exclusive).
+    """
+    held_out = positions[held_out_from:]
+    if not held_out or held_out[0] >= trained_to:
+        because = "the hold-out begins after all rows that the champion was trained on"
+        return Decision(question=QUESTION, yes=True, because=because)
+    because = (
+        f"the hold-out would begin at position {held_out[0]}, among rows that the champion was "
+        f"trained on (up to {trained_to}); it is fair from position {trained_to + len(held_out)} "
+        "on, or with a smaller batch.holdout"
+    )
+    return Decision(question=QUESTION, yes=False, because=because)
 
 
 def comparable(compared_with: str | None, champion: str | None) -> Decision:

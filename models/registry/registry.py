@@ -304,7 +304,7 @@ class Registry:
         return earlier
 
     def _write_pointer(self, pointer: _ChampionPointer) -> None:
-        failpoints.point("store.before_crown")
+        failpoints.point("registry.before_promotion")
         atomic_file.write(self._file(POINTER, "json"), self._signed(CHAMPION, pointer))
 
     def _pointer(self) -> _ChampionPointer:

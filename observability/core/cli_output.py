@@ -34,7 +34,7 @@ class CliContext:
     debug: bool = False
     visible_devices: str | None = None
     """The GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; None: all."""
-    stand_in: Path | None = None
+    fake_nvml: Path | None = None
     """A file of simulated devices; None: this machine's devices are read."""
 
 

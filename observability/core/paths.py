@@ -1,24 +1,24 @@
-"""The paths of all files under the home. Pure: it names paths and touches none.
+"""The paths of all files under the home. This module is pure: it names paths and touches none.
 
 HOME/
   key                          32 random bytes that sign models and checkpoints
-  thermodrift.toml             configuration of the whole installation; optional
-  history.duckdb               the history; damaged parts of it lie beside it, named so
-  history.watermark            how many commits the file has had, to detect a loss
-  history.outbox/              commits that wait, a file each; in flushed/ the newest flushed ones
-  devices/                     what was learned about each device, its lease, a limit to be restored
-  gate-override.json           a person's override of the gate; there while one was given
-  untold/                      final states of deployed runs, until Prefect's server has them
-  prefect/                     Prefect's own database of runs; it holds no truth of the pipeline
+  thermodrift.toml             settings of the whole installation; optional
+  history.duckdb               the history; a damaged file is renamed and stays beside it
+  history.watermark            how many commits the file has had, to notice a loss
+  history.outbox/              commits that wait, a file each; flushed/ has the newest flushed ones
+  devices/                     of each device: its state, its lease, a power limit to be restored
+  gate-override.json           an override of the gate by a person; optional
+  pending_states/              how deployed runs ended, until Prefect's server knows it
+  prefect/                     Prefect's own database of runs; pipelines do not depend on it
   pipelines/NAME/
     checkpoint                 models that learn online, detectors, counters, next position
-    partial                    the fit checkpoint of a retrain that was preempted
+    fit_checkpoint             what a retrain had fitted when it was preempted
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline
-    turn                       held by the run that waits for that lock
-    claims/                    leases of deployed runs, one for each kind of work
+    queue.lock                 held by the run that waits for that lock
+    run_leases/                of deployed runs: which run has each kind of work
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PipelinePlaces:
 
     @property
     def fit_checkpoint(self) -> Path:
-        return self.root / "partial"
+        return self.root / "fit_checkpoint"
 
     @property
     def predictions(self) -> Path:
@@ -71,11 +71,11 @@ class PipelinePlaces:
 
     @property
     def queue_lock(self) -> Path:
-        return self.root / "turn"
+        return self.root / "queue.lock"
 
     @property
     def run_leases(self) -> Path:
-        return self.root / "claims"
+        return self.root / "run_leases"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Places:
 
     @property
     def pending_states(self) -> Path:
-        return self.home / "untold"
+        return self.home / "pending_states"
 
     @property
     def pipelines(self) -> Path:

@@ -196,7 +196,9 @@ class DriftConfig(BaseModel):
     prediction_votes: bool = Field(
         default=True, description="Are drifted predictions alone an alarm?"
     )
-    tripwire_votes: bool = Field(default=True, description="Is a fired tripwire alone an alarm?")
+    detector_votes: bool = Field(
+        default=True, description="Is a detection of the online drift detector alone an alarm?"
+    )
     performance_drop: float = Field(
         default=0.1,
         gt=0,
@@ -221,7 +223,7 @@ class DriftConfig(BaseModel):
     every: int = Field(default=1000, ge=1, description="Records between two checks.")
     window: int = Field(default=1000, ge=2, description="Rows of the current window.")
     reference_rows: int = Field(default=2000, ge=2, description="Rows kept as the reference.")
-    tripwire_delta: float = Field(
+    detector_delta: float = Field(
         default=0.0001,
         gt=0,
         lt=1,
@@ -339,7 +341,7 @@ def due(
         if since >= config.every:
             why = every
         elif drift_detector:
-            why = f"the tripwire fired, {since} records after the last look"
+            why = f"the drift detector fired, {since} records after the last look"
         elif ripe_at is not None and checked_at < ripe_at <= position:
             why = f"a fit could learn from a change of the labels since position {ripe_at}"
     return Decision(
@@ -377,7 +379,7 @@ def judge(
     if broken := _broken_contract(reading):
         return _answer("contract_broken", broken, reading, config)
     votes = list(_votes(reading, config)) or [
-        _Vote(None, "nothing was measured: no column, performance or tripwire votes")
+        _Vote(None, "nothing was measured: no column, performance or drift detector votes")
     ]
     if alarms := [vote.because for vote in votes if vote.alarm]:
         return _answer("drift_detected", "; ".join(alarms), reading, config)
@@ -501,8 +503,8 @@ def _votes(reading: DriftReading, config: DriftConfig) -> Iterator[_Vote]:
             yield _Vote(verdict, f"{column.role} {word}: {_describe(column, config)}")
         if reading.performance is not None:
             yield _performance_vote(reading.performance, config)
-    if reading.drift_detector and config.tripwire_votes:
-        yield _Vote(True, f"the online detector fired (ADWIN, delta {config.tripwire_delta:g})")
+    if reading.drift_detector and config.detector_votes:
+        yield _Vote(True, f"the online detector fired (ADWIN, delta {config.detector_delta:g})")
 
 
 def _features_vote(features: list[ColumnDrift], config: DriftConfig) -> _Vote:

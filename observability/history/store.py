@@ -292,7 +292,7 @@ class History:
                     for each in retention.removals(config, now)
                 }
                 removed["prediction_rows"] = self._backend.vacuum_flushed(duck, config)
-                failpoints.point("upkeep.inside_forget")
+                failpoints.point("upkeep.inside_removal")
         return {table: rows for table, rows in removed.items() if rows}
 
     def vacuum(self) -> str:

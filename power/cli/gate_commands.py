@@ -226,11 +226,11 @@ def _adapter_for(source: str, here: CliContext) -> DeviceAdapter:
         return CpuSensorAdapter()
     from power.devices.nvml import NvmlAdapter
 
-    if here.stand_in is None:
+    if here.fake_nvml is None:
         return NvmlAdapter(visible=here.visible_devices)
     from power.devices.fake_nvml import FakeNvml
 
-    return NvmlAdapter(visible=here.visible_devices, twin=FakeNvml.load(here.stand_in))
+    return NvmlAdapter(visible=here.visible_devices, twin=FakeNvml.load(here.fake_nvml))
 
 
 def _snapshots(

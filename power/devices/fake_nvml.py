@@ -4,7 +4,7 @@
 adapter run on it. It fills the C structures of the caller and returns codes, as the library does.
 It imports no GPU tool and simulates no physics: its values are constant, except the energy counter,
 which grows by the power, and power limits that were set. Each process has its own fake; a file for
-the limits shares those between processes. THERMODRIFT_STAND_IN names a file of one for whole
+the limits shares those between processes. THERMODRIFT_FAKE_NVML names a file of one for whole
 commands and deployed runs.
 """
 

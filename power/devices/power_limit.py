@@ -192,9 +192,9 @@ def _lower(
         uuid=uuid, limit_w=found.limit_w, cap_w=cap_w, pid=os.getpid(), at=datetime.now(UTC)
     )
     _remember(kept, place)
-    failpoints.point("limits.before_set")
+    failpoints.point("power_limit.before_set")
     change = setter.change(uuid, found.limit_w, cap_w)
-    failpoints.point("limits.after_set")
+    failpoints.point("power_limit.after_set")
     _check(change, kept, place, setter)
     because = f"the limit of {uuid} is {cap_w:g} W, {found.limit_w:g} W before"
     return _answer(True, because, facts)
@@ -275,7 +275,7 @@ def _put_back(place: _Place, setter: PowerLimitSetter) -> Decision | None:
             f"{kept.limit_w:g} W of before are forgotten"
         )
     try:
-        failpoints.point("limits.before_forget")
+        failpoints.point("power_limit.before_forget")
         place.file.unlink()
         atomic_file.sync_folder(place.file.parent)
     except OSError as error:

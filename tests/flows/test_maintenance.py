@@ -51,7 +51,7 @@ connection.close()
 def kept(home: Path) -> dict[str, dict[str, Any]]:
     """One upkeep without Prefect: its deeds by the pipeline, the home's own under ''."""
     document = upkeep.fn(home)
-    return {deed["pipeline"]: deed for deed in document["deeds"]}
+    return {each["pipeline"]: each for each in document["results"]}
 
 
 def log_of(home: Path) -> list[str]:
@@ -98,11 +98,11 @@ def test_the_log_is_merged_and_the_history_says_so(
     """Ten files become one, every prediction stays, and a second time there is nothing to do."""
     undisturbed.copied(tmp_path)
     assert 10 == len(log_of(tmp_path))
-    deed = kept(tmp_path)[NAME]
+    result = kept(tmp_path)[NAME]
     assert ("done", 10, 1) == (
-        deed["state"],
-        deed["facts"]["files_before"],
-        deed["facts"]["files_after"],
+        result["state"],
+        result["facts"]["files_before"],
+        result["facts"]["files_after"],
     )
     assert ["000000000000-000000001000.parquet"] == log_of(tmp_path)
     assert undisturbed.predictions.equals(predicted(tmp_path))
@@ -112,7 +112,7 @@ def test_the_log_is_merged_and_the_history_says_so(
         "SELECT pipeline, yes, because FROM decisions WHERE question = 'upkeep' "
         "AND pipeline <> '' ORDER BY decided_at"
     )
-    assert (NAME, True, deed["because"]) == tuple(told.to_pylist()[0].values())
+    assert (NAME, True, result["because"]) == tuple(told.to_pylist()[0].values())
     assert 2 == told.num_rows
 
 
@@ -176,7 +176,7 @@ def test_old_predictions_and_rows_go_where_a_person_said_so(
     checkpoint.write_bytes(json.dumps(document).encode() + b"\n" + body)
     (home / "thermodrift.toml").write_text("[upkeep]\npredictions_keep = 100_000\nkeep_days = 1\n")
     document = upkeep.fn(home)
-    first = document["deeds"][0]
+    first = document["results"][0]
     assert (NAME, "done", 1, 100) == (
         first["pipeline"],
         first["state"],
@@ -198,13 +198,13 @@ def test_an_analysts_session_puts_it_off(tmp_path: Path, undisturbed: Undisturbe
         put_off = thermodrift("--home", home, "upkeep", "--json")
         analyst.communicate("close\n")
     document = json.loads(put_off.stdout)
-    states = {deed["pipeline"]: deed["state"] for deed in document["deeds"]}
+    states = {each["pipeline"]: each["state"] for each in document["results"]}
     assert (75, {NAME: "done", "": "later"}) == (put_off.returncode, states)
-    assert f"process {analyst.pid}" in document["deeds"][-1]["because"]
+    assert f"process {analyst.pid}" in document["results"][-1]["because"]
     told = store.open(home).ask(
         "SELECT yes, because FROM decisions WHERE question = 'upkeep' AND pipeline = ''"
     )
-    assert [(False, document["deeds"][-1]["because"])] == [
+    assert [(False, document["results"][-1]["because"])] == [
         tuple(row.values()) for row in told.to_pylist()
     ]
 
@@ -233,7 +233,7 @@ def test_a_home_in_which_nothing_began_needs_nothing(tmp_path: Path) -> None:
     """No pipeline, no log: an answer, not an error."""
     History(tmp_path).flush()
     document = upkeep.fn(tmp_path)
-    assert ("done", [""]) == (document["state"], [deed["pipeline"] for deed in document["deeds"]])
+    assert ("done", [""]) == (document["state"], [each["pipeline"] for each in document["results"]])
 
 
 def test_a_home_that_is_not_there_is_not_made(tmp_path: Path) -> None:

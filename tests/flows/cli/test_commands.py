@@ -160,7 +160,7 @@ def put_checkpoint(home: Path, name: str, position: int) -> Path:
         "champion": None,
         "scores": {"served": 0.75},
         "totals": {"alarms": 0, "retrains": 0},
-        "request": {"deferrals": 3, "why_deferred": "its margin is [4.0] °C"},
+        "open_request": {"deferrals": 3, "why_deferred": "its margin is [4.0] °C"},
     }
     checkpoint.save(places.checkpoint, {}, SigningKey.open(Places(home).key), brief)
     return places.checkpoint

@@ -109,7 +109,7 @@ def told() -> Mapping[str, Told]:
 @pytest.fixture(scope="module")
 def owed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a pipeline, and a home in which its first retrain is asked for."""
-    folder = tmp_path_factory.mktemp("owed")
+    folder = tmp_path_factory.mktemp("open_request")
     # What is urgent opens at another margin, which the commands know nothing of.
     calm = {"urgency_of_waiting": 0.0, "urgency_of_drift": 0.0}
     asked(make_pipeline(folder, 400, gate={"source": "nvml", **calm}))
@@ -137,7 +137,7 @@ def test_all_who_tell_of_a_state_say_the_same(
 ) -> None:
     """Commands, the messages of a deployed run, its summary, the status, the history."""
     for room in ("power.devices.nvml", "flows.run.power_source"):
-        monkeypatch.setattr(f"{room}.NvmlDoor", told[name])
+        monkeypatch.setattr(f"{room}.NvmlAdapter", told[name])
     home, cause = tmp_path / "home", STATES[name].cause
     (shown,) = said(gate_commands.gate_app, home, "show")
     because = shown["because"]
@@ -189,13 +189,13 @@ def test_all_who_tell_of_a_state_say_the_same(
     )
     assert [cause] == [row["cause"] for row in kept]
     if cause != "too_warm":
-        assert "warm" not in document["owed"]["why_deferred"].partition("(")[0]
+        assert "warm" not in document["open_request"]["why_deferred"].partition("(")[0]
 
 
 def attempt(path: Path) -> retrain_run.AttemptResult:
     """What a deployed run's attempt comes to."""
     job = DeployedRun(pipeline.read(path), path.parent / "home", "run", Stop(), Display("test"))
     with without_prefect(), PowerSource.opened(job.file, Places(job.home)) as power:
-        tried = retrain_run._tried(job, power, Backoff())
+        tried = retrain_run.attempt(job, power, Backoff())
     assert tried is not None
     return tried

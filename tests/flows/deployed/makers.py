@@ -33,15 +33,15 @@ _TRACE = (
 
 
 def begin(
-    server: PrefectServer, flow: str, path: Path, stand_in: Path | None = None, **parameters: Any
+    server: PrefectServer, flow: str, path: Path, fake_nvml: Path | None = None, **parameters: Any
 ) -> str:
     """Start a run of the shipped deployment of `flow`, for a pipeline of the test's own.
 
-    Its machine has the devices of `stand_in`, if that is given.
+    Its machine has the devices of `fake_nvml`, if that is given.
     """
     job = None
-    if stand_in is not None:
-        environment = {"THERMODRIFT_STAND_IN": str(stand_in), "DO_NOT_TRACK": "1"}
+    if fake_nvml is not None:
+        environment = {"THERMODRIFT_FAKE_NVML": str(fake_nvml), "DO_NOT_TRACK": "1"}
         job = {"env": environment, "working_dir": str(ROOT)}
     home = str(path.parent / "home")
     return server.begin(
@@ -59,7 +59,7 @@ def learned(path: Path, records: int | None = None) -> LearnResult:
     file, home = pipeline.read(path), path.parent / "home"
     with without_prefect():
         return learn_run.run_learn(
-            file, home, "before", Stop(), Display(file.name), records, to_look=False
+            file, home, "before", Stop(), Display(file.name), records, stop_for_drift_check=False
         )
 
 

@@ -40,7 +40,7 @@ Runs = tuple[Path, dict[str, Any], dict[str, Any]]
 def learned_twice(prefect_box: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """A pipeline that was learned to its end, and that once more."""
     path = make_pipeline(tmp_path_factory.mktemp("twice"), 300)
-    first, second = (run(prefect_box, "learn", path, to_look=False) for _ in range(2))
+    first, second = (run(prefect_box, "learn", path, stop_for_drift_check=False) for _ in range(2))
     return path, first, second
 
 
@@ -100,7 +100,7 @@ def test_a_closed_gate_hands_the_run_back_and_it_comes_again(
     """It waits by name, says why and until when, holds no slot, survives a redeploy, returns."""
     path = warm_until(tmp_path, 600)
     asked(path)
-    waiting = begin(prefect_box, "retrain", path, patience=SOON)
+    waiting = begin(prefect_box, "retrain", path, backoff=SOON)
     told = prefect_box.named(waiting, "AwaitingHeadroom")
     assert "SCHEDULED" == told["state_type"]
     because = told["state"]["message"]
@@ -227,20 +227,20 @@ def test_an_ending_that_the_server_did_not_hear_is_told_by_the_next_run(
 ) -> None:
     """Killed after its work and before its word, a run shows as what it was: done, by its name."""
     path, home = make_pipeline(tmp_path, 300), tmp_path / "home"
-    killed = {"THERMODRIFT_FAULTS": "run.after_ending=kill", "DO_NOT_TRACK": "1"}
+    killed = {"THERMODRIFT_FAULTS": "run.after_state_saved=kill", "DO_NOT_TRACK": "1"}
     done = prefect_box.begin(
         "thermodrift-learn/elec2",
         {"env": killed, "working_dir": str(ROOT)},
         pipeline=str(path),
         home=str(home),
-        to_look=False,
+        stop_for_drift_check=False,
     )
     assert "CRASHED" == prefect_box.ended(done)["state_type"]
-    assert "NothingNew" == run(prefect_box, "learn", path, to_look=False)["state_name"]
+    assert "NothingNew" == run(prefect_box, "learn", path, stop_for_drift_check=False)["state_name"]
     mended = prefect_box.run(done)
     assert ("COMPLETED", "Learned") == (mended["state_type"], mended["state_name"])
     assert mended["state"]["message"].startswith("learned 300 records up to position 300")
-    assert not list((home / "untold").iterdir())
+    assert not list((home / "pending_states").iterdir())
     # The server shows events in order, some time after it took them.
     prefect_box.emit("tests.after", "small")
     until(lambda: prefect_box.events("tests.after"), "an event after all others")
@@ -253,7 +253,7 @@ def test_a_hot_device_puts_a_retrain_off_and_a_cool_one_takes_it(
     """It waits by name with device, margin, time and deadline, leases nothing, and returns."""
     path = make_pipeline(tmp_path, 400, gate={"source": "nvml"})
     asked(path)
-    waiting = begin(prefect_box, "retrain", path, pretend(tmp_path, HOT_C), patience=SOON)
+    waiting = begin(prefect_box, "retrain", path, pretend(tmp_path, HOT_C), backoff=SOON)
     told = prefect_box.named(waiting, "AwaitingHeadroom")["state"]["message"]
     for word in ("GPU-a is closed: its margin is 3.0 °C", "asks again at", "deadline 20"):
         assert word in told
@@ -282,11 +282,11 @@ def test_a_hot_device_puts_a_retrain_off_and_a_cool_one_takes_it(
 def test_at_its_deadline_a_waiting_retrain_comes_back_and_is_skipped(
     prefect_box: PrefectServer, tmp_path: Path
 ) -> None:
-    """Not a minute later, as its patience would have it; it ends by name, with an alert."""
+    """Not a minute later, as its backoff would have it; it ends by name, with an alert."""
     path = make_pipeline(tmp_path, 400, gate={"source": "nvml", "deadline_s": 8.0})
     asked(path)
     hot = pretend(tmp_path, HOT_C)
-    done = prefect_box.ended(begin(prefect_box, "retrain", path, hot, patience={"least_s": 12.0}))
+    done = prefect_box.ended(begin(prefect_box, "retrain", path, hot, backoff={"least_s": 12.0}))
     assert "Skipped" == done["state_name"], done["state"]
     assert "it is skipped (at_deadline = 'skip')" in done["state"]["message"]
     until(lambda: prefect_box.events("thermodrift.retrain.overdue", path), "the alert")

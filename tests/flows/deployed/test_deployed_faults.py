@@ -54,7 +54,7 @@ def held(folder: Path, name: str) -> Path:
 
 def claim(path: Path, kind: str) -> dict[str, Any]:
     """What the claim of a run says."""
-    file = path.parent / "home/pipelines/small/claims" / f"{kind}.json"
+    file = path.parent / "home/pipelines/small/run_leases" / f"{kind}.json"
     until(file.exists, f"a claim of {kind}")
     told: dict[str, Any] = json.loads(file.read_text())
     return told
@@ -62,7 +62,7 @@ def claim(path: Path, kind: str) -> dict[str, Any]:
 
 def amid_learning(server: PrefectServer, path: Path) -> tuple[str, psutil.Process]:
     """A run that has learned its first batch and goes on, and its process."""
-    learning = begin(server, "learn", path, to_look=False)
+    learning = begin(server, "learn", path, stop_for_drift_check=False)
     process = psutil.Process(claim(path, "learn")["pid"])
     until((path.parent / "home/pipelines/small/checkpoint").exists, "the first batch")
     return learning, process
@@ -110,11 +110,11 @@ def test_learning_goes_on_while_a_retrain_fits(server: PrefectServer, tmp_path: 
     with working(server, [LIGHT, HEAVY], tmp_path / "home"):
         fitting = begin(server, "retrain", path)
         until((tmp_path / "fitting").exists, "the fit")
-        learned = run(server, "learn", path, to_look=False)
+        learned = run(server, "learn", path, stop_for_drift_check=False)
         assert "Learned" == learned["state_name"], learned["state"]
         again = run(server, "retrain", path)
         assert "Busy" == again["state_name"], again["state"]
-        assert "another run is at work on this" in again["state"]["message"]
+        assert "another run does this work" in again["state"]["message"]
         (tmp_path / "go").touch()
         assert server.ended(fitting)["state_name"] in ("Promoted", "Rejected")
     asked_at, settled_at = (
@@ -131,7 +131,7 @@ def test_a_waiting_run_survives_the_restart_of_server_and_worker(
     path = warm_until(tmp_path, 600)
     asked(path)
     with working(server, [HEAVY], tmp_path / "home"):
-        waiting = begin(server, "retrain", path, patience=SOON)
+        waiting = begin(server, "retrain", path, backoff=SOON)
         server.named(waiting, "AwaitingHeadroom")
     server.kill()
     server.start()
@@ -149,14 +149,14 @@ def test_a_server_in_trouble_loses_nothing_and_holds_nobody(
     with working(server, [LIGHT], tmp_path / "home", THERMODRIFT_EXIT_WITHIN_S=str(EXIT_WITHIN_S)):
         learning, process = amid_learning(server, path)
         {"dead": server.kill, "slow": server.hang}[trouble]()
-        file = tmp_path / "home/pipelines/small/claims/learn.json"
+        file = tmp_path / "home/pipelines/small/run_leases/learn.json"
         until(lambda: not file.exists(), "the end of learning")
         done_s = time.monotonic()
         psutil.wait_procs([process], timeout=PATIENCE_S)
         assert not process.is_running()
         assert time.monotonic() - done_s <= EXIT_WITHIN_S + stretched(5.0)
         {"dead": server.start, "slow": server.go_on}[trouble]()
-        again = run(server, "learn", path, to_look=False)
+        again = run(server, "learn", path, stop_for_drift_check=False)
     assert "NothingNew" == again["state_name"]
     assert 4_000 == asked_sum(path, "SELECT sum(learned)::INT AS value FROM runs")
     assert server.run(learning)["state_type"] in ("CRASHED", "COMPLETED")
@@ -173,7 +173,9 @@ def test_a_server_that_refuses_ends_the_worker_and_loses_nothing(
         until(lambda: not process.is_running(), "the end of its process")
     server.welcome()
     with working(server, [LIGHT], tmp_path / "home"):
-        names = [run(server, "learn", path, to_look=False)["state_name"] for _ in range(2)]
+        names = [
+            run(server, "learn", path, stop_for_drift_check=False)["state_name"] for _ in range(2)
+        ]
     assert "NothingNew" == names[-1]
     assert [{"learned": 4_000}] == History(tmp_path / "home").ask(
         "SELECT count(DISTINCT position)::INT AS learned FROM predictions"

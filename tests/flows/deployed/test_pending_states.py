@@ -76,8 +76,8 @@ def test_only_a_run_that_seems_to_run_or_crashed_is_mended(state: State, expecte
 def test_what_cannot_be_kept_or_read_changes_nothing(tmp_path: Path) -> None:
     """A file is in the folder's way: the run ends all the same; half a file tells of no run."""
     (tmp_path / "full").mkdir()
-    (tmp_path / "full/untold").write_bytes(b"")
+    (tmp_path / "full/pending_states").write_bytes(b"")
     assert "Learned" == pending_states.save(tmp_path / "full", "run-1", True, "Learned", "").name
     pending_states.save(tmp_path, "run-1", True, "Learned", "")
-    (tmp_path / "untold/run-0.json").write_text('{"run_id": "run-0"')
+    (tmp_path / "pending_states/run-0.json").write_text('{"run_id": "run-0"')
     assert ["run-1"] == [each.run_id for each in pending_states.waiting(tmp_path)]

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]  # it publishes no types
 
 from flows.config import pipeline
 from flows.config.overrides import over
-from flows.deployed import backoff, learn_run, run_lease
+from flows.deployed import learn_run, run_lease
 from flows.deployed.backoff import Backoff
 from flows.learning import learn_batch
 from flows.learning.learn_batch import BatchResult
@@ -156,7 +156,9 @@ def test_learning_makes_room_for_whoever_waits(
         return plain(work)
 
     monkeypatch.setattr(learn_batch, "learn", learned)
-    shift = learn_run.run_learn(file, home, "run", Stop(), Display("small"), None, to_look=False)
+    shift = learn_run.run_learn(
+        file, home, "run", Stop(), Display("small"), None, stop_for_drift_check=False
+    )
     assert (1_000, 1_000, "finished") == (shift.records, shift.position, shift.outcome)
     assert "400\n" == waiting[0].communicate(timeout=PATIENCE_S)[0]
 
@@ -180,7 +182,7 @@ def test_a_deferred_run_comes_back_in_time(
     deferrals: int, forecast_s: float | None, left_s: float | None, expected_s: float
 ) -> None:
     """At the forecast's time, else ever more seldom, at the deadline, and never at once."""
-    assert expected_s == backoff.again_in_s(deferrals, Backoff(), forecast_s, left_s)
+    assert expected_s == Backoff().again_in_s(deferrals, forecast_s, left_s)
 
 
 def test_only_the_knobs_that_were_given_count(tmp_path: Path) -> None:

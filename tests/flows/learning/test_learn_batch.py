@@ -177,7 +177,9 @@ def test_a_champion_that_fails_takes_no_row_away_from_a_deployed_run(tmp_path: P
     with without_prefect():
         for run_id in ("one", "two"):
             file = pipeline.read(path)
-            learn_run.run_learn(file, home, run_id, Stop(), Display("test"), 200, to_look=False)
+            learn_run.run_learn(
+                file, home, run_id, Stop(), Display("test"), 200, stop_for_drift_check=False
+            )
     runs = ask(home, "SELECT run_id, started_at, position_from, position_to FROM runs ORDER BY ALL")
     assert [("one", 0, 200), ("two", 200, 400)] == [
         (row["run_id"], row["position_from"], row["position_to"]) for row in runs

@@ -198,11 +198,11 @@ def copied(path: Path, folder: Path) -> Path:
 POINTS = {
     "atomic_file.before_rename": 3,
     "atomic_file.after_rename": 3,
-    "cycle.after_checkpoint": 2,
+    "loop.after_checkpoint": 2,
     "replay.before_swap": 3,
     "replay.after_swap": 3,
     "history.before_outbox": 3,
-    "cycle.after_history": 2,
+    "loop.after_history": 2,
     "history.inside_flush": 1,
 }
 """The points that a replay passes, and at which passing each strikes."""
@@ -229,7 +229,7 @@ def test_a_kill_before_the_log_is_made_good_by_any_next_run(
 ) -> None:
     """The checkpoint owes the log what was predicted: whoever opens the pipeline pays."""
     home = copied(rejected, tmp_path)
-    assert nursery.replay(rejected, home, "cycle.after_checkpoint=kill:2").returncode < 0
+    assert nursery.replay(rejected, home, "loop.after_checkpoint=kill:2").returncode < 0
     (known,) = status.collect(home)
     missing = RECORDS - known["totals"]["rejected"] - len(log_of(home))
     assert missing > 0
@@ -280,7 +280,7 @@ def test_records_that_lie_elsewhere_now_are_not_brought_back(
         "read",
         lambda self, cursor, size: changed(between(self, 0, 0), after=cursor, ended=True),
     )
-    with pytest.raises(RecordsMoved, match="the records 0 to 499 of the stream lie elsewhere"):
+    with pytest.raises(RecordsMoved, match="records 0 to 499 of the stream are at other places"):
         again(path, home)
     monkeypatch.undo()
     assert len(LARGE | BROKEN) == status.collect(home)[0]["totals"]["rejected"]

@@ -52,7 +52,7 @@ caps passes, by tests/power/devices/test_power_limit.py."""
 PASSINGS = {"atomic_file": 24, "cycle": 4, "history.before_outbox": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""
 
-QUICK = "cycle.after_predictions"
+QUICK = "loop.after_predictions"
 """The point that `make test` tries: half a commit is there, and half is not."""
 
 
@@ -156,13 +156,13 @@ def test_a_batch_that_was_logged_but_not_checkpointed_comes_again(
     example: Path, undisturbed: dict[str, Any], nursery: Nursery, tmp_path: Path
 ) -> None:
     """Between kill and resume the log may be ahead of the checkpoint; afterwards it is not."""
-    nursery.loop(example, tmp_path, "cycle.after_predictions=kill:3")
+    nursery.loop(example, tmp_path, "loop.after_predictions=kill:3")
     places = Places(tmp_path).pipeline("elec2")
     from models.persistence import checkpoint
 
     position = checkpoint.header(places.checkpoint)["position"]
     assert prediction_log.read(places.predictions, position, RECORDS).num_rows == 250
-    nursery.loop(example, tmp_path, "cycle.after_predictions=kill:1")
+    nursery.loop(example, tmp_path, "loop.after_predictions=kill:1")
     assert json.dumps(checkpoint.header(places.checkpoint)["position"]) == str(position)
     assert nursery.loop(example, tmp_path).returncode == 0
     assert undisturbed == left_behind(tmp_path)

@@ -146,7 +146,7 @@ def test_a_signal_amid_a_fit_leaves_the_retrain_owed(
     assert took_s < stretched(BOUND_S)
     found = checkpoint.header(Places(home).pipeline("coins").checkpoint)
     assert found["position"] == 1_000
-    assert found["request"]["asked_position"] == 1_000
+    assert found["open_request"]["asked_position"] == 1_000
     (tmp_path / "slow_batch.py").write_text(SLOW_BATCH.format(wait="pass"))
     again = json.loads(nursery.loop(pipeline, home).stdout)
     assert again["outcome"] == "finished"

@@ -270,7 +270,7 @@ def test_a_fit_that_a_signal_broke_off_is_paid_for_and_comes_again(tmp_path: Pat
     told = run(tmp_path, 400, **knobs)
     assert ("stopped", 1) == (told["outcome"], told["run"]["fits"])
     (broken,) = ask(tmp_path / "home", "FROM costs")
-    assert (None, told["owed"]["request_id"]) == (broken["version"], broken["request_id"])
+    assert (None, told["open_request"]["request_id"]) == (broken["version"], broken["request_id"])
     (tmp_path / "own_whole.py").write_text(FAILING.format(act="pass"))
     run(tmp_path, 400, batch={"recipe": "own_whole:Failing"})
     versions = ask(tmp_path / "home", "SELECT request_id, version FROM costs ORDER BY started_at")
@@ -327,7 +327,7 @@ def metered(
     meter = Meter(power, before, uuid)
     with meter.running():
         for survey in surveys:
-            meter.saw(survey)
+            meter.on_snapshot(survey)
     assert meter.cost is not None
     return meter.cost
 
@@ -410,7 +410,7 @@ def test_a_meter_takes_nothing_after_the_end_and_from_many_threads_everything() 
     def watch_one(number: int) -> None:
         together.wait()
         for i in range(200):
-            meter.saw(make_survey(make_reading(uuid=f"GPU-{number}", read_at_s=float(i))))
+            meter.on_snapshot(make_survey(make_reading(uuid=f"GPU-{number}", read_at_s=float(i))))
 
     with meter.running(), ThreadPoolExecutor(8) as pool:
         list(pool.map(watch_one, range(8)))
@@ -421,7 +421,7 @@ def test_a_meter_takes_nothing_after_the_end_and_from_many_threads_everything() 
         cost.figures.readings,
         cost.figures.peak_temperature_c,
     )
-    meter.saw(make_survey(make_reading(uuid="GPU-z", read_at_s=300.0, temperature_c=99.0)))
+    meter.on_snapshot(make_survey(make_reading(uuid="GPU-z", read_at_s=300.0, temperature_c=99.0)))
     assert cost is meter.cost
 
 
@@ -502,7 +502,7 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
             "judged": {},
             "threshold": None,
             "unknown_votes": [],
-            "owed": None,
+            "open_request": None,
             "intake": IntakeState().brief(),
             "history_trouble": None,
             "unfinished_bytes": 0,

@@ -192,7 +192,7 @@ def test_a_leased_device_is_left_to_its_holder(
     held_too = leases.take("GPU-a", "prices")
     assert held_too is not None
     waits = run(tmp_path, 300)
-    assert "is leased to prices (process " in waits["owed"]["why_deferred"]
+    assert "is leased to prices (process " in waits["open_request"]["why_deferred"]
     held.release()
     held_too.release()
 
@@ -267,7 +267,7 @@ def gate_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
         if not self.answer:
             SEEN.set()
 
-    monkeypatch.setattr(thermal_guard.ThermalGuard, "hear", heard)
+    monkeypatch.setattr(thermal_guard.ThermalGuard, "on_snapshot", heard)
 
 
 def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
@@ -279,7 +279,7 @@ def test_past_its_bound_a_pause_gives_the_device_back_and_the_fit_goes_on_later(
         knobs = {"batch": slow(tmp_path, HEATS), "gate": {"dwell_s": 0, "max_pause_s": 0}}
         first = run(tmp_path, 200, **knobs)
         assert (1, 0) == (first["deferrals"], first["retrains"])
-        assert "gives the device back" in first["owed"]["why_deferred"]
+        assert "gives the device back" in first["open_request"]["why_deferred"]
         kept = Places(tmp_path / "home").pipeline("small").fit_checkpoint
         assert kept.exists()
         lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
@@ -305,7 +305,7 @@ def test_a_sensor_that_is_lost_amid_a_fit_stops_it_too(
         monkeypatch.setitem(HOT, "now", lambda: door.set("a", None))
         told = run(tmp_path, 200, batch=slow(tmp_path, HEATS), gate={"max_pause_s": 0})
     assert (1, 0) == (told["deferrals"], told["retrains"])
-    assert "tells no margin" in told["owed"]["why_deferred"]
+    assert "tells no margin" in told["open_request"]["why_deferred"]
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_an_urgent_request_is_let_in_at_a_lower_margin(
         assert bool(urgency) is bool(told["retrains"])
 
 
-def test_a_job_sees_the_device_that_it_was_given(
+def test_a_fit_sees_the_device_that_it_was_given(
     tmp_path: Path, machine: Callable[[FakeNvml], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CUDA is shown the one GPU while the fit runs, and what was there before afterwards."""
@@ -498,7 +498,7 @@ def test_a_signal_amid_a_pause_gives_everything_back_and_leaves_the_request_owed
     monkeypatch.setitem(HOT, "now", lambda: door.set("a", HOT_C))
     told = run(tmp_path, 400, batch=slow(tmp_path, HEATS), **knobs)
     assert "stopped" == told["outcome"]
-    assert told["owed"] is not None
+    assert told["open_request"] is not None
     assert 700_000 == kept_limits(limits)["GPU-a"]
     assert not list(Places(tmp_path / "home").devices.glob("*.limit.json"))
     lease = Leases(Places(tmp_path / "home").devices).take("GPU-a", "test")
@@ -640,4 +640,4 @@ def test_what_the_gate_remembers_outlives_the_process(
         run(tmp_path, 200, **knobs)
         door.set("a", COOL_C)
         told = run(tmp_path, 100, **knobs)
-    assert "stays closed for 1000 s (dwell_s)" in told["owed"]["why_deferred"]
+    assert "stays closed for 1000 s (dwell_s)" in told["open_request"]["why_deferred"]

@@ -36,9 +36,9 @@ class Fit:
         self.waits: list[float] = []
         self.limits = GateConfig(source="nvml", **({"dwell_s": 0} | knobs))
         state = gate.judge(make_survey(make_reading()), GateState(), self.limits, 0.0).state
-        self.vigil = ThermalGuard("GPU-a", state, self.limits, self.told.append, lambda: self.now_s)
+        self.guard = ThermalGuard("GPU-a", state, self.limits, self.told.append, lambda: self.now_s)
         self.wait: Callable[[], None] = self.pass_time
-        monkeypatch.setattr(self.vigil._news, "wait", self._wait)
+        monkeypatch.setattr(self.guard._changed, "wait", self._wait)
 
     def pass_time(self, seconds: float = 1.0) -> None:
         """Nothing is heard for so long."""
@@ -52,7 +52,7 @@ class Fit:
     def look(self, *readings: DeviceReading, **facts: Any) -> None:
         """A look at these readings comes."""
         survey = make_survey(*readings, **facts)
-        self.vigil.on_snapshot(MonitorView(survey, NOT_LOOKED_AT, {}, self.now_s))
+        self.guard.on_snapshot(MonitorView(survey, NOT_LOOKED_AT, {}, self.now_s))
 
     def hear_while_waiting(self, *margins_c: float) -> None:
         """One look for each time that it waits."""
@@ -79,11 +79,11 @@ def fit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fit]:
 def test_open_it_returns_at_once(fit: Callable[..., Fit]) -> None:
     """A fit on a cool device is not held up, before the first look and after it."""
     one = fit()
-    one.vigil(0.0)
+    one.guard(0.0)
     one.hear(COOL_C)
     one.hear(BETWEEN_C)
-    one.vigil(0.5)
-    assert ([], 0, 0.0, []) == (one.waits, one.vigil.pauses, one.vigil.paused_s, one.told)
+    one.guard(0.5)
+    assert ([], 0, 0.0, []) == (one.waits, one.guard.pauses, one.guard.paused_s, one.told)
 
 
 def test_a_device_that_was_let_in_between_its_margins_is_open(fit: Callable[..., Fit]) -> None:
@@ -101,8 +101,8 @@ def test_closed_it_pauses_until_it_is_open_again(fit: Callable[..., Fit]) -> Non
     one = fit()
     one.hear(HOT_C)
     one.hear_while_waiting(BETWEEN_C, BETWEEN_C, COOL_C, HOT_C)
-    one.vigil(0.25)
-    assert (3, 1, 3.0) == (len(one.waits), one.vigil.pauses, one.vigil.paused_s)
+    one.guard(0.25)
+    assert (3, 1, 3.0) == (len(one.waits), one.guard.pauses, one.guard.paused_s)
     (told,) = one.told
     assert told.startswith("paused at 25%: GPU-a is closed: its margin is 5.0 °C")
 
@@ -112,8 +112,8 @@ def test_it_stays_closed_for_its_dwell(fit: Callable[..., Fit]) -> None:
     one = fit(dwell_s=5)
     one.hear(HOT_C)
     one.hear_while_waiting(*[COOL_C] * 9)
-    one.vigil(0.5)
-    assert 5.0 == one.vigil.paused_s
+    one.guard(0.5)
+    assert 5.0 == one.guard.paused_s
 
 
 def test_it_waits_for_good_readings_in_a_row(fit: Callable[..., Fit]) -> None:
@@ -121,7 +121,7 @@ def test_it_waits_for_good_readings_in_a_row(fit: Callable[..., Fit]) -> None:
     one = fit(good_readings=3)
     one.hear(HOT_C)
     one.hear_while_waiting(COOL_C, BETWEEN_C, COOL_C, COOL_C, COOL_C, HOT_C)
-    one.vigil(0.5)
+    one.guard(0.5)
     assert 5 == len(one.waits)
 
 
@@ -131,8 +131,8 @@ def test_pauses_add_up(fit: Callable[..., Fit]) -> None:
     for count in (1, 2, 3):
         one.hear(HOT_C)
         one.hear_while_waiting(HOT_C, BETWEEN_C, COOL_C)
-        one.vigil(count / 4)
-        assert (count, 3.0 * count) == (one.vigil.pauses, one.vigil.paused_s)
+        one.guard(count / 4)
+        assert (count, 3.0 * count) == (one.guard.pauses, one.guard.paused_s)
     assert ["paused at 25%", "paused at 50%", "paused at 75%"] == [
         each.partition(":")[0] for each in one.told
     ]
@@ -144,12 +144,12 @@ def test_past_its_bound_it_gives_the_device_back(fit: Callable[..., Fit]) -> Non
     one.hear(HOT_C)
     one.wait = lambda: one.hear(HOT_C)
     with pytest.raises(Preempted) as given:
-        one.vigil(0.4)
+        one.guard(0.4)
     assert given.value.because.startswith(
         "a fit that was 40% done paused for 4 s of at most 3.5 s (max_pause_s) and gives the "
         "device back: GPU-a is closed: its margin is 5.0 °C"
     )
-    assert 4.0 == one.vigil.paused_s
+    assert 4.0 == one.guard.paused_s
     # It never waits past the bound, nor so long that a signal is heard late.
     assert all(0 < each <= 0.25 for each in one.waits)
 
@@ -159,7 +159,7 @@ def test_a_bound_of_nothing_gives_back_at_once(fit: Callable[..., Fit]) -> None:
     one = fit(max_pause_s=0)
     one.hear(HOT_C)
     with pytest.raises(Preempted, match="paused for 0 s of at most 0 s"):
-        one.vigil(0.4)
+        one.guard(0.4)
     assert [] == one.waits
 
 
@@ -173,10 +173,10 @@ def test_an_unreadable_driver_closes_unless_told_otherwise(
     """An unknown temperature is not a cool one; when it is read again, it goes on."""
     one = fit(unreadable=knob)
     one.look(driver="unreadable", because="it hangs")
-    assert opens is one.vigil.answer.yes
-    assert "the GPU driver is unreadable (it hangs)" in one.vigil.answer.because
+    assert opens is one.guard.answer.yes
+    assert "the GPU driver is unreadable (it hangs)" in one.guard.answer.because
     one.hear(COOL_C)
-    assert one.vigil.answer.yes
+    assert one.guard.answer.yes
 
 
 @pytest.mark.parametrize(
@@ -194,17 +194,17 @@ def test_what_closes_the_gate_pauses_the_fit(
     """A lost sensor, nonsense and a device that defends itself are no cool device."""
     one = fit()
     one.hear(**({"margin_c": COOL_C} | facts))
-    assert not one.vigil.answer.yes
+    assert not one.guard.answer.yes
 
 
 def test_another_devices_heat_is_none_of_its_business(fit: Callable[..., Fit]) -> None:
     """A neighbour neither pauses the fit nor lets it go on."""
     one = fit()
     one.look(make_reading(read_at_s=0.0), make_reading(uuid="GPU-b", margin_c=HOT_C))
-    assert one.vigil.answer.yes
+    assert one.guard.answer.yes
     one.hear(HOT_C)
     one.look(make_reading(uuid="GPU-b", read_at_s=one.now_s))
-    assert not one.vigil.answer.yes
+    assert not one.guard.answer.yes
 
 
 def test_without_looks_the_last_one_grows_old(fit: Callable[..., Fit]) -> None:
@@ -212,13 +212,13 @@ def test_without_looks_the_last_one_grows_old(fit: Callable[..., Fit]) -> None:
     one = fit(max_age_s=60)
     one.hear(COOL_C)
     one.pass_time(60)
-    one.vigil(0.5)
+    one.guard(0.5)
     one.pass_time(1)
-    assert not one.vigil.answer.yes
-    assert "61.0 s old, older than max_age_s = 60" in one.vigil.answer.because
+    assert not one.guard.answer.yes
+    assert "61.0 s old, older than max_age_s = 60" in one.guard.answer.because
     one.hear_while_waiting(COOL_C)
-    one.vigil(0.5)
-    assert 1 == one.vigil.pauses
+    one.guard(0.5)
+    assert 1 == one.guard.pauses
 
 
 def test_without_any_look_what_let_it_in_grows_old(fit: Callable[..., Fit]) -> None:
@@ -226,17 +226,17 @@ def test_without_any_look_what_let_it_in_grows_old(fit: Callable[..., Fit]) -> N
     one = fit(max_age_s=60, max_pause_s=5)
     one.pass_time(61)
     with pytest.raises(Preempted, match="older than max_age_s = 60"):
-        one.vigil(0.5)
+        one.guard(0.5)
 
 
 def test_an_empty_look_says_nothing_of_the_device(fit: Callable[..., Fit]) -> None:
     """A door that shows no device for a moment closes none, until what it said is old."""
     one = fit(max_age_s=60)
     one.look(because="nothing yet")
-    assert one.vigil.answer.yes
+    assert one.guard.answer.yes
     one.pass_time(61)
     one.look(because="nothing yet")
-    assert not one.vigil.answer.yes
+    assert not one.guard.answer.yes
 
 
 def test_what_a_signal_raises_passes_through(fit: Callable[..., Fit]) -> None:
@@ -250,8 +250,8 @@ def test_what_a_signal_raises_passes_through(fit: Callable[..., Fit]) -> None:
 
     one.wait = signalled
     with pytest.raises(StopRequested):
-        one.vigil(0.5)
-    assert (2.0, 1) == (one.vigil.paused_s, one.vigil.pauses)
+        one.guard(0.5)
+    assert (2.0, 1) == (one.guard.paused_s, one.guard.pauses)
 
 
 def test_a_real_signal_breaks_a_real_pause_off() -> None:

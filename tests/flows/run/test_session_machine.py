@@ -44,11 +44,11 @@ CUTS = (
         for after in (1, 2)
     ),
     ("atomic_file.after_rename", 3),
-    ("cycle.after_predictions", 1),
-    ("cycle.after_checkpoint", 1),
-    ("store.before_crown", 1),
+    ("loop.after_predictions", 1),
+    ("loop.after_checkpoint", 1),
+    ("registry.before_promotion", 1),
     ("history.before_outbox", 1),
-    ("cycle.after_history", 1),
+    ("loop.after_history", 1),
 )
 """Where the process of a commit is cut, and at which passing of that place."""
 

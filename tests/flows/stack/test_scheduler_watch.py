@@ -40,7 +40,7 @@ def dead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
         schedules = [{"schedule": {"interval": 1.0}, "active": True}]
         deployment = {"name": "elec2", "flow_id": flow["id"], "schedules": schedules}
         server.ask("POST", "/deployments/", deployment)
-        until(lambda: not scheduler_watch.asked(there(server)).yes, "a no of the clock")
+        until(lambda: not scheduler_watch.check(there(server)).yes, "a no of the clock")
         yield server
 
 
@@ -133,7 +133,7 @@ def test_a_server_that_refuses_is_unheard(dead: PrefectServer, password: str) ->
     """With the name of what is to be set: to be refused proves nothing about its clock."""
     server = Server(dead.url, password)
     with pytest.raises(ServerUnavailable, match=r"401 .*PREFECT_API_AUTH_STRING"):
-        scheduler_watch.asked(server)
+        scheduler_watch.check(server)
 
 
 def test_a_server_that_is_gone_is_a_note_and_keeps_status_from_nothing(tmp_path: Path) -> None:

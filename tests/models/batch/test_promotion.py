@@ -272,3 +272,18 @@ def test_a_fit_without_a_model_is_a_no_with_its_reason() -> None:
         decision.question,
         decision.because,
     )
+
+
+@pytest.mark.parametrize(
+    ("trained_to", "fair"), [(0, True), (80, True), (81, False), (100, False), (200, False)]
+)
+def test_a_holdout_that_the_champion_was_trained_on_is_refused(trained_to: int, fair: bool) -> None:
+    """The reason names both positions, and from where on the hold-out is fair."""
+    decision = promotion.unseen_holdout(range(100), 80, trained_to)
+    assert fair is decision.yes
+    assert fair or f"from position {trained_to + 20} on" in decision.because
+
+
+def test_a_window_that_holds_nothing_out_is_no_reason_to_refuse() -> None:
+    """A window of one row is refused elsewhere, for having too few."""
+    assert promotion.unseen_holdout((), 0, 10)

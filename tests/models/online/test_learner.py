@@ -135,7 +135,7 @@ def test_the_same_records_leave_the_same_log_in_every_process() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_learner_that_was_pickled_goes_on_as_if_it_had_not_been(task: Task) -> None:
-    """Everything that the next record depends on is inside, blend, baseline and tripwire too."""
+    """Everything that the next record depends on is inside, blend, baseline and drift detector too."""
     rows, labels = make_records(task)
     champion = make_champion(labels[100:], task)
     undisturbed = make_learner(task, "hoeffding_adaptive_tree")
@@ -372,7 +372,7 @@ def test_what_is_served_leans_on_a_champion_that_is_right(task: Task) -> None:
 
 
 def tripped_at(made: Learner, records: tuple[list[Features], list[Label]]) -> int | None:
-    """The record at which the tripwire fired, if it did."""
+    """The record at which the drift detector fired, if it did."""
     for index, (row, label) in enumerate(zip(*records, strict=True)):
         made.learn([row], [label], None)
         if made.drift_detected:
@@ -386,7 +386,7 @@ def opposite(label: Label) -> Label:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_tripwire_fires_on_a_change_and_not_before(task: Task) -> None:
+def test_the_drift_detector_fires_on_a_change_and_not_before(task: Task) -> None:
     """1,500 records of one world leave it silent; the world turned round fires it soon."""
     rows, labels = make_records(task, 2_000)
     made = make_learner(task)
@@ -396,7 +396,7 @@ def test_the_tripwire_fires_on_a_change_and_not_before(task: Task) -> None:
     assert after < 200
 
 
-def test_a_fired_tripwire_stays_fired_until_somebody_looks() -> None:
+def test_a_fired_drift_detector_stays_fired_until_somebody_looks() -> None:
     """The looker clears it; what goes well afterwards does not."""
     rows, labels = make_records(count=2_000)
     made = make_learner()
@@ -409,7 +409,7 @@ def test_a_fired_tripwire_stays_fired_until_somebody_looks() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_tripwire_is_silent_where_nobody_is_ever_wrong(task: Task) -> None:
+def test_the_drift_detector_is_silent_where_nobody_is_ever_wrong(task: Task) -> None:
     """A constant stream has no error, and no spread to measure one against."""
     label: Label = "high" if task == "classification" else 3.0
     made = make_learner(task)
@@ -419,7 +419,7 @@ def test_the_tripwire_is_silent_where_nobody_is_ever_wrong(task: Task) -> None:
 
 
 class Ear:
-    """Stands where the tripwire is, and keeps what it is told."""
+    """Stands where the drift detector is, and keeps what it is told."""
 
     drift_detected, estimation = False, 0.0
 
@@ -434,7 +434,9 @@ errors = st.floats(-1e100, 1e100) | st.sampled_from([math.nan, math.inf, 0.0])
 
 
 @given(st.lists(st.tuples(errors, st.floats(-1e100, 1e100)), max_size=60))
-def test_no_value_makes_the_tripwire_or_a_tally_deaf(records: list[tuple[float, float]]) -> None:
+def test_no_value_makes_the_drift_detector_or_a_tally_deaf(
+    records: list[tuple[float, float]],
+) -> None:
     """ADWIN never hears again after one NaN: whatever is answered, it is fed from 0 to 1."""
     answers, labels = [each[0] for each in records], [each[1] for each in records]
     made = with_model(Model(answers), "regression")

@@ -507,7 +507,7 @@ def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "point", ["atomic_file.before_write", "atomic_file.before_rename", "store.before_crown"]
+    "point", ["atomic_file.before_write", "atomic_file.before_rename", "registry.before_promotion"]
 )
 def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
     """The old champion serves on, and the same wish comes through once there is room."""
@@ -591,7 +591,7 @@ def test_a_killed_put_leaves_a_whole_version_or_none(
 @pytest.mark.parametrize(
     ("point", "crowned"),
     [
-        ("store.before_crown", "v1"),
+        ("registry.before_promotion", "v1"),
         ("atomic_file.before_write", "v1"),
         ("atomic_file.before_rename", "v1"),
         ("atomic_file.after_rename", "v2"),
@@ -669,7 +669,7 @@ class PointerMachine(RuleBasedStateMachine):
     @rule(
         version=st.sampled_from(versions),
         point=st.sampled_from(
-            ["store.before_crown", "atomic_file.before_rename", "atomic_file.after_rename"]
+            ["registry.before_promotion", "atomic_file.before_rename", "atomic_file.after_rename"]
         ),
     )
     def crash(self, version: str, point: str) -> None:

@@ -356,7 +356,7 @@ def test_the_loss_is_told_in_its_own_unit() -> None:
 @pytest.mark.parametrize(("votes", "expected"), [(True, "drift_detected"), (False, "no_drift")])
 def test_the_drift_detector_is_an_alarm_alone_where_it_votes(votes: bool, expected: str) -> None:
     """The online detector needs no window, but its vote can be taken away."""
-    tolerance = TOLERANCE.model_copy(update={"tripwire_votes": votes})
+    tolerance = TOLERANCE.model_copy(update={"detector_votes": votes})
     assert expected == outcome(make_reading(drift_detector=True), tolerance)
 
 
@@ -496,7 +496,7 @@ def test_a_worse_performance_never_ends_an_alarm(
         (1000, 0, None, False, "1000 records since the last look (every 1000)"),
         (999, 0, None, False, ""),
         (500, 500, 500, True, ""),
-        (501, 500, None, True, "the tripwire fired, 1 records after the last look"),
+        (501, 500, None, True, "the drift detector fired, 1 records after the last look"),
         (600, 500, 600, False, "a change of the labels since position 600"),
         (600, 500, 501, False, "a change of the labels since position 501"),
         (600, 500, 601, False, ""),

@@ -147,7 +147,7 @@ from pathlib import Path
 from observability.core import failpoints
 from observability.history.store import History
 from observability.history.retention import RetentionConfig
-failpoints.arm("upkeep.inside_forget", sys.argv[2])
+failpoints.arm("upkeep.inside_removal", sys.argv[2])
 history = History(Path(sys.argv[1]))
 history.remove_expired(RetentionConfig(keep_days=30), datetime(2026, 6, 1, tzinfo=UTC))
 """

@@ -61,7 +61,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeNvml], None]:
         def door(visible: str | None) -> NvmlAdapter:
             return NvmlAdapter(visible=visible, twin=twin, poll_s=0.02, first_answer_s=10.0)
 
-        monkeypatch.setattr("power.devices.nvml.NvmlDoor", door)
+        monkeypatch.setattr("power.devices.nvml.NvmlAdapter", door)
 
     return be
 

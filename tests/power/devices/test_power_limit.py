@@ -400,7 +400,7 @@ def test_a_full_disk_at_any_point_leaves_the_limit_as_it_was(machine: Machine, p
     """Where it cannot be remembered or checked there is no cap; what is put back stays so."""
     failpoints.arm(point, "raise")
     with machine.capped() as told:
-        assert (point == "limits.before_forget") is told.begun.yes
+        assert (point == "power_limit.before_forget") is told.begun.yes
         assert (CAP_W if told.begun else 600.0) == machine.limit_w
     answer = told.ended or told.begun
     assert "no space left on device" in answer.because.lower()
@@ -449,7 +449,11 @@ def test_killed_at_any_point_the_next_start_puts_it_back(machine: Machine, point
     with start(machine, f"{point}=kill") as job:
         job.communicate("")
     assert -signal.SIGKILL == job.returncode
-    was_set = {"limits.before_set": 600.0, "limits.after_set": CAP_W, "limits.before_forget": 600.0}
+    was_set = {
+        "power_limit.before_set": 600.0,
+        "power_limit.after_set": CAP_W,
+        "power_limit.before_forget": 600.0,
+    }
     assert (was_set[point], ["GPU-a.limit.json"]) == (machine.limit_w, machine.remembered)
     (answer,) = power_limit.restore_leftover_limits(machine.devices, machine.setter())
     assert answer

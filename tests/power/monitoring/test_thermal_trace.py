@@ -73,9 +73,11 @@ def test_the_margin_over_a_run_is_shown_beside_it(
     file = pipeline.read(make_pipeline(tmp_path, 10, name="two_words"))
     job = DeployedRun(file, tmp_path, "run-1", Stop(), Display(file.name))
     course = heard(make_reading(read_at_s=101.0), make_reading(read_at_s=105.0, margin_c=12.5))
-    tried = AttemptResult("request-1", "Promoted", "better", overdue=False, course=course.samples())
+    tried = AttemptResult(
+        "request-1", "Promoted", "better", overdue=False, samples=course.samples()
+    )
     retrain_run.show_thermal_trace(job, tried)
-    retrain_run.show_thermal_trace(job, replace(tried, course=()))
+    retrain_run.show_thermal_trace(job, replace(tried, samples=()))
     ((run_id, key, kind, table, told),) = shown
     assert ("run-1", "margin-two-words", "table") == (run_id, key, kind)
     assert [1.0, 5.0] == [row["seconds"] for row in json.loads(str(table))]
