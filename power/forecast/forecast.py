@@ -124,7 +124,7 @@ def learn(
     errors, noted_s, checked = known.errors, known.forecast_at_s, list[ForecastCheck]()
     if model.began_s != before.began_s or model.margin_source != before.margin_source:
         # The heat in the device is unknown again, so earlier forecasts cannot be checked.
-        errors = tuple(each.model_copy(update={"noted": ()}) for each in errors)
+        errors = tuple(each.model_copy(update={"pending": ()}) for each in errors)
         noted_s = None
     margin_c = device_readings.plausible(device_readings.margin(reading, limits)[0], "margin_c")
     # A reading that does not fit is a spike of the sensor, unless the next ones agree with it.
@@ -391,7 +391,7 @@ def _with_notes(
     moments_s = np.array([each.horizon_s for each in errors])
     spreads_c = _outlook(model, known, full, np.zeros(1), moments_s, rules).standard_error_c[0]
     return tuple(
-        each.model_copy(update={"noted": (*each.pending, note)})
+        each.model_copy(update={"pending": (*each.pending, note)})
         if spread_c <= rules.max_standard_error_c
         else each
         for each, spread_c in zip(errors, spreads_c.tolist(), strict=True)
