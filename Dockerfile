@@ -1,8 +1,8 @@
-# thermodrift with Prefect's server and worker in it: one image for all parts (compose.yaml).
+# One image with thermodrift and Prefect's server and worker, for all services of compose.yaml.
 #
 #     docker build --tag thermodrift .
 #
-# What it needs is in requirements.lock, with hashes. Nothing in it runs as root.
+# All dependencies are in requirements.lock, with hashes. No process of it runs as root.
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /build
 COPY requirements.lock ./
@@ -14,11 +14,11 @@ COPY observability observability
 COPY power power
 COPY models models
 COPY flows flows
-# The build backend is in the lock, so no second environment is made.
+# The build backend is in the lock, so pip needs no separate build environment.
 RUN /opt/thermodrift/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.12-slim-bookworm
-# scikit-learn's threads need OpenMP's library.
+# scikit-learn's threads need the library of OpenMP.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \

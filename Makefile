@@ -1,13 +1,13 @@
-# Everything that this project is worked with. It needs make, and Python 3.11, 3.12 or 3.13.
+# All commands for working on this project. They need make, and Python 3.11, 3.12 or 3.13.
 # `make PYTHON=/path/to/python3.12 test` picks the Python of a new environment; `make clean` first.
-# Plain enough for GNU make 3.81, which macOS ships.
+# It must work with GNU make 3.81, which macOS ships.
 
 PYTHON ?=
 ARGS ?=
 VENV := .venv
 READY := $(VENV)/.ready
 
-# Our dependencies would report home.
+# Our dependencies would send telemetry.
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # Hundreds of processes import the same libraries: without bytecode each compiles them anew, which
@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-rest bench lint lock clean
 
-help: ## Say what can be made
+help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do \
 		printf 'make %-10s %s\n' "$$name" "$$what"; done
 
@@ -30,19 +30,19 @@ demo: $(READY) ## Run the whole loop on the example stream, from a fresh home
 # A test often waits for a process, so there is one worker more than the two cores that they need.
 PYTEST := $(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: $(READY) ## Run the tests that answer within minutes; ARGS="-k drift" picks some
+test: $(READY) ## Run the tests that answer within five minutes; ARGS="-k drift" selects some
 	$(PYTEST) -m 'not slow' $(ARGS)
 
-test-all: $(READY) ## Run every test, those with servers and kills too
+test-all: $(READY) ## Run every test, also those with servers and kills
 	$(PYTEST) $(ARGS)
 
-test-rest: $(READY) ## Run the tests that `make test` leaves out
+test-rest: $(READY) ## Run only the tests that `make test` leaves out
 	$(PYTEST) -m slow $(ARGS)
 
-bench: $(READY) ## Measure the throughput budgets; one that is not kept fails nothing
+bench: $(READY) ## Measure throughput against its budgets; a miss does not fail
 	$(VENV)/bin/python -m benchmarks.budgets
 
-lint: $(READY) ## Check style, types, the walls between the rooms, and the lock
+lint: $(READY) ## Check style, types, the layers of the packages, and the lock
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -52,7 +52,7 @@ lint: $(READY) ## Check style, types, the walls between the rooms, and the lock
 		echo 'requirements.lock names an index or an address; make lock writes one that does not' >&2; \
 		exit 1; fi
 
-lock: $(READY) ## Resolve requirements.lock anew; ARGS=--upgrade takes the newest versions
+lock: $(READY) ## Resolve requirements.lock again; ARGS=--upgrade takes the newest versions
 	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra lake --universal \
 		--python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock $(ARGS)
@@ -62,9 +62,9 @@ clean: ## Remove the environment, the demo's home and every cache
 		.import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The lock is complete, so nothing need be resolved; the check says if that should ever be untrue.
-# pip brings uv, in the lock's own version and with its hashes, and uv the rest: many times faster.
-# Where uv cannot (a proxy or a login that only pip knows, say), pip does it all.
+# The lock is complete, so nothing is resolved; the check reports it if this is no longer true. pip
+# installs uv, in the lock's version and with its hashes, and uv installs the rest, which is many times
+# faster. Where uv fails (for example with a proxy or a login that only pip knows), pip installs all.
 $(READY): requirements.lock pyproject.toml
 	@rm -f $(READY)
 	@set -e; if ! $(VENV)/bin/python -c '$(FITS)' 2>/dev/null; then \
@@ -97,9 +97,9 @@ awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' requirements.lock >
 	$(PIP) install -q --no-deps --require-hashes -r $(VENV)/uv.txt; }
 endef
 
-# uv does not read pip's settings. Whoever told pip alone where packages come from is understood too;
-# a word of theirs to uv itself goes before. pip takes a version from any index that has it, as the
-# strategy says; the hashes of the lock make that safe.
+# uv does not read pip's settings, so pip's settings for indexes are passed to uv, unless uv has
+# settings of its own. pip takes a version from any index that has it, and the strategy makes uv do the
+# same; the hashes of the lock make that safe.
 define AS_PIP_IS_TOLD
 told=$${UV_DEFAULT_INDEX:-}$${UV_INDEX_URL:-}$${UV_INDEX:-}$${UV_EXTRA_INDEX_URL:-}$${UV_CONFIG_FILE:-}; \
 if [ -z "$$told" ] && ! grep -qs index "$${XDG_CONFIG_HOME:-$$HOME/.config}/uv/uv.toml" /etc/uv/uv.toml; then \
@@ -117,7 +117,7 @@ endef
 
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
-# A name on the path is no proof: a version manager's shim may be there and fail when it is run.
+# A name on the path is not enough: a version manager's shim may exist and fail when it is run.
 define FIND_PYTHON
 python=; for each in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3 python); do \
 	if "$$each" -c '$(FITS)' >/dev/null 2>&1; then python="$$each"; break; fi; done; \

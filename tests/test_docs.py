@@ -405,10 +405,10 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any
             yield " ".join((*words, name)), command
 
 
-def test_the_readme_lists_every_command_and_no_other() -> None:
-    """The table of commands is whole, and nothing in it was renamed or never built."""
+def test_the_page_of_the_commands_lists_every_command_and_no_other() -> None:
+    """The table of commands is complete, and nothing in it was renamed or never built."""
     there = dict(commands(typer.main.get_command(thermodrift.app)))
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `thermodrift ([a-z ]+?)(?: \[?[A-Z]+\]?)?` \|", text, re.M)
     assert sorted(there) == sorted(listed)
 
@@ -428,9 +428,9 @@ def test_every_command_that_a_page_names_exists(path: Path) -> None:
             assert named <= options, f"thermodrift {line}"
 
 
-def test_the_exit_codes_of_the_readme_are_those_of_the_errors() -> None:
-    """A script that goes by the table goes by what the errors say."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_exit_codes_of_the_page_are_those_of_the_errors() -> None:
+    """A script that relies on the table relies on the codes of the errors."""
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     listed = [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)]
     known = {each.exit_code for each in (ThermodriftError, TryAgainLater, BadConfiguration)}
     assert [0, 1, 2, 75, 78] == listed

@@ -154,7 +154,7 @@ def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
             trained_to=windows.champion.train_to,
             position=state.position,
             window=pipeline.batch.window,
-            policy=pipeline.worth,
+            config=pipeline.worth,
         )
         # How the labels left what the champion knows, until it has learned enough of that.
         change = unlearned.because if unlearned else ""

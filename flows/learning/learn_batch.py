@@ -231,7 +231,9 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
         *_update_intake(work, batch),
     ]
     pipeline = work.run.file.pipeline
-    reset = learning_health.must_be_reset(pipeline.online.recipe, state.learner.online.silent)
+    reset = learning_health.must_be_reset(
+        pipeline.online.recipe, state.learner.online.non_finite_count
+    )
     if reset:
         state.learner.online = online_model.build(
             pipeline.online, state.schema, work.run.file.folder
@@ -241,7 +243,7 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
     threshold = state.learner.threshold
     moved = None if threshold is None else threshold.moved()
     if threshold is not None and moved:
-        threshold.told = threshold.value
+        threshold.reported = threshold.value
         work.run.display.log_event(state.position, "threshold", moved.because, "cyan")
         rows.append(work.decision_row(moved))
     work.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)

@@ -135,7 +135,7 @@ def test_the_same_records_leave_the_same_log_in_every_process() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_learner_that_was_pickled_goes_on_as_if_it_had_not_been(task: Task) -> None:
-    """Everything that the next record depends on is inside, blend, baseline and drift detector too."""
+    """Everything that the next record depends on is inside: blend, baseline, drift detector."""
     rows, labels = make_records(task)
     champion = make_champion(labels[100:], task)
     undisturbed = make_learner(task, "hoeffding_adaptive_tree")
