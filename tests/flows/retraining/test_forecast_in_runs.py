@@ -89,7 +89,7 @@ def door(monkeypatch: pytest.MonkeyPatch) -> Simulated:
     monkeypatch.setattr(power_source, "NvmlAdapter", device)
     for module in (device_monitor, power_source, thermal_guard):
         monkeypatch.setattr(module, "time", Clock(device))
-    for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
+    for room, name in ((learn_batch, "learn"), (drift_check, "check"), (retrain, "retrain")):
         monkeypatch.setattr(room, name, getattr(room, name).fn)
     return device
 

@@ -34,7 +34,7 @@ def test_a_batch_model_that_cannot_be_kept_is_refused_and_the_run_goes_on(
     kept: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else every further run would end at this very place, and nothing would be learned."""
-    for room, name in ((learn_batch, "learn"), (drift_check, "watch"), (retrain, "retrain")):
+    for room, name in ((learn_batch, "learn"), (drift_check, "check"), (retrain, "retrain")):
         monkeypatch.setattr(room, name, getattr(room, name).fn)
     # Python keeps modules by their name.
     module = f"own_kept_{len(kept)}"

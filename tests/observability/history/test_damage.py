@@ -237,7 +237,7 @@ def test_a_kill_while_a_loss_is_made_up_for_doubles_nothing(tmp_path: Path) -> N
             "import sys; from pathlib import Path\n"
             "from observability.core import failpoints\n"
             "from observability.history.store import History\n"
-            f"faults.arm('history.{fault}', 'kill'); History(Path(sys.argv[1])).ask('SELECT 1')"
+            f"failpoints.arm('history.{fault}', 'kill'); History(Path(sys.argv[1])).ask('SELECT 1')"
         )
         killed = python(script, tmp_path)
         assert ("", "") == killed.communicate()

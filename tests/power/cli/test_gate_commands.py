@@ -76,7 +76,7 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 tool=StandInPsutil(chips), powercap=Path("nowhere"), poll_s=0.02
             )
 
-        monkeypatch.setattr("power.devices.cpu_sensors.SensorDoor", door)
+        monkeypatch.setattr("power.devices.cpu_sensors.CpuSensorAdapter", door)
 
     be()
     return be

@@ -20,12 +20,12 @@ def defaults(rules: BaseModel, before: str = "") -> dict[str, str]:
         told |= (
             defaults(value, f"{before}{name}.")
             if isinstance(value, BaseModel)
-            else {f"{before}{name}": str(value)}
+            else {f"{before}{name}": str(value).lower()}
         )
     return told
 
 
 def test_the_page_lists_every_knob_with_its_default_and_no_other() -> None:
     """A knob that is added, renamed or set otherwise is on the page."""
-    rows = re.findall(r"^\| `([\w.]+)` \| (-?[\d.]+|True) \|", PAGE.read_text("utf-8"), re.M)
+    rows = re.findall(r"^\| `([\w.]+)` \| (-?[\d.]+|true) \|", PAGE.read_text("utf-8"), re.M)
     assert defaults(ForecastConfig()) == dict(rows)

@@ -60,7 +60,7 @@ if child == 0:
     refused = 0
     for use in (
         lambda: history.commit([make_score()], "child"),
-        history.fold,
+        history.flush,
         lambda: history.ask("SELECT 1"),
         history.views,
         lambda: history.export(home),
