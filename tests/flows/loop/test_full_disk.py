@@ -160,9 +160,9 @@ MOMENTS = [
     "/models/v@6-0",
     "/champion.json@2-0",
     *(
-        f"{point}@{4 if point.startswith('cycle') else 2}-0"
+        f"{point}@{4 if point.startswith('loop') else 2}-0"
         for point in failpoints.POINTS
-        if not point.startswith(("atomic_file.", "limits.", "replay.", "run.", "upkeep."))
+        if not point.startswith(("atomic_file.", "power_limit.", "replay.", "run.", "upkeep."))
     ),
     # The fold's log fits, and then not what it is checkpointed into.
     "history.before_flush@3-300000",

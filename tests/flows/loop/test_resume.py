@@ -43,13 +43,13 @@ cooldown_records = 500
 POINTS = [
     point
     for point in failpoints.POINTS
-    if not point.startswith(("limits.", "replay.", "run.", "upkeep."))
+    if not point.startswith(("power_limit.", "replay.", "run.", "upkeep."))
 ]
 """The points that a run passes. Those of upkeep are tried by
 tests/models/prediction_log/test_compaction.py, and those of power limits, which only a run with
 caps passes, by tests/power/devices/test_power_limit.py."""
 
-PASSINGS = {"atomic_file": 24, "cycle": 4, "history.before_outbox": 5}
+PASSINGS = {"atomic_file": 24, "loop": 4, "history.before_outbox": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""
 
 QUICK = "loop.after_predictions"

@@ -293,7 +293,7 @@ def test_ctrl_c_ends_watching_cleanly(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(gate_commands, "_looks_at_machine", looks)
+    monkeypatch.setattr(gate_commands, "_machine_snapshots", looks)
     result = run(gate_commands.gate_app, "watch")
     assert (0, [True]) == (result.exit_code, closed)
     assert "stopped watching" in result.stderr

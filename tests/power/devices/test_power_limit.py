@@ -30,7 +30,7 @@ BOUND_S = 120.0
 """Longer than anything here takes; a test that reaches it has failed."""
 SET = "nvmlDeviceSetPowerManagementLimit"
 GET = "nvmlDeviceGetPowerManagementLimit"
-POINTS = [point for point in failpoints.POINTS if point.startswith("limits.")]
+POINTS = [point for point in failpoints.POINTS if point.startswith("power_limit.")]
 OLD_MW, CAP_W = 600_000, 420.0
 Broken = Mapping[str, FaultKind]
 NOTHING: Broken = {}
