@@ -69,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_the_filled_log_is_one_that_the_door_reads(home: Path) -> None:
+def test_the_filled_log_is_one_that_the_adapter_reads(home: Path) -> None:
     """Every position once, members about as good as they are said to be."""
     folder = Places(home).pipeline(history_home.NAME).predictions
     assert list(range(20_000)) == prediction_log.read(folder, 0, 20_000)["position"].to_pylist()

@@ -138,7 +138,7 @@ def test_verify_goes_through_all_versions_and_fails_for_one(tmp_path: Path) -> N
     assert 1 == run(tmp_path, "verify", "elec2", "v1").exit_code
 
 
-def test_promote_moves_the_crown_and_tells_the_history(tmp_path: Path) -> None:
+def test_promote_moves_the_promotion_and_tells_the_history(tmp_path: Path) -> None:
     """The row says that it was done by hand, and which model it was."""
     kept = make_home(tmp_path, "elec2")
     assert {"champion": "v2", "before": "v1"} == ask(tmp_path, "promote", "elec2", "v2")
@@ -252,7 +252,7 @@ def test_too_many_words_are_refused(tmp_path: Path) -> None:
         run(tmp_path, "show", "elec2", "v1", "v2")
 
 
-def test_a_crown_that_was_refused_is_not_recorded(
+def test_a_promotion_that_was_refused_is_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """History tells what was done."""

@@ -84,7 +84,7 @@ def test_sql_answers_people_with_a_table(home: Path) -> None:
     assert all(word in text for word in ("run_id", "outcome", "run-1", "run-2", "running"))
 
 
-def test_a_bad_question_is_raised_to_the_front_desk(home: Path) -> None:
+def test_a_bad_question_is_raised_to_the_command_line(home: Path) -> None:
     """The front desk turns it into a message and exit code 2."""
     with pytest.raises(BadQuestion, match="nope"):
         said(home, "sql", "SELECT nope FROM runs")
@@ -98,7 +98,7 @@ def test_export_says_what_it_wrote(home: Path, tmp_path: Path) -> None:
     assert "runs.parquet" in "".join(said(home, "export", str(tmp_path / "p")).split())
 
 
-def test_the_desk_imports_nothing_slow() -> None:
+def test_the_command_line_imports_nothing_slow() -> None:
     """Help must answer at once: DuckDB and Arrow are imported when they are asked for."""
     script = (
         "import sys, observability.cli; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"

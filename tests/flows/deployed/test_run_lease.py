@@ -207,7 +207,7 @@ def test_knobs_that_contradict_the_file_are_refused(tmp_path: Path) -> None:
     assert str(file.path) in str(error.value)
 
 
-def test_the_shipped_file_is_what_one_box_deploys() -> None:
+def test_the_shipped_file_is_what_one_stack_deploys() -> None:
     """prefect.yaml, with its comments, and `thermodrift up` are one and the same deployment."""
     shipped = yaml.safe_load((ROOT / "prefect.yaml").read_text().replace("{{ $PWD }}", str(ROOT)))
     del shipped["definitions"]

@@ -58,7 +58,7 @@ def test_a_run_that_makes_up_for_a_loss_says_so_once(
     assert run(pipeline)["history_trouble"] is None
 
 
-def test_a_torn_commit_is_told_by_the_run_that_set_it_aside(pipeline: Path) -> None:
+def test_a_corrupt_commit_is_told_by_the_run_that_set_it_aside(pipeline: Path) -> None:
     """By its name; the next run has nothing to tell of it."""
     spool = Places(pipeline.parent / "home").outbox
     (spool / "cut.json").write_text("{")

@@ -47,7 +47,7 @@ def ready(told: dict[str, Any]) -> bool:
     return ["READY", "READY"] == [pool["status"] for pool in pools]
 
 
-def test_one_box_has_everything(box: tuple[Up, dict[str, Any]]) -> None:
+def test_one_stack_has_everything(box: tuple[Up, dict[str, Any]]) -> None:
     """Server, pools, deployments and workers are there, and each is told, also by `status`."""
     up, told = box
     assert {f"thermodrift-{flow}/small" for flow in ("learn", "watch", "retrain")} < set(
@@ -68,7 +68,7 @@ def test_a_home_is_up_once(box: tuple[Up, dict[str, Any]], tmp_path: Path) -> No
     assert "this home is up already" in again.stderr
 
 
-def test_a_box_that_is_killed_leaves_no_worker(
+def test_a_stack_that_is_killed_leaves_no_worker(
     box: tuple[Up, dict[str, Any]], tmp_path: Path
 ) -> None:
     """It uses the server that is configured, which stays; its own processes end with it."""
@@ -154,7 +154,7 @@ def test_the_clock_starts_runs_by_itself(box: tuple[Up, dict[str, Any]]) -> None
     assert until(known, "what status says of the clock")["yes"] is True
 
 
-def test_ctrl_c_ends_a_box_and_leaves_nothing(box: tuple[Up, dict[str, Any]]) -> None:
+def test_ctrl_c_ends_a_stack_and_leaves_nothing(box: tuple[Up, dict[str, Any]]) -> None:
     """All its processes are gone when it is; it has told of each part what became of it."""
     up, _ = box
     family = up.family()

@@ -424,7 +424,7 @@ def test_a_model_of_ones_own_loads_in_another_process(tmp_path: Path) -> None:
     sys.modules.pop("own_majority")
 
 
-def test_the_crown_moves_and_rolls_back(tmp_path: Path) -> None:
+def test_the_promotion_moves_and_rolls_back(tmp_path: Path) -> None:
     """Rolling back goes one champion back, in the order in which they were crowned."""
     kept = make_filled(tmp_path, "v1", "v2", "v3")
     for version in ("v1", "v3", "v2"):
@@ -439,7 +439,7 @@ def test_the_crown_moves_and_rolls_back(tmp_path: Path) -> None:
     assert "v1" == kept.rollback("back again")
 
 
-def test_a_replayed_crown_does_not_undo_a_rollback(tmp_path: Path) -> None:
+def test_a_replayed_promotion_does_not_undo_a_rollback(tmp_path: Path) -> None:
     """After a crash the same wish comes again; a person has decided otherwise since."""
     kept = make_filled(tmp_path, "v1", "v2")
     kept.promote("v1", "first")
@@ -457,7 +457,7 @@ def test_a_replayed_rollback_goes_back_once(tmp_path: Path) -> None:
     assert ["v2", "v2"] == [kept.rollback("by hand") for _ in range(2)]
 
 
-def test_a_champion_that_is_crowned_again_is_not_its_own_predecessor(tmp_path: Path) -> None:
+def test_a_champion_that_is_promoted_again_is_not_its_own_predecessor(tmp_path: Path) -> None:
     """Rolling back always changes the champion."""
     kept = make_filled(tmp_path, "v1", "v2")
     for token, version in enumerate(["v1", "v2", "v2"]):
@@ -509,7 +509,7 @@ def test_a_held_folder_says_to_try_again(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "point", ["atomic_file.before_write", "atomic_file.before_rename", "registry.before_promotion"]
 )
-def test_a_full_disk_crowns_nothing(tmp_path: Path, point: str) -> None:
+def test_a_full_disk_promotes_nothing(tmp_path: Path, point: str) -> None:
     """The old champion serves on, and the same wish comes through once there is room."""
     kept = make_filled(tmp_path, "v1", "v2")
     kept.promote("v1", "1")
@@ -597,7 +597,9 @@ def test_a_killed_put_leaves_a_whole_version_or_none(
         ("atomic_file.after_rename", "v2"),
     ],
 )
-def test_a_killed_crown_is_finished_by_its_replay(tmp_path: Path, point: str, crowned: str) -> None:
+def test_a_killed_promotion_is_finished_by_its_replay(
+    tmp_path: Path, point: str, crowned: str
+) -> None:
     """The pointer is the old one or the new one, and the same token makes it the new one, once."""
     kept = make_filled(tmp_path, "v1", "v2")
     kept.promote("v1", "first")

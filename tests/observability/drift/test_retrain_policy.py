@@ -113,7 +113,7 @@ def test_a_retrain_for_age_needs_no_measured_loss() -> None:
     )
 
 
-def test_a_first_champion_that_was_not_crowned_waits_for_the_cooldown_too() -> None:
+def test_a_first_champion_that_was_not_promoted_waits_for_the_cooldown_too() -> None:
     """Otherwise a stream that no model can learn would be fitted after every batch."""
     evidence = make_evidence(champion_present=False, records_since_retrain=10)
     assert not retrain_policy.judge(evidence, POLICY).yes

@@ -150,7 +150,7 @@ def folded(home: Path, first: int, last: int) -> None:
         history.flush()
 
 
-def test_an_old_copy_is_brought_up_to_date_from_what_the_spool_kept(tmp_path: Path) -> None:
+def test_an_old_copy_is_brought_up_to_date_from_what_the_outbox_kept(tmp_path: Path) -> None:
     """A file from a backup lacks what came since; new commits are not taken for old ones."""
     folded(tmp_path, 0, 3)
     copy = tmp_path / "copy"

@@ -39,7 +39,7 @@ def test_a_commit_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 @given(cut=st.floats(0, 1, exclude_max=True))
-def test_a_file_that_was_cut_anywhere_is_torn(
+def test_a_file_that_was_cut_anywhere_is_corrupt(
     tmp_path_factory: pytest.TempPathFactory, cut: float
 ) -> None:
     """No prefix of a outbox file is believed."""
@@ -51,7 +51,7 @@ def test_a_file_that_was_cut_anywhere_is_torn(
         make_outbox(folder).read(path)
 
 
-def test_a_file_that_was_changed_is_torn(tmp_path: Path) -> None:
+def test_a_file_that_was_changed_is_corrupt(tmp_path: Path) -> None:
     """A digit that flipped on the disk is noticed although the JSON is still sound."""
     path = written(tmp_path)
     path.write_text(path.read_text().replace("0.84", "0.94", 1))

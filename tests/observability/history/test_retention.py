@@ -132,7 +132,7 @@ def test_a_commit_that_a_resumed_run_may_repeat_is_still_known(tmp_path: Path) -
     assert 0 == history.flush().files
 
 
-def test_what_waits_is_folded_before_anything_is_removed(tmp_path: Path) -> None:
+def test_what_waits_is_flushed_before_anything_is_removed(tmp_path: Path) -> None:
     """A row that is too old on the day it comes goes with the others."""
     history = History(tmp_path)
     history.commit([make_score(at=days_ago(40)), make_score(at=days_ago(1))], "late")

@@ -66,7 +66,7 @@ def test_a_commit_of_nothing_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-def test_a_fold_says_what_it_did(tmp_path: Path) -> None:
+def test_a_flush_says_what_it_did(tmp_path: Path) -> None:
     """Commits and rows are counted, and the spool is empty afterwards."""
     history = History(tmp_path)
     assert FlushResult(0, 0, 0, "the outbox was empty") == history.flush()
@@ -76,7 +76,7 @@ def test_a_fold_says_what_it_did(tmp_path: Path) -> None:
     assert [] == spooled(tmp_path)
 
 
-def test_a_name_lands_once_before_and_after_a_fold(tmp_path: Path) -> None:
+def test_a_name_lands_once_before_and_after_a_flush(tmp_path: Path) -> None:
     """The name is the idempotency key: repeated in the spool or after it was folded."""
     history = History(tmp_path)
     history.commit([make_score()], "a")
@@ -97,7 +97,7 @@ def test_rows_keep_the_order_of_their_commits(tmp_path: Path) -> None:
     assert ["c1", "c2", "b1", "b2", "a1", "a2"] == members
 
 
-def test_a_torn_spool_file_is_set_aside_and_blocks_nobody(tmp_path: Path) -> None:
+def test_a_corrupt_outbox_file_is_set_aside_and_blocks_nobody(tmp_path: Path) -> None:
     """The others are folded; the torn one is kept under another name and reported."""
     history = History(tmp_path)
     for name in ("a", "b", "c"):
@@ -127,7 +127,7 @@ def test_rows_of_another_schema_wait_for_their_thermodrift(tmp_path: Path, versi
     assert ["theirs.json"] == spooled(tmp_path)
 
 
-def test_more_commits_than_one_transaction_takes_are_all_folded(
+def test_more_commits_than_one_transaction_takes_are_all_flushed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long wait is folded in parts; the sum is the same."""
@@ -150,7 +150,7 @@ def test_odd_cells_survive(tmp_path: Path) -> None:
     assert [{"c": 4.5, "name": "ä"}] == rows_of(history, asked)
 
 
-def test_facts_of_odd_text_hold_no_fold_up(tmp_path: Path) -> None:
+def test_facts_of_odd_text_hold_no_flush_up(tmp_path: Path) -> None:
     """Half of a surrogate pair, which JSON lines may bring, is escaped: no JSON may hold it."""
     history = History(tmp_path)
     history.commit([make_decision(facts={"col\ud800": "a\udce9"})], "a")
@@ -160,7 +160,7 @@ def test_facts_of_odd_text_hold_no_fold_up(tmp_path: Path) -> None:
     ]
 
 
-def test_ten_thousand_rows_are_folded_well_within_a_second(tmp_path: Path) -> None:
+def test_ten_thousand_rows_are_flushed_well_within_a_second(tmp_path: Path) -> None:
     """Rows are inserted in bulk: one by one they would take tens of seconds."""
     history = History(tmp_path)
     history.commit([make_score(position_from=i) for i in range(10_000)], "many")
@@ -307,7 +307,7 @@ def test_many_threads_may_ask_and_commit_with_one_handle(tmp_path: Path) -> None
     assert 12 == max(seen) == count(history)
 
 
-def test_a_fold_waits_for_nobody(tmp_path: Path) -> None:
+def test_a_flush_waits_for_nobody(tmp_path: Path) -> None:
     """While another thermodrift folds, rows stay spooled, and a question says who and why."""
     history = History(tmp_path, timeout_s=0.05)
     history.ask("SELECT 1")
@@ -356,7 +356,7 @@ def _of_something_else(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_overwrite, _flip, _empty, _of_something_else])
-def test_a_damaged_file_is_reported_and_the_spool_is_kept(
+def test_a_damaged_file_is_reported_and_the_outbox_is_kept(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     """Nothing is repaired by guessing; what waits is folded once the file is put right."""
@@ -486,7 +486,7 @@ def test_a_commit_on_a_full_disk_is_an_error_and_may_be_repeated(
         "history.after_flush",
     ],
 )
-def test_a_fold_on_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, point: str) -> None:
+def test_a_flush_on_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, point: str) -> None:
     """The spool keeps the rows until they are in the file; they are folded once."""
     history = History(tmp_path)
     history.commit([make_score()], "a")

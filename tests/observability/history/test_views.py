@@ -522,7 +522,7 @@ def test_a_model_that_was_brought_back_is_the_champion(tmp_path: Path) -> None:
     ] == [tuple(row[name] for name in names) for row in periods]
 
 
-def test_a_model_crowned_twice_in_a_row_serves_once(tmp_path: Path) -> None:
+def test_a_model_promoted_twice_in_a_row_serves_once(tmp_path: Path) -> None:
     """A promotion that was told again after a crash does not end and begin a period."""
     crowns = [make_model(event="promoted"), make_model(at=at(5), event="promoted", position=1005)]
     assert [("v1", 1000, None)] == [

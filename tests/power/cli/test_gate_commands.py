@@ -498,7 +498,7 @@ def test_the_options_are_the_knobs_of_the_gate() -> None:
     assert (2, True) == (bad.exit_code, "'moon' is not one of" in bad.stderr)
 
 
-def test_the_desk_loads_no_slow_library() -> None:
+def test_the_command_line_loads_no_slow_library() -> None:
     """`thermodrift --help` must stay quick: pandas, rich and pynvml come with the commands."""
     program = (
         "import sys; import power.cli.gate_commands; "

@@ -420,7 +420,7 @@ def test_between_two_rounds_the_same_readings_are_told_again(
         assert before.read_at_s < after.read_at_s
 
 
-def test_a_survey_starts_the_reading_and_a_closed_door_reads_no_more(
+def test_a_survey_starts_the_reading_and_a_closed_adapter_reads_no_more(
     door_over: Callable[..., CpuSensorAdapter], clock: Clock
 ) -> None:
     """It works without start, until it is closed."""

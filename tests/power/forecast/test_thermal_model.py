@@ -320,7 +320,7 @@ def test_a_counter_that_cannot_be_is_not_gone_by(energy_j: float | None) -> None
     assert after(first, last).smoothed_w[0] == pytest.approx(200.0)
 
 
-def test_margins_of_another_rung_begin_a_new_model() -> None:
+def test_margins_of_another_margin_source_begin_a_new_model() -> None:
     """Degrees to a configured maximum are not degrees to the hardware's own."""
     limits = GateConfig(max_temperature_c=80)
     told = thermal_model.learn(ThermalModel(), make_reading(), limits, RULES)

@@ -385,7 +385,7 @@ def test_closing_leaves_no_thread() -> None:
     assert before == set(threading.enumerate())
 
 
-def test_a_door_that_fails_is_a_driver_that_does_not_answer() -> None:
+def test_a_adapter_that_fails_is_a_driver_that_does_not_answer() -> None:
     """All devices close and it is said why; asked again it answers again; the thread lives on."""
     door = Door()
     door.tell()

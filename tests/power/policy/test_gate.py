@@ -145,7 +145,7 @@ def test_an_unknown_margin_closes() -> None:
         ({"margin_c": None, "temperature_c": None}, None, "unknown", "it tells no margin"),
     ],
 )
-def test_each_rung_of_the_ladder_is_told(
+def test_each_margin_source_of_the_ladder_is_told(
     reading: dict[str, Any], margin_c: float | None, margin_source: str, told: str
 ) -> None:
     """The best source that the device offers is used, and stands in facts and reason."""
@@ -160,7 +160,7 @@ def test_each_rung_of_the_ladder_is_told(
     assert (margin_source, margin_c) == (standing.margin_source, standing.margin_c)
 
 
-def test_a_reading_without_a_word_on_its_rung_stands_on_its_margin() -> None:
+def test_a_reading_without_a_word_on_its_margin_source_stands_on_its_margin() -> None:
     """What older traces and checkpoints say: the margin they tell is the device's own."""
     assert "margin" == make_reading().margin_source
     assert "unknown" == make_reading(margin_c=None).margin_source

@@ -286,7 +286,7 @@ def test_a_device_may_tell_no_margin_and_no_energy() -> None:
     assert 80 - told.temperature_c == margin_c
 
 
-def test_a_plant_stands_in_for_a_door() -> None:
+def test_a_plant_stands_in_for_a_adapter() -> None:
     """Its survey is judged as any other: open at rest, closed once it runs hot."""
     one = make_plant()
     opened = gate.judge(one.survey(5), GateState(), GateConfig(), 5)

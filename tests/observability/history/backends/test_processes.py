@@ -84,7 +84,7 @@ def positions(home: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_processes_that_commit_and_fold_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
+def test_processes_that_commit_and_flush_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
     """Four writers of forty commits each, each commit once, whoever folded it."""
     writers = [python(WRITER, tmp_path, writer, 40) for writer in range(4)]
     assert [""] * 4 == [writer.communicate()[1] for writer in writers]
