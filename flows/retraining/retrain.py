@@ -103,10 +103,11 @@ def attempt(
             request = work.state.request
             if request is None:
                 return None
-            limits, waited_s = work.run.file.pipeline.gate, retrain_request.waited_s(work, request)
-            # A recorded trace has the stream's clock, on which a deadline is no time of day.
-            overdue = not power.replayed and deadline.at_deadline(waited_s, limits).yes
             admitted = _begin(work, request)
+            # This is asked after the admission, which may have seen the deadline pass. A recorded
+            # trace has the stream's clock, on which a deadline is no time of day.
+            limits, waited_s = work.run.file.pipeline.gate, retrain_request.waited_s(work, request)
+            overdue = not power.replayed and deadline.at_deadline(waited_s, limits).yes
             if isinstance(admitted, RequestOutcome):
                 return Attempt(request, admitted, overdue)
             lease.callback(admitted.give_back)

@@ -104,7 +104,7 @@ def test_up_does_not_call_a_server_running_that_does_not_schedule(
         up.process.terminate()
         up.process.communicate()
     assert "server: not scheduling  the server does not schedule: no run of" in line
-    assert "start it again" in line
+    assert "then restart" in line
     assert "worker thermodrift-light: running" in up.told.read_text()
 
 
