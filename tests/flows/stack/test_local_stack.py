@@ -144,7 +144,8 @@ def test_the_clock_starts_runs_by_itself(box: tuple[Up, dict[str, Any]]) -> None
     clock = until(examined, "what the doctor says of the clock")
     assert "well" == clock["state"], clock
     assert "the server schedules: " in clock["told"]
-    assert "the server schedules" in up.told.read_text()
+    # `up` asks every quarter of a minute: its newest answer may be older than the first run.
+    until(lambda: "the server schedules" in up.told.read_text(), "what up says of the clock")
 
     def known() -> dict[str, Any] | None:
         status = answer(thermodrift("--home", up.home, "status", "--json"))
