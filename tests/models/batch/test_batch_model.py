@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
-from models.batch import batch_model, recipes
+from models.batch import batch_model, recipe_config, recipes
 from models.batch import evaluation as challenges
 from models.batch.batch_model import (
     BatchAnswersNothing,
@@ -32,6 +33,7 @@ from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, LabelKind, Schema, Task
 from models.persistence import serialization
 from observability.core.errors import BadConfiguration
+from tests import ROOT
 from tests.models.makers import (
     make_dummy,
     make_frame,
@@ -151,7 +153,21 @@ def challenge(count: int = 300, **changes: Any) -> challenges.Challenge:
 
 
 def test_the_recipes_by_name_are_known_without_scikit_learn() -> None:
-    """Those are not built before the first fit: without parameters nothing can be wrong in one."""
+    """A pipeline file is checked by these names alone, before anything slow is imported."""
+    code = "import sys, models.batch.recipe_config; print('sklearn' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "False\n" == told.stdout
+
+
+def test_each_recipe_by_name_has_an_estimator_of_its_own() -> None:
+    """A name that is added and forgotten where estimators are made would get another's."""
+    assert RECIPES == list(recipe_config.PLAIN)
+    tasks: tuple[Task, ...] = ("classification", "regression")
+    for task in tasks:
+        made = [recipes.build(each, {}, task, 0, make_schema(), None) for each in RECIPES]
+        assert len(RECIPES) == len({type(each.estimator) for each in made})
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
