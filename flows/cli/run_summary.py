@@ -11,10 +11,11 @@ from flows.retraining import retrain_request
 from observability.core import cli_output
 
 _MEMBERS = {
-    "served": "served: the blend of the other three",
-    "online": "online: learns from every record",
+    "served": "served: the blend of all members",
+    "online": "online: the best online member of late",
     "batch": "batch: the champion, retrained on demand",
     "baseline": "baseline: nothing changes",
+    "median": "baseline: the recent median",
 }
 
 _MOST_UNKNOWN = 3
@@ -64,7 +65,7 @@ def _render_scores(summary: Mapping[str, Any]) -> None:
         ["member", metric, *([by] if both else []), "records"],
         [
             (
-                _MEMBERS[who],
+                _MEMBERS.get(who, who),
                 f"{score:.4f}" if metric == "accuracy" else score,
                 *([_format_score(summary["judged"][who])] if both else []),
                 f"{summary['scored'][who]:>9,}",

@@ -23,8 +23,8 @@ from models.batch.recipe_config import BatchRecipe
 from models.core import metrics
 from models.core.metrics import Measure
 from models.core.record_schema import Task
-from models.online.online_model import OnlineRecipe
-from models.online.stacking import BlendConfig
+from models.online.blend import BlendConfig
+from models.online.online_model import OnlineConfig
 from models.stream.source import StreamOptions
 from observability.core import toml_config
 from observability.core.paths import PIPELINE_NAME
@@ -99,7 +99,7 @@ class Pipeline(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="thermodrift pipeline")
     pipeline: PipelineTable
     stream: StreamOptions
-    online: OnlineRecipe = OnlineRecipe()
+    online: OnlineConfig = OnlineConfig()
     batch: BatchRecipe = BatchRecipe()
     blend: BlendConfig = BlendConfig()
     drift: DriftConfig = DriftConfig()

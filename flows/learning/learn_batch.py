@@ -15,7 +15,8 @@ from models.batch.batch_model import BatchAnswersNothing
 from models.core import metrics, record_schema, scoring
 from models.core.prediction import BatchPrediction
 from models.online import learning_health, online_model
-from models.online.learner import PredictionRows, RecordRefused
+from models.online.online_model import RecordRefused
+from models.online.prediction_rows import PredictionRows
 from models.prediction_log import prediction_log
 from models.stream import intake_health
 from models.stream.source import Batch, Notice, Records, Reject, downsample
@@ -130,7 +131,7 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
             return _rejected(work, batch, error), PredictionRows()
         batch = _ending_at(work, batch, batch.positions[error.index], error.index)
         return _learn_up_to_refusal(work, batch)
-    work.report_warnings("the online model", recipes.online.recipe)
+    work.report_warnings("the online members", ", ".join(recipes.online.members))
     if log.learned:
         work.statistics.refused_in_a_row = 0
     if failure is not None:
@@ -145,17 +146,17 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
 
 def _rejected(work: UnitOfWork, batch: Batch, error: RecordRefused) -> Batch:
     """The batch up to and including its first row, which becomes a reject."""
-    position, recipe = batch.positions[0], work.run.file.pipeline.online.recipe
+    position = batch.positions[0]
     work.statistics.refused_in_a_row += 1
     hopeless = learning_health.refuses_everything(
-        work.statistics.refused_in_a_row, recipe, position, str(error)
+        work.statistics.refused_in_a_row, error.member, position, str(error)
     )
     if hopeless:
         raise ModelRefusesEverything(
             f"{hopeless.because}. They are in rejects; correct the model and run again"
         ) from error
     raw = repr({**batch.rows[0], work.state.schema.target: batch.labels[0]})
-    reject = Reject(position, "model", f"the online model raised {error}", raw)
+    reject = Reject(position, "model", f"the online member {error.member} raised {error}", raw)
     until = _ending_at(work, batch, position + 1, 0)
     return replace(until, rejects=[*until.rejects, reject])
 
@@ -230,16 +231,7 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
         ),
         *_update_intake(work, batch),
     ]
-    pipeline = work.run.file.pipeline
-    reset = learning_health.must_be_reset(
-        pipeline.online.recipe, state.learner.online.non_finite_count
-    )
-    if reset:
-        state.learner.online = online_model.build(
-            pipeline.online, state.schema, work.run.file.folder
-        )
-        work.run.display.log_event(state.position, "reset", reset.because, "red")
-        rows.append(work.decision_row(reset))
+    rows += _reset_members(work)
     threshold = state.learner.threshold
     moved = None if threshold is None else threshold.moved()
     if threshold is not None and moved:
@@ -247,6 +239,28 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
         work.run.display.log_event(state.position, "threshold", moved.because, "cyan")
         rows.append(work.decision_row(moved))
     work.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)
+
+
+def _reset_members(work: UnitOfWork) -> list[Record]:
+    """Begin anew every online member that diverged; the rows of these decisions."""
+    state, pipeline = work.state, work.run.file.pipeline
+    rows: list[Record] = []
+    for name, member in [*state.learner.online.members.items()]:
+        reset = learning_health.must_be_reset(
+            name, member.non_finite_count, state.learner.divergences[name]
+        )
+        if reset:
+            anew = online_model.build_member(
+                name,
+                pipeline.online,
+                state.schema,
+                pipeline.pipeline.measure,
+                work.run.file.folder,
+            )
+            state.learner.replace(name, anew)
+            work.run.display.log_event(state.position, "reset", reset.because, "red")
+            rows.append(work.decision_row(reset))
+    return rows
 
 
 def _change_position(work: UnitOfWork, batch: Batch) -> int | None:
@@ -278,7 +292,7 @@ def _scores(work: UnitOfWork, batch: Batch, log: PredictionRows) -> list[Record]
     What cannot be computed is NULL in the history, such as ROC AUC of one class alone.
     """
     kind = work.state.schema.task
-    means = {who: scoring.mean(kind, log.predicted[who], log.labels) for who in log.predicted}
+    means = {who: scoring.mean(kind, rows.predicted, log.labels) for who, rows in log.by.items()}
     found = [
         (member, scoring.metric_name(kind), value)
         for member, value in means.items()
@@ -290,8 +304,9 @@ def _scores(work: UnitOfWork, batch: Batch, log: PredictionRows) -> list[Record]
         labels = [label for label in log.labels if label is not None]
         rarer = metrics.counted(labels) if kind == "classification" else None
         for member, _, _ in tuple(found):
-            answers, answered = log.answers[member], log.predicted[member]
-            value = metrics.of_answers(labels, answers, answered, measure, rarer)
+            by = log.by[member]
+            assert by.whole is not None
+            value = metrics.of_answers(labels, by.predicted, by.whole, measure, rarer)
             found.append((member, measure.name, value))
     return [
         work.run.row(
@@ -301,7 +316,7 @@ def _scores(work: UnitOfWork, batch: Batch, log: PredictionRows) -> list[Record]
             member=member,
             metric=metric,
             value=value,
-            scored=scoring.count(log.predicted[member], log.labels),
+            scored=scoring.count(log.by[member].predicted, log.labels),
         )
         for member, metric, value in found
     ]

@@ -8,7 +8,7 @@ that came meanwhile, by the present models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from flows.run.session import opened
 from flows.run.shutdown import Stop
 from flows.run.state import Replayed
 from flows.run.unit_of_work import UnitOfWork
-from models.online.learner import PredictionRows, RecordRefused
+from models.online.online_model import RecordRefused
+from models.online.prediction_rows import PredictionRows
 from models.stream import intake_health
 from models.stream.source import Batch, Cursor, Records
 from observability.core import cli_output
@@ -192,8 +193,7 @@ def _commit(work: UnitOfWork, records: Records, by_champion: bool, log: Predicti
     state.intake.rejects = state.intake.rejects.minus(records.positions)
     version = state.champion if by_champion else None
     # The log on disk has no whole answers; those are only for the scores of a batch.
-    kept = replace(log, answers={})
-    replayed = Replayed(tuple(records.positions), kept, (version,) * len(log))
+    replayed = Replayed(tuple(records.positions), log.without_wholes(), (version,) * len(log))
     rows = [
         work.run.row(ReplayRecord, position=place, labelled=label is not None)
         for place, label in zip(records.positions, log.labels, strict=True)

@@ -12,7 +12,7 @@ from flows.run.cost_meter import Cost
 from flows.run.state import IntakeState, Totals
 from flows.run.unit_of_work import UnitOfWork
 from models.core import scoring
-from models.online.learner import MEMBERS
+from models.online import learner
 from models.persistence import checkpoint
 from observability.core.paths import Places
 from observability.history.store import History
@@ -46,8 +46,8 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         **vars(state.totals),
         "reads_from": work.run.file.pipeline.gate.reads_from,
         "metric": scoring.metric_name(state.schema.task),
-        "scores": {who: state.learner.tallies[who].mean for who in ("served", *MEMBERS)},
-        "scored": {who: state.learner.tallies[who].count for who in ("served", *MEMBERS)},
+        "scores": {who: each.mean for who, each in state.learner.tallies.items()},
+        "scored": {who: each.count for who, each in state.learner.tallies.items()},
         **judged(state.learner),
         "unknown_votes": unknown_votes(state),
         "champion": state.champion,
@@ -79,7 +79,8 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         known = checkpoint.header(home.pipeline(file.name).checkpoint)
     except FileNotFoundError:
         known = {}
-    nobody, never = dict.fromkeys(("served", *MEMBERS)), dict.fromkeys(("served", *MEMBERS), 0)
+    names = learner.names(file.pipeline.online.members, file.pipeline.pipeline.task)
+    nobody, never = dict.fromkeys(names), dict.fromkeys(names, 0)
     return {
         "pipeline": file.name,
         "outcome": "stopped",

@@ -59,7 +59,7 @@ def state_and_stream(
         return fresh(file, stream), stream
     _same_knobs(file, begun)
     if begun.learner.measure != file.pipeline.pipeline.measure:
-        # Nothing is learned by the metric: it may change from here on.
+        # Members keep the loss that they learned with; everything else may change from here on.
         begun.learner.judge_by(file.pipeline.pipeline.measure)
     return begun, stream
 
@@ -124,13 +124,13 @@ def knobs(file: PipelineFile) -> Mapping[str, Any]:
 
 def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
     pipeline = file.pipeline
-    member = online_model.build(pipeline.online, schema, file.folder)
+    measure = pipeline.pipeline.measure
     return learner.Learner(
-        member,
+        online_model.build(pipeline.online, schema, measure, file.folder),
         schema.task,
         pipeline.blend,
         pipeline.drift.detector_delta,
-        pipeline.pipeline.measure,
+        measure,
     )
 
 
@@ -154,7 +154,7 @@ def _same_knobs(file: PipelineFile, state: PipelineState) -> None:
 
 def find_factories(file: PipelineFile) -> None:
     """Import a user's own modules before anything pickled from them is loaded."""
-    for recipe in (file.pipeline.online.recipe, file.pipeline.batch.recipe):
+    for recipe in (*file.pipeline.online.members, file.pipeline.batch.recipe):
         if ":" in recipe:
             user_code.find(recipe, file.folder)
 

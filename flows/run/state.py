@@ -14,7 +14,8 @@ from typing import Any
 
 from models.core.position_ranges import PositionRanges
 from models.core.record_schema import Schema
-from models.online.learner import Learner, PredictionRows
+from models.online.learner import Learner
+from models.online.prediction_rows import PredictionRows
 from models.stream.source import Cursor
 from observability.history.records import Record
 from power.forecast.forecast import ThermalState

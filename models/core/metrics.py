@@ -23,7 +23,7 @@ from models.core.record_schema import Label, Task
 from observability.core.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from models.core.prediction import Answer, BatchPrediction
+    from models.core.prediction import BatchPrediction
 
 Name = Literal[
     "log_loss",
@@ -176,34 +176,25 @@ def value(
 
 def of_answers(
     labels: Sequence[Label],
-    answers: Sequence[Answer],
     answered: Sequence[Label | None],
+    whole: BatchPrediction,
     measure: Measure,
     rarer: Label | None = None,
 ) -> float:
-    """The metric of predictions that were made record by record, with the classes as predicted.
+    """The metric of predictions that were made record by record, with the classes as `answered`.
 
-    Records without a prediction are left out; NaN where the rest does not define the metric.
+    `whole` has the same records, with all probabilities of each. Records without a prediction are
+    left out; NaN where the rest does not define the metric.
     """
     from models.core.prediction import BatchPrediction
 
     scored = [index for index, each in enumerate(answered) if each is not None]
     truth = [labels[index] for index in scored]
     values = [each for each in answered if each is not None]
-    if METRICS[measure.name].needs == "labels":
+    shares = whole.probabilities
+    if METRICS[measure.name].needs == "labels" or shares is None:
         return value(truth, BatchPrediction(values, None), measure, rarer)
-    shares = [answers[index] for index in scored]
-    classes = _ordered({label for each in shares if isinstance(each, Mapping) for label in each})
-    table = np.array(
-        [
-            [each.get(label, 0.0) for label in classes]
-            for each in shares
-            if isinstance(each, Mapping)
-        ]
-    ).reshape(-1, len(classes))
-    if len(table) != len(truth):
-        return math.nan
-    return value(truth, BatchPrediction(values, table, classes), measure, rarer)
+    return value(truth, BatchPrediction(values, shares[scored], whole.labels), measure, rarer)
 
 
 def of_counts(

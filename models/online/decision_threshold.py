@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from models.core import metrics
 from models.core.metrics import Measure
 from models.core.prediction import Answer
 from models.core.record_schema import Label
+from models.online.prediction_rows import MemberRows
 from observability.core.decision import Decision
 
 RECENT = 5_000
@@ -56,6 +57,23 @@ class Threshold:
         if answer.get(self.rarer, 0.0) >= self.value:
             return self.rarer
         return next(label for label in self._counts if label != self.rarer)
+
+    def serve(self, rows: MemberRows, labels: Sequence[Label | None]) -> None:
+        """Decide the class of each record in place, and learn its label; None is not learned."""
+        whole = rows.whole
+        assert whole is not None
+        assert whole.probabilities is not None
+        shares = whole.probabilities.tolist()
+        for index, (likeliest, label) in enumerate(zip(rows.predicted, labels, strict=True)):
+            answer = None
+            if likeliest is not None:
+                answer = dict(zip(whole.labels, shares[index], strict=True))
+                decided = self.decide(answer, likeliest)
+                if decided is not None and decided != likeliest:
+                    rows.predicted[index] = decided
+                    rows.probabilities[index] = answer.get(decided, 0.0)
+            if label is not None:
+                self.learn(answer, label)
 
     def moved(self) -> Decision:
         """Has the threshold moved, by 0.1 or by a factor of 2 in odds, since the last report?"""

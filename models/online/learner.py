@@ -1,4 +1,4 @@
-"""The learner, one object: online member, baseline, blend, drift detector and tallies.
+"""The learner, one object: members, baselines, blend, drift detector and tallies.
 
 Pure computation: no disk, no clock. The object is checkpointed as a whole, so that its models and
 its counters always agree. `learn` processes one batch of positions; the same records in the same
@@ -7,38 +7,36 @@ order always give the same learner and the same log.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.core import metrics, scoring
 from models.core.metrics import Measure
 from models.core.prediction import Answer, BatchPrediction
 from models.core.record_schema import Features, Label, Task
-from models.online import decision_threshold, novelty, prequential, stacking
-from models.online.decision_threshold import Threshold
-from models.online.naive_baseline import NoChange
-from models.online.online_model import OnlineMember
-from models.online.stacking import BlendConfig
+from models.online import decision_threshold, novelty, prediction_rows, prequential
+from models.online.blend import BlendConfig, ClassBlend, ValueBlend
+from models.online.learning_health import Divergence
+from models.online.naive_baseline import NoChange, RecentMedian
+from models.online.online_model import OnlineMember, OnlineMembers
+from models.online.prediction_rows import PredictionRows
+from models.online.tracking import Floats
 
-MEMBERS = ("online", "batch", "baseline")
-"""The members whose predictions enter the blend, in its order."""
+ONLINE = "online"
+"""The online member with the smallest loss over the last records, for each record."""
+BATCH, BASELINE, MEDIAN, SERVED = "batch", "baseline", "median", "served"
+RECENT = 200
+"""Records over which the recent loss of a member is weighted, exponentially."""
 
-FIRST_WEIGHTS = (1.0, 0.0, 0.0)
-"""The blend begins with the online member alone; the other weights are learned."""
 
-
-class RecordRefused(Exception):
-    """A model raised while it learned a record: the learner is invalid and must be restored.
-
-    river's `learn_one` is not atomic, so the caller goes back to its checkpoint and processes the
-    batch again without this record.
-    """
-
-    def __init__(self, index: int, cause: BaseException) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}")
-        self.index = index
+def names(online: Sequence[str], task: Task) -> tuple[str, ...]:
+    """Everybody who is scored: what is served, the best online member, and then the members."""
+    naive = (BASELINE,) if task == "classification" else (BASELINE, MEDIAN)
+    return (SERVED, ONLINE, *online, BATCH, *naive)
 
 
 @dataclass
@@ -59,63 +57,27 @@ class Tally:
         return self.total / self.count if self.count else None
 
 
-@dataclass
-class PredictionRows:
-    """The predictions for one batch, a list entry per record; a label is None if not yet known."""
+class RecentLosses:
+    """The exponentially weighted mean loss of each member over about `RECENT` records."""
 
-    labels: list[Label | None] = field(default_factory=list)
-    predicted: dict[str, list[Label | None]] = field(
-        default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
-    )
-    probabilities: dict[str, list[float | None]] = field(
-        default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
-    )
-    answers: dict[str, list[Answer]] = field(
-        default_factory=lambda: {name: [] for name in (*MEMBERS, "served")}
-    )
-    """All probabilities, for the scores of the batch; the log on disk has the likeliest only."""
+    def __init__(self, members: int) -> None:
+        self._sums = np.zeros((2, members))
+        """Of the weighted losses, and of their weights."""
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def run(self, losses: Floats) -> Floats:
+        """The mean before each of n records and after the last, shape (n + 1, members).
 
-    @property
-    def learned(self) -> int:
-        """How many records had a label and were learned."""
-        return len(self.labels) - self.labels.count(None)
-
-    def labelled(self) -> PredictionRows:
-        """The log of the records that have a label."""
-        known = [index for index, label in enumerate(self.labels) if label is not None]
-        if len(known) == len(self.labels):
-            return self
-        return PredictionRows(
-            [self.labels[index] for index in known],
-            {name: [each[index] for index in known] for name, each in self.predicted.items()},
-            {name: [each[index] for index in known] for name, each in self.probabilities.items()},
-            {name: [each[index] for index in known] for name, each in self.answers.items()},
-        )
-
-    def add(self, label: Label | None, *answers: Answer) -> None:
-        """Add a record; answers in the members' order, then the served one."""
-        self.labels.append(label)
-        for answer, predicted, probabilities, whole in zip(
-            answers,
-            self.predicted.values(),
-            self.probabilities.values(),
-            self.answers.values(),
-            strict=True,
-        ):
-            best, probability = _best(answer)
-            predicted.append(best)
-            probabilities.append(probability)
-            whole.append(answer)
-
-    def serve(self, cut: Threshold, answer: Answer) -> None:
-        """Let the threshold decide what is served for the record that was added last."""
-        predicted, probabilities = self.predicted["served"], self.probabilities["served"]
-        decided = cut.decide(answer, predicted[-1])
-        if decided != predicted[-1] and decided is not None and isinstance(answer, Mapping):
-            predicted[-1], probabilities[-1] = decided, answer.get(decided, 0.0)
+        `losses` has the shape (n, members), with NaN where unknown. A mean of nothing is infinite.
+        """
+        known = np.isfinite(losses)
+        added = np.stack([np.where(known, losses, 0.0), known], axis=1) / RECENT
+        sums = np.empty((len(losses) + 1, *self._sums.shape))
+        sums[0] = self._sums
+        for index in range(len(losses)):
+            sums[index + 1] = sums[index] * (1.0 - 1.0 / RECENT) + added[index]
+        self._sums = sums[-1].copy()
+        total, weight = sums[:, 0], sums[:, 1]
+        return np.where(weight > 0.0, total / np.where(weight > 0.0, weight, 1.0), np.inf)
 
 
 class Learner:
@@ -123,9 +85,9 @@ class Learner:
 
     def __init__(
         self,
-        online: OnlineMember,
+        online: OnlineMembers,
         task: Task,
-        rules: BlendConfig,
+        config: BlendConfig,
         detector_delta: float,
         measure: Measure | None = None,
     ) -> None:
@@ -133,21 +95,48 @@ class Learner:
 
         self.task = task
         self.online = online
+        measure = measure or metrics.measure("auto", task)
         self.baseline = NoChange(task)
-        self.blend = stacking.start(task, FIRST_WEIGHTS, rules)
+        quantile = measure.quantile if measure.name == "pinball" else 0.5
+        self.median = RecentMedian(quantile) if task == "regression" else None
+        count = len(self.members)
+        self.blend: ClassBlend | ValueBlend = (
+            ClassBlend(count, config)
+            if task == "classification"
+            else ValueBlend(count, config, measure)
+        )
+        self.recent = RecentLosses(count)
+        self.divergences = {name: Divergence() for name in online.members}
         self.drift_detector: Any = drift.ADWIN(delta=detector_delta)
         self.drift_detected = False
         """Whether the served error has risen; a drift check resets it."""
         self.novelty = novelty.Novelty(task)
-        self.tallies = {name: Tally() for name in (*MEMBERS, "served")}
+        self.tallies = {name: Tally() for name in self.names}
         self._spread = Tally()
-        self.judge_by(measure or metrics.measure("auto", task))
+        self.judge_by(measure)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members whose predictions enter the blend, in its order."""
+        return names(tuple(self.online.members), self.task)[2:]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everybody who is scored: what is served, the best online member, and the members."""
+        return names(tuple(self.online.members), self.task)
 
     def judge_by(self, measure: Measure) -> None:
-        """Use this measure from now on, with new counts; the models are unchanged."""
+        """Use this measure from now on, with new counts; the online members are unchanged."""
         self.measure = measure
-        self.judged = {name: prequential.start(measure) for name in (*MEMBERS, "served")}
+        if isinstance(self.blend, ValueBlend):
+            self.blend.track(measure)
+        self.judged = {name: prequential.start(measure) for name in self.names}
         self.threshold = decision_threshold.start(measure)
+
+    def replace(self, name: str, member: OnlineMember) -> None:
+        """Begin this online member anew."""
+        self.online.members[name] = member
+        self.divergences[name].begin_anew()
 
     def learn(
         self,
@@ -163,58 +152,113 @@ class Learner:
         is no champion. When `stop` returns true, the remaining records are left out, and the log
         is shorter. Raises RecordRefused where a model raises; the learner is invalid then.
         """
-        # The online member goes first, alone, since it needs no other answers. One loop for all
-        # was a sixth slower: with every record, the tree's code displaces that of the blend from
-        # the processor's cache.
-        member = self.online
-        by_online: list[Answer] = []
-        for index, (record, label) in enumerate(zip(rows, labels, strict=True)):
-            if stop():
-                break
-            try:
-                by_online.append(member.predict(record))
-                if label is not None:
-                    member.learn(record, label)
-            except MemoryError:
-                # The machine's fault and not the record's, which is not rejected for it.
-                raise
-            except (Exception, SystemExit) as error:
-                raise RecordRefused(index, error) from error
-        done = len(by_online)
-        by_batch: Sequence[Answer]
-        if batch is None:
-            by_batch = [None] * done
-        elif batch.probabilities is None:
-            by_batch = [float(value) for value in batch.values[:done]]
-        else:
-            shares = batch.probabilities[:done].tolist()
-            by_batch = [dict(zip(batch.labels, row, strict=True)) for row in shares]
-        log = PredictionRows()
-        baseline, blended, cut = self.baseline, self.blend, self.threshold
-        for label, online, champion in zip(labels[:done], by_online, by_batch, strict=True):
-            unchanged = baseline.predict()
-            served = blended.predict((online, champion, unchanged))
+        online = self.online.run(rows, labels, stop)
+        done = len(next(iter(online.values())))
+        labels = labels[:done]
+        log = (
+            self._learn_classes(online, labels, batch)
+            if isinstance(self.blend, ClassBlend)
+            else self._learn_values(online, labels, batch)
+        )
+        for label in labels:
             if label is not None:
-                baseline.learn(label)
-                blended.learn(label)
                 self.novelty.learn(label)
-            log.add(label, online, champion, unchanged, served)
-            if cut is not None:
-                log.serve(cut, served)
-                if label is not None:
-                    cut.learn(served, label)
-        for name in log.predicted:
-            tally, judged = self.tallies[name], self.judged[name]
-            rows_of = zip(log.answers[name], log.predicted[name], log.labels, strict=True)
-            for whole, answer, label in rows_of:
-                if answer is None or label is None:
-                    continue
-                score = scoring.point(self.task, answer, label)
-                tally.add(score)
-                judged.add(whole, answer, label)
-                if name == "served":
-                    self._detect_drift(score)
+        self._score(log)
         return log
+
+    def _learn_classes(
+        self,
+        online: dict[str, list[Answer]],
+        labels: Sequence[Label | None],
+        batch: BatchPrediction | None,
+    ) -> PredictionRows:
+        assert isinstance(self.blend, ClassBlend)
+        champion: list[Answer] = [None] * len(labels)
+        if batch is not None and batch.probabilities is not None:
+            shares = batch.probabilities[: len(labels)].tolist()
+            champion = [dict(zip(batch.labels, row, strict=True)) for row in shares]
+        answers = [*online.values(), champion, self.baseline.run(labels)]
+        blended = self.blend.run(answers, labels)
+        leaders = self._leaders(blended.losses, len(online))
+        log, classes = PredictionRows([*labels]), blended.classes
+        log.by[SERVED] = prediction_rows.of_classes(blended.served, classes, blended.voted)
+        best = np.take_along_axis(blended.members, leaders[:, None, None], axis=1)[:, 0]
+        log.by[ONLINE] = prediction_rows.of_classes(best, classes)
+        for index, name in enumerate(self.members):
+            log.by[name] = prediction_rows.of_classes(blended.members[:, index], classes)
+        if self.threshold is not None:
+            self.threshold.serve(log.by[SERVED], labels)
+        return log
+
+    def _learn_values(
+        self,
+        online: dict[str, list[Answer]],
+        labels: Sequence[Label | None],
+        batch: BatchPrediction | None,
+    ) -> PredictionRows:
+        assert isinstance(self.blend, ValueBlend)
+        assert self.median is not None
+        known = np.array(
+            [np.nan if label is None else float(label) for label in labels], dtype=np.float64
+        )
+        count = len(labels)
+        columns = [
+            *online.values(),
+            [None] * count if batch is None else batch.values[:count],
+            self.baseline.run(labels),
+        ]
+        answers = np.array(
+            [
+                [float(each) if isinstance(each, (int, float)) else np.nan for each in column]
+                for column in columns
+            ],
+            dtype=np.float64,
+        ).reshape(len(columns), count)
+        answers = np.concatenate([answers, self.median.run(known)[None]]).T
+        blended = self.blend.run(answers, known)
+        leaders = self._leaders(blended.losses, len(online))
+        log = PredictionRows([*labels])
+        log.by[SERVED] = prediction_rows.of_values(blended.served)
+        best = np.take_along_axis(blended.members, leaders[:, None], axis=1)[:, 0]
+        log.by[ONLINE] = prediction_rows.of_values(best)
+        for index, name in enumerate(self.members):
+            log.by[name] = prediction_rows.of_values(blended.members[:, index])
+        return log
+
+    def _leaders(self, losses: Floats, online: int) -> NDArray[np.intp]:
+        """The online member with the smallest recent loss before each record, by its place.
+
+        Updates the recent losses, and whether a member diverges: `losses` has the shape
+        (n, members), with NaN where unknown.
+        """
+        recent = self.recent.run(losses)
+        known = np.isfinite(losses).any(axis=1)
+        naive = recent[1:, online + 1 :].min(axis=1)[known]
+        for place, name in enumerate(self.online.members):
+            self.divergences[name].learn(recent[1:, place][known], naive, self.task)
+        return np.asarray(recent[:-1, :online].argmin(axis=1), dtype=np.intp)
+
+    def _score(self, log: PredictionRows) -> None:
+        """Add the labelled predictions to the tallies, the judged metric and the drift detector."""
+        for name, rows in log.by.items():
+            scored = [
+                index
+                for index, (answered, label) in enumerate(
+                    zip(rows.predicted, log.labels, strict=True)
+                )
+                if answered is not None and label is not None
+            ]
+            picked = rows if len(scored) == len(rows) else rows.at(scored)
+            labels = [label for index in scored if (label := log.labels[index]) is not None]
+            self.judged[name].add(picked, labels)
+            tally = self.tallies[name]
+            for answered, label in zip(picked.predicted, labels, strict=True):
+                if answered is None:
+                    continue
+                score = scoring.point(self.task, answered, label)
+                tally.add(score)
+                if name == SERVED:
+                    self._detect_drift(score)
 
     def _detect_drift(self, score: float) -> None:
         """Update the drift detector with an error between 0 and 1."""
@@ -230,21 +274,3 @@ class Learner:
         # ADWIN detects a falling error as well: a learner that improves is no alarm.
         if self.drift_detector.drift_detected and self.drift_detector.estimation > before:
             self.drift_detected = True
-
-
-def _best(answer: Answer) -> tuple[Label | None, float | None]:
-    """The predicted label and its probability; (value, None) in regression."""
-    if not isinstance(answer, Mapping):
-        return (answer if answer is not None and math.isfinite(answer) else None), None
-    best: Label | None = None
-    highest = -1.0
-    for label, probability in answer.items():
-        # river keeps classes in sets, whose order differs from process to process: of equal
-        # probabilities, the first class in sorted order wins.
-        tie = probability == highest and best is not None
-        if probability > highest or (tie and (str(type(label)), label) < (str(type(best)), best)):
-            best, highest = label, probability
-    if best is None:
-        return None, None
-    # river's binary models answer True and False: these are the classes 1 and 0.
-    return (int(best) if isinstance(best, bool) else best), highest

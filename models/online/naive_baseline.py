@@ -1,13 +1,22 @@
-"""The naive baseline of a stream, which predicts the last label again.
+"""The naive baselines of a stream: the last label again, and in regression the recent median.
 
-Pure computation. On a stream with persistent labels (prices, weather) it is hard to beat. So it is
-a member of the blend, and the summary shows its score: a model with a worse score has no use.
+Pure computation. On a stream with persistent labels (prices, weather) they are hard to beat. So
+they are members of the blend, and the summary shows their scores: a model with a worse score has no
+use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from models.core.prediction import Answer
 from models.core.record_schema import Label, Task
+from models.online.tracking import Floats
+
+RECENT = 1_000
+"""Labels that the recent median is of."""
 
 
 class NoChange:
@@ -19,6 +28,15 @@ class NoChange:
         self._classes: dict[Label, None] = {}
         self._pairs = 0
         self._repeats = 0
+
+    def run(self, labels: Sequence[Label | None]) -> list[Answer]:
+        """Predict and then learn each record; a label of None is not learned."""
+        answers = []
+        for label in labels:
+            answers.append(self.predict())
+            if label is not None:
+                self.learn(label)
+        return answers
 
     def predict(self) -> Answer:
         """Probabilities by class met so far (Laplace's rule), or the last value; None at first."""
@@ -39,3 +57,23 @@ class NoChange:
         self._last = label
         if self.task == "classification":
             self._classes[label] = None
+
+
+class RecentMedian:
+    """Predicts the median of the newest `RECENT` labels, or another quantile of them."""
+
+    def __init__(self, quantile: float = 0.5) -> None:
+        from river import stats
+
+        self._quantile = stats.RollingQuantile(quantile, window_size=RECENT)
+
+    def run(self, labels: Floats) -> Floats:
+        """Predict and then learn each record, shape (n,); NaN is a label that is unknown."""
+        answers = np.full(len(labels), np.nan)
+        for index, label in enumerate(labels.tolist()):
+            value = self._quantile.get()
+            if value is not None:
+                answers[index] = value
+            if label == label:
+                self._quantile.update(label)
+        return answers

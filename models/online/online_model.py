@@ -1,9 +1,9 @@
-"""The online member: a river model that predicts each record before it learns it.
+"""The online members: river models that predict each record before they learn it.
 
-Pure computation: no disk, no clock. A recipe is a name from `RECIPES`, or ``module:factory`` for a
-user's own model. In every recipe, missing numbers are imputed by their running mean and missing
-categories are a category of their own, so that a blank cell never reaches a model. A prediction
-that is not finite is dropped, and counted in `non_finite_count`.
+Pure computation: no disk, no clock. A member is a name from `recipes.RECIPES`, or
+``module:factory`` for a user's own model. Missing numbers are imputed by their running mean and
+missing categories are a category of their own, so that a blank cell never reaches a model. A
+prediction that is not finite is dropped, and counted in `non_finite_count`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.core import user_code
+from models.core import metrics, user_code
+from models.core.metrics import Measure
 from models.core.prediction import Answer
 from models.core.record_schema import Features, Label, LabelKind, Schema, Task
+from models.online import recipes
 from models.persistence import serialization
 from observability.core.errors import BadConfiguration
 
@@ -34,19 +37,36 @@ _CLASSES: Mapping[LabelKind, tuple[type, ...]] = {
 }
 
 
-class OnlineRecipe(BaseModel):
-    """The knobs of the online member, TOML table ``[online]``."""
+DEFAULT_MEMBERS = ("linear", "linear_fast", "hoeffding_adaptive_tree")
+
+
+class OnlineConfig(BaseModel):
+    """The online members: the table [online]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    recipe: str = Field(
-        default="hoeffding_adaptive_tree",
-        description="linear, hoeffding_adaptive_tree, adaptive_random_forest, or module:factory "
-        "(a module beside the pipeline file or installed).",
+    members: tuple[str, ...] = Field(
+        default=DEFAULT_MEMBERS,
+        min_length=1,
+        description="Models that learn side by side: linear, linear_fast, hoeffding_adaptive_tree, "
+        "adaptive_random_forest, or module:factory (a module beside the pipeline file or "
+        "installed).",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of whatever is random in the recipe.")
-    params: dict[str, Any] = Field(
-        default_factory=dict, description="Parameters handed to the recipe's river model."
+    seed: int = Field(default=0, ge=0, description="Seed of whatever is random in a member.")
+    params: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Parameters handed to river's model, by member; linear models take a rate too.",
     )
+
+    @model_validator(mode="after")
+    def _members_are_distinct(self) -> OnlineConfig:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError("each member was allowed once")
+        if unknown := self.params.keys() - set(self.members):
+            raise ValueError(
+                f"params of members were allowed, and {', '.join(sorted(unknown))} is none of "
+                f"{', '.join(self.members)}"
+            )
+        return self
 
 
 class OnlineMember:
@@ -109,51 +129,137 @@ class OnlineMember:
             self._lowest, self._highest = min(self._lowest, value), max(self._highest, value)
 
 
-def build(recipe: OnlineRecipe, schema: Schema, beside: Path | None = None) -> OnlineMember:
-    """A new member. Raises BadConfiguration if it cannot be built."""
+class RecordRefused(Exception):
+    """A model raised while it learned a record: the members are invalid and must be restored.
+
+    river's `learn_one` is not atomic, so the caller goes back to its checkpoint and processes the
+    batch again without this record.
+    """
+
+    def __init__(self, index: int, member: str, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.index = index
+        self.member = member
+
+
+@dataclass
+class OnlineMembers:
+    """The online members by name, and what completes a record for all of them."""
+
+    members: dict[str, OnlineMember]
+    imputer: Any = None
+    """A transformer of river's; None: records come complete."""
+
+    def run(
+        self,
+        rows: Sequence[Features],
+        labels: Sequence[Label | None],
+        stop: Callable[[], bool] = bool,
+    ) -> dict[str, list[Answer]]:
+        """Every member predicts and then learns each record; a label of None is not learned.
+
+        One member after the other goes through all records: in one loop for all, each would
+        displace the others' code from the processor's cache with every record. When `stop` returns
+        true, the remaining records are left out, for every member. Raises RecordRefused.
+        """
+        complete = self._complete(rows, labels)
+        answers: dict[str, list[Answer]] = {}
+        for name, member in self.members.items():
+            answered: list[Answer] = []
+            for index, row in enumerate(complete):
+                # Only the first member is asked to stop: the others follow it.
+                if not answers and stop():
+                    complete = complete[:index]
+                    break
+                label = labels[index]
+                try:
+                    answered.append(member.predict(row))
+                    if label is not None:
+                        member.learn(row, label)
+                except MemoryError:
+                    # The machine's fault and not the record's, which is not rejected for it.
+                    raise
+                except (Exception, SystemExit) as error:
+                    raise RecordRefused(index, name, error) from error
+            answers[name] = answered
+        return answers
+
+    def _complete(
+        self, rows: Sequence[Features], labels: Sequence[Label | None]
+    ) -> Sequence[Features]:
+        """The records without a blank."""
+        if self.imputer is None:
+            return rows
+        complete = []
+        for row, label in zip(rows, labels, strict=True):
+            complete.append(self.imputer.transform_one(row))
+            if label is not None:
+                self.imputer.learn_one(row)
+        return complete
+
+
+def build(
+    config: OnlineConfig,
+    schema: Schema,
+    measure: Measure | None = None,
+    beside: Path | None = None,
+) -> OnlineMembers:
+    """New members. Raises BadConfiguration if one cannot be built."""
     from river import preprocessing, stats
 
-    if ":" in recipe.recipe:
-        model = _user_model(recipe, schema, beside)
-    elif recipe.recipe not in RECIPES:
-        raise BadConfiguration(
-            f"online.recipe: {recipe.recipe!r} is no recipe; choose one of "
-            f"{', '.join(sorted(RECIPES))}, or name your own as module:factory"
-        )
-    else:
-        try:
-            model = RECIPES[recipe.recipe](schema, recipe.seed, recipe.params)
-        except (TypeError, ValueError) as error:
-            raise BadConfiguration(
-                f"online.params: {recipe.recipe} refuses them: {error}"
-            ) from error
     imputer = preprocessing.StatImputer(
         *[(name, stats.Mean()) for name in schema.numbers],
         *[(name, MISSING) for name in schema.categories],
     )
-    return OnlineMember(imputer | model, schema.task, schema.label_kind)
+    members = {name: build_member(name, config, schema, measure, beside) for name in config.members}
+    return OnlineMembers(members, imputer)
 
 
-def _user_model(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> Any:
+def build_member(
+    name: str,
+    config: OnlineConfig,
+    schema: Schema,
+    measure: Measure | None = None,
+    beside: Path | None = None,
+) -> OnlineMember:
+    """A new member. Raises BadConfiguration if it cannot be built."""
+    params = config.params.get(name, {})
+    if ":" in name:
+        model = _user_model(name, config.seed, params, schema, beside)
+    elif name not in recipes.RECIPES:
+        raise BadConfiguration(
+            f"online.members: {name!r} is no member; choose of "
+            f"{', '.join(sorted(recipes.RECIPES))}, or name your own as module:factory"
+        )
+    else:
+        measure = measure or metrics.measure("auto", schema.task)
+        try:
+            model = recipes.RECIPES[name](schema, config.seed, params, measure)
+        except (TypeError, ValueError) as error:
+            raise BadConfiguration(f"online.params: {name} refuses them: {error}") from error
+    return OnlineMember(model, schema.task, schema.label_kind)
+
+
+def _user_model(
+    name: str, seed: int, params: Mapping[str, Any], schema: Schema, beside: Path | None
+) -> Any:
     from river import base
 
-    make = user_code.find(recipe.recipe, beside)
-    offered = {"task": schema.task, "seed": recipe.seed, **recipe.params}
+    make = user_code.find(name, beside)
+    offered = {"task": schema.task, "seed": seed, **params}
     takes = inspect.signature(make).parameters
     if not any(each.kind is each.VAR_KEYWORD for each in takes.values()):
-        offered = {
-            key: value for key, value in offered.items() if key in takes or key in recipe.params
-        }
+        offered = {key: value for key, value in offered.items() if key in takes or key in params}
     try:
         model = make(**offered)
     except (TypeError, ValueError) as error:
-        raise BadConfiguration(f"online.recipe: {recipe.recipe} failed: {error}") from error
+        raise BadConfiguration(f"online.members: {name} failed: {error}") from error
     asked = "predict_one" if schema.task == "regression" else "predict_proba_one"
     fits = isinstance(model, base.Estimator) and hasattr(model, "learn_one")
     if not (fits and hasattr(model, asked)):
         kind = "Regressor" if schema.task == "regression" else "Classifier"
         raise BadConfiguration(
-            f"online.recipe: {recipe.recipe} answered a {type(model).__name__}; a river model "
+            f"online.members: {name} answered a {type(model).__name__}; a river model "
             f"(a class of your own derives from river.base.{kind}) with learn_one and {asked} was "
             "expected"
         )
@@ -161,96 +267,6 @@ def _user_model(recipe: OnlineRecipe, schema: Schema, beside: Path | None) -> An
         serialization.loads(serialization.dumps(model))
     except (serialization.CannotPickle, serialization.CannotLoad) as error:
         raise BadConfiguration(
-            f"online.recipe: {recipe.recipe} made a model that no checkpoint can keep: {error}"
+            f"online.members: {name} made a model that no checkpoint can keep: {error}"
         ) from error
     return model
-
-
-def one_hot(record: Features) -> dict[str, float]:
-    """Text features as ``name=value: 1.0``, in the record's order.
-
-    river's own encoder keeps values in sets, whose order differs from process to process, and with
-    it the last bit of every sum: a resumed run would differ from an uninterrupted one. For the same
-    reason columns are selected by type and not by `Select`, which uses a set too.
-    """
-    return {f"{name}={value}": 1.0 for name, value in record.items()}
-
-
-def _linear(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
-    from river import compose, linear_model, preprocessing
-
-    features = _joined(
-        schema,
-        numbers=preprocessing.StandardScaler(),
-        categories=compose.FuncTransformer(one_hot),
-    )
-    if schema.task == "classification":
-        return features | linear_model.SoftmaxRegression(**params)
-    return features | preprocessing.TargetStandardScaler(
-        regressor=linear_model.LinearRegression(**params)
-    )
-
-
-class InOrder(dict[Label, None]):
-    """The classes that a tree has learned, in the order of the stream.
-
-    river's adaptive tree keeps a set and sums its votes in the set's order, which differs from
-    process to process, and with it the last bit of its probabilities.
-    """
-
-    def add(self, label: Label) -> None:
-        """Add a class, as to a set."""
-        self[label] = None
-
-
-def _hoeffding_adaptive_tree(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
-    from river import tree
-
-    if schema.task == "regression":
-        return _for_trees(schema, tree.HoeffdingAdaptiveTreeRegressor(**{"seed": seed, **params}))
-    model = tree.HoeffdingAdaptiveTreeClassifier(**{"seed": seed, **params})
-    model.classes = InOrder()
-    return _for_trees(schema, model)
-
-
-def _adaptive_random_forest(schema: Schema, seed: int, params: Mapping[str, Any]) -> Any:
-    from river import forest
-
-    kind = forest.ARFClassifier if schema.task == "classification" else forest.ARFRegressor
-    return _for_trees(schema, kind(**{"seed": seed, **params}))
-
-
-def _for_trees(schema: Schema, model: Any) -> Any:
-    """Categories as whole numbers in order of appearance.
-
-    river's trees accept text too, but keep it in sets, and their linear leaves fail on it.
-    """
-    from river import compose, preprocessing
-
-    if not schema.categories:
-        return model
-    numbers = compose.FuncTransformer(as_it_is)
-    return _joined(schema, numbers, preprocessing.OrdinalEncoder()) | model
-
-
-def as_it_is(record: Features) -> Features:
-    """The record, unchanged."""
-    return record
-
-
-def _joined(schema: Schema, numbers: Any, categories: Any) -> Any:
-    """Numbers through one transformer and categories through another, side by side."""
-    from river import compose
-
-    if not schema.categories:
-        return numbers
-    if not schema.numbers:
-        return categories
-    return (compose.SelectType(float) | numbers) + (compose.SelectType(str) | categories)
-
-
-RECIPES: Mapping[str, Callable[[Schema, int, Mapping[str, Any]], Any]] = {
-    "linear": _linear,
-    "hoeffding_adaptive_tree": _hoeffding_adaptive_tree,
-    "adaptive_random_forest": _adaptive_random_forest,
-}

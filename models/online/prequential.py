@@ -1,4 +1,4 @@
-"""Prequential evaluation: the metric of a member over all its predictions, record by record.
+"""Prequential evaluation: the metric of a member over all its predictions, batch by batch.
 
 Pure computation. Log loss, Brier score and errors of values are running means; F1 and balanced
 accuracy come from running counts of label and prediction; ROC AUC and average precision need the
@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.core import metrics
 from models.core.metrics import Measure
-from models.core.prediction import Answer, BatchPrediction
+from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label
+from models.online.prediction_rows import MemberRows
 
 RECENT = 5_000
 """Predictions that a ranking metric covers."""
@@ -33,8 +35,8 @@ class RunningMetric(Protocol):
     def count(self) -> int:
         """Predictions that the metric covers."""
 
-    def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """Add a prediction, its predicted label, and the true label."""
+    def add(self, rows: MemberRows, labels: Sequence[Label]) -> None:
+        """Add predictions, with the true label of each. None of them is missing."""
 
     def value(self) -> float | None:
         """The metric so far; None while it is undefined."""
@@ -57,10 +59,12 @@ class Mean:
         self.count = 0
         self._total = 0.0
 
-    def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """Add a record."""
-        self.count += 1
-        self._total += _cost(self.measure, answer, answered, label)
+    def add(self, rows: MemberRows, labels: Sequence[Label]) -> None:
+        """Add records."""
+        self.count += len(labels)
+        # Summed one by one, so that the total does not depend on how records came in batches.
+        for cost in costs(self.measure, rows, labels).tolist():
+            self._total += cost
 
     def value(self) -> float | None:
         """The mean; None before the first record."""
@@ -78,11 +82,13 @@ class Counts:
         self.count = 0
         self._pairs: dict[tuple[Label, Label], int] = {}
 
-    def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """Add a pair."""
-        self.count += 1
-        pair = (label, answered)
-        self._pairs[pair] = self._pairs.get(pair, 0) + 1
+    def add(self, rows: MemberRows, labels: Sequence[Label]) -> None:
+        """Add records."""
+        self.count += len(labels)
+        for label, answered in zip(labels, rows.predicted, strict=True):
+            if answered is not None:
+                pair = (label, answered)
+                self._pairs[pair] = self._pairs.get(pair, 0) + 1
 
     def value(self) -> float | None:
         """The metric of all pairs; the rarer of two classes is the positive one."""
@@ -105,13 +111,18 @@ class Ranks:
         """Predictions that the metric covers."""
         return len(self._recent)
 
-    def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """Add a prediction."""
-        if label not in self.classes:
-            self.classes.append(label)
-        if isinstance(answer, Mapping):
-            first = self.classes[0]
-            self._recent.append((float(answer.get(first, 0.0)), label == first))
+    def add(self, rows: MemberRows, labels: Sequence[Label]) -> None:
+        """Add records."""
+        for label in labels:
+            if label not in self.classes:
+                self.classes.append(label)
+        if not labels or rows.whole is None or rows.whole.probabilities is None:
+            return
+        first, known = self.classes[0], rows.whole.labels
+        shares = rows.whole.probabilities
+        of_first = shares[:, known.index(first)].tolist() if first in known else [0.0] * len(labels)
+        for share, label in zip(of_first, labels, strict=True):
+            self._recent.append((share, label == first))
 
     def value(self) -> float | None:
         """The metric over the newest predictions; None unless there are exactly two classes."""
@@ -133,16 +144,19 @@ class Explained:
         self._mean = 0.0
         self._spread = 0.0
 
-    def add(self, answer: Answer, answered: Label, label: Label) -> None:
-        """Add a record; the variance is updated by Welford's method."""
-        value = float(label)
-        error = float(answered) - value
-        self.count += 1
-        # `error**2` would raise an OverflowError.
-        self._errors += error * error
-        gap = value - self._mean
-        self._mean += gap / self.count
-        self._spread += gap * (value - self._mean)
+    def add(self, rows: MemberRows, labels: Sequence[Label]) -> None:
+        """Add records; the variance is updated by Welford's method."""
+        for label, answered in zip(labels, rows.predicted, strict=True):
+            if answered is None:
+                continue
+            value = float(label)
+            error = float(answered) - value
+            self.count += 1
+            # `error**2` would raise an OverflowError.
+            self._errors += error * error
+            gap = value - self._mean
+            self._mean += gap / self.count
+            self._spread += gap * (value - self._mean)
 
     def value(self) -> float | None:
         """1 - errors / variance; None if there is no variance."""
@@ -155,21 +169,28 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _cost(measure: Measure, answer: Answer, answered: Label, label: Label) -> float:
-    """The cost of one record in a metric that is a mean of such costs."""
+def costs(measure: Measure, rows: MemberRows, labels: Sequence[Label]) -> NDArray[np.float64]:
+    """The cost of each record in a metric that is a mean of such costs, shape (n,)."""
     if measure.name == "accuracy":
-        return float(answered == label)
+        hits = zip(rows.predicted, labels, strict=True)
+        return np.array([float(answered == label) for answered, label in hits])
     if measure.name in ("log_loss", "brier"):
-        shares = answer if isinstance(answer, Mapping) else {}
-        share = float(shares.get(label, 0.0))
+        whole = rows.whole
+        if whole is None or whole.probabilities is None:
+            raise ValueError(f"{measure.name} needs the probabilities of every class")
+        codes = {label: code for code, label in enumerate(whole.labels)}
+        places = np.array([codes.get(label, -1) for label in labels], dtype=np.intp)
+        shares = whole.probabilities
+        share = np.where(places >= 0, shares[np.arange(len(shares)), places], 0.0)
         if measure.name == "log_loss":
-            return -math.log(min(max(share, LEAST), 1.0))
+            return np.asarray(-np.log(np.clip(share, LEAST, 1.0)))
         # Half the squared distance to the label: from 0 to 1 for any number of classes.
-        squares = sum(each * each for each in shares.values())
-        return (squares - share * share + (1.0 - share) ** 2) / 2.0
-    gap = float(label) - float(answered)
-    if measure.name == "mae":
-        return abs(gap)
-    if measure.name == "rmse":
-        return gap * gap
-    return max(measure.quantile * gap, (measure.quantile - 1.0) * gap)
+        squares = np.square(shares).sum(axis=1)
+        return np.asarray((squares - share * share + (1.0 - share) ** 2) / 2.0)
+    gaps = np.array(labels, dtype=np.float64) - np.array(rows.predicted, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        if measure.name == "mae":
+            return np.abs(gaps)
+        if measure.name == "rmse":
+            return gaps * gaps
+        return np.maximum(measure.quantile * gaps, (measure.quantile - 1.0) * gaps)

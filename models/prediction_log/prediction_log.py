@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.core.record_schema import LabelKind, arrow_label
-from models.online.learner import PredictionRows
+from models.online.prediction_rows import PredictionRows
 from models.prediction_log import compaction, segments
 from models.prediction_log.compaction import (
     CompactResult,
@@ -41,6 +41,10 @@ __all__ = [
     "sweep",
     "write",
 ]
+
+
+COLUMNS = ("online", "batch", "baseline", "served")
+"""Members that have a column of their own; the other ones share the column `members`."""
 
 
 def write(
@@ -102,10 +106,19 @@ def _table(
         "position": pa.array(positions, pa.int64()),
         "label": labels,
     }
-    for member in ("online", "batch", "baseline", "served"):
-        columns[member] = pa.array(log.predicted[member], labels.type)
+    for member in COLUMNS:
+        columns[member] = pa.array(log.by[member].predicted, labels.type)
     for member in ("online", "batch", "served"):
-        columns[f"{member}_probability"] = pa.array(log.probabilities[member], pa.float64())
+        columns[f"{member}_probability"] = pa.array(log.by[member].probabilities, pa.float64())
+    others = [name for name in log.by if name not in COLUMNS]
+    answers = zip(*(log.by[name].predicted for name in others), strict=True)
+    columns["members"] = pa.MapArray.from_arrays(
+        pa.array(range(0, (len(log) + 1) * len(others), len(others)), pa.int32())
+        if others
+        else pa.array([0] * (len(log) + 1), pa.int32()),
+        pa.array(others * len(log), pa.string()),
+        pa.array([answer for record in answers for answer in record], labels.type),
+    )
     columns["model_version"] = pa.array(model_versions, pa.string())
     return pa.table(columns)
 
@@ -113,8 +126,9 @@ def _table(
 def read(folder: Path, first: int, last: int) -> pa.Table:
     """The log from position `first` to `last` (exclusive), ordered by position.
 
-    Columns: pipeline, position, label, online, batch, baseline, served, the probabilities, and
-    model_version. Raises FileNotFoundError where nothing of that range is logged, and LogDamaged.
+    Columns: pipeline, position, label, online, batch, baseline, served, the probabilities, members
+    (a map from the name of each other member to its prediction), and model_version. Raises
+    FileNotFoundError where nothing of that range is logged, and LogDamaged.
     """
     import pyarrow as pa
 

@@ -309,7 +309,7 @@ _FRACTIONS = frozenset({"FLOAT", "DOUBLE"})
 
 LABEL_COLUMNS = ("label", "online", "batch", "baseline", "served")
 _PROBABILITY_COLUMNS = ("online_probability", "batch_probability", "served_probability")
-LOGGED_COLUMNS = ("position", *LABEL_COLUMNS, *_PROBABILITY_COLUMNS, "model_version")
+LOGGED_COLUMNS = ("position", *LABEL_COLUMNS, *_PROBABILITY_COLUMNS, "members", "model_version")
 """The columns of the prediction log, in order."""
 
 
@@ -324,6 +324,7 @@ def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[s
     kinds = {"position": "BIGINT"}
     kinds |= dict.fromkeys(LABEL_COLUMNS, kind)
     kinds |= dict.fromkeys(_PROBABILITY_COLUMNS, "DOUBLE")
+    kinds["members"] = f"MAP(VARCHAR, {kind})"
     kinds["model_version"] = "VARCHAR"
     if pattern is None:
         columns = ", ".join(f'NULL::{each} AS "{name}"' for name, each in kinds.items())
@@ -344,8 +345,9 @@ def predictions_query(pattern: str | None, kind: LabelType, replaced: Sequence[s
 
 def lake_predictions_query(kind: LabelType) -> str:
     """Return the query of the view `predictions` in a lake, which stores labels as text."""
+    types = dict.fromkeys(LABEL_COLUMNS, str(kind)) | {"members": f"MAP(VARCHAR, {kind})"}
     columns = ", ".join(
-        f'CAST("{name}" AS {kind}) AS "{name}"' if name in LABEL_COLUMNS else f'"{name}"'
+        f'CAST("{name}" AS {types[name]}) AS "{name}"' if name in types else f'"{name}"'
         for name in LOGGED_COLUMNS
     )
     return f"SELECT pipeline, {columns} FROM prediction_rows"

@@ -86,7 +86,7 @@ _PREDICTIONS = (
     """CREATE TABLE prediction_rows (
         pipeline VARCHAR, "position" BIGINT, label VARCHAR, online VARCHAR, batch VARCHAR,
         baseline VARCHAR, served VARCHAR, online_probability DOUBLE, batch_probability DOUBLE,
-        served_probability DOUBLE, model_version VARCHAR)""",
+        served_probability DOUBLE, members MAP(VARCHAR, VARCHAR), model_version VARCHAR)""",
 )
 """Tables that only a lake has, since its hosts do not share their prediction logs."""
 

@@ -1,0 +1,120 @@
+"""The predictions for one batch: of each member, and what was served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.core.prediction import BatchPrediction
+from models.core.record_schema import Label
+
+
+@dataclass(frozen=True)
+class MemberRows:
+    """The predictions of one member, a list entry per record; None where it has none."""
+
+    predicted: list[Label | None]
+    probabilities: list[float | None]
+    """Of the predicted class; None in regression."""
+    whole: BatchPrediction | None = field(default=None, compare=False)
+    """All probabilities with NaN where there are none, for the scores of the batch; the log on disk
+    has the predicted class's only. None: they were dropped."""
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    def at(self, indexes: Sequence[int]) -> MemberRows:
+        """The rows at these places."""
+        whole = self.whole
+        if whole is not None:
+            shares = whole.probabilities
+            whole = BatchPrediction(
+                [whole.values[index] for index in indexes],
+                None if shares is None else shares[list(indexes)],
+                whole.labels,
+            )
+        return MemberRows(
+            [self.predicted[index] for index in indexes],
+            [self.probabilities[index] for index in indexes],
+            whole,
+        )
+
+
+@dataclass
+class PredictionRows:
+    """The predictions for one batch; a label is None if it is not yet known."""
+
+    labels: list[Label | None] = field(default_factory=list)
+    by: dict[str, MemberRows] = field(default_factory=dict)
+    """By the name of the member, "served" among them."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def learned(self) -> int:
+        """How many records had a label and were learned."""
+        return len(self.labels) - self.labels.count(None)
+
+    def labelled(self) -> PredictionRows:
+        """The predictions for the records that have a label."""
+        known = [index for index, label in enumerate(self.labels) if label is not None]
+        if len(known) == len(self.labels):
+            return self
+        labels: list[Label | None] = [self.labels[index] for index in known]
+        return PredictionRows(labels, {name: rows.at(known) for name, rows in self.by.items()})
+
+    def without_wholes(self) -> PredictionRows:
+        """The same without what the log on disk does not have."""
+        return PredictionRows(
+            self.labels,
+            {
+                name: MemberRows(rows.predicted, rows.probabilities)
+                for name, rows in self.by.items()
+            },
+        )
+
+
+def of_values(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> MemberRows:
+    """A member's rows in regression, from values of the shape (n,); NaN is none."""
+    predicted: list[Label | None] = [
+        None if missing else value
+        for value, missing in zip(values.tolist(), np.isnan(values).tolist(), strict=True)
+    ]
+    return MemberRows(predicted, [None] * len(predicted), BatchPrediction([*values.tolist()], None))
+
+
+def of_classes(
+    shares: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    classes: tuple[Label, ...],
+    codes: np.ndarray[tuple[int], np.dtype[np.intp]] | None = None,
+) -> MemberRows:
+    """A member's rows, from probabilities of the shape (n, classes); NaN is none.
+
+    `codes` are the places of the predicted classes; left out: the likeliest ones, of which the
+    first of `classes` in sorted order is taken where several are equally likely.
+    """
+    if not classes:
+        nothing = [None] * len(shares)
+        return MemberRows([*nothing], [*nothing], BatchPrediction([], shares, classes))
+    missing = np.isnan(shares[:, 0])
+    if codes is None:
+        order = sorted(range(len(classes)), key=lambda code: _rank(classes[code]))
+        codes = np.array(order)[np.nan_to_num(shares)[:, order].argmax(axis=1)]
+    picked = shares[np.arange(len(shares)), codes]
+    predicted = [
+        None if absent else classes[code]
+        for code, absent in zip(codes.tolist(), missing.tolist(), strict=True)
+    ]
+    probabilities = [
+        None if absent else share
+        for share, absent in zip(picked.tolist(), missing.tolist(), strict=True)
+    ]
+    values = [classes[code] for code in codes.tolist()]
+    return MemberRows(predicted, probabilities, BatchPrediction(values, shares, classes))
+
+
+def _rank(label: Label) -> tuple[str, Label]:
+    return str(type(label)), label
