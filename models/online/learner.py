@@ -20,6 +20,7 @@ from models.core.prediction import Answer, BatchPrediction
 from models.core.record_schema import Features, Label, Task
 from models.online import decision_threshold, novelty, prediction_rows, prequential
 from models.online.blend import BlendConfig, ClassBlend, ValueBlend
+from models.online.calibration import Reliability
 from models.online.learning_health import Divergence
 from models.online.naive_baseline import NoChange, RecentMedian
 from models.online.online_model import OnlineMember, OnlineMembers
@@ -106,6 +107,8 @@ class Learner:
             else ValueBlend(count, config, measure)
         )
         self.recent = RecentLosses(count)
+        self.reliability = Reliability() if task == "classification" else None
+        """Of what is served; None in regression."""
         self.divergences = {name: Divergence() for name in online.members}
         self.drift_detector: Any = drift.ADWIN(delta=detector_delta)
         self.drift_detected = False
@@ -251,6 +254,8 @@ class Learner:
             picked = rows if len(scored) == len(rows) else rows.at(scored)
             labels = [label for index in scored if (label := log.labels[index]) is not None]
             self.judged[name].add(picked, labels)
+            if name == SERVED and self.reliability is not None:
+                self.reliability.add(picked, labels)
             tally = self.tallies[name]
             for answered, label in zip(picked.predicted, labels, strict=True):
                 if answered is None:

@@ -59,7 +59,7 @@ class Divergence:
         worse = losses > FAR_WORSE * naive
         if task == "classification":
             # Where labels hardly change, the baseline's loss is nearly zero.
-            worse &= losses - naive > FAR_WORSE_POINTS
+            worse &= losses > naive + FAR_WORSE_POINTS
         better = np.flatnonzero(~worse)
         if len(better):
             self.in_a_row = len(worse) - 1 - int(better[-1])
