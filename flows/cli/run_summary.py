@@ -76,8 +76,8 @@ def _render_scores(summary: Mapping[str, Any]) -> None:
     calibration = summary["calibration"]
     if calibration is not None and calibration["error"] is not None:
         cli_output.stdout().print(
-            f"served probabilities are {calibration['error']:.3f} from the shares of hits that they "
-            "promise"
+            f"served probabilities are {calibration['error']:.3f} from the share of hits that they "
+            "promise, in the mean"
         )
     if summary["threshold"] is not None:
         cli_output.stdout().print(

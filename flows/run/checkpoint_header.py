@@ -38,7 +38,9 @@ def unknown_votes(state: PipelineState) -> list[dict[str, object]]:
 def calibration(learner: Learner) -> dict[str, object] | None:
     """How far the served probabilities are from what they promise; None in regression."""
     known = learner.reliability
-    return known and {"error": known.error, "ranges": [asdict(each) for each in known.ranges]}
+    if known is None:
+        return None
+    return {"error": known.error, "ranges": [asdict(each) for each in known.ranges]}
 
 
 def judged(learner: Learner) -> dict[str, object]:
