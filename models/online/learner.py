@@ -1,4 +1,4 @@
-"""The learner, one object: online member, baseline, blend, drift detector and tallies.
+"""The learner, one object: online member, baseline, blend, error tests and tallies.
 
 Pure computation: no disk, no clock. The object is checkpointed as a whole, so that its models and
 its counters always agree. `learn` processes one batch of positions; the same records in the same
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from models.core import metrics, scoring
 from models.core.metrics import Measure
@@ -21,6 +20,7 @@ from models.online.decision_threshold import Threshold
 from models.online.naive_baseline import NoChange
 from models.online.online_model import OnlineMember
 from models.online.stacking import BlendConfig
+from observability.drift.error_monitor import ErrorMonitor
 
 MEMBERS = ("online", "batch", "baseline")
 """The members whose predictions enter the blend, in its order."""
@@ -126,21 +126,17 @@ class Learner:
         online: OnlineMember,
         task: Task,
         rules: BlendConfig,
-        detector_delta: float,
+        errors: ErrorMonitor | None = None,
         measure: Measure | None = None,
     ) -> None:
-        from river import drift
-
         self.task = task
         self.online = online
         self.baseline = NoChange(task)
         self.blend = stacking.start(task, FIRST_WEIGHTS, rules)
-        self.drift_detector: Any = drift.ADWIN(delta=detector_delta)
-        self.drift_detected = False
-        """Whether the served error has risen; a drift check resets it."""
+        self.errors = errors or ErrorMonitor(bounded=task == "classification")
+        """Whether the errors of any member have risen; a drift check looks at it."""
         self.novelty = novelty.Novelty(task)
         self.tallies = {name: Tally() for name in (*MEMBERS, "served")}
-        self._spread = Tally()
         self.judge_by(measure or metrics.measure("auto", task))
 
     def judge_by(self, measure: Measure) -> None:
@@ -155,13 +151,16 @@ class Learner:
         labels: Sequence[Label | None],
         batch: BatchPrediction | None,
         stop: Callable[[], bool] = bool,
+        positions: Sequence[int] = (),
     ) -> PredictionRows:
         """Predict and then learn each record; returns what was predicted.
 
         A record whose label is None is predicted, and neither learned nor scored: it does not
         change later predictions. `batch` is the champion's prediction for `rows`, or None if there
         is no champion. When `stop` returns true, the remaining records are left out, and the log
-        is shorter. Raises RecordRefused where a model raises; the learner is invalid then.
+        is shorter. `positions` are those of the rows; without them the records came too late for
+        their place, and their errors are no evidence of a change. Raises RecordRefused where a
+        model raises; the learner is invalid then.
         """
         # The online member goes first, alone, since it needs no other answers. One loop for all
         # was a sixth slower: with every record, the tree's code displaces that of the blend from
@@ -181,14 +180,7 @@ class Learner:
             except (Exception, SystemExit) as error:
                 raise RecordRefused(index, error) from error
         done = len(by_online)
-        by_batch: Sequence[Answer]
-        if batch is None:
-            by_batch = [None] * done
-        elif batch.probabilities is None:
-            by_batch = [float(value) for value in batch.values[:done]]
-        else:
-            shares = batch.probabilities[:done].tolist()
-            by_batch = [dict(zip(batch.labels, row, strict=True)) for row in shares]
+        by_batch: Sequence[Answer] = [None] * done if batch is None else batch.answers(done)
         log = PredictionRows()
         baseline, blended, cut = self.baseline, self.blend, self.threshold
         for label, online, champion in zip(labels[:done], by_online, by_batch, strict=True):
@@ -209,27 +201,22 @@ class Learner:
             for whole, answer, label in rows_of:
                 if answer is None or label is None:
                     continue
-                score = scoring.point(self.task, answer, label)
-                tally.add(score)
+                tally.add(scoring.point(self.task, answer, label))
                 judged.add(whole, answer, label)
-                if name == "served":
-                    self._detect_drift(score)
+        if positions:
+            self._test_errors(positions, log)
         return log
 
-    def _detect_drift(self, score: float) -> None:
-        """Update the drift detector with an error between 0 and 1."""
-        if self.task == "classification":
-            error = 1.0 - score
-        else:
-            # ADWIN's bound holds for errors in [0, 1]: 4 times the usual error counts as 1.
-            self._spread.add(score)
-            usual = self._spread.mean or 0.0
-            error = min(1.0, score / (4.0 * usual)) if usual > 0.0 else 0.0
-        before = self.drift_detector.estimation
-        self.drift_detector.update(error)
-        # ADWIN detects a falling error as well: a learner that improves is no alarm.
-        if self.drift_detector.drift_detected and self.drift_detector.estimation > before:
-            self.drift_detected = True
+    def _test_errors(self, positions: Sequence[int], log: PredictionRows) -> None:
+        """Let the tests hear what each member's answers cost, where a label is known."""
+        labels = {index: label for index, label in enumerate(log.labels) if label is not None}
+        losses = {
+            name: [
+                scoring.loss(self.task, answers[index], label) for index, label in labels.items()
+            ]
+            for name, answers in log.answers.items()
+        }
+        self.errors.observe([positions[index] for index in labels], losses)
 
 
 def _best(answer: Answer) -> tuple[Label | None, float | None]:
