@@ -759,6 +759,7 @@ def _answer(
         "change": reading.change,
         "untested": ", ".join(reading.untested),
         "error_rise": _error_rise(reading),
+        "performance_drop_allowed": config.performance_drop,
         "error_false_alarm_records": config.error_false_alarm_records,
     }
     for found in reading.findings:
@@ -781,7 +782,6 @@ def _answer(
             "performance_current": performance.current,
             "performance_loss": performance_loss(performance),
             "performance_standard_error": performance.standard_error,
-            "performance_drop_allowed": config.performance_drop,
         }
     yes = outcome in {"drift_detected", "contract_broken"}
     return Decision(question="drift", yes=yes, because=because, facts=facts)

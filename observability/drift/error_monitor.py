@@ -17,6 +17,7 @@ its rate does not depend on how many members there are. The champion has half of
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -43,6 +44,11 @@ REFERENCES_KEPT = 5
 """A member that learns online is compared with so many references' records before."""
 OUTLIERS = 0.95
 """In regression the absolute error at this quantile of a reference counts as 1, like any larger."""
+FADED = 0.1
+"""Evidence that was enough stands until it has faded to this share of the threshold.
+
+So that it is not found again and again while it fades.
+"""
 MOST_EVIDENCE = 100.0
 """Evidence grows up to so many thresholds, and fades from there when a rise is over."""
 
@@ -140,8 +146,8 @@ class ErrorMonitor:
         """Position from which each member is the model that it is now."""
         self.standing: dict[ErrorKind, int] = {}
         """The kinds whose evidence is enough now, and since when."""
-        self.fired: dict[ErrorKind, int] = {}
-        """The kinds whose evidence became enough since somebody looked, and where."""
+        self.fired: dict[ErrorKind, tuple[ErrorFinding, ...]] = {}
+        """What was found since somebody looked, as it was when the evidence became enough."""
         self._recent = _Recent(3 * reference_records)
 
     def observe(self, positions: Sequence[int], losses: Mapping[str, Sequence[float]]) -> None:
@@ -174,9 +180,13 @@ class ErrorMonitor:
         """
         self.began[member] = position
         self.position = max(self.position, position)
-        pairs = [pair for pair in self.tests if member in pair]
-        for pair in pairs:
+        for pair in [pair for pair in self.tests if member in pair]:
             del self.tests[pair]
+        for kind, findings in tuple(self.fired.items()):
+            others = tuple(each for each in findings if member not in {each.member, each.against})
+            self.fired[kind] = others
+            if not others:
+                del self.fired[kind]
         places = np.asarray(reference_positions, dtype=np.int64)
         losses = np.asarray(reference_losses, dtype=np.float64)
         self._begin(member, losses)
@@ -200,20 +210,12 @@ class ErrorMonitor:
 
     def evidence(self) -> tuple[ErrorFinding, ...]:
         """Return what stands now or was found since somebody looked, the strongest first."""
-        findings = []
+        findings: list[ErrorFinding] = []
         for kind in KINDS:
-            seen_at = self.standing.get(kind, self.fired.get(kind))
-            if seen_at is None:
-                continue
-            weights = self._weights(kind)
-            if not weights:
-                continue
-            most = max(weights, key=lambda pair: weights[pair] * self.tests[pair].evidence)
-            findings += [
-                self._finding(kind, pair, seen_at)
-                for pair in weights
-                if pair == most or self.tests[pair].evidence >= self.threshold
-            ]
+            if kind in self.standing:
+                findings += self._findings(kind)
+            else:
+                findings += self.fired.get(kind, ())
         return tuple(sorted(findings, key=lambda found: (-found.evidence, found.member)))
 
     def untested(self) -> tuple[str, ...]:
@@ -223,44 +225,55 @@ class ErrorMonitor:
     def _hear(self, positions: NDArray[np.int64], heard: Mapping[str, Floats]) -> None:
         if pairs := [pair for pair in self.tests if {*pair} - {""} <= heard.keys()]:
             losses = np.stack([self._losses(pair, heard) for pair in pairs], axis=1)
-            tests = [self.tests[pair] for pair in pairs]
-            most = MOST_EVIDENCE * self.threshold
+            before = {pair: copy.copy(self.tests[pair]) for pair in pairs}
+            tests, most = [self.tests[pair] for pair in pairs], MOST_EVIDENCE * self.threshold
             course = error_test.observe(tests, positions, losses, most)
-            for kind in KINDS:
-                self._latch(kind, positions, dict(zip(pairs, course.T, strict=True)))
+            enough = self._enough(len(positions), dict(zip(pairs, course.T, strict=True)))
+            changes = [
+                np.flatnonzero(each != (kind in self.standing)) for kind, each in enough.items()
+            ]
+            first = min((int(each[0]) for each in changes if len(each)), default=len(positions))
+            if first + 1 < len(positions):
+                # What is found is kept as it is at that record, so hear only up to it, then the
+                # rest.
+                self.tests.update(before)
+                for part in (slice(0, first + 1), slice(first + 1, None)):
+                    rest = {name: each[part] for name, each in heard.items()}
+                    self._hear(positions[part], rest)
+                return
+            for kind, each in enough.items():
+                self._latch(kind, int(positions[-1]), is_enough=bool(each[-1]))
         self._recent.add(positions, heard)
         self.seen += len(positions)
         self.position = int(positions[-1]) + 1
         if self.seen % self.reference_records == 0:
             self._refer()
 
-    def _latch(
-        self,
-        kind: ErrorKind,
-        positions: NDArray[np.int64],
-        courses: Mapping[tuple[str, str], Floats],
-    ) -> None:
-        """Keep where the evidence of this kind became enough, and whether it is now."""
-        weights = self._weights(kind)
-        whole = np.zeros(len(positions))
-        for pair, weight in weights.items():
-            whole += weight * courses.get(pair, self.tests[pair].evidence)
-        enough = whole >= self.threshold
-        rises = np.flatnonzero(enough & ~np.array([kind in self.standing, *enough[:-1]]))
-        if len(rises):
-            self.fired.setdefault(kind, int(positions[rises[0]]))
-            self.standing[kind] = int(positions[rises[-1]])
-        if not enough[-1]:
+    def _enough(
+        self, records: int, courses: Mapping[tuple[str, str], Floats]
+    ) -> dict[ErrorKind, NDArray[np.bool_]]:
+        """After which records the evidence of each kind is enough to be found, or to stand."""
+        found = {}
+        for kind in KINDS:
+            whole = np.zeros(records)
+            for pair, weight in self._weights(kind).items():
+                whole += weight * courses.get(pair, self.tests[pair].evidence)
+            found[kind] = whole >= self.threshold * (FADED if kind in self.standing else 1.0)
+        return found
+
+    def _latch(self, kind: ErrorKind, position: int, *, is_enough: bool) -> None:
+        """Keep whether the evidence of a kind is enough now; what is found then, until a look."""
+        if not is_enough:
             self.standing.pop(kind, None)
+        elif kind not in self.standing:
+            self.standing[kind] = position
+            self.fired.setdefault(kind, self._findings(kind))
 
     def _judge(self) -> None:
         """Take back what no longer stands, after tests have gone."""
         for kind in tuple(self.standing):
-            now = sum(w * self.tests[pair].evidence for pair, w in self._weights(kind).items())
-            if now < self.threshold:
+            if not self._enough(1, {})[kind][0]:
                 del self.standing[kind]
-            if not self._weights(kind):
-                self.fired.pop(kind, None)
 
     def _weights(self, kind: ErrorKind) -> dict[tuple[str, str], float]:
         """The weight of each test in the mean that is this kind of evidence."""
@@ -320,9 +333,12 @@ class ErrorMonitor:
         }
         for member in self._tested():
             test, losses = self.tests.get((member, "")), newest[member]
+            learned = self.position - self.began[member] > self.reference_records
             if test is None:
-                self._begin(member, losses)
-            elif test.evidence < math.sqrt(self.threshold):
+                # What learns online learns most in its first records, and those tell little of it.
+                if learned or member == CHAMPION:
+                    self._begin(member, losses)
+            elif test.is_quiet:
                 known = losses[~np.isnan(losses)]
                 if len(known) >= FEWEST_REFERENCE:
                     # The champion does not change, so all that it ever lost quietly is comparable.
@@ -337,7 +353,17 @@ class ErrorMonitor:
             if CHAMPION in newest and (CHAMPION, other) not in self.tests:
                 self._begin_pair(other, newest[CHAMPION], newest[other])
 
-    def _finding(self, kind: ErrorKind, pair: tuple[str, str], seen_at: int) -> ErrorFinding:
+    def _findings(self, kind: ErrorKind) -> tuple[ErrorFinding, ...]:
+        """The tests of a kind that have found something now: the one that weighs most, at least."""
+        weights = self._weights(kind)
+        most = max(weights, key=lambda pair: weights[pair] * self.tests[pair].evidence)
+        return tuple(
+            self._finding(kind, pair)
+            for pair in weights
+            if pair == most or self.tests[pair].evidence >= self.threshold
+        )
+
+    def _finding(self, kind: ErrorKind, pair: tuple[str, str]) -> ErrorFinding:
         test, (member, against) = self.tests[pair], pair
         means = test.reference.mean, test.bound, test.mean_since
         # Of a pair, back from [0, 1] to differences.
@@ -352,7 +378,7 @@ class ErrorMonitor:
             against=against,
             evidence=test.evidence,
             threshold=self.threshold,
-            seen_at=seen_at,
+            seen_at=self.standing[kind],
             change=test.change,
             mean_before=before,
             mean_allowed=allowed,

@@ -48,6 +48,8 @@ BOUND_ERRORS = 1.64
 """Standard errors of the upper confidence bound of the reference's mean: 95 % one-sided."""
 LARGEST_STAKE = 0.9
 """Most of the capital that one record may lose."""
+QUIET = math.log(200.0)
+"""The logarithm of a capital that chance has reached at one record in two hundred, at most."""
 SMALLEST_VARIANCE = 0.02
 """Least variance of a loss, as a share of that of a coin with the same mean."""
 
@@ -64,9 +66,12 @@ class Moments:
     @classmethod
     def of(cls, losses: Floats) -> Moments:
         """Return the moments of losses in [0, 1] of the shape (n,), in time order, without NaN."""
-        count = float(len(losses))
+        count = len(losses)
         total, squares = float(losses.sum()), float((losses * losses).sum())
-        return cls(count, count / autocorrelation_time(losses), total, squares)
+        # What learns makes fewer errors as it goes: that is a trend, and no run of luck.
+        places = np.arange(count) - (count - 1) / 2.0
+        slope = float(places @ losses) / max(float(places @ places), 1.0)
+        return cls(count, count / autocorrelation_time(losses - slope * places), total, squares)
 
     def plus(self, newer: Moments, most: float = math.inf) -> Moments:
         """Return both together; of what was before, only so much that `most` losses remain."""
@@ -147,6 +152,11 @@ class RiseTest:
         return float(self.capital.mean())
 
     @property
+    def is_quiet(self) -> bool:
+        """Has no bet won so much since it began best that a rise may be on its way?"""
+        return float((self.path - self.lowest).max()) < QUIET
+
+    @property
     def _best(self) -> int:
         return int(self.capital.argmax())
 
@@ -200,7 +210,8 @@ def observe(
     for column, test in enumerate(tests):
         _follow(test, positions, growth[:, column], seen[:, column])
         test.capital = capital[column].copy()
-    return course.mean(axis=2)
+    evidence: Floats = course.mean(axis=2)
+    return evidence
 
 
 def _follow(test: RiseTest, positions: NDArray[np.int64], growth: Floats, seen: Floats) -> None:
@@ -208,7 +219,7 @@ def _follow(test: RiseTest, positions: NDArray[np.int64], growth: Floats, seen: 
     path = np.cumsum([test.path, *growth], axis=0)
     sums = np.cumsum([test.seen, *seen], axis=0)
     lowest = np.minimum.accumulate([test.lowest, *path[1:]])
-    is_lower = path[1:] < lowest[:-1]
+    is_lower = np.less(path[1:], lowest[:-1])
     is_any = is_lower.any(axis=0)
     last = len(growth) - 1 - is_lower[::-1].argmax(axis=0)
     test.path, test.lowest, test.seen = path[-1], lowest[-1], sums[-1]

@@ -33,6 +33,8 @@ FEWEST_BLOCKS = 8
 """A window is drawn from so many blocks at least, or its noise could not be seen."""
 SMALLEST = 1e-300
 """A p-value below this is this."""
+SMALLEST_STEP = 1e-5
+"""A column without any noise has drifted with a score that is larger than usual by this."""
 _FIT_ERROR = 3.5
 """The Gumbel distribution is fitted to a few maxima; this over their number raises its quantile.
 
@@ -83,8 +85,7 @@ def thresholds(
     reach = _gumbel_quantile(np.max(varied, axis=0), 1.0 - false_alarms) if varied else 0.0
     found = {}
     for name in scores:
-        # A column without noise has drifted with any score above its usual one.
-        limit = usual[name] + max(reach * noise[name], 1e-9)
+        limit = usual[name] + max(reach * noise[name], SMALLEST_STEP)
         found[name] = limit if larger_is_drift[name] else math.exp(-limit * limit)
     return found
 
