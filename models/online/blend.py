@@ -70,6 +70,8 @@ class BlendedClasses:
     """The served class by its place among the classes; -1: none. Shape (n,)."""
     losses: Floats
     """Half the Brier score of each member, shape (n, members); NaN where unknown."""
+    served_losses: Floats
+    """Half the Brier score of what is served, shape (n,); NaN where unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +165,9 @@ class ClassBlend:
         if not classes:
             voted = np.full(count, -1, np.intp)
             nobody = np.full((count, self.members), np.nan)
-            return BlendedClasses((), members, np.full((count, 0), np.nan), voted, nobody)
+            return BlendedClasses(
+                (), members, np.full((count, 0), np.nan), voted, nobody, nobody[:, 0]
+            )
         truth = np.zeros((count, 1, classes))
         known: Flags = codes >= 0
         truth[np.flatnonzero(known), 0, codes[known]] = 1.0
@@ -189,7 +193,8 @@ class ClassBlend:
         )
         losses = np.where(awake[:, : self.members] & learned[:, None], brier(members), np.nan)
         chosen = np.where(somebody, np.nan_to_num(votes).argmax(axis=1), -1)
-        return BlendedClasses(tuple(self.classes), members, served, chosen, losses)
+        served_losses = np.where(somebody & learned, brier(served[:, None])[:, 0], np.nan)
+        return BlendedClasses(tuple(self.classes), members, served, chosen, losses, served_losses)
 
     def _table(self, answers: Sequence[Answer]) -> Floats:
         """One member's probabilities, shape (n, classes); NaN where it has none."""
@@ -312,6 +317,7 @@ def _joined(
             np.empty((0, len(classes))),
             np.empty(0, np.intp),
             nothing,
+            np.empty(0),
         )
     return BlendedClasses(
         classes,
@@ -319,4 +325,5 @@ def _joined(
         np.concatenate([padded(part.served) for part in parts]),
         np.concatenate([part.voted for part in parts]),
         np.concatenate([part.losses for part in parts]),
+        np.concatenate([part.served_losses for part in parts]),
     )

@@ -95,7 +95,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         (changed(stream={"batch": 0}), "stream.batch", "greater than or equal to 1", "0"),
         (changed(stream={"path": ""}), "stream.path", "at least 1 character", "''"),
         (changed(blend={"learning_rate": 2.0}), "blend.learning_rate", "equal to 1", "2.0"),
-        (changed(drift={"page": "perhaps"}), "drift.page", "boolean", "'perhaps'"),
+        (changed(drift={"error_votes": "perhaps"}), "drift.error_votes", "boolean", "'perhaps'"),
         (changed(pipeline={"task": "cluster"}), "pipeline.task", "'regression'", "'cluster'"),
         (
             changed(pipeline={"name": "Elec 2"}),

@@ -64,7 +64,7 @@ def test_a_model_may_be_corrected_before_anything_was_learned(tmp_path: Path) ->
         ('[online]\nrecipe = "linear"\n', "online.recipe was 'hoeffding_adaptive_tree'"),
         ("[online]\nseed = 3\n", "online.seed was 0 and is 3"),
         ("[blend]\nlearning_rate = 0.1\n", "blend.learning_rate was 0.05 and is 0.1"),
-        ("[drift]\ndetector_delta = 0.5\n", "drift.detector_delta was 0.0001 and is 0.5"),
+        ("[drift]\nerror_reference_rows = 500\n", "drift.error_reference_rows was 1000 and is 500"),
     ],
 )
 def test_knobs_of_what_has_learned_cannot_be_changed_under_it(

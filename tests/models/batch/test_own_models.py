@@ -63,7 +63,7 @@ class NeverLoads:
 def make_learner(model: Any, kind: LabelKind = "str") -> Learner:
     """A learner of classes around `model`."""
     member = OnlineMember(model, "classification", kind)
-    return Learner(member, "classification", BlendConfig(), detector_delta=0.002)
+    return Learner(member, "classification", BlendConfig())
 
 
 @pytest.mark.parametrize(
