@@ -39,9 +39,6 @@ VALUE_RATES = (0.1, 0.5, 2.0)
 VALUE_LAST_RATE = 0.5
 _MOST = 1e300
 """Losses are cut here, so that a square that overflows is a number."""
-_MOST_SCALED = 1_000.0
-"""Losses in units of how far they usually are apart are cut here: a mistake in a label must not
-decide for ever."""
 _CEILING = 1.0 + 1e-9
 
 
@@ -258,13 +255,12 @@ class ValueBlend:
         experts = np.concatenate([members, cut(stacked)], axis=1)
         awake = np.isfinite(experts)
 
-        losses = np.where(awake & learned[:, None], self._loss(labels[:, None] - experts), np.nan)
-        scale = self._scale(losses, learned)[:, None]
-
         def loss(values: Floats) -> Floats:
-            return np.minimum(self._loss(labels[:, None] - values[:, :, 0]) / scale, _MOST_SCALED)
+            return self._loss(labels[:, None] - values[:, :, 0])
 
-        served = self.mixture.run(experts[:, :, None], awake, learned, loss)[:, 0]
+        losses = np.where(awake & learned[:, None], self._loss(labels[:, None] - experts), np.nan)
+        scale = self._scale(losses, learned)
+        served = self.mixture.run(experts[:, :, None], awake, learned, loss, scale)[:, 0]
         return BlendedValues(members, served, losses[:, : self.members])
 
     def _loss(self, gaps: Floats) -> Floats:
