@@ -65,11 +65,13 @@ class FixedShare:
         where its expert is awake and the record is learned; there it must be finite.
         """
         counted = np.where(awake & learned[:, None], losses, 0.0)
-        if scale is not None:
-            counted = counted / scale[:, None]
         # A loss that all experts share does not change the weights, and must not underflow them.
         lowest = np.min(np.where(awake, counted, np.inf), axis=1, keepdims=True, initial=np.inf)
-        counted -= np.where(np.isfinite(lowest), lowest, 0.0)
+        # Who sleeps has no loss: less the lowest one, it would be a gain without bound.
+        counted = np.where(awake, counted - np.where(np.isfinite(lowest), lowest, 0.0), 0.0)
+        if scale is not None:
+            with np.errstate(over="ignore"):
+                counted = counted / scale[:, None]
         factors = np.exp(-self.rates[None, :, None] * counted[:, None, :])
         everybody = np.asarray(awake.all(axis=1))
         before = np.empty((len(losses), *self.weights.shape))
