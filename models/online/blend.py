@@ -256,9 +256,15 @@ class ValueBlend:
         def loss(values: Floats) -> Floats:
             return self._loss(labels[:, None] - values[:, :, 0])
 
-        losses = np.where(awake & learned[:, None], self._loss(labels[:, None] - experts), np.nan)
+        # Before the first label nothing could be cut: such a loss may be of any size, and would be
+        # the measure of all later ones.
+        counted = awake & learned[:, None] & ~open_range
+        losses = np.where(counted, self._loss(labels[:, None] - experts), np.nan)
         scale = self._scale(losses, learned)
         served = self.mixture.run(experts[:, :, None], awake, learned, loss, scale)[:, 0]
+        # A mean of equal values may differ from them in the last bit.
+        lowest, highest = np.fmin.reduce(experts, axis=1), np.fmax.reduce(experts, axis=1)
+        served = np.clip(served, lowest, highest)
         return BlendedValues(members, served, losses[:, : self.members])
 
     def _loss(self, gaps: Floats) -> Floats:
