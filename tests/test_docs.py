@@ -308,12 +308,13 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     file = pipeline.read(path)
     stream = Stream(file.beside("prices.csv"), "regression", file.pipeline.stream)
     records = stream.read(Cursor(), 600).labelled()
-    member = online_model.build(file.pipeline.online, stream.schema, file.folder)
-    loop = learner.Learner(member, "regression", file.pipeline.blend)
+    members = online_model.build(file.pipeline.online, stream.schema, beside=file.folder)
+    loop = learner.Learner(members, "regression", file.pipeline.blend)
     loop.learn(records.rows, records.labels, None)
     assert 600 == len(records.rows)
-    assert "BaggingRegressor" in set(member.model.steps)
-    assert 0 == member.non_finite_count
+    own = members.members["my_models:bagged_trees"]
+    assert "BaggingRegressor" == type(own.model).__name__
+    assert 0 == own.non_finite_count
     fought = evaluation.evaluate(
         record_schema.frame(records.table, stream.schema),
         records.labels,

@@ -6,9 +6,11 @@ were divided into blocks. Members and stacks (`models.online.stacking`) are the 
 predict that record; a value is cut to the range of the labels so far. So no member can do more harm
 than the bound in docs/guarantees.md says.
 
-For classes, the probabilities track the best expert by the Brier score, and the class is the
-likeliest by weights that track the best expert by hits alone: the model with the best probabilities
-often misses the best model's hits by some tenths of a point. For values, the pipeline's metric is
+For classes, the probabilities track the best expert by the Brier score, and the class has the most
+votes by weights that track the best expert by hits alone: the model with the best probabilities
+often misses the best model's hits by some tenths of a point. Each expert has one vote, however sure
+it is: a weighted majority misses at most twice as much as its weights do, and a sure liar would
+outweigh an honest expert that is hardly sure. For values, the pipeline's metric is
 tracked, in units of how far the members are apart.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +49,7 @@ class BlendConfig(BaseModel):
     """The configuration of the blend: the table [blend] of a pipeline file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    learning_rates: tuple[float, ...] = Field(
+    learning_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.05, 0.02, 0.005),
         min_length=1,
         description="One online stack over all members learns at each of these rates: a larger one "
@@ -174,8 +177,9 @@ class ClassBlend:
             beyond = np.where(codes == -2, 1.0, 0.0)[:, None]
             return np.asarray((((shares - truth) ** 2).sum(axis=2) + beyond) / 2.0)
 
-        def miss(shares: Floats) -> Floats:
-            return np.asarray(shares.argmax(axis=2) != codes[:, None], dtype=np.float64)
+        def miss(votes: Floats) -> Floats:
+            # The weight of those who miss; it may leave the range in the last bit.
+            return np.clip(1.0 - (votes * truth).sum(axis=2), 0.0, 1.0)
 
         somebody = np.asarray(awake.any(axis=1))
         stacked = self.stacks.run(members, awake, np.where(somebody, np.maximum(codes, -1), -1))
@@ -186,7 +190,7 @@ class ClassBlend:
         served = np.minimum(self.mixture.run(experts, awake, learned, brier), 1.0)
         experts = np.concatenate([experts, served[:, None]], axis=1)
         votes = self.vote.run(
-            experts, np.concatenate([awake, somebody[:, None]], axis=1), learned, miss
+            _firm(experts), np.concatenate([awake, somebody[:, None]], axis=1), learned, miss
         )
         losses = np.where(awake[:, : self.members] & learned[:, None], brier(members), np.nan)
         chosen = np.where(somebody, np.nan_to_num(votes).argmax(axis=1), -1)
@@ -258,9 +262,15 @@ class ValueBlend:
         def loss(values: Floats) -> Floats:
             return self._loss(labels[:, None] - values[:, :, 0])
 
-        losses = np.where(awake & learned[:, None], self._loss(labels[:, None] - experts), np.nan)
+        # Before the first label nothing could be cut: such a loss may be of any size, and would be
+        # the measure of all later ones.
+        counted = awake & learned[:, None] & ~open_range
+        losses = np.where(counted, self._loss(labels[:, None] - experts), np.nan)
         scale = self._scale(losses, learned)
         served = self.mixture.run(experts[:, :, None], awake, learned, loss, scale)[:, 0]
+        # A mean of equal values may differ from them in the last bit.
+        lowest, highest = np.fmin.reduce(experts, axis=1), np.fmax.reduce(experts, axis=1)
+        served = np.clip(served, lowest, highest)
         return BlendedValues(members, served, losses[:, : self.members])
 
     def _loss(self, gaps: Floats) -> Floats:
@@ -289,6 +299,14 @@ class ValueBlend:
                 apart = float(here.max() - here.min())
                 self._spread += (apart - self._spread) / min(self._seen, MEMORY)
         return scale
+
+
+def _firm(experts: Floats) -> Floats:
+    """Each expert's whole vote for its likeliest class, in the same shape."""
+    firm = np.zeros_like(experts)
+    likeliest = np.nan_to_num(experts).argmax(axis=2)
+    np.put_along_axis(firm, likeliest[:, :, None], 1.0, axis=2)
+    return firm
 
 
 def _joined(

@@ -56,7 +56,8 @@ class Divergence:
 
         Both have the shape (n,).
         """
-        worse = losses > FAR_WORSE * naive
+        # A loss is infinite where it is unknown: who does not answer yet is not worse.
+        worse = np.isfinite(losses) & (losses > FAR_WORSE * naive)
         if task == "classification":
             # Where labels hardly change, the baseline's loss is nearly zero.
             worse &= losses > naive + FAR_WORSE_POINTS

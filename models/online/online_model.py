@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,15 +162,14 @@ class OnlineMembers:
         displace the others' code from the processor's cache with every record. When `stop` returns
         true, the remaining records are left out, for every member. Raises RecordRefused.
         """
-        complete = self._complete(rows, labels)
+        # Only the first member is asked to stop: the others follow it.
+        coming: Iterable[Features] = self._complete(rows, labels, stop)
         answers: dict[str, list[Answer]] = {}
         for name, member in self.members.items():
             answered: list[Answer] = []
-            for index, row in enumerate(complete):
-                # Only the first member is asked to stop: the others follow it.
-                if not answers and stop():
-                    complete = complete[:index]
-                    break
+            passed: list[Features] = []
+            for index, row in enumerate(coming):
+                passed.append(row)
                 label = labels[index]
                 try:
                     answered.append(member.predict(row))
@@ -182,20 +181,20 @@ class OnlineMembers:
                 except (Exception, SystemExit) as error:
                     raise RecordRefused(index, name, error) from error
             answers[name] = answered
+            coming = passed
         return answers
 
     def _complete(
-        self, rows: Sequence[Features], labels: Sequence[Label | None]
-    ) -> Sequence[Features]:
-        """The records without a blank."""
-        if self.imputer is None:
-            return rows
-        complete = []
+        self, rows: Sequence[Features], labels: Sequence[Label | None], stop: Callable[[], bool]
+    ) -> Iterator[Features]:
+        """The records without a blank, up to the one before which `stop` returns true."""
         for row, label in zip(rows, labels, strict=True):
-            complete.append(self.imputer.transform_one(row))
-            if label is not None:
+            if stop():
+                return
+            complete = row if self.imputer is None else self.imputer.transform_one(row)
+            if label is not None and self.imputer is not None:
                 self.imputer.learn_one(row)
-        return complete
+            yield complete
 
 
 def build(

@@ -7,7 +7,6 @@ categories as whole numbers, and a target in units of its own spread.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,8 +19,6 @@ Half of it loses 1 % on a target with heavy tails, and without any cut such a mo
 BUCKETS = 1_024
 """Weights per class for all categories of a linear model. Of a hundred thousand categories some
 share a weight, and a record costs as much as with three."""
-MOST_CATEGORIES = 10_000
-"""Categories of a feature that a tree tells apart; the later ones share these numbers."""
 RATE, FAST_RATE = 0.01, 0.05
 
 
@@ -117,32 +114,11 @@ def _for_trees(schema: Schema, model: Any) -> Any:
 
     river's trees accept text too, but keep it in sets, and their linear leaves fail on it.
     """
-    from river import compose
+    if not schema.categories:
+        return model
+    from models.online.ordinals import Ordinals
 
-    return compose.FuncTransformer(Ordinals()) | model if schema.categories else model
-
-
-class Ordinals:
-    """Replaces each category by its number in order of appearance; other features stay."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, dict[str, float]] = {}
-
-    def __call__(self, record: Features) -> dict[str, Any]:
-        """The record without text."""
-        return {
-            name: self._number(name, value) if isinstance(value, str) else value
-            for name, value in record.items()
-        }
-
-    def _number(self, name: str, category: str) -> float:
-        known = self._numbers.setdefault(name, {})
-        number = known.get(category)
-        if number is not None:
-            return number
-        if len(known) >= MOST_CATEGORIES:
-            return float(zlib.crc32(category.encode()) % MOST_CATEGORIES)
-        return known.setdefault(category, float(len(known)))
+    return Ordinals() | model
 
 
 Recipe = Callable[[Schema, int, Mapping[str, Any], Measure], Any]

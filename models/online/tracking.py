@@ -65,29 +65,37 @@ class FixedShare:
         where its expert is awake and the record is learned; there it must be finite.
         """
         counted = np.where(awake & learned[:, None], losses, 0.0)
-        if scale is not None:
-            counted = counted / scale[:, None]
         # A loss that all experts share does not change the weights, and must not underflow them.
         lowest = np.min(np.where(awake, counted, np.inf), axis=1, keepdims=True, initial=np.inf)
-        counted -= np.where(np.isfinite(lowest), lowest, 0.0)
+        # Who sleeps has no loss: less the lowest one, it would be a gain without bound.
+        counted = np.where(awake, counted - np.where(np.isfinite(lowest), lowest, 0.0), 0.0)
+        if scale is not None:
+            with np.errstate(over="ignore"):
+                counted = counted / scale[:, None]
         factors = np.exp(-self.rates[None, :, None] * counted[:, None, :])
         everybody = np.asarray(awake.all(axis=1))
-        before = np.empty((len(losses), *self.weights.shape))
-        weights, kept, floor = self.weights, self.kept, self.floor
-        for index in range(len(losses)):
-            before[index] = weights
-            if not learned[index]:
+        before = np.empty((len(losses) + 1, *self.weights.shape))
+        before[0] = self.weights
+        kept, floor, scaled = self.kept, self.floor, np.empty_like(self.kept)
+        steps = zip(learned.tolist(), everybody.tolist(), factors, before, before[1:], strict=False)
+        for index, (counts, all_awake, factor, weights, grown) in enumerate(steps):
+            if not counts:
+                grown[:] = weights
                 continue
-            grown = weights * factors[index]
-            if not everybody[index]:
+            np.multiply(weights, factor, out=grown)
+            if not all_awake:
                 here = awake[index]
                 if not here.any():
+                    grown[:] = weights
                     continue
                 mean = grown[:, here].sum(axis=1) / weights[:, here].sum(axis=1)
                 grown[:, ~here] = weights[:, ~here] * mean[:, None]
-            weights = grown * (kept / grown.sum(axis=1, keepdims=True)) + floor
-        self.weights = weights
-        return before
+            np.add.reduce(grown, axis=1, keepdims=True, out=scaled)
+            np.divide(kept, scaled, out=scaled)
+            np.multiply(grown, scaled, out=grown)
+            np.add(grown, floor, out=grown)
+        self.weights = before[-1].copy()
+        return before[:-1]
 
 
 class Mixture:

@@ -94,7 +94,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         (changed(stream={"batch": "many"}), "stream.batch", "valid integer", "'many'"),
         (changed(stream={"batch": 0}), "stream.batch", "greater than or equal to 1", "0"),
         (changed(stream={"path": ""}), "stream.path", "at least 1 character", "''"),
-        (changed(blend={"learning_rate": 2.0}), "blend.learning_rate", "equal to 1", "2.0"),
+        (
+            changed(blend={"learning_rates": [0.1, 2.0]}),
+            "blend.learning_rates",
+            "equal to 1",
+            "2.0",
+        ),
         (changed(drift={"error_votes": "perhaps"}), "drift.error_votes", "boolean", "'perhaps'"),
         (changed(pipeline={"task": "cluster"}), "pipeline.task", "'regression'", "'cluster'"),
         (

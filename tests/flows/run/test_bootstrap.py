@@ -44,26 +44,34 @@ def learn_ten(file: PipelineFile, home: Path) -> None:
 
 
 def begin(file: PipelineFile, home: Path) -> str:
-    """Open a run and name the online model that it would learn with."""
+    """Open a run and name the online models that it would learn with."""
     with opened(file, home, Stop(), Display("test")) as work:
         work.commit([])
-        return str(work.state.learner.online.model)
+        return str([each.model for each in work.state.learner.online.members.values()])
 
 
 def test_a_model_may_be_corrected_before_anything_was_learned(tmp_path: Path) -> None:
-    """A pipeline that was begun with one recipe and learned nothing takes another."""
+    """A pipeline that was begun with some members and learned nothing takes others."""
     home = tmp_path / "home"
     assert "HoeffdingAdaptiveTree" in begin(make_file(tmp_path), home)
-    linear = make_file(tmp_path, '[online]\nrecipe = "linear"\n')
-    assert "SoftmaxRegression" in begin(linear, home)
+    linear = make_file(tmp_path, '[online]\nmembers = ["linear"]\n')
+    begun = begin(linear, home)
+    assert "SoftmaxRegression" in begun
+    assert "HoeffdingAdaptiveTree" not in begun
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ('[online]\nrecipe = "linear"\n', "online.recipe was 'hoeffding_adaptive_tree'"),
+        (
+            '[online]\nmembers = ["linear"]\n',
+            "online.members was ['linear', 'linear_fast', 'hoeffding_adaptive_tree']",
+        ),
         ("[online]\nseed = 3\n", "online.seed was 0 and is 3"),
-        ("[blend]\nlearning_rate = 0.1\n", "blend.learning_rate was 0.05 and is 0.1"),
+        (
+            "[blend]\nlearning_rates = [0.1]\n",
+            "blend.learning_rates was [0.05, 0.02, 0.005] and is [0.1]",
+        ),
         ("[drift]\nerror_reference_rows = 500\n", "drift.error_reference_rows was 1000 and is 500"),
     ],
 )
@@ -140,7 +148,9 @@ def test_a_stream_that_is_not_there_is_said_before_prefect_starts(
 def test_a_member_that_answers_nan_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would never recover; history says so, and nothing that is not finite is served."""
+    """It would never recover; history says so, the others carry on, and all that is served is
+    finite.
+    """
     from flows.learning.learn_batch import learn
     from models.prediction_log import prediction_log
     from observability.history.store import History
@@ -155,14 +165,52 @@ def test_a_member_that_answers_nan_begins_anew(
     file, home = make_file(tmp_path), tmp_path / "home"
     with opened(file, home, Stop(), Display("test")) as work:
         work.commit([])
-        work.state.learner.online = online_model.OnlineMember(Nan(), "classification")
+        members = work.state.learner.online.members
+        kept, patience = members["linear"], work.state.learner.divergences["linear_fast"].patience
+        members["linear_fast"] = online_model.OnlineMember(Nan(), "classification")
         learn.fn(work)
         work.wait()
-        assert "HoeffdingAdaptiveTree" in str(work.state.learner.online.model)
+        assert kept is members["linear"]
+        assert "SoftmaxRegression" in str(members["linear_fast"].model)
+        assert 2 * patience == work.state.learner.divergences["linear_fast"].patience
         log = prediction_log.read(work.run.places.predictions, 0, 10)
-    assert log["online"].null_count == 10
-    assert log["served"].null_count == 1
+    told = [dict(each) for each in log["members"].to_pylist()]
+    assert [None] * 10 == [each["linear_fast"] for each in told]
+    assert None not in [each["linear"] for each in told[1:]]
+    assert log["served"].null_count == log["online"].null_count == 1
     (row,) = (
         History(home).ask("SELECT because FROM decisions WHERE question = 'revive'").to_pylist()
     )
-    assert "10 answers that are not finite" in row["because"]
+    assert "linear_fast gave 10 answers that are not finite" in row["because"]
+
+
+def test_a_member_that_diverged_is_reset_once_and_told(tmp_path: Path) -> None:
+    """It was sure of what was wrong for 500 records; history names it, and its patience doubles."""
+    from flows.learning.learn_batch import learn
+    from observability.history.store import History
+
+    class Liar:
+        def predict_proba_one(self, record: dict[str, float]) -> dict[int, float]:
+            return {int(1 - record["x"] % 2): 1.0}
+
+        def learn_one(self, record: object, label: object) -> None:
+            pass
+
+    (tmp_path / "stream.csv").write_text(
+        "x,y\n" + "".join(f"{index},{index % 2}\n" for index in range(1_200))
+    )
+    file, home = make_file(tmp_path), tmp_path / "home"
+    with opened(file, home, Stop(), Display("test")) as work:
+        work.commit([])
+        learner = work.state.learner
+        learner.online.members["linear_fast"] = online_model.OnlineMember(Liar(), "classification")
+        while work.state.position < 1_200:
+            learn.fn(work)
+        work.wait()
+        assert "SoftmaxRegression" in str(learner.online.members["linear_fast"].model)
+        assert 1_000 == learner.divergences["linear_fast"].patience
+        assert 0 == learner.divergences["linear"].in_a_row
+    (row,) = (
+        History(home).ask("SELECT because FROM decisions WHERE question = 'revive'").to_pylist()
+    )
+    assert "the online member linear_fast lost more than 3 times as much" in row["because"]

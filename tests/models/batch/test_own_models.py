@@ -13,9 +13,9 @@ from models.batch.batch_model import BatchAnswersNothing, BatchCannotLearn, Batc
 from models.batch.recipe_config import BatchRecipe
 from models.core.record_schema import Features, Label, LabelKind
 from models.online import online_model
-from models.online.learner import Learner, RecordRefused
-from models.online.online_model import OnlineMember, OnlineRecipe
-from models.online.stacking import BlendConfig
+from models.online.blend import BlendConfig
+from models.online.learner import Learner
+from models.online.online_model import OnlineConfig, OnlineMember, OnlineMembers, RecordRefused
 from models.persistence.serialization import CannotLoad
 from observability.core.errors import BadConfiguration
 from tests.models.makers import make_schema, make_store, make_window, put
@@ -62,8 +62,13 @@ class NeverLoads:
 
 def make_learner(model: Any, kind: LabelKind = "str") -> Learner:
     """A learner of classes around `model`."""
-    member = OnlineMember(model, "classification", kind)
-    return Learner(member, "classification", BlendConfig())
+    members = OnlineMembers({"own:Model": OnlineMember(model, "classification", kind)})
+    return Learner(members, "classification", BlendConfig())
+
+
+def build(name: str, beside: Path) -> None:
+    """Build this online member, from a module in the folder `beside`."""
+    online_model.build(OnlineConfig(members=(name,)), make_schema(), beside=beside)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,7 @@ def test_a_class_that_the_stream_cannot_have_refuses_the_record(
 def test_truth_stands_for_the_whole_numbers_one_and_zero() -> None:
     """river's binary models answer so."""
     log = make_learner(Answers({False: 0.25, True: 0.75}), "int").learn([ROW], [1], None)
-    assert log.predicted["online"] == [1]
+    assert log.by["online"].predicted == log.by["own:Model"].predicted == [1]
 
 
 def test_shares_below_nought_are_no_answer() -> None:
@@ -133,7 +138,7 @@ def test_a_model_that_is_not_rivers_is_refused_with_what_to_derive_from(tmp_path
         "    def predict_proba_one(self, x): return {}\n"
     )
     with pytest.raises(BadConfiguration, match=r"derives from river\.base\.Classifier"):
-        online_model.build(OnlineRecipe(recipe="own_duck:Duck"), make_schema(), tmp_path)
+        build("own_duck:Duck", tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["self.f = lambda: 1", "self.f = NeverLoads()"])
@@ -151,7 +156,7 @@ def test_an_online_model_that_no_checkpoint_can_keep_is_refused_at_once(
         "    def predict_proba_one(self, x): return {}\n"
     )
     with pytest.raises(BadConfiguration, match="no checkpoint can keep"):
-        online_model.build(OnlineRecipe(recipe=f"{name}:Unkept"), make_schema(), tmp_path)
+        build(f"{name}:Unkept", tmp_path)
 
 
 def test_a_batch_model_that_does_not_load_is_never_stored(tmp_path: Path) -> None:

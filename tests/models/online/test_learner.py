@@ -24,22 +24,31 @@ from models.core.metrics import Measure
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Features, Label, Task
 from models.online import learner, online_model
-from models.online.learner import MEMBERS, Learner, PredictionRows, RecordRefused, Tally
-from models.online.online_model import OnlineMember, OnlineRecipe
-from models.online.stacking import BlendConfig
+from models.online.blend import BlendConfig
+from models.online.learner import Learner, Tally
+from models.online.online_model import (
+    DEFAULT_MEMBERS,
+    OnlineConfig,
+    OnlineMember,
+    OnlineMembers,
+    RecordRefused,
+)
+from models.online.prediction_rows import MemberRows, PredictionRows
 from models.persistence import serialization
 from observability.drift.error_monitor import ErrorMonitor
 from tests import ROOT
 from tests.models.makers import make_label, make_rows, make_schema
 
 TASKS: tuple[Task, ...] = ("classification", "regression")
-EVERYBODY = (*MEMBERS, "served")
+OWN = "own:Model"
+"""The name of a user's own member."""
 
 
-def make_learner(task: Task = "classification", recipe: str = "linear") -> Learner:
-    """A learner of `makers.make_schema` that has met nothing."""
-    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema(task))
-    return Learner(member, task, BlendConfig())
+def make_learner(task: Task = "classification", *members: str) -> Learner:
+    """A learner of `makers.make_schema` that has met nothing; linear unless members are named."""
+    config = OnlineConfig(members=members or ("linear",))
+    made = online_model.build(config, make_schema(task))
+    return Learner(made, task, BlendConfig())
 
 
 def make_records(
@@ -81,29 +90,56 @@ class Model:
 
 
 def with_model(model: Any, task: Task = "classification") -> Learner:
-    """A learner whose online member is `model`."""
-    return Learner(OnlineMember(model, task), task, BlendConfig())
+    """A learner whose only online member is `model`."""
+    return with_members({OWN: OnlineMember(model, task)}, task)
+
+
+def with_members(members: dict[str, OnlineMember], task: Task = "classification") -> Learner:
+    """A learner of these online members."""
+    return Learner(OnlineMembers(members), task, BlendConfig())
 
 
 def whole(logs: Iterable[PredictionRows]) -> PredictionRows:
     """Logs of one batch after the other as one."""
-    joined = PredictionRows()
-    for log in logs:
-        joined.labels += log.labels
-        for who in EVERYBODY:
-            joined.predicted[who] += log.predicted[who]
-            joined.probabilities[who] += log.probabilities[who]
-            joined.answers[who] += log.answers[who]
-    return joined
+    parts = [*logs]
+    return PredictionRows(
+        [label for log in parts for label in log.labels],
+        {
+            who: MemberRows(
+                [each for log in parts for each in log.by[who].predicted],
+                [each for log in parts for each in log.by[who].probabilities],
+            )
+            for who in parts[0].by
+        },
+    )
+
+
+def shares(log: PredictionRows) -> dict[str, list[dict[Label, float]]]:
+    """Of each member the probabilities by class, record by record; none is no prediction."""
+    found: dict[str, list[dict[Label, float]]] = {}
+    for who, rows in log.by.items():
+        assert rows.whole is not None
+        assert rows.whole.probabilities is not None
+        table = rows.whole.probabilities.tolist()
+        found[who] = [
+            {
+                label: share
+                for label, share in zip(rows.whole.labels, row, strict=True)
+                # A class that is unknown yet has no place, or a probability of nought.
+                if share > 0.0
+            }
+            for row in table
+        ]
+    return found
 
 
 def in_two_tasks(count: int = 300) -> list[PredictionRows]:
     """What is logged for classes and for values, the champion joining half way."""
     logs = []
     for task in TASKS:
-        for recipe in ("linear", "hoeffding_adaptive_tree"):
+        for members in (("linear",), DEFAULT_MEMBERS):
             rows, labels = make_records(task, count)
-            made, half = make_learner(task, recipe), count // 2
+            made, half = make_learner(task, *members), count // 2
             logs.append(made.learn(rows[:half], labels[:half], None))
             champion = make_champion(labels[half:], task)
             logs.append(made.learn(rows[half:], labels[half:], champion))
@@ -112,8 +148,13 @@ def in_two_tasks(count: int = 300) -> list[PredictionRows]:
 
 def fingerprint() -> str:
     """A digest of every logged bit."""
-    logged = json.dumps([vars(log) for log in in_two_tasks()])
-    return hashlib.sha256(logged.encode()).hexdigest()
+    logged = [
+        (log.labels, who, rows.predicted, rows.probabilities, repr(rows.whole))
+        for log in in_two_tasks()
+        for who, rows in log.by.items()
+    ]
+    with np.printoptions(floatmode="unique", threshold=10**9):
+        return hashlib.sha256(json.dumps(logged).encode()).hexdigest()
 
 
 FINGERPRINT = "from tests.models.online import test_learner as this; print(this.fingerprint())"
@@ -159,7 +200,10 @@ def test_it_does_not_matter_how_a_stream_is_cut_into_batches(cuts: list[int]) ->
         many.learn(rows[begin:end], labels[begin:end], None)
         for begin, end in itertools.pairwise(edges)
     ]
-    assert one.learn(rows, labels, None) == whole(logs)
+    log = one.learn(rows, labels, None)
+    assert log == whole(logs)
+    parts = [shares(each) for each in logs if len(each)]
+    assert shares(log) == {who: [row for part in parts for row in part[who]] for who in log.by}
     assert one.tallies == many.tallies
     assert [vars(each) for each in one.judged.values()] == [
         vars(each) for each in many.judged.values()
@@ -180,13 +224,13 @@ def test_the_first_record_of_all_is_learned(task: Task) -> None:
     made = make_learner(task)
     first = made.learn(rows[:1], labels[:1], None)
     assert labels[:1] == first.labels
-    assert [None] == first.predicted["baseline"] == first.predicted["batch"]
+    assert [None] == first.by["baseline"].predicted == first.by["batch"].predicted
     if task == "classification":
-        assert [None] == first.predicted["online"] == first.predicted["served"]
+        assert [None] == first.by["online"].predicted == first.by["served"].predicted
         assert made.tallies["served"].mean is None
     second = made.learn(rows[1:], labels[1:], None)
-    assert labels[:1] == second.predicted["baseline"]
-    assert [None] != second.predicted["served"]
+    assert labels[:1] == second.by["baseline"].predicted
+    assert [None] != second.by["served"].predicted
 
 
 @given(st.sets(st.integers(0, 79)), st.sampled_from(["linear", "hoeffding_adaptive_tree"]))
@@ -198,7 +242,7 @@ def test_a_record_without_a_label_leaves_no_trace(waiting: set[int], recipe: str
         None if place in waiting else label for place, label in enumerate(known)
     ]
     champion = make_champion(known, "classification")
-    mixed, alone = make_learner(recipe=recipe), make_learner(recipe=recipe)
+    mixed, alone = (make_learner("classification", recipe) for _ in range(2))
     log = mixed.learn(rows, labels, champion)
     kept = [place for place in range(80) if place not in waiting]
     expected = alone.learn(
@@ -208,9 +252,9 @@ def test_a_record_without_a_label_leaves_no_trace(waiting: set[int], recipe: str
     )
     assert (80, len(kept)) == (len(log), log.learned)
     assert labels == log.labels
-    for who in EVERYBODY:
-        assert expected.predicted[who] == [log.predicted[who][place] for place in kept]
-        assert expected.probabilities[who] == [log.probabilities[who][place] for place in kept]
+    assert expected == log.labelled()
+    assert shares(expected) == shares(log.labelled())
+    assert [*mixed.names] == [*log.by]
     assert alone.tallies == mixed.tallies
     again = (rows, known, champion)
     assert alone.learn(*again) == mixed.learn(*again)
@@ -224,14 +268,14 @@ def test_a_record_without_a_label_is_answered_by_everybody(task: Task) -> None:
     made.learn(rows, labels, None)
     log = made.learn(rows[:3], [None] * 3, make_champion(labels[:3], task))
     assert 0 == log.learned
-    assert [] == [who for who in EVERYBODY if None in log.predicted[who]]
+    assert [] == [who for who, rows in log.by.items() if None in rows.predicted]
 
 
 def test_no_record_is_no_change() -> None:
     """A batch of which every record was rejected leaves the learner as it was."""
     made = make_learner()
     assert 0 == len(made.learn([], [], None))
-    assert dict.fromkeys(EVERYBODY, Tally()) == made.tallies
+    assert dict.fromkeys(made.names, Tally()) == made.tallies
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 150, 300])
@@ -249,11 +293,11 @@ def test_a_stop_leaves_the_rest_of_the_records_alone(wanted: int) -> None:
 
 
 def test_a_model_that_raises_while_it_learns_refuses_that_record() -> None:
-    """The error says which record it was and what the model said, and keeps the cause."""
+    """The error says which record and member it was, what the model said, and keeps the cause."""
     rows: list[Features] = [{}, {}, {"spoilt": "yes"}, {}]
     with pytest.raises(RecordRefused, match="ZeroDivisionError: float division") as refused:
         with_model(Model([{}] * 4)).learn(rows, ["a"] * 4, None)
-    assert 2 == refused.value.index
+    assert (2, OWN) == (refused.value.index, refused.value.member)
     assert isinstance(refused.value.__cause__, ZeroDivisionError)
 
 
@@ -278,14 +322,14 @@ def test_a_member_that_answers_nonsense_is_absent_for_that_record(
     )
     made = with_model(Model(answers), task)
     log = made.learn([{}] * 3, [sound] * 3, None)
-    assert [sound, None, sound] == log.predicted["online"]
-    assert [sound] * 3 == log.predicted["served"]
+    assert [sound, None, sound] == log.by["online"].predicted == log.by[OWN].predicted
+    assert [sound] * 3 == log.by["served"].predicted
     assert (2, 3, 1) == (
         made.tallies["online"].count,
         made.tallies["served"].count,
-        made.online.non_finite_count,
+        made.online.members[OWN].non_finite_count,
     )
-    assert all(math.isfinite(each) for each in made.blend.weights)
+    assert np.isfinite(made.blend.weights).all()
 
 
 def test_a_binary_model_of_rivers_own_is_logged_as_the_classes_it_learned() -> None:
@@ -295,7 +339,8 @@ def test_a_binary_model_of_rivers_own_is_logged_as_the_classes_it_learned() -> N
     numbers: list[Features] = [{"height": row["height"]} for row in rows]
     made = with_model(linear_model.LogisticRegression())
     log = made.learn(numbers, labels, None)
-    assert {int} == {type(each) for each in (*log.predicted["online"], *log.predicted["served"])}
+    told = (*log.by["online"].predicted, *log.by["served"].predicted)
+    assert {int} == {type(each) for each in told}
     assert (made.tallies["online"].mean or 0) > 0.9
 
 
@@ -313,9 +358,9 @@ def test_the_tallies_are_the_log_counted(task: Task, recipe: str) -> None:
         ]
     )
     for who, tally in made.tallies.items():
-        answered = sum(each is not None for each in log.predicted[who])
-        assert answered == tally.count
-        assert tally.mean == pytest.approx(scoring.mean(task, log.predicted[who], log.labels))
+        predicted = log.by[who].predicted
+        assert sum(each is not None for each in predicted) == tally.count
+        assert tally.mean == pytest.approx(scoring.mean(task, predicted, log.labels))
     assert (150, 299) == (made.tallies["batch"].count, made.tallies["baseline"].count)
 
 
@@ -333,18 +378,22 @@ def test_the_champion_is_logged_with_its_most_probable_class() -> None:
     rows, labels = make_records(count=4)
     made = make_learner()
     before = made.learn(rows, labels, None)
-    assert [None] * 4 == before.predicted["batch"] == before.probabilities["batch"]
+    assert [None] * 4 == before.by["batch"].predicted == before.by["batch"].probabilities
     after = made.learn(rows, labels, make_champion(labels, "classification", sure=0.75))
-    assert labels == after.predicted["batch"]
-    assert [0.75] * 4 == after.probabilities["batch"]
+    assert labels == after.by["batch"].predicted
+    assert [0.75] * 4 == after.by["batch"].probabilities
 
 
 def test_values_have_no_probabilities() -> None:
     """In regression the logged probabilities are NULL, for everybody."""
     rows, labels = make_records("regression", 20)
-    log = make_learner("regression").learn(rows, labels, make_champion(labels, "regression"))
-    assert labels == log.predicted["batch"]
-    assert dict.fromkeys(EVERYBODY, [None] * 20) == log.probabilities
+    made = make_learner("regression")
+    made.learn(rows, labels, None)
+    log = made.learn(rows, labels, make_champion(labels, "regression"))
+    assert labels == log.by["batch"].predicted
+    assert dict.fromkeys(made.names, [None] * 20) == {
+        who: each.probabilities for who, each in log.by.items()
+    }
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -360,8 +409,9 @@ def test_what_is_served_leans_on_a_champion_that_is_right(task: Task) -> None:
     made = with_model(Model(answers), task)
     log = made.learn(rows, labels, make_champion(labels, task))
     late = slice(1_000, None)
-    score = {who: scoring.mean(task, log.predicted[who][late], labels[late]) for who in EVERYBODY}
-    served, guessed = score["served"], score["online"]
+    served, guessed = (
+        scoring.mean(task, log.by[who].predicted[late], labels[late]) for who in ("served", OWN)
+    )
     assert served is not None
     assert guessed is not None
     if task == "classification":
@@ -433,32 +483,35 @@ def test_no_value_makes_the_tests_of_errors_or_a_tally_deaf(
     assert all(math.isfinite(tally.total) for tally in made.tallies.values())
 
 
-def test_members_stand_in_the_order_of_the_blends_weights() -> None:
-    """The online member is trusted at first, and there is a first weight for each."""
-    assert dict(zip(MEMBERS, learner.FIRST_WEIGHTS, strict=True)) == {
-        "online": 1.0,
-        "batch": 0.0,
-        "baseline": 0.0,
-    }
+@pytest.mark.parametrize("task", TASKS)
+def test_the_blend_weighs_every_member_and_every_stack(task: Task) -> None:
+    """In the order of `members`, all alike at first; what is served is no member of it."""
+    made = make_learner(task, *DEFAULT_MEMBERS)
+    naive = ("baseline",) if task == "classification" else ("baseline", "median")
+    assert (*DEFAULT_MEMBERS, "batch", *naive) == made.members
+    assert ("served", "online", *made.members) == made.names == learner.names(DEFAULT_MEMBERS, task)
+    stacks = len(BlendConfig().learning_rates)
+    assert np.allclose(1 / (len(made.members) + stacks), made.blend.weights)
+    assert len(made.members) + stacks == len(made.blend.weights)
 
 
 def test_a_threshold_decides_what_is_served_and_nothing_else() -> None:
     """The members answer their likeliest class; the log's probability is of the class served."""
     rows, labels = make_records(count=300)
     measure = Measure("f1", threshold=0.05)
-    member = online_model.build(OnlineRecipe(recipe="linear"), make_schema())
-    cut = Learner(member, "classification", BlendConfig(), measure=measure)
+    made = online_model.build(OnlineConfig(members=("linear",)), make_schema())
+    cut = Learner(made, "classification", BlendConfig(), measure=measure)
     plain = make_learner()
     log, usual = cut.learn(rows, labels, None), plain.learn(rows, labels, None)
     assert cut.threshold is not None
     rarer = cut.threshold.rarer
-    assert log.predicted["online"] == usual.predicted["online"]
-    assert log.answers == usual.answers
-    told = zip(
-        log.answers["served"], log.predicted["served"], log.probabilities["served"], strict=True
-    )
+    assert log.by["online"] == usual.by["online"]
+    assert shares(log) == shares(usual)
+    rows_of = log.by["served"]
+    told = zip(shares(log)["served"], rows_of.predicted, rows_of.probabilities, strict=True)
     for answer, served, probability in list(told)[150:]:
-        assert isinstance(answer, dict)
+        assert rarer is not None
+        assert served is not None
         assert (answer[rarer] >= 0.05) is (served == rarer)
         assert answer[served] == probability
     assert cut.tallies["online"] == plain.tallies["online"]
@@ -473,3 +526,56 @@ def test_another_metric_begins_to_count_anew_and_forgets_nothing_learned() -> No
     made.judge_by(Measure("f1"))
     assert 0 == made.judged["served"].count
     assert 99 == made.tallies["served"].count
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_online_column_is_the_best_online_member_of_late(task: Task) -> None:
+    """Each entry is one of theirs; a member that turns bad is left within some hundred records."""
+    rows, labels = make_records(task, 1_200)
+    wrong = [opposite(label) for label in labels]
+    first = [*labels[:600], *wrong[600:]]
+    second = [*wrong[:600], *labels[600:]]
+
+    def member(answers: Sequence[Label]) -> OnlineMember:
+        told = answers if task == "regression" else [{each: 1.0} for each in answers]
+        return OnlineMember(Model(told), task)
+
+    made = with_members({"own:First": member(first), "own:Second": member(second)}, task)
+    log = made.learn(rows, labels, None)
+    online, one, other = (log.by[who].predicted for who in ("online", "own:First", "own:Second"))
+    assert all(each in pair for each, *pair in zip(online, one, other, strict=True))
+    assert online[2:600] == one[2:600]
+    assert online[900:] == other[900:]
+
+
+def test_a_member_that_does_not_answer_yet_is_not_far_worse() -> None:
+    """It is absent; a model that waits for a thousand records is given its time."""
+    rows, labels = make_records(count=1_000)
+    made = with_members(
+        {
+            "own:Ready": OnlineMember(Model([{"high": 0.5, "low": 0.5}] * 1_000), "classification"),
+            OWN: OnlineMember(Model([{}] * 1_000), "classification"),
+        }
+    )
+    made.learn(rows, labels, None)
+    assert 0 == made.divergences[OWN].in_a_row
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_replaced_member_begins_anew_and_the_others_go_on(task: Task) -> None:
+    """Its time to the next reset doubles; no other member, and no count, is touched."""
+    rows, labels = make_records(task, 200)
+    made = make_learner(task, "linear", "linear_fast")
+    made.learn(rows, labels, None)
+    kept, counts = made.online.members["linear"], dict(made.tallies)
+    patience = made.divergences["linear_fast"].patience
+    anew = online_model.build(OnlineConfig(), make_schema(task)).members["linear_fast"]
+    made.replace("linear_fast", anew)
+    assert [kept, anew] == [*made.online.members.values()]
+    assert (0, 2 * patience) == (
+        made.divergences["linear_fast"].in_a_row,
+        made.divergences["linear_fast"].patience,
+    )
+    assert counts == made.tallies
+    log = made.learn(rows, labels, None)
+    assert None not in log.by["served"].predicted

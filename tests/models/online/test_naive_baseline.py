@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.core.record_schema import Label, Task
-from models.online.naive_baseline import NoChange
+from models.online import naive_baseline
+from models.online.naive_baseline import NoChange, RecentMedian
 
 
 def make_baseline(*labels: Label, task: Task = "classification") -> NoChange:
@@ -76,3 +79,46 @@ def test_it_expects_the_last_class_where_labels_have_mostly_repeated(labels: lis
     assert isinstance(answer, dict)
     if len(answer) > 1:
         assert (answer[labels[-1]] >= 0.5) == (repeats >= len(pairs) / 2)
+
+
+def test_records_are_answered_before_they_are_learned_and_without_a_label_not_learned() -> None:
+    """In one batch as record by record."""
+    labels: list[Label | None] = ["a", None, "b", "b"]
+    one, many = NoChange("classification"), NoChange("classification")
+    answers = one.run(labels)
+    assert answers == [answer for label in labels for answer in many.run([label])]
+    assert [None, {"a": 1.0}, {"a": 1.0}] == answers[:3]
+    assert NoChange("regression").run([2.0, None, 3.0]) == [None, 2.0, 2.0]
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=60))
+def test_the_median_is_that_of_the_newest_labels_before(labels: list[float]) -> None:
+    """It is one of the labels in the middle of those known, and NaN before the first."""
+    answers = RecentMedian().run(np.array(labels)).tolist()
+    known: list[float] = []
+    for label, answer in zip(labels, answers, strict=True):
+        if known:
+            newest = known[-naive_baseline.RECENT :]
+            assert statistics.median_low(newest) <= answer <= statistics.median_high(newest)
+        else:
+            assert math.isnan(answer)
+        if not math.isnan(label):
+            known.append(label)
+
+
+def test_the_median_forgets_what_is_older() -> None:
+    """A level that jumps is followed after half of the labels that it is of."""
+    labels = np.repeat([0.0, 1_000.0], [3_000, 600])
+    answers = RecentMedian().run(labels)
+    assert answers[3_400] == 0.0
+    assert answers[3_599] == 1_000.0
+
+
+@pytest.mark.parametrize(("quantile", "least", "most"), [(0.1, 90, 110), (0.9, 890, 910)])
+def test_another_quantile_is_that_of_the_labels(quantile: float, least: float, most: float) -> None:
+    """A pipeline that is judged by a pinball loss has its own middle."""
+    labels = np.random.default_rng(1).permutation(1_000).astype(float)
+    made = RecentMedian(quantile)
+    made.run(labels)
+    (answer,) = made.run(np.array([math.nan]))
+    assert least < answer < most

@@ -1,4 +1,4 @@
-"""The online member: every recipe learns every task, with blanks and categories, and repeats."""
+"""The online members: every recipe learns every task, with blanks and categories, and repeats."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from models.core.prediction import Answer
 from models.core.record_schema import Column, Features, Label, Schema, Task
-from models.online import online_model
-from models.online.online_model import OnlineMember, OnlineRecipe
+from models.online import online_model, recipes
+from models.online.online_model import OnlineConfig, OnlineMember, OnlineMembers, RecordRefused
 from models.persistence import serialization
 from observability.core.errors import BadConfiguration
 from tests import ROOT
@@ -48,24 +49,35 @@ def _class(signal: float, classes: int) -> int:
     return max(0, min(classes - 1, int((signal + 2) / 4 * classes)))
 
 
-def go_through(member: OnlineMember, records: list[tuple[Features, Label]]) -> list[object]:
-    """Predict and then learn each record; the answers."""
-    answers: list[object] = []
-    for record, label in records:
-        answer = member.predict(record)
-        # In the order of the classes: river keeps them in sets.
-        answers.append(dict(sorted(answer.items())) if isinstance(answer, dict) else answer)
-        member.learn(record, label)
-    return answers
+def make_member(
+    name: str, task: Task = "classification", seed: int = 0, beside: Path | None = None
+) -> OnlineMembers:
+    """One online member alone, with what completes its records."""
+    return online_model.build(
+        OnlineConfig(members=(name,), seed=seed), make_schema(task), beside=beside
+    )
 
 
-@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
+def go_through(made: OnlineMembers, records: list[tuple[Features, Label]]) -> list[object]:
+    """Predict and then learn each record; the answers of the only member."""
+    (answers,) = made.run([row for row, _ in records], [label for _, label in records]).values()
+    # In the order of the classes: river keeps them in sets.
+    return [dict(sorted(each.items())) if isinstance(each, dict) else each for each in answers]
+
+
+def the_only(made: OnlineMembers) -> OnlineMember:
+    """The only member."""
+    (member,) = made.members.values()
+    return member
+
+
+@pytest.mark.parametrize("recipe", sorted(recipes.RECIPES))
 @pytest.mark.parametrize("classes", [2, 3])
 def test_every_recipe_learns_classes(recipe: str, classes: int) -> None:
     """With blanks and categories in the stream, the second half is predicted better than chance."""
     records = make_records("classification", classes=classes)
-    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema())
-    answers = go_through(member, records)
+    made = make_member(recipe)
+    answers = go_through(made, records)
     half = len(records) // 2
     hits = sum(
         max(answer, key=lambda each: answer[each]) == label
@@ -76,15 +88,14 @@ def test_every_recipe_learns_classes(recipe: str, classes: int) -> None:
         sum(label == each for _, label in records[half:]) for each in {r[1] for r in records}
     )
     assert hits > commonest
-    assert member.non_finite_count == 0
+    assert the_only(made).non_finite_count == 0
 
 
-@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
+@pytest.mark.parametrize("recipe", sorted(recipes.RECIPES))
 def test_every_recipe_learns_values(recipe: str) -> None:
     """In regression the second half is predicted better than by the mean."""
     records = make_records("regression", count=1_000)
-    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
-    answers = go_through(member, records)
+    answers = go_through(make_member(recipe, "regression"), records)
     half = len(records) // 2
     pairs = [
         (float(answer), float(label))  # type: ignore[arg-type] # numbers by now
@@ -97,16 +108,16 @@ def test_every_recipe_learns_values(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
-@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
+@pytest.mark.parametrize("recipe", sorted(recipes.RECIPES))
 def test_a_member_goes_on_from_its_pickle_as_if_never_stopped(recipe: str, task: Task) -> None:
     """Pickled in the middle and loaded again, it gives the same answers, bit for bit."""
     records = make_records(task, count=300)
-    whole = online_model.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
+    whole = make_member(recipe, task, seed=3)
     expected = go_through(whole, records)
-    first = online_model.build(OnlineRecipe(recipe=recipe, seed=3), make_schema(task))
+    first = make_member(recipe, task, seed=3)
     actual = go_through(first, records[:150])
     second = serialization.loads(serialization.dumps(first))
-    assert isinstance(second, OnlineMember)
+    assert isinstance(second, OnlineMembers)
     actual += go_through(second, records[150:])
     assert expected == actual
 
@@ -115,17 +126,16 @@ _PROCESS = """
 import json, sys
 from pathlib import Path
 from tests.models.online import test_online_model as t
-from models.online import online_model
+from models.online import recipes
 from models.persistence import serialization
 folder, begin, end = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 told = {}
 for task in ("classification", "regression"):
     records = t.make_records(task, count=300, classes=4)
-    for recipe in online_model.RECIPES:
+    for recipe in recipes.RECIPES:
         path = folder / f"{recipe}-{task}"
         if begin == 0:
-            settings = online_model.OnlineRecipe(recipe=recipe)
-            member = online_model.build(settings, t.make_schema(task))
+            member = t.make_member(recipe, task)
         else:
             member = serialization.loads(path.read_bytes())
         told[path.name] = [repr(each) for each in t.go_through(member, records[begin:end])]
@@ -157,7 +167,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "regression"])
-@pytest.mark.parametrize("recipe", sorted(online_model.RECIPES))
+@pytest.mark.parametrize("recipe", sorted(recipes.RECIPES))
 def test_answers_do_not_depend_on_the_process(
     recipe: str, task: Task, answers: tuple[dict[str, list[str]], ...]
 ) -> None:
@@ -202,17 +212,17 @@ def test_masses_become_shares() -> None:
     assert OnlineMember(Masses(), "classification").predict({}) == {"a": 0.75, "b": 0.25}
 
 
-def test_an_unknown_recipe_names_those_that_there_are() -> None:
+def test_an_unknown_member_names_those_that_there_are() -> None:
     """The message says what may be chosen."""
     with pytest.raises(BadConfiguration, match="linear") as caught:
-        online_model.build(OnlineRecipe(recipe="magic"), make_schema())
+        make_member("magic")
     assert caught.value.exit_code == 78
 
 
 def test_a_parameter_that_no_model_takes_is_refused() -> None:
     """A misspelt parameter is a mistake in the file, not a crash."""
     with pytest.raises(BadConfiguration, match=r"online\.params.*grace"):
-        online_model.build(OnlineRecipe(params={"grace": 1}), make_schema())
+        online_model.build(OnlineConfig(params={"linear": {"grace": 1}}), make_schema())
 
 
 def test_ones_own_factory_is_used(tmp_path: Path) -> None:
@@ -223,27 +233,84 @@ def test_ones_own_factory_is_used(tmp_path: Path) -> None:
         "    assert (task, seed) == ('regression', 9)\n"
         "    return dummy.StatisticRegressor(stats.Mean())\n"
     )
-    recipe = OnlineRecipe(recipe="own_online_model:make", seed=9)
-    member = online_model.build(recipe, make_schema("regression"), tmp_path)
-    member.learn({"x": 1.0, "y": None, "site": None}, 4.0)
-    assert member.predict({"x": None, "y": None, "site": "a"}) == 4.0
+    made = make_member("own_online_model:make", "regression", seed=9, beside=tmp_path)
+    rows: list[Features] = [{"x": 1.0, "y": None, "site": None}, {"x": None, "y": 2.0, "site": "a"}]
+    assert made.run(rows, [4.0, None])["own_online_model:make"][1] == 4.0
 
 
 def test_a_factory_that_makes_no_model_is_refused(tmp_path: Path) -> None:
     """What comes must learn and predict one record."""
     (tmp_path / "own_no_model.py").write_text("def make():\n    return object()\n")
     with pytest.raises(BadConfiguration, match="learn_one and predict_proba_one"):
-        online_model.build(OnlineRecipe(recipe="own_no_model:make"), make_schema(), tmp_path)
+        make_member("own_no_model:make", beside=tmp_path)
 
 
-@pytest.mark.parametrize("recipe", ["linear", "hoeffding_adaptive_tree"])
+@pytest.mark.parametrize("recipe", sorted(recipes.RECIPES))
 def test_a_value_is_cut_to_the_range_that_was_learned(recipe: str) -> None:
     """A feature a million times larger than any before is no reason for such an answer."""
-    member = online_model.build(OnlineRecipe(recipe=recipe), make_schema("regression"))
+    made = make_member(recipe, "regression")
     records = make_records("regression")
-    go_through(member, records)
+    go_through(made, records)
     labels = [float(label) for _, label in records]
     for far in (1e6, -1e6):
-        answer = member.predict({"x": far, "y": far, "site": "a"})
+        answer = the_only(made).predict({"x": far, "y": far, "site": "a"})
         assert isinstance(answer, float)
         assert min(labels) <= answer <= max(labels)
+
+
+def test_each_member_is_allowed_once_and_only_members_have_parameters() -> None:
+    """The message says what was allowed and what came."""
+    with pytest.raises(ValueError, match="each member was allowed once"):
+        OnlineConfig(members=("linear", "linear"))
+    with pytest.raises(ValueError, match="linear_fast is none of linear"):
+        OnlineConfig(members=("linear",), params={"linear_fast": {"rate": 0.1}})
+
+
+def test_parameters_reach_the_member_that_they_are_for() -> None:
+    """A rate of nought learns nothing, and the member beside it learns as ever."""
+    config = OnlineConfig(members=("linear", "linear_fast"), params={"linear_fast": {"rate": 0.0}})
+    records = make_records("classification")
+    answers = online_model.build(config, make_schema()).run(
+        [row for row, _ in records], [label for _, label in records]
+    )
+    assert {0.5} == {round(share, 9) for share in _answer(answers["linear_fast"][-1]).values()}
+    assert max(max(_answer(each).values()) for each in answers["linear"][1:]) > 0.8
+
+
+def _answer(answer: Answer) -> dict[Label, float]:
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_every_member_goes_through_as_many_records_as_the_first() -> None:
+    """A stop is asked for by the first one alone: all of them have learned the same records."""
+    made = online_model.build(OnlineConfig(), make_schema())
+    records = make_records("classification", count=50)
+    asked = iter(range(100))
+    answers = made.run(
+        [row for row, _ in records],
+        [label for _, label in records],
+        stop=lambda: next(asked) >= 20,
+    )
+    assert dict.fromkeys(online_model.DEFAULT_MEMBERS, 20) == {
+        name: len(each) for name, each in answers.items()
+    }
+
+
+def test_a_refusal_names_the_member_and_the_record() -> None:
+    """So that a person knows whose model to mend."""
+
+    class Picky:
+        def predict_proba_one(self, record: Features) -> dict[str, float]:
+            return {}
+
+        def learn_one(self, record: Features, label: Label) -> None:
+            if record["x"] == 2.0:
+                raise ValueError("no")
+
+    made = make_member("linear")
+    made.members["own:Picky"] = OnlineMember(Picky(), "classification")
+    rows: list[Features] = [{"x": float(place), "y": 0.0, "site": "a"} for place in range(4)]
+    with pytest.raises(RecordRefused, match="ValueError: no") as refused:
+        made.run(rows, ["c0"] * 4)
+    assert ("own:Picky", 2) == (refused.value.member, refused.value.index)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from models.core import metrics
 from models.core.metrics import Measure
-from models.core.prediction import BatchPrediction
+from models.core.prediction import Answer, BatchPrediction
 from models.core.record_schema import Label
-from models.online import prequential
+from models.online import prediction_rows, prequential
+from models.online.prediction_rows import MemberRows
+
+
+def rows_of(answers: Sequence[Answer], predicted: Sequence[Label] | None = None) -> MemberRows:
+    """The rows of a member that gave these answers; the likeliest class unless others are given."""
+    if any(not isinstance(each, Mapping) for each in answers):
+        values = [float(each) for each in answers if isinstance(each, float)]
+        return prediction_rows.of_values(np.array(values))
+    known = [each for each in answers if isinstance(each, Mapping)]
+    classes = tuple(sorted({str(label) for each in known for label in each}))
+    table = [[each.get(label, 0.0) for label in classes] for each in known]
+    rows = prediction_rows.of_classes(np.array(table), classes)
+    return rows if predicted is None else replace(rows, predicted=[*predicted])
 
 
 def make_answers(count: int = 60, classes: str = "ab") -> list[tuple[dict[Label, float], Label]]:
@@ -35,12 +51,14 @@ def test_a_running_score_of_classes_is_that_of_all_records(
     measure, rows = Measure(name), make_answers(classes=classes)
     running = prequential.start(measure)
     assert running.value() is None
-    for answer, label in rows:
-        running.add(answer, max(answer, key=answer.__getitem__), label)
+    # One by one, two at once, and the rest: it does not matter how they come.
+    for part in (rows[:1], rows[1:3], rows[3:]):
+        running.add(rows_of([each for each, _ in part]), [label for _, label in part])
     labels = [label for _, label in rows]
-    answered: list[Label | None] = [max(each, key=each.__getitem__) for each, _ in rows]
+    whole = rows_of([each for each, _ in rows])
+    assert whole.whole is not None
     expected = metrics.of_answers(
-        labels, [each for each, _ in rows], answered, measure, metrics.counted(labels)
+        labels, whole.predicted, whole.whole, measure, metrics.counted(labels)
     )
     if classes == "abc" and name in ("roc_auc", "average_precision"):
         assert running.value() is None
@@ -57,8 +75,8 @@ def test_a_running_score_of_values_is_that_of_all_records(name: metrics.Name) ->
     assert running.value() is None
     labels = [chance.gauss(3.0, 2.0) for _ in range(50)]
     values = [label + chance.gauss(0.5, 1.0) for label in labels]
-    for value, label in zip(values, labels, strict=True):
-        running.add(value, value, label)
+    for part in (slice(1), slice(1, None)):
+        running.add(rows_of(values[part]), labels[part])
     expected = metrics.value(labels, BatchPrediction(list(values), None), measure)
     assert expected == pytest.approx(running.value())
 
@@ -67,7 +85,7 @@ def test_a_running_score_of_values_is_that_of_all_records(name: metrics.Name) ->
 def test_one_class_alone_is_unknown(name: metrics.Name) -> None:
     """And not 0."""
     running = prequential.start(Measure(name))
-    running.add({"a": 1.0}, "a", "a")
+    running.add(rows_of([{"a": 1.0}]), ["a"])
     assert running.value() is None
 
 
@@ -78,7 +96,7 @@ def test_a_ranking_is_over_the_newest_answers(monkeypatch: pytest.MonkeyPatch) -
     rows: list[tuple[float, str]] = [(0.9, "a"), (0.1, "b"), (0.2, "a"), (0.8, "a")]
     rows += [(0.3, "b"), (0.4, "b")]
     for share, label in rows:
-        running.add({"b": share, "a": 1 - share}, "a", label)
+        running.add(rows_of([{"b": share, "a": 1 - share}], ["a"]), [label])
     assert 4 == running.count
     assert running.value() == pytest.approx(0.5)
 
@@ -87,12 +105,20 @@ def test_values_that_overflow_are_unknown_and_raise_nothing() -> None:
     """An error that has no square is no reason to stop."""
     running = prequential.start(Measure("r2"))
     for value in (0.0, 1e300):
-        running.add(-value, -value, value)
+        running.add(rows_of([-value]), [value])
     assert running.value() is None
 
 
 def test_a_certain_answer_that_is_wrong_costs_a_finite_log_loss() -> None:
     """As scikit-learn cuts it."""
     running = prequential.start(Measure("log_loss"))
-    running.add({"a": 1.0}, "a", "b")
+    running.add(rows_of([{"a": 1.0}]), ["b"])
     assert running.value() == pytest.approx(36.04, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["log_loss", "brier"])
+def test_probabilities_that_were_dropped_are_no_score(name: metrics.Name) -> None:
+    """The log on disk has none of the other classes: a score of it is refused, and not guessed."""
+    running = prequential.start(Measure(name))
+    with pytest.raises(ValueError, match="needs the probabilities of every class"):
+        running.add(MemberRows(["a"], [0.9]), ["a"])

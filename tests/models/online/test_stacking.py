@@ -1,142 +1,209 @@
-"""The blend: leans on whoever is right lately, is finite, and works from the first record."""
+"""The stacks: online models over the members that follow a change, stay finite, and repeat."""
 
 from __future__ import annotations
 
-import math
-import random
+import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.core.prediction import Answer
-from models.core.record_schema import Task
-from models.online import stacking
-from models.online.stacking import Blend, BlendConfig, ClassBlend, ValueBlend
+from models.online.stacking import ClassStacks, ValueStacks
+from models.online.tracking import Flags, Floats
+
+RATES = (0.1, 0.02)
 
 
-def make_blend(task: Task = "classification", learning_rate: float = 0.05) -> Blend:
-    """A blend of two members, of which the first is trusted."""
-    return stacking.start(task, [1.0, 0.0], BlendConfig(learning_rate=learning_rate))
+def make_classes(classes: int = 2, members: int = 2) -> ClassStacks:
+    """Stacks over some members that know some classes and have learned nothing."""
+    stacks = ClassStacks(RATES, members)
+    for _ in range(classes):
+        stacks.add_class()
+    return stacks
 
 
-def test_nobody_answers_nothing_is_served() -> None:
-    """Without any member there is no prediction, and learning the label does no harm."""
-    blended = make_blend()
-    assert blended.predict([None, None]) is None
-    blended.learn("a")
-    assert blended.predict([None, {}]) is None
+def make_answers(
+    labels: np.ndarray[tuple[int], np.dtype[np.intp]], right: Floats, classes: int = 2
+) -> Floats:
+    """Probabilities of one member that gives the label `right`, and the rest to all others."""
+    truth = np.eye(classes)[labels]
+    share = np.broadcast_to(right, labels.shape)[:, None]
+    return np.asarray(truth * share + (1.0 - truth) * (1.0 - share) / (classes - 1))
 
 
-def test_the_first_member_is_served_as_it_is() -> None:
-    """At weight 1, with no bias learned, the blend repeats its first member."""
-    blended = make_blend()
-    served = blended.predict([{"a": 0.8, "b": 0.2}, None])
-    assert isinstance(served, dict)
-    assert math.isclose(served["a"], 0.8)
-    assert math.isclose(served["b"], 0.2)
+def everybody(answers: Floats) -> Flags:
+    """All members predict every record."""
+    return np.ones(answers.shape[:2], dtype=bool)
 
 
-def test_a_late_member_earns_its_say() -> None:
-    """A member that comes later starts at weight 0, and wins once it is the one that is right."""
-    chance = random.Random(1)
-    blended = make_blend()
-    hits = 0
-    for index in range(600):
-        label = chance.choice("ab")
-        wrong: Answer = {label: 0.5, ("b" if label == "a" else "a"): 0.5}
-        right: Answer = {label: 0.9, ("b" if label == "a" else "a"): 0.1} if index >= 300 else None
-        served = blended.predict([wrong, right])
-        assert isinstance(served, dict)
-        hits += index >= 350 and max(served, key=lambda each: served[each]) == label
-        blended.learn(label)
-    assert hits == 250
-    assert blended.weights[1] > blended.weights[0]
+def test_a_stack_that_learned_nothing_is_the_geometric_mean_of_its_members() -> None:
+    """Every member has the same weight; two that agree are repeated."""
+    answers = np.array([[[0.8, 0.2], [0.8, 0.2]], [[0.9, 0.1], [0.1, 0.9]]])
+    served = make_classes().run(answers, everybody(answers), np.array([-1, -1]))
+    assert np.allclose([[0.8, 0.2]] * 2, served[0])
+    assert np.allclose(0.5, served[1])
 
 
-def test_it_follows_a_change_of_who_is_right() -> None:
+def test_a_member_without_a_prediction_contributes_nothing() -> None:
+    """With nobody left, the classes are as likely as the bias says: equally, at first."""
+    answers = np.array([[[0.8, 0.2], [np.nan, np.nan]], [[np.nan, np.nan]] * 2])
+    served = make_classes().run(answers, np.isfinite(answers[:, :, 0]), np.array([-1, -1]))
+    assert (served[0, :, 0] > 0.6).all()
+    assert np.allclose(0.5, served[1])
+
+
+def test_they_follow_a_change_of_who_is_right() -> None:
     """When the good member turns bad and the bad one good, the weights change sides."""
-    chance = random.Random(2)
-    blended = make_blend(learning_rate=0.1)
-    for index in range(2_000):
-        label = chance.choice([0, 1])
-        good: Answer = {label: 0.8, 1 - label: 0.2}
-        bad: Answer = {label: 0.3, 1 - label: 0.7}
-        answers = [good, bad] if index < 1_000 else [bad, good]
-        blended.predict(answers)
-        blended.learn(label)
-    assert blended.weights[1] > 0 > blended.weights[0]
+    labels = np.random.default_rng(2).integers(0, 2, 2_000)
+    late = np.arange(2_000) >= 1_000
+    answers = np.stack(
+        [
+            make_answers(labels, np.where(late, 0.3, 0.8)),
+            make_answers(labels, np.where(late, 0.8, 0.3)),
+        ],
+        axis=1,
+    )
+    stacks = make_classes()
+    stacks.run(answers[:1_000], everybody(answers[:1_000]), labels[:1_000])
+    assert (stacks.weights[:, 0] > 0.0).all()
+    assert (stacks.weights[:, 0] > stacks.weights[:, 1]).all()
+    served = stacks.run(answers[1_000:], everybody(answers[1_000:]), labels[1_000:])
+    assert (stacks.weights[:, 1] > stacks.weights[:, 0]).all()
+    assert (served[500:].argmax(axis=2) == labels[1_500:, None]).all()
 
 
-def test_a_class_that_was_never_seen_joins() -> None:
-    """A third class is served as soon as a member names it, with probabilities that sum to 1."""
-    blended = make_blend()
-    blended.predict([{"a": 0.6, "b": 0.4}, None])
-    blended.learn("c")
-    served = blended.predict([{"a": 0.2, "c": 0.8}, {"b": 1.0}])
-    assert isinstance(served, dict)
-    assert set(served) == {"a", "b", "c"}
-    assert math.isclose(sum(served.values()), 1.0)
+def test_two_weak_members_make_a_strong_stack() -> None:
+    """Members that each see a half of the truth: the stack is better than either."""
+    chance = np.random.default_rng(3)
+    one, other = chance.normal(size=(2, 6_000))
+    labels = (one + other > 0).astype(np.intp)
+    first, second = (1.0 / (1.0 + np.exp(-2.0 * each)) for each in (one, other))
+    answers = np.stack([np.stack([1.0 - each, each], axis=1) for each in (first, second)], axis=1)
+    served = make_classes().run(answers, everybody(answers), labels)[:, 1]
+    late = slice(3_000, None)
+    hits = (served[late].argmax(axis=1) == labels[late]).mean()
+    alone = [(answers[late, member].argmax(axis=1) == labels[late]).mean() for member in (0, 1)]
+    assert hits > max(alone) + 0.1
 
 
-@pytest.mark.parametrize("nonsense", [math.nan, math.inf, -0.1, 1.5])
-def test_a_member_that_answers_nonsense_is_absent(nonsense: float) -> None:
-    """A probability that is none counts as no answer; the others are served."""
-    blended = make_blend()
-    alone = make_blend()
-    answer: Answer = {"a": 0.7, "b": 0.3}
-    assert blended.predict([answer, {"a": nonsense}]) == alone.predict([answer, None])
+def test_a_class_joins_with_what_was_learned_of_the_others_kept() -> None:
+    """The new one has no bias yet; probabilities sum to 1."""
+    labels = np.random.default_rng(1).integers(0, 2, 300)
+    answers = np.stack([make_answers(labels, np.array(0.8))] * 2, axis=1)
+    stacks = make_classes()
+    stacks.run(answers, everybody(answers), labels)
+    weights, biases = stacks.weights.copy(), stacks.biases.copy()
+    stacks.add_class()
+    assert np.array_equal(weights, stacks.weights)
+    assert np.array_equal(np.pad(biases, ((0, 0), (0, 1))), stacks.biases)
+    answers = np.array([[[0.2, 0.0, 0.8]] * 2])
+    served = stacks.run(answers, everybody(answers), np.array([2]))
+    assert np.allclose(1.0, served.sum(axis=2))
+    assert (served[0].argmax(axis=1) == 2).all()
 
 
-shares = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 1e-300, math.nan])
-class_answers = st.none() | st.dictionaries(st.sampled_from("abc"), shares, max_size=3)
+shares = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 1e-300])
 
 
-@given(st.lists(st.tuples(class_answers, class_answers, st.sampled_from("abc")), max_size=40))
+@given(st.lists(st.tuples(shares, shares, st.booleans(), st.integers(-1, 1)), max_size=60))
 def test_probabilities_are_always_finite_and_sum_to_one(
-    records: list[tuple[Answer, Answer, str]],
+    records: list[tuple[float, float, bool, int]],
 ) -> None:
-    """Whatever members say and whatever is true, what is served is a distribution."""
-    blended = ClassBlend([1.0, 0.0], 1.0)
-    for first, second, label in records:
-        served = blended.predict([first, second])
-        if served is not None:
-            assert all(0.0 <= each <= 1.0 for each in served.values())
-            assert math.isclose(sum(served.values()), 1.0, rel_tol=1e-9)
-        blended.learn(label)
-    assert all(math.isfinite(each) for each in (*blended.weights, *blended.biases))
+    """Whatever members say, who is there, and whatever is true."""
+    answers = np.array([[[a, 1 - a], [b, 1 - b]] for a, b, _, _ in records]).reshape(-1, 2, 2)
+    awake = np.array([[True, there] for _, _, there, _ in records]).reshape(-1, 2)
+    stacks = make_classes()
+    served = stacks.run(answers, awake, np.array([each[3] for each in records], dtype=np.intp))
+    assert np.allclose(1.0, served.sum(axis=2), atol=1e-9)
+    assert (served >= 0.0).all()
+    assert np.isfinite(stacks.weights).all()
+    assert np.isfinite(stacks.biases).all()
 
 
-values = st.floats(-1e100, 1e100) | st.sampled_from([math.nan, math.inf, 0.0])
+values = st.floats(-1e100, 1e100) | st.sampled_from([0.0, 1e100, -1e100])
+labels_of_values = st.floats(-1e100, 1e100) | st.just(float("nan"))
 
 
-@given(st.lists(st.tuples(st.none() | values, st.none() | values, st.floats(-1e100, 1e100))))
-def test_values_are_always_finite(
-    records: list[tuple[float | None, float | None, float]],
+@given(st.lists(st.tuples(values, values, st.booleans(), labels_of_values), max_size=60))
+def test_values_are_always_finite_where_anybody_predicts(
+    records: list[tuple[float, float, bool, float]],
 ) -> None:
-    """In regression nothing that members say or that is true makes the served value infinite."""
-    blended = ValueBlend([1.0, 0.0], 1.0)
-    for first, second, label in records:
-        served = blended.predict([first, second])
-        assert served is None or math.isfinite(served)
-        blended.learn(label)
-    assert all(math.isfinite(each) for each in (*blended.weights, blended.bias))
+    """Nothing that members say or that is true makes a value or a weight infinite."""
+    answers = np.array([[a, b] for a, b, _, _ in records]).reshape(-1, 2)
+    awake = np.array([[there, there] for _, _, there, _ in records], dtype=bool).reshape(-1, 2)
+    stacks = ValueStacks(RATES, 2)
+    served = stacks.run(answers, awake, np.array([each[3] for each in records]))
+    assert np.array_equal(np.isfinite(served).all(axis=1), awake.all(axis=1))
+    assert np.isfinite(stacks.weights).all()
+    assert np.isfinite(stacks.biases).all()
 
 
-def test_values_blend_to_less_error_than_either_member() -> None:
-    """Two members that err in opposite ways are blended to less error than the better of them."""
-    chance = random.Random(3)
-    blended = make_blend(task="regression")
-    errors = {"served": 0.0, "high": 0.0, "low": 0.0}
-    for index in range(5_000):
-        label = chance.gauss(1_000, 50)
-        noise = chance.gauss(0, 20)
-        high, low = label + noise + 5, label - noise + chance.gauss(0, 5)
-        served = blended.predict([high, low])
-        assert isinstance(served, float)
-        if index >= 2_000:
-            errors["served"] += abs(served - label)
-            errors["high"] += abs(high - label)
-            errors["low"] += abs(low - label)
-        blended.learn(label)
-    assert errors["served"] < 0.5 * min(errors["high"], errors["low"])
+def make_two_that_err_apart(count: int = 5_000) -> tuple[Floats, Floats]:
+    """Values of two members that err in opposite ways, and the labels."""
+    chance = np.random.default_rng(3)
+    labels, noise = chance.normal(1_000, 50, count), chance.normal(0, 20, count)
+    answers = np.stack([labels + noise + 5, labels - noise + chance.normal(0, 5, count)], axis=1)
+    return answers, labels
+
+
+def test_values_stack_to_less_error_than_either_member() -> None:
+    """Two members that err in opposite ways are stacked to less error than the better of them."""
+    answers, labels = make_two_that_err_apart()
+    served = ValueStacks(RATES, 2).run(answers, np.ones_like(answers, dtype=bool), labels)
+    late = slice(2_000, None)
+    errors = np.abs(answers[late] - labels[late, None]).mean(axis=0)
+    assert (np.abs(served[late] - labels[late, None]).mean(axis=0) < 0.5 * errors.min()).all()
+
+
+def test_a_quantile_that_is_high_is_answered_high() -> None:
+    """The stack learns by the expectile of that share: more labels lie below the values."""
+    chance = np.random.default_rng(5)
+    labels = chance.normal(0, 1, 8_000)
+    answers = np.zeros((8_000, 2))
+    awake = np.ones_like(answers, dtype=bool)
+    low, high = (
+        (labels[4_000:, None] < ValueStacks(RATES, 2, share).run(answers, awake, labels)[4_000:])
+        .mean(axis=0)
+        .min()
+        for share in (0.5, 0.95)
+    )
+    assert low < 0.6 < 0.75 < high
+
+
+def test_one_extreme_value_does_not_spoil_the_weights() -> None:
+    """It counts as at most ten deviations away."""
+    answers, labels = make_two_that_err_apart()
+    awake = np.ones_like(answers, dtype=bool)
+    answers[2_500], labels[2_500] = 1e12, -1e12
+    stacks = ValueStacks((0.02,), 2)
+    stacks.run(answers[:2_500], awake[:2_500], labels[:2_500])
+    before = stacks.weights.copy()
+    stacks.run(answers[2_500:2_501], awake[2_500:2_501], labels[2_500:2_501])
+    assert np.abs(stacks.weights - before).max() < 0.25
+
+
+@pytest.mark.parametrize("kind", ["classes", "values"])
+@given(cuts=st.lists(st.integers(0, 200), max_size=4))
+def test_it_does_not_matter_how_records_are_divided_into_blocks(kind: str, cuts: list[int]) -> None:
+    """Answers and weights are the same to the last bit."""
+    edges = sorted({0, 200, *cuts})
+    pairs = [slice(*pair) for pair in itertools.pairwise(edges)]
+    if kind == "classes":
+        labels = np.random.default_rng(1).integers(-1, 3, 200)
+        table = np.random.default_rng(2).dirichlet(np.ones(3), (200, 2))
+        some = np.random.default_rng(3).random((200, 2)) < 0.8
+        one, many = make_classes(3), make_classes(3)
+        whole = one.run(table, some, labels)
+        parts = [many.run(table[rows], some[rows], labels[rows]) for rows in pairs]
+        assert np.array_equal(one.biases, many.biases)
+        assert np.array_equal(one.weights, many.weights)
+    else:
+        answers, known = make_two_that_err_apart(200)
+        known[::7] = np.nan
+        awake = np.ones_like(answers, dtype=bool)
+        first, other = ValueStacks(RATES, 2), ValueStacks(RATES, 2)
+        whole = first.run(answers, awake, known)
+        parts = [other.run(answers[rows], awake[rows], known[rows]) for rows in pairs]
+        assert np.array_equal(first.weights, other.weights)
+    assert np.array_equal(whole, np.concatenate(parts), equal_nan=True)

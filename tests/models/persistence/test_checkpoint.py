@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.online import online_model
+from models.online.blend import BlendConfig
 from models.online.learner import Learner
-from models.online.online_model import OnlineRecipe
-from models.online.stacking import BlendConfig
+from models.online.online_model import OnlineConfig
 from models.persistence import checkpoint
 from models.persistence.checkpoint import CheckpointUnusable
 from models.persistence.serialization import CannotPickle
@@ -81,8 +81,8 @@ def test_a_learner_goes_on_from_its_checkpoint_as_if_nothing_had_been(tmp_path: 
     schema = make_schema()
     rows = make_rows(200)
     labels = [make_label(row) for row in rows]
-    member = online_model.build(OnlineRecipe(), schema)
-    undisturbed = Learner(member, "classification", BlendConfig())
+    members = online_model.build(OnlineConfig(), schema)
+    undisturbed = Learner(members, "classification", BlendConfig())
     undisturbed.learn(rows[:100], labels[:100], None)
     path = put(tmp_path, undisturbed)
     resumed = checkpoint.load(path, SEAL)

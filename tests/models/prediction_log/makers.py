@@ -14,21 +14,23 @@ from typing import Any
 
 from models.core import record_schema
 from models.core.record_schema import Label, LabelKind
-from models.online.learner import MEMBERS, PredictionRows
+from models.online import learner
+from models.online.prediction_rows import MemberRows, PredictionRows
 from models.prediction_log import prediction_log
 from models.stream.batches import Records
 from tests import ROOT
 
+OTHERS = ("linear", "own:Model")
+"""The online members, which share the column `members`."""
 
-def make_log(labels: Sequence[Label], champion: bool = True) -> PredictionRows:
+
+def make_log(labels: Sequence[Label | None], champion: bool = True) -> PredictionRows:
     """A log in which everybody was right, and the champion is there or not."""
-    log = PredictionRows()
-    for label in labels:
-        log.labels.append(label)
-        for member in (*MEMBERS, "served"):
-            there = champion or member != "batch"
-            log.predicted[member].append(label if there else None)
-            log.probabilities[member].append(0.75 if there else None)
+    log = PredictionRows([*labels])
+    for member in learner.names(OTHERS, "classification"):
+        there = champion or member != "batch"
+        predicted = [label if there else None for label in labels]
+        log.by[member] = MemberRows(predicted, [0.75 if there else None] * len(labels))
     return log
 
 

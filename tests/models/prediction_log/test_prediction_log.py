@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from models.core.record_schema import Label, LabelKind
-from models.online.learner import MEMBERS, PredictionRows
+from models.online.prediction_rows import MemberRows, PredictionRows
 from models.prediction_log import prediction_log, segments
 from observability.core import failpoints
 from tests.models.prediction_log.makers import (
+    OTHERS,
     make_log,
     make_records,
     names,
@@ -25,7 +26,7 @@ from tests.models.prediction_log.makers import (
 
 COLUMNS = [
     *("pipeline", "position", "label", "online", "batch", "baseline", "served"),
-    *("online_probability", "batch_probability", "served_probability", "model_version"),
+    *("online_probability", "batch_probability", "served_probability", "members", "model_version"),
 ]
 LABELS: dict[LabelKind, Label] = {"int": 7, "str": "up", "float": 2.5}
 
@@ -45,13 +46,15 @@ def test_what_is_written_is_read(tmp_path: Path, kind: LabelKind) -> None:
     table = prediction_log.read(tmp_path, 10, 12)
     assert COLUMNS == table.column_names
     row = {"pipeline": "elec2", "label": label, "model_version": "v1"}
-    row |= dict.fromkeys((*MEMBERS, "served"), label)
+    row |= dict.fromkeys(prediction_log.COLUMNS, label)
+    row |= {"members": [(name, label) for name in OTHERS]}
     row |= {f"{member}_probability": 0.75 for member in ("online", "batch", "served")}
     assert [{**row, "position": 10}, {**row, "position": 11}] == table.to_pylist()
     types = {"int": "int64", "str": "string", "float": "double"}
     assert {types[kind]} == {
-        str(table.schema.field(each).type) for each in ("label", *MEMBERS, "served")
+        str(table.schema.field(each).type) for each in ("label", *prediction_log.COLUMNS)
     }
+    assert f"map<string, {types[kind]}>" == str(table.schema.field("members").type)
 
 
 def test_a_member_that_is_not_there_yet_is_null_and_still_typed(tmp_path: Path) -> None:
@@ -62,6 +65,20 @@ def test_a_member_that_is_not_there_yet_is_null_and_still_typed(tmp_path: Path) 
     assert [None, None, "up", "up"] == table["batch"].to_pylist()
     assert [None, None, 0.75, 0.75] == table["batch_probability"].to_pylist()
     assert [None, None, "v1", "v1"] == table["model_version"].to_pylist()
+
+
+def test_members_without_a_column_of_their_own_share_one(tmp_path: Path) -> None:
+    """A map from name to prediction, NULL where a member has none, and empty where none is left."""
+    log = make_log(["up", "down"])
+    log.by["linear"] = MemberRows(["down", None], [0.6, None])
+    prediction_log.write(tmp_path, "elec2", make_records([0, 1], ["up", "down"]), (0, 2), log, None)
+    few = PredictionRows(["up"], {name: log.by[name].at([0]) for name in prediction_log.COLUMNS})
+    prediction_log.write(tmp_path, "elec2", make_records([2], ["up"]), (2, 3), few, None)
+    assert [
+        [("linear", "down"), ("own:Model", "up")],
+        [("linear", None), ("own:Model", "down")],
+        [],
+    ] == prediction_log.read(tmp_path, 0, 3)["members"].to_pylist()
 
 
 def test_a_range_is_read_across_files_in_the_order_of_positions(tmp_path: Path) -> None:
@@ -79,13 +96,10 @@ def test_a_label_that_is_not_known_yet_is_null(
     tmp_path: Path, kind: LabelKind, label: Label
 ) -> None:
     """The column keeps its type, also where no record of a batch has a label."""
-    log = PredictionRows()
-    for each in (label, None):
-        log.add(each, None, None, None, None)
+    log = make_log([label, None])
     records = make_records([0, 1], [label, None], kind)
     prediction_log.write(tmp_path, "elec2", records, (0, 2), log, None)
-    nothing = PredictionRows()
-    nothing.add(None, None, None, None, None)
+    nothing = make_log([None])
     records = make_records([2], [None], kind)
     prediction_log.write(tmp_path, "elec2", records, (2, 3), nothing, None)
     assert [label, None, None] == prediction_log.read(tmp_path, 0, 3)["label"].to_pylist()
