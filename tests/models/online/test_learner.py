@@ -570,7 +570,7 @@ def test_a_replaced_member_begins_anew_and_the_others_go_on(task: Task) -> None:
     kept, counts = made.online.members["linear"], dict(made.tallies)
     patience = made.divergences["linear_fast"].patience
     anew = online_model.build(OnlineConfig(), make_schema(task)).members["linear_fast"]
-    made.replace("linear_fast", anew)
+    made.replace("linear_fast", anew, 200)
     assert [kept, anew] == [*made.online.members.values()]
     assert (0, 2 * patience) == (
         made.divergences["linear_fast"].in_a_row,
