@@ -84,21 +84,23 @@ def unseen_holdout(
 
     Scores on rows that the champion was trained on do not say which model is better. `positions`
     are of the window's rows, `held_out_from` is the first row that would be held out, and the
-    champion was trained on positions up to `trained_to` (exclusive): the hold-out begins after
-    both.
+    champion was trained on positions up to `trained_to` (exclusive). If that is among the rows that
+    would be held out, the newer half of those since then is held out instead: see
+    `models.batch.holdout`.
     """
-    held_out = [each for each in positions[held_out_from:] if each >= trained_to]
-    if len(held_out) == len(positions[held_out_from:]):
+    share = positions[held_out_from:]
+    unseen = sum(position >= trained_to for position in share)
+    if unseen == len(share):
         because = "the hold-out begins after all rows that the champion was trained on"
         return Decision(question=QUESTION, yes=True, because=because)
-    enough = len(held_out) >= config.min_holdout_rows
+    needed = 2 * config.min_holdout_rows
     because = (
-        f"{len(held_out)} rows came after those that the champion was trained on (up to position "
-        f"{trained_to}), and these alone can be held out"
+        f"{unseen} rows came after those that the champion was trained on (up to position "
+        f"{trained_to}), and only the newer half of them can be held out"
     )
-    if not enough:
-        because += f": wait for {config.min_holdout_rows - len(held_out)} more (min_holdout_rows)"
-    return Decision(question=QUESTION, yes=enough, because=because)
+    if unseen < needed:
+        because += f": wait for {needed - unseen} more (half of {needed} are min_holdout_rows)"
+    return Decision(question=QUESTION, yes=unseen >= needed, because=because)
 
 
 def comparable(compared_with: str | None, champion: str | None) -> Decision:

@@ -31,8 +31,7 @@ class BatchRecipe(BaseModel):
     window: int = Field(
         default=5_000,
         ge=20,
-        description="Newest labelled rows used, hold-out included; they are held in memory. After "
-        "an abrupt change a retrain is good once most of them are from after it.",
+        description="Newest labelled rows used, hold-out included; they are held in memory.",
     )
     holdout: float = Field(
         default=0.2, gt=0, le=0.9, description="Share of the window, the newest, only scored on."

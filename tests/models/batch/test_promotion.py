@@ -290,7 +290,7 @@ def test_only_rows_that_the_champion_has_not_seen_are_held_out(
     trained_to: int, fair: bool, said: str
 ) -> None:
     """Where these are too few for a comparison, the reason says how many are missing."""
-    config = PromotionConfig(min_holdout_rows=10)
+    config = PromotionConfig(min_holdout_rows=5)
     decision = promotion.unseen_holdout(range(100), 80, trained_to, config)
     assert fair is decision.yes
     assert re.search(said, decision.because)
