@@ -29,6 +29,7 @@ from models.batch.holdout import HoldoutSplit, Rows
 from models.batch.recipe_config import BatchRecipe
 from models.core import metrics
 from models.core.metrics import Measure
+from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, Schema
 from observability.core.errors import ThermodriftError
 
@@ -113,6 +114,13 @@ class Chosen:
     def candidate(self) -> Candidate:
         """The chosen recipe and its rows."""
         return self.trials[self.index].candidate
+
+    @property
+    def answers(self) -> BatchPrediction:
+        """Its predictions for the hold-out."""
+        found = self.trials[self.index].answers
+        assert found is not None
+        return found
 
 
 @dataclass

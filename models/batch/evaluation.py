@@ -72,7 +72,7 @@ class Challenge:
     """Which rows of the window were trained on, and which were held out."""
     measure: Measure
     guarded: str = NO_GUARD
-    """The interrupt strategy of the fits, and its reason."""
+    """The interrupt strategy of the fit of `scored`, and its reason."""
 
     @property
     def refitted(self) -> bool:
@@ -176,11 +176,10 @@ def evaluate(
     fit_s = fits.spent_s
     # The reference has predictions for the newest share alone: the other rows that were held out
     # are of rare classes, and would be too many of them.
-    newest_rows = parts.held[parts.held >= parts.newest]
     answers: list[Label | None] = [None] * rows
-    predicted = scored.predict(frame.iloc[newest_rows]).values
-    for row, answer in zip(newest_rows.tolist(), predicted, strict=True):
-        answers[row] = answer
+    for row, answer in zip(parts.held.tolist(), chosen.answers.values, strict=True):
+        if row >= parts.newest:
+            answers[row] = answer
     made = batch_model.sanitized(frame, schema)
     made[schema.target] = pd.Series(list(labels), dtype=object)
     made[batch_model.PREDICTION] = pd.Series(answers, dtype=object)
