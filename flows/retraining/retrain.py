@@ -8,6 +8,7 @@ fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
@@ -26,11 +27,12 @@ from flows.run.state import FitWindow, OpenRequest
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import promotion
 from models.batch.batch_model import TooLittleToLearn
-from models.batch.evaluation import Challenge, UnfinishedChallenge
+from models.batch.challenger import UnfinishedChallenge
+from models.batch.evaluation import Challenge
 from models.batch.fit_guard import Preempted
 from models.persistence.serialization import CannotLoad, CannotPickle
 from models.registry import partial_fits
-from models.registry.registry import Manifest, ModelCard
+from models.registry.registry import CandidateCard, Manifest, ModelCard
 from observability.core import failpoints
 from observability.core.decision import Decision
 from power.forecast import forecast, job_profile
@@ -173,7 +175,7 @@ def _conclude(
     rows.extend(retrain_records.cost(work, admitted, fitted, version))
     if fitted.warned.count:
         who = f"the fit at position {prepared.position}"
-        rows.append(work.warnings_row(who, prepared.recipe.recipe, fitted.warned))
+        rows.append(work.warnings_row(who, ", ".join(prepared.recipe.recipes), fitted.warned))
     if fitted.given_back is not None:
         return _defer(work, admitted, prepared, fitted.given_back)
     if manifest is None or fitted.challenge is None:
@@ -212,7 +214,7 @@ def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge:
     state.job = learn(state.job, cost.figures.mean_power_w, cost.seconds, pipeline.forecast)
     if cost.figures.uuid is not None:
         run = CapRun(
-            cost.figures.uuid, fitted.cap_w, cost.seconds, cost.energy.joules, challenge.rows
+            cost.figures.uuid, fitted.cap_w, cost.seconds, cost.energy.joules, challenge.fitted_rows
         )
         state.caps = power_cap.learn(state.caps, run, pipeline.cap)
 
@@ -252,11 +254,11 @@ def _store(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> Manife
         challenge.reference,
         ModelCard(
             pipeline=work.run.name,
-            recipe=prepared.recipe.recipe,
+            recipe=challenge.recipe,
             record_schema=prepared.schema,
             labels=challenge.model.labels,
             train_from=positions[challenge.first_row],
-            train_to=split,
+            train_to=positions[-1] + 1 if challenge.refitted else split,
             holdout_from=split,
             holdout_to=prepared.position,
             rows=challenge.rows,
@@ -265,6 +267,23 @@ def _store(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> Manife
             judged_by=challenge.measure.name,
             apart=tuple(positions[row] for row in parts.apart.tolist()),
             joined=tuple(positions[row] for row in parts.joined.tolist()),
+            refitted=challenge.refitted,
+            candidates=_candidates(prepared, challenge),
             created_at=prepared.started.at,
         ),
+    )
+
+
+def _candidates(prepared: Prepared, challenge: Challenge) -> tuple[CandidateCard, ...]:
+    return tuple(
+        CandidateCard(
+            recipe=each.candidate.recipe.recipe,
+            params=each.candidate.recipe.params,
+            train_from=prepared.positions[int(each.candidate.rows[0])],
+            rows=len(each.candidate.rows),
+            loss=each.loss if math.isfinite(each.loss) else None,
+            because=each.failure,
+            chosen=index == challenge.chosen,
+        )
+        for index, each in enumerate(challenge.trials)
     )

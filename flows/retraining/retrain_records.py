@@ -56,7 +56,7 @@ def cost(
         paused_s=fitted.paused_s,
         cap_w=fitted.cap_w,
         interrupt_strategy=fitted.challenge.guarded if fitted.challenge else None,
-        work_rows=fitted.challenge.rows if fitted.challenge else None,
+        work_rows=fitted.challenge.fitted_rows if fitted.challenge else None,
         price=price.price,
         currency=price.currency,
         carbon_g=price.carbon_g,

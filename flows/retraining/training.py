@@ -23,17 +23,19 @@ from flows.run.cost_meter import Cost, Meter
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
 from flows.run.shutdown import Stop, StopRequested
-from flows.run.state import FitWindow
+from flows.run.state import FitWindow, PipelineState
 from flows.run.unit_of_work import UnitOfWork
-from models.batch import batch_model, evaluation, promotion
+from models.batch import batch_model, evaluation, holdout, promotion
 from models.batch.batch_model import (
     BatchAnswersNothing,
     BatchCannotLearn,
     BatchModel,
     TooLittleToLearn,
 )
-from models.batch.evaluation import Challenge, UnfinishedChallenge
+from models.batch.challenger import UnfinishedChallenge
+from models.batch.evaluation import Challenge
 from models.batch.fit_guard import Preempted
+from models.batch.promotion import Comparison, PromotionConfig
 from models.batch.recipe_config import BatchRecipe
 from models.core import library_warnings, record_schema
 from models.core.library_warnings import CollectedWarnings
@@ -86,7 +88,8 @@ class Prepared:
     seen: NDArray[np.bool_] | None
     """Of the window's rows, whether the champion was trained on them; None without a champion."""
     changed: int | None
-    """Row of the window from which on the labels are out of what was known before."""
+    """Row of the window at which the last known change of the data begins."""
+    promotion: PromotionConfig
     partial: UnfinishedChallenge | None
     """What an earlier attempt has fitted of it."""
 
@@ -134,6 +137,11 @@ def _require_limit(admitted: Admission, capping: PowerLimitResult | None) -> Non
         )
 
 
+def known_changes(state: PipelineState) -> tuple[int | None, ...]:
+    """The positions at which the data are known, or estimated, to have changed."""
+    return (state.change_position, state.change_estimate)
+
+
 def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     """Read the newest window and an older one. Raises TooLittleToLearn."""
     state, recipe = work.state, work.run.file.pipeline.batch
@@ -155,17 +163,18 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     older_to = first
     if champion is not None:
         _, held_out = batch_model.split(len(positions), recipe)
-        unseen = promotion.unseen_holdout(window.positions, held_out.start, champion.train_to)
+        unseen = promotion.unseen_holdout(
+            window.positions, held_out.start, champion.train_to, work.run.file.pipeline.promotion
+        )
         if not unseen:
             raise TooLittleToLearn(unseen.because)
-        seen = (positions < champion.train_to) & ~np.isin(positions, champion.apart)
-        seen |= np.isin(positions, champion.joined)
+        seen = positions < champion.train_to
+        if not champion.refitted:
+            seen &= ~np.isin(positions, champion.apart)
+            seen |= np.isin(positions, champion.joined)
         older_to = min(first, champion.train_from)
     older_from = max(0, older_to - recipe.older_rows)
     older = work.run.stream.between(older_from, older_to, state.marks).labelled()
-    changed = state.change_position
-    if changed is not None and (not len(positions) or changed < positions[0]):
-        changed = None
     this_fit = FitIdentity(
         pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema
     )
@@ -194,7 +203,8 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         work=this_fit,
         measure=work.run.file.pipeline.pipeline.measure,
         seen=seen,
-        changed=None if changed is None else int(np.searchsorted(positions, changed)),
+        changed=holdout.latest_change(window.positions, known_changes(state)),
+        promotion=work.run.file.pipeline.promotion,
         partial=partial_fits.find(
             work.run.places.fit_checkpoint, this_fit, work.run.signing_key, work.run.file.folder
         ).partial,
@@ -224,6 +234,10 @@ def fit(
                 admitted.limits,
                 lambda because: display.log_event(admitted.position, "paused", because, "red"),
             )
+
+    def promotes(comparison: Comparison) -> bool:
+        """Only what will be promoted is worth a refit."""
+        return promotion.judge(comparison, prepared.promotion).yes
 
     def on_snapshot(view: MonitorView) -> None:
         """Called from the device monitor's thread."""
@@ -260,6 +274,7 @@ def fit(
                 measure=prepared.measure,
                 seen=prepared.seen,
                 changed=prepared.changed,
+                promotes=promotes,
             )
             fitted.challenge = evaluation.with_unlabelled(
                 challenge,

@@ -77,24 +77,30 @@ def no_model(why: str) -> Decision:
     return Decision(question="retrain", yes=False, because=why)
 
 
-def unseen_holdout(positions: Sequence[int], held_out_from: int, trained_to: int) -> Decision:
-    """Is no held-out row among those that the champion was trained on?
+def unseen_holdout(
+    positions: Sequence[int], held_out_from: int, trained_to: int, config: PromotionConfig
+) -> Decision:
+    """Are there enough rows to hold out that the champion was not trained on?
 
-    Scores on rows that the champion was trained on do not say which model is better. With constant
-    knobs a hold-out lies behind all training; a larger one may reach back. `positions` are of the
-    window's rows, `held_out_from` is the first row that is held out, and the champion was trained
-    on positions up to `trained_to` (exclusive).
+    Scores on rows that the champion was trained on do not say which model is better. `positions`
+    are of the window's rows, `held_out_from` is the first row that would be held out, and the
+    champion was trained on positions up to `trained_to` (exclusive). If that is among the rows that
+    would be held out, the newer half of those since then is held out instead: see
+    `models.batch.holdout`.
     """
-    held_out = positions[held_out_from:]
-    if not held_out or held_out[0] >= trained_to:
+    share = positions[held_out_from:]
+    unseen = sum(position >= trained_to for position in share)
+    if unseen == len(share):
         because = "the hold-out begins after all rows that the champion was trained on"
         return Decision(question=QUESTION, yes=True, because=because)
+    needed = 2 * config.min_holdout_rows
     because = (
-        f"the hold-out would begin at position {held_out[0]}, among rows that the champion was "
-        f"trained on (up to {trained_to}); it is fair from position {trained_to + len(held_out)} "
-        "on, or with a smaller batch.holdout"
+        f"{unseen} rows came after those that the champion was trained on (up to position "
+        f"{trained_to}), and only the newer half of them can be held out"
     )
-    return Decision(question=QUESTION, yes=False, because=because)
+    if unseen < needed:
+        because += f": wait for {needed - unseen} more (half of {needed} are min_holdout_rows)"
+    return Decision(question=QUESTION, yes=unseen >= needed, because=because)
 
 
 def comparable(compared_with: str | None, champion: str | None) -> Decision:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -70,8 +70,26 @@ class RegistryBusy(TryAgainLater, TimeoutError):
     """Another process has locked the models folder."""
 
 
+class CandidateCard(BaseModel):
+    """A recipe and a window that competed to be the challenger, and their loss on the hold-out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str
+    params: dict[str, Any] = Field(default_factory=dict, description="Those that were set.")
+    train_from: int = Field(description="First position it was trained on.")
+    rows: int = Field(description="Rows it was fitted on.")
+    loss: float | None = Field(description="By judged_by, lower is better; None: unknown.")
+    because: str = Field(default="", description="Why there was no model, or no answer.")
+    chosen: bool = False
+
+
 class ModelCard(BaseModel):
-    """The data and the scores of a model. A score is None if it was not a finite number."""
+    """The data and the scores of a model. A score is None if it was not a finite number.
+
+    A refitted model was trained on its hold-out too, after the scores were made: these are of the
+    same recipe, trained on the candidate's rows alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -92,6 +110,14 @@ class ModelCard(BaseModel):
     )
     joined: tuple[int, ...] = Field(
         default=(), description="Positions from holdout_from on that it was trained on."
+    )
+    refitted: bool = Field(
+        default=False,
+        description="Whether it was fitted again, on all rows from train_from to train_to; apart "
+        "and joined are those of the model that was scored.",
+    )
+    candidates: tuple[CandidateCard, ...] = Field(
+        default=(), description="Among which it was chosen, the simplest first."
     )
     created_at: AwareDatetime
 
