@@ -1,7 +1,8 @@
 """The outcome of an attempt at an open request, in one durable step.
 
-Every outcome has a name: Promoted, Rejected, Deferred, Skipped, NoModel. A deferred request stays
-open and the gate is asked again; the others close it.
+Every outcome has a name: Promoted, Reused (an archived version serves again), Candidate (it won,
+and a person is asked), Rejected, Deferred, Skipped, NoModel. A deferred request stays open and the
+gate is asked again; the others close it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from observability.history.records import Record, RequestRecord
 from power.policy import gate
 from power.policy.gate import UNKNOWN
 
-Name = Literal["Promoted", "Rejected", "Deferred", "Skipped", "NoModel"]
+Name = Literal["Promoted", "Reused", "Candidate", "Rejected", "Deferred", "Skipped", "NoModel"]
 EVENT: dict[Name, str] = {
     "Promoted": "promoted",
+    "Reused": "reused",
+    "Candidate": "candidate",
     "Rejected": "rejected",
     "Deferred": "deferred",
     "Skipped": "skipped",
@@ -28,6 +31,8 @@ EVENT: dict[Name, str] = {
 }
 _STYLE: dict[Name, str] = {
     "Promoted": "green",
+    "Reused": "green",
+    "Candidate": "yellow",
     "Rejected": "blue",
     "Skipped": "red",
     "NoModel": "red",

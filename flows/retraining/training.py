@@ -42,8 +42,8 @@ from models.core.record_schema import Label, Schema
 from models.registry import partial_fits
 from models.registry.partial_fits import FitIdentity
 from observability.core.errors import ThermodriftError
-from observability.drift import retrain_policy
 from observability.history.records import RequestRecord
+from observability.worth import worth
 from power.devices.power_limit import PowerLimitResult
 from power.monitoring.thermal_trace import Sample, ThermalTrace
 
@@ -139,9 +139,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     state, recipe = work.state, work.run.file.pipeline.batch
     # The window ends here, or where that of a preempted fit ended.
     until, begun = FitWindow(state.position, state.new_rows), admitted.request.begun
-    if begun is not None and retrain_policy.keeps_window(
-        begun.position, state.position, recipe.window
-    ):
+    if begun is not None and worth.keeps_window(begun.position, state.position, recipe.window):
         until = begun
     first = max(0, until.position - recipe.window)
     read = work.run.stream.between(first, until.position, state.marks)

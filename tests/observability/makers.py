@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from observability.drift import drift, retrain_policy
+from observability.drift import drift
+from observability.worth import worth
 
 
 def make_column(**overrides: Any) -> drift.ColumnDrift:
@@ -56,7 +57,7 @@ def make_performance(**overrides: Any) -> drift.Performance:
     return drift.Performance(**default | overrides)
 
 
-def make_evidence(**overrides: Any) -> retrain_policy.RetrainFacts:
+def make_evidence(**overrides: Any) -> worth.RetrainFacts:
     """A drift alarm over an old champion with plenty of new rows: worth a retrain."""
     default = {
         "drift_alarm": True,
@@ -67,7 +68,7 @@ def make_evidence(**overrides: Any) -> retrain_policy.RetrainFacts:
         "champion_age_records": 3000,
         "records_since_retrain": 3000,
     }
-    return retrain_policy.RetrainFacts(**default | overrides)
+    return worth.RetrainFacts(**default | overrides)
 
 
 def make_window(rows: int = 400, shift: float = 0.0, seed: int = 0) -> pd.DataFrame:
