@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flows.run.state import PipelineState, Reuse
 from flows.run.unit_of_work import UnitOfWork
 from models.batch.batch_model import BatchAnswersNothing
+from models.batch.recipe_config import BatchRecipe
 from models.core import metrics, paired_loss
 from models.core.metrics import Measure
 from models.core.paired_loss import Loss
@@ -118,13 +119,13 @@ def facts(
     candidate, request, curve = known.candidate, state.request, known.curve
     began = concept_began(state)
     share = 1.0 - recipe.holdout
+    fewest = fewest_rows(recipe)
     checked = known.calibration
     energy = state.job.job()
     joules = None if energy is None else energy.power_w * energy.seconds
     capped = power_cap.saving(state.caps, pipeline.cap)
     seen, changes = _changes(state)
     level = known.level
-    fewest = recipe.min_rows * share
     nature = changed.facts.get("nature")
     return RetrainFacts(
         drift_alarm=changed.yes,
@@ -147,7 +148,7 @@ def facts(
         lost_error=None if reading.lost is None else reading.lost.error,
         records_since_level=0 if reading.level is None else position - reading.level.position,
         rows_then=None if level is None else max(level.rows, fewest),
-        rows_now=max(min(position - began, state.totals.learned, recipe.window) * share, 1.0),
+        rows_now=_rows_now(state, recipe, position - began),
         rows_per_record=share * state.totals.learned / max(position, 1),
         rows_most=recipe.window * share,
         deficit=0.0 if level is None else level.deficit,
@@ -178,6 +179,21 @@ def facts(
         candidate_since=None if candidate is None else candidate.since,
         last_without_model=known.unfitted,
     )
+
+
+def fewest_rows(recipe: BatchRecipe) -> float:
+    """Rows of a concept below which a challenger does not know it."""
+    return recipe.min_rows * (1.0 - recipe.holdout)
+
+
+def _rows_now(state: PipelineState, recipe: BatchRecipe, age: int) -> float:
+    """Rows of a concept of this age that a fit now could learn from.
+
+    The newest share of the window is held out, and of a concept that is younger at most half.
+    """
+    rows = min(state.totals.learned, recipe.window)
+    known = min(age, rows)
+    return max(known / 2, known - recipe.holdout * rows, 1.0)
 
 
 def concept_began(state: PipelineState) -> int:

@@ -43,16 +43,24 @@ def conclude(
     if challenger is not None:
         rows = _rows_of_concept(work, prepared, challenge)
         serving = challenger if promoted or champion is None else champion
+        size = SizeScore(rows or challenge.rows, challenger[0])
         level = Level(
             version=version if promoted else state.champion or "",
             position=prepared.position,
             loss=serving[0],
             unit=challenger[1],
-            rows=rows,
+            rows=size.rows,
             held=len(challenge.parts.held),
             deficit=0.0 if promoted or saved is None else max(-saved, 0.0),
         )
-        state.worth = known.scored(SizeScore(rows, challenger[0]), level)
+        state.worth = known.scored(size, level)
+        if (
+            not promoted
+            and known.level is not None
+            and rows < worth_check.fewest_rows(prepared.recipe)
+        ):
+            # A challenger that does not know the present concept does not show what is attainable.
+            state.worth = known
     return _settle(work, request, version, saved, promoted)
 
 
@@ -119,6 +127,4 @@ def _rows_of_concept(work: UnitOfWork, prepared: Prepared, challenge: Challenge)
     """Of the rows that the challenger was fitted on, those of the present concept."""
     train = challenge.parts.train
     trained = np.asarray(prepared.positions)[train[train >= challenge.first_row]]
-    since = int((trained >= worth_check.concept_began(work.state)).sum())
-    # A challenger without any row of it knows the concept before.
-    return since or len(trained)
+    return int((trained >= worth_check.concept_began(work.state)).sum())

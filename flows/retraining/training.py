@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.config import settings
+from flows.learning import worth_check
 from flows.retraining import retrain_request
 from flows.retraining.admit import Admission
 from flows.retraining.thermal_guard import ThermalGuard
@@ -161,8 +162,8 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         older_to = min(first, champion.train_from)
     older_from = max(0, older_to - recipe.older_rows)
     older = work.run.stream.between(older_from, older_to, state.marks).labelled()
-    changed = state.change_position
-    if changed is not None and (not len(positions) or changed < positions[0]):
+    changed: int | None = worth_check.concept_began(state)
+    if not len(positions) or changed <= positions[0]:
         changed = None
     this_fit = FitIdentity(
         pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema
