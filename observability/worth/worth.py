@@ -362,7 +362,8 @@ def _verdict(facts: RetrainFacts, config: RetrainConfig, value: Value | None) ->
             "a retrain would learn from columns that are not those agreed; "
             f"a person must look first: {facts.drift_because}"
         )
-    if facts.champion_present and (found := _archived(facts, value)):
+    may_reuse = facts.champion_present and config.decide != "person"
+    if may_reuse and (found := _archived(facts, value)):
         return _Verdict("reuse", "archive", found)
     if against := _obstacle(facts, config):
         return _skip(against)
@@ -614,10 +615,10 @@ def _waits(facts: RetrainFacts, ahead: float) -> Iterator[int]:
         return
     for times in (1.5, 2.0, 3.0, 4.0, 8.0, 16.0):
         rows = max(facts.rows_now, 1.0) * times
-        wait = math.ceil((rows - facts.rows_now) / rate)
+        wait = (rows - facts.rows_now) / rate
         if wait >= ahead or (facts.rows_most is not None and rows > facts.rows_most):
             return
-        yield wait
+        yield math.ceil(wait)
 
 
 def _curve(facts: RetrainFacts) -> LearningCurve:
