@@ -2,7 +2,8 @@
 
 Pure. A loss is a share of the baseline's loss on the same rows. The curve is loss(n) = a + b * n^-c
 with a, b and c not below zero, so more rows never make it worse. While there are too few sizes to
-tell a, b and c apart, the curve is the power law of the newest challenger with a stated exponent.
+tell a, b and c apart, the curve is a power law through the newest challenger, whose exponent moves
+from a stated one to that of the challengers so far (ridge regression in logarithms).
 
 Source: J. Hestness et al., "Deep Learning Scaling is Predictable, Empirically" (2017), found
 exponents between 0.07 and 0.35 over four kinds of data; C. Perlich et al., "Tree Induction vs.
@@ -17,10 +18,14 @@ from typing import NamedTuple
 
 PRIOR_EXPONENT = 0.1
 """Near the low end of what was found: twice the rows save 7 % of the loss."""
+PRIOR_WEIGHT = 1.0
+"""What the stated exponent counts for, in squares of the logarithm of the rows: as two challengers,
+of which one has four times the rows of the other."""
 FEWEST_SIZES = 4
 """Challengers of different sizes without which the curve is not fitted."""
 LEAST_SPAN = 4.0
 """How many times larger the largest of them must be than the smallest."""
+_LEAST_LOSS = 1e-3
 _EXPONENTS = tuple(each / 20 for each in range(1, 21))
 
 
@@ -57,9 +62,7 @@ def fit(scores: Sequence[SizeScore]) -> LearningCurve | None:
         return None
     rows = sorted({each.rows for each in known})
     if len(rows) < FEWEST_SIZES or rows[-1] < LEAST_SPAN * rows[0]:
-        newest = known[-1]
-        scale = newest.loss * newest.rows**PRIOR_EXPONENT
-        return LearningCurve(0.0, scale, PRIOR_EXPONENT, 0)
+        return _power_law(known)
     best: tuple[float, LearningCurve] | None = None
     for exponent in _EXPONENTS:
         floor, scale = _line([(each.rows**-exponent, each.loss) for each in known])
@@ -70,6 +73,18 @@ def fit(scores: Sequence[SizeScore]) -> LearningCurve | None:
             best = squares, curve
     assert best is not None
     return best[1]
+
+
+def _power_law(scores: Sequence[SizeScore]) -> LearningCurve:
+    """Through the newest, with an exponent between the stated one and that of all."""
+    logs = [(math.log(each.rows), math.log(max(each.loss, _LEAST_LOSS))) for each in scores]
+    mean_x = sum(x for x, _ in logs) / len(logs)
+    mean_y = sum(y for _, y in logs) / len(logs)
+    spread = sum((x - mean_x) ** 2 for x, _ in logs)
+    fall = -sum((x - mean_x) * (y - mean_y) for x, y in logs)
+    exponent = (fall + PRIOR_WEIGHT * PRIOR_EXPONENT) / (spread + PRIOR_WEIGHT)
+    exponent, newest = min(max(exponent, 0.0), 1.0), scores[-1]
+    return LearningCurve(0.0, newest.loss * math.pow(newest.rows, exponent), exponent, 0)
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

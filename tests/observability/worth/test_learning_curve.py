@@ -20,11 +20,25 @@ def test_without_a_challenger_there_is_no_curve() -> None:
 
 def test_with_too_few_sizes_the_exponent_is_the_stated_one() -> None:
     """The curve goes through the newest challenger; twice the rows save 7 % of its loss."""
-    curve = learning_curve.fit([SizeScore(100, 0.9), SizeScore(800, 0.6)])
+    curve = learning_curve.fit([SizeScore(800, 0.6)])
     assert curve is not None
     assert (0.0, 0.1, 0) == (curve.floor, curve.exponent, curve.sizes)
     assert curve.loss(800) == pytest.approx(0.6)
     assert curve.saved(800, 1600) == pytest.approx(0.6 * (1 - 2**-0.1))
+
+
+def test_few_sizes_move_the_exponent_away_from_the_stated_one() -> None:
+    """Towards theirs, and the further the more they differ in size."""
+    exponents = []
+    for rows in (100, 200, 400, 6400):
+        truth = LearningCurve(0.0, 5.0, 0.5, 0)
+        curve = learning_curve.fit([SizeScore(each, truth.loss(each)) for each in (100, rows)])
+        assert curve is not None
+        assert curve.loss(rows) == pytest.approx(truth.loss(rows))
+        exponents.append(curve.exponent)
+    assert exponents == sorted(exponents)
+    assert 0.1 == exponents[0]
+    assert exponents[-1] == pytest.approx(0.5, abs=0.05)
 
 
 def test_sizes_that_are_close_do_not_make_a_curve() -> None:
@@ -66,4 +80,4 @@ def test_more_rows_never_cost_and_never_save_more_than_all(
     saved = curve.saved(fewer, more)
     assert -1e-9 <= saved <= curve.loss(fewer) + 1e-9
     assert 0 <= curve.floor
-    assert curve.exponent > 0
+    assert 0 <= curve.exponent <= 1

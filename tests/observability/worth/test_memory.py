@@ -16,7 +16,7 @@ LEVEL = Level("v1", 1000, 0.5, 0.25, 800, 200)
 
 def make_expectation(**overrides: Any) -> Expectation:
     """A retrain for a loss of a tenth, of which 0.07 was expected to come."""
-    default = {
+    default: dict[str, Any] = {
         "request_id": "r1",
         "position": 1000,
         "evidence": "loss",
