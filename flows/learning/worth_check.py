@@ -227,8 +227,8 @@ def remember(
     )
     newest = known.newest
     if newest is not None and reading.followed is not None:
-        followed = newest.follow(reading.followed.mean, reading.followed_records)
-        known = replace(known, expectations=(*known.expectations[:-1], followed))
+        newest = newest.follow(reading.followed.mean, reading.followed_records)
+        known = replace(known, expectations=(*known.expectations[:-1], newest))
     state.worth = known
     if not wanted or state.request is None:
         return []

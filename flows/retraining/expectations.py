@@ -43,7 +43,7 @@ def conclude(
     if challenger is not None:
         rows = _rows_of_concept(work, prepared, challenge)
         serving = challenger if promoted or champion is None else champion
-        size = SizeScore(rows or challenge.rows, challenger[0])
+        size = SizeScore(rows or len(challenge.parts.train), challenger[0])
         level = Level(
             version=version if promoted else state.champion or "",
             position=prepared.position,
@@ -124,7 +124,9 @@ def _settle(
 
 
 def _rows_of_concept(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> int:
-    """Of the rows that the challenger was fitted on, those of the present concept."""
-    train = challenge.parts.train
-    trained = np.asarray(prepared.positions)[train[train >= challenge.first_row]]
+    """Of the rows that it could be fitted on, those of the present concept.
+
+    Where a model of fewer rows was better, more of them did not help: they count all the same.
+    """
+    trained = np.asarray(prepared.positions)[challenge.parts.train]
     return int((trained >= worth_check.concept_began(work.state)).sum())

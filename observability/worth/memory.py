@@ -79,7 +79,7 @@ class Level:
     unit: float
     """The baseline's loss on it, in the pipeline's metric."""
     rows: int
-    """Rows of the present concept that the challenger was fitted on."""
+    """Rows of the present concept that the challenger could be fitted on."""
     held: int
     """Rows that were held out."""
     deficit: float = 0.0

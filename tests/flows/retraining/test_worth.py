@@ -37,7 +37,7 @@ def make_sea(variants: Sequence[int]) -> list[dict[str, Any]]:
 
 def make_sea_pipeline(folder: Path, variants: Sequence[int], **tables: Any) -> Path:
     """A pipeline over these concepts."""
-    merged = {
+    merged: Any = {
         table: {**KNOBS.get(table, {}), **tables.get(table, {})} for table in (*KNOBS, *tables)
     }
     pipeline = make_pipeline(folder, 10, **merged)
