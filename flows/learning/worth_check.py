@@ -125,7 +125,7 @@ def facts(
     joules = None if energy is None else energy.power_w * energy.seconds
     capped = power_cap.saving(state.caps, pipeline.cap)
     seen, changes = _changes(state)
-    level = known.level
+    level = reading.level or known.level
     nature = changed.facts.get("nature")
     return RetrainFacts(
         drift_alarm=changed.yes,
@@ -366,14 +366,19 @@ def _archive(
     first = state.position - len(rows.labels)
     others = [each for each in work.run.registry.versions() if each != champion.version]
     scored: list[tuple[Loss, Reuse]] = []
-    for version in state.worth.archive(others, most):
+    tried = 0
+    for version in state.worth.archive(others):
+        if tried == most:
+            break
         try:
             manifest = work.run.registry.manifest(version)
         except (ThermodriftError, OSError):
             continue
-        # Rows that a version was made from do not say how it serves. Nor does another schema.
+        # Rows that a version was made from do not say how it serves. Nor does another schema. A
+        # version that a killed run has stored beyond this position is passed over as well.
         if manifest.holdout_to > first or manifest.record_schema != state.schema:
             continue
+        tried += 1
         answers = _predictions(work, version, rows.frame)
         if answers is None:
             continue

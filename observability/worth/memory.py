@@ -190,16 +190,16 @@ class Memory:
             return replace(self, loss_since=None)
         return replace(self, changes=(*self.changes, change)[-KEPT:], loss_since=None)
 
-    def archive(self, versions: Sequence[str], most: int) -> list[str]:
-        """Of these versions, by age, the ones to score: those that served before a change first.
+    def archive(self, versions: Sequence[str]) -> list[str]:
+        """These versions, by age, in the order to score them: those that served before a change first.
 
-        They know a concept that may come back; of the others the newest know it best.
+        They know a concept that may come back. Then come the others, the newest first.
         """
         served = [each.served for each in reversed(self.changes)]
         ranked = dict.fromkeys(
             [*(each for each in served if each in set(versions)), *reversed(versions)]
         )
-        return [each for each in ranked if each is not None][:most]
+        return [each for each in ranked if each is not None]
 
     def scored(self, size: SizeScore, level: Level) -> Memory:
         """With one more challenger, and what its comparison showed."""
