@@ -274,7 +274,8 @@ def _open_request(
         severity=drift.severity(changed) if changed else 0.0,
     )
     request.capped = answer == "capped"
-    request.reuse = seen.archived if answer == "reuse" else None
+    if answer == "reuse":
+        request.reuse, request.asked_gate_at = seen.archived, -1
     state.request = request
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
     if request.reuse is not None:

@@ -30,8 +30,14 @@ def conclude(
     challenge: Challenge,
     version: str,
     promoted: Decision,
+    *,
+    waits: bool = False,
 ) -> list[Record]:
-    """Remember how a challenger compared, before the champion changes; the rows of the history."""
+    """Remember how a challenger compared, before the champion changes; the rows of the history.
+
+    `promoted` is whether it serves from now on. If not, it may be that it `waits` for a person's
+    word: then it is not known yet what comes of it.
+    """
     state = work.state
     state.worth = known = replace(state.worth, unfitted=False)
     if prepared.champion_version != state.champion:
@@ -61,7 +67,7 @@ def conclude(
         ):
             # A challenger that does not know the present concept does not show what is attainable.
             state.worth = known
-    return _settle(work, request, version, saved, promoted)
+    return _settle(work, request, version, saved, None if waits else promoted)
 
 
 def gain(challenge: Challenge) -> float | None:

@@ -208,7 +208,9 @@ def _close(
     state, request = work.state, admitted.request
     asks = promotion.asks(promoted, work.run.file.pipeline.promotion)
     serves = promoted if not asks else asks.model_copy(update={"yes": False})
-    rows += expectations.conclude(work, request, prepared, challenge, manifest.version, serves)
+    rows += expectations.conclude(
+        work, request, prepared, challenge, manifest.version, serves, waits=asks.yes
+    )
     if asks:
         rows += [
             work.decision_row(asks),

@@ -8,7 +8,7 @@ gate is asked again; the others close it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from flows.run.state import OpenRequest
@@ -121,6 +121,9 @@ def close(
     state, event = work.state, EVENT[ending.name]
     row = request_event(work, request, event, ending.decision.because)
     state.request = None
+    if ending.name == "Skipped":
+        # The next request waits for the cooldown, or it would wait for the same device at once.
+        state.worth = replace(state.worth, unfitted=True)
     state.closed_at = state.position
     work.commit([*rows, row], promote)
     # Only now: after a kill before this, the next attempt goes on from it.

@@ -191,7 +191,7 @@ class Memory:
         return replace(self, changes=(*self.changes, change)[-KEPT:], loss_since=None)
 
     def archive(self, versions: Sequence[str]) -> list[str]:
-        """These versions, by age, in the order to score them: those that served before a change first.
+        """These versions, by age, in the order to score: those that served before a change first.
 
         They know a concept that may come back. Then come the others, the newest first.
         """
