@@ -35,7 +35,7 @@ from observability.worth.learning_curve import LearningCurve
 Answer = Literal["now", "capped", "later", "skip", "reuse"]
 DecidedBy = Literal["obstacle", "archive", "first", "person", "labels", "alarm", "value"]
 
-LEAST_FIT_S = 10.0
+LEAST_FIT_S = 30.0
 """A shorter fit counts as this long, and a longer one in doublings of it: how long a fit took
 differs from run to run, and a replay must decide the same."""
 USUAL_CHANGE = 0.2
@@ -189,11 +189,11 @@ class RetrainConfig(BaseModel):
         "save more than it costs; alarm: a drift alarm, with a cooldown; person: nothing else.",
     )
     fit_second_pays: float = Field(
-        default=3.0,
+        default=1.0,
         ge=0,
         allow_inf_nan=False,
         description="What a second of fitting must save: so many records' worth of the baseline's "
-        "loss. Larger retrains less. A fit of less than 10 s counts as 10 s, a longer one in "
+        "loss. Larger retrains less. A fit of less than 30 s counts as 30 s, a longer one in "
         "doublings of that, so that a replay decides the same.",
     )
     fit_kilojoule_pays: float = Field(

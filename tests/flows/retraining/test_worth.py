@@ -20,7 +20,7 @@ CONCEPT = 1_200
 KNOBS: dict[str, Any] = {
     "batch": {"window": 800},
     "drift": {"every": 200, "window": 200},
-    "worth": {"fit_second_pays": 1.0},
+    "worth": {"fit_second_pays": 0.3},
 }
 
 

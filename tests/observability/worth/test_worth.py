@@ -209,7 +209,7 @@ def test_where_waiting_for_rows_pays_more_the_answer_is_later_and_when() -> None
         curve_exponent=0.2,
         concept_age_records=300,
     )
-    decision = worth.judge(facts, RetrainConfig(fit_second_pays=20.0))
+    decision = worth.judge(facts, RetrainConfig(fit_second_pays=7.0))
     assert (False, "later") == (decision.yes, decision.facts["answer"])
     wait = decision.facts["later_records"]
     assert isinstance(wait, int)
@@ -269,7 +269,7 @@ def test_a_gain_lasts_until_the_next_change_is_expected(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "counted"), [(0.0, 10), (10.0, 10), (10.1, 20), (20.0, 20), (21.0, 40)]
+    ("seconds", "counted"), [(0.0, 30), (30.0, 30), (30.1, 60), (60.0, 60), (61.0, 120)]
 )
 def test_seconds_are_counted_in_steps_that_a_replay_repeats(seconds: float, counted: float) -> None:
     """A fit that takes a little longer on a busy machine leads to the same decision."""
@@ -278,7 +278,7 @@ def test_seconds_are_counted_in_steps_that_a_replay_repeats(seconds: float, coun
 
 
 def test_energy_and_money_cost_where_they_are_known_and_have_a_rate() -> None:
-    """Ten seconds at 3, 2 kJ at 5, half a euro at 100."""
+    """Thirty seconds at 1, 2 kJ at 5, half a euro at 100."""
     knobs = RetrainConfig(fit_kilojoule_pays=5.0, fit_price_pays=100.0)
     decision = worth.judge(make_worth(fit_joules=2000.0, fit_price=0.5), knobs)
     assert 90 == decision.facts["cost_records"]
