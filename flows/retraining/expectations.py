@@ -19,7 +19,7 @@ from observability.history.records import Record
 from observability.worth.learning_curve import SizeScore
 from observability.worth.memory import Candidate, Change, Level
 
-ANSWERS_A_CHANGE = frozenset({"loss", "labels", "alarm", "archive"})
+ANSWERS_A_CHANGE = frozenset({"labels", "alarm", "archive"})
 """Evidence of a change of the data; growth, a person's rule and a first champion are none."""
 
 
@@ -121,8 +121,9 @@ def _settle(
     newest = state.worth.newest
     if newest is None or newest.request_id != request.request_id:
         return []
-    if yes and newest.evidence in ANSWERS_A_CHANGE:
-        began = state.worth.loss_since
+    began = state.worth.loss_since
+    # A loss that is as likely noise is no change, even if a retrain for it paid.
+    if yes and (newest.evidence in ANSWERS_A_CHANGE or (newest.evidence == "loss" and began)):
         state.worth = state.worth.changed(
             Change(request.asked_position if began is None else began, replaced)
         )
