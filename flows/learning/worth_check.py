@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 FEWEST_ARCHIVED = 100
 """Rows that archived versions are scored on at least."""
+ANSWERS_A_CHANGE = frozenset({"labels", "alarm", "archive"})
+"""Evidence of a change of the data. Growth, a person's rule and a first champion are none, and a
+loss is as likely one as it is real."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def concept_began(state: PipelineState) -> int:
         state.change_position,
         getattr(state, "change_estimate", None),
         known.loss_since,
-        known.changes[-1].position if known.changes else None,
+        known.last_change,
     ]
     return max((place for place in places if place is not None), default=0)
 
@@ -233,14 +236,17 @@ def remember(
     state.worth = known
     if not wanted or state.request is None:
         return []
+    evidence = str(wanted.facts.get("evidence"))
+    chance = _number(wanted, "change_chance") if evidence == "loss" else None
     expected = Expectation(
         request_id=state.request.request_id,
         position=state.position,
-        evidence=str(wanted.facts.get("evidence")),
+        evidence=evidence,
         raw_gain=_number(wanted, "expected_raw_gain"),
         gain=_number(wanted, "expected_gain"),
         horizon_records=_number(wanted, "horizon_records"),
         cost_records=_number(wanted, "cost_records"),
+        chance=1.0 if evidence in ANSWERS_A_CHANGE else chance or 0.0,
     )
     state.worth = known.expect(expected)
     return [
@@ -318,12 +324,12 @@ def _level(state: PipelineState, champion: Manifest) -> Level | None:
     )
 
 
-def _changes(state: PipelineState) -> tuple[int, int]:
-    """Records over which changes are known, and how many there were in them."""
+def _changes(state: PipelineState) -> tuple[int, float]:
+    """Records over which changes are known, and how many are expected to have been in them."""
     changes = state.worth.changes
     if len(changes) < memory.KEPT:
-        return state.position, len(changes)
-    return state.position - changes[0].position, len(changes) - 1
+        return state.position, sum((each.chance for each in changes), 0.0)
+    return state.position - changes[0].position, sum((each.chance for each in changes[1:]), 0.0)
 
 
 def _predictions(work: UnitOfWork, version: str, frame: pd.DataFrame) -> BatchPrediction | None:

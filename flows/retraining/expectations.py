@@ -19,9 +19,6 @@ from observability.history.records import Record
 from observability.worth.learning_curve import SizeScore
 from observability.worth.memory import Candidate, Change, Level
 
-ANSWERS_A_CHANGE = frozenset({"labels", "alarm", "archive"})
-"""Evidence of a change of the data; growth, a person's rule and a first champion are none."""
-
 
 def conclude(
     work: UnitOfWork,
@@ -122,12 +119,10 @@ def _settle(
     newest = state.worth.newest
     if newest is None or newest.request_id != request.request_id:
         return []
-    began = state.worth.loss_since
-    # A loss that is as likely noise is no change, even if a retrain for it paid.
-    if yes and (newest.evidence in ANSWERS_A_CHANGE or (newest.evidence == "loss" and began)):
-        state.worth = state.worth.changed(
-            Change(request.asked_position if began is None else began, replaced)
-        )
+    if yes:
+        began = state.worth.loss_since
+        place = request.asked_position if began is None else began
+        state.worth = state.worth.changed(Change(place, replaced, newest.chance))
     return worth_check.expectation_row(work, newest, "compared")
 
 

@@ -38,6 +38,8 @@ class Expectation:
     gain: float | None
     """Of that, what was expected to come."""
     horizon_records: float | None = None
+    chance: float = 0.0
+    """That it answers a change of the data."""
     cost_records: float | None = None
     """What it was expected to cost, in records' worth of the baseline's loss."""
     version: str | None = None
@@ -95,6 +97,8 @@ class Change:
     position: int
     served: str | None
     """The champion before it, which knows the concept that ended."""
+    chance: float = 1.0
+    """That it was one."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +194,17 @@ class Memory:
 
     def changed(self, change: Change) -> Memory:
         """With one more change of the data; none is before an earlier one."""
+        if change.chance <= 0:
+            return self
         if self.changes and change.position <= self.changes[-1].position:
             return replace(self, loss_since=None)
         return replace(self, changes=(*self.changes, change)[-KEPT:], loss_since=None)
+
+    @property
+    def last_change(self) -> int | None:
+        """Position of the last change that was rather one than noise."""
+        sure = (each.position for each in reversed(self.changes) if each.chance >= 0.5)
+        return next(sure, None)
 
     def archive(self, versions: Sequence[str]) -> list[str]:
         """These versions, by age, in the order to score: those that served before a change first.

@@ -140,7 +140,9 @@ class RetrainFacts(BaseModel):
     calibration_low: float | None = Field(default=None, description="Its interval of 95 %.")
     calibration_high: float | None = None
     records_seen: int = Field(default=0, ge=0, description="Records over which changes are known.")
-    changes_known: int = Field(default=0, ge=0, description="Changes in these records.")
+    changes_known: float = Field(
+        default=0, ge=0, description="Changes in these records; an uncertain one counts in part."
+    )
     concept_age_records: int = Field(
         default=0, ge=0, description="Records since the last change; without one, all records."
     )
@@ -292,6 +294,8 @@ class Value(NamedTuple):
     """gain times horizon."""
     waiting: float
     """What 1,000 records of waiting lose."""
+    chance: float
+    """That what the champion loses is a change and no noise; 0 where it loses nothing."""
 
     @property
     def pays(self) -> bool:
@@ -337,6 +341,7 @@ def judge(facts: RetrainFacts, config: RetrainConfig) -> Decision:
         "cost_records": None if value is None else value.cost,
         "capped_cost_records": None if value is None else value.capped_cost,
         "waiting_loses": None if value is None else value.waiting,
+        "change_chance": None if value is None else value.chance,
     }
     if verdict.answer == "reuse":
         numbers |= {
@@ -537,6 +542,7 @@ def weigh(facts: RetrainFacts, config: RetrainConfig) -> Value | None:
         later=wait if best > 0 and wait > 0 else None,
         total=gain * ahead,
         waiting=1000 * gain,
+        chance=lost / facts.lost if facts.lost > 0 else 0.0,
     )
 
 

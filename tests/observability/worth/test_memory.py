@@ -85,6 +85,12 @@ def test_changes_are_in_order_and_end_a_loss() -> None:
     known = Memory(loss_since=700).changed(Change(800, "v1")).changed(Change(800, "v2"))
     assert (Change(800, "v1"),) == known.changes
     assert known.loss_since is None
+    assert 800 == known.last_change
+    # What was rather noise counts in part, and is not where the concept began.
+    doubtful = known.changed(Change(900, "v3", 0.2)).changed(Change(950, "v3", 0.0))
+    assert [800, 900] == [each.position for each in doubtful.changes]
+    assert 800 == doubtful.last_change
+    assert Memory().last_change is None
 
 
 def test_versions_that_served_before_a_change_are_scored_first() -> None:

@@ -257,6 +257,7 @@ def test_the_share_that_past_retrains_brought_is_what_the_next_one_will() -> Non
         ({"records_seen": 10_000, "changes_known": 0, "concept_age_records": 10_000}, 10_000),
         ({"records_seen": 10_000, "changes_known": 4, "concept_age_records": 100}, 2_000),
         ({"records_seen": 10_000, "changes_known": 4, "concept_age_records": 5_000}, 5_000),
+        ({"records_seen": 10_000, "changes_known": 1.5, "concept_age_records": 100}, 4_000),
         ({"records_seen": 100, "changes_known": 9, "concept_age_records": 1}, 500),
         ({"records_seen": 10**6, "changes_known": 0, "concept_age_records": 10**6}, 20_000),
     ],
