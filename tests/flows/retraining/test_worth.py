@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,36 @@ def test_a_run_that_was_stopped_decides_the_same(run: Run, tmp_path: Path) -> No
     columns = "position, evidence, expected_gain, compared_gain, followed_gain, followed_records"
     question = f"SELECT {columns} FROM expectations ORDER BY position"
     assert ask(whole, question) == ask(parts, question)
+
+
+def make_seasons(count: int) -> list[dict[str, Any]]:
+    """One relation all the time; in every other season a third of the labels is noise."""
+    chance = random.Random(5)
+    records: list[dict[str, Any]] = []
+    for index in range(count):
+        x, y = chance.gauss(0, 1), chance.gauss(0, 1)
+        noise = 0.33 if index // 800 % 2 else 0.03
+        above = (x + y > 0) != (chance.random() < noise)
+        records.append({"x": x, "y": y, "label": "above" if above else "below"})
+    return records
+
+
+@pytest.mark.slow
+def test_a_season_that_no_fit_can_mend_is_not_fitted_again_and_again(
+    run: Run, tmp_path: Path
+) -> None:
+    """After rejected challengers less of the same loss is expected to come back.
+
+    The plain rule answers each of its alarms by a fit.
+    """
+    counts = {}
+    for decide in ("value", "alarm"):
+        folder = tmp_path / decide
+        folder.mkdir()
+        knobs = {**KNOBS, "worth": {"decide": decide, "archived_versions": 0}}
+        pipeline = make_pipeline(folder, 10, **knobs)
+        write_stream(folder / "stream.csv", make_seasons(6_400))
+        summary = run(pipeline, folder / "home")
+        counts[decide] = summary["retrains"], summary["promotions"]
+    assert counts["value"][0] <= counts["alarm"][0] / 2
+    assert counts["value"][1] / counts["value"][0] >= counts["alarm"][1] / counts["alarm"][0]
