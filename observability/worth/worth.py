@@ -191,7 +191,7 @@ class RetrainConfig(BaseModel):
         "save more than it costs; alarm: a drift alarm, with a cooldown; person: nothing else.",
     )
     fit_second_pays: float = Field(
-        default=1.0,
+        default=2.0,
         ge=0,
         allow_inf_nan=False,
         description="What a second of fitting must save: so many records' worth of the baseline's "

@@ -13,7 +13,7 @@ from observability.worth import worth
 from observability.worth.worth import RetrainConfig, RetrainFacts
 from tests.observability.makers import make_worth
 
-POLICY = RetrainConfig()
+POLICY = RetrainConfig(fit_second_pays=1.0)
 
 
 def test_a_loss_that_outweighs_a_fit_is_worth_a_retrain_now() -> None:
@@ -64,7 +64,9 @@ def test_facts_can_be_judged_again_from_the_decision() -> None:
 )
 def test_every_no_says_why_with_its_numbers(overrides: dict[str, Any], said: str) -> None:
     """Each reason against stands alone against a retrain that would pay."""
-    decision = worth.judge(make_worth(**overrides), RetrainConfig(max_retrains_per_day=2))
+    decision = worth.judge(
+        make_worth(**overrides), RetrainConfig(max_retrains_per_day=2, fit_second_pays=1.0)
+    )
     assert (False, "skip") == (decision.yes, decision.facts["answer"])
     assert said in decision.because
 
@@ -280,7 +282,7 @@ def test_seconds_are_counted_in_steps_that_a_replay_repeats(seconds: float, coun
 
 def test_energy_and_money_cost_where_they_are_known_and_have_a_rate() -> None:
     """Thirty seconds at 1, 2 kJ at 5, half a euro at 100."""
-    knobs = RetrainConfig(fit_kilojoule_pays=5.0, fit_price_pays=100.0)
+    knobs = RetrainConfig(fit_second_pays=1.0, fit_kilojoule_pays=5.0, fit_price_pays=100.0)
     decision = worth.judge(make_worth(fit_joules=2000.0, fit_price=0.5), knobs)
     assert 90 == decision.facts["cost_records"]
     assert 30 == worth.judge(make_worth(fit_joules=math.nan), knobs).facts["cost_records"]
