@@ -12,11 +12,12 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.retraining import admit, retrain_records, retrain_request, training
+from flows.retraining import admit, expectations, retrain_records, retrain_request, reuse, training
 from flows.retraining.admit import Admission
 from flows.retraining.retrain_request import RequestOutcome
 from flows.retraining.training import Fitted, Prepared
@@ -35,6 +36,7 @@ from models.registry import partial_fits
 from models.registry.registry import CandidateCard, Manifest, ModelCard
 from observability.core import failpoints
 from observability.core.decision import Decision
+from observability.history.records import Record
 from power.forecast import forecast, job_profile
 from power.monitoring.thermal_trace import Sample
 from power.policy import admission, deadline, gate, power_cap
@@ -105,6 +107,8 @@ def attempt(
             request = work.state.request
             if request is None:
                 return None
+            if request.reuse is not None:
+                return Attempt(request, reuse.promote(work, request, request.reuse), overdue=False)
             admitted = _begin(work, request)
             # This is asked after the admission, which may have seen the deadline pass. A recorded
             # trace has the stream's clock, on which a deadline is no time of day.
@@ -187,19 +191,47 @@ def _conclude(
     rows += [
         *retrain_records.scores(work, manifest, prepared.older_span),
         work.decision_row(promoted),
-        *retrain_records.model(work, manifest, promoted),
     ]
     _learn_from(work, prepared, fitted, challenge)
+    state.totals.retrains += 1
+    return _close(work, admitted, prepared, challenge, manifest, promoted, rows)
+
+
+def _close(
+    work: UnitOfWork,
+    admitted: Admission,
+    prepared: Prepared,
+    challenge: Challenge,
+    manifest: Manifest,
+    promoted: Decision,
+    rows: list[Record],
+) -> RequestOutcome:
+    """Promote the challenger, reject it, or let it wait for a person's word."""
+    state, request = work.state, admitted.request
+    asks = promotion.asks(promoted, work.run.file.pipeline.promotion)
+    serves = promoted if not asks else asks.model_copy(update={"yes": False})
+    rows += expectations.conclude(
+        work, request, prepared, challenge, manifest.version, serves, waits=asks.yes
+    )
+    if asks:
+        rows += [
+            work.decision_row(asks),
+            *retrain_records.model(work, manifest, promoted, "candidate"),
+        ]
+        gain = expectations.gain(challenge)
+        expectations.candidate(work, manifest.version, promoted.because, gain)
+        ending = RequestOutcome("Candidate", asks, scores=manifest.scores)
+        return retrain_request.close(work, request, ending, rows)
+    name: Literal["promoted", "rejected"] = "promoted" if promoted else "rejected"
+    rows += retrain_records.model(work, manifest, promoted, name)
     if promoted:
         state.champion = manifest.version
         state.totals.promotions += 1
-    state.totals.retrains += 1
     ending = RequestOutcome(
         "Promoted" if promoted else "Rejected", promoted, scores=manifest.scores
     )
-    return retrain_request.close(
-        work, admitted.request, ending, rows, manifest.version if promoted else None
-    )
+    version = manifest.version if promoted else None
+    return retrain_request.close(work, request, ending, rows, version)
 
 
 def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge: Challenge) -> None:
@@ -222,7 +254,8 @@ def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge:
 def _refuse(work: UnitOfWork, admitted: Admission, why: str) -> RequestOutcome:
     """Close the request without a model; the models that are there go on."""
     refused = promotion.no_model(why)
-    rows = [*admitted.rows, work.decision_row(refused)]
+    settled = expectations.without_model(work, admitted.request)
+    rows = [*admitted.rows, work.decision_row(refused), *settled]
     return retrain_request.close(work, admitted.request, RequestOutcome("NoModel", refused), rows)
 
 

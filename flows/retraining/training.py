@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.config import settings
+from flows.learning import worth_check
 from flows.retraining import retrain_request
 from flows.retraining.admit import Admission
 from flows.retraining.thermal_guard import ThermalGuard
@@ -23,7 +24,7 @@ from flows.run.cost_meter import Cost, Meter
 from flows.run.power_source import PowerSource
 from flows.run.progress import Display
 from flows.run.shutdown import Stop, StopRequested
-from flows.run.state import FitWindow, PipelineState
+from flows.run.state import FitWindow
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model, evaluation, holdout, promotion
 from models.batch.batch_model import (
@@ -44,8 +45,8 @@ from models.core.record_schema import Label, Schema
 from models.registry import partial_fits
 from models.registry.partial_fits import FitIdentity
 from observability.core.errors import ThermodriftError
-from observability.drift import retrain_policy
 from observability.history.records import RequestRecord
+from observability.worth import worth
 from power.devices.power_limit import PowerLimitResult
 from power.monitoring.thermal_trace import Sample, ThermalTrace
 
@@ -137,19 +138,12 @@ def _require_limit(admitted: Admission, capping: PowerLimitResult | None) -> Non
         )
 
 
-def known_changes(state: PipelineState) -> tuple[int | None, ...]:
-    """The positions at which the data are known, or estimated, to have changed."""
-    return (state.change_position, state.change_estimate)
-
-
 def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     """Read the newest window and an older one. Raises TooLittleToLearn."""
     state, recipe = work.state, work.run.file.pipeline.batch
     # The window ends here, or where that of a preempted fit ended.
     until, begun = FitWindow(state.position, state.new_rows), admitted.request.begun
-    if begun is not None and retrain_policy.keeps_window(
-        begun.position, state.position, recipe.window
-    ):
+    if begun is not None and worth.keeps_window(begun.position, state.position, recipe.window):
         until = begun
     first = max(0, until.position - recipe.window)
     read = work.run.stream.between(first, until.position, state.marks)
@@ -203,7 +197,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         work=this_fit,
         measure=work.run.file.pipeline.pipeline.measure,
         seen=seen,
-        changed=holdout.latest_change(window.positions, known_changes(state)),
+        changed=holdout.latest_change(window.positions, (worth_check.concept_began(state),)),
         promotion=work.run.file.pipeline.promotion,
         partial=partial_fits.find(
             work.run.places.fit_checkpoint, this_fit, work.run.signing_key, work.run.file.folder

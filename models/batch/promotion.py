@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +22,11 @@ class PromotionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    promote: Literal["auto", "ask"] = Field(
+        default="auto",
+        description="auto: a challenger that wins serves at once. ask: it waits as a candidate for "
+        "`thermodrift models promote`, and no other is fitted meanwhile unless drift rises again.",
+    )
     min_gain: float = Field(
         default=0.0,
         ge=0,
@@ -75,6 +81,30 @@ def by_hand(pointed: str | None, served: str | None) -> Decision:
 def no_model(why: str) -> Decision:
     """The decision for a retrain without a challenger; `why` is the reason."""
     return Decision(question="retrain", yes=False, because=why)
+
+
+def reused(version: str, champion: str | None, gain: float) -> Decision:
+    """The decision that an archived version serves again; `gain` is in the baseline's loss."""
+    return Decision(
+        question=QUESTION,
+        yes=True,
+        because=f"archived version {version} loses {gain:.3g} of the baseline's loss less than the "
+        f"champion {champion} on the newest rows: it serves again without a fit",
+        facts={"version": version, "champion": champion, "gain": gain},
+    )
+
+
+def asks(promoted: Decision, config: PromotionConfig) -> Decision:
+    """Does a version that won wait for a person's word?"""
+    yes = promoted.yes and config.promote == "ask"
+    because = "a version that wins is promoted at once"
+    if yes:
+        because = (
+            f"it waits for a person's word (promote = ask), although it has won: {promoted.because}"
+        )
+    return Decision(
+        question="candidate", yes=yes, because=because, facts={"promote": config.promote}
+    )
 
 
 def unseen_holdout(

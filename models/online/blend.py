@@ -179,7 +179,7 @@ class ClassBlend:
 
         def miss(votes: Floats) -> Floats:
             # The weight of those who miss; it may leave the range in the last bit.
-            return np.clip(1.0 - (votes * truth).sum(axis=2), 0.0, 1.0)
+            return np.asarray(np.clip(1.0 - (votes * truth).sum(axis=2), 0.0, 1.0))
 
         somebody = np.asarray(awake.any(axis=1))
         stacked = self.stacks.run(members, awake, np.where(somebody, np.maximum(codes, -1), -1))

@@ -169,7 +169,7 @@ class Registry:
     """The models of one pipeline."""
 
     def __init__(self, places: PipelinePlaces, signing_key: SigningKey) -> None:
-        self._places = places
+        self.places = places
         self._folder = places.models
         self._signing_key = signing_key
 
@@ -182,9 +182,9 @@ class Registry:
         NotAVersion, ValueError for another pipeline than the registry's,
         `serialization.CannotPickle`, `serialization.CannotLoad`, RegistryBusy and RegistryUnusable.
         """
-        if card.pipeline != self._places.name:
+        if card.pipeline != self.places.name:
             raise ValueError(
-                f"this registry is of pipeline {self._places.name!r}; came a model of "
+                f"this registry is of pipeline {self.places.name!r}; came a model of "
                 f"{card.pipeline!r}"
             )
         pickled = serialization.dumps(model)
@@ -233,11 +233,11 @@ class Registry:
         content = self._read(file)
         if content is None:
             raise NoSuchModel(
-                f"pipeline {self._places.name!r} has no model {version!r}; stored are: "
+                f"pipeline {self.places.name!r} has no model {version!r}; stored are: "
                 f"{', '.join(self.versions()) or 'none'}"
             )
         manifest = self._parsed(MANIFEST, Manifest, content, file)
-        if (manifest.version, manifest.pipeline) != (version, self._places.name):
+        if (manifest.version, manifest.pipeline) != (version, self.places.name):
             raise SignatureMismatch(
                 f"{file} is the manifest of {manifest.version!r} of pipeline "
                 f"{manifest.pipeline!r}; it was renamed or copied: put it back where it was made"
@@ -319,7 +319,7 @@ class Registry:
                 return pointer.promoted[-1]
             if len(pointer.promoted) < 2:
                 raise NoEarlierChampion(
-                    f"pipeline {self._places.name!r} has no champion before "
+                    f"pipeline {self.places.name!r} has no champion before "
                     f"{pointer.promoted[-1] if pointer.promoted else 'the first'!r}; "
                     f"promote a version by its id instead: "
                     f"{', '.join(self.versions()) or 'none is stored'}"
@@ -337,12 +337,12 @@ class Registry:
         file = self._file(POINTER, "json")
         content = self._read(file)
         if content is None:
-            return _ChampionPointer(pipeline=self._places.name)
+            return _ChampionPointer(pipeline=self.places.name)
         pointer = self._parsed(CHAMPION, _ChampionPointer, content, file)
-        if pointer.pipeline != self._places.name:
+        if pointer.pipeline != self.places.name:
             raise SignatureMismatch(
                 f"{file} is the pointer of pipeline {pointer.pipeline!r}; it was copied here: "
-                f"remove it, and promote a version of {self._places.name!r} by hand"
+                f"remove it, and promote a version of {self.places.name!r} by hand"
             )
         return pointer
 

@@ -109,7 +109,13 @@ def test_a_reference_that_lacks_one_row_does_not_switch_drift_off(
 ) -> None:
     """A first window of 995 rows holds 199 out, where `min_rows` asks for 200."""
     summary = run(
-        nursery, tmp_path, steady_records(1_990), stream={"batch": 995}, drift={"every": 995}
+        nursery,
+        tmp_path,
+        steady_records(1_990),
+        stream={"batch": 995},
+        drift={"every": 995},
+        # The next champion would have a reference of its own.
+        worth={"decide": "person"},
     )
     assert 1 == summary["promotions"]
     assert [] == summary["unknown_votes"]

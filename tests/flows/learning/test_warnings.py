@@ -45,7 +45,7 @@ def test_each_model_is_told_of_once_with_its_recipe_and_the_count(
         600,
         batch={"recipe": "own_loud:Loud"},
         online={"recipe": "own_loud:LoudOnline"},
-        worth={"max_champion_age_records": None, "cooldown_records": 100_000},
+        worth={"decide": "person"},
     )
     with without_prefect(), warnings.catch_warnings():
         warnings.simplefilter("default")
