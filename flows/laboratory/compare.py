@@ -7,17 +7,19 @@ pieces each policy is a cheap replay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flows.config.pipeline import PipelineFile
+from flows.config import pipeline
 from flows.laboratory import candidates, members, optimum, product_run, records, simulation
 from flows.laboratory.candidates import FittedCandidate
+from flows.laboratory.crew import Work
 from flows.laboratory.members import BASELINE, CHAMPION, Members
 from flows.laboratory.optimum import Candidate, Schedule
 from flows.laboratory.pieces import Pieces
@@ -27,13 +29,17 @@ from flows.laboratory.simulation import Served
 
 PRODUCT = "worth"
 """The policy that is the product's own, with the pipeline's knobs."""
+OPTIMUM = "optimum"
+"""The schedule that hindsight finds best."""
 POINTS = 40
 """Points of a line of the score over time."""
 _FITS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64, 80, 100)
 """Numbers of fits at which the optimum is tried through the blend."""
 
-Tick = Callable[[str, int, int], None]
-"""Called with a stream, its finished pieces and all of them."""
+_PARTS = 4
+"""Steps among which the candidates of a stream are divided."""
+_RUNS: Mapping[str, product_run.Knobs] = {"drift": EVERY_ALARM, PRODUCT: {}}
+"""The policies that are runs of the product, and the knobs that each changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,41 +79,68 @@ class Bench:
         return self.losses(members.serve(self.records, self.online, champion))
 
 
-def examine(
-    home: Path, file: PipelineFile, config: LabConfig, tick: Tick = lambda *_: None
-) -> dict[str, Any]:
-    """Compare all policies on one stream; returns the document of the stream.
-
-    Raises what reading the stream raises.
-    """
-    pieces = Pieces.of(home, file, config)
-    return pieces.document("comparison", lambda: _examine(pieces, file, config, tick))
-
-
-def _examine(pieces: Pieces, file: PipelineFile, config: LabConfig, tick: Tick) -> dict[str, Any]:
-    read = records.read(file, config)
-    places = candidates.positions(read, config)
-    steps = len(places) + 4
-    tick(file.name, 0, steps)
-    online = Members(pieces.arrays("members", partial(_learned, read)))
-    tick(file.name, 1, steps)
-    fitted: list[FittedCandidate] = []
-    for number, position in enumerate(places):
-        arrays = pieces.arrays(
-            f"candidate-{position:09d}",
-            partial(_fitted, read, position),
+def works(home: Path, files: Sequence[Path], config: LabConfig) -> list[Work[dict[str, Any]]]:
+    """The steps that compare all policies on these pipelines; each result is a document."""
+    return [
+        Work(
+            pipeline.read(path).name,
+            [
+                partial(_members, home, path, config),
+                *(partial(_candidates, home, path, config, part) for part in range(_PARTS)),
+                *(partial(_product, home, path, config, policy) for policy in _RUNS),
+            ],
+            partial(document, home, path, config),
         )
-        candidate = candidates.from_arrays(arrays)
-        if candidate is not None:
-            fitted.append(candidate)
-        tick(file.name, 2 + number, steps)
-    runs: dict[str, ProductRun] = {}
-    for number, (policy, knobs) in enumerate((("drift", EVERY_ALARM), (PRODUCT, {}))):
-        runs[policy] = of_product(pieces, read, policy, knobs)
-        tick(file.name, len(places) + 2 + number, steps)
-    document = judged(Bench(read, online, config), fitted, runs)
-    tick(file.name, steps, steps)
-    return document
+        for path in files
+    ]
+
+
+def document(home: Path, path: Path, config: LabConfig) -> dict[str, Any]:
+    """The comparison on one pipeline; what is not computed yet is computed now.
+
+    Raises what reading the pipeline and its stream raises.
+    """
+    pieces, read = _opened(home, path, config)
+
+    def made() -> dict[str, Any]:
+        fitted = [_candidate(pieces, read, at) for at in candidates.positions(read, config)]
+        return judged(
+            Bench(read, _online(pieces, read), config),
+            [each for each in fitted if each is not None],
+            {policy: of_product(pieces, read, policy, knobs) for policy, knobs in _RUNS.items()},
+        )
+
+    return pieces.document("comparison", made)
+
+
+@lru_cache(maxsize=1)
+def _opened(home: Path, path: Path, config: LabConfig) -> tuple[Pieces, StreamRecords]:
+    """The pieces and the records of a pipeline; a process mostly stays with one of them."""
+    file = pipeline.read(path)
+    return Pieces.of(home, file, config), records.read(file, config)
+
+
+def _members(home: Path, path: Path, config: LabConfig) -> None:
+    _online(*_opened(home, path, config))
+
+
+def _candidates(home: Path, path: Path, config: LabConfig, part: int) -> None:
+    pieces, read = _opened(home, path, config)
+    for position in candidates.positions(read, config)[part::_PARTS]:
+        _candidate(pieces, read, position)
+
+
+def _product(home: Path, path: Path, config: LabConfig, policy: str) -> None:
+    of_product(*_opened(home, path, config), policy, _RUNS[policy])
+
+
+def _online(pieces: Pieces, read: StreamRecords) -> Members:
+    return Members(pieces.arrays("members", partial(_learned, read)))
+
+
+def _candidate(pieces: Pieces, read: StreamRecords, position: int) -> FittedCandidate | None:
+    name = f"candidate-{position:09d}"
+    return candidates.from_arrays(pieces.arrays(name, partial(_fitted, read, position)))
 
 
 def _learned(read: StreamRecords) -> Iterable[tuple[str, Floats]]:
@@ -126,7 +159,7 @@ def of_product(
         f"product-{name}",
         lambda: product_run.run(read, pieces.scratch(name), knobs).to_arrays(),
     )
-    pieces.scratch(name).rmdir()
+    shutil.rmtree(pieces.folder / f"{name}.scratch", ignore_errors=True)
     return ProductRun.from_arrays(arrays)
 
 
@@ -141,15 +174,15 @@ def judged(
     chosen = [fitted[index] for index in best.chosen]
     champion = simulation.champion_answers(read, simulation.serving(chosen, config))
     fit_s = sum(each.fit_s for each in chosen)
-    rows.append(
-        _row(bench, Entry("optimum", champion, len(chosen), len(chosen), fit_s), best_losses)
-    )
+    rows.append(_row(bench, Entry(OPTIMUM, champion, len(chosen), len(chosen), fit_s), best_losses))
     least = rows[-1]["cost"]
     alone = optimum.cheapest(bench.stand_in, _to_choose(bench, fitted), bench.price)
     for row in rows:
         row["regret"] = row["cost"] / least - 1.0 if least > 0 else None
         cost = row.pop("champion_cost")
-        row["champion_regret"] = None if cost is None else cost / alone.cost - 1.0
+        # The schedule that is best through the blend need not be the best without it.
+        told = cost is not None and row["policy"] != OPTIMUM and alone.cost > 0
+        row["champion_regret"] = cost / alone.cost - 1.0 if told else None
     return {
         "stream": read.file.name,
         "task": read.schema.task,
@@ -241,7 +274,7 @@ def _alone(bench: Bench, runs: Mapping[str, ProductRun]) -> list[Entry]:
         Entry(
             f"{CHAMPION} alone", own.champion, own.retrains, own.promotions, own.fit_s, own.champion
         ),
-        Entry("blend without batch", None, 0, 0, 0.0),
+        Entry("no batch", None, 0, 0, 0.0),
     ]
 
 
@@ -271,4 +304,45 @@ def _row(bench: Bench, entry: Entry, losses: Floats | None = None) -> dict[str, 
         "cost": bench.cost(losses, entry.retrains),
         "champion_cost": None if champion is None else bench.cost(champion, entry.retrains),
         "over_time": [read.score(part) for part in parts],
+    }
+
+
+def summary(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each stream: the product's rule against its members, the schedules, and hindsight.
+
+    `schedule` is the fixed schedule with the fewest processor seconds that is not worse than the
+    product, beyond what `equal` calls equal; None where there is none. `saved` is the share of its
+    seconds that the product does not need.
+    """
+    return [_summary(each) for each in documents]
+
+
+def equal(document: Mapping[str, Any], score: float) -> float:
+    """How much worse a score may be and still be called equal: 0.2 points, or 1 % of an error."""
+    return 0.002 if document["task"] == "classification" else 0.01 * abs(score)
+
+
+def _summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    rows = {row["policy"]: row for row in document["policies"]}
+    own = rows[PRODUCT]
+    sign = 1.0 if document["larger_is_better"] else -1.0
+    allowed = equal(document, own["score"])
+    fixed = [
+        row
+        for name, row in rows.items()
+        if name.startswith("every ") and sign * (row["score"] - own["score"]) >= -allowed
+    ]
+    schedule = min(fixed, key=lambda row: row["fit_s"], default=None)
+    saved = None
+    if schedule is not None and schedule["fit_s"] > 0:
+        saved = 1.0 - own["fit_s"] / schedule["fit_s"]
+    return {
+        "stream": document["stream"],
+        "score": own["score"],
+        "best_member": own["best_member"],
+        "against_best_member": own["against_best_member"],
+        "not_below_best_member": own["against_best_member"] >= -allowed,
+        "schedule": None if schedule is None else schedule["policy"],
+        "saved": saved,
+        "regret": own["regret"],
     }

@@ -42,8 +42,10 @@ class Pieces:
         digest.update(file.pipeline.model_dump_json().encode())
         digest.update(config.model_dump_json().encode())
         digest.update(_file_digest(file.beside(file.pipeline.stream.path)).encode())
-        digest.update(_code_digest().encode())
-        beside = home / "pieces" / file.name
+        digest.update(code_digest().encode())
+        # Two pipelines may have one name, in two files.
+        where = hashlib.sha256(str(file.path).encode()).hexdigest()[:8]
+        beside = home / "pieces" / f"{file.name}-{where}"
         kept = beside / digest.hexdigest()[:16]
         for older in beside.glob("*"):
             if older != kept:
@@ -91,7 +93,7 @@ def _file_digest(path: Path) -> str:
 
 
 @cache
-def _code_digest() -> str:
+def code_digest() -> str:
     """A hash of the rooms whose code an experiment runs."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
     for room in _ROOMS:

@@ -11,6 +11,7 @@ Sources: SEA (Street and Kim 2001), Agrawal et al. (1993), hyperplane (Hulten et
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,14 +142,20 @@ def generated(stream: LabStream) -> Rows:
         yield named_as_text, label
 
 
-def write(stream: LabStream, folder: Path) -> Path:
-    """Write a stream and its pipeline file of four keys into `folder`; returns the pipeline file.
+def write(stream: LabStream, home: Path) -> Path:
+    """Write a stream and its pipeline file of four keys under `home`, unless they are there.
 
-    Raises StreamNotHere.
+    Returns the pipeline file. Raises StreamNotHere.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
+    drawn_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    name = f"{stream.name}-{stream.records}-{stream.seed}-{drawn_by}"
+    folder = home / "streams" / name
+    path = folder / "pipeline.toml"
+    if path.exists():
+        return path
     sink = pa.BufferOutputStream()
     parquet.write_table(table(stream), sink, compression="zstd")
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +165,7 @@ def write(stream: LabStream, folder: Path) -> Path:
         f'[pipeline]\nname = "{stream.name}"\ntask = "{stream.task}"\n{metric}'
         f'[stream]\npath = "stream.parquet"\ntarget = "{stream.target}"\n'
     )
-    path = folder / "pipeline.toml"
+    # The pipeline file comes last: where it is, the stream is whole.
     atomic_file.write(path, text.encode())
     return path
 

@@ -1,0 +1,172 @@
+"""The commands of the laboratory: compare, drift, replay, tune. They import slow libraries late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from observability.core import cli_output
+from observability.core.cli_output import JsonOption
+from observability.core.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    from flows.laboratory.crew import Work
+    from flows.laboratory.streams import LabStream
+
+lab_app = typer.Typer(
+    no_args_is_help=True,
+    help="A laboratory: what the rules and their knobs do, by figures.",
+)
+
+StreamsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--streams", help="Streams that ship, with commas between them.", show_default="all"
+    ),
+]
+RecordsOption = Annotated[
+    int | None,
+    typer.Option("--records", min=1000, help="Records of each stream at most.", show_default="all"),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="Processes at once.", show_default="one a core"),
+]
+MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print Markdown instead.")]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="2,000 records of each stream, to see how it looks.")
+]
+QUICK_RECORDS = 2_000
+
+
+@lab_app.command("compare")
+def compare(
+    context: typer.Context,
+    pipeline: Annotated[
+        Path | None,
+        typer.Argument(help="A pipeline's TOML file.", show_default="the streams that ship"),
+    ] = None,
+    streams: StreamsOption = None,
+    records: RecordsOption = None,
+    records_per_s: Annotated[
+        float, typer.Option(min=0, help="How fast records arrive while a model is fitted.")
+    ] = 100.0,
+    wait_s: Annotated[
+        float, typer.Option(min=0, help="Seconds that a retrain waits before it begins.")
+    ] = 0.0,
+    every: Annotated[
+        int, typer.Option(min=20, help="Records between two models that may be fitted.")
+    ] = 500,
+    fit_price: Annotated[
+        float, typer.Option(min=0, help="What a fit costs: the baseline's loss in so many records.")
+    ] = 20.0,
+    cpu_watts: Annotated[
+        float, typer.Option(min=0.1, help="Watts of a busy core, to estimate joules.")
+    ] = 15.0,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw the scores over time, as SVG.")
+    ] = None,
+    quick: QuickOption = False,
+    jobs: JobsOption = None,
+    markdown: MarkdownOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put retrain policies side by side: never, schedules, drift, the product, hindsight."""
+    from flows.cli import lab_picture, lab_report
+    from flows.laboratory import compare as comparison
+    from flows.laboratory.records import LabConfig
+    from observability.core import atomic_file
+
+    config = LabConfig(
+        records_per_s=records_per_s,
+        wait_s=wait_s,
+        every=every,
+        fit_price=fit_price,
+        cpu_watts=cpu_watts,
+        records=QUICK_RECORDS if quick else records,
+    )
+    home = _home(context)
+    if pipeline is not None and streams is not None:
+        raise BadConfiguration("name a pipeline file or --streams, and not both")
+    shipped = [] if pipeline is not None else _shipped(streams, config.records)
+    with cli_output.redirect_stdout():
+        files = [pipeline] if pipeline is not None else _written(shipped, home)
+        documents = _done(comparison.works(home, files, config), jobs)
+    known = {stream.name: stream for stream in shipped}
+    document = {
+        "conditions": config.model_dump(),
+        "streams": [{**_truth(known.get(each["stream"])), **each} for each in documents],
+        "summary": comparison.summary(documents),
+    }
+    if picture is not None:
+        atomic_file.write(picture, lab_picture.over_time(compared).encode())
+    if as_json:
+        cli_output.print_json(document)
+    elif markdown:
+        typer.echo(lab_report.compared_markdown(document), nl=False)
+    else:
+        lab_report.render_compared(document)
+        if picture is not None:
+            cli_output.stdout().print(f"picture: {picture}", markup=False, soft_wrap=True)
+
+
+def _home(context: typer.Context) -> Path:
+    from flows.laboratory import records
+
+    return records.folder(cli_output.cli_context(context).home.resolve())
+
+
+def _shipped(names: str | None, most: int | None) -> list[LabStream]:
+    """The streams that were named, no longer than asked for."""
+    from flows.laboratory import streams
+
+    found = streams.named(names)
+    return [each if most is None else each.shortened(min(most, each.records)) for each in found]
+
+
+def _written(shipped: Sequence[LabStream], home: Path) -> list[Path]:
+    from flows.laboratory import streams
+
+    errors = cli_output.stderr()
+    with errors.status("drawing the streams"):
+        return [streams.write(each, home) for each in shipped]
+
+
+def _truth(stream: LabStream | None) -> dict[str, Any]:
+    """What is known of a stream that ships; nothing of a user's own."""
+    if stream is None:
+        return {}
+    drifts = [{"position": each.position, "width": each.width} for each in stream.drifts]
+    return {"kind": stream.kind, "about": stream.about, "drifts": drifts}
+
+
+def _done(works: Sequence[Work[Any]], jobs: int | None) -> list[Any]:
+    """Do the work, with a bar on stderr."""
+    from flows.laboratory import crew
+
+    with _progress(sum(work.steps for work in works)) as tick:
+        return crew.done(works, jobs or crew.cores(), tick)
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr while the block runs; where that is no terminal, one line in ten steps."""
+    from rich.progress import Progress
+
+    errors = cli_output.stderr()
+    ended = 0
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task("laboratory", total=steps)
+
+        def tick(name: str) -> None:
+            nonlocal ended
+            ended += 1
+            progress.update(bar, advance=1, description=name)
+            if not errors.is_terminal and (ended % 10 == 0 or ended == steps):
+                errors.print(f"laboratory: {ended} of {steps} steps, {name}", highlight=False)
+
+        yield tick

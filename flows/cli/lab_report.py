@@ -1,0 +1,122 @@
+"""Shows what the laboratory found: tables for people, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from observability.core import cli_output
+
+_HEADS = (
+    *("policy", "score", "vs best", "best", "fits", "promoted", "fit s", "J", "regret"),
+    "regret alone",
+)
+_SUMMARY_HEADS = (
+    *("stream", "kind", "score", "of", "vs best", "best", "schedule", "saved", "regret"),
+)
+Cells = tuple[str, ...]
+
+
+def render_compared(document: Mapping[str, Any]) -> None:
+    """Print the comparison of each stream, and then the product's rule on all of them."""
+    for stream in document["streams"]:
+        cli_output.print_table(_HEADS, _policy_rows(stream), title=_title(stream))
+    cli_output.print_table(_SUMMARY_HEADS, _summary_rows(document), title="the product's rule")
+    cli_output.stdout().print(_explanation(document).replace("*", ""), highlight=False)
+
+
+def compared_markdown(document: Mapping[str, Any]) -> str:
+    """The same as a page in Markdown, with a line end at its end."""
+    parts = [_table(_SUMMARY_HEADS, _summary_rows(document)), _explanation(document)]
+    for stream in document["streams"]:
+        parts += [
+            f"### {stream['stream']}",
+            _sentence(stream),
+            _table(_HEADS, _policy_rows(stream)),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(stream: Mapping[str, Any]) -> str:
+    about = f": {stream['about']}" if "about" in stream else ""
+    return f"{stream['stream']}{about}; {stream['records']:,} records, {_metric(stream)}"
+
+
+def _sentence(stream: Mapping[str, Any]) -> str:
+    about = f"{stream['about']}. " if "about" in stream else ""
+    where = ", ".join(map(_place, stream.get("drifts", ())))
+    changes = f"It changes at {where}. " if where else ""
+    return f"{about}{stream['records']:,} records; {_metric(stream)}. {changes}".strip()
+
+
+def _place(drift: Mapping[str, int]) -> str:
+    to = f" to {drift['position'] + drift['width']:,}" if drift["width"] else ""
+    return f"{drift['position']:,}{to}"
+
+
+def _metric(stream: Mapping[str, Any]) -> str:
+    side = "larger" if stream["larger_is_better"] else "smaller"
+    return f"{stream['score']}, {side} is better"
+
+
+def _policy_rows(stream: Mapping[str, Any]) -> Iterable[Cells]:
+    for row in stream["policies"]:
+        yield (
+            row["policy"],
+            _score(row["score"]),
+            _difference(row["against_best_member"]),
+            row["best_member"],
+            str(row["retrains"]),
+            str(row["promotions"]),
+            f"{row['fit_s']:.1f}",
+            f"{row['joules']:.0f}",
+            _percent(row["regret"]),
+            _percent(row["champion_regret"]),
+        )
+
+
+def _summary_rows(document: Mapping[str, Any]) -> Iterable[Cells]:
+    for stream, found in zip(document["streams"], document["summary"], strict=True):
+        yield (
+            found["stream"],
+            stream.get("kind", "own"),
+            _score(found["score"]),
+            stream["score"],
+            _difference(found["against_best_member"]),
+            found["best_member"],
+            found["schedule"] or "none is equal",
+            _percent(found["saved"]),
+            _percent(found["regret"]),
+        )
+
+
+def _explanation(document: Mapping[str, Any]) -> str:
+    conditions = document["conditions"]
+    return (
+        f"Records arrive at {conditions['records_per_s']:g} a second while a model is fitted. A "
+        f"fit costs what the baseline loses in {conditions['fit_price']:g} records. J are joules, "
+        f"estimated: {conditions['cpu_watts']:g} W for a busy core. *vs best* is the served score "
+        "against that of its own best member, positive where it is better. *Regret* is the served "
+        "loss with the price of all fits, above that of the schedule which hindsight finds best; "
+        "*regret alone* is the same of the batch model without the blend, against the optimum of "
+        "dynamic programming. *Schedule* is the fixed one with the fewest fit seconds whose score "
+        "is not more than 0.2 points, or 1 % of an error, below the product's, and *saved* the "
+        "share of its seconds that the product does not need."
+    )
+
+
+def _difference(value: float) -> str:
+    return f"{value:+.4f}" if abs(value) < 10 else f"{value:+.1f}"
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Cells]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
