@@ -97,9 +97,10 @@ def compare(
         files = [pipeline] if pipeline is not None else _written(shipped, home)
         documents = _done(comparison.works(home, files, config), jobs)
     known = {stream.name: stream for stream in shipped}
+    compared = [{**_truth(known.get(each["stream"])), **each} for each in documents]
     document = {
         "conditions": config.model_dump(),
-        "streams": [{**_truth(known.get(each["stream"])), **each} for each in documents],
+        "streams": compared,
         "summary": comparison.summary(documents),
     }
     if picture is not None:

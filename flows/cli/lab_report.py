@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from observability.core import cli_output
 
 _HEADS = (
     *("policy", "score", "vs best", "best", "fits", "promoted", "fit s", "J", "regret"),
-    "regret alone",
+    "alone",
 )
 _SUMMARY_HEADS = (
     *("stream", "kind", "score", "of", "vs best", "best", "schedule", "saved", "regret"),
 )
+_ON_PAPER = {"best", "promoted", "J", "kind", "of"}
+"""Columns of the pages that a terminal does not show."""
 Cells = tuple[str, ...]
 
 
 def render_compared(document: Mapping[str, Any]) -> None:
     """Print the comparison of each stream, and then the product's rule on all of them."""
     for stream in document["streams"]:
-        cli_output.print_table(_HEADS, _policy_rows(stream), title=_title(stream))
-    cli_output.print_table(_SUMMARY_HEADS, _summary_rows(document), title="the product's rule")
+        rows = _narrow(_HEADS, _policy_rows(stream))
+        cli_output.print_table(next(rows), rows, title=_title(stream))
+    rows = _narrow(_SUMMARY_HEADS, _summary_rows(document))
+    cli_output.print_table(next(rows), rows, title="the product's rule")
     cli_output.stdout().print(_explanation(document).replace("*", ""), highlight=False)
+
+
+def _narrow(heads: Sequence[str], rows: Iterable[Cells]) -> Iterator[Sequence[str]]:
+    """The heads and the rows without what a terminal of 80 columns has no room for."""
+    kept = [index for index, head in enumerate(heads) if head not in _ON_PAPER]
+    for cells in (heads, *rows):
+        yield [cells[index] for index in kept]
 
 
 def compared_markdown(document: Mapping[str, Any]) -> str:
@@ -98,7 +109,7 @@ def _explanation(document: Mapping[str, Any]) -> str:
         f"estimated: {conditions['cpu_watts']:g} W for a busy core. *vs best* is the served score "
         "against that of its own best member, positive where it is better. *Regret* is the served "
         "loss with the price of all fits, above that of the schedule which hindsight finds best; "
-        "*regret alone* is the same of the batch model without the blend, against the optimum of "
+        "*alone* is the same of the batch model without the blend, against the optimum of "
         "dynamic programming. *Schedule* is the fixed one with the fewest fit seconds whose score "
         "is not more than 0.2 points, or 1 % of an error, below the product's, and *saved* the "
         "share of its seconds that the product does not need."
