@@ -87,7 +87,7 @@ def compare(
         every=every,
         fit_price=fit_price,
         cpu_watts=cpu_watts,
-        records=QUICK_RECORDS if quick else records,
+        records=_most(records, quick),
     )
     home = _home(context)
     if pipeline is not None and streams is not None:
@@ -113,6 +113,43 @@ def compare(
         lab_report.render_compared(document)
         if picture is not None:
             cli_output.stdout().print(f"picture: {picture}", markup=False, soft_wrap=True)
+
+
+@lab_app.command("drift")
+def drift(
+    context: typer.Context,
+    streams: StreamsOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How often each stream is drawn.")] = 5,
+    records: RecordsOption = None,
+    quick: QuickOption = False,
+    jobs: JobsOption = None,
+    markdown: MarkdownOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how soon each method sees a drift, and how often it alarms for nothing."""
+    from flows.cli import lab_report
+    from flows.laboratory import drift_trial
+
+    shipped = _shipped(streams or ",".join(drift_trial.STREAMS), _most(records, quick))
+    real = [each.name for each in shipped if each.worlds is None]
+    if real:
+        raise BadConfiguration(
+            f"--streams: nobody knows where {', '.join(real)} changes; name generated streams"
+        )
+    with cli_output.redirect_stdout():
+        trials = _done(drift_trial.works(_home(context), shipped, seeds), jobs)
+    document = {"tolerance": drift_trial.TOLERANCE, "methods": drift_trial.judged(trials)}
+    if as_json:
+        cli_output.print_json(document)
+    elif markdown:
+        typer.echo(lab_report.drift_markdown(document), nl=False)
+    else:
+        lab_report.render_drift(document)
+
+
+def _most(records: int | None, quick: bool) -> int | None:
+    """Records of each stream at most."""
+    return QUICK_RECORDS if quick else records
 
 
 def _home(context: typer.Context) -> Path:

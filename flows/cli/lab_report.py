@@ -16,6 +16,7 @@ _SUMMARY_HEADS = (
 )
 _ON_PAPER = {"best", "promoted", "J", "kind", "of"}
 """Columns of the pages that a terminal does not show."""
+_DRIFT_HEADS = ("stream", "method", "changes", "seen", "median delay", "false per 20,000")
 Cells = tuple[str, ...]
 
 
@@ -46,6 +47,40 @@ def compared_markdown(document: Mapping[str, Any]) -> str:
             _table(_HEADS, _policy_rows(stream)),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def render_drift(document: Mapping[str, Any]) -> None:
+    """Print delays, misses and false alarms of each method."""
+    cli_output.print_table(_DRIFT_HEADS, _drift_rows(document))
+    cli_output.stdout().print(_drift_explanation(document), highlight=False)
+
+
+def drift_markdown(document: Mapping[str, Any]) -> str:
+    """The same as Markdown, with a line end at its end."""
+    table = _table(_DRIFT_HEADS, _drift_rows(document))
+    return f"{table}\n\n{_drift_explanation(document)}\n"
+
+
+def _drift_rows(document: Mapping[str, Any]) -> Iterator[Cells]:
+    for row in document["methods"]:
+        delay, false = row["median_delay"], row["false_per_20000"]
+        yield (
+            row["stream"],
+            row["method"],
+            str(row["changes"]),
+            f"{row['seen'] / row['changes']:.0%}" if row["changes"] else "-",
+            "-" if delay is None else f"{delay:,.0f}",
+            "-" if false is None else f"{false:.2f}",
+        )
+
+
+def _drift_explanation(document: Mapping[str, Any]) -> str:
+    return (
+        "A change is seen if an alarm comes while it goes on, or within "
+        f"{document['tolerance']:,} records after it; the delay is counted from its beginning. All "
+        "other alarms are false, per 20,000 records in which nothing changes. drift.judge is the "
+        "product; the others are river's detectors over the error of what was served."
+    )
 
 
 def _title(stream: Mapping[str, Any]) -> str:

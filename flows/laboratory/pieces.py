@@ -23,7 +23,11 @@ from flows.config.pipeline import PipelineFile
 from flows.laboratory.records import Floats, LabConfig
 from observability.core import atomic_file
 
-_ROOMS = ("flows", "models", "observability")
+_CODE = (
+    *("flows/laboratory", "flows/learning", "flows/retraining", "flows/run"),
+    *("models", "observability/drift"),
+)
+"""Folders of the code that an experiment runs."""
 _CHUNK = 1 << 20
 
 Arrays = dict[str, Floats]
@@ -94,10 +98,10 @@ def _file_digest(path: Path) -> str:
 
 @cache
 def code_digest() -> str:
-    """A hash of the rooms whose code an experiment runs."""
+    """A hash of the code that an experiment runs."""
     root, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
-    for room in _ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
+    for folder in _CODE:
+        for path in sorted((root / folder).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
