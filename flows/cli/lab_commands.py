@@ -147,6 +147,28 @@ def drift(
         lab_report.render_drift(document)
 
 
+@lab_app.command("replay")
+def replay(
+    context: typer.Context,
+    pipeline: Annotated[Path, typer.Argument(help="The pipeline's TOML file.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A knob to change: TABLE.KNOB=VALUE; may be given again."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the decisions in the history again with other knobs; nothing is changed."""
+    from flows.cli import lab_report
+    from flows.laboratory import replay as replays
+
+    home = cli_output.cli_context(context).home.resolve()
+    document = replays.collect(pipeline, home, settings or [])
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        lab_report.render_replayed(document)
+
+
 def _most(records: int | None, quick: bool) -> int | None:
     """Records of each stream at most."""
     return QUICK_RECORDS if quick else records

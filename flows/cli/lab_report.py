@@ -83,6 +83,39 @@ def _drift_explanation(document: Mapping[str, Any]) -> str:
     )
 
 
+def render_replayed(document: Mapping[str, Any]) -> None:
+    """Print how many decisions would have been different, and each of them."""
+    out = cli_output.stdout()
+    for question, count in document["questions"].items():
+        if not count["decisions"]:
+            continue
+        told = (
+            f"{question}: {count['different']:,} of {count['judged']:,} decisions would have been "
+            "different"
+        )
+        unknown = count["decisions"] - count["judged"]
+        if unknown:
+            told += f"; the facts of {unknown:,} more do not hold what their judging needs"
+        out.print(told, highlight=False)
+    if not any(count["decisions"] for count in document["questions"].values()):
+        out.print(f"{document['pipeline']}: the history has no decisions of this pipeline")
+    if document["different"]:
+        answer = {True: "yes", False: "no"}
+        cli_output.print_table(
+            ["position", "question", "was", "would be", "because"],
+            [
+                (
+                    f"{each['position']:,}",
+                    each["question"],
+                    answer[each["was"]],
+                    answer[each["would_be"]],
+                    each["would_be_because"],
+                )
+                for each in document["different"]
+            ],
+        )
+
+
 def _title(stream: Mapping[str, Any]) -> str:
     about = f": {stream['about']}" if "about" in stream else ""
     return f"{stream['stream']}{about}; {stream['records']:,} records, {_metric(stream)}"

@@ -158,10 +158,10 @@ def against_truth(
     An alarm is about a change from its beginning until `TOLERANCE` records after its end, or until
     the next one begins. Every alarm outside is false; the records outside are the quiet ones.
     """
-    begins = [each.position for each in drifts]
+    next_ones = [*(each.position for each in drifts[1:]), size][: len(drifts)]
     spans = [
         (each.position, min(each.ends + TOLERANCE, after, size))
-        for each, after in zip(drifts, [*begins[1:], size], strict=True)
+        for each, after in zip(drifts, next_ones, strict=True)
     ]
     delays: list[int | None] = []
     for first, last in spans:
