@@ -169,6 +169,54 @@ def replay(
         lab_report.render_replayed(document)
 
 
+@lab_app.command("tune")
+def tune(
+    context: typer.Context,
+    pipeline: Annotated[
+        Path | None,
+        typer.Argument(help="A pipeline's TOML file.", show_default="the streams that ship"),
+    ] = None,
+    streams: StreamsOption = None,
+    trials: Annotated[int, typer.Option(min=2, max=200, help="Sets of knobs to try.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    records: RecordsOption = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the proposed knobs into the pipeline file.")
+    ] = False,
+    quick: QuickOption = False,
+    jobs: JobsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search for knobs on the front of loss against joules, and propose some."""
+    from flows.cli import lab_report
+    from flows.config import pipeline as pipelines
+    from flows.laboratory import tune as tuning
+    from flows.laboratory.records import LabConfig
+
+    if pipeline is not None and streams is not None:
+        raise BadConfiguration("name a pipeline file or --streams, and not both")
+    if write and pipeline is None:
+        raise BadConfiguration("--write needs the pipeline file that it writes into")
+    home, config = _home(context), LabConfig(records=_most(records, quick))
+    before = b""
+    if pipeline is not None:
+        pipelines.read(pipeline)
+        before = pipeline.read_bytes()
+    tried = tuning.trials(trials, seed)
+    with cli_output.redirect_stdout():
+        files = [pipeline] if pipeline else _written(_shipped(streams, config.records), home)
+        found = _done(tuning.works(home, files, config, tried), jobs)
+    document = {"seed": seed, "written": None, **tuning.judged(tried, found)}
+    chosen = tried[document["proposed"]]
+    if write and pipeline is not None and chosen:
+        tuning.write(pipeline, before, chosen)
+        document["written"] = pipeline
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        lab_report.render_tuned(document)
+
+
 def _most(records: int | None, quick: bool) -> int | None:
     """Records of each stream at most."""
     return QUICK_RECORDS if quick else records

@@ -116,6 +116,40 @@ def render_replayed(document: Mapping[str, Any]) -> None:
         )
 
 
+def render_tuned(document: Mapping[str, Any]) -> None:
+    """Print the front of loss against joules, and what is proposed."""
+    rows = [
+        (
+            str(row["trial"]),
+            f"{row['relative_loss']:.4f}",
+            None if row["score"] is None else _score(row["score"]),
+            str(row["retrains"]),
+            f"{row['joules']:.0f}",
+            _knobs(row["knobs"]),
+        )
+        for row in sorted(document["trials"], key=lambda row: row["joules"])
+        if row["on_front"] or row["trial"] == 0
+    ]
+    heads = ["trial", "loss", "score", "fits", "J", "knobs"]
+    cli_output.print_table(heads, rows, title="the front, and the file as it is (trial 0)")
+    out = cli_output.stdout()
+    proposed = document["trials"][document["proposed"]]
+    if not proposed["knobs"]:
+        out.print("nothing is better than the file as it is", highlight=False)
+        return
+    out.print(
+        f"proposed: trial {proposed['trial']}, the cheapest whose loss is within a hundredth of "
+        "the least one; loss is relative to the file as it is, and joules are estimated",
+        highlight=False,
+    )
+    if document["written"]:
+        out.print(f"written into {document['written']}", highlight=False, markup=False)
+
+
+def _knobs(knobs: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in knobs.items()) or "as it is"
+
+
 def _title(stream: Mapping[str, Any]) -> str:
     about = f": {stream['about']}" if "about" in stream else ""
     return f"{stream['stream']}{about}; {stream['records']:,} records, {_metric(stream)}"

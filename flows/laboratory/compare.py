@@ -100,12 +100,12 @@ def document(home: Path, path: Path, config: LabConfig) -> dict[str, Any]:
 
     Raises what reading the pipeline and its stream raises.
     """
-    pieces, read = _opened(home, path, config)
+    pieces, read = opened(home, path, config)
 
     def made() -> dict[str, Any]:
         fitted = [_candidate(pieces, read, at) for at in candidates.positions(read, config)]
         return judged(
-            Bench(read, _online(pieces, read), config),
+            Bench(read, online(pieces, read), config),
             [each for each in fitted if each is not None],
             {policy: of_product(pieces, read, policy, knobs) for policy, knobs in _RUNS.items()},
         )
@@ -114,27 +114,28 @@ def document(home: Path, path: Path, config: LabConfig) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _opened(home: Path, path: Path, config: LabConfig) -> tuple[Pieces, StreamRecords]:
+def opened(home: Path, path: Path, config: LabConfig) -> tuple[Pieces, StreamRecords]:
     """The pieces and the records of a pipeline; a process mostly stays with one of them."""
     file = pipeline.read(path)
     return Pieces.of(home, file, config), records.read(file, config)
 
 
 def _members(home: Path, path: Path, config: LabConfig) -> None:
-    _online(*_opened(home, path, config))
+    online(*opened(home, path, config))
 
 
 def _candidates(home: Path, path: Path, config: LabConfig, part: int) -> None:
-    pieces, read = _opened(home, path, config)
+    pieces, read = opened(home, path, config)
     for position in candidates.positions(read, config)[part::_PARTS]:
         _candidate(pieces, read, position)
 
 
 def _product(home: Path, path: Path, config: LabConfig, policy: str) -> None:
-    of_product(*_opened(home, path, config), policy, _RUNS[policy])
+    of_product(*opened(home, path, config), policy, _RUNS[policy])
 
 
-def _online(pieces: Pieces, read: StreamRecords) -> Members:
+def online(pieces: Pieces, read: StreamRecords) -> Members:
+    """What the online members answer: from its piece, or computed now."""
     return Members(pieces.arrays("members", partial(_learned, read)))
 
 
@@ -249,11 +250,17 @@ def _simulated(bench: Bench, fitted: Sequence[FittedCandidate]) -> list[Entry]:
     return entries
 
 
+def champion_of(bench: Bench, run: ProductRun) -> Floats:
+    """The answers of the product's champions over the whole stream."""
+    serving = run.serving(bench.records, bench.config)
+    return simulation.champion_answers(bench.records, serving)
+
+
 def _of_runs(bench: Bench, runs: Mapping[str, ProductRun]) -> list[Entry]:
     return [
         Entry(
             name,
-            simulation.champion_answers(bench.records, run.serving(bench.records, bench.config)),
+            champion_of(bench, run),
             len(run.retrains),
             len(run.promoted),
             sum(each.fit_s for each in run.retrains),
