@@ -63,9 +63,10 @@ class Pieces:
         """The named arrays of a piece: from its file, or made now and written."""
         path = self.folder / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            # np.load leaves a file open that it cannot read.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 return {key: kept[key] for key in kept.files}
-        except (FileNotFoundError, ValueError, OSError, zipfile.BadZipFile):
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             made = dict(make())
         sink = io.BytesIO()
         np.savez(sink, **made)  # type: ignore[arg-type]  # its other keyword is a flag
