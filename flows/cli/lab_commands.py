@@ -92,19 +92,13 @@ def compare(
     home = _home(context)
     if pipeline is not None and streams is not None:
         raise BadConfiguration("name a pipeline file or --streams, and not both")
-    shipped = [] if pipeline is not None else _shipped(streams, config.records)
+    own = [] if pipeline is not None else shipped(streams, config.records)
     with cli_output.redirect_stdout():
-        files = [pipeline] if pipeline is not None else _written(shipped, home)
-        documents = _done(comparison.works(home, files, config), jobs)
-    known = {stream.name: stream for stream in shipped}
-    compared = [{**_truth(known.get(each["stream"])), **each} for each in documents]
-    document = {
-        "conditions": config.model_dump(),
-        "streams": compared,
-        "summary": comparison.summary(documents),
-    }
+        files = [pipeline] if pipeline is not None else written(own, home)
+        documents = done(comparison.works(home, files, config), jobs)
+    document = lab_report.compared(own, documents, config)
     if picture is not None:
-        atomic_file.write(picture, lab_picture.over_time(compared).encode())
+        atomic_file.write(picture, lab_picture.over_time(document["streams"]).encode())
     if as_json:
         cli_output.print_json(document)
     elif markdown:
@@ -130,15 +124,15 @@ def drift(
     from flows.cli import lab_report
     from flows.laboratory import drift_trial
 
-    shipped = _shipped(streams or ",".join(drift_trial.STREAMS), _most(records, quick))
-    real = [each.name for each in shipped if each.worlds is None]
+    tried = shipped(streams or ",".join(drift_trial.STREAMS), _most(records, quick))
+    real = [each.name for each in tried if each.worlds is None]
     if real:
         raise BadConfiguration(
             f"--streams: nobody knows where {', '.join(real)} changes; name generated streams"
         )
     with cli_output.redirect_stdout():
-        trials = _done(drift_trial.works(_home(context), shipped, seeds), jobs)
-    document = {"tolerance": drift_trial.TOLERANCE, "methods": drift_trial.judged(trials)}
+        trials = done(drift_trial.works(_home(context), tried, seeds), jobs)
+    document = lab_report.tried(trials)
     if as_json:
         cli_output.print_json(document)
     elif markdown:
@@ -204,8 +198,8 @@ def tune(
         before = pipeline.read_bytes()
     tried = tuning.trials(trials, seed)
     with cli_output.redirect_stdout():
-        files = [pipeline] if pipeline else _written(_shipped(streams, config.records), home)
-        found = _done(tuning.works(home, files, config, tried), jobs)
+        files = [pipeline] if pipeline else written(shipped(streams, config.records), home)
+        found = done(tuning.works(home, files, config, tried), jobs)
     document = {"seed": seed, "written": None, **tuning.judged(tried, found)}
     chosen = tried[document["proposed"]]
     if write and pipeline is not None and chosen:
@@ -228,7 +222,7 @@ def _home(context: typer.Context) -> Path:
     return records.folder(cli_output.cli_context(context).home.resolve())
 
 
-def _shipped(names: str | None, most: int | None) -> list[LabStream]:
+def shipped(names: str | None, most: int | None) -> list[LabStream]:
     """The streams that were named, no longer than asked for."""
     from flows.laboratory import streams
 
@@ -236,23 +230,16 @@ def _shipped(names: str | None, most: int | None) -> list[LabStream]:
     return [each if most is None else each.shortened(min(most, each.records)) for each in found]
 
 
-def _written(shipped: Sequence[LabStream], home: Path) -> list[Path]:
+def written(own: Sequence[LabStream], home: Path) -> list[Path]:
+    """The pipeline files of these streams, drawn now where they are not there."""
     from flows.laboratory import streams
 
     errors = cli_output.stderr()
     with errors.status("drawing the streams"):
-        return [streams.write(each, home) for each in shipped]
+        return [streams.write(each, home) for each in own]
 
 
-def _truth(stream: LabStream | None) -> dict[str, Any]:
-    """What is known of a stream that ships; nothing of a user's own."""
-    if stream is None:
-        return {}
-    drifts = [{"position": each.position, "width": each.width} for each in stream.drifts]
-    return {"kind": stream.kind, "about": stream.about, "drifts": drifts}
-
-
-def _done(works: Sequence[Work[Any]], jobs: int | None) -> list[Any]:
+def done(works: Sequence[Work[Any]], jobs: int | None) -> list[Any]:
     """Do the work, with a bar on stderr."""
     from flows.laboratory import crew
 

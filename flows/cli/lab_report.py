@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from observability.core import cli_output
 
+if TYPE_CHECKING:
+    from flows.laboratory.records import LabConfig
+    from flows.laboratory.streams import LabStream
+
+_HEAD = """\
+# The laboratory
+
+Made by `make lab` on {made_on}; the figures are those of [laboratory.json](laboratory.json), and
+the scores over time are [a picture](laboratory.svg). Every default of thermodrift is used as it is,
+on every stream alike: nothing is tuned to one. `thermodrift lab compare` makes the same table for a
+pipeline of your own, and [commands.md](commands.md#the-laboratory) says what the commands do.
+
+- **never**, **every ...** and **amount** serve each model that they fit: the first one for ever,
+  one after so many records, one whenever the rows have doubled.
+- **drift** and **worth** are runs of the product: a retrain at each alarm, and its own rule.
+- **... alone** is one member without the blend; of the batch model it is the champion of **worth**.
+  **no batch** is the blend of the online members.
+- **optimum** is the schedule that hindsight finds best among the models of all positions.
+
+A model serves from the record on that arrives when its fit has ended. A record is predicted before
+its label is known to anything.
+"""
 _HEADS = (
     *("policy", "score", "vs best", "best", "fits", "promoted", "fit s", "J", "regret"),
     "alone",
@@ -18,6 +40,44 @@ _ON_PAPER = {"best", "promoted", "J", "kind", "of"}
 """Columns of the pages that a terminal does not show."""
 _DRIFT_HEADS = ("stream", "method", "changes", "seen", "median delay", "false per 20,000")
 Cells = tuple[str, ...]
+
+
+def compared(
+    shipped: Sequence[LabStream], documents: Sequence[Mapping[str, Any]], config: LabConfig
+) -> dict[str, Any]:
+    """The document of a comparison, with the truth about the streams that ship."""
+    from flows.laboratory import compare
+
+    known = {stream.name: stream for stream in shipped}
+    return {
+        "conditions": config.model_dump(),
+        "streams": [{**_truth(known.get(each["stream"])), **each} for each in documents],
+        "summary": compare.summary(documents),
+    }
+
+
+def _truth(stream: LabStream | None) -> dict[str, Any]:
+    """What is known of a stream that ships; nothing of a user's own."""
+    if stream is None:
+        return {}
+    drifts = [{"position": each.position, "width": each.width} for each in stream.drifts]
+    return {"kind": stream.kind, "about": stream.about, "drifts": drifts}
+
+
+def tried(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The document of trials of drift methods."""
+    from flows.laboratory import drift_trial
+
+    return {"tolerance": drift_trial.TOLERANCE, "methods": drift_trial.judged(trials)}
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """docs/laboratory.md, from the figures in docs/laboratory.json."""
+    drift, comparison = document["drift"], document["compared"]
+    parts = [_HEAD.format(made_on=document["made_on"]), compared_markdown(comparison)]
+    if drift["methods"]:
+        parts += ["## Drift, seen and imagined\n", drift_markdown(drift)]
+    return "\n".join(parts)
 
 
 def render_compared(document: Mapping[str, Any]) -> None:
