@@ -24,7 +24,9 @@ pipeline of your own, and [commands.md](commands.md#the-laboratory) says what th
 - **drift** and **worth** are runs of the product: a retrain at each alarm, and its own rule.
 - **... alone** is one member without the blend; of the batch model it is the champion of **worth**.
   **no batch** is the blend of the online members.
-- **optimum** is the schedule that hindsight finds best among the models of all positions.
+- **optimum** is the schedule that hindsight finds best among the models of all positions: for each
+  number of fits dynamic programming finds the best one of the batch model, and of these the one
+  counts whose served loss and price are least.
 
 A model serves from the record on that arrives when its fit has ended. A record is predicted before
 its label is known to anything.
@@ -270,9 +272,10 @@ def _explanation(document: Mapping[str, Any]) -> str:
         f"fit costs what the baseline loses in {conditions['fit_price']:g} records. J are joules, "
         f"estimated: {conditions['cpu_watts']:g} W for a busy core. *vs best* is the served score "
         "against that of its own best member, positive where it is better. *Regret* is the served "
-        "loss with the price of all fits, above that of the schedule which hindsight finds best; "
-        "*alone* is the same of the batch model without the blend, against the optimum of "
-        "dynamic programming. *Schedule* is the fixed one with the fewest fit seconds whose score "
+        "loss with the price of all fits, above that of the optimum's row; below 0 it is where the "
+        "product's comparison of models or the blend found more than any schedule. *alone* is the "
+        "same of the batch model without the blend, against the exact optimum of dynamic "
+        "programming. *Schedule* is the fixed one with the fewest fit seconds whose score "
         "is not more than 0.2 points, or 1 % of an error, below the product's, and *saved* the "
         "share of its seconds that the product does not need."
     )
