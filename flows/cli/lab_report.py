@@ -25,8 +25,8 @@ pipeline of your own, and [commands.md](commands.md#the-laboratory) says what th
 - **... alone** is one member without the blend; of the batch model it is the champion of **worth**.
   **no batch** is the blend of the online members.
 - **optimum** is the schedule that hindsight finds best among the models of all positions: for each
-  number of fits dynamic programming finds the best one of the batch model, and of these the one
-  counts whose served loss and price are least.
+  number of fits dynamic programming finds the best one of the batch model, and of these and of the
+  schedules above the one counts whose served loss and price are least.
 
 A model serves from the record on that arrives when its fit has ended. A record is predicted before
 its label is known to anything.

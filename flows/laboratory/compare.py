@@ -21,7 +21,7 @@ from flows.laboratory import candidates, members, optimum, product_run, records,
 from flows.laboratory.candidates import FittedCandidate
 from flows.laboratory.crew import Work
 from flows.laboratory.members import BASELINE, CHAMPION, Members
-from flows.laboratory.optimum import Candidate, Schedule
+from flows.laboratory.optimum import Candidate
 from flows.laboratory.pieces import Pieces
 from flows.laboratory.product_run import EVERY_ALARM, ProductRun
 from flows.laboratory.records import Floats, LabConfig, StreamRecords
@@ -65,6 +65,7 @@ class Bench:
         self.stand_in = baseline
         """The losses of the baseline, which counts where a member has no answer."""
         self.price = config.fit_price * float(baseline.mean())
+        self._served: dict[tuple[int, ...], Floats] = {}
 
     def losses(self, answers: Floats) -> Floats:
         """The loss of each record, by a member's answers."""
@@ -77,6 +78,21 @@ class Bench:
     def served(self, champion: Floats | None) -> Floats:
         """The losses of what the product's blend serves with this champion."""
         return self.losses(members.serve(self.records, self.online, champion))
+
+    def champion(self, fits: Sequence[FittedCandidate]) -> Floats:
+        """What the champion answers where these models are fitted."""
+        return simulation.champion_answers(self.records, simulation.serving(fits, self.config))
+
+    def served_by(self, fits: Sequence[FittedCandidate]) -> Floats:
+        """The losses of what is served where these models are fitted; computed once."""
+        key = tuple(each.position for each in fits)
+        if key not in self._served:
+            self._served[key] = self.served(self.champion(fits))
+        return self._served[key]
+
+    def cost_of_schedule(self, fits: Sequence[FittedCandidate]) -> float:
+        """What is lost and paid where these models are fitted."""
+        return self.cost(self.served_by(fits), len(fits))
 
 
 def works(home: Path, files: Sequence[Path], config: LabConfig) -> list[Work[dict[str, Any]]]:
@@ -169,13 +185,14 @@ def judged(
 ) -> dict[str, Any]:
     """The figures of every policy, from what was computed before."""
     read, config = bench.records, bench.config
-    best, best_losses = hindsight(bench, fitted)
-    entries = [*_simulated(bench, fitted), *_of_runs(bench, runs), *_alone(bench, runs)]
-    rows = [_row(bench, each) for each in entries]
-    chosen = [fitted[index] for index in best.chosen]
-    champion = simulation.champion_answers(read, simulation.serving(chosen, config))
-    fit_s = sum(each.fit_s for each in chosen)
-    rows.append(_row(bench, Entry(OPTIMUM, champion, len(chosen), len(chosen), fit_s), best_losses))
+    fixed = {
+        name: simulation.chosen(asks, fitted, config)
+        for name, asks in simulation.policies(config).items()
+    }
+    chosen = hindsight(bench, fitted, list(fixed.values()))
+    rows = [_row_of_schedule(bench, name, fits) for name, fits in fixed.items()]
+    rows += [_row(bench, each) for each in (*_of_runs(bench, runs), *_alone(bench, runs))]
+    rows.append(_row_of_schedule(bench, OPTIMUM, chosen))
     least = rows[-1]["cost"]
     alone = optimum.cheapest(bench.stand_in, _to_choose(bench, fitted), bench.price)
     for row in rows:
@@ -200,27 +217,28 @@ def judged(
     }
 
 
-def hindsight(bench: Bench, fitted: Sequence[FittedCandidate]) -> tuple[Schedule, Floats]:
-    """The cheapest schedule in hindsight, and the losses of what the blend serves with it.
+def hindsight(
+    bench: Bench,
+    fitted: Sequence[FittedCandidate],
+    tried: Sequence[Sequence[FittedCandidate]] = (),
+) -> Sequence[FittedCandidate]:
+    """The schedule of models whose served cost is least, as hindsight knows it.
 
-    For each number of fits there is one schedule that is best for the champion alone; of these the
-    one whose served cost is least. A few numbers of fits are left out where there are many.
+    For each number of fits there is one schedule that is best for the champion alone. These are
+    tried through the blend, and so are the schedules that policies have `tried`. A few numbers of
+    fits are left out where there are many.
     """
-    found: list[tuple[float, Schedule, Floats]] = []
+    found: list[Sequence[FittedCandidate]] = list(tried)
+    costs: list[float] = []
     for schedule in optimum.front(bench.stand_in, _to_choose(bench, fitted)):
-        count = len(schedule.chosen)
-        if count not in _FITS:
+        if len(schedule.chosen) not in _FITS:
             continue
-        chosen = [fitted[index] for index in schedule.chosen]
-        models = simulation.serving(chosen, bench.config)
-        losses = bench.served(simulation.champion_answers(bench.records, models))
-        found.append((bench.cost(losses, count), schedule, losses))
-        least = min(range(len(found)), key=lambda index: found[index][0])
+        found.append([fitted[index] for index in schedule.chosen])
+        costs.append(bench.cost_of_schedule(found[-1]))
         # The loss falls by less with every fit, and the price does not.
-        if len(found) - least > 3:
+        if len(costs) - costs.index(min(costs)) > 3:
             break
-    _, schedule, losses = min(found, key=lambda each: each[0])
-    return Schedule(schedule.chosen, schedule.loss, bench.price), losses
+    return min(found, key=lambda fits: (bench.cost_of_schedule(fits), len(fits)))
 
 
 def _to_choose(bench: Bench, fitted: Sequence[FittedCandidate]) -> list[Candidate]:
@@ -239,15 +257,6 @@ def _to_choose(bench: Bench, fitted: Sequence[FittedCandidate]) -> list[Candidat
         )
         found.append(Candidate(each.row, ready, losses[ready:]))
     return found
-
-
-def _simulated(bench: Bench, fitted: Sequence[FittedCandidate]) -> list[Entry]:
-    entries = []
-    for name, asks in simulation.policies(bench.config).items():
-        fits = simulation.chosen(asks, fitted, bench.config)
-        answers = simulation.champion_answers(bench.records, simulation.serving(fits, bench.config))
-        entries.append(Entry(name, answers, len(fits), len(fits), sum(each.fit_s for each in fits)))
-    return entries
 
 
 def champion_of(bench: Bench, run: ProductRun) -> Floats:
@@ -283,6 +292,12 @@ def _alone(bench: Bench, runs: Mapping[str, ProductRun]) -> list[Entry]:
         ),
         Entry("no batch", None, 0, 0, 0.0),
     ]
+
+
+def _row_of_schedule(bench: Bench, name: str, fits: Sequence[FittedCandidate]) -> dict[str, Any]:
+    fit_s = sum(each.fit_s for each in fits)
+    entry = Entry(name, bench.champion(fits), len(fits), len(fits), fit_s)
+    return _row(bench, entry, bench.served_by(fits))
 
 
 def _row(bench: Bench, entry: Entry, losses: Floats | None = None) -> dict[str, Any]:

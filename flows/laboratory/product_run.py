@@ -110,6 +110,7 @@ def run(
 ) -> ProductRun:
     """Run the product's loop over the stream in an empty `home`, with these knobs changed."""
     file = for_the_lab(with_knobs(records.file, knobs))
+    candidates.warm_up(file.pipeline.batch.recipe, records.schema.task)
     retrains: list[Retrain] = []
     alarms: list[int] = []
     checks = 0

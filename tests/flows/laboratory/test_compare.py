@@ -71,6 +71,7 @@ def test_no_simulated_champion_is_cheaper_than_the_optimum(document: dict[str, A
     """The optimum of dynamic programming is over the same candidates, ready as late."""
     for policy in ("never", "every 1,000", "amount"):
         assert rows(document)[policy]["champion_regret"] >= -1e-9
+        assert rows(document)[policy]["regret"] >= 0.0
     assert 0.0 == rows(document)["optimum"]["regret"]
 
 
