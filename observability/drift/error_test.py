@@ -162,7 +162,7 @@ class RiseTest:
 
     @property
     def _best(self) -> int:
-        return int(self.capital.argmax())
+        return int((self.path - self.lowest).argmax())
 
     @property
     def change(self) -> int:
