@@ -24,7 +24,7 @@ Compared with river's detectors on the losses of a champion, over 60 abrupt chan
 sees the smallest of them (an error that rises by 0.06) within 1,000 records in 14 of 20 cases;
 PageHinkley, with the threshold that gives about as many false alarms, in 9, ADWIN at its default in
 2, HDDM_A in 2, DDM in 4 and HDDM_W in none. The larger ones all see, but HDDM_W and DDM; this in a
-median of 194 and 137 records, ADWIN in 336 and 208, HDDM_A in 376 and 242, PageHinkley in 400 and
+median of 194 and 105 records, ADWIN in 336 and 208, HDDM_A in 376 and 242, PageHinkley in 400 and
 271. Those compare with what came since they began, and have no false-alarm rate that holds for any
 stream.
 

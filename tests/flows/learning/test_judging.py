@@ -109,7 +109,11 @@ def test_a_reference_that_lacks_one_row_does_not_switch_drift_off(
 ) -> None:
     """A first window of 995 rows holds 199 out, where `min_rows` asks for 200."""
     summary = run(
-        nursery, tmp_path, steady_records(1_990), stream={"batch": 995}, drift={"every": 995}
+        nursery,
+        tmp_path,
+        steady_records(1_990),
+        stream={"batch": 995},
+        drift={"every": 995, "error_reference_rows": 300},
     )
     assert 1 == summary["promotions"]
     assert [] == summary["unknown_votes"]
@@ -133,8 +137,11 @@ def test_a_vote_that_is_unknown_is_told_wherever_people_look(
         drift={"every": 400},
         worth={"min_rows": 400},
     )
-    (vote,) = summary["unknown_votes"]
-    assert ("prediction", 800) == (vote["vote"], vote["since"])
+    votes = {each["vote"]: each for each in summary["unknown_votes"]}
+    assert {"prediction", "errors of batch", "errors of online", "errors of served"} == set(votes)
+    vote = votes["prediction"]
+    assert 800 == vote["since"]
+    assert "1000 labelled records" in votes["errors of batch"]["remedy"]
     assert "reference 80, current 800, needed 100 of the reference and 200 now" in vote["because"]
     assert "a champion made from more rows" in vote["remedy"]
     (brief,) = status.collect(tmp_path / "home")
