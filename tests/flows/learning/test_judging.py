@@ -138,10 +138,10 @@ def test_a_vote_that_is_unknown_is_told_wherever_people_look(
         worth={"min_rows": 400},
     )
     votes = {each["vote"]: each for each in summary["unknown_votes"]}
-    assert {"prediction", "errors of batch", "errors of online", "errors of served"} == set(votes)
+    assert {"prediction", "errors of online", "errors of served"} == set(votes)
     vote = votes["prediction"]
     assert 800 == vote["since"]
-    assert "1000 labelled records" in votes["errors of batch"]["remedy"]
+    assert "1000 labelled records" in votes["errors of online"]["remedy"]
     assert "reference 80, current 800, needed 100 of the reference and 200 now" in vote["because"]
     assert "a champion made from more rows" in vote["remedy"]
     (brief,) = status.collect(tmp_path / "home")
