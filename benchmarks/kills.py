@@ -72,7 +72,6 @@ def _pipeline(folder: Path, records: int) -> Path:
         (ROOT / "examples" / "elec2.toml")
         .read_text()
         .replace('target = "class"', 'target = "class"\nbatch = 250')
-        + "\n[drift]\npage = false\n"
     )
     return path
 

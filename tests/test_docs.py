@@ -309,7 +309,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     stream = Stream(file.beside("prices.csv"), "regression", file.pipeline.stream)
     records = stream.read(Cursor(), 600).labelled()
     members = online_model.build(file.pipeline.online, stream.schema, beside=file.folder)
-    loop = learner.Learner(members, "regression", file.pipeline.blend, 0.001)
+    loop = learner.Learner(members, "regression", file.pipeline.blend)
     loop.learn(records.rows, records.labels, None)
     assert 600 == len(records.rows)
     own = members.members["my_models:bagged_trees"]
@@ -364,8 +364,8 @@ def test_the_command_prints_the_page_of_the_knobs(capsys: pytest.CaptureFixture[
         ("holdout", "number, above 0, at most 0.9", "`0.2`"),
         ("sample", "whole number, at least 1, at most 100,000", "`1000`"),
         ("largest", "number, above 0, at most 1e+150", "`1e+100`"),
-        ("detector_delta", "number, above 0, below 1", "`0.0001`"),
-        ("page", "`true`, `false`", "`true`"),
+        ("column_false_alarms", "number, above 0, at most 0.2", "`0.01`"),
+        ("error_votes", "`true`, `false`", "`true`"),
         ("params", "table", "`{}`"),
         ("ignore", "list of texts", "`[]`"),
         ("url", "text", "left out"),

@@ -290,13 +290,17 @@ def drift_show(
     context: typer.Context,
     pipeline: PipelineArgument,
     page: Annotated[bool, typer.Option(help="Write evidently's HTML page as well.")] = True,
+    at: Annotated[
+        int | None,
+        typer.Option(min=1, help="Position of an earlier drift check, whose rows are still there."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the latest window with the champion's reference, as the pipeline itself does."""
     from flows.cli import drift_report
 
     document = drift_report.collect(
-        pipeline, cli_output.cli_context(context).home.resolve(), page=page
+        pipeline, cli_output.cli_context(context).home.resolve(), page=page, at=at
     )
     if as_json:
         cli_output.print_json(document)

@@ -73,6 +73,12 @@ def _render_scores(summary: Mapping[str, Any]) -> None:
             for who, score in ranked
         ],
     )
+    calibration = summary["calibration"]
+    if calibration is not None and calibration["error"] is not None:
+        cli_output.stdout().print(
+            f"served probabilities are {calibration['error']:.3f} from the share of hits that they "
+            "promise, in the mean"
+        )
     if summary["threshold"] is not None:
         cli_output.stdout().print(
             f"the rarer class is served from a probability of {summary['threshold']:.3g} on, which "

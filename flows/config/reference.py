@@ -39,9 +39,10 @@ target = "price"
   what was allowed and what came.
 - **Paths** are relative to the pipeline file.
 - **The file is read when a run begins.** What a pipeline has learned with cannot be changed:
-  once the first record is learned, another target, task, `[online]`, `[blend]` or `detector_delta`
-  is refused, and the message names both values. Give the changed pipeline another `name`: it begins
-  anew beside the old one. All other knobs apply from the next run on.
+  once the first record is learned, another target, task, `[online]`, `[blend]`, or another
+  `error_false_alarm_records` or `error_reference_rows`, is refused, and the message names both
+  values. Give the changed pipeline another `name`: it begins anew beside the old one. All other
+  knobs apply from the next run on.
 - **Editors** that check TOML against a JSON schema get it from `thermodrift schema`.
 
 What belongs to a whole home, and not to one pipeline, has [a file of its own](#the-homes-file).
@@ -162,12 +163,10 @@ def _number(value: float) -> str:
 
 
 def _methods() -> str:
-    """The statistical tests, with the threshold that each one has of its own."""
+    """The statistical tests, and which side of a threshold is drift."""
     rows = [
-        f"| `{name}` | {'distance' if method.larger_is_drift else 'p-value'} "
-        f"| {'from' if method.larger_is_drift else 'down from'} {method.default_threshold:g} |"
-        for name, method in drift.METHODS.items()
+        f"| `{name}` | {'distance' if is_larger else 'p-value'} "
+        f"| {'from its threshold up' if is_larger else 'from its threshold down'} |"
+        for name, is_larger in drift.LARGER_IS_DRIFT.items()
     ]
-    return "\n".join(
-        ["| method | its score | is drift, unless a threshold is set |", "|---|---|---|", *rows]
-    )
+    return "\n".join(["| method | its score | is drift |", "|---|---|---|", *rows])

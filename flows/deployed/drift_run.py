@@ -13,6 +13,7 @@ from flows.learning.drift_check import DriftCheckResult
 from flows.run import run_queue
 from flows.run.state import OpenRequest
 from flows.stack import prefect_client
+from observability.drift import drift
 
 _BEGUN = (
     "SELECT count(DISTINCT request_id) AS begun FROM request_rows "
@@ -70,13 +71,23 @@ def announce(run: DeployedRun, result: DriftRunResult) -> None:
     checked, request = result.checked, result.request
     if checked is not None and checked.reading is not None:
         table = prefect_client.rows(
-            ("column", "kind", "method", "score", "drift if", "missing before", "missing now"),
+            (
+                "column",
+                "kind",
+                "method",
+                "score",
+                "threshold",
+                "drift if",
+                "missing before",
+                "missing now",
+            ),
             [
                 (
                     each.name,
                     each.kind,
                     each.method,
                     each.score,
+                    drift.threshold_of(each, run.file.pipeline.drift),
                     "larger" if each.larger_is_drift else "smaller",
                     each.reference_missing,
                     each.current_missing,
@@ -84,12 +95,11 @@ def announce(run: DeployedRun, result: DriftRunResult) -> None:
                 for each in checked.reading.columns
             ],
         )
-        page = checked.page
-        where = "" if page is None else f"; evidently's page: [{page}]({page.as_uri()})"
         run.show_table(
             "drift",
             json.dumps(table),
-            f"Drift of {run.file.name} at position {result.position}: {result.because}{where}",
+            f"Drift of {run.file.name} at position {result.position}: {result.because}; "
+            f"evidently's page is drawn by `{checked.page_command}`",
         )
     if checked is not None and checked.changed:
         new = request if checked.wanted else None

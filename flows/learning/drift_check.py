@@ -7,6 +7,7 @@ records their decisions, also each no.
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +40,8 @@ class DriftCheckResult:
     wanted: Decision
     reading: DriftReading | None
     """None where there is no champion to compare with."""
-    page: Path | None
-    """evidently's page, where one was drawn."""
+    page_command: str
+    """Draws evidently's page of this check: that takes seconds, and no decision rests on it."""
 
 
 def due(work: UnitOfWork) -> Decision:
@@ -52,7 +53,7 @@ def due(work: UnitOfWork) -> Decision:
         state.position,
         state.drift_checked_at,
         ripe_at,
-        state.learner.drift_detected,
+        bool(state.learner.errors.fired),
         pipeline.drift,
     )
 
@@ -66,6 +67,8 @@ class Windows:
     reference: pd.DataFrame
     current: pd.DataFrame
     """Of rows that the champion was not made from."""
+    position: int
+    """Where the window ends."""
 
 
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
@@ -81,7 +84,7 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
     with work.run.display.doing("checking"), work.run.stop.breakable():
         windows = read_windows(work)
         reading = None if windows is None else measure(work, windows)
-    changed = drift.judge(reading, pipeline.drift, drift_detector=state.learner.drift_detected)
+    changed = drift.judge(reading, pipeline.drift)
     champion = None if windows is None else windows.champion
     performance = None if reading is None else reading.performance
     request = state.request
@@ -106,11 +109,14 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
     rows: list[Record] = [work.decision_row(changed), work.decision_row(wanted)]
     if changed:
         state.totals.alarms += 1
+        estimate = changed.facts.get("change_estimate")
+        if isinstance(estimate, int):
+            state.change_estimate = estimate
         work.run.display.log_event(state.position, "alarm", changed.because, "yellow")
     if wanted:
         rows.append(_open_request(work, wanted, changed))
     state.drift_checked_at = state.position
-    state.learner.drift_detected = False
+    state.learner.errors.acknowledge()
     state.unknown = {
         each.vote: UnknownVote(
             since=state.unknown[each.vote].since if each.vote in state.unknown else state.position,
@@ -120,22 +126,28 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
         for each in drift.unknown_votes(reading, pipeline.drift)
     }
     work.commit(rows)
-    drawn = None
-    if windows is not None and reading is not None and changed and wanted and pipeline.drift.page:
-        with work.run.display.doing("drawing the drift page"), work.run.stop.breakable():
-            drawn = page(work, windows, reading)
-    return DriftCheckResult(changed, wanted, reading, drawn)
+    words = ["thermodrift", "drift", "show", str(work.run.file.path), "--at", str(state.position)]
+    return DriftCheckResult(changed, wanted, reading, shlex.join(words))
 
 
 def page(work: UnitOfWork, windows: Windows, reading: DriftReading) -> Path | None:
-    """Write evidently's page of the latest window against the champion's reference."""
+    """Write evidently's page of a window against the champion's reference, and return its path.
+
+    None where there is nothing to show.
+    """
     work.run.places.reports.mkdir(parents=True, exist_ok=True)
-    path = work.run.places.reports / f"drift-{work.state.position:012d}.html"
+    path = work.run.places.reports / f"drift-{windows.position:012d}.html"
     tolerance = work.run.file.pipeline.drift
     unknown = drift.unknown_votes(reading, tolerance)
     watched = _watched(work)
     if not evidently_adapter.page(
-        windows.reference, windows.current, watched, tolerance, path, unknown
+        windows.reference,
+        windows.current,
+        watched,
+        tolerance,
+        path,
+        unknown,
+        _column_thresholds(work, windows),
     ):
         return None
     for older in sorted(work.run.places.reports.glob("drift-*.html"))[: -tolerance.pages_kept]:
@@ -144,7 +156,10 @@ def page(work: UnitOfWork, windows: Windows, reading: DriftReading) -> Path | No
 
 
 def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
-    """Compare the latest window with the champion's reference."""
+    """Compare a window with the champion's reference.
+
+    What is known of errors, and of a change of the labels, is of the present alone.
+    """
     state, pipeline = work.state, work.run.file.pipeline
     change = ""
     if state.change_position is not None:
@@ -158,42 +173,81 @@ def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
         )
         # How the labels left what the champion knows, until it has learned enough of that.
         change = unlearned.because if unlearned else ""
-    return evidently_adapter.measure(
+    reading = evidently_adapter.measure(
         windows.reference,
         windows.current,
         _watched(work),
         pipeline.drift,
-        performance=_performance(work, windows),
-        drift_detector=state.learner.drift_detected,
-        change=change,
+        thresholds=_column_thresholds(work, windows),
+    ).model_copy(update={"performance": _performance(work, windows)})
+    if windows.position < state.position:
+        return reading
+    return reading.model_copy(
+        update={
+            "change": change,
+            "change_position": state.change_position,
+            "findings": state.learner.errors.evidence(),
+            "untested": state.learner.errors.untested(),
+        }
     )
 
 
-def read_windows(work: UnitOfWork) -> Windows | None:
-    """Read what a drift check compares; None while there is no champion."""
+def _column_thresholds(work: UnitOfWork, windows: Windows) -> dict[str, float]:
+    """From which scores the columns have drifted; computed once per champion and window size."""
+    pipeline, watched = work.run.file.pipeline.drift, _watched(work)
+    key = (
+        windows.champion.version,
+        pipeline.model_dump_json(),
+        evidently_adapter.window_sizes(windows.reference, windows.current, watched),
+    )
+    if key not in work.state.column_thresholds:
+        found = evidently_adapter.noise_thresholds(
+            windows.reference, windows.current, watched, pipeline
+        )
+        work.state.column_thresholds = {key: found}
+    return work.state.column_thresholds[key]
+
+
+def read_windows(work: UnitOfWork, at: int | None = None) -> Windows | None:
+    """Read what a drift check compares; None where there is no champion.
+
+    `at` is a position of the past: then it is compared as a check there would have been, with the
+    champion that served last before it. Raises FileNotFoundError where the predictions before it
+    are no longer kept.
+    """
     state = work.state
-    if state.champion is None:
+    position = state.position if at is None else at
+    version = state.champion if at is None else _champion_before(work, position)
+    if version is None:
         return None
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    champion = work.run.registry.manifest(state.champion)
+    champion = work.run.registry.manifest(version)
     # The window has no rows that the champion was made from.
-    first = max(champion.holdout_to, state.position - work.run.file.pipeline.drift.window)
-    records = work.run.stream.between(first, state.position, state.marks)
+    first = max(champion.holdout_to, position - work.run.file.pipeline.drift.window)
+    records = work.run.stream.between(first, position, state.marks)
     current = record_schema.frame(records.table, state.schema)
     current[state.schema.target] = records.table.column(-1).to_pandas(integer_object_nulls=True)
     answers = pa.nulls(len(current))
     # A champion that was just promoted has predicted nothing yet.
-    if first < state.position:
-        log = prediction_log.read(work.run.places.predictions, first, state.position)
+    if first < position:
+        log = prediction_log.read(work.run.places.predictions, first, position)
         # Predictions of an earlier champion do not count.
         log = log.filter(pc.equal(log["model_version"], champion.version))
         places = pc.index_in(pa.array(records.positions, pa.int64()), log["position"])
         answers = log["batch"].take(places)
     current[batch_model.PREDICTION] = answers.to_pandas(integer_object_nulls=True)
     current = batch_model.typed_reference(current, state.schema)
-    return Windows(champion, work.run.registry.reference(champion), current)
+    return Windows(champion, work.run.registry.reference(champion), current, position)
+
+
+def _champion_before(work: UnitOfWork, position: int) -> str | None:
+    """The champion that predicted last before `position`; None: none did."""
+    first = max(0, position - work.run.file.pipeline.stream.batch)
+    log = prediction_log.read(work.run.places.predictions, first, position)
+    versions = log["model_version"].drop_null()
+    return str(versions[-1]) if len(versions) else None
 
 
 def _watched(work: UnitOfWork) -> tuple[drift.WatchedColumn, ...]:
@@ -236,7 +290,8 @@ def _performance(work: UnitOfWork, windows: Windows) -> Performance:
     )
     if reference is None:
         return unknown(
-            f"{measure.name} of the champion {state.champion} is not known on its hold-out",
+            f"{measure.name} of the champion {windows.champion.version} is not known on its "
+            "hold-out",
             "the next champion",
         )
     labelled = current[current[state.schema.target].notna()]
@@ -246,8 +301,10 @@ def _performance(work: UnitOfWork, windows: Windows) -> Performance:
             f"{len(labelled)} labelled rows since the champion was made, needed {needed}",
             f"{needed - len(labelled)} more labelled rows",
         )
-    champion = work.champion()
-    assert champion is not None
+    version = windows.champion.version
+    champion = work.champion() if version == state.champion else None
+    if champion is None:
+        champion = work.run.registry.load(version, work.run.file.folder)
     try:
         answers = champion.predict(labelled[state.schema.names])
     except BatchAnswersNothing as error:

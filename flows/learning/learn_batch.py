@@ -9,6 +9,7 @@ from functools import partial
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.learning import error_reference
 from flows.run.state import ReportedNotices
 from flows.run.unit_of_work import UnitOfWork
 from models.batch.batch_model import BatchAnswersNothing
@@ -120,11 +121,14 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
     batch ends before the record, and in the next call the record is a batch of its own that is
     rejected. No record is learned more than twice, however many records are refused.
     """
+    error_reference.follow_champion(work)
     answers, failure = champion_predictions(work, batch)
     recipes = work.run.file.pipeline
     work.report_warnings(f"the champion {work.state.champion}", recipes.batch.recipe)
     try:
-        log = work.state.learner.learn(batch.rows, batch.labels, answers, work.run.stop)
+        log = work.state.learner.learn(
+            batch.rows, batch.labels, answers, work.run.stop, batch.positions
+        )
     except RecordRefused as error:
         work.rollback()
         if error.index == 0:
@@ -257,7 +261,7 @@ def _reset_members(work: UnitOfWork) -> list[Record]:
                 pipeline.pipeline.measure,
                 work.run.file.folder,
             )
-            state.learner.replace(name, anew)
+            state.learner.replace(name, anew, state.position)
             work.run.display.log_event(state.position, "reset", reset.because, "red")
             rows.append(work.decision_row(reset))
     return rows

@@ -25,14 +25,16 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     that never answered. `scored` says over how many records: a member that came late has fewer.
     `columns` says how each column of the stream is read, and why. `judged` holds the same of the
     metric `judged_by`, over `judged_over` records each (ROC AUC and average precision: the newest
-    5,000); null is unknown. `threshold` is the probability from which the rarer of two classes is
-    served, null where the likelier class is. `unknown_votes` are those that the last drift check
-    could not cast: vote, position since which, because, and remedy. `open_request` is the retrain
-    request that is open, or null. `run` holds what this run alone did, and what it cost: `cpu_s` of
-    processor time, and what its `fits` took in seconds and joules, and at the rates of the home's
-    file, PUE included, in money and in grams of carbon dioxide. Each sum is null where the part of
-    any fit is unknown; `energy` says what joules were read from, or why they were not. `deferrals`
-    is the total, and `deferred_because` its parts by cause (`power.policy.gate.Cause`).
+    5,000); null is unknown. `calibration` says how far the served probabilities are from the shares
+    of hits that they promise (`models.online.calibration`). `threshold` is the probability from
+    which the rarer of two classes is served, null where the likelier class is. `unknown_votes` are
+    those that the last drift check could not cast: vote, position since which, because, and remedy.
+    `open_request` is the retrain request that is open, or null. `run` holds what this run alone
+    did, and what it cost: `cpu_s` of processor time, and what its `fits` took in seconds and
+    joules, and at the rates of the home's file, PUE included, in money and in grams of carbon
+    dioxide. Each sum is null where the part of any fit is unknown; `energy` says what joules were
+    read from, or why they were not. `deferrals` is the total, and `deferred_because` its parts by
+    cause (`power.policy.gate.Cause`).
     `history_trouble` says what the run found lost or corrupt in the history, and why the history
     could not take in all rows; null where all is well.
     """
@@ -95,6 +97,7 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "judged": known.get("judged", nobody),
         "judged_over": known.get("judged_over", never),
         "threshold": known.get("threshold"),
+        "calibration": known.get("calibration"),
         "unknown_votes": known.get("unknown_votes", []),
         "champion": known.get("champion"),
         "open_request": known.get("open_request"),

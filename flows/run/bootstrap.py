@@ -22,6 +22,7 @@ from models.stream.source import Cursor, Stream
 from observability.core import atomic_file
 from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.core.paths import PipelinePlaces
+from observability.drift.error_monitor import ErrorMonitor
 
 ROOM_BYTES = 16_000_000
 """What a run may write before its first record: Prefect's database alone takes six million."""
@@ -118,7 +119,8 @@ def knobs(file: PipelineFile) -> Mapping[str, Any]:
     return {
         **{f"online.{key}": value for key, value in pipeline.online.model_dump().items()},
         **{f"blend.{key}": value for key, value in pipeline.blend.model_dump().items()},
-        "drift.detector_delta": pipeline.drift.detector_delta,
+        "drift.error_false_alarm_records": pipeline.drift.error_false_alarm_records,
+        "drift.error_reference_rows": pipeline.drift.error_reference_rows,
     }
 
 
@@ -129,7 +131,11 @@ def _learner(file: PipelineFile, schema: Schema) -> learner.Learner:
         online_model.build(pipeline.online, schema, measure, file.folder),
         schema.task,
         pipeline.blend,
-        pipeline.drift.detector_delta,
+        ErrorMonitor(
+            bounded=schema.task == "classification",
+            false_alarm_records=pipeline.drift.error_false_alarm_records,
+            reference_records=pipeline.drift.error_reference_rows,
+        ),
         measure,
     )
 

@@ -35,11 +35,20 @@ def unknown_votes(state: PipelineState) -> list[dict[str, object]]:
     return [{"vote": vote, **asdict(each)} for vote, each in state.unknown.items()]
 
 
+def calibration(learner: Learner) -> dict[str, object] | None:
+    """How far the served probabilities are from what they promise; None in regression."""
+    known = learner.reliability
+    if known is None:
+        return None
+    return {"error": known.error, "ranges": [asdict(each) for each in known.ranges]}
+
+
 def judged(learner: Learner) -> dict[str, object]:
     """The score of each member by the judged metric."""
     return {
         "judged_by": learner.measure.name,
         "judged": {name: each.value() for name, each in learner.judged.items()},
         "judged_over": {name: each.count for name, each in learner.judged.items()},
+        "calibration": calibration(learner),
         "threshold": learner.threshold.value if learner.threshold is not None else None,
     }

@@ -169,8 +169,14 @@ class PipelineState:
     """Distinguishes this pipeline from an earlier one of the same name whose folder was removed."""
     commits: int = 0
     champion: str | None = None
+    tested_champion: str | None = None
+    """The champion whose errors are tested."""
+    column_thresholds: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
+    """From which scores the columns have drifted, by the champion and sizes that were seen last."""
     drift_checked_at: int = 0
     """Position of the last drift check."""
+    change_estimate: int | None = None
+    """Where the change that was last found is estimated to have begun: older rows may mislead."""
     closed_at: int | None = None
     """Position where the last request was closed."""
     new_rows: int = 0

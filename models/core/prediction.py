@@ -19,6 +19,13 @@ class BatchPrediction:
     probabilities: NDArray[np.float64] | None
     labels: tuple[Label, ...] = ()
 
+    def answers(self, count: int | None = None) -> list[Answer]:
+        """The predictions of the first `count` rows, record by record; None: of all."""
+        if self.probabilities is None:
+            return [float(value) for value in self.values[:count]]
+        shares = self.probabilities[:count].tolist()
+        return [dict(zip(self.labels, row, strict=True)) for row in shares]
+
 
 Answer = Mapping[Label, float] | float | None
 """Prediction for one record: probabilities by class, a value in regression, or None."""

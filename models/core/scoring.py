@@ -5,8 +5,10 @@ Pure computation. It defines the basic metric of each task, for tallies, history
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
+from models.core.prediction import Answer
 from models.core.record_schema import Label, Task
 
 
@@ -38,3 +40,17 @@ def count(predicted: Sequence[Label | None], labels: Sequence[Label | None]) -> 
     """How many records `mean` is over."""
     pairs = zip(predicted, labels, strict=True)
     return sum(answer is not None and label is not None for answer, label in pairs)
+
+
+def loss(task: Task, answer: Answer, label: Label) -> float:
+    """What one answer costs: half of the Brier score, from 0 to 1, or the absolute error.
+
+    Probabilities say more of an error than the likeliest class alone, above all of rare classes.
+    An answer of None, or one that is not finite, is NaN: it is not known what it would have cost.
+    """
+    if answer is None or answer == {}:
+        return math.nan
+    if not isinstance(answer, Mapping):
+        return abs(float(answer) - float(label))
+    squares = sum(share * share for share in answer.values())
+    return 0.5 * (1.0 + squares) - answer.get(label, 0.0)

@@ -41,6 +41,9 @@ VALUE_RATES = (0.1, 0.5, 2.0)
 VALUE_LAST_RATE = 0.5
 _MOST = 1e300
 """Losses are cut here, so that a square that overflows is a number."""
+_MOST_SCALED = 1_000.0
+"""Losses in units of how far they usually are apart are cut here: a mistake in a label must not
+decide for ever."""
 _CEILING = 1.0 + 1e-9
 
 
@@ -69,6 +72,8 @@ class BlendedClasses:
     """The served class by its place among the classes; -1: none. Shape (n,)."""
     losses: Floats
     """Half the Brier score of each member, shape (n, members); NaN where unknown."""
+    served_losses: Floats
+    """Half the Brier score of what is served, shape (n,); NaN where unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +167,9 @@ class ClassBlend:
         if not classes:
             voted = np.full(count, -1, np.intp)
             nobody = np.full((count, self.members), np.nan)
-            return BlendedClasses((), members, np.full((count, 0), np.nan), voted, nobody)
+            return BlendedClasses(
+                (), members, np.full((count, 0), np.nan), voted, nobody, nobody[:, 0]
+            )
         truth = np.zeros((count, 1, classes))
         known: Flags = codes >= 0
         truth[np.flatnonzero(known), 0, codes[known]] = 1.0
@@ -189,7 +196,8 @@ class ClassBlend:
         )
         losses = np.where(awake[:, : self.members] & learned[:, None], brier(members), np.nan)
         chosen = np.where(somebody, np.nan_to_num(votes).argmax(axis=1), -1)
-        return BlendedClasses(tuple(self.classes), members, served, chosen, losses)
+        served_losses = np.where(somebody & learned, brier(served[:, None])[:, 0], np.nan)
+        return BlendedClasses(tuple(self.classes), members, served, chosen, losses, served_losses)
 
     def _table(self, answers: Sequence[Answer]) -> Floats:
         """One member's probabilities, shape (n, classes); NaN where it has none."""
@@ -253,15 +261,18 @@ class ValueBlend:
         experts = np.concatenate([members, cut(stacked)], axis=1)
         awake = np.isfinite(experts)
 
-        def loss(values: Floats) -> Floats:
-            return self._loss(labels[:, None] - values[:, :, 0])
-
         # Before the first label nothing could be cut: such a loss may be of any size, and would be
         # the measure of all later ones.
         counted = awake & learned[:, None] & ~open_range
         losses = np.where(counted, self._loss(labels[:, None] - experts), np.nan)
-        scale = self._scale(losses, learned)
-        served = self.mixture.run(experts[:, :, None], awake, learned, loss, scale)[:, 0]
+        scale = self._scale(losses, learned)[:, None]
+
+        def loss(values: Floats) -> Floats:
+            with np.errstate(over="ignore"):
+                scaled = self._loss(labels[:, None] - values[:, :, 0]) / scale
+            return np.minimum(scaled, _MOST_SCALED)
+
+        served = self.mixture.run(experts[:, :, None], awake, learned, loss)[:, 0]
         # A mean of equal values may differ from them in the last bit.
         lowest, highest = np.fmin.reduce(experts, axis=1), np.fmax.reduce(experts, axis=1)
         served = np.clip(served, lowest, highest)
@@ -325,6 +336,7 @@ def _joined(
             np.empty((0, len(classes))),
             np.empty(0, np.intp),
             nothing,
+            np.empty(0),
         )
     return BlendedClasses(
         classes,
@@ -332,4 +344,5 @@ def _joined(
         np.concatenate([padded(part.served) for part in parts]),
         np.concatenate([part.voted for part in parts]),
         np.concatenate([part.losses for part in parts]),
+        np.concatenate([part.served_losses for part in parts]),
     )

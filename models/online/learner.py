@@ -1,4 +1,4 @@
-"""The learner, one object: members, baselines, blend, drift detector and tallies.
+"""The learner, one object: members, baselines, blend, error tests and tallies.
 
 Pure computation: no disk, no clock. The object is checkpointed as a whole, so that its models and
 its counters always agree. `learn` processes one batch of positions; the same records in the same
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,13 @@ from models.core.prediction import Answer, BatchPrediction
 from models.core.record_schema import Features, Label, Task
 from models.online import decision_threshold, novelty, prediction_rows, prequential
 from models.online.blend import BlendConfig, ClassBlend, ValueBlend
+from models.online.calibration import Reliability
 from models.online.learning_health import Divergence
 from models.online.naive_baseline import NoChange, RecentMedian
 from models.online.online_model import OnlineMember, OnlineMembers
 from models.online.prediction_rows import PredictionRows
 from models.online.tracking import Floats
+from observability.drift.error_monitor import ErrorMonitor
 
 ONLINE = "online"
 """The online member with the smallest loss over the last records, for each record."""
@@ -88,11 +89,9 @@ class Learner:
         online: OnlineMembers,
         task: Task,
         config: BlendConfig,
-        detector_delta: float,
+        errors: ErrorMonitor | None = None,
         measure: Measure | None = None,
     ) -> None:
-        from river import drift
-
         self.task = task
         self.online = online
         measure = measure or metrics.measure("auto", task)
@@ -106,13 +105,13 @@ class Learner:
             else ValueBlend(count, config, measure)
         )
         self.recent = RecentLosses(count)
+        self.reliability = Reliability() if task == "classification" else None
+        """Of what is served; None in regression."""
         self.divergences = {name: Divergence() for name in online.members}
-        self.drift_detector: Any = drift.ADWIN(delta=detector_delta)
-        self.drift_detected = False
-        """Whether the served error has risen; a drift check resets it."""
+        self.errors = errors or ErrorMonitor(bounded=task == "classification")
+        """Whether the errors of any member have risen; a drift check looks at it."""
         self.novelty = novelty.Novelty(task)
         self.tallies = {name: Tally() for name in self.names}
-        self._spread = Tally()
         self.judge_by(measure)
 
     @property
@@ -133,10 +132,11 @@ class Learner:
         self.judged = {name: prequential.start(measure) for name in self.names}
         self.threshold = decision_threshold.start(measure)
 
-    def replace(self, name: str, member: OnlineMember) -> None:
-        """Begin this online member anew."""
+    def replace(self, name: str, member: OnlineMember, position: int) -> None:
+        """Begin this online member anew, from `position` on."""
         self.online.members[name] = member
         self.divergences[name].begin_anew()
+        self.errors.reset(name, position)
 
     def learn(
         self,
@@ -144,21 +144,24 @@ class Learner:
         labels: Sequence[Label | None],
         batch: BatchPrediction | None,
         stop: Callable[[], bool] = bool,
+        positions: Sequence[int] = (),
     ) -> PredictionRows:
         """Predict and then learn each record; returns what was predicted.
 
         A record whose label is None is predicted, and neither learned nor scored: it does not
         change later predictions. `batch` is the champion's prediction for `rows`, or None if there
         is no champion. When `stop` returns true, the remaining records are left out, and the log
-        is shorter. Raises RecordRefused where a model raises; the learner is invalid then.
+        is shorter. `positions` are those of the rows; without them the records came too late for
+        their place, and their errors are no evidence of a change. Raises RecordRefused where a
+        model raises; the learner is invalid then.
         """
         online = self.online.run(rows, labels, stop)
         done = len(next(iter(online.values())))
         labels = labels[:done]
         log = (
-            self._learn_classes(online, labels, batch)
+            self._learn_classes(online, labels, batch, positions)
             if isinstance(self.blend, ClassBlend)
-            else self._learn_values(online, labels, batch)
+            else self._learn_values(online, labels, batch, positions)
         )
         for label in labels:
             if label is not None:
@@ -171,12 +174,12 @@ class Learner:
         online: dict[str, list[Answer]],
         labels: Sequence[Label | None],
         batch: BatchPrediction | None,
+        positions: Sequence[int],
     ) -> PredictionRows:
         assert isinstance(self.blend, ClassBlend)
         champion: list[Answer] = [None] * len(labels)
-        if batch is not None and batch.probabilities is not None:
-            shares = batch.probabilities[: len(labels)].tolist()
-            champion = [dict(zip(batch.labels, row, strict=True)) for row in shares]
+        if batch is not None:
+            champion = batch.answers(len(labels))
         answers = [*online.values(), champion, self.baseline.run(labels)]
         blended = self.blend.run(answers, labels)
         leaders = self._leaders(blended.losses, len(online))
@@ -186,6 +189,7 @@ class Learner:
         log.by[ONLINE] = prediction_rows.of_classes(best, classes)
         for index, name in enumerate(self.members):
             log.by[name] = prediction_rows.of_classes(blended.members[:, index], classes)
+        self._test_errors(positions, blended.losses, blended.served_losses)
         if self.threshold is not None:
             self.threshold.serve(log.by[SERVED], labels)
         return log
@@ -195,6 +199,7 @@ class Learner:
         online: dict[str, list[Answer]],
         labels: Sequence[Label | None],
         batch: BatchPrediction | None,
+        positions: Sequence[int],
     ) -> PredictionRows:
         assert isinstance(self.blend, ValueBlend)
         assert self.median is not None
@@ -216,6 +221,8 @@ class Learner:
         ).reshape(len(columns), count)
         answers = np.concatenate([answers, self.median.run(known)[None]]).T
         blended = self.blend.run(answers, known)
+        gaps = np.abs(blended.members - known[:, None])
+        self._test_errors(positions, gaps, np.abs(blended.served - known))
         leaders = self._leaders(blended.losses, len(online))
         log = PredictionRows([*labels])
         log.by[SERVED] = prediction_rows.of_values(blended.served)
@@ -239,7 +246,7 @@ class Learner:
         return np.asarray(recent[:-1, :online].argmin(axis=1), dtype=np.intp)
 
     def _score(self, log: PredictionRows) -> None:
-        """Add the labelled predictions to the tallies, the judged metric and the drift detector."""
+        """Add the labelled predictions to the tallies, the judged metric and the reliability."""
         for name, rows in log.by.items():
             scored = [
                 index
@@ -251,26 +258,22 @@ class Learner:
             picked = rows if len(scored) == len(rows) else rows.at(scored)
             labels = [label for index in scored if (label := log.labels[index]) is not None]
             self.judged[name].add(picked, labels)
+            if name == SERVED and self.reliability is not None:
+                self.reliability.add(picked, labels)
             tally = self.tallies[name]
             for answered, label in zip(picked.predicted, labels, strict=True):
                 if answered is None:
                     continue
-                score = scoring.point(self.task, answered, label)
-                tally.add(score)
-                if name == SERVED:
-                    self._detect_drift(score)
+                tally.add(scoring.point(self.task, answered, label))
 
-    def _detect_drift(self, score: float) -> None:
-        """Update the drift detector with an error between 0 and 1."""
-        if self.task == "classification":
-            error = 1.0 - score
-        else:
-            # ADWIN's bound holds for errors in [0, 1]: 4 times the usual error counts as 1.
-            self._spread.add(score)
-            usual = self._spread.mean or 0.0
-            error = min(1.0, score / (4.0 * usual)) if usual > 0.0 else 0.0
-        before = self.drift_detector.estimation
-        self.drift_detector.update(error)
-        # ADWIN detects a falling error as well: a learner that improves is no alarm.
-        if self.drift_detector.drift_detected and self.drift_detector.estimation > before:
-            self.drift_detected = True
+    def _test_errors(self, positions: Sequence[int], losses: Floats, served: Floats) -> None:
+        """Let the tests hear what each member's answers cost, and what was served.
+
+        `losses` has the shape (n, members) and `served` (n,), with NaN where unknown.
+        """
+        known = np.flatnonzero(np.isfinite(losses).any(axis=1))
+        if not len(positions) or not len(known):
+            return
+        by_member = dict(zip(self.members, losses[known].T, strict=True))
+        heard = {SERVED: served[known], **by_member}
+        self.errors.observe(np.asarray(positions, dtype=np.int64)[known], heard)

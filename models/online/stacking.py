@@ -51,21 +51,23 @@ class ClassStacks:
         logs = np.where(awake[:, :, None], logs - logs.mean(axis=2, keepdims=True), 0.0)
         answered = np.empty((len(answers), *self.biases.shape))
         weights, biases, rates = self.weights, self.biases, self.rates
-        for index, code in enumerate(codes.tolist()):
-            inputs = logs[index]
-            scores = weights @ inputs
-            scores += biases
-            scores -= scores.max(axis=1, keepdims=True)
+        edge, negative, fast = np.empty_like(rates), -rates, rates[:, 0]
+        for inputs, scores, code in zip(logs, answered, codes.tolist(), strict=True):
+            np.matmul(weights, inputs, out=scores)
+            np.add(scores, biases, out=scores)
+            np.maximum.reduce(scores, axis=1, keepdims=True, out=edge)
+            np.subtract(scores, edge, out=scores)
             np.exp(scores, out=scores)
-            scores /= scores.sum(axis=1, keepdims=True)
-            answered[index] = scores
+            np.add.reduce(scores, axis=1, keepdims=True, out=edge)
+            np.divide(scores, edge, out=scores)
             if code < 0:
                 continue
-            steps = scores * -rates
-            steps[:, code] += rates[:, 0]
-            biases += steps
-            weights += steps @ inputs.T
-            np.clip(weights, -_WEIGHT_BOUND, _WEIGHT_BOUND, out=weights)
+            steps = scores * negative
+            steps[:, code] += fast
+            np.add(biases, steps, out=biases)
+            np.add(weights, steps @ inputs.T, out=weights)
+            np.maximum(weights, -_WEIGHT_BOUND, out=weights)
+            np.minimum(weights, _WEIGHT_BOUND, out=weights)
         return answered
 
 

@@ -1,33 +1,53 @@
 """The drift policy: has the data changed since the champion was trained?
 
-Pure: it measures nothing and imports no library that does. `evidently_adapter` computes the scores;
-this file owns the thresholds, and which side of them is drift. An unknown score is never read as
+Pure: it measures nothing and imports no library that does. `evidently_adapter` computes the scores
+of columns and what sampling alone makes of them, `error_monitor` tests the errors; this file says
+which of that is an alarm, of which kind, and what its nature is. An unknown score is never read as
 "no drift".
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from observability.core.decision import Decision, Fact
+from observability.drift import error_monitor
+from observability.drift.error_monitor import ErrorFinding
 
 Role = Literal["feature", "target", "prediction"]
 Kind = Literal["number", "category"]
 Outcome = Literal["drift_detected", "no_drift", "not_enough_data", "contract_broken"]
 Unit = Literal["points", "baseline", "own"]
+EvidenceKind = Literal[
+    "features",
+    "target",
+    "predictions",
+    "labels",
+    "errors",
+    "relative errors",
+    "missing evidence",
+]
+"""The kinds of evidence; `labels` is a change of theirs that no model can know.
+
+`missing evidence` is a vote that is unknown.
+"""
+Nature = Literal["none", "virtual", "real", "outgrown", "unknown"]
+"""What a drift is, as far as its evidence tells.
+
+real: errors have risen, or the labels left what was known. outgrown: the champion errs no more than
+it did, and another member errs less. virtual: features, the target or predictions have moved, and
+no error has risen. unknown: they have moved, and nothing is known of errors.
+"""
 
 FEWEST_REFERENCE = 100
 """Values that a reference needs at least; a reference with fewer than `min_rows` needs only these.
 
 A reference does not grow until the next champion, so a demand for more than it has would disable a
-vote for ever. With 100 values against a window of 1,000 the noise of sampling alone crosses the
-default threshold of Jensen-Shannon (0.1, two equal classes) in 3 checks of 100, with 50 values in
-9, with 30 in 19; that of Wasserstein (0.3) with 100 against 100 values in 6, with 50 in 23 (1,000
-simulated pairs each).
+vote for ever. Fewer values make a threshold larger; with fewer than 100 it is a guess itself.
 """
 NOISE_ERRORS = 2.0
 """Standard errors of the current score that a loss of performance must exceed to be an alarm."""
@@ -46,30 +66,21 @@ NumberMethod = Literal[
 CategoryMethod = Literal["jensenshannon", "hellinger", "psi", "kl_div", "chisquare"]
 
 
-class Method(NamedTuple):
-    """The direction of a method's score, and its threshold where none is configured."""
-
-    larger_is_drift: bool
-    default_threshold: float
-
-
-METHODS: Mapping[str, Method] = {
-    # In standard deviations of the reference. 0.1, the usual advice, is reached by the season of a
-    # month, or by the noise of a thousand autocorrelated rows; 0.3 is visible in a plot.
-    "wasserstein": Method(larger_is_drift=True, default_threshold=0.3),
-    "jensenshannon": Method(larger_is_drift=True, default_threshold=0.1),
-    "hellinger": Method(larger_is_drift=True, default_threshold=0.1),
-    "psi": Method(larger_is_drift=True, default_threshold=0.2),
-    "kl_div": Method(larger_is_drift=True, default_threshold=0.1),
-    # Significance, not size: with enough rows every difference is significant.
-    "ks": Method(larger_is_drift=False, default_threshold=0.01),
-    # Its p-value is never reported below 0.001.
-    "anderson": Method(larger_is_drift=False, default_threshold=0.01),
-    "cramer_von_mises": Method(larger_is_drift=False, default_threshold=0.01),
-    "t_test": Method(larger_is_drift=False, default_threshold=0.01),
-    "chisquare": Method(larger_is_drift=False, default_threshold=0.01),
+LARGER_IS_DRIFT: Mapping[str, bool] = {
+    "wasserstein": True,
+    "jensenshannon": True,
+    "hellinger": True,
+    "psi": True,
+    "kl_div": True,
+    "ks": False,
+    "anderson": False,
+    "cramer_von_mises": False,
+    "t_test": False,
+    "chisquare": False,
 }
 """The statistical tests of evidently that can be chosen, by evidently's names.
+
+True is a distance, false a p-value.
 
 Of the tests in evidently 0.7 these are left out on purpose: `mannw` (one-sided: it misses a shift
 in one direction), `ed` (in the column's unit, so no threshold fits two columns), `g_test` and
@@ -97,6 +108,11 @@ class ColumnDrift(BaseModel):
     method: str = Field(description="The statistical test, by evidently's name.")
     score: float | None = Field(description="The test's result; None or NaN is unknown.")
     larger_is_drift: bool = Field(description="True for a distance, false for a p-value.")
+    threshold: float | None = Field(
+        default=None,
+        description="The score from which it has drifted: what sampling alone hardly ever reaches; "
+        "None: unknown.",
+    )
     enough: bool = Field(description="Did both windows have enough values for the test?")
     unknown_because: str = Field(default="", description="Why there is no usable score.")
     remedy: str = Field(default="", description="What would make the score known.")
@@ -155,8 +171,12 @@ class DriftReading(BaseModel):
         description="A change of the labels that no model can know, such as a new class or values "
         "outside the known range; empty: there is none, or the champion has learned from it.",
     )
-    drift_detector: bool = Field(
-        default=False, description="Has the online detector fired since the last check?"
+    change_position: int | None = Field(default=None, description="Where that change began.")
+    findings: tuple[ErrorFinding, ...] = Field(
+        default=(), description="What the sequential tests of errors found since the last check."
+    )
+    untested: tuple[str, ...] = Field(
+        default=(), description="Members whose errors have no reference yet."
     )
 
 
@@ -174,8 +194,8 @@ class DriftConfig(BaseModel):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="A distance of this or more, a p-value of this or less, is drift; "
-        "left out: the method's usual one.",
+        description="A distance of this or more, a p-value of this or less, is drift; left out: "
+        "what sampling alone reaches, for each column by its own reference.",
     )
     category_threshold: float | None = Field(
         default=None,
@@ -183,8 +203,18 @@ class DriftConfig(BaseModel):
         allow_inf_nan=False,
         description="As number_threshold, for columns of categories.",
     )
-    drifted_share: float = Field(
-        default=0.5, gt=0, le=1, description="This share of the features drifted is an alarm."
+    column_false_alarms: float = Field(
+        default=0.01,
+        gt=0,
+        le=0.2,
+        description="Chance that a look at columns which have not changed finds any of them "
+        "drifted; the thresholds of all columns together follow from it.",
+    )
+    drifted_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="This share of the features drifted is an alarm; left out: one is enough.",
     )
     missing_change: float = Field(
         default=0.2,
@@ -196,8 +226,13 @@ class DriftConfig(BaseModel):
     prediction_votes: bool = Field(
         default=True, description="Are drifted predictions alone an alarm?"
     )
-    detector_votes: bool = Field(
-        default=True, description="Is a detection of the online drift detector alone an alarm?"
+    error_votes: bool = Field(
+        default=True, description="Is a member's error that has risen alone an alarm?"
+    )
+    relative_error_votes: bool = Field(
+        default=True,
+        description="Is a champion that another member beats, which it did not on the champion's "
+        "hold-out, alone an alarm?",
     )
     performance_drop: float = Field(
         default=0.1,
@@ -223,15 +258,17 @@ class DriftConfig(BaseModel):
     every: int = Field(default=1000, ge=1, description="Records between two checks.")
     window: int = Field(default=1000, ge=2, description="Rows of the current window.")
     reference_rows: int = Field(default=2000, ge=2, description="Rows kept as the reference.")
-    detector_delta: float = Field(
-        default=0.0001,
-        gt=0,
-        lt=1,
-        description="Chance of a false alarm allowed to the online detector (ADWIN): smaller fires "
-        "less often. Errors that come in runs make it fire more than that.",
+    error_false_alarm_records: int = Field(
+        default=20_000,
+        ge=100,
+        description="Records between two false alarms of the tests of errors, at least and in the "
+        "mean, for each of their two kinds: a larger number sees less and later.",
     )
-    page: bool = Field(
-        default=True, description="Write an HTML page when an alarm leads to a retrain?"
+    error_reference_rows: int = Field(
+        default=1000,
+        ge=100,
+        description="Losses of a member that its later ones are compared with, where it has no "
+        "hold-out.",
     )
     pages_kept: int = Field(
         default=5, ge=1, description="Newest pages that are kept; each is about 4 MB."
@@ -255,10 +292,9 @@ class DriftConfig(BaseModel):
         """Return the name of the test for columns of this kind."""
         return self.number_method if kind == "number" else self.category_method
 
-    def threshold(self, kind: Kind) -> float:
-        """Return the threshold for columns of this kind, in the unit of the kind's method."""
-        named = self.number_threshold if kind == "number" else self.category_threshold
-        return METHODS[self.method(kind)].default_threshold if named is None else named
+    def named_threshold(self, kind: Kind) -> float | None:
+        """Return the threshold that the file names for columns of this kind; None: it does not."""
+        return self.number_threshold if kind == "number" else self.category_threshold
 
 
 def watched(
@@ -283,17 +319,22 @@ def watched(
 def drifted(column: ColumnDrift, config: DriftConfig) -> bool | None:
     """Return whether this column has drifted; None where that is unknown.
 
-    A score counts only when it is finite, rests on enough values, and comes from the method that
-    `config` names. A changed share of a feature's missing values is drift whatever the test
-    reports, because the test never sees missing values.
+    A score counts only when it is finite, rests on enough values, has a threshold, and comes from
+    the method that `config` names. A changed share of a feature's missing values is drift whatever
+    the test reports, because the test never sees missing values.
     """
     if _missing_change(column) >= config.missing_change:
         return True
-    score = _known_score(column, config)
-    if score is None:
+    score, threshold = _known_score(column, config), threshold_of(column, config)
+    if score is None or threshold is None:
         return None
-    threshold = config.threshold(column.kind)
     return score >= threshold if column.larger_is_drift else score <= threshold
+
+
+def threshold_of(column: ColumnDrift, config: DriftConfig) -> float | None:
+    """Return from which score this column has drifted: a person's word, else its own noise."""
+    named = config.named_threshold(column.kind)
+    return column.threshold if named is None else named
 
 
 def performance_loss(performance: Performance) -> float | None:
@@ -326,13 +367,13 @@ def due(
     position: int,
     checked_at: int,
     ripe_at: int | None,
-    drift_detector: bool,
+    errors_rose: bool,
     config: DriftConfig,
 ) -> Decision:
     """Decide whether to check for drift at `position`, after the last check at `checked_at`.
 
     `ripe_at` is the position from which a fit could learn from a change of the labels; None: there
-    was no change. `drift_detector` is whether the online detector has fired since the last check.
+    was no change. `errors_rose` is whether a test of errors has fired since the last check.
     """
     since = position - checked_at
     every = f"{since} records since the last look (every {config.every})"
@@ -340,8 +381,8 @@ def due(
     if since > 0:
         if since >= config.every:
             why = every
-        elif drift_detector:
-            why = f"the drift detector fired, {since} records after the last look"
+        elif errors_rose:
+            why = f"the errors of a model rose, {since} records after the last look"
         elif ripe_at is not None and checked_at < ripe_at <= position:
             why = f"a fit could learn from a change of the labels since position {ripe_at}"
     return Decision(
@@ -351,15 +392,13 @@ def due(
         facts={
             "records_since": since,
             "every": config.every,
-            "drift_detector": drift_detector,
+            "errors_rose": errors_rose,
             "ripe_at": ripe_at,
         },
     )
 
 
-def judge(
-    reading: DriftReading | None, config: DriftConfig, *, drift_detector: bool = False
-) -> Decision:
+def judge(reading: DriftReading | None, config: DriftConfig) -> Decision:
     """Decide whether there is an alarm: yes for drift and for a broken column contract.
 
     ``facts["outcome"]`` says which. ``contract_broken`` is a yes: a window without a column that
@@ -367,25 +406,33 @@ def judge(
     retrain would help is another question (`retrain_policy.judge` answers it with no).
     ``no_drift`` needs every vote known and below its threshold, or so few unknown votes that they
     cannot change the answer; otherwise the no is ``not_enough_data``. That is also the answer
-    without a `reading`, while there is no champion; `drift_detector` is then whether it has fired.
+    without a `reading`, while there is no champion.
+
+    ``facts["kinds"]`` names the kinds of evidence for the answer, ``facts["nature"]`` what they
+    come to, and ``facts["change_estimate"]`` the position where the change is estimated to have
+    begun (None: that is unknown).
     """
     if reading is None:
         return Decision(
             question="drift",
             yes=False,
             because=NO_CHAMPION.because,
-            facts={"outcome": "not_enough_data", "drift_detector": drift_detector},
+            facts={"outcome": "not_enough_data", "kinds": "missing evidence", "nature": "none"},
         )
     if broken := _broken_contract(reading):
-        return _answer("contract_broken", broken, reading, config)
+        return _answer("contract_broken", broken, reading, config, ())
     votes = list(_votes(reading, config)) or [
-        _Vote(None, "nothing was measured: no column, performance or drift detector votes")
+        _Vote("missing evidence", None, "nothing was measured: no column and no performance votes")
     ]
-    if alarms := [vote.because for vote in votes if vote.alarm]:
-        return _answer("drift_detected", "; ".join(alarms), reading, config)
-    if unknown := [vote.because for vote in votes if vote.alarm is None]:
-        return _answer("not_enough_data", "; ".join(unknown), reading, config)
-    return _answer("no_drift", "; ".join(vote.because for vote in votes), reading, config)
+    if alarms := [vote for vote in votes if vote.alarm]:
+        return _answer("drift_detected", _reasons(alarms), reading, config, votes)
+    if unknown := [vote for vote in votes if vote.alarm is None]:
+        return _answer("not_enough_data", _reasons(unknown), reading, config, votes)
+    return _answer("no_drift", _reasons(votes), reading, config, votes)
+
+
+def _reasons(votes: Iterable[_Vote]) -> str:
+    return "; ".join(vote.because for vote in votes)
 
 
 class UnknownVote(BaseModel):
@@ -398,7 +445,7 @@ class UnknownVote(BaseModel):
 
 
 NO_CHAMPION = UnknownVote(
-    vote="all but the drift detector",
+    vote="all",
     because="there is no champion yet, so there is no reference to compare with",
     remedy="the first champion",
 )
@@ -429,11 +476,19 @@ def unknown_votes(reading: DriftReading | None, config: DriftConfig) -> tuple[Un
         because = performance.unknown_because or f"{performance.metric} is unknown in a window"
         remedy = performance.remedy or _REMEDY
         found.append(UnknownVote(vote="performance", because=because, remedy=remedy))
+    found += [
+        UnknownVote(
+            vote=f"errors of {member}",
+            because=f"it is not known what {member} lost before, to compare its losses with",
+            remedy=f"{config.error_reference_rows} labelled records that it predicts",
+        )
+        for member in reading.untested
+    ]
     return tuple(found)
 
 
 def _too_few(reading: DriftReading, config: DriftConfig) -> UnknownVote | None:
-    """Return why no vote but the drift detector's counts, where a whole window is too short."""
+    """Return why only errors have a vote, where a whole window is too short."""
     reference, current = reading.reference_rows, reading.current_rows
     needed = config.reference_needs(reference)
     if reference >= needed and current >= config.min_rows:
@@ -467,13 +522,16 @@ def remedy_for_too_few(reference: int, current: int, config: DriftConfig) -> str
 def severity(decision: Decision) -> float:
     """Return how severe the drift of an answer is, from 0 (none known) to 1.
 
-    It is the share of the features that drifted, or the loss of performance relative to twice the
-    allowed drop, whichever is larger. It makes a retrain urgent.
+    It is the share of the features that drifted, or the loss of performance or the rise of the
+    champion's mean loss relative to twice the allowed drop, whichever is largest. It makes a
+    retrain urgent.
     """
     facts = decision.facts
     drifted_share = _share(facts.get("features_drifted"), facts.get("features"))
-    loss_share = _share(facts.get("performance_loss"), facts.get("performance_drop_allowed")) / 2
-    return min(max(drifted_share, loss_share, 0.0), 1.0)
+    allowed = facts.get("performance_drop_allowed")
+    loss_share = _share(facts.get("performance_loss"), allowed) / 2
+    rise_share = _share(facts.get("error_rise"), allowed) / 2
+    return min(max(drifted_share, loss_share, rise_share, 0.0), 1.0)
 
 
 def _share(part: Fact, whole: Fact) -> float:
@@ -484,6 +542,7 @@ def _share(part: Fact, whole: Fact) -> float:
 
 
 class _Vote(NamedTuple):
+    kind: EvidenceKind
     alarm: bool | None
     because: str
 
@@ -491,37 +550,43 @@ class _Vote(NamedTuple):
 def _votes(reading: DriftReading, config: DriftConfig) -> Iterator[_Vote]:
     """Yield the votes, in the order in which the answer names them."""
     if reading.change and config.target_votes:
-        yield _Vote(True, reading.change)
+        yield _Vote("labels", True, reading.change)
     if few := _too_few(reading, config):
-        yield _Vote(None, few.because)
+        yield _Vote("missing evidence", None, few.because)
     else:
         if features := [column for column in reading.columns if column.role == "feature"]:
             yield _features_vote(features, config)
         for column in _voting_labels(reading, config):
             verdict = drifted(column, config)
             word = {True: "drifted", False: "steady", None: "unknown"}[verdict]
-            yield _Vote(verdict, f"{column.role} {word}: {_describe(column, config)}")
+            kind: EvidenceKind = "target" if column.role == "target" else "predictions"
+            yield _Vote(kind, verdict, f"{column.role} {word}: {_describe(column, config)}")
         if reading.performance is not None:
             yield _performance_vote(reading.performance, config)
-    if reading.drift_detector and config.detector_votes:
-        yield _Vote(True, f"the online detector fired (ADWIN, delta {config.detector_delta:g})")
+    votes = {"errors": config.error_votes, "relative errors": config.relative_error_votes}
+    for found in reading.findings:
+        if votes[found.kind]:
+            yield _Vote(found.kind, True, found.because)
 
 
 def _features_vote(features: list[ColumnDrift], config: DriftConfig) -> _Vote:
     verdicts = [drifted(column, config) for column in features]
     moved, unknown, total = verdicts.count(True), verdicts.count(None), len(features)
-    alarm: bool | None = moved / total >= config.drifted_share
-    if not alarm and (moved + unknown) / total >= config.drifted_share:
+    share = 1 / total if config.drifted_share is None else config.drifted_share
+    alarm: bool | None = moved / total >= share
+    if not alarm and (moved + unknown) / total >= share:
         alarm = None
     shown = [
         column
         for column, verdict in zip(features, verdicts, strict=True)
         if verdict is (None if alarm is None else True)
     ]
+    limit = "one" if config.drifted_share is None else f"a share of {config.drifted_share:g}"
     return _Vote(
+        "features",
         alarm,
         f"{moved} of {total} features drifted, {unknown} unknown "
-        f"(alarm at a share of {config.drifted_share:g}): {_worst(shown or features, config)}",
+        f"(alarm at {limit}): {_worst(shown or features, config)}",
     )
 
 
@@ -534,19 +599,20 @@ def _performance_vote(performance: Performance, config: DriftConfig) -> _Vote:
     loss = performance_loss(performance)
     if loss is None:
         why = f": {performance.unknown_because}" if performance.unknown_because else ""
-        return _Vote(None, f"{performance.metric} is unknown in at least one of the windows{why}")
+        because = f"{performance.metric} is unknown in at least one of the windows{why}"
+        return _Vote("errors", None, because)
     because = (
         f"{performance.metric} went from {performance.reference:.4g} to {performance.current:.4g}: "
         f"{loss:.4g} {_LOST[performance.loss_unit]} (allowed {config.performance_drop:g})"
     )
     if loss <= config.performance_drop:
-        return _Vote(False, because)
+        return _Vote("errors", False, because)
     error = performance.standard_error
     change = abs((performance.reference or 0.0) - (performance.current or 0.0))
     if error is not None and change <= NOISE_ERRORS * error:
         noise = f"which is within {NOISE_ERRORS:g} standard errors of {error:.2g}"
-        return _Vote(False, f"{because}, {noise}")
-    return _Vote(True, because)
+        return _Vote("errors", False, f"{because}, {noise}")
+    return _Vote("errors", True, because)
 
 
 _LOST: Mapping[Unit, str] = {
@@ -592,16 +658,22 @@ def _describe(column: ColumnDrift, config: DriftConfig) -> str:
     score = _known_score(column, config)
     if score is None:
         return f"{column.name} ({_why_unknown(column, config)})"
+    threshold = threshold_of(column, config)
+    if threshold is None:
+        return f"{column.name} {column.method} {score:.4g} ({_why_unknown(column, config)})"
     side = "from" if column.larger_is_drift else "up to"
-    threshold = config.threshold(column.kind)
-    return f"{column.name} {column.method} {score:.4g} (drift {side} {threshold:g})"
+    return f"{column.name} {column.method} {score:.4g} (drift {side} {threshold:.4g})"
 
 
 def _why_unknown(column: ColumnDrift, config: DriftConfig) -> str:
     asked = config.method(column.kind)
     if column.method != asked:
         return f"measured by {column.method}, but the tolerance asks for {asked}"
-    return column.unknown_because or f"{column.method} gave no finite score"
+    if column.unknown_because:
+        return column.unknown_because
+    if _known_score(column, config) is not None:
+        return "it is not known what sampling alone makes of it"
+    return f"{column.method} gave no finite score"
 
 
 def _worst(columns: Iterable[ColumnDrift], config: DriftConfig) -> str:
@@ -609,12 +681,11 @@ def _worst(columns: Iterable[ColumnDrift], config: DriftConfig) -> str:
 
     def times_over(column: ColumnDrift) -> float:
         missing = _missing_change(column) / config.missing_change
-        score = _known_score(column, config)
-        if score is None:
+        score, threshold = _known_score(column, config), threshold_of(column, config)
+        if score is None or threshold is None:
             return missing
-        threshold = config.threshold(column.kind)
         if column.larger_is_drift:
-            return max(missing, score / threshold)
+            return max(missing, score / threshold if threshold else math.inf)
         return max(missing, math.inf if score <= 0 else threshold / score)
 
     ranked = sorted(columns, key=times_over, reverse=True)
@@ -622,10 +693,55 @@ def _worst(columns: Iterable[ColumnDrift], config: DriftConfig) -> str:
     return ", ".join(_describe(column, config) for column in ranked[:3]) + rest
 
 
-def _answer(outcome: Outcome, because: str, reading: DriftReading, config: DriftConfig) -> Decision:
+def _nature(reading: DriftReading, kinds: Iterable[EvidenceKind], votes: Sequence[_Vote]) -> Nature:
+    """Return what the kinds of evidence that fired come to."""
+    fired = {*kinds} - {"missing evidence"}
+    if not fired:
+        return "none"
+    if fired & {"errors", "labels"}:
+        return "real"
+    if "relative errors" in fired:
+        return "outgrown"
+    is_known = any(vote.kind == "errors" and vote.alarm is not None for vote in votes)
+    return "virtual" if is_known or error_monitor.CHAMPION not in reading.untested else "unknown"
+
+
+def _change_estimate(reading: DriftReading) -> int | None:
+    """Return where the change began: by the champion's own errors, else by the strongest finding.
+
+    A pair tells it later, since the other member must have learned what is new.
+    """
+    if reading.change and reading.change_position is not None:
+        return reading.change_position
+    own = [found for found in reading.findings if found.member == error_monitor.CHAMPION]
+    ranked = sorted(own, key=lambda found: bool(found.against)) or list(reading.findings)
+    return ranked[0].change if ranked else None
+
+
+def _error_rise(reading: DriftReading) -> float | None:
+    """Return how much the champion's mean loss has risen; None where that was not found."""
+    for found in reading.findings:
+        if (found.member, found.against) == (error_monitor.CHAMPION, ""):
+            return None if found.mean_now is None else found.mean_now - found.mean_before
+    return None
+
+
+def _answer(
+    outcome: Outcome,
+    because: str,
+    reading: DriftReading,
+    config: DriftConfig,
+    votes: Sequence[_Vote],
+) -> Decision:
+    kinds = list(dict.fromkeys(vote.kind for vote in votes if vote.alarm))
+    if any(vote.alarm is None for vote in votes) or reading.untested:
+        kinds.append("missing evidence")
     verdicts = [drifted(column, config) for column in reading.columns if column.role == "feature"]
     facts: dict[str, Fact] = {
         "outcome": outcome,
+        "kinds": ", ".join(kinds),
+        "nature": _nature(reading, kinds, votes),
+        "change_estimate": _change_estimate(reading),
         "reference_rows": reading.reference_rows,
         "current_rows": reading.current_rows,
         "min_rows": config.min_rows,
@@ -634,16 +750,29 @@ def _answer(outcome: Outcome, because: str, reading: DriftReading, config: Drift
         "features_unknown": verdicts.count(None),
         "alarm_share": config.drifted_share,
         "number_method": config.number_method,
-        "number_threshold": config.threshold("number"),
+        "number_threshold": config.number_threshold,
         "category_method": config.category_method,
-        "category_threshold": config.threshold("category"),
+        "category_threshold": config.category_threshold,
+        "column_false_alarms": config.column_false_alarms,
         "missing_columns": ", ".join(reading.missing_columns),
         "extra_columns": ", ".join(reading.extra_columns),
-        "drift_detector": reading.drift_detector,
         "change": reading.change,
+        "untested": ", ".join(reading.untested),
+        "error_rise": _error_rise(reading),
+        "performance_drop_allowed": config.performance_drop,
+        "error_false_alarm_records": config.error_false_alarm_records,
     }
+    for found in reading.findings:
+        name = f"{found.member} against {found.against}" if found.against else found.member
+        facts |= {
+            f"error_evidence:{name}": found.evidence,
+            f"error_before:{name}": found.mean_before,
+            f"error_now:{name}": found.mean_now,
+            f"error_change:{name}": found.change,
+        }
     for column in reading.columns:
         facts[f"{column.role}:{column.name}"] = _known_score(column, config)
+        facts[f"threshold:{column.name}"] = threshold_of(column, config)
         if _missing_change(column) > 0:
             facts[f"missing_change:{column.name}"] = _missing_change(column)
     if performance := reading.performance:
@@ -653,7 +782,6 @@ def _answer(outcome: Outcome, because: str, reading: DriftReading, config: Drift
             "performance_current": performance.current,
             "performance_loss": performance_loss(performance),
             "performance_standard_error": performance.standard_error,
-            "performance_drop_allowed": config.performance_drop,
         }
     yes = outcome in {"drift_detected", "contract_broken"}
     return Decision(question="drift", yes=yes, because=because, facts=facts)

@@ -1,6 +1,7 @@
 """Adapter of evidently: scores of two frames, and an HTML page for people on request.
 
-It decides nothing: `drift` owns the thresholds and their directions. `measure` calls evidently's
+It decides nothing: `drift` says what an alarm is, and `sampling_noise` where it begins. `measure`
+calls evidently's
 statistical tests by name and draws nothing, because a whole Report takes a second or more, nearly
 all of it for plots. The library is imported at its first use (which takes seconds), with its
 telemetry disabled.
@@ -12,7 +13,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from html import escape
@@ -22,12 +23,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from observability.core import atomic_file, errors
-from observability.drift import drift
+from observability.drift import drift, sampling_noise
 from observability.drift.drift import (
     ColumnDrift,
     DriftConfig,
     DriftReading,
-    Performance,
     WatchedColumn,
 )
 
@@ -37,8 +37,17 @@ if TYPE_CHECKING:
 SMALLEST_SPREAD = 0.001
 """evidently divides a Wasserstein distance by at least this number, whatever the column's unit."""
 
+CENTRAL = (0.01, 0.99)
+"""Quantiles between which the central 98 % of a column lie."""
+
 LARGEST_VALUE = 1e150
 """Squares of larger values overflow, and a distance divided by an infinite spread reads as zero."""
+
+
+SEED = 20260729
+"""The thresholds of a reference are the same, whenever they are computed."""
+SIZE_STEP = 1.1
+"""Windows whose numbers of values differ by less than this factor have the same thresholds."""
 
 
 class PageFailed(errors.ThermodriftError, RuntimeError):
@@ -50,12 +59,12 @@ def measure(
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
     config: DriftConfig,
-    *,
-    performance: Performance | None = None,
-    drift_detector: bool = False,
-    change: str = "",
+    thresholds: Mapping[str, float] | None = None,
 ) -> DriftReading:
     """Score every watched column of `current` against `reference` by the config's methods.
+
+    `thresholds` are those of `noise_thresholds`; None: they are computed here, which takes longer
+    than all the rest.
 
     Frames have the shape (records, columns), one row per example; their indexes do not matter. The
     column contract is checked first: where it is broken nothing is scored. Missing and infinite
@@ -70,19 +79,90 @@ def measure(
         {name for count in counts for name in count if name not in agreed or count[name] > 1}
     )
     scored = () if missing or extra else watched
+    if thresholds is None and scored:
+        thresholds = noise_thresholds(reference, current, watched, config)
+    limits = thresholds or {}
     return DriftReading(
         reference_rows=len(reference),
         current_rows=len(current),
         columns=tuple(
-            _measured(reference[column.name], current[column.name], column, config)
+            _measured(reference[column.name], current[column.name], column, config).model_copy(
+                update={"threshold": limits.get(column.name)}
+            )
             for column in scored
         ),
         missing_columns=tuple(missing),
         extra_columns=tuple(extra),
-        performance=performance,
-        drift_detector=drift_detector,
-        change=change,
     )
+
+
+def window_sizes(
+    reference: pd.DataFrame, current: pd.DataFrame, watched: Sequence[WatchedColumn]
+) -> tuple[tuple[int, int], ...]:
+    """Return how many values each column has on both sides, in steps of a tenth, rounded down.
+
+    Thresholds depend on the reference and on these alone.
+    """
+
+    def rounded(frame: pd.DataFrame, column: WatchedColumn) -> int:
+        count = int(frame[column.name].notna().sum()) if column.name in frame else 0
+        return int(SIZE_STEP ** math.floor(math.log(count, SIZE_STEP))) if count else 0
+
+    return tuple((rounded(reference, each), rounded(current, each)) for each in watched)
+
+
+def noise_thresholds(
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    watched: Sequence[WatchedColumn],
+    config: DriftConfig,
+) -> dict[str, float]:
+    """Return from which score each column has drifted, by the noise of the reference alone.
+
+    Of `current` only the numbers of values count. A column that cannot be scored has none, nor has
+    one whose threshold `config` names. It is meant to be called once a champion: 20 columns of
+    2,000 rows take about a second.
+    """
+    scores: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
+    sizes = window_sizes(reference, current, watched)
+    for index, (column, (_, now)) in enumerate(zip(watched, sizes, strict=True)):
+        method = config.method(column.kind)
+        if config.named_threshold(column.kind) is not None:
+            continue
+        sides = _usable(reference[column.name], current[column.name], column, method)
+        if _obstacle(sides, column, config)[0]:
+            continue
+        # A generator of its own: a column more or less changes no other one's threshold much.
+        chance = np.random.default_rng([SEED, index])
+        if len(found := _scores_by_chance(sides.reference, now, column, method, chance)):
+            scores[column.name] = found
+    directions = {each.name: drift.LARGER_IS_DRIFT[config.method(each.kind)] for each in watched}
+    return sampling_noise.thresholds(scores, directions, config.column_false_alarms)
+
+
+def _scores_by_chance(
+    reference: pd.Series[Any],
+    size: int,
+    column: WatchedColumn,
+    method: str,
+    chance: np.random.Generator,
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Score pairs of windows drawn from the reference; empty where the test fails on any."""
+    values = reference.to_numpy()
+    count = len(values)
+    runs = values if column.kind == "number" else values == np.bincount(values).argmax()
+    block = sampling_noise.block_length(runs.astype(np.float64), min(size, count))
+    found = []
+    for _ in range(sampling_noise.PAIRS):
+        sides = _series(
+            values[sampling_noise.draw(chance, count, count, block)],
+            values[sampling_noise.draw(chance, count, size, block)],
+        )
+        score, _ = _score(_Sides(*sides), column, method)
+        if score is None:
+            return np.zeros(0)
+        found.append(score)
+    return np.array(found)
 
 
 def page(
@@ -92,6 +172,7 @@ def page(
     config: DriftConfig,
     path: Path,
     unknown: Sequence[drift.UnknownVote] = (),
+    thresholds: Mapping[str, float] | None = None,
 ) -> bool:
     """Write evidently's HTML page of the same frames, methods and thresholds to `path`, durably.
 
@@ -102,7 +183,7 @@ def page(
     4 MB. Raises PageFailed where evidently fails, and OSError where the disk refuses.
     """
     try:
-        drawn = snapshot(reference, current, watched, config)
+        drawn = snapshot(reference, current, watched, config, thresholds)
         if drawn is None:
             return False
         with _quiet():
@@ -118,7 +199,7 @@ def page(
     except Exception as cause:
         raise PageFailed(
             f"evidently could not draw the drift page {path.name} ({type(cause).__name__}: "
-            f"{cause}); the decision stands without it, and page = false in [drift] turns pages off"
+            f"{cause}); no decision rests on it"
         ) from cause
     atomic_file.write(path, html.encode())
     return True
@@ -129,10 +210,16 @@ def snapshot(
     current: pd.DataFrame,
     watched: Sequence[WatchedColumn],
     config: DriftConfig,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Any:
     """Return evidently's Snapshot of the columns that can be shown; None where there is none."""
-    reading = measure(reference, current, watched, config)
-    whole = _drawable(reference, current, [each for each in reading.columns if each.enough])
+    reading = measure(reference, current, watched, config, thresholds=thresholds)
+    known = [
+        each
+        for each in reading.columns
+        if each.enough and drift.threshold_of(each, config) is not None
+    ]
+    whole = _drawable(reference, current, known)
     shown = [column for column in reading.columns if column.name in whole]
     if not shown:
         return None
@@ -183,7 +270,7 @@ def _measured(
         kind=column.kind,
         method=method,
         score=score,
-        larger_is_drift=drift.METHODS[method].larger_is_drift,
+        larger_is_drift=drift.LARGER_IS_DRIFT[method],
         enough=score is not None,
         unknown_because=why,
         remedy=remedy,
@@ -223,7 +310,7 @@ def _score(sides: _Sides, column: WatchedColumn, method: str) -> tuple[float | N
     """Return the test's score and an empty text, or None and the reason."""
     if len({side.min() for side in sides} | {side.max() for side in sides}) == 1:
         # All values are equal, so nothing moved; some tests raise here, and some return NaN.
-        return (0.0 if drift.METHODS[method].larger_is_drift else 1.0), ""
+        return (0.0 if drift.LARGER_IS_DRIFT[method] else 1.0), ""
     registered, kinds = _library()
     kind = kinds[column.kind]
     test: Callable[..., Any] = registered(method, kind)
@@ -246,9 +333,8 @@ def _usable(
         codes, _ = _codes(reference, current)
         split = len(reference)
         return _Sides(*(part[part >= 0] for part in _series(codes[:split], codes[split:])))
-    numbers = _numbers(reference), _numbers(current)
-    factor = _factor(numbers, method)
-    return _Sides(*_series(*(part[~np.isnan(part)] * factor for part in numbers)))
+    numbers = _comparable(reference, current, method)
+    return _Sides(*_series(*(part[~np.isnan(part)] for part in numbers)))
 
 
 def _series(*parts: np.ndarray[Any, Any]) -> list[pd.Series[Any]]:
@@ -265,15 +351,36 @@ def _numbers(values: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def _factor(sides: Sequence[np.ndarray[Any, np.dtype[np.float64]]], method: str) -> float:
+def _comparable(
+    reference: pd.Series[Any], current: pd.Series[Any], method: str
+) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return both sides as evidently's normed Wasserstein distance can compare them; NaN stays.
+
+    Other methods do not depend on the unit, nor much on single values. For this one, values further
+    out of the reference's central 98 % than that is wide count as that far: otherwise one value in
+    a thousand could be the whole distance, and no sample would tell how far such a one may lie.
+    """
+    sides = [_numbers(reference), _numbers(current)]
+    before = sides[0][~np.isnan(sides[0])]
+    if method != "wasserstein" or not len(before):
+        return sides
+    low, high = np.quantile(before, CENTRAL)
+    width = high - low
+    if 0.0 < width < math.inf:
+        sides = [np.clip(side, low - width, high + width) for side in sides]
+    factor = _factor(sides)
+    return [side * factor for side in sides]
+
+
+def _factor(sides: Sequence[np.ndarray[Any, np.dtype[np.float64]]]) -> float:
     """Return a power of ten that scales a column above evidently's smallest spread.
 
     Below that spread evidently's normed Wasserstein distance shrinks with the unit, so a feature in
-    microamperes could never drift. The other methods do not depend on the unit.
+    microamperes could never drift.
     """
     both = np.concatenate(sides)
     both = both[~np.isnan(both)]
-    if method != "wasserstein" or not len(both):
+    if not len(both):
         return 1.0
     with np.errstate(over="ignore"):
         spread = float(np.std(both))
@@ -317,27 +424,28 @@ def _drawings(
     from evidently.presets import DataDriftPreset
 
     drawings: list[Any] = [
-        ValueDrift(column=label.name, method=label.method, threshold=config.threshold(label.kind))
+        ValueDrift(
+            column=label.name, method=label.method, threshold=drift.threshold_of(label, config)
+        )
         for label in shown
         if label.role != "feature"
     ]
-    features = [column.name for column in shown if column.role == "feature"]
+    features = [column for column in shown if column.role == "feature"]
     if not features:
         return drawings
-    share = config.drifted_share
-    if len(features) != features_watched:
-        # As many of the shown features as our share takes of the watched ones; half a feature less,
-        # so that rounding cannot change the answer.
-        counts = range(1, features_watched + 1)
-        needed = next(count for count in counts if count / features_watched >= share)
-        share = (needed - 0.5) / len(features)
+    # As many of the shown features as our share takes of the watched ones; half a feature less, so
+    # that rounding cannot change the answer.
+    asked = 0.0 if config.drifted_share is None else config.drifted_share
+    counts = range(1, features_watched + 1)
+    needed = next(count for count in counts if count / features_watched >= asked)
     preset = DataDriftPreset(
-        columns=features,
-        drift_share=share,
+        columns=[column.name for column in features],
+        drift_share=(needed - 0.5) / len(features),
         num_method=config.number_method,
-        num_threshold=config.threshold("number"),
         cat_method=config.category_method,
-        cat_threshold=config.threshold("category"),
+        per_column_threshold={
+            column.name: drift.threshold_of(column, config) for column in features
+        },
     )
     return [preset, *drawings]
 
@@ -358,10 +466,8 @@ def _drawable(
             codes, labels = _codes(before, now)
             drawn[column.name] = pd.Series(np.array([*labels, None], dtype=object)[codes])
         else:
-            numbers = _numbers(before), _numbers(now)
-            drawn[column.name] = pd.Series(
-                np.concatenate(numbers) * _factor(numbers, column.method)
-            )
+            sides = _comparable(before, now, column.method)
+            drawn[column.name] = pd.Series(np.concatenate(sides))
     return pd.DataFrame({name: values for name, values in drawn.items() if values.nunique() > 1})
 
 

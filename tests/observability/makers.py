@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from observability.drift import drift, retrain_policy
+from observability.drift.error_monitor import ErrorFinding
 
 
 def make_column(**overrides: Any) -> drift.ColumnDrift:
@@ -43,6 +44,23 @@ def make_reading(**overrides: Any) -> drift.DriftReading:
         "columns": tuple(make_column(name=name) for name in ("a", "b", "c", "d")),
     }
     return drift.DriftReading(**default | overrides)
+
+
+def make_finding(**overrides: Any) -> ErrorFinding:
+    """The champion errs twice as often as it did, since position 4,000."""
+    default = {
+        "kind": "errors",
+        "member": "batch",
+        "evidence": 50_000.0,
+        "threshold": 20_000.0,
+        "seen_at": 4_200,
+        "change": 4_000,
+        "mean_before": 0.1,
+        "mean_allowed": 0.12,
+        "mean_now": 0.2,
+        "records_now": 200,
+    }
+    return ErrorFinding(**default | overrides)
 
 
 def make_performance(**overrides: Any) -> drift.Performance:

@@ -100,7 +100,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
             "equal to 1",
             "2.0",
         ),
-        (changed(drift={"page": "perhaps"}), "drift.page", "boolean", "'perhaps'"),
+        (changed(drift={"error_votes": "perhaps"}), "drift.error_votes", "boolean", "'perhaps'"),
         (changed(pipeline={"task": "cluster"}), "pipeline.task", "'regression'", "'cluster'"),
         (
             changed(pipeline={"name": "Elec 2"}),

@@ -25,7 +25,7 @@ def run(nursery: Nursery, folder: Path, records: list[dict[str, Any]], **tables:
         "stream": {"path": "stream.csv", "target": "y", "batch": 200},
         "online": {"recipe": "linear"},
         "batch": {"recipe": "linear"},
-        "drift": {"page": False, "every": 200},
+        "drift": {"every": 200},
         "gate": {"source": "off"},
     }
     for name, knobs in tables.items():

@@ -105,7 +105,7 @@ def test_a_fit_learns_from_labelled_records_and_its_reference_has_them_all(
     these, so that the reference is no smaller for them, and drift in the predictions is known."""
     small = {"every": 1_000, "min_rows": 200, "window": 1_000, "reference_rows": 1_000}
     table: dict[str, Any] = {
-        "drift": {**small, "target_votes": False, "detector_votes": False},
+        "drift": {**small, "target_votes": False, "error_votes": False},
         "worth": {"min_rows": 100, "cooldown_records": 100},
         "batch": {"window": 1_000},
         "stream": {"batch": 500},

@@ -72,7 +72,7 @@ def test_a_model_may_be_corrected_before_anything_was_learned(tmp_path: Path) ->
             "[blend]\nlearning_rates = [0.1]\n",
             "blend.learning_rates was [0.05, 0.02, 0.005] and is [0.1]",
         ),
-        ("[drift]\ndetector_delta = 0.5\n", "drift.detector_delta was 0.0001 and is 0.5"),
+        ("[drift]\nerror_reference_rows = 500\n", "drift.error_reference_rows was 1000 and is 500"),
     ],
 )
 def test_knobs_of_what_has_learned_cannot_be_changed_under_it(

@@ -63,7 +63,7 @@ class NeverLoads:
 def make_learner(model: Any, kind: LabelKind = "str") -> Learner:
     """A learner of classes around `model`."""
     members = OnlineMembers({"own:Model": OnlineMember(model, "classification", kind)})
-    return Learner(members, "classification", BlendConfig(), detector_delta=0.002)
+    return Learner(members, "classification", BlendConfig())
 
 
 def build(name: str, beside: Path) -> None:

@@ -35,6 +35,7 @@ from models.online.online_model import (
 )
 from models.online.prediction_rows import MemberRows, PredictionRows
 from models.persistence import serialization
+from observability.drift.error_monitor import ErrorMonitor
 from tests import ROOT
 from tests.models.makers import make_label, make_rows, make_schema
 
@@ -47,7 +48,7 @@ def make_learner(task: Task = "classification", *members: str) -> Learner:
     """A learner of `makers.make_schema` that has met nothing; linear unless members are named."""
     config = OnlineConfig(members=members or ("linear",))
     made = online_model.build(config, make_schema(task))
-    return Learner(made, task, BlendConfig(), detector_delta=0.0001)
+    return Learner(made, task, BlendConfig())
 
 
 def make_records(
@@ -95,7 +96,7 @@ def with_model(model: Any, task: Task = "classification") -> Learner:
 
 def with_members(members: dict[str, OnlineMember], task: Task = "classification") -> Learner:
     """A learner of these online members."""
-    return Learner(OnlineMembers(members), task, BlendConfig(), detector_delta=0.0001)
+    return Learner(OnlineMembers(members), task, BlendConfig())
 
 
 def whole(logs: Iterable[PredictionRows]) -> PredictionRows:
@@ -176,7 +177,7 @@ def test_the_same_records_leave_the_same_log_in_every_process() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_learner_that_was_pickled_goes_on_as_if_it_had_not_been(task: Task) -> None:
-    """Everything that the next record depends on is inside: blend, baseline, drift detector."""
+    """Everything that the next record depends on is inside: blend, baseline, error tests."""
     rows, labels = make_records(task)
     champion = make_champion(labels[100:], task)
     undisturbed = make_learner(task, "hoeffding_adaptive_tree")
@@ -186,7 +187,6 @@ def test_a_learner_that_was_pickled_goes_on_as_if_it_had_not_been(task: Task) ->
     expected = undisturbed.learn(rows[100:], labels[100:], champion)
     assert expected == resumed.learn(rows[100:], labels[100:], champion)
     assert undisturbed.tallies == resumed.tallies
-    assert undisturbed.drift_detector.estimation == resumed.drift_detector.estimation
 
 
 @given(st.lists(st.integers(0, 80), max_size=4))
@@ -256,7 +256,6 @@ def test_a_record_without_a_label_leaves_no_trace(waiting: set[int], recipe: str
     assert shares(expected) == shares(log.labelled())
     assert [*mixed.names] == [*log.by]
     assert alone.tallies == mixed.tallies
-    assert alone.drift_detector.width == mixed.drift_detector.width
     again = (rows, known, champion)
     assert alone.learn(*again) == mixed.learn(*again)
 
@@ -421,11 +420,11 @@ def test_what_is_served_leans_on_a_champion_that_is_right(task: Task) -> None:
         assert served < 0.2 * guessed
 
 
-def tripped_at(made: Learner, records: tuple[list[Features], list[Label]]) -> int | None:
-    """The record at which the drift detector fired, if it did."""
+def risen_at(made: Learner, records: tuple[list[Features], list[Label]], first: int) -> int | None:
+    """The record from `first` on at which the tests of errors fired, if they did."""
     for index, (row, label) in enumerate(zip(*records, strict=True)):
-        made.learn([row], [label], None)
-        if made.drift_detected:
+        made.learn([row], [label], None, positions=[first + index])
+        if made.errors.fired:
             return index
     return None
 
@@ -436,64 +435,51 @@ def opposite(label: Label) -> Label:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_drift_detector_fires_on_a_change_and_not_before(task: Task) -> None:
-    """1,500 records of one world leave it silent; the world turned round fires it soon."""
-    rows, labels = make_records(task, 2_000)
+def test_errors_that_rise_are_seen_and_none_before(task: Task) -> None:
+    """2,500 records of one world leave the tests silent; the world turned round is seen soon."""
+    rows, labels = make_records(task, 3_000)
     made = make_learner(task)
-    assert tripped_at(made, (rows[:1_500], labels[:1_500])) is None
-    after = tripped_at(made, (rows[1_500:], [opposite(each) for each in labels[1_500:]]))
+    assert risen_at(made, (rows[:2_500], labels[:2_500]), 0) is None
+    turned = [opposite(each) for each in labels[2_500:]]
+    after = risen_at(made, (rows[2_500:], turned), 2_500)
     assert after is not None
     assert after < 200
-
-
-def test_a_fired_drift_detector_stays_fired_until_somebody_looks() -> None:
-    """The looker clears it; what goes well afterwards does not."""
-    rows, labels = make_records(count=2_000)
-    made = make_learner()
-    changed = [*labels[:1_000], *(opposite(each) for each in labels[1_000:])]
-    made.learn(rows, changed, None)
-    assert made.drift_detected
-    made.drift_detected = False
-    made.learn(rows[1_900:], changed[1_900:], None)
-    assert not made.drift_detected
+    assert "errors" in made.errors.fired
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_drift_detector_is_silent_where_nobody_is_ever_wrong(task: Task) -> None:
+def test_no_errors_rise_where_nobody_is_ever_wrong(task: Task) -> None:
     """A constant stream has no error, and no spread to measure one against."""
     label: Label = "high" if task == "classification" else 3.0
     made = make_learner(task)
-    made.learn(make_rows(1_000), [label] * 1_000, None)
-    assert not made.drift_detected
-    assert made.drift_detector.estimation < 0.05
+    made.learn(make_rows(4_000), [label] * 4_000, None, positions=range(4_000))
+    assert () == made.errors.evidence()
 
 
-class Ear:
-    """Stands where the drift detector is, and keeps what it is told."""
-
-    drift_detected, estimation = False, 0.0
-
-    def __init__(self) -> None:
-        self.heard: list[float] = []
-
-    def update(self, error: float) -> None:
-        self.heard.append(error)
+def test_a_record_without_a_place_or_a_label_is_no_evidence() -> None:
+    """A reject that comes back late has errors of another time, and a late label none yet."""
+    rows, labels = make_records(count=300)
+    made = make_learner()
+    made.learn(rows, labels, None)
+    made.learn(rows, [None] * 300, None, positions=range(300))
+    assert 0 == made.errors.seen
+    made.learn(rows, labels, None, positions=range(300, 600))
+    assert 300 == made.errors.seen
 
 
 errors = st.floats(-1e100, 1e100) | st.sampled_from([math.nan, math.inf, 0.0])
 
 
-@given(st.lists(st.tuples(errors, st.floats(-1e100, 1e100)), max_size=60))
-def test_no_value_makes_the_drift_detector_or_a_tally_deaf(
+@given(st.lists(st.tuples(errors, st.floats(-1e100, 1e100)), max_size=300))
+def test_no_value_makes_the_tests_of_errors_or_a_tally_deaf(
     records: list[tuple[float, float]],
 ) -> None:
-    """ADWIN never hears again after one NaN: whatever is answered, it is fed from 0 to 1."""
+    """Whatever is answered, evidence is a number and tallies are finite."""
     answers, labels = [each[0] for each in records], [each[1] for each in records]
     made = with_model(Model(answers), "regression")
-    made.drift_detector = ear = Ear()
-    made.learn([{}] * len(records), labels, None)
-    assert all(0.0 <= error <= 1.0 for error in ear.heard)
-    assert made.tallies["served"].count == len(ear.heard)
+    made.errors = ErrorMonitor(bounded=False, reference_records=100)
+    made.learn([{}] * len(records), labels, None, positions=range(len(records)))
+    assert all(math.isfinite(test.evidence) for test in made.errors.tests.values())
     assert all(math.isfinite(tally.total) for tally in made.tallies.values())
 
 
@@ -514,7 +500,7 @@ def test_a_threshold_decides_what_is_served_and_nothing_else() -> None:
     rows, labels = make_records(count=300)
     measure = Measure("f1", threshold=0.05)
     made = online_model.build(OnlineConfig(members=("linear",)), make_schema())
-    cut = Learner(made, "classification", BlendConfig(), 0.0001, measure)
+    cut = Learner(made, "classification", BlendConfig(), measure=measure)
     plain = make_learner()
     log, usual = cut.learn(rows, labels, None), plain.learn(rows, labels, None)
     assert cut.threshold is not None
@@ -584,7 +570,7 @@ def test_a_replaced_member_begins_anew_and_the_others_go_on(task: Task) -> None:
     kept, counts = made.online.members["linear"], dict(made.tallies)
     patience = made.divergences["linear_fast"].patience
     anew = online_model.build(OnlineConfig(), make_schema(task)).members["linear_fast"]
-    made.replace("linear_fast", anew)
+    made.replace("linear_fast", anew, 200)
     assert [kept, anew] == [*made.online.members.values()]
     assert (0, 2 * patience) == (
         made.divergences["linear_fast"].in_a_row,

@@ -12,9 +12,9 @@ from river.tree import nodes
 from models.core import metrics
 from models.core.metrics import Measure
 from models.core.record_schema import Column, ColumnKind, Features, Label, Schema, Task
-from models.online import online_model, ordinals, recipes
+from models.online import online_model, recipes
 from models.online.online_model import OnlineConfig, OnlineMembers
-from models.online.ordinals import Ordinals
+from models.online.recipes import Ordinals
 from models.persistence import serialization
 
 TASKS: tuple[Task, ...] = ("classification", "regression")
@@ -176,7 +176,7 @@ def test_the_later_ones_of_too_many_categories_share_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Always the same one, which does not depend on the process."""
-    monkeypatch.setattr(ordinals, "MOST_CATEGORIES", 3)
+    monkeypatch.setattr(recipes, "MOST_CATEGORIES", 3)
     made = Ordinals()
     for place in range(9):
         made.learn_one({"a": f"category {place}"})

@@ -82,7 +82,7 @@ def test_a_learner_goes_on_from_its_checkpoint_as_if_nothing_had_been(tmp_path: 
     rows = make_rows(200)
     labels = [make_label(row) for row in rows]
     members = online_model.build(OnlineConfig(), schema)
-    undisturbed = Learner(members, "classification", BlendConfig(), 0.001)
+    undisturbed = Learner(members, "classification", BlendConfig())
     undisturbed.learn(rows[:100], labels[:100], None)
     path = put(tmp_path, undisturbed)
     resumed = checkpoint.load(path, SEAL)

@@ -12,9 +12,16 @@ from pydantic import ValidationError
 
 from observability.drift import drift
 from observability.drift.drift import DriftConfig
-from tests.observability.makers import make_column, make_label, make_performance, make_reading
+from observability.drift.error_monitor import ErrorFinding
+from tests.observability.makers import (
+    make_column,
+    make_finding,
+    make_label,
+    make_performance,
+    make_reading,
+)
 
-TOLERANCE = DriftConfig(number_threshold=0.3, category_threshold=0.1)
+TOLERANCE = DriftConfig(number_threshold=0.3, category_threshold=0.1, drifted_share=0.5)
 
 
 def features(*scores: float | None, **overrides: Any) -> tuple[drift.ColumnDrift, ...]:
@@ -83,9 +90,7 @@ def test_a_distance_drifts_upwards_and_a_p_value_downwards(
     method: str, score: float, expected: bool
 ) -> None:
     """The same threshold is read in the direction of the method, itself included."""
-    column = make_column(
-        method=method, score=score, larger_is_drift=drift.METHODS[method].larger_is_drift
-    )
+    column = make_column(method=method, score=score, larger_is_drift=drift.LARGER_IS_DRIFT[method])
     tolerance = DriftConfig(number_method=method, number_threshold=0.3)
     assert expected is drift.drifted(column, tolerance)
 
@@ -211,7 +216,7 @@ def test_every_vote_that_is_unknown_is_named_with_what_would_make_it_known() -> 
         reference=None, unknown_because="no score is kept", remedy="the next champion"
     )
     reading = make_reading(columns=columns, performance=performance)
-    found = drift.unknown_votes(reading, DriftConfig(target_votes=False))
+    found = drift.unknown_votes(reading, TOLERANCE.model_copy(update={"target_votes": False}))
     assert ["feature x2", "prediction", "performance"] == [each.vote for each in found]
     assert ["values", "the next look may tell it", "the next champion"] == [
         each.remedy for each in found
@@ -264,7 +269,7 @@ def test_labels_that_left_what_was_known_are_an_alarm_by_themselves() -> None:
     reading = make_reading(change="the class 'x' is new")
     assert "the class 'x' is new" in drift.judge(reading, TOLERANCE).because
     assert "drift_detected" == outcome(reading)
-    assert not drift.judge(reading, DriftConfig(target_votes=False)).yes
+    assert not drift.judge(reading, TOLERANCE.model_copy(update={"target_votes": False})).yes
 
 
 def test_exactly_enough_rows_are_enough() -> None:
@@ -354,15 +359,119 @@ def test_the_loss_is_told_in_its_own_unit() -> None:
 
 
 @pytest.mark.parametrize(("votes", "expected"), [(True, "drift_detected"), (False, "no_drift")])
-def test_the_drift_detector_is_an_alarm_alone_where_it_votes(votes: bool, expected: str) -> None:
-    """The online detector needs no window, but its vote can be taken away."""
-    tolerance = TOLERANCE.model_copy(update={"detector_votes": votes})
-    assert expected == outcome(make_reading(drift_detector=True), tolerance)
+@pytest.mark.parametrize(
+    ("knob", "found"),
+    [
+        ("error_votes", make_finding()),
+        ("relative_error_votes", make_finding(kind="relative errors", against="online")),
+    ],
+)
+def test_errors_that_rose_are_an_alarm_alone_where_they_vote(
+    knob: str, found: ErrorFinding, votes: bool, expected: str
+) -> None:
+    """Tests of errors need no window, but their votes can be taken away."""
+    tolerance = TOLERANCE.model_copy(update={knob: votes})
+    decision = drift.judge(make_reading(findings=(found,)), tolerance)
+    assert expected == decision.facts["outcome"]
+    assert (found.because in decision.because) is votes
 
 
-def test_the_drift_detector_counts_although_the_windows_are_short() -> None:
-    """It has its own statistics: too few rows in the windows do not silence it."""
-    assert "drift_detected" == outcome(make_reading(current_rows=3, drift_detector=True))
+def test_errors_that_rose_count_although_the_windows_are_short() -> None:
+    """They have their own statistics: too few rows in the windows do not silence them."""
+    assert "drift_detected" == outcome(make_reading(current_rows=3, findings=(make_finding(),)))
+
+
+MOVED = features(9.0)
+PREDICTED = make_label(role="prediction", score=9.0)
+BEATEN = make_finding(kind="relative errors", against="online", change=4_300)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds", "nature"),
+    [
+        ({}, "", "none"),
+        ({"columns": MOVED}, "features", "virtual"),
+        ({"columns": (make_label(score=9.0),)}, "target", "virtual"),
+        ({"columns": (PREDICTED,)}, "predictions", "virtual"),
+        ({"columns": MOVED, "untested": ("batch",)}, "features, missing evidence", "unknown"),
+        (
+            {"columns": MOVED, "untested": ("batch",), "performance": make_performance()},
+            "features, missing evidence",
+            "virtual",
+        ),
+        ({"columns": MOVED, "findings": (make_finding(),)}, "features, errors", "real"),
+        ({"findings": (BEATEN,)}, "relative errors", "outgrown"),
+        ({"findings": (BEATEN, make_finding())}, "relative errors, errors", "real"),
+        ({"change": "the class 'x' is new"}, "labels", "real"),
+        ({"performance": make_performance(current=0.5)}, "errors", "real"),
+        ({"columns": features(None)}, "missing evidence", "none"),
+        ({"current_rows": 3}, "missing evidence", "none"),
+        ({"columns": (), "missing_columns": ("load",)}, "", "none"),
+    ],
+)
+def test_a_drift_is_named_for_what_it_is(changes: dict[str, Any], kinds: str, nature: str) -> None:
+    """Who weighs a retrain can tell a world that moved from a model that errs."""
+    facts = drift.judge(make_reading(**changes), TOLERANCE).facts
+    assert (kinds, nature) == (facts["kinds"], facts["nature"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"findings": (BEATEN,)}, 4_300),
+        ({"findings": (BEATEN, make_finding(change=4_000))}, 4_000),
+        ({"findings": (make_finding(member="online", change=3_900),)}, 3_900),
+        ({"findings": (BEATEN,), "change": "new", "change_position": 4_100}, 4_100),
+        ({"findings": (BEATEN,), "change": "new"}, 4_300),
+    ],
+)
+def test_where_the_change_lies_is_told_by_whoever_sees_it_first(
+    changes: dict[str, Any], expected: int | None
+) -> None:
+    """The labels know it exactly; then the champion's own errors, then a pair, then others."""
+    assert expected == drift.judge(make_reading(**changes), TOLERANCE).facts["change_estimate"]
+
+
+def test_a_rise_of_the_champions_loss_makes_a_retrain_urgent() -> None:
+    """Twice the allowed drop is the most severe; another member's errors are not the champion's."""
+    rose = drift.judge(make_reading(findings=(make_finding(),)), TOLERANCE)
+    assert 0.1 == pytest.approx(rose.facts["error_rise"])
+    assert 0.5 == pytest.approx(drift.severity(rose))
+    other = make_finding(member="online")
+    assert 0.0 == drift.severity(drift.judge(make_reading(findings=(other,)), TOLERANCE))
+    unknown = make_finding(mean_now=None, records_now=0)
+    assert 0.0 == drift.severity(drift.judge(make_reading(findings=(unknown,)), TOLERANCE))
+
+
+def test_a_member_that_has_no_reference_yet_is_an_unknown_vote() -> None:
+    """It is told, with what would make it known; and it makes no alarm."""
+    reading = make_reading(untested=("online",))
+    (found,) = drift.unknown_votes(reading, TOLERANCE)
+    assert "errors of online" == found.vote
+    assert "1000 labelled records" in found.remedy
+    assert "no_drift" == outcome(reading)
+
+
+def test_one_drifted_feature_is_enough_where_no_share_is_named() -> None:
+    """The thresholds of all columns are chosen together, so none needs a second one beside it."""
+    reading = make_reading(columns=features(0.9, 0.0, 0.0, 0.0))
+    any_one = TOLERANCE.model_copy(update={"drifted_share": None})
+    decision = drift.judge(reading, any_one)
+    assert decision.because.startswith("1 of 4 features drifted, 0 unknown (alarm at one)")
+    assert decision.yes
+
+
+def test_a_column_whose_noise_is_unknown_is_unknown() -> None:
+    """A distance alone says nothing, so that it is never read as no drift."""
+    column = make_column(name="a", score=0.5)
+    assert drift.drifted(column, DriftConfig()) is None
+    decision = drift.judge(make_reading(columns=(column,)), DriftConfig())
+    assert "not_enough_data" == decision.facts["outcome"]
+    assert "a wasserstein 0.5 (it is not known what sampling alone makes of it)" in decision.because
+    known = column.model_copy(update={"threshold": 0.4})
+    assert drift.drifted(known, DriftConfig()) is True
+    assert drift.drifted(known, DriftConfig(number_threshold=0.6)) is False
 
 
 def test_a_reading_of_nothing_is_not_enough() -> None:
@@ -375,7 +484,7 @@ def test_an_alarm_gives_every_reason_for_it() -> None:
     reading = make_reading(
         columns=(*features(0.9), make_label(score=0.5)),
         performance=make_performance(current=0.5),
-        drift_detector=True,
+        findings=(make_finding(),),
     )
     because = drift.judge(reading, TOLERANCE).because
     assert len(because.split("; ")) == 4
@@ -385,19 +494,16 @@ def test_an_alarm_gives_every_reason_for_it() -> None:
 def test_the_smallest_p_value_is_the_worst(score: float, first: str) -> None:
     """Ranking follows the direction of the method, down to a p-value of zero."""
     columns = features(0.002, score, method="ks", larger_is_drift=False)
-    decision = drift.judge(make_reading(columns=columns), DriftConfig(number_method="ks"))
-    assert f"share of 0.5): {first} ks" in decision.because
+    tolerance = DriftConfig(number_method="ks", number_threshold=0.01)
+    decision = drift.judge(make_reading(columns=columns), tolerance)
+    assert f"alarm at one): {first} ks" in decision.because
     assert "(drift up to 0.01)" in decision.because
 
 
-def test_each_method_has_a_usual_threshold_that_a_named_one_replaces() -> None:
-    """Choosing a p-value test must not leave the threshold of a distance behind."""
-    assert 0.3 == DriftConfig().threshold("number")
-    assert 0.01 == DriftConfig(number_method="ks").threshold("number")
-    assert 0.01 == DriftConfig(category_method="chisquare").threshold("category")
-    assert 0.2 == DriftConfig(category_threshold=0.2).threshold("category")
+def test_every_method_that_can_be_chosen_has_a_direction() -> None:
+    """Without one, nobody could say which side of a threshold is drift."""
     named = {*get_args(drift.NumberMethod), *get_args(drift.CategoryMethod)}
-    assert named == set(drift.METHODS)
+    assert named == set(drift.LARGER_IS_DRIFT)
 
 
 def test_windows_that_can_never_hold_enough_rows_are_refused() -> None:
@@ -436,7 +542,11 @@ def test_a_worse_score_never_turns_an_alarm_into_no_drift(
     given_scores: list[float], data: st.DataObject, by: float, larger_is_drift: bool
 ) -> None:
     """Monotone: move any one column further towards drift, and an alarm stays an alarm."""
-    tolerance = TOLERANCE if larger_is_drift else DriftConfig(number_method="ks")
+    tolerance = (
+        TOLERANCE
+        if larger_is_drift
+        else DriftConfig(number_method="ks", number_threshold=0.01, drifted_share=0.5)
+    )
     direction = {"larger_is_drift": larger_is_drift, "method": tolerance.number_method}
     which = data.draw(st.integers(0, len(given_scores) - 1))
     worse = list(given_scores)
@@ -491,12 +601,12 @@ def test_a_worse_performance_never_ends_an_alarm(
 
 
 @pytest.mark.parametrize(
-    ("position", "checked_at", "ripe_at", "drift_detector", "expected"),
+    ("position", "checked_at", "ripe_at", "errors_rose", "expected"),
     [
         (1000, 0, None, False, "1000 records since the last look (every 1000)"),
         (999, 0, None, False, ""),
         (500, 500, 500, True, ""),
-        (501, 500, None, True, "the drift detector fired, 1 records after the last look"),
+        (501, 500, None, True, "the errors of a model rose, 1 records after the last look"),
         (600, 500, 600, False, "a change of the labels since position 600"),
         (600, 500, 501, False, "a change of the labels since position 501"),
         (600, 500, 601, False, ""),
@@ -504,19 +614,23 @@ def test_a_worse_performance_never_ends_an_alarm(
     ],
 )
 def test_a_check_is_due_after_so_many_records_or_for_a_sign_of_change(
-    position: int, checked_at: int, ripe_at: int | None, drift_detector: bool, expected: str
+    position: int, checked_at: int, ripe_at: int | None, errors_rose: bool, expected: str
 ) -> None:
     """Never twice at one position; a no says how many records there are of how many."""
     tolerance = drift.DriftConfig(every=1000)
-    decision = drift.due(position, checked_at, ripe_at, drift_detector, tolerance)
+    decision = drift.due(position, checked_at, ripe_at, errors_rose, tolerance)
     assert bool(expected) is decision.yes
     assert (expected or "not yet time to look: ") in decision.because
     assert position - checked_at == decision.facts["records_since"]
 
 
-def test_without_a_champion_nothing_but_the_drift_detector_is_known() -> None:
+def test_without_a_champion_nothing_is_known() -> None:
     """There is no reading: the answer is a no, and says so."""
-    decision = drift.judge(None, drift.DriftConfig(), drift_detector=True)
+    decision = drift.judge(None, drift.DriftConfig())
     assert (False, "drift") == (decision.yes, decision.question)
-    assert {"outcome": "not_enough_data", "drift_detector": True} == decision.facts
+    assert decision.facts == {
+        "outcome": "not_enough_data",
+        "kinds": "missing evidence",
+        "nature": "none",
+    }
     assert (drift.NO_CHAMPION,) == drift.unknown_votes(None, drift.DriftConfig())

@@ -19,7 +19,7 @@ from observability.core import failpoints
 from observability.drift import drift, evidently_adapter
 from observability.drift.drift import DriftConfig
 from tests import ROOT
-from tests.observability.makers import make_performance, make_window
+from tests.observability.makers import make_window
 
 KINDS: dict[str, drift.Kind] = {"load": "number", "price": "number", "region": "category"}
 WATCHED = drift.watched(KINDS, label_kind="category", target="class")
@@ -78,18 +78,59 @@ def test_a_reading_names_every_column_with_its_method_role_and_direction() -> No
     assert (ROWS, ROWS) == (reading.reference_rows, reading.current_rows)
 
 
-def test_performance_and_drift_detector_pass_through_unjudged() -> None:
-    """The door adds what it was told to the reading, and decides nothing."""
-    performance = make_performance(current=0.1)
+def test_thresholds_that_are_known_are_not_computed_again() -> None:
+    """A reading has the thresholds that it was given; a column without one is unknown."""
     reading = evidently_adapter.measure(
-        make_window(),
-        make_window(),
-        WATCHED,
-        TOLERANCE,
-        performance=performance,
-        drift_detector=True,
+        make_window(), make_window(shift=9.0), WATCHED, TOLERANCE, thresholds={"load": 0.25}
     )
-    assert (performance, True) == (reading.performance, reading.drift_detector)
+    assert [0.25, None, None, None] == [column.threshold for column in reading.columns]
+    assert [True, None, None, None] == [
+        drift.drifted(column, TOLERANCE) for column in reading.columns
+    ]
+
+
+def test_the_same_reference_has_the_same_thresholds_for_windows_of_nearly_the_same_size() -> None:
+    """They are computed once a champion, and a few missing values more change nothing."""
+    one, other = (
+        evidently_adapter.noise_thresholds(
+            make_window(2000), make_window(rows, seed=rows), WATCHED, TOLERANCE
+        )
+        for rows in (1000, 960)
+    )
+    assert one == other
+    assert {"load", "price", "region", "class"} == set(one)
+    sizes = [
+        evidently_adapter.window_sizes(make_window(2000), make_window(rows), WATCHED)
+        for rows in (1000, 960, 500)
+    ]
+    assert sizes[0] == sizes[1] != sizes[2]
+
+
+def test_a_smaller_window_needs_a_larger_distance() -> None:
+    """The noise of sampling shrinks with the number of values."""
+    few, many = (
+        evidently_adapter.noise_thresholds(
+            make_window(2000), make_window(rows), WATCHED, TOLERANCE
+        )["load"]
+        for rows in (250, 2000)
+    )
+    assert few > 1.2 * many
+
+
+def test_a_threshold_that_a_person_names_is_not_computed() -> None:
+    """It wins, so its column needs no noise of its own."""
+    named = TOLERANCE.model_copy(update={"number_threshold": 0.3})
+    found = evidently_adapter.noise_thresholds(make_window(), make_window(), WATCHED, named)
+    assert {"region", "class"} == set(found)
+
+
+def test_one_value_far_out_is_not_the_whole_distance() -> None:
+    """Values beyond what the reference has count as far as its central part is wide again."""
+    far = NORMAL.copy()
+    far[0] = 1e12
+    score = measure_one(NORMAL, far).score
+    assert score is not None
+    assert 0.0 < score < 0.1
 
 
 @pytest.mark.parametrize(
@@ -133,12 +174,9 @@ def test_the_page_agrees_although_it_leaves_columns_out() -> None:
         for shift in (0, 3)
     )
     watched = drift.watched(kinds, label_kind="number")
-    decision = drift.judge(
-        evidently_adapter.measure(reference, current, watched, TOLERANCE), TOLERANCE
-    )
-    whole, columns = page_verdicts(
-        evidently_adapter.snapshot(reference, current, watched, TOLERANCE)
-    )
+    half = TOLERANCE.model_copy(update={"drifted_share": 0.5})
+    decision = drift.judge(evidently_adapter.measure(reference, current, watched, half), half)
+    whole, columns = page_verdicts(evidently_adapter.snapshot(reference, current, watched, half))
     assert (False, 1, {"a", "b"}) == (
         decision.yes,
         decision.facts["features_drifted"],
@@ -242,8 +280,8 @@ def test_no_content_of_a_column_raises_and_every_unknown_says_why(
         ("another constant", "number", True),
         ("huge", "number", None),
         ("tiny", "number", False),
-        ("bool", "number", False),
-        ("bool", "category", False),
+        ("bool", "number", True),
+        ("bool", "category", True),
         ("text", "number", None),
         ("text", "category", True),
         ("mixed", "category", True),
@@ -365,7 +403,7 @@ def test_a_disk_that_refuses_leaves_no_half_page(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_page_that_evidently_cannot_draw_says_what_to_do(
+def test_a_page_that_evidently_cannot_draw_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any failure inside evidently becomes one error of ours, its cause kept."""
@@ -375,7 +413,7 @@ def test_a_page_that_evidently_cannot_draw_says_what_to_do(
         raise cause
 
     monkeypatch.setattr(evidently_adapter, "_drawings", fail)
-    with pytest.raises(evidently_adapter.PageFailed, match="page = false") as caught:
+    with pytest.raises(evidently_adapter.PageFailed, match="no decision rests on it") as caught:
         evidently_adapter.page(
             make_window(), make_window(), WATCHED, TOLERANCE, tmp_path / "page.html"
         )
