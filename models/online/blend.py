@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +48,14 @@ decide for ever."""
 _CEILING = 1.0 + 1e-9
 
 
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
 class BlendConfig(BaseModel):
     """The configuration of the blend: the table [blend] of a pipeline file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    learning_rates: tuple[float, ...] = Field(
+    learning_rates: tuple[Rate, ...] = Field(
         default=(0.05, 0.02, 0.005),
         min_length=1,
         description="One online stack over all members learns at each of these rates: a larger one "
@@ -181,7 +185,7 @@ class ClassBlend:
 
         def miss(votes: Floats) -> Floats:
             # The weight of those who miss; it may leave the range in the last bit.
-            return np.clip(1.0 - (votes * truth).sum(axis=2), 0.0, 1.0)
+            return np.asarray(np.clip(1.0 - (votes * truth).sum(axis=2), 0.0, 1.0))
 
         somebody = np.asarray(awake.any(axis=1))
         stacked = self.stacks.run(members, awake, np.where(somebody, np.maximum(codes, -1), -1))

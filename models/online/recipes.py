@@ -7,7 +7,6 @@ categories as whole numbers, and a target in units of its own spread.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,8 +19,6 @@ Half of it loses 1 % on a target with heavy tails, and without any cut such a mo
 BUCKETS = 1_024
 """Weights per class for all categories of a linear model. Of a hundred thousand categories some
 share a weight, and a record costs as much as with three."""
-MOST_CATEGORIES = 10_000
-"""Categories of a feature that a tree tells apart; the later ones share these numbers."""
 RATE, FAST_RATE = 0.01, 0.05
 
 
@@ -117,46 +114,11 @@ def _for_trees(schema: Schema, model: Any) -> Any:
 
     river's trees accept text too, but keep it in sets, and their linear leaves fail on it.
     """
-    from river import compose
+    if not schema.categories:
+        return model
+    from models.core.ordinals import Ordinals
 
-    return compose.Pipeline(Ordinals(), model) if schema.categories else model
-
-
-class Ordinals:
-    """Replaces each category by its number in order of appearance; other features stay.
-
-    A record that is only predicted adds no category: it leaves no trace. This is a transformer to
-    river's pipelines, and derives from none: river takes a second to import.
-    """
-
-    _supervised = False
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, dict[str, float]] = {}
-
-    def learn_one(self, x: Features) -> None:
-        """Give the categories that are new their numbers."""
-        for name, value in x.items():
-            if isinstance(value, str):
-                known = self._numbers.setdefault(name, {})
-                if value not in known and len(known) < MOST_CATEGORIES:
-                    known[value] = float(len(known))
-
-    def transform_one(self, x: Features) -> dict[str, Any]:
-        """The record without text; a new category has the number that it would be given."""
-        return {
-            name: self._number(name, value) if isinstance(value, str) else value
-            for name, value in x.items()
-        }
-
-    def _number(self, name: str, category: str) -> float:
-        known = self._numbers.get(name, {})
-        number = known.get(category)
-        if number is not None:
-            return number
-        if len(known) >= MOST_CATEGORIES:
-            return float(zlib.crc32(category.encode()) % MOST_CATEGORIES)
-        return float(len(known))
+    return Ordinals() | model
 
 
 Recipe = Callable[[Schema, int, Mapping[str, Any], Measure], Any]

@@ -16,7 +16,7 @@ from observability.history.records import Record
 
 LabelType = Literal["BIGINT", "DOUBLE", "VARCHAR"]
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """The number of this schema. Numbers below 9 are of homes from before the first release."""
 
 _SQL_TYPES: Mapping[object, str] = {
