@@ -59,6 +59,8 @@ def list_models(
     _, registry = _select(context, [pipeline] if pipeline else [])
     from models.core import metrics, scoring
 
+    waits = _candidate(registry)
+
     champion, manifests = registry.champion(), registry.ls()
     if as_json:
         cli_output.print_json([_document(each, champion) for each in manifests])
@@ -73,7 +75,11 @@ def list_models(
         rows.append(
             (
                 manifest.version,
-                "champion" if manifest.version == champion else "",
+                "champion"
+                if manifest.version == champion
+                else "candidate"
+                if manifest.version == waits
+                else "",
                 manifest.recipe,
                 manifest.rows,
                 f"{manifest.train_from} to {manifest.holdout_to}",
@@ -263,6 +269,16 @@ def _record(
     history = History(home)
     history.commit([row], token)
     history.flush()
+
+
+def _candidate(registry: Registry) -> str | None:
+    """The version that won and waits for a person's word; None: none, or nothing has run yet."""
+    from models.persistence import checkpoint
+
+    with suppress(OSError, checkpoint.CheckpointUnusable):
+        waits = checkpoint.header(registry.places.checkpoint).get("candidate")
+        return str(waits["version"]) if isinstance(waits, dict) else None
+    return None
 
 
 def _print_champion(as_json: bool, version: str, before: str | None) -> None:

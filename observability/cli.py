@@ -53,6 +53,57 @@ def sql(
         print_table(names, rows)
 
 
+@history_app.command("expectations")
+def expectations(
+    context: typer.Context,
+    pipeline: Annotated[
+        str | None, typer.Argument(help="Only of this pipeline; left out: of all.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what retrains were expected to bring, what came, and how well the two agree.
+
+    Gains are per record, as shares of the baseline's loss. `ratio` is what came as a share of what
+    was expected, over the retrains of a kind of evidence, with its interval of 95 %.
+    """
+    from observability.history.store import History
+    from observability.worth import calibration
+    from observability.worth.calibration import Pair
+
+    rows = History(cli_context(context).home).ask(_EXPECTATIONS).to_pylist()
+    kinds: dict[tuple[str, str], list[Pair]] = {}
+    for row in rows:
+        if pipeline is not None and row["pipeline"] != pipeline:
+            continue
+        for kind in (row["evidence"], "all"):
+            pairs = kinds.setdefault((row["pipeline"], kind), [])
+            pairs.append(Pair(row["expected_gain"], row["realised_gain"]))
+    found = []
+    for (name, kind), pairs in sorted(kinds.items()):
+        known = calibration.of(pairs)
+        judged = calibration.judge(known) if kind == "all" else None
+        found.append(
+            {
+                "pipeline": name,
+                "evidence": kind,
+                **known._asdict(),
+                "expected": sum(each.expected for each in pairs),
+                "realised": sum(each.realised for each in pairs),
+                "trusted": None if judged is None else judged.yes,
+                "because": None if judged is None else judged.because,
+            }
+        )
+    if as_json:
+        print_json(found)
+        return
+    names = ("pipeline", "evidence", "checked", "expected", "realised", "ratio", "low", "high")
+    print_table(names, [tuple(each[name] for name in names) for each in found])
+    for each in found:
+        if each["because"] is not None:
+            trusted = "" if each["trusted"] else "; an alarm decides instead"
+            stdout().print(f"{each['pipeline']}: {each['because']}{trusted}", soft_wrap=True)
+
+
 @history_app.command("export")
 def export(
     context: typer.Context,
@@ -71,6 +122,11 @@ def export(
     else:
         for path in written:
             stdout().print(path, soft_wrap=True, highlight=False, markup=False)
+
+
+_EXPECTATIONS = """
+SELECT pipeline, evidence, expected_gain, realised_gain FROM expectations
+WHERE expected_gain IS NOT NULL AND realised_gain IS NOT NULL ORDER BY expected_at"""
 
 
 def _keys(names: Sequence[str]) -> list[str]:

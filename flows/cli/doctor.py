@@ -46,6 +46,7 @@ def examine(home: Path) -> list[Finding]:
     """Check Python, libraries, home, key, history, GPU, CPU, and the server's scheduler.
 
     A pipeline whose stream no longer fits is a finding, too: broken where its run ended for that.
+    A version that waits for a person's word is another.
     """
     checks: list[tuple[str, Callable[[Path], tuple[State, str]]]] = [
         ("Python", _python),
@@ -58,7 +59,7 @@ def examine(home: Path) -> list[Finding]:
         ("CPU", _cpu),
         ("clock", _clock),
     ]
-    return [_finding(what, check, home) for what, check in checks] + _intakes(home)
+    return [_finding(what, check, home) for what, check in checks] + _pipelines(home)
 
 
 def _finding(what: str, check: Callable[[Path], tuple[State, str]], home: Path) -> Finding:
@@ -198,12 +199,12 @@ def _clock(home: Path) -> tuple[State, str]:
     return state, scheduler_watch.describe(decision, server)
 
 
-def _intakes(home: Path) -> list[Finding]:
+def _pipelines(home: Path) -> list[Finding]:
     try:
         known = status.collect(home)
     except OSError as error:
         return [Finding("intake", "broken", f"{error}: {atomic_file.remedy(error)}")]
-    return [
+    intakes = [
         Finding(
             f"intake of {each['pipeline']}",
             "broken" if each["intake"]["state"] == "stopped" else "note",
@@ -212,6 +213,16 @@ def _intakes(home: Path) -> list[Finding]:
         for each in known
         if each.get("intake", {}).get("state", "well") != "well"
     ]
+    candidates = [
+        Finding(
+            f"candidate of {each['pipeline']}",
+            "note",
+            status.describe_candidate(each["pipeline"], each["candidate"]),
+        )
+        for each in known
+        if each.get("candidate")
+    ]
+    return intakes + candidates
 
 
 def render(findings: Sequence[Finding]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.cli import status
 from flows.config.settings import DEFAULT_HOME
 from flows.retraining import retrain_request
 from observability.core import cli_output
@@ -42,8 +43,9 @@ def render(summary: Mapping[str, Any], file: str) -> None:
     _render_scores(summary)
     out.print(
         f"{summary['alarms']} drift alarms, {summary['retrains']} retrains, "
-        f"{summary['promotions']} promotions; "
-        f"{retrain_request.deferrals(summary, summary['reads_from'])}",
+        f"{summary['promotions']} promotions"
+        + (f" ({summary['reused']} of an archived version)" if summary["reused"] else "")
+        + f"; {retrain_request.deferrals(summary, summary['reads_from'])}",
         soft_wrap=True,
     )
     render_unknown_votes(summary["unknown_votes"])
@@ -100,6 +102,9 @@ def _notes(summary: Mapping[str, Any]) -> Iterator[str]:
             f"[yellow]A retrain request is open[/] since position {request['asked_position']:,} "
             f"({escape(request['because'])}); run again and the gate is asked again"
         )
+    if summary["candidate"]:
+        told = status.describe_candidate(summary["pipeline"], summary["candidate"])
+        yield f"[yellow]A version waits[/]: {escape(told)}"
     if summary["history_trouble"]:
         yield f"[yellow]Trouble with the history[/]: {escape(summary['history_trouble'])}"
     intake = summary["intake"]

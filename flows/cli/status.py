@@ -129,6 +129,9 @@ def render(found: Sequence[dict[str, Any]], known: ServerStatus | None = None) -
             out.print(
                 f"{each['pipeline']}: {deferrals}", markup=False, highlight=False, soft_wrap=True
             )
+        if each.get("candidate"):
+            told = describe_candidate(each["pipeline"], each["candidate"])
+            out.print(told, markup=False, highlight=False, soft_wrap=True)
         intake = each.get("intake")
         if intake is not None and intake["state"] != "well":
             out.print(f"{each['pipeline']}: {describe(intake)}", markup=False, soft_wrap=True)
@@ -155,6 +158,19 @@ def describe(intake: Mapping[str, Any]) -> str:
     else:
         return "its records fit"
     return f"{how}: {intake['because']}. What to do: {intake['remedy']}"
+
+
+def describe_candidate(pipeline: str, candidate: Mapping[str, Any]) -> str:
+    """A version that won and waits for a person's word, since when, with its gain."""
+    gain = candidate["gain"]
+    won = (
+        "no champion serves yet" if gain is None else f"it saves {gain:.3g} of the baseline's loss"
+    )
+    return (
+        f"{pipeline}: version {candidate['version']} has won and waits for a person's word since "
+        f"position {candidate['since']:,} ({won}); let it serve: thermodrift models promote "
+        f"{pipeline} {candidate['version']}"
+    )
 
 
 def _open_request(request: dict[str, Any] | None, reads_from: str) -> str | None:

@@ -29,7 +29,7 @@ from models.stream.source import StreamOptions
 from observability.core import toml_config
 from observability.core.paths import PIPELINE_NAME
 from observability.drift.drift import DriftConfig
-from observability.drift.retrain_policy import RetrainConfig
+from observability.worth.worth import RetrainConfig
 from power.core.gate_config import GateConfig
 from power.forecast.config import ForecastConfig
 from power.policy.power_cap import CapConfig

@@ -2,7 +2,8 @@
 
     learn    on a schedule   Learned, NothingNew
     watch    on a schedule   NotDue, NotEnoughData, NoDrift, DriftDetected, RetrainRequested
-    retrain  by an event     Promoted, Rejected, Skipped, NoModel, NoRequest; else AwaitingHeadroom
+    retrain  by an event     Promoted, Reused, Candidate, Rejected, Skipped, NoModel, NoRequest;
+                             else AwaitingHeadroom
     upkeep   every night     Completed, Deferred
 
 Each of them also ends as Busy, where another run has what it needs, and as Stopped, where a signal
@@ -33,7 +34,7 @@ from flows.deployed.flow_run import DeployedRun
 from models.batch.promotion import PromotionConfig
 from models.batch.recipe_config import BatchRecipe
 from observability.drift.drift import DriftConfig
-from observability.drift.retrain_policy import RetrainConfig
+from observability.worth.worth import RetrainConfig
 from power.core.gate_config import GateConfig
 from power.forecast.config import ForecastConfig
 from power.policy.power_cap import CapConfig

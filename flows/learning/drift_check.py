@@ -1,6 +1,6 @@
 """The drift check: has the data changed, and is a retrain worth requesting?
 
-The policies decide (`drift.judge`, `retrain_policy.judge`); this module measures what they need and
+The policies decide (`drift.judge`, `worth.judge`); this module measures what they need and
 records their decisions, also each no.
 """
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.learning import worth_check
+from flows.learning.worth_check import WorthReading
 from flows.run.state import OpenRequest, UnknownVote
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model
@@ -23,10 +25,10 @@ from models.core import metrics, record_schema
 from models.prediction_log import prediction_log
 from models.registry.registry import Manifest
 from observability.core.decision import Decision
-from observability.drift import drift, evidently_adapter, retrain_policy
+from observability.drift import drift, evidently_adapter
 from observability.drift.drift import DriftReading, Performance
-from observability.drift.retrain_policy import RetrainFacts
 from observability.history.records import Record, RequestRecord
+from observability.worth import worth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +47,11 @@ class DriftCheckResult:
 
 
 def due(work: UnitOfWork) -> Decision:
-    """Whether a drift check is due: after so many records, or for a sign of change."""
+    """Whether a check is due: after so many records, for a sign of change, or for worth."""
     state, pipeline = work.state, work.run.file.pipeline
+    pays = worth.look_again(state.position, state.drift_checked_at, state.worth.look_again_at)
+    if pays:
+        return pays
     changed = state.change_position
     ripe_at = None if changed is None else changed + pipeline.worth.since_change
     return drift.due(
@@ -86,26 +91,12 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
         reading = None if windows is None else measure(work, windows)
     changed = drift.judge(reading, pipeline.drift)
     champion = None if windows is None else windows.champion
-    performance = None if reading is None else reading.performance
-    request = state.request
-    facts = RetrainFacts(
-        drift_alarm=changed.yes,
-        drift_because=changed.because,
-        contract_broken=changed.facts.get("outcome") == "contract_broken",
-        performance_loss=drift.performance_loss(performance) if performance else None,
-        rows_available=min(state.totals.learned, pipeline.batch.window),
-        new_rows=state.new_rows,
-        champion_present=champion is not None,
-        champion_age_records=None if champion is None else state.position - champion.train_to,
-        records_since_retrain=None if state.closed_at is None else state.position - state.closed_at,
-        records_since_change=(
-            None if state.change_position is None else state.position - state.change_position
-        ),
-        open_request_position=None if request is None else request.asked_position,
-        fit_cost_s=state.last_fit_s,
-        retrains_last_day=retrains_last_day,
-    )
-    wanted = retrain_policy.judge(facts, pipeline.worth)
+    seen = WorthReading()
+    if windows is not None:
+        with work.run.display.doing("weighing"), work.run.stop.breakable():
+            seen = worth_check.measure(work, windows.champion, windows.current)
+    facts = worth_check.facts(work, champion, changed, reading, seen, retrains_last_day)
+    wanted = worth.judge(facts, pipeline.worth)
     rows: list[Record] = [work.decision_row(changed), work.decision_row(wanted)]
     if changed:
         state.totals.alarms += 1
@@ -114,7 +105,8 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
             state.change_estimate = estimate
         work.run.display.log_event(state.position, "alarm", changed.because, "yellow")
     if wanted:
-        rows.append(_open_request(work, wanted, changed))
+        rows.append(_open_request(work, wanted, changed, seen))
+    rows += worth_check.remember(work, facts, wanted, seen)
     state.drift_checked_at = state.position
     state.learner.errors.acknowledge()
     state.unknown = {
@@ -163,7 +155,7 @@ def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
     state, pipeline = work.state, work.run.file.pipeline
     change = ""
     if state.change_position is not None:
-        unlearned = retrain_policy.unlearned_change(
+        unlearned = worth.unlearned_change(
             state.learner.novelty.because,
             state.change_position,
             trained_to=windows.champion.train_to,
@@ -326,20 +318,29 @@ def _performance(work: UnitOfWork, windows: Windows) -> Performance:
     return found
 
 
-def _open_request(work: UnitOfWork, wanted: Decision, changed: Decision) -> RequestRecord:
-    state = work.state
-    state.request = OpenRequest(
+def _open_request(
+    work: UnitOfWork, wanted: Decision, changed: Decision, seen: WorthReading
+) -> RequestRecord:
+    state, answer = work.state, wanted.facts.get("answer")
+    # A request that waits for the machine is answered by an archived version, too.
+    request = state.request or OpenRequest(
         request_id=f"{work.run.name}-{state.lineage}-{state.position}",
         because=wanted.because,
         asked_position=state.position,
         asked_s=work.run.power.request_s(state.position),
         severity=drift.severity(changed) if changed else 0.0,
     )
+    request.capped = answer == "capped"
+    if answer == "reuse":
+        request.reuse, request.asked_gate_at = seen.archived, -1
+    state.request = request
     told = "a retrain, for that alarm" if changed else f"a retrain: {wanted.because}"
+    if request.reuse is not None:
+        told = f"an archived version: {wanted.because}"
     work.run.display.log_event(state.position, "requested", told, "magenta")
     return work.run.row(
         RequestRecord,
-        request_id=state.request.request_id,
+        request_id=request.request_id,
         event="requested",
         position=state.position,
         because=wanted.because,

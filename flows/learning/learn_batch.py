@@ -124,7 +124,7 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
     error_reference.follow_champion(work)
     answers, failure = champion_predictions(work, batch)
     recipes = work.run.file.pipeline
-    work.report_warnings(f"the champion {work.state.champion}", recipes.batch.recipe)
+    work.report_warnings(f"the champion {work.state.champion}", ", ".join(recipes.batch.recipes))
     try:
         log = work.state.learner.learn(
             batch.rows, batch.labels, answers, work.run.stop, batch.positions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from flows.config.pipeline import PipelineFile
@@ -29,17 +30,18 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     of hits that they promise (`models.online.calibration`). `threshold` is the probability from
     which the rarer of two classes is served, null where the likelier class is. `unknown_votes` are
     those that the last drift check could not cast: vote, position since which, because, and remedy.
-    `open_request` is the retrain request that is open, or null. `run` holds what this run alone
-    did, and what it cost: `cpu_s` of processor time, and what its `fits` took in seconds and
-    joules, and at the rates of the home's file, PUE included, in money and in grams of carbon
-    dioxide. Each sum is null where the part of any fit is unknown; `energy` says what joules were
-    read from, or why they were not. `deferrals` is the total, and `deferred_because` its parts by
-    cause (`power.policy.gate.Cause`).
-    `history_trouble` says what the run found lost or corrupt in the history, and why the history
-    could not take in all rows; null where all is well.
+    `open_request` is the retrain request that is open, or null. `candidate` is the version that won
+    and waits for a person's word: version, position since which, gain and because, or null. `run`
+    holds what this run alone did, and what it cost: `cpu_s` of processor time, and what its `fits`
+    took in seconds and joules, and at the rates of the home's file, PUE included, in money and in
+    grams of carbon dioxide. Each sum is null where the part of any fit is unknown; `energy` says
+    what joules were read from, or why they were not. `deferrals` is the total, and
+    `deferred_because` its parts by cause (`power.policy.gate.Cause`). `history_trouble` says what
+    the run found lost or corrupt in the history, and why the history could not take in all rows;
+    null where all is well.
     """
     state, statistics = work.state, work.statistics
-    request = state.request
+    request, candidate = state.request, state.worth.candidate
     return {
         "pipeline": work.run.name,
         "outcome": outcome,
@@ -53,7 +55,8 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         **judged(state.learner),
         "unknown_votes": unknown_votes(state),
         "champion": state.champion,
-        "open_request": None if request is None else vars(request),
+        "open_request": None if request is None else asdict(request),
+        "candidate": None if candidate is None else asdict(candidate),
         "unfinished_bytes": statistics.unfinished_bytes,
         "columns": schema_report.columns(state.schema),
         "intake": state.intake.brief(),
@@ -101,6 +104,7 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "unknown_votes": known.get("unknown_votes", []),
         "champion": known.get("champion"),
         "open_request": known.get("open_request"),
+        "candidate": known.get("candidate"),
         "intake": known.get("intake", IntakeState().brief()),
         "unfinished_bytes": 0,
         "columns": [],

@@ -180,6 +180,11 @@ def _cap(
     chosen = power_cap.choose(work.state.caps, device, rules)
     admitted.rows.append(work.decision_row(chosen))
     admitted.cap_w = power_cap.watts(chosen)
+    if admitted.request.capped and admitted.cap_w is None:
+        # `worth` asked for less energy: a request is not refused where no limit can be set.
+        lowest = power_cap.lowest(device, rules)
+        admitted.rows.append(work.decision_row(lowest))
+        admitted.cap_w = power_cap.watts(lowest)
     job = profile.job()
     if job is None:
         return

@@ -8,14 +8,16 @@ fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.retraining import admit, retrain_records, retrain_request, training
+from flows.retraining import admit, expectations, retrain_records, retrain_request, reuse, training
 from flows.retraining.admit import Admission
 from flows.retraining.retrain_request import RequestOutcome
 from flows.retraining.training import Fitted, Prepared
@@ -26,13 +28,15 @@ from flows.run.state import FitWindow, OpenRequest
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import promotion
 from models.batch.batch_model import TooLittleToLearn
-from models.batch.evaluation import Challenge, UnfinishedChallenge
+from models.batch.challenger import UnfinishedChallenge
+from models.batch.evaluation import Challenge
 from models.batch.fit_guard import Preempted
 from models.persistence.serialization import CannotLoad, CannotPickle
 from models.registry import partial_fits
-from models.registry.registry import Manifest, ModelCard
+from models.registry.registry import CandidateCard, Manifest, ModelCard
 from observability.core import failpoints
 from observability.core.decision import Decision
+from observability.history.records import Record
 from power.forecast import forecast, job_profile
 from power.monitoring.thermal_trace import Sample
 from power.policy import admission, deadline, gate, power_cap
@@ -103,6 +107,8 @@ def attempt(
             request = work.state.request
             if request is None:
                 return None
+            if request.reuse is not None:
+                return Attempt(request, reuse.promote(work, request, request.reuse), overdue=False)
             admitted = _begin(work, request)
             # This is asked after the admission, which may have seen the deadline pass. A recorded
             # trace has the stream's clock, on which a deadline is no time of day.
@@ -173,7 +179,7 @@ def _conclude(
     rows.extend(retrain_records.cost(work, admitted, fitted, version))
     if fitted.warned.count:
         who = f"the fit at position {prepared.position}"
-        rows.append(work.warnings_row(who, prepared.recipe.recipe, fitted.warned))
+        rows.append(work.warnings_row(who, ", ".join(prepared.recipe.recipes), fitted.warned))
     if fitted.given_back is not None:
         return _defer(work, admitted, prepared, fitted.given_back)
     if manifest is None or fitted.challenge is None:
@@ -185,19 +191,47 @@ def _conclude(
     rows += [
         *retrain_records.scores(work, manifest, prepared.older_span),
         work.decision_row(promoted),
-        *retrain_records.model(work, manifest, promoted),
     ]
     _learn_from(work, prepared, fitted, challenge)
+    state.totals.retrains += 1
+    return _close(work, admitted, prepared, challenge, manifest, promoted, rows)
+
+
+def _close(
+    work: UnitOfWork,
+    admitted: Admission,
+    prepared: Prepared,
+    challenge: Challenge,
+    manifest: Manifest,
+    promoted: Decision,
+    rows: list[Record],
+) -> RequestOutcome:
+    """Promote the challenger, reject it, or let it wait for a person's word."""
+    state, request = work.state, admitted.request
+    asks = promotion.asks(promoted, work.run.file.pipeline.promotion)
+    serves = promoted if not asks else asks.model_copy(update={"yes": False})
+    rows += expectations.conclude(
+        work, request, prepared, challenge, manifest.version, serves, waits=asks.yes
+    )
+    if asks:
+        rows += [
+            work.decision_row(asks),
+            *retrain_records.model(work, manifest, promoted, "candidate"),
+        ]
+        gain = expectations.gain(challenge)
+        expectations.candidate(work, manifest.version, promoted.because, gain)
+        ending = RequestOutcome("Candidate", asks, scores=manifest.scores)
+        return retrain_request.close(work, request, ending, rows)
+    name: Literal["promoted", "rejected"] = "promoted" if promoted else "rejected"
+    rows += retrain_records.model(work, manifest, promoted, name)
     if promoted:
         state.champion = manifest.version
         state.totals.promotions += 1
-    state.totals.retrains += 1
     ending = RequestOutcome(
         "Promoted" if promoted else "Rejected", promoted, scores=manifest.scores
     )
-    return retrain_request.close(
-        work, admitted.request, ending, rows, manifest.version if promoted else None
-    )
+    version = manifest.version if promoted else None
+    return retrain_request.close(work, request, ending, rows, version)
 
 
 def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge: Challenge) -> None:
@@ -212,7 +246,7 @@ def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge:
     state.job = learn(state.job, cost.figures.mean_power_w, cost.seconds, pipeline.forecast)
     if cost.figures.uuid is not None:
         run = CapRun(
-            cost.figures.uuid, fitted.cap_w, cost.seconds, cost.energy.joules, challenge.rows
+            cost.figures.uuid, fitted.cap_w, cost.seconds, cost.energy.joules, challenge.fitted_rows
         )
         state.caps = power_cap.learn(state.caps, run, pipeline.cap)
 
@@ -220,7 +254,8 @@ def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge:
 def _refuse(work: UnitOfWork, admitted: Admission, why: str) -> RequestOutcome:
     """Close the request without a model; the models that are there go on."""
     refused = promotion.no_model(why)
-    rows = [*admitted.rows, work.decision_row(refused)]
+    settled = expectations.without_model(work, admitted.request)
+    rows = [*admitted.rows, work.decision_row(refused), *settled]
     return retrain_request.close(work, admitted.request, RequestOutcome("NoModel", refused), rows)
 
 
@@ -252,11 +287,11 @@ def _store(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> Manife
         challenge.reference,
         ModelCard(
             pipeline=work.run.name,
-            recipe=prepared.recipe.recipe,
+            recipe=challenge.recipe,
             record_schema=prepared.schema,
             labels=challenge.model.labels,
             train_from=positions[challenge.first_row],
-            train_to=split,
+            train_to=positions[-1] + 1 if challenge.refitted else split,
             holdout_from=split,
             holdout_to=prepared.position,
             rows=challenge.rows,
@@ -265,6 +300,23 @@ def _store(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> Manife
             judged_by=challenge.measure.name,
             apart=tuple(positions[row] for row in parts.apart.tolist()),
             joined=tuple(positions[row] for row in parts.joined.tolist()),
+            refitted=challenge.refitted,
+            candidates=_candidates(prepared, challenge),
             created_at=prepared.started.at,
         ),
+    )
+
+
+def _candidates(prepared: Prepared, challenge: Challenge) -> tuple[CandidateCard, ...]:
+    return tuple(
+        CandidateCard(
+            recipe=each.candidate.recipe.recipe,
+            params=each.candidate.recipe.params,
+            train_from=prepared.positions[int(each.candidate.rows[0])],
+            rows=len(each.candidate.rows),
+            loss=each.loss if math.isfinite(each.loss) else None,
+            because=each.failure,
+            chosen=index == challenge.chosen,
+        )
+        for index, each in enumerate(challenge.trials)
     )

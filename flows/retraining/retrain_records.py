@@ -5,6 +5,8 @@ This module only makes rows: it decides nothing and commits nothing.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from flows.retraining import retrain_request
 from flows.retraining.admit import Admission
 from flows.retraining.training import Fitted
@@ -56,7 +58,7 @@ def cost(
         paused_s=fitted.paused_s,
         cap_w=fitted.cap_w,
         interrupt_strategy=fitted.challenge.guarded if fitted.challenge else None,
-        work_rows=fitted.challenge.rows if fitted.challenge else None,
+        work_rows=fitted.challenge.fitted_rows if fitted.challenge else None,
         price=price.price,
         currency=price.currency,
         carbon_g=price.carbon_g,
@@ -118,8 +120,13 @@ def scores(work: UnitOfWork, manifest: Manifest, older: tuple[int, int]) -> list
     ]
 
 
-def model(work: UnitOfWork, manifest: Manifest, promoted: Decision) -> list[Record]:
-    """That a version was stored, and that it was promoted or rejected."""
+def model(
+    work: UnitOfWork,
+    manifest: Manifest,
+    promoted: Decision,
+    ending: Literal["promoted", "rejected", "candidate"],
+) -> list[Record]:
+    """That a version was stored, and what became of it."""
     known = {
         "version": manifest.version,
         "position": work.state.position,
@@ -132,5 +139,4 @@ def model(work: UnitOfWork, manifest: Manifest, promoted: Decision) -> list[Reco
         "size_bytes": manifest.size_bytes,
         "sha256": manifest.sha256,
     }
-    ending = "promoted" if promoted else "rejected"
     return [work.run.row(ModelRecord, event=event, **known) for event in ("stored", ending)]

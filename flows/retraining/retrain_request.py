@@ -1,13 +1,14 @@
 """The outcome of an attempt at an open request, in one durable step.
 
-Every outcome has a name: Promoted, Rejected, Deferred, Skipped, NoModel. A deferred request stays
-open and the gate is asked again; the others close it.
+Every outcome has a name: Promoted, Reused (an archived version serves again), Candidate (it won,
+and a person is asked), Rejected, Deferred, Skipped, NoModel. A deferred request stays open and the
+gate is asked again; the others close it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from flows.run.state import OpenRequest
@@ -18,9 +19,11 @@ from observability.history.records import Record, RequestRecord
 from power.policy import gate
 from power.policy.gate import UNKNOWN
 
-Name = Literal["Promoted", "Rejected", "Deferred", "Skipped", "NoModel"]
+Name = Literal["Promoted", "Reused", "Candidate", "Rejected", "Deferred", "Skipped", "NoModel"]
 EVENT: dict[Name, str] = {
     "Promoted": "promoted",
+    "Reused": "reused",
+    "Candidate": "candidate",
     "Rejected": "rejected",
     "Deferred": "deferred",
     "Skipped": "skipped",
@@ -28,6 +31,8 @@ EVENT: dict[Name, str] = {
 }
 _STYLE: dict[Name, str] = {
     "Promoted": "green",
+    "Reused": "green",
+    "Candidate": "yellow",
     "Rejected": "blue",
     "Skipped": "red",
     "NoModel": "red",
@@ -116,6 +121,9 @@ def close(
     state, event = work.state, EVENT[ending.name]
     row = request_event(work, request, event, ending.decision.because)
     state.request = None
+    if ending.name == "Skipped":
+        # The next request waits for the cooldown, or it would wait for the same device at once.
+        state.worth = replace(state.worth, unfitted=True)
     state.closed_at = state.position
     work.commit([*rows, row], promote)
     # Only now: after a kill before this, the next attempt goes on from it.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.config import settings
+from flows.learning import worth_check
 from flows.retraining import retrain_request
 from flows.retraining.admit import Admission
 from flows.retraining.thermal_guard import ThermalGuard
@@ -25,15 +26,17 @@ from flows.run.progress import Display
 from flows.run.shutdown import Stop, StopRequested
 from flows.run.state import FitWindow
 from flows.run.unit_of_work import UnitOfWork
-from models.batch import batch_model, evaluation, promotion
+from models.batch import batch_model, evaluation, holdout, promotion
 from models.batch.batch_model import (
     BatchAnswersNothing,
     BatchCannotLearn,
     BatchModel,
     TooLittleToLearn,
 )
-from models.batch.evaluation import Challenge, UnfinishedChallenge
+from models.batch.challenger import UnfinishedChallenge
+from models.batch.evaluation import Challenge
 from models.batch.fit_guard import Preempted
+from models.batch.promotion import Comparison, PromotionConfig
 from models.batch.recipe_config import BatchRecipe
 from models.core import library_warnings, record_schema
 from models.core.library_warnings import CollectedWarnings
@@ -42,8 +45,8 @@ from models.core.record_schema import Label, Schema
 from models.registry import partial_fits
 from models.registry.partial_fits import FitIdentity
 from observability.core.errors import ThermodriftError
-from observability.drift import retrain_policy
 from observability.history.records import RequestRecord
+from observability.worth import worth
 from power.devices.power_limit import PowerLimitResult
 from power.monitoring.thermal_trace import Sample, ThermalTrace
 
@@ -86,7 +89,8 @@ class Prepared:
     seen: NDArray[np.bool_] | None
     """Of the window's rows, whether the champion was trained on them; None without a champion."""
     changed: int | None
-    """Row of the window from which on the labels are out of what was known before."""
+    """Row of the window at which the last known change of the data begins."""
+    promotion: PromotionConfig
     partial: UnfinishedChallenge | None
     """What an earlier attempt has fitted of it."""
 
@@ -139,9 +143,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     state, recipe = work.state, work.run.file.pipeline.batch
     # The window ends here, or where that of a preempted fit ended.
     until, begun = FitWindow(state.position, state.new_rows), admitted.request.begun
-    if begun is not None and retrain_policy.keeps_window(
-        begun.position, state.position, recipe.window
-    ):
+    if begun is not None and worth.keeps_window(begun.position, state.position, recipe.window):
         until = begun
     first = max(0, until.position - recipe.window)
     read = work.run.stream.between(first, until.position, state.marks)
@@ -155,17 +157,18 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     older_to = first
     if champion is not None:
         _, held_out = batch_model.split(len(positions), recipe)
-        unseen = promotion.unseen_holdout(window.positions, held_out.start, champion.train_to)
+        unseen = promotion.unseen_holdout(
+            window.positions, held_out.start, champion.train_to, work.run.file.pipeline.promotion
+        )
         if not unseen:
             raise TooLittleToLearn(unseen.because)
-        seen = (positions < champion.train_to) & ~np.isin(positions, champion.apart)
-        seen |= np.isin(positions, champion.joined)
+        seen = positions < champion.train_to
+        if not champion.refitted:
+            seen &= ~np.isin(positions, champion.apart)
+            seen |= np.isin(positions, champion.joined)
         older_to = min(first, champion.train_from)
     older_from = max(0, older_to - recipe.older_rows)
     older = work.run.stream.between(older_from, older_to, state.marks).labelled()
-    changed = state.change_position
-    if changed is not None and (not len(positions) or changed < positions[0]):
-        changed = None
     this_fit = FitIdentity(
         pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema
     )
@@ -194,7 +197,8 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         work=this_fit,
         measure=work.run.file.pipeline.pipeline.measure,
         seen=seen,
-        changed=None if changed is None else int(np.searchsorted(positions, changed)),
+        changed=holdout.latest_change(window.positions, (worth_check.concept_began(state),)),
+        promotion=work.run.file.pipeline.promotion,
         partial=partial_fits.find(
             work.run.places.fit_checkpoint, this_fit, work.run.signing_key, work.run.file.folder
         ).partial,
@@ -224,6 +228,10 @@ def fit(
                 admitted.limits,
                 lambda because: display.log_event(admitted.position, "paused", because, "red"),
             )
+
+    def promotes(comparison: Comparison) -> bool:
+        """Only what will be promoted is worth a refit."""
+        return promotion.judge(comparison, prepared.promotion).yes
 
     def on_snapshot(view: MonitorView) -> None:
         """Called from the device monitor's thread."""
@@ -260,6 +268,7 @@ def fit(
                 measure=prepared.measure,
                 seen=prepared.seen,
                 changed=prepared.changed,
+                promotes=promotes,
             )
             fitted.challenge = evaluation.with_unlabelled(
                 challenge,

@@ -160,7 +160,7 @@ def _same_knobs(file: PipelineFile, state: PipelineState) -> None:
 
 def find_factories(file: PipelineFile) -> None:
     """Import a user's own modules before anything pickled from them is loaded."""
-    for recipe in (*file.pipeline.online.members, file.pipeline.batch.recipe):
+    for recipe in (*file.pipeline.online.members, *file.pipeline.batch.recipes):
         if ":" in recipe:
             user_code.find(recipe, file.folder)
 
@@ -174,14 +174,13 @@ def _refuse_unfit(file: PipelineFile, schema: Schema) -> None:
             "stream.ignore"
         )
     wanted = file.pipeline.batch
-    plain = wanted.recipe in recipe_config.PLAIN and not wanted.params
+    plain = set(wanted.recipes) <= set(recipe_config.PLAIN) and not wanted.params
     if plain and wanted.class_weight == "none":
         # scikit-learn takes seconds to import, and the first retrain may be hours away.
         return
     from models.batch import recipes
 
-    made = recipes.build(
-        wanted.recipe, wanted.params, schema.task, wanted.seed, schema, file.folder
-    )
-    if wanted.class_weight == "balanced":
-        recipes.weigh(made.estimator, wanted.recipe, schema.task, None)
+    for one in map(wanted.alone, wanted.recipes):
+        made = recipes.build(one.recipe, one.params, schema.task, one.seed, schema, file.folder)
+        if one.class_weight == "balanced":
+            recipes.weigh(made.estimator, one.recipe, schema.task, None)

@@ -11,7 +11,7 @@ from models.online.learner import Learner
 
 def header(run: RunContext, state: PipelineState) -> dict[str, object]:
     """What is known at this position, fit for JSON."""
-    request = state.request
+    request, candidate = state.request, state.worth.candidate
     return {
         "pipeline": run.name,
         "task": state.schema.task,
@@ -26,6 +26,7 @@ def header(run: RunContext, state: PipelineState) -> dict[str, object]:
         **judged(state.learner),
         "unknown_votes": unknown_votes(state),
         "open_request": None if request is None else asdict(request),
+        "candidate": None if candidate is None else asdict(candidate),
         "reads_from": run.file.pipeline.gate.reads_from,
     }
 

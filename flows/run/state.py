@@ -18,6 +18,7 @@ from models.online.learner import Learner
 from models.online.prediction_rows import PredictionRows
 from models.stream.source import Cursor
 from observability.history.records import Record
+from observability.worth.memory import Level, Memory
 from power.forecast.forecast import ThermalState
 from power.forecast.job_profile import JobProfile
 from power.policy.gate import GateState
@@ -44,6 +45,17 @@ class UnknownVote:
     """What would make it known."""
 
 
+@dataclass(frozen=True)
+class Reuse:
+    """An archived version that beat the champion on the newest rows."""
+
+    version: str
+    gain: float
+    """What it saves against the champion, as a share of the baseline's loss."""
+    level: Level
+    """What it lost there."""
+
+
 @dataclass
 class OpenRequest:
     """A request for a retrain that is not closed."""
@@ -63,6 +75,10 @@ class OpenRequest:
     """How severe the drift was that led to it, 0 to 1."""
     begun: FitWindow | None = None
     """The window of a preempted fit, which the next attempt keeps."""
+    capped: bool = False
+    """Whether it is worth its energy only under a lower power limit, or its device was warm."""
+    reuse: Reuse | None = None
+    """A version that serves again instead of a fit."""
 
 
 @dataclass
@@ -129,6 +145,8 @@ class Totals:
     """The number of deferrals of each cause."""
     replayed: int = 0
     """Records that were rejected, and accepted when they were read again."""
+    reused: int = 0
+    """Of the promotions, those of an archived version, without a fit."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +215,8 @@ class PipelineState:
     intake: IntakeState = field(default_factory=IntakeState)
     unknown: dict[str, UnknownVote] = field(default_factory=dict)
     """Drift votes that the last check could not cast, by name."""
+    worth: Memory = field(default_factory=Memory)
+    """What retrains were expected to bring, and what came."""
     totals: Totals = field(default_factory=Totals)
     pending_effects: tuple[PendingEffects, ...] = ()
 

@@ -202,6 +202,7 @@ class UnitOfWork:
         changed = promotion.by_hand(pointed, self.state.champion)
         if not changed:
             return
+        self.state.worth = self.state.worth.by_hand(pointed, self.state.champion)
         self.state.champion = pointed
         self.commit([self.decision_row(changed)])
         self.run.display.log_event(self.state.position, "champion", changed.because, "cyan")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.batch.fit_guard import FitCheckpoint, Guard
 from models.batch.recipe_config import BatchRecipe
+from models.core.metrics import Measure
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, Schema, Task
 from observability.core.errors import BadConfiguration, ThermodriftError
@@ -128,8 +129,12 @@ def fit(
     clock: Callable[[], float] | None = None,
     partial: FitCheckpoint | None = None,
     device: str | None = None,
+    measure: Measure | None = None,
 ) -> BatchModel:
     """Fit a model of `recipe` on all rows of `frame`, reproducibly by its seed.
+
+    Of `recipe.recipes`, it is `recipe.recipe`. `measure` is the metric that the model shall be good
+    at; without one, squared errors are fitted in regression.
 
     `guard` is called before, during and after the estimator's fit (see
     `models.batch.interruptible_fit`) and does not change the model; its exceptions pass through.
@@ -160,7 +165,9 @@ def fit(
             f"{', '.join(schema.names) or 'there are none'}"
         )
     schema, name = schema.model_copy(update={"columns": filled}), recipe.recipe
-    made = recipes.build(name, recipe.params, schema.task, recipe.seed, schema, beside, device)
+    made = recipes.build(
+        name, recipe.params, schema.task, recipe.seed, schema, beside, device, measure
+    )
     if recipe.class_weight == "balanced":
         recipes.weigh(made.estimator, name, schema.task, targets)
     asked = interruptible_fit.GuardProbe(guard or (lambda _: None), clock)
@@ -207,13 +214,17 @@ def _encoded(labels: Sequence[Label], task: Task) -> tuple[tuple[Label, ...], ND
     return classes, np.array([codes[label] for label in labels], dtype=np.int64)
 
 
-def baseline(labels: Sequence[Label], task: Task) -> BatchModel:
-    """The baseline that every model must beat: class shares, or the median of `labels`."""
+def baseline(labels: Sequence[Label], task: Task, measure: Measure | None = None) -> BatchModel:
+    """The baseline that every model must beat: class shares, or the best constant by `measure`.
+
+    That is the median of `labels` by MAE and without a measure, the mean by RMSE and R2, and the
+    quantile by pinball loss.
+    """
     from models.batch import recipes
 
     if not labels:
         raise TooLittleToLearn("a baseline needs at least one label; none came")
-    made = recipes.dummy(task)
+    made = recipes.dummy(task, measure)
     classes = () if task == "regression" else tuple(sorted(set(labels)))
     codes = {label: code for code, label in enumerate(classes)}
     targets = [codes[label] if codes else label for label in labels]

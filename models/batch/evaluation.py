@@ -1,12 +1,12 @@
 """Fits a challenger on a window, and compares it with champion and baseline on the newest rows.
 
 Pure computation: it reads no disk, and no clock but the one it is given. It decides nothing: that
-is for `models.batch.promotion`. A preempted challenge can be resumed later.
+is for `models.batch.promotion`. `models.batch.challenger` makes the fits; a preempted challenge can
+be resumed later.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batch import batch_model, holdout
+from models.batch import batch_model, challenger, holdout
 from models.batch.batch_model import BatchAnswersNothing, BatchModel, TooLittleToLearn
-from models.batch.fit_guard import FitCheckpoint, Guard, Preempted
+from models.batch.candidates import Trial
+from models.batch.challenger import Fits, UnfinishedChallenge
+from models.batch.fit_guard import Guard
 from models.batch.holdout import HoldoutSplit, Rows
 from models.batch.promotion import Comparison
 from models.batch.recipe_config import BatchRecipe
@@ -31,28 +33,10 @@ from observability.core.errors import BadConfiguration
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.batch.interruptible_fit import GuardProbe
-
 FEWEST_HELD_OUT = 10
 """Fewest rows for a comparison of models."""
 NO_GUARD = "no guard"
 """The interrupt strategy of a challenge without a guard."""
-
-
-@dataclass(frozen=True, eq=False)
-class UnfinishedChallenge:
-    """The models of a preempted challenge that are fitted so far; it can be pickled."""
-
-    work: str
-    """A hash of its rows, labels, configuration and schema; other work does not use it."""
-    whole: BatchModel | None = None
-    """The model of all training rows, once it is fitted."""
-    part: FitCheckpoint | None = None
-    """The unfinished fit: on all training rows, or on the newest ones if `whole` is there."""
-    fit_s: float = 0.0
-    """Seconds spent on it so far, without pauses."""
-    done: float = 0.0
-    """Share of the work, from 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,21 +47,42 @@ class Challenge:
     holdout:baseline, older:challenger, older:champion and older:baseline; without a champion or an
     older window its entries are missing. If rare rows were held out besides the newest share,
     newest:challenger and so on are the scores on that share alone, in which classes are as
-    frequent as in the stream.
+    frequent as in the stream. The scores, and the answers in the reference, are of the challenger
+    as it was before a refit: the hold-out was not among its rows.
     """
 
     model: BatchModel
+    scored: BatchModel
+    """The challenger that the scores are of; `model` itself if it was not fitted again."""
     reference: pd.DataFrame
     scores: dict[str, dict[str, float]]
     fit_s: float
+    """Seconds of all fits, without pauses."""
     rows: int
+    """Rows that `model` was fitted on."""
+    fitted_rows: int
+    """Rows of all fits together."""
     first_row: int
     """Index in the window of the first row that the challenger was trained on."""
+    trials: tuple[Trial, ...]
+    """All candidates, the simplest first."""
+    chosen: int
+    """Index of the trial that is the challenger."""
     parts: HoldoutSplit
     """Which rows of the window were trained on, and which were held out."""
     measure: Measure
     guarded: str = NO_GUARD
-    """The interrupt strategy of the fits, and its reason."""
+    """The interrupt strategy of the fit of `scored`, and its reason."""
+
+    @property
+    def refitted(self) -> bool:
+        """Whether `model` was fitted on the hold-out too, after it was scored there."""
+        return self.model is not self.scored
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the challenger."""
+        return self.trials[self.chosen].candidate.recipe.recipe
 
     @property
     def holdout_rows(self) -> int:
@@ -87,20 +92,7 @@ class Challenge:
     @property
     def comparison(self) -> Comparison:
         """The losses of this challenge, for `promotion.judge`."""
-        losses = {
-            who: self.measure.loss(scores[self.measure.name]) for who, scores in self.scores.items()
-        }
-        # The baseline always predicts: if its loss is not finite, the rows do not define any loss.
-        older_defined = math.isfinite(losses.get("older:baseline", math.nan))
-        return Comparison(
-            holdout_rows=self.holdout_rows,
-            metric=self.measure.name,
-            challenger_loss=losses["holdout:challenger"],
-            baseline_loss=losses["holdout:baseline"],
-            champion_loss=losses.get("holdout:champion"),
-            older_challenger_loss=losses.get("older:challenger") if older_defined else None,
-            older_champion_loss=losses.get("older:champion") if older_defined else None,
-        )
+        return _comparison(self.scores, self.measure, self.holdout_rows)
 
 
 def evaluate(
@@ -120,14 +112,14 @@ def evaluate(
     measure: Measure | None = None,
     seen: NDArray[np.bool_] | None = None,
     changed: int | None = None,
+    promotes: Callable[[Comparison], bool] | None = None,
 ) -> Challenge:
     """Fit on the older part of a window, and score all contestants on its newest rows.
 
-    Two models are fitted: on all training rows, and on the newest of them (on those since a change
-    of the data, if one is known). The better one by `measure` (default: the task's) is the
-    challenger; that choice is made on the hold-out too, which favours the challenger slightly.
-    `models.batch.holdout` defines which rows are held out; `seen` and `changed` are about the whole
-    `frame`, as there.
+    Several candidates are fitted, and the best one by `measure` (default: the task's) is the
+    challenger: see `models.batch.candidates`. `models.batch.holdout` defines which rows are held
+    out; `seen` and `changed` are about the whole `frame`, as there. If `promotes` says yes to the
+    comparison, the challenger is fitted again, on the hold-out too; without it, it never is.
 
     `frame` and `labels` are the window in time order, cut to its newest `recipe.window` rows;
     `older` is a window from before it, of which the newest `recipe.older_rows` are scored. `clock`
@@ -167,41 +159,46 @@ def evaluate(
             f"{newest_held} of {rows} rows would be held out, and {FEWEST_HELD_OUT} are "
             f"needed to compare models; raise batch.holdout or window"
         )
-    window = _Window(frame, labels, parts, changed, recipe, schema, measure, beside, device)
-    model, train, fit_s = _fit_challenger(window, clock, guard, partial)
-    baseline = batch_model.baseline(_at(labels, train), schema.task)
-    contestants = {"challenger": model, "baseline": baseline}
-    if champion is not None:
-        contestants["champion"] = champion
-    scores = window.compare("holdout", contestants, parts.held)
-    if len(parts.apart):
-        scores |= window.compare("newest", contestants, parts.held[parts.held >= parts.newest])
-    if older is not None and recipe.older_rows and len(older[0]):
-        most = recipe.older_rows
-        scores |= _compare(
-            "older", contestants, older[0].iloc[-most:], older[1][-most:], measure, window.rarer
-        )
+    window = challenger.Window(
+        frame, labels, parts, changed, recipe, schema, measure, beside, device
+    )
+    refits = promotes is not None and recipe.refit
+    fits = Fits.begin(window, clock, guard, partial)
+    chosen = fits.challenger(refits)
+    scored, train = chosen.model, chosen.candidate.rows
+    scores = _scores(window, scored, chosen.candidate.rows, champion, older)
+    model, comparison = None, _comparison(scores, measure, len(parts.held))
+    if refits and promotes is not None and promotes(comparison):
+        again = fits.again(chosen)
+        if again is not None:
+            comparison = comparison.model_copy(update={"challenger_loss": again[1]})
+            model = again[0] if promotes(comparison) else None
+    fit_s = fits.spent_s
     # The reference has predictions for the newest share alone: the other rows that were held out
     # are of rare classes, and would be too many of them.
-    newest_rows = parts.held[parts.held >= parts.newest]
     answers: list[Label | None] = [None] * rows
-    predicted = model.predict(frame.iloc[newest_rows]).values
-    for row, answer in zip(newest_rows.tolist(), predicted, strict=True):
-        answers[row] = answer
+    for row, answer in zip(parts.held.tolist(), chosen.answers.values, strict=True):
+        if row >= parts.newest:
+            answers[row] = answer
     made = batch_model.sanitized(frame, schema)
     made[schema.target] = pd.Series(list(labels), dtype=object)
     made[batch_model.PREDICTION] = pd.Series(answers, dtype=object)
     reference = batch_model.typed_reference(made, schema).iloc[train[0] :].tail(reference_rows)
+    strategy = NO_GUARD if guard is None else str(interruptible_fit.strategy_of(scored.estimator))
     return Challenge(
-        model,
+        scored if model is None else model,
+        scored,
         reference.reset_index(drop=True),
         scores,
         fit_s,
-        rows=len(train),
+        rows=len(train) if model is None else rows - int(train[0]),
+        fitted_rows=fits.fitted_rows,
         first_row=int(train[0]),
+        trials=chosen.trials,
+        chosen=chosen.index,
         parts=parts,
         measure=measure,
-        guarded=NO_GUARD if guard is None else str(interruptible_fit.strategy_of(model.estimator)),
+        guarded=strategy,
     )
 
 
@@ -233,7 +230,7 @@ def with_unlabelled(
     answers: list[Label | None] = [None] * len(places)
     # A model that fails on these rows has predicted the hold-out, so it is kept all the same.
     with suppress(BatchAnswersNothing):
-        answered = made.model.predict(frame.iloc[held_out].reset_index(drop=True)).values
+        answered = made.scored.predict(frame.iloc[held_out].reset_index(drop=True)).values
         for index, answer in zip(held_out, answered, strict=True):
             answers[index] = answer
     waiting = batch_model.sanitized(frame, schema)
@@ -249,147 +246,46 @@ def with_unlabelled(
     return replace(made, reference=batch_model.typed_reference(pd.DataFrame(columns), schema))
 
 
-@dataclass(frozen=True, eq=False)
-class _Window:
-    """The rows of a challenge, and the configuration of its fits."""
-
-    frame: pd.DataFrame
-    labels: Sequence[Label]
-    parts: HoldoutSplit
-    changed: int | None
-    recipe: BatchRecipe
-    schema: Schema
-    measure: Measure
-    beside: Path | None
-    device: str | None
-
-    @property
-    def rarer(self) -> Label | None:
-        """The positive class of some metrics."""
-        return metrics.counted(self.labels) if self.schema.task == "classification" else None
-
-    @property
-    def recent(self) -> Rows | None:
-        """The newest training rows, for a second model; None if there is no second model."""
-        train = self.parts.train
-        fewest = batch_model.split(self.recipe.min_rows, self.recipe)[0].stop
-        if self.changed is not None:
-            since = train[train >= self.changed]
-            if fewest <= len(since) < len(train):
-                return since
-        recent = train[len(train) - int(len(train) * self.recipe.recent_share) :]
-        if len(recent) == len(train) or len(recent) < self.recipe.min_rows:
-            return None
-        return recent
-
-    @property
-    def work(self) -> str:
-        """A hash of the rows, labels, configuration and columns."""
-        import pandas as pd
-
-        digest = hashlib.sha256()
-        digest.update(self.recipe.model_dump_json().encode())
-        digest.update(self.schema.model_dump_json().encode())
-        hashes = pd.util.hash_pandas_object(
-            batch_model.sanitized(self.frame, self.schema), index=False
-        )
-        digest.update(hashes.to_numpy().tobytes())
-        digest.update(repr(list(self.labels)).encode())
-        digest.update(repr((self.measure, self.changed)).encode())
-        digest.update(self.parts.train.tobytes())
-        return digest.hexdigest()
-
-    def fit(self, rows: Rows, watch: _Fits, share: tuple[float, float]) -> BatchModel:
-        """Fit a model on these rows; `share` is its beginning and end within the whole work."""
-        return batch_model.fit(
-            self.frame.iloc[rows],
-            _at(self.labels, rows),
-            self.recipe,
-            self.schema,
-            self.beside,
-            guard=watch.between(*share),
-            clock=watch.clock,
-            partial=watch.part,
-            device=self.device,
-        )
-
-    def loss(self, model: BatchModel) -> float:
-        """The loss of `model` on the rows held out."""
-        held = self.parts.held
-        answers = model.predict(self.frame.iloc[held])
-        found = metrics.value(_at(self.labels, held), answers, self.measure, self.rarer)
-        return self.measure.loss(found)
-
-    def compare(
-        self, window: str, contestants: dict[str, BatchModel], rows: Rows
-    ) -> dict[str, dict[str, float]]:
-        """The scores of each contestant on these rows, under its name and that of the window."""
-        frame, labels = self.frame.iloc[rows], _at(self.labels, rows)
-        return _compare(window, contestants, frame, labels, self.measure, self.rarer)
+def _scores(
+    window: challenger.Window,
+    model: BatchModel,
+    train: Rows,
+    champion: BatchModel | None,
+    older: tuple[pd.DataFrame, Sequence[Label]] | None,
+) -> dict[str, dict[str, float]]:
+    """The scores of the contestants on the hold-out, its newest share, and the older window."""
+    baseline = batch_model.baseline(window.taken(train)[1], window.schema.task, window.measure)
+    contestants = {"challenger": model, "baseline": baseline}
+    if champion is not None:
+        contestants["champion"] = champion
+    held, newest = window.parts.held, window.parts.newest
+    compared = {"holdout": window.taken(held)}
+    if len(window.parts.apart):
+        compared["newest"] = window.taken(held[held >= newest])
+    most = window.recipe.older_rows
+    if older is not None and most and len(older[0]):
+        compared["older"] = (older[0].iloc[-most:], list(older[1][-most:]))
+    scores: dict[str, dict[str, float]] = {}
+    for name, (frame, labels) in compared.items():
+        scores |= _compare(name, contestants, frame, labels, window.measure, window.rarer)
+    return scores
 
 
-@dataclass(frozen=True)
-class _Fits:
-    """The guard of the fits of a challenge, and the checkpoint that the next fit resumes."""
-
-    asked: GuardProbe | None
-    clock: Callable[[], float]
-    part: FitCheckpoint | None
-
-    def between(self, begin: float, end: float) -> Guard | None:
-        """The guard of one fit, which scales its progress to this part of the whole work."""
-        asked = self.asked
-        if asked is None:
-            return None
-        return lambda done: asked(begin + (end - begin) * done)
-
-
-def _fit_challenger(
-    window: _Window,
-    clock: Callable[[], float],
-    guard: Guard | None,
-    partial: UnfinishedChallenge | None,
-) -> tuple[BatchModel, Rows, float]:
-    """The better model, the rows that it was fitted on, and the seconds of both fits.
-
-    After an abrupt change, the older rows no longer describe the data: then the model of the newest
-    rows alone is better.
-    """
-    from models.batch import interruptible_fit
-
-    resumed = UnfinishedChallenge("")
-    if partial is not None and partial.work == window.work:
-        resumed = partial
-    asked = None if guard is None else interruptible_fit.GuardProbe(guard, clock)
-    watch, started = _Fits(asked, clock, resumed.part), clock()
-
-    def spent_s() -> float:
-        return resumed.fit_s + clock() - started - (asked.waited_s if asked else 0.0)
-
-    everything, recent = window.parts.train, window.recent
-    first = len(everything) / (len(everything) + (0 if recent is None else len(recent)))
-    model, fresh = resumed.whole, None
-    try:
-        if model is None:
-            model = window.fit(everything, watch, (0.0, first))
-            watch = replace(watch, part=None)
-        if recent is not None:
-            with suppress(TooLittleToLearn):
-                fresh = window.fit(recent, watch, (first, 1.0))
-    except Preempted as stopped:
-        part = stopped.partial if isinstance(stopped.partial, FitCheckpoint) else None
-        done = asked.done if asked else 0.0
-        stopped.partial = None
-        if model is not None or part is not None:
-            stopped.partial = UnfinishedChallenge(window.work, model, part, spent_s(), done)
-        raise
-    if fresh is not None and recent is not None and window.loss(fresh) < window.loss(model):
-        return fresh, recent, spent_s()
-    return model, everything, spent_s()
-
-
-def _at(labels: Sequence[Label], rows: Rows) -> list[Label]:
-    return [labels[row] for row in rows.tolist()]
+def _comparison(
+    scores: dict[str, dict[str, float]], measure: Measure, holdout_rows: int
+) -> Comparison:
+    losses = {who: measure.loss(values[measure.name]) for who, values in scores.items()}
+    # The baseline always predicts: if its loss is not finite, the rows do not define any loss.
+    older_defined = math.isfinite(losses.get("older:baseline", math.nan))
+    return Comparison(
+        holdout_rows=holdout_rows,
+        metric=measure.name,
+        challenger_loss=losses["holdout:challenger"],
+        baseline_loss=losses["holdout:baseline"],
+        champion_loss=losses.get("holdout:champion"),
+        older_challenger_loss=losses.get("older:challenger") if older_defined else None,
+        older_champion_loss=losses.get("older:champion") if older_defined else None,
+    )
 
 
 def _compare(

@@ -16,10 +16,15 @@ predict it, and would be promoted or rejected for the wrong reason.
 
 *A change is on both sides.* If the data changed within the window, and the newest share would
 contain most rows since then, only the newer half of these is held out.
+
+*What is new is on both sides.* A champion that was fitted on all rows of its window has seen all
+but the rows since then. None that it has seen is held out, and of the new ones the newer half at
+most: a challenger that is to be better for knowing newer rows must have been trained on some.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -73,6 +78,9 @@ def split(
     rows = len(labels)
     if changed is not None and rows - changed >= FEWEST_AFTER_CHANGE:
         newest = max(newest, changed + (rows - changed) // 2)
+    if seen is not None:
+        known_to = rows if seen.all() else int(seen.argmin())
+        newest = max(newest, known_to + (rows - known_to) // 2)
     held = np.arange(rows) >= newest
     known = np.zeros(rows, dtype=bool) if seen is None else seen
     # A row that the champion was trained on must not compare it with others.
@@ -83,6 +91,17 @@ def split(
         codes = {label: code for code, label in enumerate(ranked)}
         _balance(np.array([codes[label] for label in labels], dtype=np.intp), held, known, newest)
     return HoldoutSplit(np.flatnonzero(~held), np.flatnonzero(held), newest)
+
+
+def latest_change(positions: Sequence[int], changes: Sequence[int | None]) -> int | None:
+    """The row of a window with which the last known change of the data begins; None without one.
+
+    `positions` are of the window's rows, ascending, and `changes` are positions, None where nothing
+    is known. A change before the window, or with too few rows since, does not count.
+    """
+    rows = [bisect.bisect_left(positions, each) for each in changes if each is not None]
+    known = [row for row in rows if 0 < row <= len(positions) - FEWEST_AFTER_CHANGE]
+    return max(known, default=None)
 
 
 def _balance(codes: Rows, held: NDArray[np.bool_], known: NDArray[np.bool_], newest: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +22,11 @@ class PromotionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    promote: Literal["auto", "ask"] = Field(
+        default="auto",
+        description="auto: a challenger that wins serves at once. ask: it waits as a candidate for "
+        "`thermodrift models promote`, and no other is fitted meanwhile unless drift rises again.",
+    )
     min_gain: float = Field(
         default=0.0,
         ge=0,
@@ -77,24 +83,54 @@ def no_model(why: str) -> Decision:
     return Decision(question="retrain", yes=False, because=why)
 
 
-def unseen_holdout(positions: Sequence[int], held_out_from: int, trained_to: int) -> Decision:
-    """Is no held-out row among those that the champion was trained on?
+def reused(version: str, champion: str | None, gain: float) -> Decision:
+    """The decision that an archived version serves again; `gain` is in the baseline's loss."""
+    return Decision(
+        question=QUESTION,
+        yes=True,
+        because=f"archived version {version} loses {gain:.3g} of the baseline's loss less than the "
+        f"champion {champion} on the newest rows: it serves again without a fit",
+        facts={"version": version, "champion": champion, "gain": gain},
+    )
 
-    Scores on rows that the champion was trained on do not say which model is better. With constant
-    knobs a hold-out lies behind all training; a larger one may reach back. `positions` are of the
-    window's rows, `held_out_from` is the first row that is held out, and the champion was trained
-    on positions up to `trained_to` (exclusive).
+
+def asks(promoted: Decision, config: PromotionConfig) -> Decision:
+    """Does a version that won wait for a person's word?"""
+    yes = promoted.yes and config.promote == "ask"
+    because = "a version that wins is promoted at once"
+    if yes:
+        because = (
+            f"it waits for a person's word (promote = ask), although it has won: {promoted.because}"
+        )
+    return Decision(
+        question="candidate", yes=yes, because=because, facts={"promote": config.promote}
+    )
+
+
+def unseen_holdout(
+    positions: Sequence[int], held_out_from: int, trained_to: int, config: PromotionConfig
+) -> Decision:
+    """Are there enough rows to hold out that the champion was not trained on?
+
+    Scores on rows that the champion was trained on do not say which model is better. `positions`
+    are of the window's rows, `held_out_from` is the first row that would be held out, and the
+    champion was trained on positions up to `trained_to` (exclusive). If that is among the rows that
+    would be held out, the newer half of those since then is held out instead: see
+    `models.batch.holdout`.
     """
-    held_out = positions[held_out_from:]
-    if not held_out or held_out[0] >= trained_to:
+    share = positions[held_out_from:]
+    unseen = sum(position >= trained_to for position in share)
+    if unseen == len(share):
         because = "the hold-out begins after all rows that the champion was trained on"
         return Decision(question=QUESTION, yes=True, because=because)
+    needed = 2 * config.min_holdout_rows
     because = (
-        f"the hold-out would begin at position {held_out[0]}, among rows that the champion was "
-        f"trained on (up to {trained_to}); it is fair from position {trained_to + len(held_out)} "
-        "on, or with a smaller batch.holdout"
+        f"{unseen} rows came after those that the champion was trained on (up to position "
+        f"{trained_to}), and only the newer half of them can be held out"
     )
-    return Decision(question=QUESTION, yes=False, because=because)
+    if unseen < needed:
+        because += f": wait for {needed - unseen} more (half of {needed} are min_holdout_rows)"
+    return Decision(question=QUESTION, yes=unseen >= needed, because=because)
 
 
 def comparable(compared_with: str | None, champion: str | None) -> Decision:

@@ -16,7 +16,7 @@ MOST_CATEGORIES = 10_000
 """Categories of a feature that are told apart; the later ones share these numbers."""
 
 
-class Ordinals(base.Transformer):
+class Ordinals(base.Transformer):  # type: ignore[misc]  # river is untyped
     """Replaces each category by its number in order of appearance; other features stay.
 
     A record that is only predicted adds no category: it leaves no trace.

@@ -42,20 +42,14 @@ VALUE_RATES = (0.1, 0.5, 2.0)
 VALUE_LAST_RATE = 0.5
 _MOST = 1e300
 """Losses are cut here, so that a square that overflows is a number."""
-_MOST_SCALED = 1_000.0
-"""Losses in units of how far they usually are apart are cut here: a mistake in a label must not
-decide for ever."""
 _CEILING = 1.0 + 1e-9
-
-
-Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class BlendConfig(BaseModel):
     """The configuration of the blend: the table [blend] of a pipeline file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    learning_rates: tuple[Rate, ...] = Field(
+    learning_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.05, 0.02, 0.005),
         min_length=1,
         description="One online stack over all members learns at each of these rates: a larger one "
@@ -265,18 +259,15 @@ class ValueBlend:
         experts = np.concatenate([members, cut(stacked)], axis=1)
         awake = np.isfinite(experts)
 
+        def loss(values: Floats) -> Floats:
+            return self._loss(labels[:, None] - values[:, :, 0])
+
         # Before the first label nothing could be cut: such a loss may be of any size, and would be
         # the measure of all later ones.
         counted = awake & learned[:, None] & ~open_range
         losses = np.where(counted, self._loss(labels[:, None] - experts), np.nan)
-        scale = self._scale(losses, learned)[:, None]
-
-        def loss(values: Floats) -> Floats:
-            with np.errstate(over="ignore"):
-                scaled = self._loss(labels[:, None] - values[:, :, 0]) / scale
-            return np.minimum(scaled, _MOST_SCALED)
-
-        served = self.mixture.run(experts[:, :, None], awake, learned, loss)[:, 0]
+        scale = self._scale(losses, learned)
+        served = self.mixture.run(experts[:, :, None], awake, learned, loss, scale)[:, 0]
         # A mean of equal values may differ from them in the last bit.
         lowest, highest = np.fmin.reduce(experts, axis=1), np.fmax.reduce(experts, axis=1)
         served = np.clip(served, lowest, highest)

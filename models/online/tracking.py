@@ -8,20 +8,21 @@ are scaled to the sum 1, and a `share` of them is spread evenly over all experts
 was bad for long regains weight soon after it becomes good. An expert that does not predict a record
 *sleeps*: its weight relative to the rest stays.
 
-Over any T records the weighted mean of the experts' losses exceeds the loss of any sequence of
-experts with k switches by at most
+With losses in units of a scale s(t) that is known before record t, the weighted mean loss of any T
+records exceeds that of any sequence of experts with k switches by at most
 
-    ((k + 1) ln(K / share) + T ln(1 / (1 - share))) / rate + rate / 8 * sum of r(t)^2,
+    ln(K / share) * (s(1) + rises of s + s at the switches) / rate
+    + ln(1 / (1 - share)) * (sum of s) / rate + rate / 8 * sum(r(t)^2 / s(t)),
 
-where K is the number of experts and r(t) the difference between the largest and the smallest loss
-of record t. If the loss is exp-concave at the rate, as half the Brier score is up to 1/2, the same
-holds without the last term for the loss of the weighted mean prediction. docs/guarantees.md says
-what follows for what is served.
+where K is the number of experts and r(t) the difference between the largest and the smallest loss.
+If the loss is exp-concave at the rate, as half the Brier score is up to 1/2, the last term is zero
+for the loss of the weighted mean prediction. docs/guarantees.md says what follows for what is
+served.
 
-Source: M. Herbster and M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998);
-N. Cesa-Bianchi, P. Gaillard, G. Lugosi and G. Stoltz, "Mirror descent meets fixed share (and feels
-no regret)", NeurIPS (2012); sleeping experts as in A. Chernov and V. Vovk, "Prediction with expert
-evaluators' advice", ALT (2009).
+Source: M. Herbster and M. K. Warmuth, "Tracking the best expert", Machine Learning 32 (1998); the
+changing scale by the argument of N. Cesa-Bianchi, P. Gaillard, G. Lugosi and G. Stoltz, "Mirror
+descent meets fixed share (and feels no regret)", NeurIPS (2012); sleeping experts as in A. Chernov
+and V. Vovk, "Prediction with expert evaluators' advice", ALT (2009).
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ Flags = NDArray[Any]
 
 SHARES = (1e-2, 1e-3, 1e-4)
 """Shares that are tried side by side: a switch in about 100, 1,000 and 10,000 records."""
+LAST_SHARE = 1e-4
+"""The share of the upper level, which chooses between rates and shares."""
 
 
 class FixedShare:
@@ -53,17 +56,22 @@ class FixedShare:
         self.kept, self.floor = 1.0 - shared, shared / experts
         self.weights = np.full((len(pairs), experts), 1.0 / experts)
 
-    def run(self, losses: Floats, awake: Flags, learned: Flags) -> Floats:
+    def run(
+        self, losses: Floats, awake: Flags, learned: Flags, scale: Floats | None = None
+    ) -> Floats:
         """The weights before each of n records, shape (n, pairs, experts); then learn the records.
 
-        `losses` and `awake` have the shape (n, experts), `learned` (n,). A loss counts where its
-        expert is awake and the record is learned; there it must be finite.
+        `losses` and `awake` have the shape (n, experts), `learned` and `scale` (n,). A loss counts
+        where its expert is awake and the record is learned; there it must be finite.
         """
         counted = np.where(awake & learned[:, None], losses, 0.0)
         # A loss that all experts share does not change the weights, and must not underflow them.
         lowest = np.min(np.where(awake, counted, np.inf), axis=1, keepdims=True, initial=np.inf)
         # Who sleeps has no loss: less the lowest one, it would be a gain without bound.
         counted = np.where(awake, counted - np.where(np.isfinite(lowest), lowest, 0.0), 0.0)
+        if scale is not None:
+            with np.errstate(over="ignore"):
+                counted = counted / scale[:, None]
         factors = np.exp(-self.rates[None, :, None] * counted[:, None, :])
         everybody = np.asarray(awake.all(axis=1))
         before = np.empty((len(losses) + 1, *self.weights.shape))
@@ -90,46 +98,15 @@ class FixedShare:
         return before[:-1]
 
 
-class ExponentialWeights:
-    """Weights of experts without a share: they find the best expert, and no sequence of them.
-
-    The bound is that of the module, with no switch, no second term, and K for K / share.
-    `weights` has the shape (1, experts).
-    """
-
-    def __init__(self, rate: float, experts: int) -> None:
-        self.rate = rate
-        self.losses = np.zeros(experts)
-        """The sum of each expert's losses."""
-
-    @property
-    def weights(self) -> Floats:
-        """The present weights."""
-        return self._of(self.losses[None])
-
-    def run(self, losses: Floats, awake: Flags, learned: Flags) -> Floats:
-        """The weights before each of n records, shape (n, 1, experts); then learn the records."""
-        counted = np.where(awake & learned[:, None], losses, 0.0)
-        # The sum of one record after the other, however they are divided into blocks.
-        sums = np.cumsum(np.concatenate([self.losses[None], counted]), axis=0)
-        self.losses = sums[-1].copy()
-        return self._of(sums[:-1])[:, None]
-
-    def _of(self, sums: Floats) -> Floats:
-        powers = np.exp(-self.rate * (sums - sums.min(axis=1, keepdims=True)))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
 class Mixture:
     """The experts' weighted mean prediction, at the rate and share that suit the stream.
 
-    A `FixedShare` of every rate and share mixes the experts, and `ExponentialWeights` mix these
-    mixtures.
+    A `FixedShare` of every rate and share mixes the experts, and another one mixes these mixtures.
     """
 
     def __init__(self, experts: int, rates: Sequence[float], last_rate: float) -> None:
         self.lower = FixedShare(rates, SHARES, experts)
-        self.upper = ExponentialWeights(last_rate, len(self.lower.weights))
+        self.upper = FixedShare((last_rate,), (LAST_SHARE,), len(self.lower.weights))
 
     def run(
         self,
@@ -137,6 +114,7 @@ class Mixture:
         awake: Flags,
         learned: Flags,
         loss: Callable[[Floats], Floats],
+        scale: Floats | None = None,
     ) -> Floats:
         """The mean prediction of n records, shape (n, d); NaN where no expert predicts.
 
@@ -144,14 +122,14 @@ class Mixture:
         turns predictions of the shape (n, m, d) into losses of the shape (n, m).
         """
         known = np.where(awake[:, :, None], answers, 0.0)
-        weights = self.lower.run(loss(known), awake, learned)
+        weights = self.lower.run(loss(known), awake, learned, scale)
         weights *= awake[:, None, :]
         somebody = np.asarray(awake.any(axis=1))
         total = weights.sum(axis=2, keepdims=True)
         weights /= np.where(somebody[:, None, None], total, 1.0)
         mixed = weights @ known
         all_awake = np.repeat(somebody[:, None], mixed.shape[1], axis=1)
-        upper = self.upper.run(loss(mixed), all_awake, learned & somebody)
+        upper = self.upper.run(loss(mixed), all_awake, learned & somebody, scale)
         served = (upper @ mixed)[:, 0]
         served[~somebody] = np.nan
         return served

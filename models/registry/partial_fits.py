@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.batch.evaluation import UnfinishedChallenge
+from models.batch.challenger import UnfinishedChallenge
 from models.batch.recipe_config import BatchRecipe
 from models.core import user_code
 from models.core.record_schema import Schema
@@ -21,7 +21,7 @@ from models.persistence.signing import Damaged, OtherFormat, SignatureMismatch, 
 from observability.core import atomic_file
 from observability.core.errors import BadConfiguration
 
-FORMAT = "fit checkpoint 2"
+FORMAT = "fit checkpoint 3"
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "thermodrift")
 """Exact versions: an unfinished model contains internals that any release may change."""
 
@@ -75,8 +75,9 @@ def find(
             names = sorted(name for name in both if theirs.get(name) != ours[part].get(name))
             if names:
                 return _not_used(path, f"it is {text}: {', '.join(names)} differ")
-        if ":" in work.recipe.recipe:
-            user_code.find(work.recipe.recipe, beside)
+        for name in work.recipe.recipes:
+            if ":" in name:
+                user_code.find(name, beside)
         partial = serialization.loads(payload)
     except FileNotFoundError:
         return FoundFit(None, "there is none")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -70,8 +70,26 @@ class RegistryBusy(TryAgainLater, TimeoutError):
     """Another process has locked the models folder."""
 
 
+class CandidateCard(BaseModel):
+    """A recipe and a window that competed to be the challenger, and their loss on the hold-out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str
+    params: dict[str, Any] = Field(default_factory=dict, description="Those that were set.")
+    train_from: int = Field(description="First position it was trained on.")
+    rows: int = Field(description="Rows it was fitted on.")
+    loss: float | None = Field(description="By judged_by, lower is better; None: unknown.")
+    because: str = Field(default="", description="Why there was no model, or no answer.")
+    chosen: bool = False
+
+
 class ModelCard(BaseModel):
-    """The data and the scores of a model. A score is None if it was not a finite number."""
+    """The data and the scores of a model. A score is None if it was not a finite number.
+
+    A refitted model was trained on its hold-out too, after the scores were made: these are of the
+    same recipe, trained on the candidate's rows alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -92,6 +110,14 @@ class ModelCard(BaseModel):
     )
     joined: tuple[int, ...] = Field(
         default=(), description="Positions from holdout_from on that it was trained on."
+    )
+    refitted: bool = Field(
+        default=False,
+        description="Whether it was fitted again, on all rows from train_from to train_to; apart "
+        "and joined are those of the model that was scored.",
+    )
+    candidates: tuple[CandidateCard, ...] = Field(
+        default=(), description="Among which it was chosen, the simplest first."
     )
     created_at: AwareDatetime
 
@@ -143,7 +169,7 @@ class Registry:
     """The models of one pipeline."""
 
     def __init__(self, places: PipelinePlaces, signing_key: SigningKey) -> None:
-        self._places = places
+        self.places = places
         self._folder = places.models
         self._signing_key = signing_key
 
@@ -156,9 +182,9 @@ class Registry:
         NotAVersion, ValueError for another pipeline than the registry's,
         `serialization.CannotPickle`, `serialization.CannotLoad`, RegistryBusy and RegistryUnusable.
         """
-        if card.pipeline != self._places.name:
+        if card.pipeline != self.places.name:
             raise ValueError(
-                f"this registry is of pipeline {self._places.name!r}; came a model of "
+                f"this registry is of pipeline {self.places.name!r}; came a model of "
                 f"{card.pipeline!r}"
             )
         pickled = serialization.dumps(model)
@@ -207,11 +233,11 @@ class Registry:
         content = self._read(file)
         if content is None:
             raise NoSuchModel(
-                f"pipeline {self._places.name!r} has no model {version!r}; stored are: "
+                f"pipeline {self.places.name!r} has no model {version!r}; stored are: "
                 f"{', '.join(self.versions()) or 'none'}"
             )
         manifest = self._parsed(MANIFEST, Manifest, content, file)
-        if (manifest.version, manifest.pipeline) != (version, self._places.name):
+        if (manifest.version, manifest.pipeline) != (version, self.places.name):
             raise SignatureMismatch(
                 f"{file} is the manifest of {manifest.version!r} of pipeline "
                 f"{manifest.pipeline!r}; it was renamed or copied: put it back where it was made"
@@ -293,7 +319,7 @@ class Registry:
                 return pointer.promoted[-1]
             if len(pointer.promoted) < 2:
                 raise NoEarlierChampion(
-                    f"pipeline {self._places.name!r} has no champion before "
+                    f"pipeline {self.places.name!r} has no champion before "
                     f"{pointer.promoted[-1] if pointer.promoted else 'the first'!r}; "
                     f"promote a version by its id instead: "
                     f"{', '.join(self.versions()) or 'none is stored'}"
@@ -311,12 +337,12 @@ class Registry:
         file = self._file(POINTER, "json")
         content = self._read(file)
         if content is None:
-            return _ChampionPointer(pipeline=self._places.name)
+            return _ChampionPointer(pipeline=self.places.name)
         pointer = self._parsed(CHAMPION, _ChampionPointer, content, file)
-        if pointer.pipeline != self._places.name:
+        if pointer.pipeline != self.places.name:
             raise SignatureMismatch(
                 f"{file} is the pointer of pipeline {pointer.pipeline!r}; it was copied here: "
-                f"remove it, and promote a version of {self._places.name!r} by hand"
+                f"remove it, and promote a version of {self.places.name!r} by hand"
             )
         return pointer
 

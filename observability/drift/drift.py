@@ -403,7 +403,7 @@ def judge(reading: DriftReading | None, config: DriftConfig) -> Decision:
 
     ``facts["outcome"]`` says which. ``contract_broken`` is a yes: a window without a column that
     the models were trained on is the greatest change there is, and a no would hide it. Whether a
-    retrain would help is another question (`retrain_policy.judge` answers it with no).
+    retrain would help is another question (`worth.judge` answers it with no).
     ``no_drift`` needs every vote known and below its threshold, or so few unknown votes that they
     cannot change the answer; otherwise the no is ``not_enough_data``. That is also the answer
     without a `reading`, while there is no champion.

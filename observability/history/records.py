@@ -162,7 +162,15 @@ class RequestRecord(Record):
     run_id: str
     request_id: str
     event: Literal[
-        "requested", "deferred", "started", "promoted", "rejected", "skipped", "no_model"
+        "requested",
+        "deferred",
+        "started",
+        "promoted",
+        "rejected",
+        "candidate",
+        "reused",
+        "skipped",
+        "no_model",
     ]
     position: int
     because: str
@@ -175,14 +183,14 @@ class RequestRecord(Record):
 
 
 class ModelRecord(Record):
-    """A batch model was stored, promoted, rejected, or promoted again by a rollback."""
+    """A batch model was stored, promoted, rejected, made a candidate, or rolled back to."""
 
     table: ClassVar[str] = "model_rows"
     at: AwareDatetime
     pipeline: str
     run_id: str
     version: str
-    event: Literal["stored", "promoted", "rejected", "rolled_back"]
+    event: Literal["stored", "promoted", "rejected", "candidate", "rolled_back"]
     position: int
     recipe: str | None = None
     rows: int | None = None
@@ -192,6 +200,42 @@ class ModelRecord(Record):
     size_bytes: int | None = None
     sha256: str | None = None
     because: str | None = None
+
+
+class ExpectationRecord(Record):
+    """What a retrain was expected to bring, and what came. Gains are per record.
+
+    The unit is the baseline's loss in the pipeline's metric, on the hold-out of the last
+    comparison; None is unknown.
+    """
+
+    table: ClassVar[str] = "expectation_rows"
+    at: AwareDatetime
+    pipeline: str
+    run_id: str
+    request_id: str
+    event: Literal["expected", "compared", "followed"]
+    position: int
+    evidence: str = Field(
+        description="What for: first, loss, growth, person, labels, alarm or archive."
+    )
+    metric: str
+    expected_gain: float | None = None
+    horizon_records: float | None = Field(
+        default=None, description="Records for which the gain was expected."
+    )
+    cost_records: float | None = Field(
+        default=None, description="Expected cost, in records' worth of the baseline's loss."
+    )
+    version: str | None = Field(default=None, description="The challenger, or the archived one.")
+    replaced: str | None = Field(default=None, description="The champion that it replaced.")
+    compared_gain: float | None = Field(
+        default=None, description="Gain on the hold-out; 0 where it was not promoted."
+    )
+    followed_gain: float | None = Field(
+        default=None, description="Mean gain over the records that came after."
+    )
+    followed_records: int | None = None
 
 
 class ScoreRecord(Record):

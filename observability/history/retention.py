@@ -30,9 +30,9 @@ class RetentionConfig(BaseModel):
         default=None,
         ge=1,
         le=36_500,
-        description="Days that decisions, scores, rejects, readings, costs, forecasts, ended runs"
-        " and closed requests are kept; left out: for ever. Models and champion periods are kept"
-        " for ever.",
+        description="Days that decisions, scores, rejects, readings, costs, forecasts,"
+        " expectations, ended runs and closed requests are kept; left out: for ever. Models and"
+        " champion periods are kept for ever.",
     )
     readings_keep_days: int | None = Field(
         default=None,
@@ -72,7 +72,10 @@ def removals(config: RetentionConfig, now: datetime) -> Iterator[Removal]:
         return
     before = now - timedelta(days=config.keep_days)
     yield _older("decision_rows", "decided_at", before)
-    for table in ("score_rows", "reject_rows", "replay_rows", "cost_rows", "forecast_rows"):
+    for table in (
+        *("score_rows", "reject_rows", "replay_rows", "cost_rows", "forecast_rows"),
+        "expectation_rows",
+    ):
         yield _older(table, '"at"', before)
     yield Removal("run_rows", _RUNS, before)
     yield Removal("request_rows", _REQUESTS, before)

@@ -19,6 +19,9 @@ LabelType = Literal["BIGINT", "DOUBLE", "VARCHAR"]
 SCHEMA_VERSION = 10
 """The number of this schema. Numbers below 9 are of homes from before the first release."""
 
+FEWEST_FOLLOWED = 200
+"""Records after a retrain from which on they say more than its hold-out."""
+
 _SQL_TYPES: Mapping[object, str] = {
     bool: "BOOLEAN",
     int: "BIGINT",
@@ -108,7 +111,8 @@ _VIEWS = (
                max("at") FILTER (event = 'started') AS started_at,
                arg_max("at", nth) AS last_at,
                arg_max(event, nth) AS state,
-               state IN ('promoted', 'rejected', 'skipped', 'no_model') AS is_closed,
+               state IN ('promoted', 'rejected', 'candidate', 'reused', 'skipped', 'no_model')
+                   AS is_closed,
                count(*) FILTER (event = 'deferred') AS deferrals,
                arg_max(waited_s, nth) AS waited_s,
                arg_max(deadline_s, nth) AS deadline_s,
@@ -258,6 +262,32 @@ _VIEWS = (
        SELECT "at" AS checked_at, pipeline, run_id, "position", uuid, kind, horizon_s, predicted_c,
            standard_error_c, actual_c, predicted_c - actual_c AS error_c
        FROM forecast_rows""",
+    # What is known of an expectation grows with its events, so the newest value that is known
+    # counts. What came after a retrain says more than its hold-out, once enough has come.
+    f"""CREATE VIEW expectations AS
+       WITH ordered AS (
+           SELECT *, row_number() OVER (
+               PARTITION BY pipeline, request_id ORDER BY "at", rowid) AS nth
+           FROM expectation_rows),
+       known AS (
+           SELECT pipeline, request_id,
+               min("at") FILTER (event = 'expected') AS expected_at,
+               min("position") FILTER (event = 'expected') AS "position",
+               arg_max(evidence, nth) AS evidence,
+               arg_max(metric, nth) AS metric,
+               arg_max(expected_gain, nth) AS expected_gain,
+               arg_max(horizon_records, nth) AS horizon_records,
+               arg_max(cost_records, nth) AS cost_records,
+               arg_max(version, nth) AS version,
+               arg_max(replaced, nth) AS replaced,
+               arg_max(compared_gain, nth) AS compared_gain,
+               arg_max(followed_gain, nth) AS followed_gain,
+               arg_max(followed_records, nth) AS followed_records
+           FROM ordered GROUP BY pipeline, request_id)
+       SELECT *,
+           CASE WHEN followed_records >= {FEWEST_FOLLOWED} THEN followed_gain
+                ELSE compared_gain END AS realised_gain
+       FROM known""",
 )
 
 STATEMENTS = (
@@ -283,6 +313,7 @@ PUBLIC_VIEWS = (
     "costs",
     "deferrals",
     "forecasts",
+    "expectations",
 )
 """The public interface; docs/history.md describes every column."""
 

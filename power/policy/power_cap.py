@@ -185,6 +185,30 @@ def lowest(device: Device, cap_config: CapConfig) -> Decision:
     return _answer(cap_w, f"{_named(cap_w)} is {because}", facts)
 
 
+class Saving(NamedTuple):
+    """What a job takes under the best cap, as shares of what it takes without one."""
+
+    energy_share: float
+    time_share: float
+
+
+def saving(points: Sequence[CapPoint], cap_config: CapConfig) -> Saving | None:
+    """Return what capping is known to save, on the device where it saves most energy.
+
+    None where capping is off, or no cap was measured beside a run without one.
+    """
+    if not cap_config.enabled:
+        return None
+    found = [
+        Saving(point.energy_j / uncapped.energy_j, point.seconds / uncapped.seconds)
+        for point in points
+        if point.cap_w is not None
+        for uncapped in [_points_of(points, point.uuid).get(None)]
+        if uncapped is not None
+    ]
+    return min(found, default=None)
+
+
 def allowed(device: Device, cap_config: CapConfig) -> tuple[Watts, ...]:
     """Return the caps that may be set on `device` now, mildest first; none if capping is off."""
     limits = _limits_or_obstacle(device)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from observability.drift import drift, retrain_policy
+from observability.drift import drift
 from observability.drift.error_monitor import ErrorFinding
+from observability.worth import worth
 
 
 def make_column(**overrides: Any) -> drift.ColumnDrift:
@@ -74,7 +75,7 @@ def make_performance(**overrides: Any) -> drift.Performance:
     return drift.Performance(**default | overrides)
 
 
-def make_evidence(**overrides: Any) -> retrain_policy.RetrainFacts:
+def make_evidence(**overrides: Any) -> worth.RetrainFacts:
     """A drift alarm over an old champion with plenty of new rows: worth a retrain."""
     default = {
         "drift_alarm": True,
@@ -85,7 +86,33 @@ def make_evidence(**overrides: Any) -> retrain_policy.RetrainFacts:
         "champion_age_records": 3000,
         "records_since_retrain": 3000,
     }
-    return retrain_policy.RetrainFacts(**default | overrides)
+    return worth.RetrainFacts(**default | overrides)
+
+
+def make_worth(**overrides: Any) -> worth.RetrainFacts:
+    """No alarm; a champion that loses a tenth of the baseline's loss, after a change long ago."""
+    default = {
+        "drift_alarm": False,
+        "rows_available": 5000,
+        "new_rows": 1000,
+        "champion_present": True,
+        "champion_age_records": 3000,
+        "records_since_retrain": 1000,
+        "lost": 0.1,
+        "lost_error": 0.01,
+        "records_since_level": 1000,
+        "rows_then": 4000.0,
+        "rows_now": 4000.0,
+        "rows_most": 4000.0,
+        "curve_floor": 0.0,
+        "curve_scale": 1.0,
+        "curve_exponent": 0.1,
+        "records_seen": 10_000,
+        "changes_known": 1,
+        "concept_age_records": 3000,
+        "fit_cost_s": 2.0,
+    }
+    return worth.RetrainFacts(**default | overrides)
 
 
 def make_window(rows: int = 400, shift: float = 0.0, seed: int = 0) -> pd.DataFrame:

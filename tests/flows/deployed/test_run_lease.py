@@ -26,7 +26,7 @@ from observability.core import parent_watch
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
 from observability.drift.drift import DriftConfig
-from observability.drift.retrain_policy import RetrainConfig
+from observability.worth.worth import RetrainConfig
 from tests import ROOT
 from tests.flows.makers import environment_of, make_pipeline
 from tests.pace import PATIENCE_S, until

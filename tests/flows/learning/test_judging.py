@@ -87,8 +87,10 @@ def test_a_comparison_holds_what_is_rare(nursery: Nursery, tmp_path: Path) -> No
     (manifest,) = store.ls()
     assert "brier" == manifest.judged_by
     assert (550, 650, 750) == manifest.apart
-    assert 800 == manifest.holdout_from == manifest.train_to
-    assert 797 == manifest.rows
+    assert (800, 1_000) == (manifest.holdout_from, manifest.holdout_to)
+    # It was fitted again, on all rows, after the comparison.
+    assert (True, 1_000, 1_000) == (manifest.refitted, manifest.train_to, manifest.rows)
+    assert [797, 398] == [each.rows for each in manifest.candidates]
     assert {"holdout:challenger", "newest:challenger"} < set(manifest.scores)
 
 
@@ -107,7 +109,13 @@ def test_a_reference_that_lacks_one_row_does_not_switch_drift_off(
 ) -> None:
     """A first window of 995 rows holds 199 out, where `min_rows` asks for 200."""
     summary = run(
-        nursery, tmp_path, steady_records(1_990), stream={"batch": 995}, drift={"every": 995}
+        nursery,
+        tmp_path,
+        steady_records(1_990),
+        stream={"batch": 995},
+        drift={"every": 995},
+        # The next champion would have a reference of its own.
+        worth={"decide": "person"},
     )
     assert 1 == summary["promotions"]
     assert [] == summary["unknown_votes"]
@@ -153,7 +161,7 @@ def test_a_target_that_jumps_is_followed_by_a_champion_of_the_new_world(
     home = tmp_path / "home"
     crowned = ask(home, "SELECT version, train_from, train_to FROM models ORDER BY stored_at")
     assert 2 <= len(crowned)
-    assert ("v000002000", 1_500, 1_750) == tuple(crowned[1].values())
+    assert ("v000002000", 1_500, 2_000) == tuple(crowned[1].values())
     (error,) = ask(
         home, "SELECT avg(abs(served - label)) AS mae FROM predictions WHERE position >= 2200"
     )

@@ -45,7 +45,7 @@ def test_each_model_is_told_of_once_with_its_recipe_and_the_count(
         600,
         batch={"recipe": "own_loud:Loud"},
         online={"members": ["own_loud:LoudOnline"]},
-        worth={"max_champion_age_records": None, "cooldown_records": 100_000},
+        worth={"decide": "person"},
     )
     with without_prefect(), warnings.catch_warnings():
         warnings.simplefilter("default")
@@ -63,8 +63,9 @@ def test_each_model_is_told_of_once_with_its_recipe_and_the_count(
     (fit,) = (row for who, row in said.items() if who.startswith("the fit at position"))
     assert "own_loud:Loud" == fit["recipe"]
     assert "first: UserWarning: the classes are few" in fit["because"]
-    # Twice while it was fitted, and thrice each time that it answered for the comparison.
-    assert 2 + 2 * 3 == fit["count"]
+    # Twice in each of the two fits, and thrice each time that it answered: for the choice of the
+    # challenger, for the comparison, and after the refit.
+    assert 2 * 2 + 3 * 3 == fit["count"]
     online = said["the online members (own_loud:LoudOnline)"]
     assert "first: UserWarning: a record came" in online["because"]
     (champion,) = (row for who, row in said.items() if who.startswith("the champion"))

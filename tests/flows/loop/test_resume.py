@@ -73,6 +73,10 @@ def left_behind(home: Path, name: str = "elec2", records: int = RECORDS) -> dict
         "decisions": rows("SELECT position, question, yes, because FROM decisions ORDER BY ALL"),
         "scores": rows("SELECT position_from, member, metric, value FROM scores ORDER BY ALL"),
         "requests": rows("SELECT position_requested, state, deferrals FROM requests ORDER BY ALL"),
+        "expectations": rows(
+            "SELECT position, evidence, expected_gain, compared_gain, followed_gain, version "
+            "FROM expectations ORDER BY ALL"
+        ),
         "costs": rows("SELECT position, work, version FROM costs ORDER BY ALL"),
         "forecasts": rows(
             "SELECT position, horizon_s, predicted_c, actual_c FROM forecasts ORDER BY ALL"

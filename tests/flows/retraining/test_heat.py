@@ -26,8 +26,11 @@ from flows.run import power_source
 from flows.run.progress import Display
 from models.registry import partial_fits
 from observability.core import file_lock
+from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
+from observability.worth import worth
+from observability.worth.worth import RetrainConfig, RetrainFacts
 from power.core.device_readings import DeviceSnapshot
 from power.devices.device import Device
 from power.devices.fake_nvml import FakeNvml, keep_limits, kept_limits
@@ -374,6 +377,34 @@ def test_caps_are_measured_one_a_run_and_what_each_took_is_known(
     assert len(told) >= 4
     assert all(row["yes"] for row in told)
     assert 700_000 == kept_limits(limits).get("GPU-a", 700_000)
+
+
+@pytest.mark.parametrize(("enabled", "expected_w"), [(True, 560.0), (False, None)])
+def test_a_retrain_that_is_worth_less_energy_runs_under_a_lower_limit(
+    tmp_path: Path,
+    machine: Callable[[FakeNvml], None],
+    monkeypatch: pytest.MonkeyPatch,
+    enabled: bool,
+    expected_w: float | None,
+) -> None:
+    """The request says so, and the admission does it where capping is allowed."""
+    limits, judge = tmp_path / "limits.json", worth.judge
+
+    def capped(facts: RetrainFacts, config: RetrainConfig) -> Decision:
+        decision = judge(facts, config)
+        answer = {"answer": "capped" if decision.yes else "skip"}
+        return decision.model_copy(update={"facts": {**decision.facts, **answer}})
+
+    monkeypatch.setattr(worth, "judge", capped)
+    machine(
+        make_twin(make_gpu()).model_copy(
+            update={"limits_kept_in": str(limits), "may_set_limit": True}
+        )
+    )
+    cap = {"enabled": enabled, "shares": [0.9, 0.8], "measure": False}
+    told = run(tmp_path, 200, cap=cap)
+    assert 1 == told["run"]["fits"]
+    assert [expected_w] == [row["cap_w"] for row in ask(tmp_path / "home", "FROM costs")]
 
 
 def test_a_limit_that_a_killed_run_left_is_put_back_by_the_next_and_told(

@@ -101,3 +101,36 @@ def test_after_a_change_both_sides_have_rows_of_the_new_world(
     """Half of what came since; a change of long ago, or of a moment ago, moves nothing."""
     parts = holdout.split([1.0] * 1_000, "regression", 800, changed=changed)
     assert first == parts.held[0] == parts.newest
+
+
+@pytest.mark.parametrize(
+    ("seen", "first"), [(0, 800), (600, 800), (700, 850), (900, 950), (1_000, 1_000)]
+)
+def test_of_what_the_champion_has_not_seen_half_is_held_out_at_most(seen: int, first: int) -> None:
+    """The rest is trained on: a challenger that knows no newer row can be no better."""
+    parts = holdout.split([1.0] * 1_000, "regression", 800, np.arange(1_000) < seen)
+    assert (first, 0, 0) == (parts.newest, len(parts.apart), len(parts.joined))
+    assert list(range(first, 1_000)) == parts.held.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "row"),
+    [
+        ((), None),
+        ((None, None), None),
+        ((1_100, None), 50),
+        ((1_100, 1_200), 100),
+        # A change of a moment ago: the one before is the last that a fit can learn from.
+        ((1_200, 1_342), 100),
+        ((1_282,), None),
+        ((1_280,), 140),
+        # The whole window is from after it, or it is still to come.
+        ((900, 1_000), None),
+        ((5_000,), None),
+    ],
+)
+def test_the_last_change_with_enough_rows_since_counts(
+    changes: tuple[int | None, ...], row: int | None
+) -> None:
+    """Rejected records leave gaps, so rows are looked up."""
+    assert row == holdout.latest_change(range(1_000, 1_400, 2), changes)

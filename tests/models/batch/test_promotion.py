@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -275,15 +276,26 @@ def test_a_fit_without_a_model_is_a_no_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trained_to", "fair"), [(0, True), (80, True), (81, False), (100, False), (200, False)]
+    ("trained_to", "fair", "said"),
+    [
+        (0, True, "begins after all rows"),
+        (80, True, "begins after all rows"),
+        (81, True, "19 rows came after"),
+        (90, True, "10 rows came after"),
+        (91, False, r"9 rows .* \(up to position 91\).* wait for 1 more"),
+        (200, False, "0 rows .* wait for 10 more"),
+    ],
 )
-def test_a_holdout_that_the_champion_was_trained_on_is_refused(trained_to: int, fair: bool) -> None:
-    """The reason names both positions, and from where on the hold-out is fair."""
-    decision = promotion.unseen_holdout(range(100), 80, trained_to)
+def test_only_rows_that_the_champion_has_not_seen_are_held_out(
+    trained_to: int, fair: bool, said: str
+) -> None:
+    """Where these are too few for a comparison, the reason says how many are missing."""
+    config = PromotionConfig(min_holdout_rows=5)
+    decision = promotion.unseen_holdout(range(100), 80, trained_to, config)
     assert fair is decision.yes
-    assert fair or f"from position {trained_to + 20} on" in decision.because
+    assert re.search(said, decision.because)
 
 
 def test_a_window_that_holds_nothing_out_is_no_reason_to_refuse() -> None:
     """A window of one row is refused elsewhere, for having too few."""
-    assert promotion.unseen_holdout((), 0, 10)
+    assert promotion.unseen_holdout((), 0, 10, PromotionConfig())

@@ -13,14 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.online.tracking import (
-    SHARES,
-    ExponentialWeights,
-    FixedShare,
-    Flags,
-    Floats,
-    Mixture,
-)
+from models.online.tracking import LAST_SHARE, SHARES, FixedShare, Flags, Floats, Mixture
 
 SLACK = 1e-7
 """For rounding, relative to the bound."""
@@ -32,6 +25,7 @@ class Game(NamedTuple):
     losses: Floats
     awake: Flags
     learned: Flags
+    scale: Floats
     comparator: list[int]
     """The expert that is compared with, record by record."""
 
@@ -39,13 +33,15 @@ class Game(NamedTuple):
 def make_game(
     seed: int, count: int = 60, experts: int = 4, switches: int = 2, largest: float = 1.0
 ) -> Game:
-    """A game that an adversary likes: losses at the edges, sleepers, labels that never come."""
+    """A game that an adversary likes: losses at the edges, sleepers, a scale that jumps."""
     chance = np.random.default_rng(seed)
     edges = chance.integers(0, 2, (count, experts)).astype(float)
     losses = largest * np.where(chance.random((count, experts)) < 0.7, edges, chance.random())
     awake = chance.random((count, experts)) < chance.choice([1.0, 0.8, 0.3])
     learned = chance.random(count) < chance.choice([1.0, 0.7])
-    return Game(losses, awake, learned, best_sequence(losses, awake, learned, switches))
+    scale = 10.0 ** chance.integers(-3, 4, count)
+    scale = np.where(chance.random(count) < 0.8, scale[0], scale)
+    return Game(losses, awake, learned, scale, best_sequence(losses, awake, learned, switches))
 
 
 def best_sequence(losses: Floats, awake: Flags, learned: Flags, switches: int) -> list[int]:
@@ -89,13 +85,16 @@ def terms(game: Game, rate: float, share: float, ranges: bool = True) -> float:
     rows = counted(game)
     if not rows:
         return 0.0
+    scale = game.scale[rows]
     followed = [game.comparator[row] for row in rows]
+    rises = np.maximum(np.diff(scale), 0.0).sum()
+    at_switches = sum(scale[index] for index in changes(followed))
     experts = game.losses.shape[1]
-    total = (1 + len(changes(followed))) * math.log(experts / share) / rate
-    total += len(rows) * math.log(1.0 / (1.0 - share)) / rate
+    total = math.log(experts / share) * (scale[0] + rises + at_switches) / rate
+    total += math.log(1.0 / (1.0 - share)) * scale.sum() / rate
     if ranges:
         spread = [np.ptp(game.losses[row, game.awake[row]]) for row in rows]
-        total += rate / 8.0 * float(np.square(spread).sum())
+        total += rate / 8.0 * float((np.square(spread) / scale).sum())
     return float(total)
 
 
@@ -135,9 +134,21 @@ def test_no_sequence_of_losses_breaks_the_bound(game: Game, all_awake: bool) -> 
 
     A comparator that sleeps is not compared with: its records only cost the shares.
     """
-    game = without_sleep(game) if all_awake else game
+    game = (without_sleep(game) if all_awake else game)._replace(scale=np.ones(len(game.losses)))
     tracked = FixedShare(RATES, SHARES, game.losses.shape[1])
     found = regrets(game, tracked.run(game.losses, game.awake, game.learned))
+    pairs = itertools.product(RATES, SHARES)
+    for regret, (rate, share) in zip(found, pairs, strict=True):
+        assert regret <= terms(game, rate, share) * (1 + SLACK)
+
+
+@given(games, st.booleans())
+@settings(max_examples=80)
+def test_no_scale_that_changes_breaks_the_bound(game: Game, all_awake: bool) -> None:
+    """Whatever it does, if it is known before the record: a rise costs, and a fall is free."""
+    game = without_sleep(game) if all_awake else game
+    tracked = FixedShare(RATES, SHARES, game.losses.shape[1])
+    found = regrets(game, tracked.run(game.losses, game.awake, game.learned, game.scale))
     pairs = itertools.product(RATES, SHARES)
     for regret, (rate, share) in zip(found, pairs, strict=True):
         assert regret <= terms(game, rate, share) * (1 + SLACK)
@@ -153,7 +164,7 @@ def test_an_adversary_who_hits_whoever_leads_is_bounded_too() -> None:
     awake, learned = np.ones_like(losses, dtype=bool), np.ones(len(losses), dtype=bool)
     for switches in (0, 5, 20):
         comparator = best_sequence(losses, awake, learned, switches)
-        game = Game(losses, awake, learned, comparator)
+        game = Game(losses, awake, learned, np.ones(len(losses)), comparator)
         (regret,) = regrets(game, np.concatenate(before))
         assert 0.0 < regret <= terms(game, 0.5, 1e-2)
 
@@ -191,20 +202,24 @@ sizes = st.sampled_from([0.0, 1e-300, 1.0, 1e6, 1e300])
 
 @given(
     st.lists(
-        st.tuples(*[sizes] * 3, *[st.booleans()] * 3),
+        st.tuples(
+            *[sizes] * 3, *[st.booleans()] * 3, st.sampled_from([1e-300, 1.0, 1e300, math.inf])
+        ),
         min_size=1,
         max_size=20,
     )
 )
-@example([(1e6, 1e300, 1.0, True, True, False)])
+@example([(1e6, 1e300, 1.0, True, True, False, 1e-300)])
 def test_no_size_of_losses_makes_a_weight_anything_but_a_weight(
-    records: list[tuple[float, float, float, bool, bool, bool]],
+    records: list[tuple[float, float, float, bool, bool, bool, float]],
 ) -> None:
     """Also where all that are awake lose 1e300 and another one sleeps: weights sum to 1."""
     table = np.array([each[:3] for each in records])
     awake = np.array([each[3:6] for each in records])
     tracked = FixedShare(RATES, SHARES, 3)
-    before = tracked.run(table, awake, np.ones(len(table), dtype=bool))
+    before = tracked.run(
+        table, awake, np.ones(len(table), dtype=bool), np.array([each[6] for each in records])
+    )
     for weights in (before, tracked.weights):
         assert (weights > 0.0).all()
         assert np.allclose(weights.sum(axis=-1), 1.0)
@@ -241,7 +256,7 @@ def make_forecasts(seed: int, count: int, experts: int, classes: int, switches: 
     losses = half_brier(labels, classes)(shares)
     game = make_game(seed, count, experts, switches)
     comparator = best_sequence(losses, game.awake, game.learned, switches)
-    game = game._replace(losses=losses, comparator=comparator)
+    game = game._replace(losses=losses, comparator=comparator, scale=np.ones(count))
     return Forecasts(shares, labels, game)
 
 
@@ -288,14 +303,15 @@ def served_losses(made: Mixture, given_: Forecasts) -> Floats:
 def test_the_mixture_is_bounded_against_each_of_its_pairs_and_so_against_each_expert(
     given_: Forecasts,
 ) -> None:
-    """The choice of rate and share costs ln(pairs) / rate."""
+    """The choice of rate and share costs ln(pairs / share) / rate, and the shares."""
     shares, labels, game = given_
     rates = (0.5, 2.0, 8.0)
     made = Mixture(shares.shape[1], rates, 0.5)
     lost = served_losses(made, given_)
     rows = counted(game)
     pairs = len(rates) * len(SHARES)
-    choice = math.log(pairs) / 0.5
+    choice = math.log(pairs / LAST_SHARE) / 0.5
+    choice += len(rows) * math.log(1.0 / (1.0 - LAST_SHARE)) / 0.5
     alone = FixedShare(rates, SHARES, shares.shape[1])
     weights = alone.run(game.losses, game.awake, game.learned) * game.awake[:, None]
     loss = half_brier(labels, shares.shape[2])
@@ -326,35 +342,23 @@ def test_a_mixture_answers_wherever_anybody_does(given_: Forecasts) -> None:
     assert np.allclose(served[~silent].sum(axis=1), 1.0, atol=1e-9)
 
 
-@given(forecasts, st.lists(st.integers(0, 80), max_size=4))
+@given(forecasts, st.lists(st.integers(0, 80), max_size=4), st.booleans())
 def test_it_does_not_matter_how_records_are_divided_into_blocks(
-    given_: Forecasts, cuts: list[int]
+    given_: Forecasts, cuts: list[int], scaled: bool
 ) -> None:
     """Weights and served predictions are the same to the last bit."""
     shares, labels, game = given_
+    scale = game.scale * (1.0 + np.arange(len(labels))) if scaled else None
     one, many = (Mixture(shares.shape[1], RATES, 0.1) for _ in range(2))
 
     def run(made: Mixture, rows: slice) -> Floats:
         loss = half_brier(labels[rows], shares.shape[2])
-        return made.run(shares[rows], game.awake[rows], game.learned[rows], loss)
+        part = None if scale is None else scale[rows]
+        return made.run(shares[rows], game.awake[rows], game.learned[rows], loss, part)
 
     whole = run(one, slice(None))
     edges = sorted({0, len(labels), *(cut for cut in cuts if cut < len(labels))})
     parts = [run(many, slice(*pair)) for pair in itertools.pairwise(edges)]
     assert np.array_equal(whole, np.concatenate(parts), equal_nan=True)
     assert np.array_equal(one.lower.weights, many.lower.weights)
-    assert np.array_equal(one.upper.losses, many.upper.losses)
-
-
-@given(games)
-def test_exponential_weights_are_bounded_against_each_expert(game: Game) -> None:
-    """Without a share: ln(experts) / rate, and the last term."""
-    game = without_sleep(game)
-    for rate in RATES:
-        made = ExponentialWeights(rate, game.losses.shape[1])
-        before = made.run(game.losses, game.awake, game.learned)[:, 0]
-        lost = float((before * game.losses).sum())
-        bound = math.log(game.losses.shape[1]) / rate
-        bound += rate / 8.0 * float(np.square(np.ptp(game.losses, axis=1)).sum())
-        assert lost <= game.losses.sum(axis=0).min() + bound * (1 + SLACK)
-        assert np.allclose(before.sum(axis=1), 1.0)
+    assert np.array_equal(one.upper.weights, many.upper.weights)

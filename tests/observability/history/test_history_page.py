@@ -198,6 +198,7 @@ def test_the_cookbook_has_at_least_fifteen_questions() -> None:
 NOT_RECORDED = {
     *("forecast", "forecast_trust", "rest"),  # parts of an admission, or of a simulated device's
     "clock",  # about a server and not about a pipeline
+    "calibration",  # a part of worth's
     *("look", "change", "window", "profile", "refusals"),  # how a run goes on, or that it fails
 }
 """Questions whose decisions are used at once and are not rows of the history."""

@@ -335,3 +335,13 @@ def test_measuring_ends_after_a_run_of_each(rules: CapConfig, exponent: float) -
         run = CapRun("GPU-a", cap_w, seconds, (cap_w or 700) * seconds, 1.0)
         points = power_cap.learn(points, run, rules)
     pytest.fail("it goes on measuring")
+
+
+def test_what_capping_saves_is_known_once_both_were_measured() -> None:
+    """Of the device where it saves most energy; as shares of a run without a cap."""
+    others = make_points({NONE: (10.0, 6_000.0), MILD: (12.0, 3_000.0)}, uuid="GPU-b")
+    found = power_cap.saving((*make_points(TYPICAL), *others), make_rules())
+    assert (0.5, 1.2) == found
+    assert power_cap.saving(make_points({MILD: (10.4, 5_200.0)}), make_rules()) is None
+    assert power_cap.saving(make_points({NONE: (10.0, 6_000.0)}), make_rules()) is None
+    assert power_cap.saving(make_points(TYPICAL), make_rules(enabled=False)) is None

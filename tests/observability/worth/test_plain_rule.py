@@ -1,4 +1,4 @@
-"""The judge of worth: when a retrain is asked for, and every reason against it."""
+"""The plain rule and what holds beside it: an alarm asks for a retrain, and what forbids one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from observability.drift import retrain_policy
-from observability.drift.retrain_policy import RetrainConfig, RetrainFacts
+from observability.worth import worth
+from observability.worth.worth import RetrainConfig, RetrainFacts
 from tests.observability.makers import make_evidence
 
-POLICY = RetrainConfig()
+POLICY = RetrainConfig(decide="alarm")
 
 
 def test_an_alarm_over_an_old_champion_is_worth_a_retrain() -> None:
     """Yes, with the drift's own reason and every number that was looked at."""
-    decision = retrain_policy.judge(make_evidence(), POLICY)
+    decision = worth.judge(make_evidence(), POLICY)
     assert (True, "worth", "drift: 3 of 4 features drifted") == (
         decision.yes,
         decision.question,
@@ -36,7 +36,7 @@ def test_the_first_champion_is_asked_for_as_soon_as_there_are_rows_enough(
     evidence = RetrainFacts(
         drift_alarm=False, rows_available=rows, new_rows=0, champion_present=False
     )
-    decision = retrain_policy.judge(evidence, POLICY)
+    decision = worth.judge(evidence, POLICY)
     assert expected is decision.yes
     assert str(rows) in decision.because
     assert "needed 500" in decision.because
@@ -68,7 +68,7 @@ def test_the_first_champion_is_asked_for_as_soon_as_there_are_rows_enough(
 )
 def test_every_no_says_why_with_its_numbers(overrides: dict[str, Any], said: str) -> None:
     """Each reason against stands alone against an otherwise worthy retrain."""
-    decision = retrain_policy.judge(make_evidence(**overrides), POLICY)
+    decision = worth.judge(make_evidence(**overrides), POLICY)
     assert not decision.yes
     assert said in decision.because
 
@@ -88,7 +88,7 @@ def test_every_no_says_why_with_its_numbers(overrides: dict[str, Any], said: str
 )
 def test_every_limit_itself_lets_the_retrain_through(overrides: dict[str, Any]) -> None:
     """At its limit a reason against no longer holds; an unknown cost is not held against it."""
-    assert retrain_policy.judge(make_evidence(**overrides), POLICY).yes
+    assert worth.judge(make_evidence(**overrides), POLICY).yes
 
 
 @pytest.mark.parametrize(
@@ -100,13 +100,15 @@ def test_an_old_champion_is_retrained_without_an_alarm_where_an_age_is_set(
 ) -> None:
     """Age alone suffices from the limit on, and never where no limit is set."""
     evidence = make_evidence(drift_alarm=False, champion_age_records=age)
-    assert expected is retrain_policy.judge(evidence, RetrainConfig(max_age_records=limit)).yes
+    assert (
+        expected is worth.judge(evidence, RetrainConfig(decide="alarm", max_age_records=limit)).yes
+    )
 
 
 def test_a_retrain_for_age_needs_no_measured_loss() -> None:
     """The age was asked for by a person: the cost of the fit is part of that wish."""
     evidence = make_evidence(drift_alarm=False, fit_cost_s=9000.0)
-    decision = retrain_policy.judge(evidence, RetrainConfig(max_age_records=3000))
+    decision = worth.judge(evidence, RetrainConfig(decide="alarm", max_age_records=3000))
     assert (True, "the champion is 3000 records old (retrained from 3000)") == (
         decision.yes,
         decision.because,
@@ -116,7 +118,7 @@ def test_a_retrain_for_age_needs_no_measured_loss() -> None:
 def test_a_first_champion_that_was_not_promoted_waits_for_the_cooldown_too() -> None:
     """Otherwise a stream that no model can learn would be fitted after every batch."""
     evidence = make_evidence(champion_present=False, records_since_retrain=10)
-    assert not retrain_policy.judge(evidence, POLICY).yes
+    assert not worth.judge(evidence, POLICY).yes
 
 
 def test_a_misspelt_knob_is_refused() -> None:
@@ -142,6 +144,7 @@ evidences = st.builds(
 )
 policies = st.builds(
     RetrainConfig,
+    decide=st.just("alarm"),
     min_rows=st.integers(2, 1000),
     cooldown_records=counts,
     max_age_records=st.none() | st.integers(1, 6000),
@@ -158,7 +161,7 @@ def test_a_budget_of_a_day_is_kept_where_hours_are_counted(
 ) -> None:
     """From the budget on nothing more is asked for; without one, or in a replay, all may be."""
     evidence = make_evidence(retrains_last_day=begun)
-    decision = retrain_policy.judge(evidence, RetrainConfig(max_retrains_per_day=most))
+    decision = worth.judge(evidence, RetrainConfig(decide="alarm", max_retrains_per_day=most))
     assert expected is decision.yes
     if not expected:
         assert f"{begun} retrains began within the last 24 hours (at most 2)" == decision.because
@@ -167,7 +170,7 @@ def test_a_budget_of_a_day_is_kept_where_hours_are_counted(
 @given(evidences, policies)
 def test_a_yes_never_passes_over_an_obstacle(evidence: RetrainFacts, policy: RetrainConfig) -> None:
     """Whatever else is known: no second request, no broken columns, no fit on too few rows."""
-    decision = retrain_policy.judge(evidence, policy)
+    decision = worth.judge(evidence, policy)
     assert decision.because
     if decision.yes:
         assert evidence.open_request_position is None
@@ -190,7 +193,7 @@ def test_more_rows_never_turn_a_yes_into_a_no(
             "new_rows": evidence.new_rows + more,
         }
     )
-    assert retrain_policy.judge(richer, policy).yes >= retrain_policy.judge(evidence, policy).yes
+    assert worth.judge(richer, policy).yes >= worth.judge(evidence, policy).yes
 
 
 @given(evidences, policies)
@@ -202,7 +205,7 @@ def test_an_alarm_never_turns_a_yes_into_a_no(
         evidence.model_copy(update={"drift_alarm": alarm, "fit_cost_s": None})
         for alarm in (False, True)
     )
-    assert retrain_policy.judge(alarmed, policy).yes >= retrain_policy.judge(calm, policy).yes
+    assert worth.judge(alarmed, policy).yes >= worth.judge(calm, policy).yes
 
 
 @pytest.mark.parametrize(
@@ -224,7 +227,7 @@ def test_a_cooldown_does_not_hold_a_champion_that_could_not_know_of_a_change(
 ) -> None:
     """Nor does that cost a retrain at every look: each has twice the records of the one before."""
     evidence = make_evidence(records_since_change=changed, records_since_retrain=since)
-    decision = retrain_policy.judge(evidence, POLICY)
+    decision = worth.judge(evidence, POLICY)
     assert expected is decision.yes
 
 
@@ -236,7 +239,7 @@ def test_a_champion_knows_a_change_once_it_was_trained_on_rows_enough_of_it(
     trained_to: int, position: int, expected: bool
 ) -> None:
     """And after a window's worth of records it is no news any more."""
-    decision = retrain_policy.unlearned_change(
+    decision = worth.unlearned_change(
         "label 'c' is new",
         1000,
         trained_to=trained_to,
@@ -255,5 +258,5 @@ def test_a_fit_is_gone_on_with_while_half_of_its_window_is_new(
     position: int, expected: bool
 ) -> None:
     """Else it begins anew, with the newest rows."""
-    decision = retrain_policy.keeps_window(100, position, 100)
+    decision = worth.keeps_window(100, position, 100)
     assert (expected, "window") == (decision.yes, decision.question)

@@ -1,0 +1,150 @@
+"""Holds what a retrain was expected to bring against what came, and remembers it.
+
+It decides nothing and commits nothing: the rows belong to the outcome of the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from flows.learning import worth_check
+from flows.retraining.training import Prepared
+from flows.run.state import OpenRequest, Reuse
+from flows.run.unit_of_work import UnitOfWork
+from models.batch.evaluation import Challenge
+from observability.core.decision import Decision
+from observability.history.records import Record
+from observability.worth.learning_curve import SizeScore
+from observability.worth.memory import Candidate, Change, Level
+
+
+def conclude(
+    work: UnitOfWork,
+    request: OpenRequest,
+    prepared: Prepared,
+    challenge: Challenge,
+    version: str,
+    promoted: Decision,
+    *,
+    waits: bool = False,
+) -> list[Record]:
+    """Remember how a challenger compared, before the champion changes; the rows of the history.
+
+    `promoted` is whether it serves from now on. If not, it may be that it `waits` for a person's
+    word: then it is not known yet what comes of it.
+    """
+    state = work.state
+    state.worth = known = replace(state.worth, unfitted=False)
+    if prepared.champion_version != state.champion:
+        # It was compared with another champion than the one that serves.
+        return []
+    challenger = worth_check.loss_share(challenge.scores, "challenger", challenge.measure)
+    champion = worth_check.loss_share(challenge.scores, "champion", challenge.measure)
+    saved = gain(challenge)
+    rows = _rows_of_concept(work, prepared, challenge)
+    # A challenger that does not know the present concept does not show what is attainable.
+    knows = promoted.yes or known.level is None
+    if challenger is not None and (knows or rows >= worth_check.fewest_rows(prepared.recipe)):
+        serving = challenger if promoted or champion is None else champion
+        times = _chain(work, champion)
+        size = SizeScore(
+            rows or len(challenge.parts.train),
+            challenger[0] * times,
+            worth_check.concept_began(state),
+        )
+        level = Level(
+            version=version if promoted else state.champion or "",
+            position=prepared.position,
+            loss=serving[0],
+            unit=challenger[1],
+            rows=size.rows,
+            held=len(challenge.parts.held),
+            chained=serving[0] * times,
+            deficit=0.0 if promoted or saved is None else max(-saved, 0.0),
+        )
+        state.worth = known.scored(size, level)
+    return _settle(work, request, version, saved, None if waits else promoted)
+
+
+def gain(challenge: Challenge) -> float | None:
+    """What the challenger saves against the champion on the hold-out, as a share of the baseline's.
+
+    None without a champion, or where a loss is unknown.
+    """
+    challenger = worth_check.loss_share(challenge.scores, "challenger", challenge.measure)
+    champion = worth_check.loss_share(challenge.scores, "champion", challenge.measure)
+    return None if champion is None or challenger is None else champion[0] - challenger[0]
+
+
+def candidate(work: UnitOfWork, version: str, because: str, gain: float | None) -> None:
+    """Remember that a challenger won, and waits for a person's word."""
+    state = work.state
+    state.worth = replace(state.worth, candidate=Candidate(version, state.position, gain, because))
+
+
+def reused(
+    work: UnitOfWork, request: OpenRequest, reuse: Reuse, promoted: Decision
+) -> list[Record]:
+    """Remember that an archived version serves again; the rows of the history."""
+    state = work.state
+    state.worth = replace(state.worth, level=reuse.level, unfitted=False)
+    return _settle(work, request, reuse.version, reuse.gain, promoted)
+
+
+def without_model(work: UnitOfWork, request: OpenRequest) -> list[Record]:
+    """Remember that a request ended without a challenger; the rows of the history."""
+    work.state.worth = replace(work.state.worth, unfitted=True)
+    return _settle(work, request, None, None, None)
+
+
+def _settle(
+    work: UnitOfWork,
+    request: OpenRequest,
+    version: str | None,
+    gain: float | None,
+    promoted: Decision | None,
+) -> list[Record]:
+    """Nothing comes of a challenger that is not promoted."""
+    state = work.state
+    yes = promoted is not None and promoted.yes
+    replaced = state.champion if yes else None
+    state.worth = state.worth.settle(
+        request.request_id,
+        version=version,
+        replaced=replaced,
+        compared=gain if yes else None if promoted is None else 0.0,
+    )
+    newest = state.worth.newest
+    if newest is None or newest.request_id != request.request_id:
+        return []
+    if yes:
+        began = state.worth.loss_since
+        place = request.asked_position if began is None else began
+        state.worth = state.worth.changed(Change(place, replaced, newest.chance))
+    return worth_check.expectation_row(work, newest, "compared")
+
+
+def _chain(work: UnitOfWork, champion: tuple[float, float] | None) -> float:
+    """What losses of this comparison are multiplied by, to be on the scale of those before it.
+
+    1 where the concept is a new one, or where the champion was not in the comparison before.
+    """
+    known = work.state.worth
+    level = known.level
+    if champion is None or champion[0] <= 0 or level is None or not known.sizes:
+        return 1.0
+    is_same = known.sizes[-1].concept == worth_check.concept_began(work.state)
+    if not is_same or level.version != work.state.champion:
+        return 1.0
+    return level.chained / champion[0]
+
+
+def _rows_of_concept(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> int:
+    """Of the rows that it could be fitted on, those of the present concept.
+
+    Where a model of fewer rows was better, more of them did not help: they count all the same.
+    """
+    trained = np.asarray(prepared.positions)[challenge.parts.train]
+    return int((trained >= worth_check.concept_began(work.state)).sum())
