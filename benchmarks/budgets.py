@@ -46,10 +46,10 @@ def stream_ratio(kind: str) -> Callable[[], float]:
 
 
 def learning_ratio() -> float:
-    """Records per second of a run's learning over river's own loop, for the adaptive tree."""
+    """Records per second of a run's learning over river's own loop, for the default members."""
     from benchmarks import online
 
-    return online.compare("hoeffding_adaptive_tree", 2_000, rounds=2)["ratio"]
+    return online.compare(online.SETS["default"], 2_000, rounds=2)["ratio"]
 
 
 def gate_us(which: str) -> Callable[[], float]:

@@ -25,7 +25,11 @@ import numpy as np
 from observability.history.records import DecisionRecord, Record, ScoreRecord
 from observability.history.store import History
 
-MEMBERS = ("served", "online", "batch", "baseline")
+MEMBERS = (
+    *("served", "online", "linear", "linear_fast", "hoeffding_adaptive_tree"),
+    *("batch", "baseline"),
+)
+"""Everybody who is scored in a pipeline of default members."""
 BATCH = 500
 SPAWN = multiprocessing.get_context("spawn")
 _MOST_KILL_DELAY_S = 0.05

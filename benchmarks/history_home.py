@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from models.online.online_model import DEFAULT_MEMBERS
 from models.prediction_log import segments
 from observability.core import log_segments
 from observability.core.paths import Places
@@ -86,7 +87,18 @@ def _log(rng: np.random.Generator, first: int, last: int) -> pa.Table:
     columns["baseline"] = np.concatenate([label[:1], label[:-1]])
     order = ("pipeline", "position", "label", "online", "batch", "baseline", "served")
     champions = _champions(position)
-    return pa.table({name: columns[name] for name in order} | said | {"model_version": champions})
+    logged = {name: columns[name] for name in order} | said
+    logged |= {"members": _members(columns["online"]), "model_version": champions}
+    return pa.table(logged)
+
+
+def _members(online: np.ndarray[Any, Any]) -> pa.Array:
+    """Of each online member what the best one predicted, by its name."""
+
+    names = DEFAULT_MEMBERS
+    ends = np.arange(0, (len(online) + 1) * len(names), len(names), dtype=np.int32)
+    predicted = pa.array(np.repeat(online, len(names)))
+    return pa.MapArray.from_arrays(ends, pa.array([*names] * len(online)), predicted)
 
 
 def _champions(position: np.ndarray[Any, Any]) -> pa.Array:
@@ -124,6 +136,7 @@ def _here(position: int) -> dict[str, Any]:
 def _scores(rng: np.random.Generator, first: int, last: int) -> Iterator[Record]:
 
     means = {"served": 0.9, "online": 0.86, "batch": 0.84, "baseline": 0.85}
+    means |= dict.fromkeys(DEFAULT_MEMBERS, 0.84)
     for start in range(first, last, BATCH):
         here = _here(start)
         for member, mean in means.items():

@@ -116,7 +116,7 @@ def _for_trees(schema: Schema, model: Any) -> Any:
     """
     if not schema.categories:
         return model
-    from models.online.ordinals import Ordinals
+    from models.core.ordinals import Ordinals
 
     return Ordinals() | model
 

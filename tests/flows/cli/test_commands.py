@@ -315,7 +315,8 @@ def test_a_run_answers_on_stdout_and_talks_on_stderr(tmp_path: Path) -> None:
         *("pipeline", "records", "learned", "rejected", "scores", "alarms", "retrains"),
         *("promotions", "deferrals", "history"),
     } <= set(summary)
-    assert {"served", "online", "batch", "baseline"} == set(summary["scores"])
+    members = {"linear", "linear_fast", "hoeffding_adaptive_tree"}
+    assert {"served", "online", "batch", "baseline"} | members == set(summary["scores"])
     assert (300, 300, 0) == (summary["records"], summary["learned"], summary["rejected"])
     assert str(tmp_path / "home" / "history.duckdb") == summary["history"]
     assert "a retrain: there is no champion yet" in done.stderr

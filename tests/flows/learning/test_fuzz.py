@@ -176,7 +176,7 @@ def test_what_a_model_refuses_is_as_if_it_had_not_come(run: Run, tmp_path: Path)
         folder.mkdir()
         # Python keeps modules by their name.
         (folder / f"picky_{name}.py").write_text(MODEL)
-        recipe = {"recipe": f"picky_{name}:Picky"}
+        recipe = {"members": [f"picky_{name}:Picky"]}
         shape = {"path": "stream.jsonl", "batch": 50}
         path = make_pipeline(folder, 400, stream=shape, online=recipe, **NO_RETRAIN)
         lines = (folder / "stream.jsonl").read_text().splitlines(keepends=True)

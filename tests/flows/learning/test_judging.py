@@ -25,7 +25,7 @@ def run(nursery: Nursery, folder: Path, records: list[dict[str, Any]], **tables:
     asked: dict[str, Any] = {
         "pipeline": {"name": "small", "task": task},
         "stream": {"path": "stream.csv", "target": "y", "batch": 200},
-        "online": {"recipe": "linear"},
+        "online": {"members": ["linear"]},
         "batch": {"recipe": "linear"},
         "drift": {"every": 200},
         "gate": {"source": "off"},

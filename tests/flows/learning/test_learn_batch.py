@@ -49,7 +49,7 @@ def make_picky(folder: Path, refused: str, batch: int = 200) -> Path:
     path.write_text(
         '[pipeline]\nname = "picky"\ntask = "classification"\n'
         f'[stream]\npath = "stream.csv"\ntarget = "y"\nbatch = {batch}\n'
-        f'[online]\nrecipe = "{module}:Picky"\n[gate]\nsource = "off"\n'
+        f'[online]\nmembers = ["{module}:Picky"]\n[gate]\nsource = "off"\n'
     )
     return path
 
@@ -76,13 +76,15 @@ def learn_all(path: Path, home: Path) -> dict[str, Any]:
 def test_a_model_that_refuses_some_records_learns_all_others(batch: int, tmp_path: Path) -> None:
     """One in ten is refused, the first, the last and neighbours among them: each is a reject."""
     refused = {0, 1, 2, 999, *range(5, RECORDS, 10)}
-    totals = learn_all(make_picky(tmp_path, repr(refused), batch), tmp_path / "home")
+    path = make_picky(tmp_path, repr(refused), batch)
+    totals = learn_all(path, tmp_path / "home")
     assert (len(refused), RECORDS - len(refused)) == (totals["rejected"], totals["learned"])
     log = prediction_log.read(Places(tmp_path / "home").pipeline("picky").predictions, 0, RECORDS)
     assert sorted(set(range(RECORDS)) - refused) == log["position"].to_pylist()
     rejects = ask(tmp_path / "home", "SELECT position, reason FROM rejects ORDER BY position")
     assert sorted(refused) == [row["position"] for row in rejects]
-    assert {"the online model raised RuntimeError: I do not like it"} == {
+    (member,) = pipeline.read(path).pipeline.online.members
+    assert {f"the online member {member} raised RuntimeError: I do not like it"} == {
         row["reason"] for row in rejects
     }
 

@@ -342,7 +342,7 @@ def test_a_record_that_the_model_refuses_stays_a_reject(run: Run, tmp_path: Path
     refused = [212, 218, 220]
     loads = {50.0 + place / 10 for place in refused}
     (tmp_path / "picky_replay.py").write_text(PICKY.replace("{REFUSED}", repr(loads)))
-    path = make_refused(tmp_path, online={"recipe": "picky_replay:Picky"})
+    path = make_refused(tmp_path, online={"members": ["picky_replay:Picky"]})
     run(path, tmp_path / "home")
     correct(path)
     told = again(path, tmp_path / "home")

@@ -44,7 +44,7 @@ def test_each_model_is_told_of_once_with_its_recipe_and_the_count(
         tmp_path,
         600,
         batch={"recipe": "own_loud:Loud"},
-        online={"recipe": "own_loud:LoudOnline"},
+        online={"members": ["own_loud:LoudOnline"]},
         worth={"decide": "person"},
     )
     with without_prefect(), warnings.catch_warnings():
@@ -66,7 +66,7 @@ def test_each_model_is_told_of_once_with_its_recipe_and_the_count(
     # Twice in each of the two fits, and thrice each time that it answered: for the choice of the
     # challenger, for the comparison, and after the refit.
     assert 2 * 2 + 3 * 3 == fit["count"]
-    online = said["the online model (own_loud:LoudOnline)"]
+    online = said["the online members (own_loud:LoudOnline)"]
     assert "first: UserWarning: a record came" in online["because"]
     (champion,) = (row for who, row in said.items() if who.startswith("the champion"))
     assert 3 == champion["count"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from models.online.online_model import DEFAULT_MEMBERS
 from models.prediction_log import prediction_log
 from observability.core.paths import Places
 from tests import ROOT
@@ -58,7 +59,7 @@ def test_the_summary_tells_what_happened(done: tuple[Path, Path, dict[str, Any]]
     _, home, summary = done
     assert summary["outcome"] == "finished"
     assert (summary["records"], summary["learned"], summary["rejected"]) == (RECORDS, RECORDS, 0)
-    assert set(summary["scores"]) == {"served", "online", "batch", "baseline"}
+    assert set(summary["scores"]) == {*("served", "online", "batch", "baseline"), *DEFAULT_MEMBERS}
     assert summary["history"] == str(home / "history.duckdb")
     (counted,) = ask(
         home,
@@ -78,8 +79,15 @@ def test_the_blend_beats_its_members(done: tuple[Path, Path, dict[str, Any]]) ->
         " avg((batch = label)::INT) AS batch, avg((baseline = label)::INT) AS baseline"
         " FROM predictions WHERE position >= 4500",
     )
+    members = ask(
+        home,
+        "SELECT avg((answer = label)::INT) AS hits FROM (SELECT label,"
+        " unnest(map_keys(members)) AS member, unnest(map_values(members)) AS answer"
+        " FROM predictions WHERE position >= 4500) GROUP BY member",
+    )
+    assert len(DEFAULT_MEMBERS) == len(members)
     served = right.pop("served")
-    assert served > max(right.values())
+    assert served > max(*right.values(), *(each["hits"] for each in members))
 
 
 def test_every_record_is_logged_once(done: tuple[Path, Path, dict[str, Any]]) -> None:

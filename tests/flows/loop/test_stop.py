@@ -65,7 +65,7 @@ def make_pipeline(folder: Path, online: str = "", batch: str = "") -> Path:
         '[pipeline]\nname = "coins"\ntask = "classification"\n'
         '[stream]\npath = "coins.csv"\ntarget = "y"\n'
         '[gate]\nsource = "off"\n'
-        + ('[online]\nrecipe = "slow_online:Slow"\n' if online else "")
+        + ('[online]\nmembers = ["slow_online:Slow"]\n' if online else "")
         + ('[batch]\nrecipe = "slow_batch:Slow"\n' if batch else "")
     )
     return path

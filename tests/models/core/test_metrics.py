@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 
 from models.core import metrics
 from models.core.metrics import Measure
-from models.core.prediction import Answer, BatchPrediction
+from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, Task
 from observability.core.errors import BadConfiguration
 
@@ -211,16 +211,17 @@ def test_a_threshold_moves_f1_and_leaves_the_brier_score_alone() -> None:
 
 
 def test_answers_of_records_are_scored_as_a_prediction_of_rows() -> None:
-    """Records without an answer are left out; a class that an answer does not name has no share."""
+    """Records without an answer are left out; without probabilities the classes alone count."""
     labels: list[Label] = ["a", "b", "a", "b"]
-    answers: list[Answer] = [{"a": 0.75, "b": 0.25}, None, {"a": 1.0}, {"a": 0.5, "b": 0.5}]
-    found = metrics.of_answers(labels, answers, ["a", None, "a", "a"], BRIER, "b")
+    answers = make_prediction("abaa", [[0.75, 0.25], [math.nan] * 2, [1.0, 0.0], [0.5, 0.5]], "ab")
+    found = metrics.of_answers(labels, ["a", None, "a", "a"], answers, BRIER, "b")
     kept = make_prediction("aaa", [[0.75, 0.25], [1.0, 0.0], [0.5, 0.5]], "ab")
     assert metrics.value(["a", "a", "b"], kept, BRIER, "b") == found
     accuracy = Measure("accuracy")
-    assert 2 / 3 == metrics.of_answers(labels, answers, ["a", None, "a", "a"], accuracy)
-    assert math.isnan(metrics.of_answers(labels, answers, [None] * 4, accuracy))
-    assert 0.5 == metrics.of_answers([1.0, 2.0], [1.0, 3.0], [1.0, 3.0], Measure("mae"))
+    assert 2 / 3 == metrics.of_answers(labels, ["a", None, "a", "a"], answers, accuracy)
+    assert math.isnan(metrics.of_answers(labels, [None] * 4, answers, accuracy))
+    values = BatchPrediction([1.0, 3.0], None)
+    assert 0.5 == metrics.of_answers([1.0, 2.0], [1.0, 3.0], values, Measure("mae"))
 
 
 def test_counts_are_scored_as_the_rows_that_they_count() -> None:

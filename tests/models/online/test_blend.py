@@ -211,7 +211,10 @@ def split(records: Sequence[Sequence[Any]]) -> tuple[list[list[Answer]], list[La
 def test_probabilities_are_always_finite_and_sum_to_one(records: list[tuple[Any, ...]]) -> None:
     """Whatever members say and whatever is true, what is served is a distribution."""
     made = make_classes().run(*split(records))
-    there = np.isfinite(made.members).all(axis=2).any(axis=1) if made.classes else np.zeros(0, bool)
+    awake: Flags = (
+        np.isfinite(made.members).all(axis=2) if made.classes else np.zeros((0, 2), dtype=bool)
+    )
+    there = np.asarray(awake.any(axis=1))
     served = made.served[: len(there)]
     assert np.array_equal(there, np.isfinite(served).all(axis=1))
     assert ((served[there] >= 0.0) & (served[there] <= 1.0)).all()

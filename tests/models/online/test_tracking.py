@@ -128,7 +128,7 @@ def without_sleep(game: Game) -> Game:
 
 
 @given(games, st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_no_sequence_of_losses_breaks_the_bound(game: Game, all_awake: bool) -> None:
     """With losses as they are, against the best sequence with so many switches, at every pair.
 
@@ -143,7 +143,7 @@ def test_no_sequence_of_losses_breaks_the_bound(game: Game, all_awake: bool) -> 
 
 
 @given(games, st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_no_scale_that_changes_breaks_the_bound(game: Game, all_awake: bool) -> None:
     """Whatever it does, if it is known before the record: a rise costs, and a fall is free."""
     game = without_sleep(game) if all_awake else game
@@ -271,7 +271,7 @@ forecasts = st.builds(
 
 
 @given(forecasts)
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_half_the_brier_score_of_the_mean_pays_nothing_for_its_range(given_: Forecasts) -> None:
     """At the rate 1/2 it is exp-concave: the mixed prediction needs no last term."""
     shares, labels, game = given_
@@ -299,7 +299,7 @@ def served_losses(made: Mixture, given_: Forecasts) -> Floats:
 
 
 @given(forecasts)
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_the_mixture_is_bounded_against_each_of_its_pairs_and_so_against_each_expert(
     given_: Forecasts,
 ) -> None:

@@ -1,7 +1,6 @@
 """Categories as whole numbers in order of appearance, in bounded memory: for river's trees.
 
-Pure computation. Only `models.online.recipes` imports this module, and not before a model is built:
-river takes a second to import.
+Pure computation. Import this module only where a model is built: river takes a second to import.
 """
 
 from __future__ import annotations
