@@ -211,9 +211,9 @@ def split(records: Sequence[Sequence[Any]]) -> tuple[list[list[Answer]], list[La
 def test_probabilities_are_always_finite_and_sum_to_one(records: list[tuple[Any, ...]]) -> None:
     """Whatever members say and whatever is true, what is served is a distribution."""
     made = make_classes().run(*split(records))
-    awake: Flags = (
-        np.isfinite(made.members).all(axis=2) if made.classes else np.zeros((0, 2), dtype=bool)
-    )
+    awake: Flags = np.zeros((0, 2), dtype=bool)
+    if made.classes:
+        awake = np.asarray(np.isfinite(made.members).all(axis=2))
     there = np.asarray(awake.any(axis=1))
     served = made.served[: len(there)]
     assert np.array_equal(there, np.isfinite(served).all(axis=1))
@@ -375,7 +375,8 @@ class Ear:
 
     def __init__(self, mixture: Any) -> None:
         self.mixture = mixture
-        self.scale = self.losses = np.zeros(0)
+        self.scale: Floats = np.zeros(0)
+        self.losses: Floats = np.zeros((0, 0))
         self.awake: Flags = np.zeros(0, dtype=bool)
 
     def run(
@@ -394,7 +395,7 @@ def value_bound(heard: Ear, switches: Sequence[int] = ()) -> float:
             for losses, awake in zip(heard.losses, heard.awake, strict=True)
         ]
     )
-    known = np.isfinite(heard.scale)
+    known: Flags = np.asarray(np.isfinite(heard.scale))
     scale, ranged = heard.scale[known], ranges[known]
     rises = np.maximum(np.diff(scale), 0.0).sum()
     last = (np.square(ranged) / scale).sum() / 8.0
