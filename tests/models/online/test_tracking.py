@@ -39,8 +39,9 @@ def make_game(
     losses = largest * np.where(chance.random((count, experts)) < 0.7, edges, chance.random())
     awake = chance.random((count, experts)) < chance.choice([1.0, 0.8, 0.3])
     learned = chance.random(count) < chance.choice([1.0, 0.7])
-    scale = 10.0 ** chance.integers(-3, 4, count)
-    scale = np.where(chance.random(count) < 0.8, scale[0], scale)
+    jumping = 10.0 ** chance.integers(-3, 4, count)
+    steady = chance.random(count) < 0.8
+    scale = np.asarray(np.where(steady, jumping[0], jumping), dtype=np.float64)
     return Game(losses, awake, learned, scale, best_sequence(losses, awake, learned, switches))
 
 
