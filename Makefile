@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-rest bench lint lock clean
+.PHONY: help setup demo test test-all test-rest bench lab lint lock clean
 
 help: ## List these commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS='	' read -r name what; do \
@@ -42,6 +42,9 @@ test-rest: $(READY) ## Run only the tests that `make test` leaves out
 bench: $(READY) ## Measure throughput against its budgets; a miss does not fail
 	$(VENV)/bin/python -m benchmarks.budgets
 
+lab: $(READY) ## Measure what the defaults do, and write docs/laboratory.md; it resumes
+	$(VENV)/bin/python -m benchmarks.laboratory $(ARGS)
+
 lint: $(READY) ## Check style, types, the layers of the packages, and the lock
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -58,7 +61,7 @@ lock: $(READY) ## Resolve requirements.lock again; ARGS=--upgrade takes the newe
 		--no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## Remove the environment, the demo's home and every cache
-	rm -rf $(VENV) .thermodrift-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) .thermodrift-demo .thermodrift-lab .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.commands import register as register_flows
+from flows.cli.lab_commands import lab_app
 from models.cli import models_app
 from observability.cli import history_app
 from observability.core import atomic_file
@@ -33,6 +34,7 @@ app.add_typer(gate_app, name="gate")
 app.add_typer(gpu_app, name="gpu")
 app.add_typer(models_app, name="models")
 app.add_typer(history_app, name="history")
+app.add_typer(lab_app, name="lab")
 
 
 @app.callback()

@@ -95,8 +95,8 @@ WORLDLY_CALLS = {
 }
 """Calls that read a clock or the disk, whatever they are called on."""
 
-UNSEEDED = re.compile(r"np\.random\.(?!default_rng\(\w)\w+")
-"""Chance of numpy's that nobody seeded."""
+UNSEEDED = re.compile(r"np\.random\.(?!default_rng\(\w|Generator\b)\w+")
+"""Chance of numpy's that nobody seeded; the type of a generator that is handed in is none."""
 
 SLOW = {
     *("duckdb", "evidently", "numpy", "pandas", "prefect", "pyarrow", "pynvml"),

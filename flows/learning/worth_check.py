@@ -119,7 +119,7 @@ def facts(
     state, pipeline = work.state, work.run.file.pipeline
     known, recipe, position = state.worth, pipeline.batch, state.position
     performance = None if drift_reading is None else drift_reading.performance
-    candidate, request = known.candidate, state.request
+    candidate, request, curve = known.candidate, state.request, known.curve
     began = concept_began(state)
     share = 1.0 - recipe.holdout
     fewest = fewest_rows(recipe)
@@ -129,7 +129,6 @@ def facts(
     capped = power_cap.saving(state.caps, pipeline.cap)
     seen, changes = _changes(state)
     level = reading.level or known.level
-    curve = known.curve(level)
     nature = changed.facts.get("nature")
     return RetrainFacts(
         drift_alarm=changed.yes,

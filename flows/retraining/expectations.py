@@ -43,17 +43,10 @@ def conclude(
     challenger = worth_check.loss_share(challenge.scores, "challenger", challenge.measure)
     champion = worth_check.loss_share(challenge.scores, "champion", challenge.measure)
     saved = gain(challenge)
-    rows = _rows_of_concept(work, prepared, challenge)
-    # A challenger that does not know the present concept does not show what is attainable.
-    knows = promoted.yes or known.level is None
-    if challenger is not None and (knows or rows >= worth_check.fewest_rows(prepared.recipe)):
+    if challenger is not None:
+        rows = _rows_of_concept(work, prepared, challenge)
         serving = challenger if promoted or champion is None else champion
-        times = _chain(work, champion)
-        size = SizeScore(
-            rows or len(challenge.parts.train),
-            challenger[0] * times,
-            worth_check.concept_began(state),
-        )
+        size = SizeScore(rows or len(challenge.parts.train), challenger[0])
         level = Level(
             version=version if promoted else state.champion or "",
             position=prepared.position,
@@ -61,10 +54,16 @@ def conclude(
             unit=challenger[1],
             rows=size.rows,
             held=len(challenge.parts.held),
-            chained=serving[0] * times,
             deficit=0.0 if promoted or saved is None else max(-saved, 0.0),
         )
         state.worth = known.scored(size, level)
+        if (
+            not promoted
+            and known.level is not None
+            and rows < worth_check.fewest_rows(prepared.recipe)
+        ):
+            # A challenger that does not know the present concept does not show what is attainable.
+            state.worth = known
     return _settle(work, request, version, saved, None if waits else promoted)
 
 
@@ -124,21 +123,6 @@ def _settle(
         place = request.asked_position if began is None else began
         state.worth = state.worth.changed(Change(place, replaced, newest.chance))
     return worth_check.expectation_row(work, newest, "compared")
-
-
-def _chain(work: UnitOfWork, champion: tuple[float, float] | None) -> float:
-    """What losses of this comparison are multiplied by, to be on the scale of those before it.
-
-    1 where the concept is a new one, or where the champion was not in the comparison before.
-    """
-    known = work.state.worth
-    level = known.level
-    if champion is None or champion[0] <= 0 or level is None or not known.sizes:
-        return 1.0
-    is_same = known.sizes[-1].concept == worth_check.concept_began(work.state)
-    if not is_same or level.version != work.state.champion:
-        return 1.0
-    return level.chained / champion[0]
 
 
 def _rows_of_concept(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -32,6 +32,11 @@ def read(path: Path, model: type[Model], what: str, remedy: str) -> Model:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadConfiguration(f"{path}: not TOML: {error}") from error
+    return checked(tables, model, path)
+
+
+def checked(tables: Mapping[str, Any], model: type[Model], path: Path) -> Model:
+    """Check what a file holds, or would hold. Raises BadConfiguration as `read` does."""
     try:
         return model.model_validate(tables)
     except ValidationError as error:

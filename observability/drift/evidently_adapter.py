@@ -40,6 +40,9 @@ SMALLEST_SPREAD = 0.001
 CENTRAL = (0.01, 0.99)
 """Quantiles between which the central 98 % of a column lie."""
 
+REACH = 3.0
+"""How far beyond these a value counts, in widths between them."""
+
 LARGEST_VALUE = 1e150
 """Squares of larger values overflow, and a distance divided by an infinite spread reads as zero."""
 
@@ -356,9 +359,10 @@ def _comparable(
 ) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
     """Return both sides as evidently's normed Wasserstein distance can compare them; NaN stays.
 
-    Other methods do not depend on the unit, nor much on single values. For this one, values further
-    out of the reference's central 98 % than that is wide count as that far: otherwise one value in
-    a thousand could be the whole distance, and no sample would tell how far such a one may lie.
+    Other methods do not depend on the unit, nor much on single values. For this one, values that
+    are further out of the reference's central 98 % than three times its width count as that far:
+    otherwise one value in a thousand could be the whole distance, and no sample would tell how far
+    such a value may lie.
     """
     sides = [_numbers(reference), _numbers(current)]
     before = sides[0][~np.isnan(sides[0])]
@@ -367,7 +371,7 @@ def _comparable(
     low, high = np.quantile(before, CENTRAL)
     width = high - low
     if 0.0 < width < math.inf:
-        sides = [np.clip(side, low - width, high + width) for side in sides]
+        sides = [np.clip(side, low - REACH * width, high + REACH * width) for side in sides]
     factor = _factor(sides)
     return [side * factor for side in sides]
 

@@ -73,12 +73,15 @@ def judge(found: Calibration) -> Decision:
 def share_that_comes(pairs: Sequence[Pair], prior: float, prior_weight: float) -> float:
     """The share of an expectation that is likely to come, between 0 and 1.
 
-    It begins at `prior`, which counts as much as `prior_weight` expectations of the mean size.
+    It begins at `prior`, which counts as much as `prior_weight` expectations of the mean size. Each
+    expectation counts as what came of it, but as nothing at least, and twice itself at most.
     """
     known = [each for each in pairs if math.isfinite(each.expected + each.realised)]
     total = sum(each.expected for each in known)
     if total <= 0:
         return prior
     weight = prior_weight * total / len(known)
-    share = (prior * weight + sum(each.realised for each in known)) / (weight + total)
-    return min(max(share, 0.0), 1.0)
+    # One retrain that harmed, or a lucky one, must not decide for all later ones: with a share of
+    # zero nothing would ever be tried again.
+    came = sum(min(max(each.realised, 0.0), 2.0 * each.expected) for each in known)
+    return min((prior * weight + came) / (weight + total), 1.0)

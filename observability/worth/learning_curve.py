@@ -1,14 +1,9 @@
 """The learning curve: what a model of more rows would lose, from challengers of several sizes.
 
-Pure. The curve is loss(n) = a + b * n^-c with a, b and c not below zero, so more rows never make it
-worse. While the present concept has too few sizes to tell a, b and c apart, the curve is a power
-law through the newest challenger, whose exponent moves from a stated one to that of the challengers
-so far (ridge regression in logarithms, with a level of its own for each concept: one may be harder
-than another).
-
-Rows are harder at one time than at another within a concept, too. So the losses are *chained*: that
-of a challenger is its champion's, times what the challenger lost on the rows of their comparison as
-a share of what the champion lost there.
+Pure. A loss is a share of the baseline's loss on the same rows. The curve is loss(n) = a + b * n^-c
+with a, b and c not below zero, so more rows never make it worse. While there are too few sizes to
+tell a, b and c apart, the curve is a power law through the newest challenger, whose exponent moves
+from a stated one to that of the challengers so far (ridge regression in logarithms).
 
 Source: J. Hestness et al., "Deep Learning Scaling is Predictable, Empirically" (2017), found
 exponents between 0.07 and 0.35 over four kinds of data; C. Perlich et al., "Tree Induction vs.
@@ -39,9 +34,7 @@ class SizeScore(NamedTuple):
 
     rows: int
     loss: float
-    """Chained; the first one of a concept is a share of the baseline's loss on the same rows."""
-    concept: int = 0
-    """Position where the concept began."""
+    """As a share of the baseline's loss on the same rows."""
 
 
 class LearningCurve(NamedTuple):
@@ -51,7 +44,7 @@ class LearningCurve(NamedTuple):
     scale: float
     exponent: float
     sizes: int
-    """Challengers that it was fitted on; 0: it is the power law through the newest."""
+    """Challengers that it was fitted on; 0: it is the prior's."""
 
     def loss(self, rows: float) -> float:
         """The expected loss of a model of so many rows; of at least one."""
@@ -61,27 +54,20 @@ class LearningCurve(NamedTuple):
         """What `more` rows save against `fewer`; negative where they are fewer."""
         return self.loss(fewer) - self.loss(more)
 
-    def through(self, rows: float, loss: float) -> LearningCurve:
-        """The same curve in another unit: with this loss of a model of so many rows."""
-        known = self.loss(rows)
-        times = loss / known if known > 0 else 0.0
-        return self._replace(floor=self.floor * times, scale=self.scale * times)
-
 
 def fit(scores: Sequence[SizeScore]) -> LearningCurve | None:
     """The curve of these challengers, the newest last; None without any that has a known loss."""
     known = [each for each in scores if each.rows > 0 and 0 <= each.loss < math.inf]
     if not known:
         return None
-    present = [each for each in known if each.concept == known[-1].concept]
-    rows = sorted({each.rows for each in present})
+    rows = sorted({each.rows for each in known})
     if len(rows) < FEWEST_SIZES or rows[-1] < LEAST_SPAN * rows[0]:
         return _power_law(known)
     best: tuple[float, LearningCurve] | None = None
     for exponent in _EXPONENTS:
-        floor, scale = _line([(each.rows**-exponent, each.loss) for each in present])
-        curve = LearningCurve(floor, scale, exponent, len(present))
-        squares = sum((each.loss - curve.loss(each.rows)) ** 2 for each in present)
+        floor, scale = _line([(each.rows**-exponent, each.loss) for each in known])
+        curve = LearningCurve(floor, scale, exponent, len(known))
+        squares = sum((each.loss - curve.loss(each.rows)) ** 2 for each in known)
         # Of exponents that fit alike, the smallest: it promises the least of many more rows.
         if best is None or squares < best[0] * (1 - 1e-9):
             best = squares, curve
@@ -91,17 +77,11 @@ def fit(scores: Sequence[SizeScore]) -> LearningCurve | None:
 
 def _power_law(scores: Sequence[SizeScore]) -> LearningCurve:
     """Through the newest, with an exponent between the stated one and that of all."""
-    spread = fall = 0.0
-    for concept in dict.fromkeys(each.concept for each in scores):
-        logs = [
-            (math.log(each.rows), math.log(max(each.loss, _LEAST_LOSS)))
-            for each in scores
-            if each.concept == concept
-        ]
-        mean_x = sum(x for x, _ in logs) / len(logs)
-        mean_y = sum(y for _, y in logs) / len(logs)
-        spread += sum((x - mean_x) ** 2 for x, _ in logs)
-        fall -= sum((x - mean_x) * (y - mean_y) for x, y in logs)
+    logs = [(math.log(each.rows), math.log(max(each.loss, _LEAST_LOSS))) for each in scores]
+    mean_x = sum(x for x, _ in logs) / len(logs)
+    mean_y = sum(y for _, y in logs) / len(logs)
+    spread = sum((x - mean_x) ** 2 for x, _ in logs)
+    fall = -sum((x - mean_x) * (y - mean_y) for x, y in logs)
     exponent = (fall + PRIOR_WEIGHT * PRIOR_EXPONENT) / (spread + PRIOR_WEIGHT)
     exponent, newest = min(max(exponent, 0.0), 1.0), scores[-1]
     return LearningCurve(0.0, newest.loss * math.pow(newest.rows, exponent), exponent, 0)

@@ -84,8 +84,6 @@ class Level:
     """Rows of the present concept that the challenger could be fitted on."""
     held: int
     """Rows that were held out."""
-    chained: float = 1.0
-    """The champion's loss on the scale of the learning curve."""
     deficit: float = 0.0
     """How far the challenger lost against the champion; 0 where it was promoted."""
 
@@ -130,12 +128,10 @@ class Memory:
     unfitted: bool = False
     """Whether the last request ended without a challenger."""
 
-    def curve(self, level: Level | None) -> LearningCurve | None:
-        """What more rows would save, as shares of the baseline's loss at this level."""
-        found = learning_curve.fit(self.sizes)
-        if found is None or level is None:
-            return found
-        return found.through(level.rows, level.loss + level.deficit)
+    @property
+    def curve(self) -> LearningCurve | None:
+        """What more rows would save."""
+        return learning_curve.fit(self.sizes)
 
     @property
     def newest(self) -> Expectation | None:

@@ -542,7 +542,7 @@ def weigh(facts: RetrainFacts, config: RetrainConfig) -> Value | None:
         later=wait if best > 0 and wait > 0 else None,
         total=gain * ahead,
         waiting=1000 * gain,
-        chance=lost / facts.lost if facts.lost > 0 else 0.0,
+        chance=_chance(facts),
     )
 
 
@@ -569,10 +569,23 @@ def _real_loss(facts: RetrainFacts) -> float:
     Source: T. J. Mitchell and J. J. Beauchamp, "Bayesian Variable Selection in Linear Regression",
     JASA 83 (1988).
     """
+    assert facts.lost is not None
+    return _chance(facts) * _kept(facts) * max(facts.lost, 0.0)
+
+
+def _kept(facts: RetrainFacts) -> float:
+    """Of a loss that is a change, the share that is not noise."""
+    assert facts.lost_error is not None
+    noise, usual = max(facts.lost_error, 1e-9) ** 2, USUAL_CHANGE**2
+    return usual / (usual + noise)
+
+
+def _chance(facts: RetrainFacts) -> float:
+    """The chance that what the champion loses is a change; 0 where it loses nothing."""
     lost, error = facts.lost, facts.lost_error
     assert lost is not None
     assert error is not None
-    if lost <= 0:
+    if not lost > 0:
         return 0.0
     noise, usual = max(error, 1e-9) ** 2, USUAL_CHANGE**2
     if facts.drift_nature == "real":
@@ -581,15 +594,13 @@ def _real_loss(facts: RetrainFacts) -> float:
         usually = max(facts.records_seen / (facts.changes_known + 1), 1.0)
         passed = 1.0 - math.exp(-facts.records_since_level / usually)
         chance = min(max(passed, LEAST_CHANCE), MOST_CHANCE)
-    kept = usual / (usual + noise)
     # The logarithm of the odds of a change; it may be large.
     odds = (
         math.log(chance / (1.0 - chance))
         + 0.5 * math.log(noise / (noise + usual))
-        + 0.5 * lost * lost / noise * kept
+        + 0.5 * lost * lost / noise * _kept(facts)
     )
-    certain = 1.0 / (1.0 + math.exp(-min(odds, 700.0))) if odds > -700.0 else 0.0
-    return certain * kept * lost
+    return 1.0 / (1.0 + math.exp(-min(odds, 700.0))) if odds > -700.0 else 0.0
 
 
 def _gain(facts: RetrainFacts, lost: float, wait: float) -> tuple[float, float]:
@@ -739,7 +750,7 @@ def loses(facts: RetrainFacts) -> bool:
     """Return whether what the champion loses is rather a change than noise."""
     if facts.lost is None or facts.lost_error is None:
         return False
-    return facts.lost > 0 and _real_loss(facts) > facts.lost / 2
+    return _chance(facts) > 0.5
 
 
 def look_again(position: int, checked_at: int, pays_at: int | None) -> Decision:

@@ -29,8 +29,6 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
         "window": 200,
         "min_rows": 100,
         "reference_rows": 200,
-        # The page takes a second, and is evidently's affair.
-        "page": False,
     },
     "worth": {"min_rows": 200, "min_new_rows": 100, "cooldown_records": 200},
     "gate": {"source": "off"},

@@ -7,7 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from flows.cli import status
+import pytest
+
+from flows.cli import drift_report, status
 from models.core.record_schema import Task
 from models.persistence.signing import SigningKey
 from models.registry.registry import Registry
@@ -113,7 +115,7 @@ def test_a_reference_that_lacks_one_row_does_not_switch_drift_off(
         tmp_path,
         steady_records(1_990),
         stream={"batch": 995},
-        drift={"every": 995},
+        drift={"every": 995, "error_reference_rows": 300},
         # The next champion would have a reference of its own.
         worth={"decide": "person"},
     )
@@ -139,8 +141,11 @@ def test_a_vote_that_is_unknown_is_told_wherever_people_look(
         drift={"every": 400},
         worth={"min_rows": 400},
     )
-    (vote,) = summary["unknown_votes"]
-    assert ("prediction", 800) == (vote["vote"], vote["since"])
+    votes = {each["vote"]: each for each in summary["unknown_votes"]}
+    assert {"prediction", "errors of online", "errors of served"} == set(votes)
+    vote = votes["prediction"]
+    assert 800 == vote["since"]
+    assert "1000 labelled records" in votes["errors of online"]["remedy"]
     assert "reference 80, current 800, needed 100 of the reference and 200 now" in vote["because"]
     assert "a champion made from more rows" in vote["remedy"]
     (brief,) = status.collect(tmp_path / "home")
@@ -167,3 +172,46 @@ def test_a_target_that_jumps_is_followed_by_a_champion_of_the_new_world(
     )
     assert error["mae"] < 800
     assert "mae" == summary["judged_by"]
+
+
+def test_a_concept_that_turns_round_is_seen_named_and_placed(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """The features stay what they were: only errors can tell, at once, and since where."""
+    turned = {"up": "down", "down": "up"}
+    records = steady_records(3_600)
+    records[3_000:] = [{**each, "y": turned[each["y"]]} for each in records[3_000:]]
+    run(nursery, tmp_path, records, drift={"every": 1_000})
+    home = tmp_path / "home"
+    alarms = ask(
+        home,
+        "SELECT position, because, facts->>'kinds' AS kinds, facts->>'nature' AS nature,"
+        " (facts->>'change_estimate')::INT AS change FROM decisions"
+        " WHERE question = 'drift' AND yes AND position > 3000 ORDER BY position",
+    )
+    first = alarms[0]
+    assert 3_200 == first["position"]
+    assert "errors" in first["kinds"].split(", ")
+    assert "real" == first["nature"]
+    assert 3_000 == pytest.approx(first["change"], abs=20)
+    assert "the mean loss of batch went from" in first["because"]
+    assert [] == list(Places(home).pipeline("small").reports.glob("*.html"))
+
+
+def test_an_earlier_drift_check_is_compared_again_with_its_own_champion(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """What a page showed then it shows now; a position that was not reached is refused."""
+    run(nursery, tmp_path, steady_records(2_000), drift={"every": 1_000})
+    pipeline, home = tmp_path / "pipeline.toml", tmp_path / "home"
+    then = drift_report.collect(pipeline, home, page=False, at=1_800)
+    (known,) = ask(
+        home, "SELECT max(version) AS version FROM champion_periods WHERE serves_from < 1800"
+    )
+    assert (1_800, known["version"]) == (then["position"], then["champion"])
+    assert 1_000 >= then["reading"]["current_rows"] > 0
+    assert () == tuple(then["reading"]["findings"])
+    with pytest.raises(drift_report.NothingToCompare, match="at position 2000, and not at 9000"):
+        drift_report.collect(pipeline, home, page=False, at=9_000)
+    with pytest.raises(drift_report.NothingToCompare, match="no champion before position 200"):
+        drift_report.collect(pipeline, home, page=False, at=200)

@@ -195,23 +195,6 @@ def test_a_disk_that_fills_at_any_moment_loses_and_doubles_nothing(
             assert example.left == left_on(disk, tmp_path / each["home"], each["home"]), each
 
 
-def test_a_page_that_does_not_fit_leaves_no_half_page(example: Example, disk: SmallDisk) -> None:
-    """Its four megabytes are the largest write of all; what was decided by then is kept."""
-    pipeline = example.pipeline.with_name("paged.toml")
-    pipeline.write_text(example.pipeline.read_text().replace("page = false", "page = true"))
-    process = disk.python(
-        "-m", "tests.flows.loop.full_disk_loop", disk.inside, pipeline, "/reports/drift@1-1000000"
-    )
-    out, told = process.communicate()
-    assert process.returncode == 0, told
-    found = json.loads(out)
-    assert NO_SPACE in found["met"]
-    assert "drift-000000000600.html" in found["met"]
-    assert (True, "finished") == (found["whole"], found["again"])
-    pages = {path.name for path in (disk.seen / "home0/pipelines" / NAME / "reports").iterdir()}
-    assert {"drift-000000000800.html"} == pages
-
-
 def test_a_full_disk_stops_the_command_and_space_lets_it_go_on(
     example: Example, disk: SmallDisk, tmp_path: Path
 ) -> None:

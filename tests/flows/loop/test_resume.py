@@ -32,7 +32,6 @@ trace_s_per_record = 0.5
 [drift]
 every = 500
 window = 500
-page = false
 
 [worth]
 min_rows = 400

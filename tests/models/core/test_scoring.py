@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.core import scoring
+from models.core.prediction import Answer
 from models.core.record_schema import Label, Task
 
 
@@ -69,3 +70,29 @@ def test_the_mean_lies_between_the_best_and_the_worst_point(
     else:
         assert math.nextafter(min(points), -1) <= mean * (1 + 1e-9)
         assert mean <= max(points) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "expected"),
+    [
+        ({"a": 1.0, "b": 0.0}, "a", 0.0),
+        ({"a": 1.0, "b": 0.0}, "b", 1.0),
+        ({"a": 0.5, "b": 0.5}, "a", 0.25),
+        ({True: 0.9, False: 0.1}, 1, 0.01),
+        ({"a": 1.0}, "new", 1.0),
+        ({}, "a", math.nan),
+        (None, "a", math.nan),
+    ],
+)
+def test_half_of_the_brier_score_is_what_an_answer_of_classes_costs(
+    answer: Answer, label: Label, expected: float
+) -> None:
+    """From 0 to 1; what was not answered cost nothing that is known."""
+    assert expected == pytest.approx(scoring.loss("classification", answer, label), nan_ok=True)
+
+
+def test_an_answer_of_a_value_costs_its_absolute_error() -> None:
+    """In the target's unit; no answer, or NaN, is not known."""
+    assert 2.5 == scoring.loss("regression", 7.5, 10)
+    assert math.isnan(scoring.loss("regression", math.nan, 10))
+    assert math.isnan(scoring.loss("regression", None, 10))

@@ -44,7 +44,6 @@ older_rows = 500
 [drift]
 every = 500
 window = 500
-page = false
 
 [worth]
 min_rows = 400

@@ -57,30 +57,6 @@ def test_a_curve_is_found_again() -> None:
     assert tuple(found) == pytest.approx(truth)
 
 
-def test_a_harder_concept_is_not_taken_for_fewer_rows() -> None:
-    """Each concept has a level of its own: only what is within one says what rows bring."""
-    truth = LearningCurve(0.0, 5.0, 0.5, 0)
-    easy = [SizeScore(rows, truth.loss(rows), 0) for rows in (100, 3200)]
-    hard = [SizeScore(rows, 3 * truth.loss(rows), 9000) for rows in (100, 3200)]
-    curve = learning_curve.fit([*easy, *hard])
-    assert curve is not None
-    assert curve.exponent == pytest.approx(0.5, abs=0.05)
-    assert curve.loss(3200) == pytest.approx(3 * truth.loss(3200))
-    # Without a second size in any of them nothing is learned of rows.
-    alone = learning_curve.fit([easy[0], hard[1]])
-    assert alone is not None
-    assert learning_curve.PRIOR_EXPONENT == alone.exponent
-
-
-def test_a_curve_is_brought_to_the_unit_of_a_level() -> None:
-    """Its form stays; a curve of nothing stays nothing."""
-    curve = LearningCurve(0.2, 3.0, 0.5, 5)
-    scaled = curve.through(400, 0.7)
-    assert scaled.loss(400) == pytest.approx(0.7)
-    assert scaled.loss(100) / 0.7 == pytest.approx(curve.loss(100) / curve.loss(400))
-    assert 0 == LearningCurve(0.0, 0.0, 0.5, 5).through(400, 0.7).loss(100)
-
-
 def test_more_rows_that_do_worse_make_a_flat_curve() -> None:
     """The later concept was harder: more rows do not save anything, and never cost."""
     rising = [SizeScore(rows, rows / 1e4) for rows in (100, 400, 1600, 3200, 6400)]

@@ -1,0 +1,1 @@
+"""A laboratory that ships with the product: it shows by figures what the defaults do."""
