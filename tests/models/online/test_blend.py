@@ -284,7 +284,7 @@ def test_liars_cost_no_more_than_the_bound(seed: int, lying: int, count: int, sh
 def test_a_sure_liar_does_not_outvote_an_honest_member_that_is_hardly_sure() -> None:
     """Each has one vote: by probabilities, certainty would win against any weight."""
     labels: list[Label] = list("abba" * 250)
-    honest = [sure(each, 0.5001) for each in labels]
+    honest = [sure(each, 0.500001) for each in labels]
     liar = [sure("b" if each == "a" else "a", 1.0) for each in labels]
     made = make_classes().run([honest, liar], labels)
     assert labels[100:] == named(made)[100:]
@@ -482,3 +482,9 @@ def test_another_measure_is_tracked_from_then_on() -> None:
     told: BlendedValues = made.run(answers, labels)
     assert np.allclose(told.losses[5, 0], (labels[5] - told.members[5, 0]) ** 2)
     assert np.abs(labels - told.served).mean() < 1.2 * np.abs(labels - answers[:, 0]).mean()
+
+
+def test_an_expert_has_one_whole_vote_however_sure_it_is() -> None:
+    """So that certainty does not outweigh a weight that was earned by hits."""
+    votes = blend._firm(np.array([[[0.51, 0.49], [0.0, 1.0], [NAN, NAN]]]))
+    assert [[[1.0, 0.0], [0.0, 1.0]]] == votes[:, :2].tolist()
