@@ -64,7 +64,6 @@ from pathlib import Path
 from flows.loop import local_loop
 from observability.core import failpoints
 from tests.flows import plain_loop
-from tests.flows import plain_loop
 failpoints.arm("loop.after_checkpoint", "kill", after=3)
 with plain_loop.without_prefect():
     local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]))
