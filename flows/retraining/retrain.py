@@ -17,6 +17,7 @@ from typing import Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.learning import error_reference
 from flows.retraining import admit, expectations, retrain_records, retrain_request, reuse, training
 from flows.retraining.admit import Admission
 from flows.retraining.retrain_request import RequestOutcome
@@ -210,6 +211,8 @@ def _close(
     state, request = work.state, admitted.request
     asks = promotion.asks(promoted, work.run.file.pipeline.promotion)
     serves = promoted if not asks else asks.model_copy(update={"yes": False})
+    if promoted and challenge.refitted:
+        _keep_losses(work, prepared, challenge, manifest.version)
     rows += expectations.conclude(
         work, request, prepared, challenge, manifest.version, serves, waits=asks.yes
     )
@@ -232,6 +235,25 @@ def _close(
     )
     version = manifest.version if promoted else None
     return retrain_request.close(work, request, ending, rows, version)
+
+
+def _keep_losses(work: UnitOfWork, prepared: Prepared, challenge: Challenge, version: str) -> None:
+    """Keep what the challenger lost on its newest rows before it was fitted on them too."""
+    held, answers = challenge.parts.held.tolist(), challenge.trials[challenge.chosen].answers
+    # It was chosen for its answers.
+    assert answers is not None
+    newest = [
+        (row, answer)
+        for row, answer in zip(held, answers.answers(), strict=True)
+        if row >= challenge.parts.newest
+    ]
+    error_reference.keep(
+        work.state,
+        version,
+        positions=[prepared.positions[row] for row, _ in newest],
+        answers=[answer for _, answer in newest],
+        labels=[prepared.labels[row] for row, _ in newest],
+    )
 
 
 def _learn_from(work: UnitOfWork, prepared: Prepared, fitted: Fitted, challenge: Challenge) -> None:

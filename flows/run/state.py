@@ -56,6 +56,15 @@ class Reuse:
     """What it lost there."""
 
 
+@dataclass(frozen=True)
+class HeldOutLosses:
+    """What a version lost on its hold-out before it was fitted on these rows too."""
+
+    positions: tuple[int, ...]
+    losses: tuple[float, ...]
+    """In the order of the positions; NaN is not known."""
+
+
 @dataclass
 class OpenRequest:
     """A request for a retrain that is not closed."""
@@ -189,6 +198,8 @@ class PipelineState:
     champion: str | None = None
     tested_champion: str | None = None
     """The champion whose errors are tested."""
+    held_out: dict[str, HeldOutLosses] = field(default_factory=dict)
+    """Of the newest versions that were fitted on their hold-outs too, and that may serve."""
     column_thresholds: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
     """From which scores the columns have drifted, by the champion and sizes that were seen last."""
     drift_checked_at: int = 0

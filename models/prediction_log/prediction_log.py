@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.core.record_schema import LabelKind, arrow_label
-from models.online.prediction_rows import PredictionRows
+from models.online.prediction_rows import MemberRows, PredictionRows
 from models.prediction_log import compaction, segments
 from models.prediction_log.compaction import (
     CompactResult,
@@ -106,12 +106,14 @@ def _table(
         "position": pa.array(positions, pa.int64()),
         "label": labels,
     }
+    # A batch without a prediction, because a model refused its only record, names no member.
+    by = log.by if len(log) else {member: MemberRows([], []) for member in COLUMNS}
     for member in COLUMNS:
-        columns[member] = pa.array(log.by[member].predicted, labels.type)
+        columns[member] = pa.array(by[member].predicted, labels.type)
     for member in ("online", "batch", "served"):
-        columns[f"{member}_probability"] = pa.array(log.by[member].probabilities, pa.float64())
-    others = [name for name in log.by if name not in COLUMNS]
-    answers = zip(*(log.by[name].predicted for name in others), strict=True)
+        columns[f"{member}_probability"] = pa.array(by[member].probabilities, pa.float64())
+    others = [name for name in by if name not in COLUMNS]
+    answers = zip(*(by[name].predicted for name in others), strict=True)
     columns["members"] = pa.MapArray.from_arrays(
         pa.array(range(0, (len(log) + 1) * len(others), len(others)), pa.int32())
         if others
