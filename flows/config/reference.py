@@ -152,8 +152,8 @@ def _allowed(shape: Mapping[str, Any]) -> str:
     if "enum" in shape:
         return ", ".join(f"`{json.dumps(each)}`" for each in shape["enum"])
     if shape["type"] == "array":
-        kind, comma, rest = _allowed(shape["items"]).partition(",")
-        return f"list of {kind}s{comma}{rest}"
+        of, comma, limits = _allowed(shape["items"]).partition(",")
+        return f"list of {of}s{comma}{limits}"
     kind = _KINDS[shape["type"]]
     bounds = [f"{word} {_number(shape[key])}" for key, word in _BOUNDS.items() if key in shape]
     return ", ".join([kind, *bounds])
