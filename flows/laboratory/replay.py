@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from observability.drift.retrain_policy import RetrainFacts
+
 from flows.config import pipeline
 from flows.config.pipeline import Pipeline, PipelineFile
 from flows.laboratory import product_run
@@ -28,7 +30,6 @@ from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration
 from observability.drift import drift, retrain_policy
 from observability.drift.drift import ColumnDrift, DriftReading, Performance
-from observability.drift.retrain_policy import RetrainFacts
 from observability.history.store import History
 from power.core.device_readings import DeviceReading, DeviceSnapshot
 from power.core.gate_config import GateConfig

@@ -155,7 +155,7 @@ def _gap(
         found.append(pair[0] - pair[1])
     defined = np.array([each for each in found if math.isfinite(each)])
     # Where chance alone leaves the metric undefined, nothing is known against the simpler one.
-    return _Gap(defined if len(defined) > 1 else np.zeros(1), samples=True)
+    return _Gap(defined if len(defined) > DRAWS // 2 else np.zeros(1), samples=True)
 
 
 def _row_losses(

@@ -36,11 +36,14 @@ def make_game(
     """A game that an adversary likes: losses at the edges, sleepers, a scale that jumps."""
     chance = np.random.default_rng(seed)
     edges = chance.integers(0, 2, (count, experts)).astype(float)
-    losses = largest * np.where(chance.random((count, experts)) < 0.7, edges, chance.random())
+    losses: Floats = largest * np.where(
+        chance.random((count, experts)) < 0.7, edges, chance.random()
+    )
     awake = chance.random((count, experts)) < chance.choice([1.0, 0.8, 0.3])
     learned = chance.random(count) < chance.choice([1.0, 0.7])
-    scale = 10.0 ** chance.integers(-3, 4, count)
-    scale = np.where(chance.random(count) < 0.8, scale[0], scale)
+    jumping = 10.0 ** chance.integers(-3, 4, count)
+    steady = chance.random(count) < 0.8
+    scale = np.asarray(np.where(steady, jumping[0], jumping), dtype=np.float64)
     return Game(losses, awake, learned, scale, best_sequence(losses, awake, learned, switches))
 
 
