@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from observability.drift.retrain_policy import RetrainFacts
-
 from flows.config import pipeline
 from flows.config.pipeline import Pipeline, PipelineFile
 from flows.laboratory import product_run
