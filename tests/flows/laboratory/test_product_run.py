@@ -61,6 +61,31 @@ def test_a_run_comes_back_from_its_arrays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.answers["v1"], back.answers["v1"])
 
 
+def test_a_version_that_serves_again_costs_no_fit_and_no_wait(tmp_path: Path) -> None:
+    """It answers as it did when it was promoted first, and at once."""
+    read = records.read(pipeline.read(make_pipeline(tmp_path, 1_000, "regression")), AT_ONCE)
+    first, other = np.arange(200.0, 1_000.0), np.full(600, -1.0)
+    found = ProductRun(
+        (
+            product_run.Retrain(200, "Promoted", 0.5, "v1"),
+            product_run.Retrain(300, "Rejected", 0.5, None),
+            product_run.Retrain(400, "Promoted", 0.5, "v2"),
+            product_run.Retrain(600, "Reused", 0.0, "v1"),
+        ),
+        (400, 600),
+        5,
+        {"v1": first, "v2": other},
+    )
+    assert [200, 300, 400] == [each.position for each in found.fits]
+    assert [200, 400, 600] == [each.position for each in found.promoted]
+    late = LabConfig(records_per_s=100.0, wait_s=1.0)
+    assert [350, 550, 600] == [each.since for each in found.serving(read, late)]
+    answers = simulation.champion_answers(read, found.serving(read, AT_ONCE))
+    np.testing.assert_array_equal(answers[200:400], first[:200])
+    assert {-1.0} == set(answers[400:600])
+    np.testing.assert_array_equal(answers[600:], first[400:])
+
+
 def test_knobs_are_checked_as_in_a_pipeline_file(tmp_path: Path) -> None:
     """A knob that there is not is refused, with its name."""
     file = pipeline.read(make_pipeline(tmp_path, 50))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,19 +26,31 @@ utilization,throttle_reasons
 @pytest.fixture(scope="module")
 def pipeline_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline with alarms, retrains and deferrals in the history of its home."""
-    folder = tmp_path_factory.mktemp("ran")
+    return ran(tmp_path_factory.mktemp("ran"))
+
+
+@pytest.fixture(scope="module")
+def pipeline_of_alarms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, where each alarm asks for a retrain."""
+    return ran(tmp_path_factory.mktemp("alarms"), worth={"decide": "alarm"})
+
+
+def ran(folder: Path, worth: Mapping[str, str] | None = None) -> Path:
+    """A pipeline whose loop ran over its stream, under a recorded trace."""
     (folder / "gpu.csv").write_text(TRACE)
     gate = {"source": "trace", "trace": "gpu.csv", "trace_s_per_record": 0.1}
-    path = make_pipeline(folder, 1_000, gate=gate)
+    path = make_pipeline(folder, 1_000, gate=gate, worth=worth or {})
     with plain_loop.without_prefect():
         local_loop.run_loop.fn(path, folder / "home")
     History(folder / "home").flush()
     return path
 
 
-def test_unchanged_knobs_change_nothing(pipeline_that_ran: Path) -> None:
+@pytest.mark.parametrize("which", ["pipeline_that_ran", "pipeline_of_alarms"])
+def test_unchanged_knobs_change_nothing(which: str, request: pytest.FixtureRequest) -> None:
     """Every decision is judged again, and every answer is the recorded one."""
-    found = replay.collect(pipeline_that_ran, pipeline_that_ran.parent / "home", [])
+    path = request.getfixturevalue(which)
+    found = replay.collect(path, path.parent / "home", [])
     assert [] == found["different"]
     for question in ("worth", "drift", "gate"):
         count = found["questions"][question]
@@ -54,15 +67,17 @@ def test_more_new_rows_would_have_refused_a_retrain(pipeline_that_ran: Path) -> 
         assert "(needed 100000)" in each["would_be_because"]
 
 
-def test_an_alarm_that_would_not_have_come_asks_for_no_retrain(pipeline_that_ran: Path) -> None:
+def test_an_alarm_that_would_not_have_come_asks_for_no_retrain(
+    pipeline_of_alarms: Path,
+) -> None:
     """The worth of a retrain is judged with the answer about drift that would have been given."""
-    home = pipeline_that_ran.parent / "home"
+    home = pipeline_of_alarms.parent / "home"
     deaf = [
         *("drift.number_threshold=1000", "drift.performance_drop=1000", "drift.target_votes=false"),
         *("drift.prediction_votes=false", "drift.error_votes=false"),
         "drift.relative_error_votes=false",
     ]
-    found = replay.collect(pipeline_that_ran, home, deaf)
+    found = replay.collect(pipeline_of_alarms, home, deaf)
     assert {"worth", "drift"} == {each["question"] for each in found["different"]}
     assert not any(each["would_be"] for each in found["different"])
 

@@ -117,6 +117,14 @@ def test_losses_are_what_the_metric_says(tmp_path: Path) -> None:
     np.testing.assert_allclose(proper.losses(np.full((ROWS, 2), 0.5)), 0.25)
 
 
+def test_a_value_is_cut_to_the_labels_before(read: StreamRecords) -> None:
+    """As the blend cuts every member: what a model extrapolates costs no more than that."""
+    lost = read.losses(np.full(ROWS, 1e9))
+    before = np.maximum.accumulate(read.values)[:-1]
+    np.testing.assert_allclose(lost[1:], np.abs(before - read.values[1:]))
+    assert lost[0] == pytest.approx(1e9 - read.values[0])
+
+
 def test_a_stream_that_is_too_short_is_refused(tmp_path: Path) -> None:
     """A hundred records tell nothing."""
     with pytest.raises(BadConfiguration, match="100 labelled records"):
