@@ -228,7 +228,10 @@ def test_the_end_of_the_demo_has_the_form_that_the_page_shows(
     """The figures are of a whole run, which takes too long here; every line else comes as shown."""
     (end,) = (each for each in BLOCKS if each.text.startswith("elec2: finished"))
     (demo,) = (transcript[step.where][1] for step in STEPS if step.command == "make demo")
-    lines = [FIGURE.sub("…", line) for line in end.text.splitlines()[1:]]
+    # No version of the past serves again in the part of the stream that is run here.
+    whole = end.text.replace(" (3 of an archived version)", "")
+    assert whole != end.text
+    lines = [FIGURE.sub("…", line) for line in whole.splitlines()[1:]]
     assert len(lines) > 6
     assert [] == [line for line in lines if not fits(line, demo)]
 
@@ -313,7 +316,7 @@ def test_models_of_ones_own_learn(shop: Path, monkeypatch: pytest.MonkeyPatch) -
     loop.learn(records.rows, records.labels, None)
     assert 600 == len(records.rows)
     own = members.members["my_models:bagged_trees"]
-    assert "BaggingRegressor" == type(own.model).__name__
+    assert "BaggingRegressor" in set(own.model.steps)
     assert 0 == own.non_finite_count
     fought = evaluation.evaluate(
         record_schema.frame(records.table, stream.schema),

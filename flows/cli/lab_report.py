@@ -141,7 +141,8 @@ def _drift_explanation(document: Mapping[str, Any]) -> str:
         "A change is seen if an alarm comes while it goes on, or within "
         f"{document['tolerance']:,} records after it; the delay is counted from its beginning. All "
         "other alarms are false, per 20,000 records in which nothing changes. drift.judge is the "
-        "product; the others are river's detectors over the error of what was served."
+        "product, and error tests are its tests of errors alone; these and river's detectors hear "
+        "the error of what was served."
     )
 
 

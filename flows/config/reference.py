@@ -152,8 +152,8 @@ def _allowed(shape: Mapping[str, Any]) -> str:
     if "enum" in shape:
         return ", ".join(f"`{json.dumps(each)}`" for each in shape["enum"])
     if shape["type"] == "array":
-        of, comma, limits = _allowed(shape["items"]).partition(",")
-        return f"list of {of}s{comma}{limits}"
+        item, comma, within = _allowed(shape["items"]).partition(",")
+        return f"list of {item}s{comma}{within}"
     kind = _KINDS[shape["type"]]
     bounds = [f"{word} {_number(shape[key])}" for key, word in _BOUNDS.items() if key in shape]
     return ", ".join([kind, *bounds])

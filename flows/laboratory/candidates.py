@@ -52,26 +52,31 @@ def positions(records: StreamRecords, config: LabConfig) -> list[int]:
 
 
 @cache
-def warm_up(recipe: str, task: Task) -> None:
+def warm_up(recipes: tuple[str, ...], task: Task) -> None:
     """Import what the first fit of a process imports, so that no fit is measured with it."""
     import pandas as pd
 
-    if ":" in recipe:
+    plain = tuple(recipe for recipe in recipes if ":" not in recipe)
+    if not plain:
         return
     column = Column(name="x", kind="number")
     kind: LabelKind = "int" if task == "classification" else "float"
     evaluation.evaluate(
         pd.DataFrame({"x": np.arange(100.0)}),
         [each % 2 for each in range(100)],
-        recipe=BatchRecipe(recipe=recipe, min_rows=50),
+        recipe=BatchRecipe(recipes=plain, min_rows=50),
         schema=Schema(columns=(column,), target="y", task=task, label_kind=kind),
         clock=time.perf_counter,
     )
 
 
 def fit(records: StreamRecords, position: int) -> FittedCandidate | None:
-    """The challenger that the product would fit at this position; None where it gives no model."""
-    warm_up(records.file.pipeline.batch.recipe, records.schema.task)
+    """The challenger that the product would fit at this position; None where it gives no model.
+
+    A schedule promotes whatever it fits. So it is fitted again on its hold-out too, as each model
+    of the product is that is promoted.
+    """
+    warm_up(records.file.pipeline.batch.recipes, records.schema.task)
     row, recipe = records.row_at(position), records.file.pipeline.batch
     first = max(row - recipe.window, 0)
     began_s = time.process_time()
@@ -84,6 +89,7 @@ def fit(records: StreamRecords, position: int) -> FittedCandidate | None:
             clock=time.perf_counter,
             beside=records.file.folder,
             measure=records.file.pipeline.pipeline.measure,
+            promotes=lambda _: True,
         )
         fit_s = time.process_time() - began_s
         prediction = challenge.model.predict(records.frame.iloc[row:].reset_index(drop=True))

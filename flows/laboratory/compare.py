@@ -20,12 +20,13 @@ from flows.config import pipeline
 from flows.laboratory import candidates, members, optimum, product_run, records, simulation
 from flows.laboratory.candidates import FittedCandidate
 from flows.laboratory.crew import Work
-from flows.laboratory.members import BASELINE, CHAMPION, Members
+from flows.laboratory.members import CHAMPION, Members
 from flows.laboratory.optimum import Candidate
 from flows.laboratory.pieces import Pieces
 from flows.laboratory.product_run import EVERY_ALARM, ProductRun
 from flows.laboratory.records import Floats, LabConfig, StreamRecords
 from flows.laboratory.simulation import Served
+from models.online.learner import BASELINE
 
 PRODUCT = "worth"
 """The policy that is the product's own, with the pipeline's knobs."""
@@ -209,9 +210,7 @@ def judged(
         "larger_is_better": read.larger_is_better,
         "price_of_a_fit": bench.price,
         "optimum_fits_at": [each.position for each in chosen],
-        "retrains_at": {
-            name: [each.position for each in run.retrains] for name, run in runs.items()
-        },
+        "retrains_at": {name: [each.position for each in run.fits] for name, run in runs.items()},
         "alarms_at": {name: list(run.alarms) for name, run in runs.items()},
         "policies": rows,
     }
@@ -270,9 +269,9 @@ def _of_runs(bench: Bench, runs: Mapping[str, ProductRun]) -> list[Entry]:
         Entry(
             name,
             champion_of(bench, run),
-            len(run.retrains),
+            len(run.fits),
             len(run.promoted),
-            sum(each.fit_s for each in run.retrains),
+            sum(each.fit_s for each in run.fits),
         )
         for name, run in runs.items()
     ]

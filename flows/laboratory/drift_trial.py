@@ -1,8 +1,8 @@
 """How soon each method sees a drift, and how often it cries for nothing.
 
 A trial is a generated stream, whose changes are known, through the product's own loop. The alarms
-of the product are those of its drift checks; the detectors of river watch the error of what was
-served in the same run, record by record.
+of the product are those of its drift checks; its error tests alone, and the detectors of river,
+watch the error of what was served in the same run, record by record.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from flows.laboratory.crew import Work
 from flows.laboratory.pieces import Pieces
 from flows.laboratory.records import Floats, LabConfig, StreamRecords
 from flows.laboratory.streams import Drift, LabStream
+from observability.drift import error_monitor
+from observability.drift.error_monitor import ErrorMonitor
 
 STREAMS = (
     *("sea-none", "agrawal-none", "friedman-none"),
@@ -29,19 +31,37 @@ STREAMS = (
 TOLERANCE = 1000
 """Records after a change within which an alarm is about it."""
 PRODUCT = "drift.judge"
-"""The product's drift checks."""
+"""The product's drift checks, which look at columns and at every member's errors."""
 PER = 20_000
 """Stationary records to which false alarms are counted."""
 
 
+class ServedErrors:
+    """The product's error tests as a detector of one model's errors, which are from 0 to 1."""
+
+    def __init__(self) -> None:
+        self._tests = ErrorMonitor(bounded=True)
+        self.drift_detected = False
+
+    def update(self, error: float) -> None:
+        """Hear one more error; what is found is looked at once."""
+        self._tests.observe([self._tests.position], {error_monitor.SERVED: [error]})
+        self.drift_detected = bool(self._tests.fired)
+        if self.drift_detected:
+            self._tests.acknowledge()
+
+
 def detectors() -> Mapping[str, tuple[Any, bool]]:
-    """River's detectors with their usual settings by name, and whether each takes yes and no.
+    """The product's error tests and river's detectors, and whether each takes yes and no.
+
+    All have their usual settings.
 
     KSWIN is left out: at a test a record it takes longer than everything else together.
     """
     from river import drift
 
     return {
+        "error tests": (ServedErrors(), False),
         "ADWIN": (drift.ADWIN(), False),
         "ADWIN, delta 0.0001": (drift.ADWIN(delta=0.0001), False),
         "PageHinkley": (drift.PageHinkley(), False),

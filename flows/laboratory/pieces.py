@@ -25,7 +25,7 @@ from observability.core import atomic_file
 
 _CODE = (
     *("flows/laboratory", "flows/learning", "flows/retraining", "flows/run"),
-    *("models", "observability/drift"),
+    *("models", "observability/drift", "observability/worth"),
 )
 """Folders of the code that an experiment runs."""
 _BESIDE = {"crew.py", "replay.py", "tune.py"}

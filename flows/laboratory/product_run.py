@@ -7,7 +7,7 @@ no server. Its home is thrown away when the run's retrains, alarms and models ar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,15 +30,19 @@ from flows.run.shutdown import Stop
 from flows.run.unit_of_work import UnitOfWork
 from observability.core import toml_config
 
-EVERY_ALARM: Mapping[str, Mapping[str, Any]] = {"worth": {"cooldown_records": 0, "min_new_rows": 1}}
-"""Knobs with which each alarm leads to a retrain."""
+EVERY_ALARM: Mapping[str, Mapping[str, Any]] = {
+    "worth": {"decide": "alarm", "cooldown_records": 0, "min_new_rows": 1, "archived_versions": 0}
+}
+"""Knobs with which each alarm leads to a fit."""
+REUSED = "Reused"
+"""How a request ended that an archived version has answered, without a fit."""
 Knobs = Mapping[str, Mapping[str, Any]]
 """Values by table and knob, as in a pipeline file."""
 
 
 @dataclass(frozen=True)
 class Retrain:
-    """A retrain of the product: where, how it ended, and what its fits took."""
+    """A retrain of the product, or a version that serves again: where, and how it ended."""
 
     position: int
     outcome: str
@@ -53,11 +57,17 @@ class ProductRun:
     """What the loop did over a whole stream."""
 
     retrains: tuple[Retrain, ...]
+    """Those that were answered by an archived version too."""
     alarms: tuple[int, ...]
     """Positions of the drift checks that said yes."""
     checks: int
     answers: Mapping[str, Floats]
-    """Of each promoted version, from the row of its retrain to the end of the stream."""
+    """Of each promoted version, from the row where it was promoted first to the stream's end."""
+
+    @property
+    def fits(self) -> list[Retrain]:
+        """The retrains for which anything was fitted."""
+        return [each for each in self.retrains if each.outcome != REUSED]
 
     @property
     def promoted(self) -> list[Retrain]:
@@ -66,11 +76,12 @@ class ProductRun:
 
     def serving(self, records: StreamRecords, config: LabConfig) -> list[Served]:
         """When each promoted version serves, when records go on arriving while it is fitted."""
-        found = []
+        found: list[Served] = []
         for each in self.promoted:
-            row = records.row_at(each.position)
-            since = candidates.ready(row, each.fit_s, config)
-            found.append(Served(since, row, self.answers[str(each.version)]))
+            row, version = records.row_at(each.position), str(each.version)
+            since = row if each.outcome == REUSED else candidates.ready(row, each.fit_s, config)
+            begins = records.row_at(_first_served(self.retrains)[version])
+            found.append(Served(since, begins, self.answers[version]))
         return found
 
     def to_arrays(self) -> Iterator[tuple[str, Floats]]:
@@ -96,6 +107,11 @@ class ProductRun:
         )
 
 
+def _first_served(retrains: Sequence[Retrain]) -> dict[str, int]:
+    """The position at which each version was promoted first."""
+    return {each.version: each.position for each in reversed(retrains) if each.version is not None}
+
+
 def with_knobs(file: PipelineFile, knobs: Knobs) -> PipelineFile:
     """The pipeline with these values in place of the file's. Raises BadConfiguration."""
     given = file.pipeline.model_dump()
@@ -110,7 +126,7 @@ def run(
 ) -> ProductRun:
     """Run the product's loop over the stream in an empty `home`, with these knobs changed."""
     file = for_the_lab(with_knobs(records.file, knobs))
-    candidates.warm_up(file.pipeline.batch.recipe, records.schema.task)
+    candidates.warm_up(file.pipeline.batch.recipes, records.schema.task)
     retrains: list[Retrain] = []
     alarms: list[int] = []
     checks = 0
@@ -130,9 +146,8 @@ def run(
             ended = _plain(learn_batch.learn)(work).ended
         run_record.end(work, RunEnd("finished", "the stream ends"))
         answers = {
-            str(each.version): _answers(records, work, str(each.version), each.position)
-            for each in retrains
-            if each.version is not None
+            version: _answers(records, work, version, position)
+            for version, position in _first_served(retrains).items()
         }
     return ProductRun(tuple(retrains), tuple(alarms), checks, answers)
 
@@ -143,17 +158,17 @@ def _plain(step: Any) -> Any:
 
 
 def _retrained(work: UnitOfWork) -> Iterator[Retrain]:
-    """Attempt the open request; yields the retrain, if a fit ran."""
+    """Attempt the open request; yields the retrain, if a fit ran or a version serves again."""
     before, position = len(work.statistics.costs), work.state.position
     ending = _plain(retrain.retrain)(work)
     spent = work.statistics.costs[before:]
-    if ending is None or not spent:
+    if ending is None or (not spent and ending.name != REUSED):
         return
     yield Retrain(
         position,
         ending.name,
         sum(each.cpu_s for each in spent),
-        work.state.champion if ending.name == "Promoted" else None,
+        work.state.champion if ending.name in ("Promoted", REUSED) else None,
     )
 
 

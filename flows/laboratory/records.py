@@ -22,7 +22,6 @@ from models.core import record_schema
 from models.core.prediction import Answer, BatchPrediction
 from models.core.record_schema import Features, Label, Schema
 from observability.core.errors import BadConfiguration
-from observability.drift.drift import DriftConfig
 from power.core.gate_config import GateConfig
 
 if TYPE_CHECKING:
@@ -132,11 +131,12 @@ class StreamRecords:
     def losses(self, answers: Floats, instead: Floats | None = None) -> Floats:
         """The loss of each record; `instead` holds those of records without an answer.
 
-        Without it, such a record counts as a whole error, or as answered with 0.
+        Without it, such a record counts as a whole error, or as answered with 0. A value is cut to
+        the range of the labels before, as the product cuts that of every member.
         """
         if not self.classes:
-            lost = np.abs(answers - self.values)
             unknown: NDArray[np.bool_] = ~np.isfinite(answers)
+            lost = np.abs(self._cut(answers) - self.values)
         else:
             unknown = np.asarray(np.isnan(answers).all(axis=1))
             known = np.nan_to_num(answers, nan=0.0)
@@ -148,6 +148,11 @@ class StreamRecords:
         if instead is None:
             instead = np.ones(len(lost)) if self.classes else np.abs(self.values)
         return np.where(unknown, instead, lost)
+
+    def _cut(self, values: Floats) -> Floats:
+        before = np.concatenate([[np.nan], self.values[:-1]])
+        low, high = np.fmin.accumulate(before), np.fmax.accumulate(before)
+        return np.where(np.isnan(low), values, np.clip(values, low, high))
 
     @property
     def values(self) -> Floats:
@@ -171,8 +176,8 @@ class StreamRecords:
 
 
 def for_the_lab(file: PipelineFile) -> PipelineFile:
-    """The pipeline as the laboratory runs it: no device is asked, and no page is drawn."""
-    return over(file, gate=GateConfig(source="off"), drift=DriftConfig(page=False))
+    """The pipeline as the laboratory runs it: no device is asked."""
+    return over(file, gate=GateConfig(source="off"))
 
 
 def read(file: PipelineFile, config: LabConfig) -> StreamRecords:

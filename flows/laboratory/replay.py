@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from observability.drift.retrain_policy import RetrainFacts
 
 from flows.config import pipeline
 from flows.config.pipeline import Pipeline, PipelineFile
@@ -28,9 +26,12 @@ from models.core import metrics
 from models.core.record_schema import Schema
 from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration
-from observability.drift import drift, retrain_policy
+from observability.drift import drift
 from observability.drift.drift import ColumnDrift, DriftReading, Performance
+from observability.drift.error_monitor import ErrorFinding
 from observability.history.store import History
+from observability.worth import worth
+from observability.worth.worth import RetrainFacts
 from power.core.device_readings import DeviceReading, DeviceSnapshot
 from power.core.gate_config import GateConfig
 from power.policy import gate
@@ -182,18 +183,20 @@ def _worth(row: Row, knobs_of: Pipeline, known: _Known) -> Decision:
     facts = {name: row["facts"][name] for name in RetrainFacts.model_fields if name in row["facts"]}
     alarm = known.drift_at.get(row["position"])
     if alarm is not None:
+        nature = alarm.facts.get("nature")
         facts |= {
             "drift_alarm": alarm.yes,
             "drift_because": alarm.because,
+            "drift_nature": nature if nature in ("real", "virtual") else None,
             "contract_broken": alarm.facts.get("outcome") == "contract_broken",
         }
-    return retrain_policy.judge(RetrainFacts.model_validate(facts), knobs_of.worth)
+    return worth.judge(RetrainFacts.model_validate(facts), knobs_of.worth)
 
 
 def _drift(row: Row, knobs_of: Pipeline, known: _Known) -> Decision:
     facts = row["facts"]
     if "reference_rows" not in facts:
-        return drift.judge(None, knobs_of.drift, drift_detector=bool(facts["drift_detector"]))
+        return drift.judge(None, knobs_of.drift)
     named = {column.name: column.kind for column in known.schema.columns}
     of_labels = "category" if known.schema.task == "classification" else "number"
     columns = []
@@ -209,7 +212,8 @@ def _drift(row: Row, knobs_of: Pipeline, known: _Known) -> Decision:
                     kind=kind,
                     method=method,
                     score=facts[key],
-                    larger_is_drift=drift.METHODS[method].larger_is_drift,
+                    larger_is_drift=drift.LARGER_IS_DRIFT[method],
+                    threshold=facts[f"threshold:{name}"],
                     enough=facts[key] is not None,
                     current_missing=facts.get(f"missing_change:{name}", 0.0),
                 )
@@ -222,9 +226,32 @@ def _drift(row: Row, knobs_of: Pipeline, known: _Known) -> Decision:
         extra_columns=_names(facts["extra_columns"]),
         performance=_performance(facts),
         change=facts["change"],
-        drift_detector=facts["drift_detector"],
+        change_position=facts["change_estimate"] if facts["change"] else None,
+        findings=tuple(_findings(facts)),
+        untested=_names(facts["untested"]),
     )
     return drift.judge(reading, knobs_of.drift)
+
+
+def _findings(facts: Row) -> Iterator[ErrorFinding]:
+    """What the tests of errors had found; a test that is not in the facts had found nothing."""
+    for key in facts:
+        role, _, name = key.partition(":")
+        if role == "error_evidence":
+            member, _, against = name.partition(" against ")
+            yield ErrorFinding(
+                kind="relative errors" if against else "errors",
+                member=member,
+                against=against,
+                evidence=facts[key],
+                threshold=facts["error_false_alarm_records"],
+                seen_at=facts[f"error_change:{name}"],
+                change=facts[f"error_change:{name}"],
+                mean_before=facts[f"error_before:{name}"],
+                mean_allowed=facts[f"error_before:{name}"],
+                mean_now=facts[f"error_now:{name}"],
+                records_now=facts[f"error_records:{name}"],
+            )
 
 
 def _names(listed: str) -> tuple[str, ...]:

@@ -24,10 +24,11 @@ from observability.core import atomic_file
 from observability.core.errors import BadConfiguration, TryAgainLater
 
 CHOICES: Mapping[str, Sequence[float]] = {
-    "worth.cooldown_records": (500, 1000, 2000, 4000, 8000),
+    "worth.fit_second_pays": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+    "worth.most_horizon_records": (5000, 20_000, 80_000),
     "worth.min_new_rows": (100, 200, 500, 1000),
     "drift.every": (1000, 2000, 4000),
-    "drift.performance_drop": (0.02, 0.05, 0.1, 0.2),
+    "drift.error_false_alarm_records": (5000, 20_000, 80_000),
     "batch.window": (2000, 5000, 10_000),
     "batch.recent_share": (0.25, 0.5, 1.0),
 }
@@ -75,12 +76,12 @@ def measured(home: Path, path: Path, config: LabConfig, knobs: Knobs) -> dict[st
         run = compare.of_product(pieces, read, name, tables(knobs))
         bench = compare.Bench(read, compare.online(pieces, read), config)
         losses = bench.served(compare.champion_of(bench, run))
-        fit_s = sum(each.fit_s for each in run.retrains)
+        fit_s = sum(each.fit_s for each in run.fits)
         return {
             "stream": read.file.name,
             "score": read.score(float(losses.mean())),
             "loss": float(losses.mean()),
-            "retrains": len(run.retrains),
+            "retrains": len(run.fits),
             "fit_s": fit_s,
             "joules": fit_s * config.cpu_watts,
         }

@@ -17,7 +17,7 @@ from models.core import metrics, record_schema, scoring
 from models.core.prediction import BatchPrediction
 from models.online import learning_health, online_model
 from models.online.online_model import RecordRefused
-from models.online.prediction_rows import PredictionRows
+from models.online.prediction_rows import MemberRows, PredictionRows
 from models.prediction_log import prediction_log
 from models.stream import intake_health
 from models.stream.source import Batch, Notice, Records, Reject, downsample
@@ -132,7 +132,10 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
     except RecordRefused as error:
         work.rollback()
         if error.index == 0:
-            return _rejected(work, batch, error), PredictionRows()
+            nothing = PredictionRows(
+                [], {name: MemberRows([], []) for name in work.state.learner.names}
+            )
+            return _rejected(work, batch, error), nothing
         batch = _ending_at(work, batch, batch.positions[error.index], error.index)
         return _learn_up_to_refusal(work, batch)
     work.report_warnings("the online members", ", ".join(recipes.online.members))

@@ -114,11 +114,12 @@ def open_stream(file: PipelineFile, schema: Schema | None = None) -> Stream:
 
 
 def knobs(file: PipelineFile) -> Mapping[str, Any]:
-    """The knobs that what learns online is built from, by their keys in the file."""
+    """The knobs that what learns online is built from, by their keys, as the file has them."""
     pipeline = file.pipeline
+    online, blend = (each.model_dump(mode="json") for each in (pipeline.online, pipeline.blend))
     return {
-        **{f"online.{key}": value for key, value in pipeline.online.model_dump().items()},
-        **{f"blend.{key}": value for key, value in pipeline.blend.model_dump().items()},
+        **{f"online.{key}": value for key, value in online.items()},
+        **{f"blend.{key}": value for key, value in blend.items()},
         "drift.error_false_alarm_records": pipeline.drift.error_false_alarm_records,
         "drift.error_reference_rows": pipeline.drift.error_reference_rows,
     }

@@ -769,6 +769,7 @@ def _answer(
             f"error_before:{name}": found.mean_before,
             f"error_now:{name}": found.mean_now,
             f"error_change:{name}": found.change,
+            f"error_records:{name}": found.records_now,
         }
     for column in reading.columns:
         facts[f"{column.role}:{column.name}"] = _known_score(column, config)

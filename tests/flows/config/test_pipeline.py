@@ -96,7 +96,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         (changed(stream={"path": ""}), "stream.path", "at least 1 character", "''"),
         (
             changed(blend={"learning_rates": [0.1, 2.0]}),
-            "blend.learning_rates",
+            "blend.learning_rates.1",
             "equal to 1",
             "2.0",
         ),
@@ -208,8 +208,8 @@ def number_knobs() -> list[tuple[str, str]]:
 
 def test_no_list_of_numbers_may_hold_one_that_compares_with_nothing(tmp_path: Path) -> None:
     """Each of the rates is checked as a knob of its own would be."""
-    for wrong in (float("nan"), float("inf"), 0.0, -0.1):
-        path = write(tmp_path, changed(blend={"learning_rates": [0.1, wrong]}))
+    for wrong in ("nan", "inf", "0.0", "-0.1"):
+        path = write(tmp_path, f"{changed()}[blend]\nlearning_rates = [0.1, {wrong}]\n")
         assert f"{path}: blend.learning_rates.1: " in mistake(path)
     assert "at least 1" in mistake(write(tmp_path, changed(blend={"learning_rates": []})))
 

@@ -49,7 +49,8 @@ def test_every_policy_is_there(document: dict[str, Any]) -> None:
     policies = [row["policy"] for row in document["policies"]]
     assert [
         *("never", "every 1,000", "every 2,000", "every 5,000", "amount", "drift", "worth"),
-        *("online alone", "baseline alone", "batch alone", "no batch", "optimum"),
+        *(f"{name} alone" for name in ("linear", "linear_fast", "hoeffding_adaptive_tree")),
+        *("baseline alone", "batch alone", "no batch", "optimum"),
     ] == policies
     assert json.loads(json.dumps(document)) == document
 
@@ -60,7 +61,7 @@ def test_a_policy_that_never_retrains_pays_for_one_fit_and_a_member_for_none(
     """Fits, their seconds and their joules go together."""
     found = rows(document)
     assert 1 == found["never"]["retrains"]
-    for policy in ("online alone", "baseline alone", "no batch"):
+    for policy in ("linear alone", "baseline alone", "no batch"):
         spent = [found[policy][name] for name in ("retrains", "promotions", "fit_s", "joules")]
         assert [0, 0, 0.0, 0.0] == spent
     for row in document["policies"]:
@@ -118,7 +119,7 @@ def test_a_kill_in_the_middle_loses_one_piece_at_most(
     (found,) = crew.done(works, jobs=1)
     assert sorted(set(tried)) == [200, 400, 600, 800]
     assert 5 == len(tried)
-    assert 12 == len(found["policies"])
+    assert 14 == len(found["policies"])
     assert [] == list(tmp_path.rglob("*.scratch"))
 
 

@@ -44,14 +44,14 @@ def test_unchanged_knobs_change_nothing(pipeline_that_ran: Path) -> None:
         assert count["judged"] == count["decisions"] > 0, question
 
 
-def test_a_longer_cooldown_would_have_refused_a_retrain(pipeline_that_ran: Path) -> None:
+def test_more_new_rows_would_have_refused_a_retrain(pipeline_that_ran: Path) -> None:
     """The answer that would be different names the knob that was changed."""
     home = pipeline_that_ran.parent / "home"
-    found = replay.collect(pipeline_that_ran, home, ["worth.cooldown_records=100000"])
+    found = replay.collect(pipeline_that_ran, home, ["worth.min_new_rows=100000"])
     assert found["questions"]["worth"]["different"] == len(found["different"]) > 0
     for each in found["different"]:
         assert (True, False) == (each["was"], each["would_be"])
-        assert "cooldown 100000" in each["would_be_because"]
+        assert "(needed 100000)" in each["would_be_because"]
 
 
 def test_an_alarm_that_would_not_have_come_asks_for_no_retrain(pipeline_that_ran: Path) -> None:
@@ -59,7 +59,8 @@ def test_an_alarm_that_would_not_have_come_asks_for_no_retrain(pipeline_that_ran
     home = pipeline_that_ran.parent / "home"
     deaf = [
         *("drift.number_threshold=1000", "drift.performance_drop=1000", "drift.target_votes=false"),
-        *("drift.prediction_votes=false", "drift.detector_votes=false"),
+        *("drift.prediction_votes=false", "drift.error_votes=false"),
+        "drift.relative_error_votes=false",
     ]
     found = replay.collect(pipeline_that_ran, home, deaf)
     assert {"worth", "drift"} == {each["question"] for each in found["different"]}

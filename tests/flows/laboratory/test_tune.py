@@ -131,7 +131,7 @@ def test_a_form_that_is_not_edited_is_refused_with_what_to_write(
 def test_a_trial_is_a_run_of_the_product(tmp_path: Path) -> None:
     """Knobs that allow no second retrain spend less, and the first trial is the file's own."""
     path = make_pipeline(tmp_path, 1_000)
-    tried = [{}, {"worth.cooldown_records": 100_000}]
+    tried = [{}, {"worth.min_new_rows": 100_000}]
     config = LabConfig(records_per_s=0.0)
     found = crew.done(tune.works(tmp_path / "home", [path], config, tried), jobs=1)
     assert found[0]["retrains"] > found[1]["retrains"] == 1

@@ -14,6 +14,7 @@ from flows.run.session import opened
 from flows.run.shutdown import Stop
 from models.core import scoring
 from models.core.record_schema import Task
+from models.online.online_model import DEFAULT_MEMBERS
 from models.prediction_log import prediction_log
 from observability.core.paths import Places
 from tests.flows.makers import NAME, ask, make_pipeline, make_records, write_stream
@@ -73,10 +74,10 @@ def test_scores_are_of_the_records_that_have_a_label(run: Run, tmp_path: Path) -
         "SELECT position_from, member, value, scored FROM scores "
         "WHERE NOT contains(member, ':') AND metric = 'accuracy'",
     )
-    assert set(MEMBERS) == {each["member"] for each in scores}
+    assert {*MEMBERS, *DEFAULT_MEMBERS} == {each["member"] for each in scores}
     for each in scores:
         part = rows[each["position_from"] : each["position_from"] + 100]
-        answers = [row[each["member"]] for row in part]
+        answers = [{**row, **dict(row["members"])}[each["member"]] for row in part]
         labels = [row["label"] for row in part]
         assert scoring.count(answers, labels) == each["scored"] > 0
         assert scoring.mean("classification", answers, labels) == each["value"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
@@ -196,8 +197,10 @@ def test_a_member_that_diverged_is_reset_once_and_told(tmp_path: Path) -> None:
         def learn_one(self, record: object, label: object) -> None:
             pass
 
+    # Coins that nobody can foretell, but x gives them away to whoever looks at it as the liar does.
+    coins = [random.Random(index).randrange(2) for index in range(1_200)]
     (tmp_path / "stream.csv").write_text(
-        "x,y\n" + "".join(f"{index},{index % 2}\n" for index in range(1_200))
+        "x,y\n" + "".join(f"{2 * index + coin},{coin}\n" for index, coin in enumerate(coins))
     )
     file, home = make_file(tmp_path), tmp_path / "home"
     with opened(file, home, Stop(), Display("test")) as work:

@@ -284,7 +284,7 @@ def test_liars_cost_no_more_than_the_bound(seed: int, lying: int, count: int, sh
 def test_a_sure_liar_does_not_outvote_an_honest_member_that_is_hardly_sure() -> None:
     """Each has one vote: by probabilities, certainty would win against any weight."""
     labels: list[Label] = list("abba" * 250)
-    honest = [sure(each, 0.5001) for each in labels]
+    honest = [sure(each, 0.500001) for each in labels]
     liar = [sure("b" if each == "a" else "a", 1.0) for each in labels]
     made = make_classes().run([honest, liar], labels)
     assert labels[100:] == named(made)[100:]
@@ -377,7 +377,7 @@ class Ear:
         self.mixture = mixture
         self.scale: Floats = np.zeros(0)
         self.losses: Floats = np.zeros((0, 0))
-        self.awake: Flags = np.zeros(0, dtype=bool)
+        self.awake: Flags = np.zeros((0, 0), dtype=bool)
 
     def run(
         self, answers: Floats, awake: Flags, learned: Flags, loss: Any, scale: Floats
@@ -387,33 +387,29 @@ class Ear:
         return np.asarray(self.mixture.run(answers, awake, learned, loss, scale))
 
 
-def value_bound(heard: Ear, switches: Sequence[int] = ()) -> float:
-    """The bound of docs/guarantees.md for values, by the best rate and share."""
+def value_bound(heard: Ear) -> float:
+    """The bound of docs/guarantees.md for values against an expert, by the best rate and share."""
     ranges = np.array(
         [
             np.ptp(losses[awake]) if awake.any() else 0.0
             for losses, awake in zip(heard.losses, heard.awake, strict=True)
-        ]
+        ],
+        dtype=np.float64,
     )
     known: Flags = np.asarray(np.isfinite(heard.scale))
     scale, ranged = heard.scale[known], ranges[known]
-    rises = np.maximum(np.diff(scale), 0.0).sum()
-    last = (np.square(ranged) / scale).sum() / 8.0
+    usual = float(scale[0] + np.maximum(np.diff(scale), 0.0).sum())
+    last = float((np.square(ranged) / scale).sum()) / 8.0
 
-    def level(experts: int, rate: float, share: float, at_switches: float) -> float:
-        cost = math.log(experts / share) * (scale[0] + rises + at_switches)
-        return float((cost + math.log(1.0 / (1.0 - share)) * scale.sum()) / rate + rate * last)
+    def level(experts: int, rate: float, share: float) -> float:
+        shared = math.log(1.0 / (1.0 - share)) * float(scale.sum())
+        return (math.log(experts / share) * usual + shared) / rate + rate * last
 
     pairs = len(blend.VALUE_RATES) * len(SHARES)
-    places = np.cumsum(known) - 1
-    at = sum(scale[places[index]] for index in switches if known[index])
     lower = min(
-        level(heard.losses.shape[1], rate, share, at)
-        for rate in blend.VALUE_RATES
-        for share in SHARES
+        level(heard.losses.shape[1], rate, share) for rate in blend.VALUE_RATES for share in SHARES
     )
-    upper = level(pairs, blend.VALUE_LAST_RATE, LAST_SHARE, 0.0)
-    return float(lower + upper + ranges[~known].sum())
+    return lower + level(pairs, blend.VALUE_LAST_RATE, LAST_SHARE) + float(ranges[~known].sum())
 
 
 def make_stream(seed: int, jump: float, count: int = 1_500) -> tuple[Floats, Floats]:
@@ -486,3 +482,9 @@ def test_another_measure_is_tracked_from_then_on() -> None:
     told: BlendedValues = made.run(answers, labels)
     assert np.allclose(told.losses[5, 0], (labels[5] - told.members[5, 0]) ** 2)
     assert np.abs(labels - told.served).mean() < 1.2 * np.abs(labels - answers[:, 0]).mean()
+
+
+def test_an_expert_has_one_whole_vote_however_sure_it_is() -> None:
+    """So that certainty does not outweigh a weight that was earned by hits."""
+    votes = blend._firm(np.array([[[0.51, 0.49], [0.0, 1.0], [NAN, NAN]]]))
+    assert [[[1.0, 0.0], [0.0, 1.0]]] == votes[:, :2].tolist()

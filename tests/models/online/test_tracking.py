@@ -41,8 +41,9 @@ def make_game(
     )
     awake = chance.random((count, experts)) < chance.choice([1.0, 0.8, 0.3])
     learned = chance.random(count) < chance.choice([1.0, 0.7])
-    scale = np.power(10.0, chance.integers(-3, 4, count).astype(np.float64))
-    scale = np.where(chance.random(count) < 0.8, scale[0], scale).astype(np.float64)
+    jumping = 10.0 ** chance.integers(-3, 4, count)
+    steady = chance.random(count) < 0.8
+    scale = np.asarray(np.where(steady, jumping[0], jumping), dtype=np.float64)
     return Game(losses, awake, learned, scale, best_sequence(losses, awake, learned, switches))
 
 

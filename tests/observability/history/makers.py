@@ -182,7 +182,10 @@ def make_gpu_row(**changed: Any) -> GpuReadingRecord:
 
 
 def write_predictions(home: Path, pipeline: str = "elec2", **columns: Sequence[object]) -> Path:
-    """One file of the prediction log, named by its first and last position."""
+    """One file of the prediction log, named by its first and last position.
+
+    `members` has a dict a record, from a member's name to what it predicted.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -190,7 +193,11 @@ def write_predictions(home: Path, pipeline: str = "elec2", **columns: Sequence[o
     folder = Places(home).pipeline(pipeline).predictions
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{positions[0]:012d}-{positions[-1]:012d}.parquet"
-    parquet.write_table(pa.table({name: list(cells) for name, cells in columns.items()}), path)
+    table = pa.table({name: list(cells) for name, cells in columns.items() if name != "members"})
+    if members := columns.get("members"):
+        kind = pa.map_(pa.string(), table.schema.field("label").type)
+        table = table.append_column("members", pa.array(list(members), kind))
+    parquet.write_table(table, path)
     return path
 
 

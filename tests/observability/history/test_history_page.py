@@ -64,7 +64,6 @@ from pathlib import Path
 from flows.loop import local_loop
 from observability.core import failpoints
 from tests.flows import plain_loop
-from tests.flows import plain_loop
 failpoints.arm("loop.after_checkpoint", "kill", after=3)
 with plain_loop.without_prefect():
     local_loop.run_loop.fn(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -161,7 +160,7 @@ def test_every_view_and_column_is_documented_and_every_documented_one_exists(
     """Names, order and types on the page are those of the file."""
     kinds = {"TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ"}
     label = {"label": "see below", "online": "as label", "batch": "as label"}
-    label |= {"baseline": "as label", "served": "as label"}
+    label |= {"baseline": "as label", "served": "as label", "members": "see below"}
     expected = {
         shape.name: {
             name: label.get(name, kinds.get(kind, kind)) for name, kind in shape.columns.items()

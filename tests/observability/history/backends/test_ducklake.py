@@ -332,6 +332,8 @@ def test_predictions_of_every_host_are_in_the_lake(lake: Lake) -> None:
         (row["pipeline"], row["position"], row["label"]) for row in seen.to_pylist()
     ][:4]
     assert [0.5] * 3 == store.open(other).predictions("elec2")["served_probability"].to_pylist()
+    members = store.open(other).predictions("elec2")["members"].to_pylist()
+    assert [{"linear": each, "tree": each} for each in "011"] == [dict(each) for each in members]
 
 
 def logged_file(home: Path, pipeline: str, first: int, labels: list[Any]) -> Path:
@@ -349,6 +351,7 @@ def logged_file(home: Path, pipeline: str, first: int, labels: list[Any]) -> Pat
         online_probability=share,
         batch_probability=share,
         served_probability=share,
+        members=[{"linear": label, "tree": label} for label in labels],
         model_version=["v1"] * len(labels),
     )
     return path.rename(path.with_name(f"{first:012d}-{last:012d}.parquet"))
