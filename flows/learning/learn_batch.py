@@ -77,7 +77,7 @@ def learn(work: UnitOfWork) -> BatchResult:
 
 
 def aligned(work: UnitOfWork) -> bool:
-    """Whether the position is a multiple of the batch size, where drift checks happen.
+    """Whether the position is a multiple of the batch size: only there is the state judged.
 
     Batches end there wherever a limit or a signal ended a run before, so that the decisions about a
     stream do not depend on how often its run was stopped. Nor does its log, except for the last bit
@@ -238,13 +238,9 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
         ),
         *_update_intake(work, batch),
     ]
-    rows += _reset_members(work)
-    threshold = state.learner.threshold
-    moved = None if threshold is None else threshold.moved()
-    if threshold is not None and moved:
-        threshold.reported = threshold.value
-        work.run.display.log_event(state.position, "threshold", moved.because, "cyan")
-        rows.append(work.decision_row(moved))
+    if aligned(work):
+        # Nowhere else, so that a run that was stopped within a batch decides the same.
+        rows += [*_reset_members(work), *_moved_threshold(work)]
     work.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)
 
 
@@ -268,6 +264,17 @@ def _reset_members(work: UnitOfWork) -> list[Record]:
             work.run.display.log_event(state.position, "reset", reset.because, "red")
             rows.append(work.decision_row(reset))
     return rows
+
+
+def _moved_threshold(work: UnitOfWork) -> list[Record]:
+    """Report a threshold of the served class that has moved far."""
+    threshold = work.state.learner.threshold
+    moved = None if threshold is None else threshold.moved()
+    if threshold is None or not moved:
+        return []
+    threshold.reported = threshold.value
+    work.run.display.log_event(work.state.position, "threshold", moved.because, "cyan")
+    return [work.decision_row(moved)]
 
 
 def _change_position(work: UnitOfWork, batch: Batch) -> int | None:

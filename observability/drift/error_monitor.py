@@ -162,8 +162,9 @@ class ErrorMonitor:
         """
         places = np.asarray(positions, dtype=np.int64)
         heard = {name: np.asarray(each, dtype=np.float64) for name, each in losses.items()}
-        for name in heard:
-            self.began.setdefault(name, self.position)
+        for name in heard if len(places) else ():
+            # Before the first answer of anybody there is nothing to hear.
+            self.began.setdefault(name, int(places[0]))
         start = 0
         while start < len(places):
             until = start + self.reference_records - self.seen % self.reference_records

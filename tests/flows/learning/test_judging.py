@@ -44,7 +44,7 @@ def rare_records(count: int) -> list[dict[str, Any]]:
     records = []
     for index in range(count):
         fraud = index % 100 == 50
-        x = round(chance.gauss(3.5 if fraud else 0.0, 1.0), 4)
+        x = round(chance.gauss(3.0 if fraud else 0.0, 1.0), 4)
         records.append({"x": x, "y": "fraud" if fraud else "fine"})
     return records
 
@@ -142,10 +142,10 @@ def test_a_vote_that_is_unknown_is_told_wherever_people_look(
         worth={"min_rows": 400},
     )
     votes = {each["vote"]: each for each in summary["unknown_votes"]}
-    assert {"prediction", "errors of online", "errors of served"} == set(votes)
+    assert {"prediction", "errors of linear", "errors of served"} == set(votes)
     vote = votes["prediction"]
     assert 800 == vote["since"]
-    assert "1000 labelled records" in votes["errors of online"]["remedy"]
+    assert "1000 labelled records" in votes["errors of linear"]["remedy"]
     assert "reference 80, current 800, needed 100 of the reference and 200 now" in vote["because"]
     assert "a champion made from more rows" in vote["remedy"]
     (brief,) = status.collect(tmp_path / "home")

@@ -110,6 +110,40 @@ def test_what_is_refused_leaves_no_trace_in_the_model(tmp_path: Path) -> None:
     assert served(without_odd / "home") == served(with_odd / "home")
 
 
+BLIND = """
+from river import dummy
+
+class Blind(dummy.NoChangeClassifier):
+    def predict_proba_one(self, x):
+        answers = super().predict_proba_one(x)
+        return {label: float("nan") for label in answers} if 310 <= x["x"] < 320 else answers
+"""
+
+
+def test_a_member_is_reset_where_a_batch_ends_however_often_its_run_was_stopped(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """Stopped within the batch, the member goes on until where it is reset without that."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+        path = make_picky(folder, "set()")
+        path.write_text(path.read_text().replace(":Picky", ":Blind"))
+        next(folder.glob("picky_*.py")).write_text(BLIND)
+    assert 0 == nursery.loop(whole / "picky.toml", whole / "home").returncode
+    assert 0 == nursery.loop(stopped / "picky.toml", stopped / "home", limit=350).returncode
+    assert 0 == nursery.loop(stopped / "picky.toml", stopped / "home").returncode
+
+    def left(home: Path) -> tuple[list[Any], list[Any]]:
+        resets = ask(home, "SELECT position FROM decisions WHERE question = 'revive' AND yes")
+        folder = Places(home).pipeline("picky").predictions
+        log = prediction_log.read(folder, 0, RECORDS)["online"].to_pylist()
+        return [row["position"] for row in resets], log
+
+    assert [400] == left(whole / "home")[0]
+    assert left(whole / "home") == left(stopped / "home")
+
+
 def test_a_model_that_refuses_everything_ends_the_run(tmp_path: Path) -> None:
     """The fault is the model's; the message says so, and what was refused is kept."""
     path = make_picky(tmp_path, "range(300, 1000)")
