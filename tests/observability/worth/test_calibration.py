@@ -71,7 +71,17 @@ def test_the_share_that_comes_moves_from_its_prior_to_what_came() -> None:
     shares = [calibration.share_that_comes(rejected * times, 0.7, 2.0) for times in (0, 1, 2, 8)]
     assert shares == pytest.approx([0.7, 0.7 * 2 / 3, 0.35, 0.14])
     assert 1.0 == calibration.share_that_comes([Pair(0.1, 9.0)], 0.7, 2.0)
-    assert 0.0 == calibration.share_that_comes([Pair(0.1, -9.0)], 0.7, 2.0)
+
+
+def test_one_retrain_alone_does_not_decide_for_all_later_ones() -> None:
+    """Great harm counts as a rejected challenger, and great luck as twice the expectation."""
+    harmful, rejected = [Pair(0.1, -9.0)], [Pair(0.1, 0.0)]
+    assert calibration.share_that_comes(rejected, 0.7, 2.0) == calibration.share_that_comes(
+        harmful, 0.7, 2.0
+    )
+    lucky, double = [Pair(0.1, 9.0), *rejected * 4], [Pair(0.1, 0.2), *rejected * 4]
+    share = calibration.share_that_comes(lucky, 0.7, 2.0)
+    assert share == calibration.share_that_comes(double, 0.7, 2.0) < 0.7
 
 
 @given(st.lists(st.builds(Pair, st.floats(0, 1), st.floats(-1, 1))), st.floats(0, 1))
