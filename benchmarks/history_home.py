@@ -23,6 +23,7 @@ from observability.core.paths import Places
 from observability.history.records import (
     CostRecord,
     DecisionRecord,
+    ExpectationRecord,
     ForecastRecord,
     GpuReadingRecord,
     ModelRecord,
@@ -242,6 +243,19 @@ def _outcome(asked: int, position: int, deferrals: int) -> Iterator[Record]:
         joules=620.0,
         energy_source="counter",
     )
+    for said, gain in (("expected", None), ("compared", 0.02)):
+        yield ExpectationRecord(
+            **here,
+            **request,
+            event=said,
+            evidence="loss",
+            metric="brier",
+            expected_gain=0.03,
+            horizon_records=5_000.0,
+            cost_records=60.0,
+            version=version,
+            compared_gain=gain,
+        )
     trained = {"rows": 20_000, "train_from": max(0, asked - 20_000), "train_to": asked}
     for each in ("stored", event):
         yield ModelRecord(
