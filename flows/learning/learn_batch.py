@@ -15,9 +15,9 @@ from flows.run.unit_of_work import UnitOfWork
 from models.batch.batch_model import BatchAnswersNothing
 from models.core import metrics, record_schema, scoring
 from models.core.prediction import BatchPrediction
-from models.online import learning_health, online_model
+from models.online import learning_health, online_model, prediction_rows
 from models.online.online_model import RecordRefused
-from models.online.prediction_rows import MemberRows, PredictionRows
+from models.online.prediction_rows import PredictionRows
 from models.prediction_log import prediction_log
 from models.stream import intake_health
 from models.stream.source import Batch, Notice, Records, Reject, downsample
@@ -132,9 +132,7 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
     except RecordRefused as error:
         work.rollback()
         if error.index == 0:
-            nothing = PredictionRows(
-                [], {name: MemberRows([], []) for name in work.state.learner.names}
-            )
+            nothing = prediction_rows.nothing(work.state.learner.names)
             return _rejected(work, batch, error), nothing
         batch = _ending_at(work, batch, batch.positions[error.index], error.index)
         return _learn_up_to_refusal(work, batch)

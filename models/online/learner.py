@@ -158,6 +158,9 @@ class Learner:
         online = self.online.run(rows, labels, stop)
         done = len(next(iter(online.values())))
         labels = labels[:done]
+        if not done:
+            # Rejects alone leave no trace, not even an equal array in another place.
+            return prediction_rows.nothing(self.names)
         log = (
             self._learn_classes(online, labels, batch, positions)
             if isinstance(self.blend, ClassBlend)

@@ -77,6 +77,11 @@ class PredictionRows:
         )
 
 
+def nothing(names: Sequence[str]) -> PredictionRows:
+    """The predictions of these members for no record."""
+    return PredictionRows([], {name: MemberRows([], []) for name in names})
+
+
 def of_values(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> MemberRows:
     """A member's rows in regression, from values of the shape (n,); NaN is none."""
     predicted: list[Label | None] = [
