@@ -122,6 +122,9 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
     rejected. No record is learned more than twice, however many records are refused.
     """
     error_reference.follow_champion(work)
+    if not batch.positions:
+        # All of its records are rejects: not a byte of what was learned changes.
+        return batch, PredictionRows()
     answers, failure = champion_predictions(work, batch)
     recipes = work.run.file.pipeline
     work.report_warnings(f"the champion {work.state.champion}", ", ".join(recipes.batch.recipes))
