@@ -19,6 +19,9 @@ from tests.flows.plain_loop import Run
 CONCEPT = 1_200
 """Records of a concept."""
 KNOBS: dict[str, Any] = {
+    # After 100 records of a change an archived version is not yet known to be better, and a fit,
+    # which costs next to nothing here, pays at once.
+    "stream": {"batch": 200},
     "batch": {"window": 800},
     "drift": {"every": 200, "window": 200},
     "worth": {"fit_second_pays": 0.3},
