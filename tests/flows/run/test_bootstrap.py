@@ -21,7 +21,9 @@ from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 
 
-def make_file(folder: Path, more: str = "", name: str = "small", target: str = "y") -> PipelineFile:
+def make_file(
+    folder: Path, more: str = "", name: str = "small", target: str = "y", batch: int = 1_000
+) -> PipelineFile:
     """A pipeline of ten records, with further tables."""
     path = folder / "stream.csv"
     if not path.exists():
@@ -29,7 +31,8 @@ def make_file(folder: Path, more: str = "", name: str = "small", target: str = "
     file = folder / "small.toml"
     file.write_text(
         f'[pipeline]\nname = "{name}"\ntask = "classification"\n'
-        f'[stream]\npath = "stream.csv"\ntarget = "{target}"\n[gate]\nsource = "off"\n{more}'
+        f'[stream]\npath = "stream.csv"\ntarget = "{target}"\n'
+        f'batch = {batch}\n[gate]\nsource = "off"\n{more}'
     )
     return pipeline.read(file)
 
@@ -163,7 +166,7 @@ def test_a_member_that_answers_nan_begins_anew(
         def learn_one(self, record: object, label: object) -> None:
             pass
 
-    file, home = make_file(tmp_path), tmp_path / "home"
+    file, home = make_file(tmp_path, batch=10), tmp_path / "home"
     with opened(file, home, Stop(), Display("test")) as work:
         work.commit([])
         members = work.state.learner.online.members
@@ -185,24 +188,27 @@ def test_a_member_that_answers_nan_begins_anew(
     assert "linear_fast gave 10 answers that are not finite" in row["because"]
 
 
+class Liar:
+    """A model that is sure of what is wrong."""
+
+    def predict_proba_one(self, record: dict[str, float]) -> dict[int, float]:
+        return {int(1 - record["x"] % 2): 1.0}
+
+    def learn_one(self, record: object, label: object) -> None:
+        pass
+
+
 def test_a_member_that_diverged_is_reset_once_and_told(tmp_path: Path) -> None:
     """It was sure of what was wrong for 500 records; history names it, and its patience doubles."""
     from flows.learning.learn_batch import learn
     from observability.history.store import History
-
-    class Liar:
-        def predict_proba_one(self, record: dict[str, float]) -> dict[int, float]:
-            return {int(1 - record["x"] % 2): 1.0}
-
-        def learn_one(self, record: object, label: object) -> None:
-            pass
 
     # Coins that nobody can foretell, but x gives them away to whoever looks at it as the liar does.
     coins = [random.Random(index).randrange(2) for index in range(1_200)]
     (tmp_path / "stream.csv").write_text(
         "x,y\n" + "".join(f"{2 * index + coin},{coin}\n" for index, coin in enumerate(coins))
     )
-    file, home = make_file(tmp_path), tmp_path / "home"
+    file, home = make_file(tmp_path, batch=400), tmp_path / "home"
     with opened(file, home, Stop(), Display("test")) as work:
         work.commit([])
         learner = work.state.learner
