@@ -87,7 +87,7 @@ def test_the_filled_history_has_every_kind_of_row(home: Path) -> None:
     """Each view has something to answer from."""
     shapes = {shape.name: shape.rows for shape in History(home).views()}
     assert [] == [name for name, rows in shapes.items() if rows == 0]
-    assert (160 + 2, 20_000) == (shapes["scores"], shapes["predictions"])
+    assert (280 + 2, 20_000) == (shapes["scores"], shapes["predictions"])
 
 
 def test_every_question_of_the_page_is_asked() -> None:
