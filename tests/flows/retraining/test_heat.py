@@ -194,7 +194,7 @@ def test_a_leased_device_is_left_to_its_holder(
     assert {"GPU-a"} == {row["uuid"] for row in ask(tmp_path / "home", "FROM costs")}
     held_too = leases.take("GPU-a", "prices")
     assert held_too is not None
-    waits = run(tmp_path, 300)
+    waits = run(tmp_path, 300, worth={"max_age_records": 1})
     assert "is leased to prices (process " in waits["open_request"]["why_deferred"]
     held.release()
     held_too.release()
