@@ -33,6 +33,10 @@ HOME = ROOT / ".thermodrift-lab"
 GENERATED = 12_000
 """Records of a generated stream."""
 SEEDS = 5
+QUICK = (
+    "`python -m benchmarks.laboratory --quick`, which takes 2,000 records of each stream and one "
+    "seed: too few to say more than that nothing is broken. `make lab` measures in earnest"
+)
 DIGITS = 6
 """Significant digits of a figure."""
 MARKED = re.compile(r"<!-- lab: (\S+) (\S[^>]*?) (\w+) -->([^<]*)<!-- /lab -->")
@@ -74,6 +78,7 @@ def measured(asked: argparse.Namespace) -> dict[str, Any]:
     trials = lab_commands.done(drift_trial.works(home, tried, seeds), asked.jobs)
     return {
         "made_on": datetime.now(UTC).date().isoformat(),
+        "made_by": QUICK if asked.quick else "`make lab`",
         "compared": lab_report.compared(shipped, compared, config),
         "drift": lab_report.tried(trials),
     }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _HEAD = """\
 # The laboratory
 
-Made by `make lab` on {made_on}; the figures are those of [laboratory.json](laboratory.json), and
+Made on {made_on} by {made_by}. The figures are those of [laboratory.json](laboratory.json), and
 the scores over time are [a picture](laboratory.svg). Every default of thermodrift is used as it is,
 on every stream alike: nothing is tuned to one. `thermodrift lab compare` makes the same table for a
 pipeline of your own, and [commands.md](commands.md#the-laboratory) says what the commands do.
@@ -76,7 +76,10 @@ def tried(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def page(document: Mapping[str, Any]) -> str:
     """docs/laboratory.md, from the figures in docs/laboratory.json."""
     drift, comparison = document["drift"], document["compared"]
-    parts = [_HEAD.format(made_on=document["made_on"]), compared_markdown(comparison)]
+    parts = [
+        _HEAD.format(made_on=document["made_on"], made_by=document["made_by"]),
+        compared_markdown(comparison),
+    ]
     if drift["methods"]:
         parts += ["## Drift, seen and imagined\n", drift_markdown(drift)]
     return "\n".join(parts)

@@ -110,6 +110,7 @@ def test_figures_are_written_in_a_form_that_reads_back(tmp_path: Path) -> None:
     """NaN is no JSON, and six digits are enough."""
     document = {
         "made_on": "2026-11-29",
+        "made_by": "`make lab`",
         "compared": {"conditions": {}, "streams": [], "summary": []},
         "drift": {"tolerance": 1000, "methods": [], "x": [0.1234567891, float("nan")]},
     }
