@@ -254,17 +254,10 @@ def _record(
         at=datetime.now(UTC),
         pipeline=manifest.pipeline,
         run_id=token,
-        version=manifest.version,
         event=event,
         position=position if isinstance(position, int) else manifest.holdout_to,
-        recipe=manifest.recipe,
-        rows=manifest.rows,
-        train_from=manifest.train_from,
-        train_to=manifest.train_to,
-        fit_s=manifest.fit_s,
-        size_bytes=manifest.size_bytes,
-        sha256=manifest.sha256,
         because=because,
+        **manifest.recorded,
     )
     history = History(home)
     history.commit([row], token)

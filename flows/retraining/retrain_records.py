@@ -127,16 +127,5 @@ def model(
     ending: Literal["promoted", "rejected", "candidate"],
 ) -> list[Record]:
     """That a version was stored, and what became of it."""
-    known = {
-        "version": manifest.version,
-        "position": work.state.position,
-        "because": promoted.because,
-        "recipe": manifest.recipe,
-        "rows": manifest.rows,
-        "train_from": manifest.train_from,
-        "train_to": manifest.train_to,
-        "fit_s": manifest.fit_s,
-        "size_bytes": manifest.size_bytes,
-        "sha256": manifest.sha256,
-    }
+    known = {**manifest.recorded, "position": work.state.position, "because": promoted.because}
     return [work.run.row(ModelRecord, event=event, **known) for event in ("stored", ending)]

@@ -39,16 +39,9 @@ def promote(work: UnitOfWork, request: OpenRequest, reuse: Reuse) -> RequestOutc
         work.run.row(
             ModelRecord,
             event="candidate" if asks else "promoted",
-            version=reuse.version,
             position=state.position,
             because=served.because,
-            recipe=manifest.recipe,
-            rows=manifest.rows,
-            train_from=manifest.train_from,
-            train_to=manifest.train_to,
-            fit_s=manifest.fit_s,
-            size_bytes=manifest.size_bytes,
-            sha256=manifest.sha256,
+            **manifest.recorded,
         ),
     ]
     if asks:

@@ -145,6 +145,22 @@ class Manifest(ModelCard):
     reference_bytes: int
     libraries: dict[str, str] = Field(description="Versions that it was pickled with.")
 
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the history's rows about this version say of it."""
+        return self.model_dump(
+            include={
+                "version",
+                "recipe",
+                "rows",
+                "train_from",
+                "train_to",
+                "fit_s",
+                "size_bytes",
+                "sha256",
+            }
+        )
+
 
 class _ChampionPointer(BaseModel):
     """The promoted versions, oldest first (the last one serves), and the tokens already used."""
