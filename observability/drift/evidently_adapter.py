@@ -152,6 +152,10 @@ def _scores_by_chance(
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Score pairs of windows drawn from the reference; empty where the test fails on any."""
     values = reference.to_numpy()
+    if column.kind == "category" and values.min() == values.max():
+        # A category that never came in n values may well come in one of n + 1 (Laplace's rule of
+        # succession): without it, a reference of one category alone has no noise at all.
+        values = np.append(values, values.max() + 1)
     count = len(values)
     runs = values if column.kind == "number" else values == np.bincount(values).argmax()
     block = sampling_noise.block_length(runs.astype(np.float64), min(size, count))

@@ -117,6 +117,14 @@ def test_a_smaller_window_needs_a_larger_distance() -> None:
     assert few > 1.2 * many
 
 
+def test_a_category_that_comes_once_after_one_category_alone_is_no_drift() -> None:
+    """A thousand equal predictions do not rule out another one of a thousand; a hundred do."""
+    alone = ["ok"] * 1_000
+    for others, expected in ((1, False), (100, True)):
+        now = [*["fraud"] * others, *["ok"] * (1_000 - others)]
+        assert expected is drift.drifted(measure_one(alone, now, "category"), TOLERANCE)
+
+
 def test_a_threshold_that_a_person_names_is_not_computed() -> None:
     """It wins, so its column needs no noise of its own."""
     named = TOLERANCE.model_copy(update={"number_threshold": 0.3})
