@@ -27,14 +27,14 @@ def test_a_storm_with_a_kill_loses_and_doubles_nothing(tmp_path: Path) -> None:
         tmp_path, writers=2, commits=8, kills=1, straight=2, sitting_s=0.1, seed=1
     )
     assert (16, 1) == (found["commits"], found["kills"])
-    assert (80, 0, 0) == (found["rows"], found["rows_lost"], found["rows_twice"])
+    assert (128, 0, 0) == (found["rows"], found["rows_lost"], found["rows_twice"])
     times = found["commit_ms"]
     assert isinstance(times, dict)
     # A commit that was acknowledged before the kill is repeated by its name, and timed again.
     assert sum(each["commits"] for each in times.values() if each) in (16, 17)
     ways = found["undisturbed"]
     assert isinstance(ways, dict)
-    assert [(20, 0, 0)] * 2 == [
+    assert [(32, 0, 0)] * 2 == [
         (way["rows"], way["rows_lost"], way["rows_twice"])
         for way in (ways["history"], ways["straight"])
     ]
