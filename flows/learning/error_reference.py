@@ -55,6 +55,7 @@ def follow_champion(work: UnitOfWork) -> None:
     if state.tested_champion == state.champion:
         return
     state.tested_champion = state.champion
+    state.learner.champion_value.begin_anew()
     found = HeldOutLosses((), ())
     if state.champion is not None:
         known = state.held_out.get(state.champion)

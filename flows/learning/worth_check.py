@@ -27,7 +27,8 @@ from observability.core.errors import ThermodriftError
 from observability.drift import drift
 from observability.drift.drift import DriftReading
 from observability.history.records import ExpectationRecord, Record
-from observability.worth import memory, worth
+from observability.worth import blend_value, memory, worth
+from observability.worth.blend_value import BlendValue
 from observability.worth.memory import Expectation, Level
 from observability.worth.worth import RetrainFacts
 from power.policy import power_cap
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 
 FEWEST_ARCHIVED = 100
 """Rows that archived versions are scored on at least."""
+FRESH_RECORDS = 1_000
+"""Records after which a champion does not show any more what a new one adds."""
+USUAL_ADDS = 0.05
+"""Standard deviation of what champions add, as a share of the baseline's loss: what was measured is
+drawn to zero by as much as it is noisier than this."""
 ANSWERS_A_CHANGE = frozenset({"labels", "alarm", "archive"})
 """Evidence of a change of the data. Growth, a person's rule and a first champion are none, and a
 loss is as likely one as it is real."""
@@ -54,6 +60,10 @@ class WorthReading:
     """The best of the archived versions that were scored."""
     archived_error: float | None = None
     archived_count: int = 0
+    adds: Loss | None = None
+    """What the blend would lose more without the champion."""
+    blend: BlendValue | None = None
+    """What champions add to it."""
     followed: Loss | None = None
     """What the last promoted challenger saves against the champion that it replaced."""
     followed_records: int = 0
@@ -86,25 +96,40 @@ def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> Wort
     """
     state = work.state
     level = _level(state, champion)
+    adds, blend = _adds(state, level)
+    unmeasured = WorthReading(level=level, adds=adds, blend=blend)
     labelled = current[current[state.schema.target].notna()]
     if level is None or len(labelled) < work.run.file.pipeline.drift.min_rows:
-        return WorthReading(level=level)
+        return unmeasured
     model = work.champion()
     assert model is not None
     try:
         answers = model.predict(labelled[state.schema.names])
     except BatchAnswersNothing:
-        return WorthReading(level=level)
+        return unmeasured
     rows = _Rows(labelled, labelled[state.schema.target].tolist(), answers, state.learner.measure)
     now = paired_loss.of(rows.labels, answers, rows.measure, rows.rarer)
     # The level was measured on a hold-out, with an error of its own.
     error = now.error * math.sqrt(1 + len(rows.labels) / max(level.held, 1))
     lost = Loss(now.mean / level.unit - level.loss, error / level.unit)
     if not (math.isfinite(lost.mean) and math.isfinite(lost.error)):
-        return WorthReading(level=level)
-    reading = _follow(work, WorthReading(lost=lost, level=level), rows)
+        return unmeasured
+    reading = _follow(work, replace(unmeasured, lost=lost), rows)
     # Where the champion loses nothing, no other version is looked at.
     return _archive(work, reading, champion, rows) if lost.mean > lost.error else reading
+
+
+def _adds(state: PipelineState, level: Level | None) -> tuple[Loss | None, BlendValue | None]:
+    """What the champion adds to the blend, and what champions do; None: unknown."""
+    known, found = state.worth.blend, state.learner.champion_value.value()
+    if level is None or found is None or not math.isfinite(found.rest + found.champion):
+        return None, known
+    adds = Loss(found.adds / level.unit, found.error / level.unit)
+    rest = found.rest / level.unit
+    if known is not None and found.records > FRESH_RECORDS:
+        return adds, known._replace(rest=rest)
+    expected = adds.mean * USUAL_ADDS**2 / (USUAL_ADDS**2 + adds.error**2)
+    return adds, blend_value.of(rest, found.champion / level.unit, max(expected, 0.0))
 
 
 def facts(
@@ -149,6 +174,11 @@ def facts(
         retrains_last_day=retrains_last_day,
         lost=None if reading.lost is None else reading.lost.mean,
         lost_error=None if reading.lost is None else reading.lost.error,
+        level_loss=None if level is None else level.loss,
+        rest_loss=None if reading.blend is None else reading.blend.rest,
+        champion_adds=None if reading.adds is None else reading.adds.mean,
+        champion_adds_error=None if reading.adds is None else reading.adds.error,
+        blend_width=0.0 if reading.blend is None else reading.blend.width,
         records_since_level=0 if reading.level is None else position - reading.level.position,
         rows_then=None if level is None else max(level.rows, fewest),
         rows_now=_rows_now(state, recipe, position - began),
@@ -158,6 +188,7 @@ def facts(
         curve_floor=None if curve is None else curve.floor,
         curve_scale=None if curve is None else curve.scale,
         curve_exponent=None if curve is None else curve.exponent,
+        curve_exponent_error=0.0 if curve is None else curve.exponent_error,
         curve_sizes=0 if curve is None else curve.sizes,
         loss_share=known.share_that_comes("loss"),
         growth_share=known.share_that_comes("growth"),
@@ -225,6 +256,7 @@ def remember(
     later = wanted.facts.get("later_records")
     known = replace(
         known,
+        blend=reading.blend,
         loss_since=since,
         look_again_at=state.position + int(later) if isinstance(later, int) else None,
     )
@@ -352,10 +384,14 @@ def _follow(work: UnitOfWork, reading: WorthReading, rows: _Rows) -> WorthReadin
     if before is None or reading.level is None:
         return reading
     saved = paired_loss.saved(rows.labels, before, rows.champion, rows.measure, rows.rarer)
-    if not math.isfinite(saved.mean):
+    own = paired_loss.of(rows.labels, rows.champion, rows.measure, rows.rarer)
+    if not math.isfinite(saved.mean + own.mean):
         return reading
-    unit = reading.level.unit
+    unit, blend = reading.level.unit, reading.blend
     followed = Loss(saved.mean / unit, saved.error / unit)
+    if blend is not None:
+        served = blend.gain((own.mean + saved.mean) / unit, own.mean / unit)
+        followed = followed._replace(mean=served)
     return replace(reading, followed=followed, followed_records=len(rows.labels))
 
 

@@ -43,6 +43,7 @@ def conclude(
     challenger = worth_check.loss_share(challenge.scores, "challenger", challenge.measure)
     champion = worth_check.loss_share(challenge.scores, "champion", challenge.measure)
     saved = gain(challenge)
+    served = served_gain(work, challenge)
     if challenger is not None:
         rows = _rows_of_concept(work, prepared, challenge)
         serving = challenger if promoted or champion is None else champion
@@ -64,7 +65,7 @@ def conclude(
         ):
             # A challenger that does not know the present concept does not show what is attainable.
             state.worth = known
-    return _settle(work, request, version, saved, None if waits else promoted)
+    return _settle(work, request, version, served, None if waits else promoted)
 
 
 def gain(challenge: Challenge) -> float | None:
@@ -75,6 +76,15 @@ def gain(challenge: Challenge) -> float | None:
     challenger = worth_check.loss_share(challenge.scores, "challenger", challenge.measure)
     champion = worth_check.loss_share(challenge.scores, "champion", challenge.measure)
     return None if champion is None or challenger is None else champion[0] - challenger[0]
+
+
+def served_gain(work: UnitOfWork, challenge: Challenge) -> float | None:
+    """What is served gains by the challenger, as far as it is known what champions add to it."""
+    challenger = worth_check.loss_share(challenge.scores, "challenger", challenge.measure)
+    champion = worth_check.loss_share(challenge.scores, "champion", challenge.measure)
+    if champion is None or challenger is None:
+        return None
+    return work.state.worth.served(champion[0], challenger[0])
 
 
 def candidate(work: UnitOfWork, version: str, because: str, gain: float | None) -> None:
@@ -88,8 +98,10 @@ def reused(
 ) -> list[Record]:
     """Remember that an archived version serves again; the rows of the history."""
     state = work.state
+    own = reuse.level.loss
+    served = state.worth.served(own + reuse.gain, own)
     state.worth = replace(state.worth, level=reuse.level, unfitted=False)
-    return _settle(work, request, reuse.version, reuse.gain, promoted)
+    return _settle(work, request, reuse.version, served, promoted)
 
 
 def without_model(work: UnitOfWork, request: OpenRequest) -> list[Record]:

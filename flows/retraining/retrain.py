@@ -221,7 +221,7 @@ def _close(
             work.decision_row(asks),
             *retrain_records.model(work, manifest, promoted, "candidate"),
         ]
-        gain = expectations.gain(challenge)
+        gain = expectations.served_gain(work, challenge)
         expectations.candidate(work, manifest.version, promoted.because, gain)
         ending = RequestOutcome("Candidate", asks, scores=manifest.scores)
         return retrain_request.close(work, request, ending, rows)

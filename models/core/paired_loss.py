@@ -47,7 +47,7 @@ def of(
     rarer: Label | None = None,
 ) -> Loss:
     """The loss over these rows, in time order; `rarer` is as in `metrics.value`."""
-    rows = _row_losses(labels, prediction, measure)
+    rows = row_losses(labels, prediction, measure)
     if rows is not None:
         return _mean(rows)
     return _bootstrap(labels, (prediction,), measure, rarer)
@@ -61,13 +61,13 @@ def saved(
     rarer: Label | None = None,
 ) -> Loss:
     """How much less `after` loses than `before` on the same rows; positive is better."""
-    old, new = _row_losses(labels, before, measure), _row_losses(labels, after, measure)
+    old, new = row_losses(labels, before, measure), row_losses(labels, after, measure)
     if old is not None and new is not None:
         return _mean(old - new)
     return _bootstrap(labels, (before, after), measure, rarer)
 
 
-def _row_losses(
+def row_losses(
     labels: Sequence[Label], prediction: BatchPrediction, measure: Measure
 ) -> NDArray[np.float64] | None:
     """The loss of every row; None where the metric is no mean over rows."""

@@ -12,6 +12,9 @@ often misses the best model's hits by some tenths of a point. Each expert has on
 it is: a weighted majority misses at most twice as much as its weights do, and a sure liar would
 outweigh an honest expert that is hardly sure. For values, the pipeline's metric is
 tracked, in units of how far the members are apart.
+
+Beside what is served, the blend computes what it would serve without the champion, from the other
+members and stacks of their own: so it is known, record by record, what the champion adds.
 """
 
 from __future__ import annotations
@@ -72,6 +75,10 @@ class BlendedClasses:
     """Half the Brier score of each member, shape (n, members); NaN where unknown."""
     served_losses: Floats
     """Half the Brier score of what is served, shape (n,); NaN where unknown."""
+    rest: Floats
+    """What would be served without the champion, shape (n, classes)."""
+    rest_voted: Codes
+    """Its class, as `voted`. Without a champion among the members both are those served."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +91,45 @@ class BlendedValues:
     """Shape (n,)."""
     losses: Floats
     """The tracked loss of each member, shape (n, members); NaN where unknown."""
+    rest: Floats
+    """What would be served without the champion, shape (n,); what is served where none is a member.
+    """
+
+
+class Groups:
+    """Whom each group of the blend hears: all members first, and then all but the champion."""
+
+    def __init__(self, members: int, stacks: int, champion: int | None) -> None:
+        self.members = np.ones((1 if champion is None else 2, members), dtype=bool)
+        """Shape (groups, members)."""
+        if champion is not None:
+            self.members[1, champion] = False
+        own = np.eye(len(self.members), dtype=bool)
+        self.experts = np.concatenate([self.members, np.repeat(own, stacks, axis=1)], axis=1)
+        """Members, and then the stacks of each group; shape (groups, experts)."""
+        self.voters = np.concatenate([self.experts, own], axis=1)
+        """Experts, and then the mean of each group."""
 
 
 class ClassBlend:
-    """The blend of classes, which are added in the order of the stream: a replay repeats it."""
+    """The blend of classes, which are added in the order of the stream: a replay repeats it.
 
-    def __init__(self, members: int, config: BlendConfig) -> None:
+    `champion` is the champion's place among the members; None: none of them is one.
+    """
+
+    def __init__(self, members: int, config: BlendConfig, champion: int | None = None) -> None:
         self.members = members
         self.classes: list[Label] = []
-        self.stacks = ClassStacks(config.learning_rates, members)
-        experts = members + len(config.learning_rates)
-        self.mixture = Mixture(experts, BRIER_RATES, BRIER_LAST_RATE)
-        self.vote = Mixture(experts + 1, HIT_RATES, HIT_LAST_RATE)
+        self.groups = Groups(members, len(config.learning_rates), champion)
+        self.stacks = ClassStacks(config.learning_rates, self.groups.members)
+        self.mixture = Mixture(self.groups.experts, BRIER_RATES, BRIER_LAST_RATE)
+        self.vote = Mixture(self.groups.voters, HIT_RATES, HIT_LAST_RATE)
         self._codes: dict[Label, int] = {}
 
     @property
     def weights(self) -> Floats:
         """The present weight of each member and then of each stack, in the mixture."""
-        return np.asarray((self.mixture.upper.weights @ self.mixture.lower.weights)[0])
+        return np.asarray(self.mixture.weights[0, self.groups.experts[0]])
 
     def run(
         self, answers: Sequence[Sequence[Answer]], labels: Sequence[Label | None]
@@ -164,10 +192,8 @@ class ClassBlend:
         learned: Flags = codes != -1
         if not classes:
             voted = np.full(count, -1, np.intp)
-            nobody = np.full((count, self.members), np.nan)
-            return BlendedClasses(
-                (), members, np.full((count, 0), np.nan), voted, nobody, nobody[:, 0]
-            )
+            nobody, nothing = np.full((count, self.members), np.nan), np.full((count, 0), np.nan)
+            return BlendedClasses((), members, nothing, voted, nobody, nobody[:, 0], nothing, voted)
         truth = np.zeros((count, 1, classes))
         known: Flags = codes >= 0
         truth[np.flatnonzero(known), 0, codes[known]] = 1.0
@@ -184,18 +210,27 @@ class ClassBlend:
         somebody = np.asarray(awake.any(axis=1))
         stacked = self.stacks.run(members, awake, np.where(somebody, np.maximum(codes, -1), -1))
         experts = np.concatenate([members, stacked], axis=1)
-        present = np.repeat(somebody[:, None], stacked.shape[1], axis=1)
-        awake = np.concatenate([awake, present], axis=1)
+        # A group predicts where one of its members does, and so do its stacks.
+        groups = np.asarray((awake[:, None, :] & self.groups.members).any(axis=2))
+        present = np.repeat(groups, stacked.shape[1] // groups.shape[1], axis=1)
+        heard = np.concatenate([awake, present], axis=1)
         # A sum of products may exceed 1 in the last bit, which scikit-learn refuses.
-        served = np.minimum(self.mixture.run(experts, awake, learned, brier), 1.0)
-        experts = np.concatenate([experts, served[:, None]], axis=1)
-        votes = self.vote.run(
-            _firm(experts), np.concatenate([awake, somebody[:, None]], axis=1), learned, miss
+        mixed = np.minimum(self.mixture.run(experts, heard, learned, brier), 1.0)
+        voters = np.concatenate([experts, mixed], axis=1)
+        votes = self.vote.run(_firm(voters), np.concatenate([heard, groups], axis=1), learned, miss)
+        losses = np.where(awake & learned[:, None], brier(members), np.nan)
+        voted = np.where(groups, np.nan_to_num(votes).argmax(axis=2), -1)
+        served_losses = np.where(somebody & learned, brier(mixed)[:, 0], np.nan)
+        return BlendedClasses(
+            classes=tuple(self.classes),
+            members=members,
+            served=mixed[:, 0],
+            voted=voted[:, 0],
+            losses=losses,
+            served_losses=served_losses,
+            rest=mixed[:, -1],
+            rest_voted=voted[:, -1],
         )
-        losses = np.where(awake[:, : self.members] & learned[:, None], brier(members), np.nan)
-        chosen = np.where(somebody, np.nan_to_num(votes).argmax(axis=1), -1)
-        served_losses = np.where(somebody & learned, brier(served[:, None])[:, 0], np.nan)
-        return BlendedClasses(tuple(self.classes), members, served, chosen, losses, served_losses)
 
     def _table(self, answers: Sequence[Answer]) -> Floats:
         """One member's probabilities, shape (n, classes); NaN where it has none."""
@@ -215,14 +250,21 @@ class ClassBlend:
 
 
 class ValueBlend:
-    """The blend of values."""
+    """The blend of values; `champion` is as in `ClassBlend`."""
 
-    def __init__(self, members: int, config: BlendConfig, measure: Measure) -> None:
+    def __init__(
+        self,
+        members: int,
+        config: BlendConfig,
+        measure: Measure,
+        champion: int | None = None,
+    ) -> None:
         self.members = members
         self.measure = measure
         quantile = measure.quantile if measure.name == "pinball" else 0.5
-        self.stacks = ValueStacks(config.learning_rates, members, quantile)
-        self.mixture = Mixture(members + len(config.learning_rates), VALUE_RATES, VALUE_LAST_RATE)
+        self.groups = Groups(members, len(config.learning_rates), champion)
+        self.stacks = ValueStacks(config.learning_rates, self.groups.members, quantile)
+        self.mixture = Mixture(self.groups.experts, VALUE_RATES, VALUE_LAST_RATE)
         self._low, self._high = np.inf, -np.inf
         self._spread = 0.0
         self._seen = 0
@@ -236,7 +278,7 @@ class ValueBlend:
     @property
     def weights(self) -> Floats:
         """The present weight of each member and then of each stack, in the mixture."""
-        return np.asarray((self.mixture.upper.weights @ self.mixture.lower.weights)[0])
+        return np.asarray(self.mixture.weights[0, self.groups.experts[0]])
 
     def run(self, answers: Floats, labels: Floats) -> BlendedValues:
         """Predict and then learn each of n records; a label of NaN is not learned.
@@ -266,12 +308,16 @@ class ValueBlend:
         # the measure of all later ones.
         counted = awake & learned[:, None] & ~open_range
         losses = np.where(counted, self._loss(labels[:, None] - experts), np.nan)
-        scale = self._scale(losses, learned)
-        served = self.mixture.run(experts[:, :, None], awake, learned, loss, scale)[:, 0]
-        # A mean of equal values may differ from them in the last bit.
-        lowest, highest = np.fmin.reduce(experts, axis=1), np.fmax.reduce(experts, axis=1)
-        served = np.clip(served, lowest, highest)
-        return BlendedValues(members, served, losses[:, : self.members])
+        # How far apart they are is that of the members and stacks that are served.
+        scale = self._scale(losses[:, self.groups.experts[0]], learned)
+        mixed = self.mixture.run(experts[:, :, None], awake, learned, loss, scale)[:, :, 0]
+        for place, group in enumerate(self.groups.experts):
+            # A mean of equal values may differ from them in the last bit.
+            own = experts[:, group]
+            mixed[:, place] = np.clip(
+                mixed[:, place], np.fmin.reduce(own, axis=1), np.fmax.reduce(own, axis=1)
+            )
+        return BlendedValues(members, mixed[:, 0], losses[:, : self.members], mixed[:, -1])
 
     def _loss(self, gaps: Floats) -> Floats:
         """The loss of predictions that are `gaps` below the labels."""
@@ -324,14 +370,17 @@ def _joined(
         return np.concatenate([table, unknown], axis=-1)
 
     if not parts:
-        nothing = np.empty((0, members))
+        nobody, nothing, codes = np.empty((0, members)), np.empty(0), np.empty(0, np.intp)
+        shares = np.empty((0, len(classes)))
         return BlendedClasses(
             classes,
             np.empty((0, members, len(classes))),
-            np.empty((0, len(classes))),
-            np.empty(0, np.intp),
+            shares,
+            codes,
+            nobody,
             nothing,
-            np.empty(0),
+            shares,
+            codes,
         )
     return BlendedClasses(
         classes,
@@ -340,4 +389,6 @@ def _joined(
         np.concatenate([part.voted for part in parts]),
         np.concatenate([part.losses for part in parts]),
         np.concatenate([part.served_losses for part in parts]),
+        np.concatenate([padded(part.rest) for part in parts]),
+        np.concatenate([part.rest_voted for part in parts]),
     )

@@ -20,10 +20,11 @@ from models.core.record_schema import Features, Label, Task
 from models.online import decision_threshold, novelty, prediction_rows, prequential
 from models.online.blend import BlendConfig, ClassBlend, ValueBlend
 from models.online.calibration import Reliability
+from models.online.champion_value import ChampionValue
 from models.online.learning_health import Divergence
 from models.online.naive_baseline import NoChange, RecentMedian
 from models.online.online_model import OnlineMember, OnlineMembers
-from models.online.prediction_rows import PredictionRows
+from models.online.prediction_rows import MemberRows, PredictionRows
 from models.online.tracking import Floats
 from observability.drift.error_monitor import ErrorMonitor
 
@@ -98,12 +99,14 @@ class Learner:
         self.baseline = NoChange(task)
         quantile = measure.quantile if measure.name == "pinball" else 0.5
         self.median = RecentMedian(quantile) if task == "regression" else None
-        count = len(self.members)
+        count, champion = len(self.members), self.members.index(BATCH)
         self.blend: ClassBlend | ValueBlend = (
-            ClassBlend(count, config)
+            ClassBlend(count, config, champion)
             if task == "classification"
-            else ValueBlend(count, config, measure)
+            else ValueBlend(count, config, measure, champion)
         )
+        self.champion_value = ChampionValue()
+        """What the blend loses with the champion that serves now, and without it."""
         self.recent = RecentLosses(count)
         self.reliability = Reliability() if task == "classification" else None
         """Of what is served; None in regression."""
@@ -129,6 +132,7 @@ class Learner:
         self.measure = measure
         if isinstance(self.blend, ValueBlend):
             self.blend.track(measure)
+        self.champion_value.begin_anew()
         self.judged = {name: prequential.start(measure) for name in self.names}
         self.threshold = decision_threshold.start(measure)
 
@@ -192,6 +196,8 @@ class Learner:
         log.by[ONLINE] = prediction_rows.of_classes(best, classes)
         for index, name in enumerate(self.members):
             log.by[name] = prediction_rows.of_classes(blended.members[:, index], classes)
+        rest = prediction_rows.of_classes(blended.rest, classes, blended.rest_voted)
+        self._value_champion(log, rest)
         self._test_errors(positions, blended.losses, blended.served_losses)
         if self.threshold is not None:
             self.threshold.serve(log.by[SERVED], labels)
@@ -233,7 +239,17 @@ class Learner:
         log.by[ONLINE] = prediction_rows.of_values(best)
         for index, name in enumerate(self.members):
             log.by[name] = prediction_rows.of_values(blended.members[:, index])
+        self._value_champion(log, prediction_rows.of_values(blended.rest))
         return log
+
+    def _value_champion(self, log: PredictionRows, rest: MemberRows) -> None:
+        """Let the champion's value hear what was lost with it, and would have been without it."""
+        by = {
+            "served": log.by[SERVED],
+            "rest": rest,
+            "champion": log.by[BATCH],
+        }
+        self.champion_value.learn(log.labels, by, self.measure)
 
     def _leaders(self, losses: Floats, online: int) -> NDArray[np.intp]:
         """The online member with the smallest recent loss before each record, by its place.

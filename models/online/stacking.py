@@ -30,12 +30,17 @@ MEMORY = 1_000
 
 
 class ClassStacks:
-    """Softmax stacks; `weights` has the shape (stacks, members)."""
+    """Softmax stacks, one at each rate for each group of members.
 
-    def __init__(self, rates: Sequence[float], members: int) -> None:
-        self.rates = np.array([[rate] for rate in rates])
-        self.weights = np.full((len(rates), members), 1.0 / members)
-        self.biases = np.zeros((len(rates), 0))
+    `groups` has the shape (groups, members), and says whom a stack hears. `weights` has the shape
+    (stacks, members), group by group.
+    """
+
+    def __init__(self, rates: Sequence[float], groups: Flags) -> None:
+        self.rates = np.tile(np.array([[rate] for rate in rates]), (len(groups), 1))
+        self.heard = np.repeat(groups, len(rates), axis=0).astype(float)
+        self.weights = self.heard / self.heard.sum(axis=1, keepdims=True)
+        self.biases = np.zeros((len(self.rates), 0))
 
     def add_class(self) -> None:
         """Add a class after those known."""
@@ -50,8 +55,9 @@ class ClassStacks:
         logs = np.log(np.clip(np.where(awake[:, :, None], answers, 0.5), LEAST, 1.0 - LEAST))
         logs = np.where(awake[:, :, None], logs - logs.mean(axis=2, keepdims=True), 0.0)
         answered = np.empty((len(answers), *self.biases.shape))
-        weights, biases, rates = self.weights, self.biases, self.rates
+        weights, biases, rates, heard = self.weights, self.biases, self.rates, self.heard
         edge, negative, fast = np.empty_like(rates), -rates, rates[:, 0]
+        all_heard = bool(heard.all())
         for inputs, scores, code in zip(logs, answered, codes.tolist(), strict=True):
             np.matmul(weights, inputs, out=scores)
             np.add(scores, biases, out=scores)
@@ -65,24 +71,29 @@ class ClassStacks:
             steps = scores * negative
             steps[:, code] += fast
             np.add(biases, steps, out=biases)
-            np.add(weights, steps @ inputs.T, out=weights)
+            steps = steps @ inputs.T
+            if not all_heard:
+                np.multiply(steps, heard, out=steps)
+            np.add(weights, steps, out=weights)
             np.maximum(weights, -_WEIGHT_BOUND, out=weights)
             np.minimum(weights, _WEIGHT_BOUND, out=weights)
         return answered
 
 
 class ValueStacks:
-    """Linear stacks by normalised least mean squares; `weights` has the shape (stacks, members).
+    """Linear stacks by normalised least mean squares, one at each rate for each group of members.
 
-    Values are measured from the target's running mean in units of its running deviation, both
-    bounded, so that one extreme value cannot spoil the weights.
+    `groups` and `weights` are as in `ClassStacks`. Values are measured from the target's running
+    mean in units of its running deviation, both bounded, so that one extreme value cannot spoil the
+    weights.
     Source: S. Haykin, "Adaptive Filter Theory", normalised LMS.
     """
 
-    def __init__(self, rates: Sequence[float], members: int, quantile: float = 0.5) -> None:
-        self.rates = np.array(rates)
-        self.weights = np.full((len(rates), members), 1.0 / members)
-        self.biases = np.zeros(len(rates))
+    def __init__(self, rates: Sequence[float], groups: Flags, quantile: float = 0.5) -> None:
+        self.rates = np.tile(np.array(rates), len(groups))
+        self.heard = np.repeat(groups, len(rates), axis=0).astype(float)
+        self.weights = self.heard / self.heard.sum(axis=1, keepdims=True)
+        self.biases = np.zeros(len(self.rates))
         self.quantile = quantile
         self._seen = 0
         self._mean = 0.0
@@ -92,23 +103,26 @@ class ValueStacks:
         """Values of n records, shape (n, stacks); then learn the records.
 
         `answers` has the shape (n, members), `labels` (n,); NaN: the record has no label. A value
-        is NaN where no member predicts.
+        is NaN where no member that the stack hears predicts.
         """
         answered = np.full((len(answers), len(self.rates)), np.nan)
-        weights, biases = self.weights, self.biases
+        weights, biases, heard = self.weights, self.biases, self.heard
+        voices = awake.astype(float) @ heard.T
         for index, label in enumerate(labels.tolist()):
-            here = awake[index]
+            here, known = awake[index], voices[index] > 0.0
             inputs = outputs = None
-            if self._variance <= 0.0:
+            if not known.any():
+                pass
+            elif self._variance <= 0.0:
                 # The deviation is unknown yet: the plain mean does not need it.
-                if here.any():
-                    answered[index] = answers[index, here].mean()
-            elif here.any():
+                total = heard @ np.where(here, answers[index], 0.0)
+                np.divide(total, voices[index], out=answered[index], where=known)
+            else:
                 deviation = math.sqrt(self._variance)
                 inputs = np.where(here, (answers[index] - self._mean) / deviation, 0.0)
                 np.clip(inputs, -_FAR, _FAR, out=inputs)
                 outputs = weights @ inputs + biases
-                answered[index] = self._mean + deviation * outputs
+                np.add(self._mean, deviation * outputs, out=answered[index], where=known)
             if label != label:
                 continue
             if inputs is not None and outputs is not None:
@@ -116,9 +130,9 @@ class ValueStacks:
                 errors = target - np.clip(outputs, -_FAR, _FAR)
                 # The gradient of the expectile loss, which is the squared one for the median.
                 errors *= np.where(errors > 0.0, 2.0 * self.quantile, 2.0 * (1.0 - self.quantile))
-                steps = self.rates * errors / (1.0 + inputs @ inputs)
+                steps = self.rates * errors * known / (1.0 + heard @ (inputs * inputs))
                 biases += steps
-                weights += steps[:, None] * inputs
+                weights += steps[:, None] * (inputs * heard)
                 np.clip(biases, -_WEIGHT_BOUND, _WEIGHT_BOUND, out=biases)
                 np.clip(weights, -_WEIGHT_BOUND, _WEIGHT_BOUND, out=weights)
             self._learn_spread(label)

@@ -6,7 +6,8 @@ the records were divided into blocks. An *expert* is anything that predicts: a m
 After each labelled record the weight of an expert is multiplied by exp(-rate * loss), the weights
 are scaled to the sum 1, and a `share` of them is spread evenly over all experts. So an expert that
 was bad for long regains weight soon after it becomes good. An expert that does not predict a record
-*sleeps*: its weight relative to the rest stays.
+*sleeps*: its weight relative to the rest stays. Several *groups* of the same experts can be weighed
+side by side: each as if there were no other experts than its own.
 
 With losses in units of a scale s(t) that is known before record t, the weighted mean loss of any T
 records exceeds that of any sequence of experts with k switches by at most
@@ -44,35 +45,40 @@ LAST_SHARE = 1e-4
 
 
 class FixedShare:
-    """Weights of `experts`, once for each pair of a rate and a share.
+    """Weights of the experts of each group, once for each pair of a rate and a share.
 
-    `weights` has the shape (pairs, experts), and each row the sum 1.
+    `groups` has the shape (groups, experts) and says who belongs to which. `weights` has the shape
+    (groups * pairs, experts), group by group, and each row the sum 1.
     """
 
-    def __init__(self, rates: Sequence[float], shares: Sequence[float], experts: int) -> None:
+    def __init__(self, rates: Sequence[float], shares: Sequence[float], groups: Flags) -> None:
         pairs = [(rate, share) for rate in rates for share in shares]
+        self.groups = groups
         self.rates = np.array([rate for rate, _ in pairs])
-        shared = np.array([[share] for _, share in pairs])
-        self.kept, self.floor = 1.0 - shared, shared / experts
-        self.weights = np.full((len(pairs), experts), 1.0 / experts)
+        even = np.repeat(groups / groups.sum(axis=1, keepdims=True), len(pairs), axis=0)
+        shared = np.tile(np.array([[share] for _, share in pairs]), (len(groups), 1))
+        self.kept, self.floor = 1.0 - shared, shared * even
+        self.weights = even
 
     def run(
         self, losses: Floats, awake: Flags, learned: Flags, scale: Floats | None = None
     ) -> Floats:
-        """The weights before each of n records, shape (n, pairs, experts); then learn the records.
+        """The weights before each of n records, shape (n, rows of weights, experts); then learn.
 
         `losses` and `awake` have the shape (n, experts), `learned` and `scale` (n,). A loss counts
         where its expert is awake and the record is learned; there it must be finite.
         """
-        counted = np.where(awake & learned[:, None], losses, 0.0)
-        # A loss that all experts share does not change the weights, and must not underflow them.
-        lowest = np.min(np.where(awake, counted, np.inf), axis=1, keepdims=True, initial=np.inf)
+        counted = np.where(awake & learned[:, None], losses, 0.0)[:, None, :]
+        heard = awake[:, None, :] & self.groups
+        # A loss that a whole group shares does not change its weights, and must not underflow them.
+        lowest = np.min(np.where(heard, counted, np.inf), axis=2, keepdims=True, initial=np.inf)
         # Who sleeps has no loss: less the lowest one, it would be a gain without bound.
-        counted = np.where(awake, counted - np.where(np.isfinite(lowest), lowest, 0.0), 0.0)
+        counted = np.where(heard, counted - np.where(np.isfinite(lowest), lowest, 0.0), 0.0)
         if scale is not None:
             with np.errstate(over="ignore"):
-                counted = counted / scale[:, None]
-        factors = np.exp(-self.rates[None, :, None] * counted[:, None, :])
+                counted = counted / scale[:, None, None]
+        factors = np.exp(-self.rates[:, None] * counted[:, :, None, :])
+        factors = factors.reshape(len(losses), *self.weights.shape)
         everybody = np.asarray(awake.all(axis=1))
         before = np.empty((len(losses) + 1, *self.weights.shape))
         before[0] = self.weights
@@ -88,7 +94,11 @@ class FixedShare:
                 if not here.any():
                     grown[:] = weights
                     continue
-                mean = grown[:, here].sum(axis=1) / weights[:, here].sum(axis=1)
+                slept = weights[:, here].sum(axis=1)
+                # A group that sleeps as a whole stays as it is.
+                mean = np.divide(
+                    grown[:, here].sum(axis=1), slept, out=np.ones_like(slept), where=slept > 0.0
+                )
                 grown[:, ~here] = weights[:, ~here] * mean[:, None]
             np.add.reduce(grown, axis=1, keepdims=True, out=scaled)
             np.divide(kept, scaled, out=scaled)
@@ -99,14 +109,20 @@ class FixedShare:
 
 
 class Mixture:
-    """The experts' weighted mean prediction, at the rate and share that suit the stream.
+    """The weighted mean prediction of each group, at the rate and share that suit the stream.
 
     A `FixedShare` of every rate and share mixes the experts, and another one mixes these mixtures.
     """
 
-    def __init__(self, experts: int, rates: Sequence[float], last_rate: float) -> None:
-        self.lower = FixedShare(rates, SHARES, experts)
-        self.upper = FixedShare((last_rate,), (LAST_SHARE,), len(self.lower.weights))
+    def __init__(self, groups: Flags, rates: Sequence[float], last_rate: float) -> None:
+        self.lower = FixedShare(rates, SHARES, groups)
+        mixtures = np.repeat(np.eye(len(groups), dtype=bool), len(rates) * len(SHARES), axis=1)
+        self.upper = FixedShare((last_rate,), (LAST_SHARE,), mixtures)
+
+    @property
+    def weights(self) -> Floats:
+        """The present weight of each expert in each group, shape (groups, experts)."""
+        return np.asarray(self.upper.weights @ self.lower.weights)
 
     def run(
         self,
@@ -116,7 +132,7 @@ class Mixture:
         loss: Callable[[Floats], Floats],
         scale: Floats | None = None,
     ) -> Floats:
-        """The mean prediction of n records, shape (n, d); NaN where no expert predicts.
+        """The mean prediction of n records, shape (n, groups, d); NaN where no expert predicts.
 
         `answers` has the shape (n, experts, d), and is finite where the expert is `awake`. `loss`
         turns predictions of the shape (n, m, d) into losses of the shape (n, m).
@@ -124,12 +140,11 @@ class Mixture:
         known = np.where(awake[:, :, None], answers, 0.0)
         weights = self.lower.run(loss(known), awake, learned, scale)
         weights *= awake[:, None, :]
-        somebody = np.asarray(awake.any(axis=1))
         total = weights.sum(axis=2, keepdims=True)
-        weights /= np.where(somebody[:, None, None], total, 1.0)
+        present = total[:, :, 0] > 0.0
+        weights /= np.where(present[:, :, None], total, 1.0)
         mixed = weights @ known
-        all_awake = np.repeat(somebody[:, None], mixed.shape[1], axis=1)
-        upper = self.upper.run(loss(mixed), all_awake, learned & somebody, scale)
-        served = (upper @ mixed)[:, 0]
-        served[~somebody] = np.nan
+        upper = self.upper.run(loss(mixed), present, learned, scale)
+        served = upper @ mixed
+        served[~(self.upper.groups & present[:, None, :]).any(axis=2)] = np.nan
         return served

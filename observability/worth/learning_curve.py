@@ -21,6 +21,8 @@ PRIOR_EXPONENT = 0.1
 PRIOR_WEIGHT = 1.0
 """What the stated exponent counts for, in squares of the logarithm of the rows: as two challengers,
 of which one has four times the rows of the other."""
+PRIOR_ERROR = 0.1
+"""Standard deviation of the stated exponent: most of what was found is within two of them."""
 FEWEST_SIZES = 4
 """Challengers of different sizes without which the curve is not fitted."""
 LEAST_SPAN = 4.0
@@ -45,6 +47,8 @@ class LearningCurve(NamedTuple):
     exponent: float
     sizes: int
     """Challengers that it was fitted on; 0: it is the prior's."""
+    exponent_error: float = 0.0
+    """Standard error of the exponent; of a curve that was fitted it is not known, and 0."""
 
     def loss(self, rows: float) -> float:
         """The expected loss of a model of so many rows; of at least one."""
@@ -84,7 +88,8 @@ def _power_law(scores: Sequence[SizeScore]) -> LearningCurve:
     fall = -sum((x - mean_x) * (y - mean_y) for x, y in logs)
     exponent = (fall + PRIOR_WEIGHT * PRIOR_EXPONENT) / (spread + PRIOR_WEIGHT)
     exponent, newest = min(max(exponent, 0.0), 1.0), scores[-1]
-    return LearningCurve(0.0, newest.loss * math.pow(newest.rows, exponent), exponent, 0)
+    error = PRIOR_ERROR / math.sqrt(1.0 + spread / PRIOR_WEIGHT)
+    return LearningCurve(0.0, newest.loss * math.pow(newest.rows, exponent), exponent, 0, error)
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

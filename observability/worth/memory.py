@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from observability.worth import calibration, learning_curve
+from observability.worth.blend_value import BlendValue
 from observability.worth.calibration import Calibration, Pair
 from observability.worth.learning_curve import LearningCurve, SizeScore
 
@@ -125,6 +126,8 @@ class Memory:
     look_again_at: int | None = None
     """Position at which a retrain was expected to pay."""
     candidate: Candidate | None = None
+    blend: BlendValue | None = None
+    """What champions add to the blend, as it was measured last; None: it never was."""
     unfitted: bool = False
     """Whether the last request ended without a challenger."""
 
@@ -137,6 +140,10 @@ class Memory:
     def newest(self) -> Expectation | None:
         """The last retrain."""
         return self.expectations[-1] if self.expectations else None
+
+    def served(self, before: float, after: float) -> float:
+        """What is served gains where another champion's loss comes for a champion's."""
+        return before - after if self.blend is None else self.blend.gain(before, after)
 
     def share_that_comes(self, evidence: str) -> float:
         """The share of what is lost, or promised by growth, that past retrains brought."""

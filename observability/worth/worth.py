@@ -7,6 +7,8 @@ loses costs a tenth of the unit with every record, on any stream and by any metr
     lost      what the champion loses now beyond the level of the last comparison, times the chance
               that this is a change and no noise
     growth    what a fit on more rows would save, by the learning curve
+    served    of both, what reaches what is served: a champion adds to the blend no more than what
+              the blend loses without one (see `blend_value`)
     gain      of both, the share that past retrains for such reasons brought
     horizon   records until the next change, which end what is gained
     cost      seconds, energy and money of a fit, at the exchange rates of [worth]
@@ -29,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from observability.core.decision import Decision, Fact
 from observability.worth import calibration
+from observability.worth.blend_value import BlendValue
 from observability.worth.calibration import Calibration
 from observability.worth.learning_curve import LearningCurve
 
@@ -105,6 +108,24 @@ class RetrainFacts(BaseModel):
         description="The champion's loss on the newest rows less that of the last comparison.",
     )
     lost_error: float | None = Field(default=None, description="Standard error of `lost`.")
+    level_loss: float | None = Field(
+        default=None, description="What the champion lost in that comparison."
+    )
+    rest_loss: float | None = Field(
+        default=None,
+        description="What the blend loses without the champion; None: not measured, and a gain of "
+        "the champion counts as one of what is served.",
+    )
+    champion_adds: float | None = Field(
+        default=None, description="What the blend would lose more without the champion."
+    )
+    champion_adds_error: float | None = Field(default=None, description="Its standard error.")
+    blend_width: float = Field(
+        default=0.0,
+        ge=0,
+        description="How much a champion adds that is as good as the blend without one, over the "
+        "logarithm of 2.",
+    )
     records_since_level: int = Field(default=0, ge=0, description="Records since that comparison.")
     rows_then: float | None = Field(
         default=None, description="Rows of the present concept that the last challenger had."
@@ -124,6 +145,9 @@ class RetrainFacts(BaseModel):
     )
     curve_scale: float | None = None
     curve_exponent: float | None = None
+    curve_exponent_error: float = Field(
+        default=0.0, ge=0, description="Standard error of the exponent."
+    )
     curve_sizes: int = Field(
         default=0, ge=0, description="Challengers that it was fitted on; 0: its exponent is stated."
     )
@@ -275,12 +299,17 @@ class RetrainConfig(BaseModel):
 
 
 class Value(NamedTuple):
-    """What a retrain is expected to save and to cost, in records' worth of the baseline's loss."""
+    """What a retrain is expected to save and to cost, in records' worth of the baseline's loss.
+
+    What is saved is of what is served, where it is known what the champion adds to that.
+    """
 
     lost: float
     """Per record, of what the champion loses now: what a retrain could save of it."""
     growth: float
     """Per record, what more rows would save beyond that."""
+    own: float
+    """Per record, what the champion's own loss would gain, whatever the blend makes of it."""
     gain: float
     """Of both, what is expected to come."""
     horizon: float
@@ -344,9 +373,10 @@ def judge(facts: RetrainFacts, config: RetrainConfig) -> Decision:
         "change_chance": None if value is None else value.chance,
     }
     if verdict.answer == "reuse":
+        expected = None if facts.archived_gain is None else served_gain(facts, facts.archived_gain)
         numbers |= {
-            "expected_raw_gain": facts.archived_gain,
-            "expected_gain": facts.archived_gain,
+            "expected_raw_gain": expected,
+            "expected_gain": expected,
             "horizon_records": horizon(facts, config),
         }
     known = facts.model_dump(exclude={"drift_because"}) | config.model_dump()
@@ -483,9 +513,14 @@ def _by_value(facts: RetrainFacts, value: Value) -> _Verdict:
 
 def _parts(facts: RetrainFacts, value: Value) -> str:
     virtual = ", features alone moved" if facts.drift_nature == "virtual" else ""
+    adds = ""
+    if _blend(facts) is not None:
+        known = "" if facts.champion_adds is None else f"adds {facts.champion_adds:.3g} to a blend"
+        adds = f"; the champion {known or 'serves in a blend'} that loses {facts.rest_loss:.3g}"
+        adds += " without it"
     return (
         f"{value.lost:.3g} of it lost now{virtual}, {value.growth:.3g} by more rows, of which past "
-        f"retrains brought {facts.loss_share:.0%} and {facts.growth_share:.0%}"
+        f"retrains brought {facts.loss_share:.0%} and {facts.growth_share:.0%}{adds}"
     )
 
 
@@ -501,7 +536,7 @@ def _archived(facts: RetrainFacts, value: Value | None) -> str:
     if facts.candidate_version is not None and not _overtakes(facts):
         return ""
     errors = math.sqrt(ARCHIVE_ERRORS**2 + 2 * math.log(count))
-    expected = 0.0 if value is None else value.gain
+    expected = 0.0 if value is None else value.own
     if not (math.isfinite(gain) and gain > errors * error >= 0 and gain >= expected):
         return ""
     return (
@@ -523,11 +558,12 @@ def weigh(facts: RetrainFacts, config: RetrainConfig) -> Value | None:
     capped = None
     if facts.capped_energy_share is not None:
         capped = _cost(facts, config, facts.capped_time_share, facts.capped_energy_share)
-    parts = _gain(facts, lost, 0.0)
+    blend = _blend(facts)
+    parts = _gain(facts, blend, lost, 0.0)
     gain = _expected(facts, parts)
     plans = [(gain * ahead - cost, 0)]
     for wait in _waits(facts, ahead):
-        then = _expected(facts, _gain(facts, lost, wait))
+        then = _expected(facts, _gain(facts, blend, lost, wait))
         plans.append((then * (ahead - wait) - cost, wait))
         plans.append((gain * wait + then * (ahead - wait) - 2 * cost, 0))
     # Of plans that are worth the same, the one that begins now.
@@ -535,6 +571,7 @@ def weigh(facts: RetrainFacts, config: RetrainConfig) -> Value | None:
     return Value(
         lost=parts[0],
         growth=parts[1],
+        own=gain if blend is None else _expected(facts, _gain(facts, None, lost, 0.0)),
         gain=gain,
         horizon=ahead,
         cost=cost,
@@ -603,15 +640,42 @@ def _chance(facts: RetrainFacts) -> float:
     return 1.0 / (1.0 + math.exp(-min(odds, 700.0))) if odds > -700.0 else 0.0
 
 
-def _gain(facts: RetrainFacts, lost: float, wait: float) -> tuple[float, float]:
+def _gain(
+    facts: RetrainFacts, blend: BlendValue | None, lost: float, wait: float
+) -> tuple[float, float]:
     """What a fit after so many records would save: of the loss, and beyond it by more rows.
 
     With fewer rows of the present concept than the last challenger had, it saves less of the loss.
+    It is the mean over the exponents that the learning curve may have: where a champion adds only
+    once it is good enough, the mean exponent alone would never promise that.
     """
     assert facts.rows_then is not None
-    curve = _curve(facts)
-    saved = curve.saved(facts.rows_then, _rows(facts, wait))
-    return max(lost + min(saved, 0.0), 0.0), max(saved - facts.deficit, 0.0)
+    level = facts.level_loss or 0.0
+
+    def value(loss: float) -> float:
+        return -loss if blend is None else blend.adds(loss)
+
+    rows = _rows(facts, wait)
+    of_loss = growth = 0.0
+    for weight, curve in _curves(facts):
+        saved = curve.saved(facts.rows_then, rows)
+        of_loss += weight * max(value(level - min(saved, 0.0)) - value(level + lost), 0.0)
+        more = max(saved - facts.deficit, 0.0)
+        growth += weight * (value(level - more) - value(level))
+    return of_loss, growth
+
+
+def served_gain(facts: RetrainFacts, gain: float) -> float:
+    """What is served gains where the champion's own loss falls by so much."""
+    blend, now = _blend(facts), (facts.level_loss or 0.0) + (facts.lost or 0.0)
+    return gain if blend is None else blend.gain(now, now - gain)
+
+
+def _blend(facts: RetrainFacts) -> BlendValue | None:
+    """What champions add to the blend; None: it is not known."""
+    if facts.rest_loss is None or facts.level_loss is None:
+        return None
+    return BlendValue(facts.rest_loss, facts.blend_width)
 
 
 def _expected(facts: RetrainFacts, parts: tuple[float, float]) -> float:
@@ -638,10 +702,20 @@ def _waits(facts: RetrainFacts, ahead: float) -> Iterator[int]:
         yield math.ceil(wait)
 
 
-def _curve(facts: RetrainFacts) -> LearningCurve:
+def _curves(facts: RetrainFacts) -> Iterator[tuple[float, LearningCurve]]:
+    """The learning curve with each exponent that is tried, and its weight.
+
+    Three exponents stand for a normal distribution, as Gauss and Hermite chose them. All curves go
+    through the last challenger.
+    """
     assert facts.curve_scale is not None
+    assert facts.rows_then is not None
     floor, exponent = facts.curve_floor or 0.0, facts.curve_exponent or 0.0
-    return LearningCurve(floor, facts.curve_scale, exponent, facts.curve_sizes)
+    rows, apart = max(facts.rows_then, 1.0), math.sqrt(3.0) * facts.curve_exponent_error
+    for weight, moved in ((1 / 6, -apart), (2 / 3, 0.0), (1 / 6, apart)):
+        other = min(max(exponent + moved, 0.0), 1.0)
+        scale = facts.curve_scale * math.pow(rows, other - exponent)
+        yield weight, LearningCurve(floor, scale, other, facts.curve_sizes)
 
 
 def horizon(facts: RetrainFacts, config: RetrainConfig) -> float:

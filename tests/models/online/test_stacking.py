@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from models.online.stacking import ClassStacks, ValueStacks
 from models.online.tracking import Flags, Floats
+from tests.models.online.test_tracking import together
 
 RATES = (0.1, 0.02)
 
 
 def make_classes(classes: int = 2, members: int = 2) -> ClassStacks:
     """Stacks over some members that know some classes and have learned nothing."""
-    stacks = ClassStacks(RATES, members)
+    stacks = ClassStacks(RATES, together(members))
     for _ in range(classes):
         stacks.add_class()
     return stacks
@@ -132,7 +133,7 @@ def test_values_are_always_finite_where_anybody_predicts(
     """Nothing that members say or that is true makes a value or a weight infinite."""
     answers = np.array([[a, b] for a, b, _, _ in records]).reshape(-1, 2)
     awake = np.array([[there, there] for _, _, there, _ in records], dtype=bool).reshape(-1, 2)
-    stacks = ValueStacks(RATES, 2)
+    stacks = ValueStacks(RATES, together(2))
     served = stacks.run(answers, awake, np.array([each[3] for each in records]))
     assert np.array_equal(np.isfinite(served).all(axis=1), awake.all(axis=1))
     assert np.isfinite(stacks.weights).all()
@@ -150,7 +151,7 @@ def make_two_that_err_apart(count: int = 5_000) -> tuple[Floats, Floats]:
 def test_values_stack_to_less_error_than_either_member() -> None:
     """Two members that err in opposite ways are stacked to less error than the better of them."""
     answers, labels = make_two_that_err_apart()
-    served = ValueStacks(RATES, 2).run(answers, np.ones_like(answers, dtype=bool), labels)
+    served = ValueStacks(RATES, together(2)).run(answers, np.ones_like(answers, dtype=bool), labels)
     late = slice(2_000, None)
     errors = np.abs(answers[late] - labels[late, None]).mean(axis=0)
     assert (np.abs(served[late] - labels[late, None]).mean(axis=0) < 0.5 * errors.min()).all()
@@ -163,7 +164,10 @@ def test_a_quantile_that_is_high_is_answered_high() -> None:
     answers = np.zeros((8_000, 2))
     awake = np.ones_like(answers, dtype=bool)
     low, high = (
-        (labels[4_000:, None] < ValueStacks(RATES, 2, share).run(answers, awake, labels)[4_000:])
+        (
+            labels[4_000:, None]
+            < ValueStacks(RATES, together(2), share).run(answers, awake, labels)[4_000:]
+        )
         .mean(axis=0)
         .min()
         for share in (0.5, 0.95)
@@ -176,7 +180,7 @@ def test_one_extreme_value_does_not_spoil_the_weights() -> None:
     answers, labels = make_two_that_err_apart()
     awake = np.ones_like(answers, dtype=bool)
     answers[2_500], labels[2_500] = 1e12, -1e12
-    stacks = ValueStacks((0.02,), 2)
+    stacks = ValueStacks((0.02,), together(2))
     stacks.run(answers[:2_500], awake[:2_500], labels[:2_500])
     before = stacks.weights.copy()
     stacks.run(answers[2_500:2_501], awake[2_500:2_501], labels[2_500:2_501])
@@ -202,7 +206,7 @@ def test_it_does_not_matter_how_records_are_divided_into_blocks(kind: str, cuts:
         answers, known = make_two_that_err_apart(200)
         known[::7] = np.nan
         awake = np.ones_like(answers, dtype=bool)
-        first, other = ValueStacks(RATES, 2), ValueStacks(RATES, 2)
+        first, other = ValueStacks(RATES, together(2)), ValueStacks(RATES, together(2))
         whole = first.run(answers, awake, known)
         parts = [other.run(answers[rows], awake[rows], known[rows]) for rows in pairs]
         assert np.array_equal(first.weights, other.weights)

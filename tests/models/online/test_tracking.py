@@ -47,6 +47,11 @@ def make_game(
     return Game(losses, awake, learned, scale, best_sequence(losses, awake, learned, switches))
 
 
+def together(experts: int) -> Flags:
+    """One group of all experts."""
+    return np.ones((1, experts), dtype=bool)
+
+
 def best_sequence(losses: Floats, awake: Flags, learned: Flags, switches: int) -> list[int]:
     """The experts with the least loss in total, which change at most `switches` times.
 
@@ -138,7 +143,7 @@ def test_no_sequence_of_losses_breaks_the_bound(game: Game, all_awake: bool) -> 
     A comparator that sleeps is not compared with: its records only cost the shares.
     """
     game = (without_sleep(game) if all_awake else game)._replace(scale=np.ones(len(game.losses)))
-    tracked = FixedShare(RATES, SHARES, game.losses.shape[1])
+    tracked = FixedShare(RATES, SHARES, together(game.losses.shape[1]))
     found = regrets(game, tracked.run(game.losses, game.awake, game.learned))
     pairs = itertools.product(RATES, SHARES)
     for regret, (rate, share) in zip(found, pairs, strict=True):
@@ -150,7 +155,7 @@ def test_no_sequence_of_losses_breaks_the_bound(game: Game, all_awake: bool) -> 
 def test_no_scale_that_changes_breaks_the_bound(game: Game, all_awake: bool) -> None:
     """Whatever it does, if it is known before the record: a rise costs, and a fall is free."""
     game = without_sleep(game) if all_awake else game
-    tracked = FixedShare(RATES, SHARES, game.losses.shape[1])
+    tracked = FixedShare(RATES, SHARES, together(game.losses.shape[1]))
     found = regrets(game, tracked.run(game.losses, game.awake, game.learned, game.scale))
     pairs = itertools.product(RATES, SHARES)
     for regret, (rate, share) in zip(found, pairs, strict=True):
@@ -159,7 +164,7 @@ def test_no_scale_that_changes_breaks_the_bound(game: Game, all_awake: bool) -> 
 
 def test_an_adversary_who_hits_whoever_leads_is_bounded_too() -> None:
     """The expert with the largest weight loses every time: this is the worst there is."""
-    tracked = FixedShare((0.5,), (1e-2,), 3)
+    tracked = FixedShare((0.5,), (1e-2,), together(3))
     losses, before = np.zeros((2_000, 3)), []
     for row in losses:
         row[tracked.weights[0].argmax()] = 1.0
@@ -175,14 +180,14 @@ def test_an_adversary_who_hits_whoever_leads_is_bounded_too() -> None:
 def test_an_expert_that_becomes_good_has_the_weight_soon() -> None:
     """A thousand bad records do not count after some tens of good ones: a share is for that."""
     losses = np.repeat([[0.0, 1.0], [1.0, 0.0]], [1_000, 40], axis=0)
-    tracked = FixedShare((0.5,), (1e-3,), 2)
+    tracked = FixedShare((0.5,), (1e-3,), together(2))
     tracked.run(losses, np.ones_like(losses, dtype=bool), np.ones(len(losses), dtype=bool))
     assert tracked.weights[0, 1] > 0.99
 
 
 def test_who_sleeps_keeps_its_share_of_the_weight() -> None:
     """Neither a gain nor a loss, up to the share that is spread."""
-    tracked = FixedShare((2.0,), (1e-4,), 3)
+    tracked = FixedShare((2.0,), (1e-4,), together(3))
     losses = np.tile([1.0, 0.0, 7.0], (100, 1))
     awake = np.tile([True, True, False], (100, 1))
     tracked.run(losses, awake, np.ones(100, dtype=bool))
@@ -193,7 +198,7 @@ def test_who_sleeps_keeps_its_share_of_the_weight() -> None:
 @pytest.mark.parametrize("learned", [True, False])
 def test_nobody_awake_or_no_label_leaves_no_trace(learned: bool) -> None:
     """Such records do not even spread the share."""
-    tracked = FixedShare(RATES, SHARES, 3)
+    tracked = FixedShare(RATES, SHARES, together(3))
     tracked.run(np.array([[0.0, 1.0, 1.0]]), np.ones((1, 3), bool), np.ones(1, bool))
     known = tracked.weights.copy()
     tracked.run(np.ones((5, 3)), np.full((5, 3), not learned), np.full(5, learned))
@@ -219,7 +224,7 @@ def test_no_size_of_losses_makes_a_weight_anything_but_a_weight(
     """Also where all that are awake lose 1e300 and another one sleeps: weights sum to 1."""
     table = np.array([each[:3] for each in records])
     awake = np.array([each[3:6] for each in records])
-    tracked = FixedShare(RATES, SHARES, 3)
+    tracked = FixedShare(RATES, SHARES, together(3))
     before = tracked.run(
         table, awake, np.ones(len(table), dtype=bool), np.array([each[6] for each in records])
     )
@@ -278,7 +283,7 @@ forecasts = st.builds(
 def test_half_the_brier_score_of_the_mean_pays_nothing_for_its_range(given_: Forecasts) -> None:
     """At the rate 1/2 it is exp-concave: the mixed prediction needs no last term."""
     shares, labels, game = given_
-    tracked = FixedShare((0.5,), (1e-3,), shares.shape[1])
+    tracked = FixedShare((0.5,), (1e-3,), together(shares.shape[1]))
     before = tracked.run(game.losses, game.awake, game.learned)[:, 0] * game.awake
     loss = half_brier(labels, shares.shape[2])
     mixed = np.einsum("ne,nec->nc", before, shares)
@@ -297,7 +302,7 @@ def served_losses(made: Mixture, given_: Forecasts) -> Floats:
     """Half the Brier score of what the mixture serves, shape (n,)."""
     shares, labels, game = given_
     loss = half_brier(labels, shares.shape[2])
-    served = made.run(shares, game.awake, game.learned, loss)
+    served = made.run(shares, game.awake, game.learned, loss)[:, 0]
     return np.asarray(loss(np.nan_to_num(served)[:, None])[:, 0])
 
 
@@ -309,13 +314,13 @@ def test_the_mixture_is_bounded_against_each_of_its_pairs_and_so_against_each_ex
     """The choice of rate and share costs ln(pairs / share) / rate, and the shares."""
     shares, labels, game = given_
     rates = (0.5, 2.0, 8.0)
-    made = Mixture(shares.shape[1], rates, 0.5)
+    made = Mixture(together(shares.shape[1]), rates, 0.5)
     lost = served_losses(made, given_)
     rows = counted(game)
     pairs = len(rates) * len(SHARES)
     choice = math.log(pairs / LAST_SHARE) / 0.5
     choice += len(rows) * math.log(1.0 / (1.0 - LAST_SHARE)) / 0.5
-    alone = FixedShare(rates, SHARES, shares.shape[1])
+    alone = FixedShare(rates, SHARES, together(shares.shape[1]))
     weights = alone.run(game.losses, game.awake, game.learned) * game.awake[:, None]
     loss = half_brier(labels, shares.shape[2])
     for pair in range(pairs):
@@ -335,11 +340,11 @@ def test_the_mixture_is_bounded_against_each_of_its_pairs_and_so_against_each_ex
 def test_a_mixture_answers_wherever_anybody_does(given_: Forecasts) -> None:
     """NaN only where nobody predicts; elsewhere probabilities that sum to 1."""
     shares, labels, game = given_
-    made = Mixture(shares.shape[1], (0.5, 2.0), 0.5)
+    made = Mixture(together(shares.shape[1]), (0.5, 2.0), 0.5)
     loss = half_brier(labels, shares.shape[2])
     served = made.run(
         np.where(game.awake[:, :, None], shares, np.nan), game.awake, game.learned, loss
-    )
+    )[:, 0]
     silent = ~game.awake.any(axis=1)
     assert np.isnan(served[silent]).all()
     assert np.allclose(served[~silent].sum(axis=1), 1.0, atol=1e-9)
@@ -352,7 +357,7 @@ def test_it_does_not_matter_how_records_are_divided_into_blocks(
     """Weights and served predictions are the same to the last bit."""
     shares, labels, game = given_
     scale = game.scale * (1.0 + np.arange(len(labels))) if scaled else None
-    one, many = (Mixture(shares.shape[1], RATES, 0.1) for _ in range(2))
+    one, many = (Mixture(together(shares.shape[1]), RATES, 0.1) for _ in range(2))
 
     def run(made: Mixture, rows: slice) -> Floats:
         loss = half_brier(labels[rows], shares.shape[2])
