@@ -63,7 +63,7 @@ class WorthReading:
     adds: Loss | None = None
     """What the blend would lose more without the champion."""
     blend: BlendValue | None = None
-    """What champions add to it."""
+    """What the champion adds, and a better one would."""
     followed: Loss | None = None
     """What the last promoted challenger saves against the champion that it replaced."""
     followed_records: int = 0
@@ -125,11 +125,11 @@ def _adds(state: PipelineState, level: Level | None) -> tuple[Loss | None, Blend
     if level is None or found is None or not math.isfinite(found.rest + found.champion):
         return None, known
     adds = Loss(found.adds / level.unit, found.error / level.unit)
-    rest = found.rest / level.unit
+    ahead = (found.rest - found.champion) / level.unit
     if known is not None and found.records > FRESH_RECORDS:
-        return adds, known._replace(rest=rest)
+        return adds, known._replace(ahead=ahead)
     expected = adds.mean * USUAL_ADDS**2 / (USUAL_ADDS**2 + adds.error**2)
-    return adds, blend_value.of(rest, found.champion / level.unit, max(expected, 0.0))
+    return adds, blend_value.of(ahead, max(expected, 0.0))
 
 
 def facts(
@@ -174,8 +174,7 @@ def facts(
         retrains_last_day=retrains_last_day,
         lost=None if reading.lost is None else reading.lost.mean,
         lost_error=None if reading.lost is None else reading.lost.error,
-        level_loss=None if level is None else level.loss,
-        rest_loss=None if reading.blend is None else reading.blend.rest,
+        champion_ahead=None if reading.blend is None else reading.blend.ahead,
         champion_adds=None if reading.adds is None else reading.adds.mean,
         champion_adds_error=None if reading.adds is None else reading.adds.error,
         blend_width=0.0 if reading.blend is None else reading.blend.width,
@@ -384,14 +383,13 @@ def _follow(work: UnitOfWork, reading: WorthReading, rows: _Rows) -> WorthReadin
     if before is None or reading.level is None:
         return reading
     saved = paired_loss.saved(rows.labels, before, rows.champion, rows.measure, rows.rarer)
-    own = paired_loss.of(rows.labels, rows.champion, rows.measure, rows.rarer)
-    if not math.isfinite(saved.mean + own.mean):
+    if not math.isfinite(saved.mean):
         return reading
     unit, blend = reading.level.unit, reading.blend
     followed = Loss(saved.mean / unit, saved.error / unit)
     if blend is not None:
-        served = blend.gain((own.mean + saved.mean) / unit, own.mean / unit)
-        followed = followed._replace(mean=served)
+        # Against what the one before it would add now.
+        followed = followed._replace(mean=-blend.gain(-followed.mean))
     return replace(reading, followed=followed, followed_records=len(rows.labels))
 
 

@@ -65,7 +65,10 @@ def conclude(
         ):
             # A challenger that does not know the present concept does not show what is attainable.
             state.worth = known
-    return _settle(work, request, version, served, None if waits else promoted)
+    told = _settle(work, request, version, served, None if waits else promoted)
+    if promoted and not waits:
+        state.worth = state.worth.ahead_by(saved)
+    return told
 
 
 def gain(challenge: Challenge) -> float | None:
@@ -80,11 +83,8 @@ def gain(challenge: Challenge) -> float | None:
 
 def served_gain(work: UnitOfWork, challenge: Challenge) -> float | None:
     """What is served gains by the challenger, as far as it is known what champions add to it."""
-    challenger = worth_check.loss_share(challenge.scores, "challenger", challenge.measure)
-    champion = worth_check.loss_share(challenge.scores, "champion", challenge.measure)
-    if champion is None or challenger is None:
-        return None
-    return work.state.worth.served(champion[0], challenger[0])
+    own = gain(challenge)
+    return None if own is None else work.state.worth.served(own)
 
 
 def candidate(work: UnitOfWork, version: str, because: str, gain: float | None) -> None:
@@ -98,10 +98,11 @@ def reused(
 ) -> list[Record]:
     """Remember that an archived version serves again; the rows of the history."""
     state = work.state
-    own = reuse.level.loss
-    served = state.worth.served(own + reuse.gain, own)
+    served = state.worth.served(reuse.gain)
     state.worth = replace(state.worth, level=reuse.level, unfitted=False)
-    return _settle(work, request, reuse.version, served, promoted)
+    rows = _settle(work, request, reuse.version, served, promoted)
+    state.worth = state.worth.ahead_by(reuse.gain)
+    return rows
 
 
 def without_model(work: UnitOfWork, request: OpenRequest) -> list[Record]:

@@ -127,7 +127,7 @@ class Memory:
     """Position at which a retrain was expected to pay."""
     candidate: Candidate | None = None
     blend: BlendValue | None = None
-    """What champions add to the blend, as it was measured last; None: it never was."""
+    """What the champion adds to the blend, as it was measured last; None: it never was."""
     unfitted: bool = False
     """Whether the last request ended without a challenger."""
 
@@ -141,9 +141,15 @@ class Memory:
         """The last retrain."""
         return self.expectations[-1] if self.expectations else None
 
-    def served(self, before: float, after: float) -> float:
-        """What is served gains where another champion's loss comes for a champion's."""
-        return before - after if self.blend is None else self.blend.gain(before, after)
+    def served(self, gain: float) -> float:
+        """What is served gains where the champion's own loss falls by so much."""
+        return gain if self.blend is None else self.blend.gain(gain)
+
+    def ahead_by(self, gain: float | None) -> Memory:
+        """With another champion, which loses so much less by itself than the one before."""
+        if self.blend is None or gain is None:
+            return self
+        return replace(self, blend=self.blend._replace(ahead=self.blend.ahead + gain))
 
     def share_that_comes(self, evidence: str) -> float:
         """The share of what is lost, or promised by growth, that past retrains brought."""

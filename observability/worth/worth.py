@@ -108,13 +108,10 @@ class RetrainFacts(BaseModel):
         description="The champion's loss on the newest rows less that of the last comparison.",
     )
     lost_error: float | None = Field(default=None, description="Standard error of `lost`.")
-    level_loss: float | None = Field(
-        default=None, description="What the champion lost in that comparison."
-    )
-    rest_loss: float | None = Field(
+    champion_ahead: float | None = Field(
         default=None,
-        description="What the blend loses without the champion; None: not measured, and a gain of "
-        "the champion counts as one of what is served.",
+        description="How much less the champion loses than the blend without it; None: not "
+        "measured, and what the champion gains counts as gained by what is served.",
     )
     champion_adds: float | None = Field(
         default=None, description="What the blend would lose more without the champion."
@@ -514,10 +511,11 @@ def _by_value(facts: RetrainFacts, value: Value) -> _Verdict:
 def _parts(facts: RetrainFacts, value: Value) -> str:
     virtual = ", features alone moved" if facts.drift_nature == "virtual" else ""
     adds = ""
-    if _blend(facts) is not None:
-        known = "" if facts.champion_adds is None else f"adds {facts.champion_adds:.3g} to a blend"
-        adds = f"; the champion {known or 'serves in a blend'} that loses {facts.rest_loss:.3g}"
-        adds += " without it"
+    if facts.champion_ahead is not None:
+        than = f"{abs(facts.champion_ahead):.3g} {'less' if facts.champion_ahead >= 0 else 'more'}"
+        adds = f"; the champion loses {than} than the blend without it"
+        if facts.champion_adds is not None:
+            adds += f", to which it adds {facts.champion_adds:.3g}"
     return (
         f"{value.lost:.3g} of it lost now{virtual}, {value.growth:.3g} by more rows, of which past "
         f"retrains brought {facts.loss_share:.0%} and {facts.growth_share:.0%}{adds}"
@@ -650,32 +648,30 @@ def _gain(
     once it is good enough, the mean exponent alone would never promise that.
     """
     assert facts.rows_then is not None
-    level = facts.level_loss or 0.0
 
-    def value(loss: float) -> float:
-        return -loss if blend is None else blend.adds(loss)
+    def adds(better: float) -> float:
+        return better if blend is None else blend.adds(better)
 
     rows = _rows(facts, wait)
     of_loss = growth = 0.0
     for weight, curve in _curves(facts):
         saved = curve.saved(facts.rows_then, rows)
-        of_loss += weight * max(value(level - min(saved, 0.0)) - value(level + lost), 0.0)
-        more = max(saved - facts.deficit, 0.0)
-        growth += weight * (value(level - more) - value(level))
+        of_loss += weight * max(adds(lost + min(saved, 0.0)) - adds(0.0), 0.0)
+        growth += weight * (adds(lost + max(saved - facts.deficit, 0.0)) - adds(lost))
     return of_loss, growth
 
 
 def served_gain(facts: RetrainFacts, gain: float) -> float:
     """What is served gains where the champion's own loss falls by so much."""
-    blend, now = _blend(facts), (facts.level_loss or 0.0) + (facts.lost or 0.0)
-    return gain if blend is None else blend.gain(now, now - gain)
+    blend = _blend(facts)
+    return gain if blend is None else blend.gain(gain)
 
 
 def _blend(facts: RetrainFacts) -> BlendValue | None:
     """What champions add to the blend; None: it is not known."""
-    if facts.rest_loss is None or facts.level_loss is None:
+    if facts.champion_ahead is None:
         return None
-    return BlendValue(facts.rest_loss, facts.blend_width)
+    return BlendValue(facts.champion_ahead, facts.blend_width)
 
 
 def _expected(facts: RetrainFacts, parts: tuple[float, float]) -> float:

@@ -11,46 +11,44 @@ from observability.worth.blend_value import BlendValue
 from observability.worth.worth import RetrainConfig
 from tests.observability.makers import make_worth
 
-shares = st.floats(0.0, 2.0)
+aheads = st.floats(-1.0, 1.0)
 widths = st.floats(0.0, 1.0)
 
 
-@given(shares, widths, shares, shares)
-def test_a_better_champion_never_adds_less(
-    rest: float, width: float, one: float, other: float
-) -> None:
-    """It adds at least what it is better, at least nothing, and no more than it is better by."""
-    value = BlendValue(rest, width)
-    better, worse = min(one, other), max(one, other)
-    assert value.adds(better) >= value.adds(worse) >= max(rest - worse, 0.0) - 1e-12
-    assert -1e-12 <= value.gain(worse, better) <= worse - better + 1e-9
+@given(aheads, widths, st.floats(0.0, 1.0))
+def test_a_better_champion_never_adds_less(ahead: float, width: float, better: float) -> None:
+    """It adds at least what it is ahead, at least nothing, and gains no more than it is better."""
+    value = BlendValue(ahead, width)
+    assert value.adds(better) >= value.adds() >= max(ahead, 0.0) - 1e-12
+    assert -1e-12 <= value.gain(better) <= better + 1e-9
 
 
-@given(shares, shares, st.floats(0.0, 0.5))
-def test_what_was_measured_is_what_the_value_says(rest: float, loss: float, adds: float) -> None:
+@given(aheads, st.floats(0.0, 0.5))
+def test_what_was_measured_is_what_the_value_says(ahead: float, adds: float) -> None:
     """The width makes it so, unless even none, or the largest one, would say more or less."""
-    value = blend_value.of(rest, loss, adds)
-    least, most = max(rest - loss, 0.0), BlendValue(rest, blend_value.MOST_WIDTH).adds(loss)
-    assert value.adds(loss) == pytest.approx(min(max(adds, least), most), abs=1e-6)
+    value = blend_value.of(ahead, adds)
+    most = BlendValue(ahead, blend_value.MOST_WIDTH).adds()
+    assert value.adds() == pytest.approx(min(max(adds, ahead, 0.0), most), abs=1e-6)
 
 
 def test_a_fit_pays_nothing_where_the_blend_is_better_without_any_champion() -> None:
     """The champion has lost half of what the baseline does, and nobody hears it."""
-    config = RetrainConfig()
-    alone = make_worth(lost=0.5, lost_error=0.02, level_loss=0.6)
-    blended = make_worth(lost=0.5, lost_error=0.02, level_loss=0.6, rest_loss=0.3)
-    assert worth.judge(alone, config)
-    decision = worth.judge(blended, config)
+    alone = make_worth(lost=0.5, lost_error=0.02)
+    assert worth.judge(alone, RetrainConfig())
+    decision = worth.judge(
+        make_worth(lost=0.5, lost_error=0.02, champion_ahead=-0.8, champion_adds=0.001),
+        RetrainConfig(),
+    )
     assert not decision
     assert decision.facts["expected_gain"] == pytest.approx(0.0, abs=1e-3)
-    assert "loses 0.3 without it" in decision.because
+    assert "loses 0.8 more than the blend without it, to which it adds 0.001" in decision.because
 
 
 def test_a_champion_that_is_far_better_than_the_rest_counts_in_full() -> None:
     """All that it lost is lost in what is served."""
-    far = make_worth(lost=0.1, lost_error=0.001, level_loss=0.2, rest_loss=0.9)
-    alone = make_worth(lost=0.1, lost_error=0.001, level_loss=0.2)
-    found, plain = (worth.weigh(each, RetrainConfig()) for each in (far, alone))
+    alone = {"lost": 0.1, "lost_error": 0.001}
+    found = worth.weigh(make_worth(**alone, champion_ahead=0.6), RetrainConfig())
+    plain = worth.weigh(make_worth(**alone), RetrainConfig())
     assert found is not None
     assert plain is not None
     assert found.gain == pytest.approx(plain.gain, rel=1e-6)
@@ -58,8 +56,8 @@ def test_a_champion_that_is_far_better_than_the_rest_counts_in_full() -> None:
 
 
 def test_only_what_passes_the_rest_is_gained() -> None:
-    """A champion that falls from 0.8 to 0.3, where the rest loses 0.4, adds a tenth."""
-    facts = make_worth(lost=0.5, lost_error=0.001, level_loss=0.3, rest_loss=0.4, loss_share=1.0)
+    """A champion that will lose half of the baseline's less, and is 0.4 behind, adds a tenth."""
+    facts = make_worth(lost=0.5, lost_error=0.001, champion_ahead=-0.4, loss_share=1.0)
     found = worth.weigh(facts, RetrainConfig())
     assert found is not None
     assert found.lost == pytest.approx(0.1, abs=0.01)
@@ -67,7 +65,7 @@ def test_only_what_passes_the_rest_is_gained() -> None:
 
 def test_growth_that_may_pass_the_rest_is_promised_by_the_chance_of_it() -> None:
     """With the mean exponent a champion of more rows adds nothing; with a larger one it does."""
-    known = {"lost": 0.0, "level_loss": 0.4, "rest_loss": 0.32, "curve_scale": 0.75}
+    known = {"lost": 0.0, "champion_ahead": -0.08, "curve_scale": 0.75}
     rows = {"rows_then": 500.0, "rows_now": 4000.0}
     sure = worth.weigh(make_worth(**known, **rows), RetrainConfig())
     unsure = worth.weigh(make_worth(**known, **rows, curve_exponent_error=0.1), RetrainConfig())
@@ -82,8 +80,7 @@ def test_an_archived_version_is_compared_by_its_own_loss() -> None:
     facts = make_worth(
         lost=0.5,
         lost_error=0.02,
-        level_loss=0.5,
-        rest_loss=0.6,
+        champion_ahead=-0.4,
         archived_version="old",
         archived_count=1,
         archived_gain=0.5,
