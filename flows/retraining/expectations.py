@@ -5,6 +5,7 @@ It decides nothing and commits nothing: the rows belong to the outcome of the re
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -47,17 +48,17 @@ def conclude(
     if challenger is not None:
         rows = _rows_of_concept(work, prepared, challenge)
         serving = challenger if promoted or champion is None else champion
-        size = SizeScore(rows or len(challenge.parts.train), challenger[0])
+        sizes = _sizes(challenge, challenger, prepared.position)
         level = Level(
             version=version if promoted else state.champion or "",
             position=prepared.position,
             loss=serving[0],
             unit=challenger[1],
-            rows=size.rows,
+            rows=rows or len(challenge.parts.train),
             held=len(challenge.parts.held),
             deficit=0.0 if promoted or saved is None else max(-saved, 0.0),
         )
-        state.worth = known.scored(size, level)
+        state.worth = known.scored(sizes, level)
         if (
             not promoted
             and known.level is not None
@@ -136,6 +137,22 @@ def _settle(
         place = request.asked_position if began is None else began
         state.worth = state.worth.changed(Change(place, replaced, newest.chance))
     return worth_check.expectation_row(work, newest, "compared")
+
+
+def _sizes(challenge: Challenge, challenger: tuple[float, float], place: int) -> list[SizeScore]:
+    """The losses of the challenger's recipe by the rows of its windows, its own the last.
+
+    Of a recipe, the windows alone differ, and all were scored on the same hold-out.
+    """
+    chosen = challenge.trials[challenge.chosen]
+    loss, _ = challenger
+    sizes = [
+        SizeScore(len(each.candidate.rows), loss * each.loss / chosen.loss, place)
+        for each in challenge.trials
+        if each is not chosen and each.candidate.recipe == chosen.candidate.recipe
+        if chosen.loss > 0 and math.isfinite(each.loss)
+    ]
+    return [*sizes, SizeScore(len(chosen.candidate.rows), loss, place)]
 
 
 def _rows_of_concept(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> int:

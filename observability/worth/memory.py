@@ -16,6 +16,8 @@ from observability.worth.learning_curve import LearningCurve, SizeScore
 
 KEPT = 30
 """Newest retrains that are remembered."""
+KEPT_SIZES = 30
+"""Newest models of challenges that the learning curve is learned from."""
 RECENT = 10
 """Newest retrains of a kind that say what the next one will bring."""
 PRIOR_SHARE = 0.7
@@ -226,6 +228,6 @@ class Memory:
         )
         return [each for each in ranked if each is not None]
 
-    def scored(self, size: SizeScore, level: Level) -> Memory:
-        """With one more challenger, and what its comparison showed."""
-        return replace(self, sizes=(*self.sizes, size)[-KEPT:], level=level)
+    def scored(self, sizes: Sequence[SizeScore], level: Level) -> Memory:
+        """With the models of one more challenge, the challenger last, and what it showed."""
+        return replace(self, sizes=(*self.sizes, *sizes)[-KEPT_SIZES:], level=level)

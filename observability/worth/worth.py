@@ -137,16 +137,13 @@ class RetrainFacts(BaseModel):
     deficit: float = Field(
         default=0.0, ge=0, description="How far the last challenger lost against the champion."
     )
-    curve_floor: float | None = Field(
-        default=None, description="Of the learning curve floor + scale * rows^-exponent."
+    curve_scale: float | None = Field(
+        default=None, description="Of the learning curve scale * rows^-exponent."
     )
-    curve_scale: float | None = None
     curve_exponent: float | None = None
-    curve_exponent_error: float = Field(
-        default=0.0, ge=0, description="Standard error of the exponent."
-    )
+    curve_error: float = Field(default=0.0, ge=0, description="Standard error of the exponent.")
     curve_sizes: int = Field(
-        default=0, ge=0, description="Challengers that it was fitted on; 0: its exponent is stated."
+        default=0, ge=0, description="Sizes that it was learned from; 0: its exponent is stated."
     )
     loss_share: float = Field(
         default=1.0, ge=0, le=1, description="Of what was lost, the share that retrains brought."
@@ -706,12 +703,10 @@ def _curves(facts: RetrainFacts) -> Iterator[tuple[float, LearningCurve]]:
     """
     assert facts.curve_scale is not None
     assert facts.rows_then is not None
-    floor, exponent = facts.curve_floor or 0.0, facts.curve_exponent or 0.0
-    rows, apart = max(facts.rows_then, 1.0), math.sqrt(3.0) * facts.curve_exponent_error
+    curve = LearningCurve(facts.curve_scale, facts.curve_exponent or 0.0)
+    apart = math.sqrt(3.0) * facts.curve_error
     for weight, moved in ((1 / 6, -apart), (2 / 3, 0.0), (1 / 6, apart)):
-        other = min(max(exponent + moved, 0.0), 1.0)
-        scale = facts.curve_scale * math.pow(rows, other - exponent)
-        yield weight, LearningCurve(floor, scale, other, facts.curve_sizes)
+        yield weight, curve.turned(facts.rows_then, curve.exponent + moved)
 
 
 def horizon(facts: RetrainFacts, config: RetrainConfig) -> float:

@@ -104,7 +104,6 @@ def make_worth(**overrides: Any) -> worth.RetrainFacts:
         "rows_then": 4000.0,
         "rows_now": 4000.0,
         "rows_most": 4000.0,
-        "curve_floor": 0.0,
         "curve_scale": 1.0,
         "curve_exponent": 0.1,
         "records_seen": 10_000,

@@ -68,7 +68,7 @@ def test_growth_that_may_pass_the_rest_is_promised_by_the_chance_of_it() -> None
     known = {"lost": 0.0, "champion_ahead": -0.08, "curve_scale": 0.75}
     rows = {"rows_then": 500.0, "rows_now": 4000.0}
     sure = worth.weigh(make_worth(**known, **rows), RetrainConfig())
-    unsure = worth.weigh(make_worth(**known, **rows, curve_exponent_error=0.1), RetrainConfig())
+    unsure = worth.weigh(make_worth(**known, **rows, curve_error=0.1), RetrainConfig())
     assert sure is not None
     assert unsure is not None
     assert sure.growth == pytest.approx(0.0, abs=1e-9)

@@ -61,7 +61,7 @@ def test_a_bounded_number_is_remembered() -> None:
     known = Memory()
     for each in range(100):
         known = known.expect(make_expectation(request_id=str(each)))
-        known = known.scored(SizeScore(each + 1, 0.5), LEVEL)
+        known = known.scored([SizeScore(each + 1, 0.5, each)], LEVEL)
         known = known.changed(Change(each, None))
     sizes = {len(known.expectations), len(known.sizes), len(known.changes)}
     assert {memory.KEPT} == sizes

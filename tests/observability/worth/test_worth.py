@@ -381,7 +381,6 @@ known_facts = st.builds(
     rows_per_record=st.floats(0, 1),
     rows_most=st.none() | st.floats(100, 5000),
     deficit=st.floats(0, 0.5),
-    curve_floor=st.floats(0, 1),
     curve_scale=st.floats(0, 5),
     curve_exponent=st.floats(0, 1),
     loss_share=shares,
