@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flows.run.state import PipelineState, Reuse
 from flows.run.unit_of_work import UnitOfWork
+from models.batch import batch_model
 from models.batch.batch_model import BatchAnswersNothing
 from models.batch.recipe_config import BatchRecipe
 from models.core import metrics, paired_loss
@@ -56,6 +57,8 @@ class WorthReading:
     """What the champion loses beyond the level, and its standard error; None: unknown."""
     level: Level | None = None
     """The level that it is against."""
+    unit: float = math.nan
+    """The baseline's loss now, in the pipeline's metric."""
     archived: Reuse | None = None
     """The best of the archived versions that were scored."""
     archived_error: float | None = None
@@ -94,11 +97,13 @@ def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> Wort
 
     Its columns are the schema's and the target; rows without a label are left out.
     """
-    state = work.state
+    state, measure = work.state, work.state.learner.measure
     level = _level(state, champion)
-    adds, blend = _adds(state, level)
-    unmeasured = WorthReading(level=level, adds=adds, blend=blend)
     labelled = current[current[state.schema.target].notna()]
+    labels = labelled[state.schema.target].tolist()
+    unit = math.nan if level is None else _unit(work, labelled, level)
+    adds, blend = _adds(state, unit)
+    unmeasured = WorthReading(level=level, unit=unit, adds=adds, blend=blend)
     if level is None or len(labelled) < work.run.file.pipeline.drift.min_rows:
         return unmeasured
     model = work.champion()
@@ -107,11 +112,11 @@ def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> Wort
         answers = model.predict(labelled[state.schema.names])
     except BatchAnswersNothing:
         return unmeasured
-    rows = _Rows(labelled, labelled[state.schema.target].tolist(), answers, state.learner.measure)
+    rows = _Rows(labelled, labels, answers, measure)
     now = paired_loss.of(rows.labels, answers, rows.measure, rows.rarer)
     # The level was measured on a hold-out, with an error of its own.
     error = now.error * math.sqrt(1 + len(rows.labels) / max(level.held, 1))
-    lost = Loss(now.mean / level.unit - level.loss, error / level.unit)
+    lost = Loss(now.mean / unit - level.loss, error / unit)
     if not (math.isfinite(lost.mean) and math.isfinite(lost.error)):
         return unmeasured
     reading = _follow(work, replace(unmeasured, lost=lost), rows)
@@ -119,13 +124,29 @@ def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> Wort
     return _archive(work, reading, champion, rows) if lost.mean > lost.error else reading
 
 
-def _adds(state: PipelineState, level: Level | None) -> tuple[Loss | None, BlendValue | None]:
+def _unit(work: UnitOfWork, labelled: pd.DataFrame, level: Level) -> float:
+    """The baseline's loss on the newest rows; where it is unknown or zero, that of the level.
+
+    Where labels become rarer, or spread more, everybody loses less, or more: that is no change of
+    what the champion knows. So its loss now is a share of what the baseline loses now.
+    """
+    schema, measure = work.state.schema, work.state.learner.measure
+    if len(labelled) < work.run.file.pipeline.drift.min_rows:
+        return level.unit
+    labels = labelled[schema.target].tolist()
+    rarer = metrics.counted(labels) if schema.task == "classification" else None
+    answers = batch_model.baseline(labels, schema.task, measure).predict(labelled)
+    unit = measure.loss(metrics.value(labels, answers, measure, rarer))
+    return unit if math.isfinite(unit) and unit > 0 else level.unit
+
+
+def _adds(state: PipelineState, unit: float) -> tuple[Loss | None, BlendValue | None]:
     """What the champion adds to the blend, and what champions do; None: unknown."""
     known, found = state.worth.blend, state.learner.champion_value.value()
-    if level is None or found is None or not math.isfinite(found.rest + found.champion):
+    if found is None or not math.isfinite((found.rest + found.champion) / unit):
         return None, known
-    adds = Loss(found.adds / level.unit, found.error / level.unit)
-    ahead = (found.rest - found.champion) / level.unit
+    adds = Loss(found.adds / unit, found.error / unit)
+    ahead = (found.rest - found.champion) / unit
     if known is not None and found.records > FRESH_RECORDS:
         return adds, known._replace(ahead=ahead)
     expected = adds.mean * USUAL_ADDS**2 / (USUAL_ADDS**2 + adds.error**2)
@@ -144,8 +165,8 @@ def facts(
     state, pipeline = work.state, work.run.file.pipeline
     known, recipe, position = state.worth, pipeline.batch, state.position
     performance = None if drift_reading is None else drift_reading.performance
-    candidate, request, curve = known.candidate, state.request, known.curve
     began = concept_began(state)
+    candidate, request, curve = known.candidate, state.request, known.curve(began)
     share = 1.0 - recipe.holdout
     fewest = fewest_rows(recipe)
     checked = known.calibration
@@ -384,7 +405,7 @@ def _follow(work: UnitOfWork, reading: WorthReading, rows: _Rows) -> WorthReadin
     saved = paired_loss.saved(rows.labels, before, rows.champion, rows.measure, rows.rarer)
     if not math.isfinite(saved.mean):
         return reading
-    unit, blend = reading.level.unit, reading.blend
+    unit, blend = reading.unit, reading.blend
     followed = Loss(saved.mean / unit, saved.error / unit)
     if blend is not None:
         # Against what the one before it would add now.
@@ -425,7 +446,7 @@ def _archive(
         loss = paired_loss.of(rows.labels, answers, rows.measure, rows.rarer).mean
         if not (math.isfinite(saved.mean) and math.isfinite(saved.error) and math.isfinite(loss)):
             continue
-        unit = level.unit
+        unit = reading.unit
         attained = Level(
             version, state.position, loss / unit, unit, manifest.rows, len(rows.labels)
         )

@@ -14,6 +14,7 @@ from flows.learning import worth_check
 from flows.retraining.training import Prepared
 from flows.run.state import OpenRequest, Reuse
 from flows.run.unit_of_work import UnitOfWork
+from models.batch.candidates import Trial
 from models.batch.evaluation import Challenge
 from observability.core.decision import Decision
 from observability.history.records import Record
@@ -48,7 +49,7 @@ def conclude(
     if challenger is not None:
         rows = _rows_of_concept(work, prepared, challenge)
         serving = challenger if promoted or champion is None else champion
-        sizes = _sizes(challenge, challenger, prepared.position)
+        sizes = _sizes(work, prepared, challenge, challenger)
         level = Level(
             version=version if promoted else state.champion or "",
             position=prepared.position,
@@ -139,20 +140,30 @@ def _settle(
     return worth_check.expectation_row(work, newest, "compared")
 
 
-def _sizes(challenge: Challenge, challenger: tuple[float, float], place: int) -> list[SizeScore]:
+def _sizes(
+    work: UnitOfWork, prepared: Prepared, challenge: Challenge, challenger: tuple[float, float]
+) -> list[SizeScore]:
     """The losses of the challenger's recipe by the rows of its windows, its own the last.
 
-    Of a recipe, the windows alone differ, and all were scored on the same hold-out.
+    Of a recipe, the windows alone differ, and all were scored on the same hold-out. A window that
+    reaches back before the present concept has other rows besides more of them.
     """
-    chosen = challenge.trials[challenge.chosen]
-    loss, _ = challenger
-    sizes = [
+    began, chosen = worth_check.concept_began(work.state), challenge.trials[challenge.chosen]
+    loss, place = challenger[0], prepared.position
+
+    def of_concept(trial: Trial) -> bool:
+        return prepared.positions[int(trial.candidate.rows[0])] >= began
+
+    own = SizeScore(len(chosen.candidate.rows), loss, place)
+    if not (of_concept(chosen) and chosen.loss > 0):
+        return [own]
+    others = [
         SizeScore(len(each.candidate.rows), loss * each.loss / chosen.loss, place)
         for each in challenge.trials
         if each is not chosen and each.candidate.recipe == chosen.candidate.recipe
-        if chosen.loss > 0 and math.isfinite(each.loss)
+        if math.isfinite(each.loss) and of_concept(each)
     ]
-    return [*sizes, SizeScore(len(chosen.candidate.rows), loss, place)]
+    return [*others, own]
 
 
 def _rows_of_concept(work: UnitOfWork, prepared: Prepared, challenge: Challenge) -> int:

@@ -167,6 +167,9 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
             seen &= ~np.isin(positions, champion.apart)
             seen |= np.isin(positions, champion.joined)
         older_to = min(first, champion.train_from)
+    began = worth_check.concept_began(state)
+    # Rows of a concept that is gone are no reason against a challenger that knows the present one.
+    older_to = older_to if began <= older_to else 0
     older_from = max(0, older_to - recipe.older_rows)
     older = work.run.stream.between(older_from, older_to, state.marks).labelled()
     this_fit = FitIdentity(
@@ -197,7 +200,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         work=this_fit,
         measure=work.run.file.pipeline.pipeline.measure,
         seen=seen,
-        changed=holdout.latest_change(window.positions, (worth_check.concept_began(state),)),
+        changed=holdout.latest_change(window.positions, (began,)),
         promotion=work.run.file.pipeline.promotion,
         partial=partial_fits.find(
             work.run.places.fit_checkpoint, this_fit, work.run.signing_key, work.run.file.folder

@@ -54,7 +54,10 @@ class BatchRecipe(BaseModel):
     )
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Makes a fit repeatable.")
     older_rows: int = Field(
-        default=1000, ge=0, description="Rows of an older window scored too, against forgetting."
+        default=1000,
+        ge=0,
+        description="Rows of an older window scored too, against forgetting; none where a change of "
+        "the data came after them.",
     )
     class_weight: Literal["none", "balanced"] = Field(
         default="none",

@@ -39,7 +39,7 @@ class SizeScore(NamedTuple):
     loss: float
     """As a share of the baseline's loss on the same rows."""
     challenge: int = 0
-    """Which challenge it was of: those of one are of one recipe, and scored on the same rows."""
+    """Position of its challenge, whose models are of one recipe and scored on the same rows."""
 
 
 class LearningCurve(NamedTuple):
@@ -67,16 +67,17 @@ class LearningCurve(NamedTuple):
         return self._replace(scale=scale, exponent=other)
 
 
-def fit(scores: Sequence[SizeScore]) -> LearningCurve | None:
+def fit(scores: Sequence[SizeScore], began: int = 0) -> LearningCurve | None:
     """The curve of these models, the newest challenge last and its challenger last of all.
 
-    None without any that has a known loss.
+    Challenges before the present concept `began` say nothing of its exponent. None without any
+    model that has a known loss.
     """
     known = [each for each in scores if each.rows > 0 and 0 <= each.loss < math.inf]
     if not known:
         return None
     challenges: dict[int, list[SizeScore]] = {}
-    for each in known:
+    for each in [each for each in known if each.challenge >= began]:
         challenges.setdefault(each.challenge, []).append(each)
     spread = fall = 0.0
     for age, parts in enumerate(reversed(challenges.values())):
@@ -92,5 +93,5 @@ def fit(scores: Sequence[SizeScore]) -> LearningCurve | None:
         scale=newest.loss * math.pow(newest.rows, exponent),
         exponent=exponent,
         error=PRIOR_ERROR * math.sqrt(PRIOR_WEIGHT / (PRIOR_WEIGHT + spread)),
-        sizes=len(known) - len(challenges),
+        sizes=sum(len(parts) - 1 for parts in challenges.values()),
     )

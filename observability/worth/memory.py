@@ -20,10 +20,12 @@ KEPT_SIZES = 30
 """Newest models of challenges that the learning curve is learned from."""
 RECENT = 10
 """Newest retrains of a kind that say what the next one will bring."""
-PRIOR_SHARE = 0.7
+PRIOR_SHARE = 0.5
 """Of what is lost or promised, before any retrain has shown another share."""
-PRIOR_WEIGHT = 2.0
+PRIOR_WEIGHT = 1.0
 """Retrains that the prior counts as."""
+WEIGHED = frozenset({"loss", "growth"})
+"""What a retrain is expected to bring something for."""
 FEWEST_FOLLOWED = 200
 """Records after a retrain from which on they say more than its hold-out."""
 
@@ -133,10 +135,9 @@ class Memory:
     unfitted: bool = False
     """Whether the last request ended without a challenger."""
 
-    @property
-    def curve(self) -> LearningCurve | None:
-        """What more rows would save."""
-        return learning_curve.fit(self.sizes)
+    def curve(self, began: int = 0) -> LearningCurve | None:
+        """What more rows of the concept that `began` there would save."""
+        return learning_curve.fit(self.sizes, began)
 
     @property
     def newest(self) -> Expectation | None:
@@ -154,13 +155,21 @@ class Memory:
         return replace(self, blend=self.blend._replace(ahead=self.blend.ahead + gain))
 
     def share_that_comes(self, evidence: str) -> float:
-        """The share of what is lost, or promised by growth, that past retrains brought."""
+        """The share of what is lost, or promised by growth, that past retrains brought.
+
+        Before a retrain of this kind, and with little weight after it, that of all of them counts.
+        """
+        of_all = calibration.share_that_comes(self._pairs(), PRIOR_SHARE, PRIOR_WEIGHT)
+        return calibration.share_that_comes(self._pairs(evidence), of_all, PRIOR_WEIGHT)
+
+    def _pairs(self, evidence: str | None = None) -> list[Pair]:
         pairs = [
             Pair(each.raw_gain, each.realised)
             for each in self.expectations
-            if each.evidence == evidence and each.raw_gain is not None and each.realised is not None
+            if each.evidence == evidence or (evidence is None and each.evidence in WEIGHED)
+            if each.raw_gain is not None and each.realised is not None
         ]
-        return calibration.share_that_comes(pairs[-RECENT:], PRIOR_SHARE, PRIOR_WEIGHT)
+        return pairs[-RECENT:]
 
     @property
     def calibration(self) -> Calibration:

@@ -67,6 +67,17 @@ def test_newer_challenges_count_for_more() -> None:
     assert last.exponent < first.exponent
 
 
+def test_challenges_of_a_concept_that_is_gone_say_nothing_of_its_exponent() -> None:
+    """After a change it is the stated one again, and the curve goes through the newest model."""
+    sizes = [*challenge(100, 200, 800), SizeScore(50, 0.7, 900)]
+    old, new = learning_curve.fit(sizes), learning_curve.fit(sizes, began=500)
+    assert old is not None
+    assert new is not None
+    assert old.exponent > 0.3
+    assert (0.1, PRIOR_ERROR) == (new.exponent, new.error)
+    assert new.loss(50) == pytest.approx(0.7)
+
+
 def test_more_rows_that_do_worse_make_a_flat_curve() -> None:
     """The older rows were of another world: more of them save nothing, and never cost."""
     curve = learning_curve.fit([SizeScore(rows, rows / 1e4) for rows in (100, 400, 1600)])
