@@ -116,7 +116,9 @@ def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> Wort
     now = paired_loss.of(rows.labels, answers, rows.measure, rows.rarer)
     # The level was measured on a hold-out, with an error of its own.
     error = now.error * math.sqrt(1 + len(rows.labels) / max(level.held, 1))
-    lost = Loss(now.mean / unit - level.loss, error / unit)
+    # Where everybody loses more, or less, that alone is no loss: of both levels the larger counts.
+    attainable = level.loss * max(level.unit / unit, 1.0)
+    lost = Loss(now.mean / unit - attainable, error / unit)
     if not (math.isfinite(lost.mean) and math.isfinite(lost.error)):
         return unmeasured
     reading = _follow(work, replace(unmeasured, lost=lost), rows)
@@ -125,11 +127,7 @@ def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> Wort
 
 
 def _unit(work: UnitOfWork, labelled: pd.DataFrame, level: Level) -> float:
-    """The baseline's loss on the newest rows; where it is unknown or zero, that of the level.
-
-    Where labels become rarer, or spread more, everybody loses less, or more: that is no change of
-    what the champion knows. So its loss now is a share of what the baseline loses now.
-    """
+    """The baseline's loss on the newest rows; where it is unknown or zero, that of the level."""
     schema, measure = work.state.schema, work.state.learner.measure
     if len(labelled) < work.run.file.pipeline.drift.min_rows:
         return level.unit
