@@ -94,7 +94,7 @@ def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckR
     seen = WorthReading()
     if windows is not None:
         with work.run.display.doing("weighing"), work.run.stop.breakable():
-            seen = worth_check.measure(work, windows.champion, windows.current)
+            seen = worth_check.measure(work, windows.champion, windows.current, changed)
     facts = worth_check.facts(work, champion, changed, reading, seen, retrains_last_day)
     wanted = worth.judge(facts, pipeline.worth)
     rows: list[Record] = [work.decision_row(changed), work.decision_row(wanted)]

@@ -92,10 +92,13 @@ def loss_share(
     return None
 
 
-def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> WorthReading:
+def measure(
+    work: UnitOfWork, champion: Manifest, current: pd.DataFrame, changed: Decision
+) -> WorthReading:
     """Measure on `current`: the newest rows, which the champion was not made from, in time order.
 
-    Its columns are the schema's and the target; rows without a label are left out.
+    Its columns are the schema's and the target; rows without a label are left out. `changed` is
+    what `drift.judge` has said of them.
     """
     state, measure = work.state, work.state.learner.measure
     level = _level(state, champion)
@@ -116,8 +119,10 @@ def measure(work: UnitOfWork, champion: Manifest, current: pd.DataFrame) -> Wort
     now = paired_loss.of(rows.labels, answers, rows.measure, rows.rarer)
     # The level was measured on a hold-out, with an error of its own.
     error = now.error * math.sqrt(1 + len(rows.labels) / max(level.held, 1))
-    # Where everybody loses more, or less, that alone is no loss: of both levels the larger counts.
-    attainable = level.loss * max(level.unit / unit, 1.0)
+    attainable = level.loss
+    if changed.facts.get("nature") != "real":
+        # Where all lose less than before, a champion that loses as much has not changed.
+        attainable *= max(level.unit / unit, 1.0)
     lost = Loss(now.mean / unit - attainable, error / unit)
     if not (math.isfinite(lost.mean) and math.isfinite(lost.error)):
         return unmeasured

@@ -24,8 +24,6 @@ PRIOR_SHARE = 0.5
 """Of what is lost or promised, before any retrain has shown another share."""
 PRIOR_WEIGHT = 1.0
 """Retrains that the prior counts as."""
-WEIGHED = frozenset({"loss", "growth"})
-"""What a retrain is expected to bring something for."""
 FEWEST_FOLLOWED = 200
 """Records after a retrain from which on they say more than its hold-out."""
 
@@ -155,21 +153,13 @@ class Memory:
         return replace(self, blend=self.blend._replace(ahead=self.blend.ahead + gain))
 
     def share_that_comes(self, evidence: str) -> float:
-        """The share of what is lost, or promised by growth, that past retrains brought.
-
-        Before a retrain of this kind, and with little weight after it, that of all of them counts.
-        """
-        of_all = calibration.share_that_comes(self._pairs(), PRIOR_SHARE, PRIOR_WEIGHT)
-        return calibration.share_that_comes(self._pairs(evidence), of_all, PRIOR_WEIGHT)
-
-    def _pairs(self, evidence: str | None = None) -> list[Pair]:
+        """The share of what is lost, or promised by growth, that past retrains brought."""
         pairs = [
             Pair(each.raw_gain, each.realised)
             for each in self.expectations
-            if each.evidence == evidence or (evidence is None and each.evidence in WEIGHED)
-            if each.raw_gain is not None and each.realised is not None
+            if each.evidence == evidence and each.raw_gain is not None and each.realised is not None
         ]
-        return pairs[-RECENT:]
+        return calibration.share_that_comes(pairs[-RECENT:], PRIOR_SHARE, PRIOR_WEIGHT)
 
     @property
     def calibration(self) -> Calibration:

@@ -42,8 +42,7 @@ LEAST_FIT_S = 30.0
 """A shorter fit counts as this long, and a longer one in doublings of it: how long a fit took
 differs from run to run, and a replay must decide the same."""
 USUAL_CHANGE = 0.2
-"""Standard deviation of what a change costs, as a share of the baseline's loss, before it is seen.
-"""
+"""Least standard deviation of what a change costs, as a share of the baseline's loss."""
 LEAST_CHANCE, MOST_CHANCE, REAL_CHANCE = 0.01, 0.5, 0.9
 """The chance of a change before the loss is looked at: its bounds, and where drift.judge says that
 the error has risen."""
@@ -209,7 +208,7 @@ class RetrainConfig(BaseModel):
         "save more than it costs; alarm: a drift alarm, with a cooldown; person: nothing else.",
     )
     fit_second_pays: float = Field(
-        default=2.0,
+        default=4.0,
         ge=0,
         allow_inf_nan=False,
         description="What a second of fitting must save: so many records' worth of the baseline's "
@@ -607,9 +606,16 @@ def _real_loss(facts: RetrainFacts) -> float:
 
 def _kept(facts: RetrainFacts) -> float:
     """Of a loss that is a change, the share that is not noise."""
-    assert facts.lost_error is not None
-    noise, usual = max(facts.lost_error, 1e-9) ** 2, USUAL_CHANGE**2
+    noise, usual = _variances(facts)
     return usual / (usual + noise)
+
+
+def _variances(facts: RetrainFacts) -> tuple[float, float]:
+    """Of the noise, and of what a change costs: of one that large, where it is plainly no noise."""
+    assert facts.lost is not None
+    assert facts.lost_error is not None
+    noise = max(facts.lost_error, 1e-9) ** 2
+    return noise, max(USUAL_CHANGE**2, facts.lost**2 - noise)
 
 
 def _chance(facts: RetrainFacts) -> float:
@@ -619,7 +625,7 @@ def _chance(facts: RetrainFacts) -> float:
     assert error is not None
     if not lost > 0:
         return 0.0
-    noise, usual = max(error, 1e-9) ** 2, USUAL_CHANGE**2
+    noise, usual = _variances(facts)
     if facts.drift_nature == "real":
         chance = REAL_CHANCE
     else:
