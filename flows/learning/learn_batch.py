@@ -13,9 +13,9 @@ from flows.learning import error_reference
 from flows.run.state import ReportedNotices
 from flows.run.unit_of_work import UnitOfWork
 from models.batch.batch_model import BatchAnswersNothing
-from models.core import metrics, record_schema, scoring
+from models.core import record_schema, scoring
 from models.core.prediction import BatchPrediction
-from models.online import learning_health, online_model, prediction_rows
+from models.online import learning_health, online_model, prediction_rows, prequential
 from models.online.online_model import RecordRefused
 from models.online.prediction_rows import PredictionRows
 from models.prediction_log import prediction_log
@@ -317,12 +317,10 @@ def _scores(work: UnitOfWork, batch: Batch, log: PredictionRows) -> list[Record]
     if measure.name != scoring.metric_name(kind):
         log = log.labelled()
         labels = [label for label in log.labels if label is not None]
-        rarer = metrics.counted(labels) if kind == "classification" else None
-        for member, _, _ in tuple(found):
-            by = log.by[member]
-            assert by.whole is not None
-            value = metrics.of_answers(labels, by.predicted, by.whole, measure, rarer)
-            found.append((member, measure.name, value))
+        found += [
+            (member, measure.name, prequential.score(labels, log.by[member], measure))
+            for member, _, _ in found
+        ]
     return [
         work.run.row(
             ScoreRecord,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.batch.holdout import FEWEST_AFTER_CHANGE, HoldoutSplit, Rows
 from models.batch.recipe_config import BOOSTING, BatchRecipe
-from models.core import metrics
+from models.core import metrics, row_losses
 from models.core.metrics import Measure
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label
@@ -165,28 +165,15 @@ def _row_losses(
 
     RMSE and R2 order models by their squared errors.
     """
-    if measure.task == "regression":
-        truth = np.asarray(labels, dtype=np.float64)
-        # In units of the largest target, the same for all models, so that no square overflows.
-        unit = np.abs(truth).max(initial=0.0) or 1.0
-        errors = truth / unit - np.asarray(answers.values, dtype=np.float64) / unit
-        if measure.name == "pinball":
-            return np.maximum(measure.quantile * errors, (measure.quantile - 1) * errors)
-        return np.abs(errors) if measure.name == "mae" else errors**2
-    shares = answers.probabilities
-    if measure.name == "accuracy" and not measure.cuts:
-        wrong = [a != b for a, b in zip(labels, answers.values, strict=True)]
-        return np.asarray(wrong, dtype=np.float64)
-    if shares is None or measure.name not in ("brier", "log_loss"):
-        return None
-    columns = {label: column for column, label in enumerate(answers.labels)}
-    true = np.array([columns.get(label, -1) for label in labels])
-    # A class that the model does not know has no probability.
-    right = np.where(true < 0, 0.0, shares[np.arange(len(labels)), true])
-    if measure.name == "log_loss":
-        return -np.log(np.maximum(right, np.finfo(np.float64).eps))
-    squares: NDArray[np.float64] = (shares**2).sum(axis=1)
-    return (squares + 1.0 - 2.0 * right) / 2.0
+    if measure.task != "regression":
+        return row_losses.of(labels, answers, measure)
+    truth = np.asarray(labels, dtype=np.float64)
+    # In units of the largest target, the same for all models, so that no square overflows.
+    unit = np.abs(truth).max(initial=0.0) or 1.0
+    errors = truth / unit - np.asarray(answers.values, dtype=np.float64) / unit
+    if measure.name == "pinball":
+        return np.maximum(measure.quantile * errors, (measure.quantile - 1) * errors)
+    return np.abs(errors) if measure.name == "mae" else errors**2
 
 
 def _taken(answers: BatchPrediction, rows: Sequence[int]) -> BatchPrediction:

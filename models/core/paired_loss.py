@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.core import metrics
+from models.core import metrics, row_losses
 from models.core.metrics import Measure
 from models.core.record_schema import Label
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 BLOCKS = 20
 """Blocks of consecutive rows: with fewer, the error of the error is large."""
 _DRAWS = 30
-_SMALLEST = 2.220446049250313e-16
-"""Probabilities are clipped here for the logarithmic loss, as scikit-learn does."""
 
 
 class Loss(NamedTuple):
@@ -47,7 +45,7 @@ def of(
     rarer: Label | None = None,
 ) -> Loss:
     """The loss over these rows, in time order; `rarer` is as in `metrics.value`."""
-    rows = row_losses(labels, prediction, measure)
+    rows = row_losses.of(labels, prediction, measure)
     if rows is not None:
         return _mean(rows)
     return _bootstrap(labels, (prediction,), measure, rarer)
@@ -61,38 +59,10 @@ def saved(
     rarer: Label | None = None,
 ) -> Loss:
     """How much less `after` loses than `before` on the same rows; positive is better."""
-    old, new = row_losses(labels, before, measure), row_losses(labels, after, measure)
+    old, new = row_losses.of(labels, before, measure), row_losses.of(labels, after, measure)
     if old is not None and new is not None:
         return _mean(old - new)
     return _bootstrap(labels, (before, after), measure, rarer)
-
-
-def row_losses(
-    labels: Sequence[Label], prediction: BatchPrediction, measure: Measure
-) -> NDArray[np.float64] | None:
-    """The loss of every row; None where the metric is no mean over rows."""
-    if measure.name in ("mae", "pinball"):
-        missed = np.asarray(labels, dtype=np.float64) - np.asarray(
-            prediction.values, dtype=np.float64
-        )
-        if measure.name == "mae":
-            return np.abs(missed)
-        return np.maximum(measure.quantile * missed, (measure.quantile - 1.0) * missed)
-    if measure.name == "accuracy" and not measure.cuts:
-        pairs = zip(labels, prediction.values, strict=True)
-        return np.array([float(label != answer) for label, answer in pairs])
-    shares = prediction.probabilities
-    if measure.name not in ("brier", "log_loss") or shares is None:
-        return None
-    places = {label: place for place, label in enumerate(prediction.labels)}
-    # A class that the model does not know has no share.
-    known = np.array([places.get(label, -1) for label in labels], dtype=np.intp)
-    of_label = np.where(known >= 0, shares[np.arange(len(known)), known], 0.0)
-    if measure.name == "log_loss":
-        losses: NDArray[np.float64] = -np.log(np.clip(of_label, _SMALLEST, 1.0))
-        return losses
-    squares: NDArray[np.float64] = (shares**2).sum(axis=1) - of_label**2 + (1.0 - of_label) ** 2
-    return squares / 2.0
 
 
 def _mean(rows: NDArray[np.float64]) -> Loss:

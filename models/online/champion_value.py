@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.core import paired_loss
+from models.core import row_losses
 from models.core.metrics import Measure
 from models.core.record_schema import Label
 from models.online.prediction_rows import MemberRows
@@ -75,7 +75,7 @@ class ChampionValue:
         columns = []
         for each in rows:
             whole = each.at(known).whole
-            found = None if whole is None else paired_loss.row_losses(truth, whole, measure)
+            found = None if whole is None else row_losses.of(truth, whole, measure)
             if found is None:
                 return
             columns.append(found)

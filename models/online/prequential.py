@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.core import metrics
+from models.core import metrics, row_losses
 from models.core.metrics import Measure
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label
@@ -24,8 +24,6 @@ from models.online.prediction_rows import MemberRows
 
 RECENT = 5_000
 """Predictions that a ranking metric covers."""
-LEAST = 2.0**-52
-"""Least probability in the log loss, the same as that of scikit-learn for float64."""
 
 
 class RunningMetric(Protocol):
@@ -175,22 +173,29 @@ def costs(measure: Measure, rows: MemberRows, labels: Sequence[Label]) -> NDArra
         hits = zip(rows.predicted, labels, strict=True)
         return np.array([float(answered == label) for answered, label in hits])
     if measure.name in ("log_loss", "brier"):
-        whole = rows.whole
-        if whole is None or whole.probabilities is None:
+        if rows.whole is None or rows.whole.probabilities is None:
             raise ValueError(f"{measure.name} needs the probabilities of every class")
-        codes = {label: code for code, label in enumerate(whole.labels)}
-        places = np.array([codes.get(label, -1) for label in labels], dtype=np.intp)
-        shares = whole.probabilities
-        share = np.where(places >= 0, shares[np.arange(len(shares)), places], 0.0)
-        if measure.name == "log_loss":
-            return np.asarray(-np.log(np.clip(share, LEAST, 1.0)))
-        # Half the squared distance to the label: from 0 to 1 for any number of classes.
-        squares = np.square(shares).sum(axis=1)
-        return np.asarray((squares - share * share + (1.0 - share) ** 2) / 2.0)
-    gaps = np.array(labels, dtype=np.float64) - np.array(rows.predicted, dtype=np.float64)
+        found = row_losses.of(labels, rows.whole, measure)
+    else:
+        values = [math.nan if each is None else each for each in rows.predicted]
+        counted = Measure("mae") if measure.name == "rmse" else measure
+        found = row_losses.of(labels, BatchPrediction(values, None), counted)
+    assert found is not None
     with np.errstate(over="ignore"):
-        if measure.name == "mae":
-            return np.abs(gaps)
-        if measure.name == "rmse":
-            return gaps * gaps
-        return np.maximum(measure.quantile * gaps, (measure.quantile - 1.0) * gaps)
+        return found * found if measure.name == "rmse" else found
+
+
+def score(labels: Sequence[Label], rows: MemberRows, measure: Measure) -> float:
+    """The metric of these predictions alone; NaN where they do not define it.
+
+    Records without a prediction are left out.
+    """
+    metric = start(measure)
+    if not isinstance(metric, Mean):
+        rarer = metrics.counted(labels) if measure.task == "classification" else None
+        assert rows.whole is not None
+        return metrics.of_answers(labels, rows.predicted, rows.whole, measure, rarer)
+    known = [index for index, each in enumerate(rows.predicted) if each is not None]
+    metric.add(rows.at(known), [labels[index] for index in known])
+    value = metric.value()
+    return math.nan if value is None else value

@@ -68,44 +68,69 @@ class FixedShare:
         `losses` and `awake` have the shape (n, experts), `learned` and `scale` (n,). A loss counts
         where its expert is awake and the record is learned; there it must be finite.
         """
-        counted = np.where(awake & learned[:, None], losses, 0.0)[:, None, :]
-        heard = awake[:, None, :] & self.groups
+        before = np.empty((len(losses) + 1, *self.weights.shape))
+        before[0] = self.weights
+        # The records that change weights, in stretches of which the same experts are awake.
+        changing = np.flatnonzero(learned & awake.any(axis=1))
+        turns = np.flatnonzero((awake[changing[1:]] != awake[changing[:-1]]).any(axis=1)) + 1
+        end = 0
+        for rows in np.split(changing, turns):
+            if len(rows):
+                before[end + 1 : rows[0] + 1] = before[end]
+                here, units = awake[rows[0]], None if scale is None else scale[rows]
+                grown = self._stretch(before[end], losses[rows], here, units)
+                end = int(rows[-1]) + 1
+                # Records between them leave the weights as they are.
+                before[rows[0] + 1 : end + 1] = np.repeat(grown, np.diff([*rows, end]), axis=0)
+        before[end + 1 :] = before[end]
+        self.weights = before[-1].copy()
+        return before[:-1]
+
+    def _stretch(self, first: Floats, losses: Floats, here: Flags, scale: Floats | None) -> Floats:
+        """The weights after each of n learned records at which the experts `here` are awake.
+
+        `first` are the weights before. A group that sleeps as a whole is compared as if nobody had
+        lost anything.
+        """
+        heard = self.groups & here
+        sleeps = ~heard.any(axis=1, keepdims=True)
+        heard = np.where(sleeps, self.groups, heard)
         # A loss that a whole group shares does not change its weights, and must not underflow them.
-        lowest = np.min(np.where(heard, counted, np.inf), axis=2, keepdims=True, initial=np.inf)
-        # Who sleeps has no loss: less the lowest one, it would be a gain without bound.
-        counted = np.where(heard, counted - np.where(np.isfinite(lowest), lowest, 0.0), 0.0)
+        counted = np.where(heard & ~sleeps, losses[:, None, :], np.inf)
+        lowest = np.min(counted, axis=2, keepdims=True)
+        counted = np.where(np.isfinite(counted), counted - np.where(sleeps, 0.0, lowest), 0.0)
         if scale is not None:
             with np.errstate(over="ignore"):
                 counted = counted / scale[:, None, None]
         factors = np.exp(-self.rates[:, None] * counted[:, :, None, :])
-        factors = factors.reshape(len(losses), *self.weights.shape)
-        everybody = np.asarray(awake.all(axis=1))
-        before = np.empty((len(losses) + 1, *self.weights.shape))
-        before[0] = self.weights
+        factors *= heard[:, None, :]
+        factors = factors.reshape(len(losses), *first.shape)
+        found = np.empty((len(losses) + 1, *first.shape))
+        found[0] = first
         kept, floor, scaled = self.kept, self.floor, np.empty_like(self.kept)
-        steps = zip(learned.tolist(), everybody.tolist(), factors, before, before[1:], strict=False)
-        for index, (counts, all_awake, factor, weights, grown) in enumerate(steps):
-            if not counts:
-                grown[:] = weights
-                continue
+        if heard.sum() == self.groups.sum():
+            for factor, weights, grown in zip(factors, found, found[1:], strict=False):
+                np.multiply(weights, factor, out=grown)
+                np.add.reduce(grown, axis=1, keepdims=True, out=scaled)
+                np.divide(kept, scaled, out=scaled)
+                np.multiply(grown, scaled, out=grown)
+                np.add(grown, floor, out=grown)
+            return found[1:]
+        awake = np.repeat(heard, len(self.rates), axis=0).astype(float)
+        part, mass = np.empty_like(first), np.empty_like(kept)
+        for factor, weights, grown in zip(factors, found, found[1:], strict=False):
+            # Who is awake keeps its part of the whole, and so does who sleeps.
+            np.multiply(weights, awake, out=part)
+            np.add.reduce(part, axis=1, keepdims=True, out=mass)
             np.multiply(weights, factor, out=grown)
-            if not all_awake:
-                here = awake[index]
-                if not here.any():
-                    grown[:] = weights
-                    continue
-                slept = weights[:, here].sum(axis=1)
-                # A group that sleeps as a whole stays as it is.
-                mean = np.divide(
-                    grown[:, here].sum(axis=1), slept, out=np.ones_like(slept), where=slept > 0.0
-                )
-                grown[:, ~here] = weights[:, ~here] * mean[:, None]
             np.add.reduce(grown, axis=1, keepdims=True, out=scaled)
-            np.divide(kept, scaled, out=scaled)
+            np.divide(mass, scaled, out=scaled)
             np.multiply(grown, scaled, out=grown)
+            np.subtract(weights, part, out=part)
+            np.add(grown, part, out=grown)
+            np.multiply(grown, kept, out=grown)
             np.add(grown, floor, out=grown)
-        self.weights = before[-1].copy()
-        return before[:-1]
+        return found[1:]
 
 
 class Mixture:
