@@ -81,6 +81,12 @@ def _render_scores(summary: Mapping[str, Any]) -> None:
             f"served probabilities are {calibration['error']:.3f} from the share of hits that they "
             "promise, in the mean"
         )
+    if value := summary["champion_value"]:
+        cli_output.stdout().print(
+            f"without the champion, what is served would lose {value['adds']:+.3g} by {by} in the "
+            f"mean (standard error {value['error']:.2g}, over its {value['records']:,} newest "
+            "records)"
+        )
     if summary["threshold"] is not None:
         cli_output.stdout().print(
             f"the rarer class is served from a probability of {summary['threshold']:.3g} on, which "

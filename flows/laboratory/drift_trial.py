@@ -85,6 +85,8 @@ def trial(home: Path, name: str, size: int, seed: int) -> dict[str, Any]:
     (stream,) = streams.named(name)
     stream = stream.shortened(size).reseeded(stream.seed + seed)
     config = LabConfig(records_per_s=0.0)
+    # A comparison of the same stream has other conditions, and pieces of its own.
+    home = home / "trials"
     file = pipeline.read(streams.write(stream, home))
     pieces = Pieces.of(home, file, config)
     return pieces.document("alarms", partial(_tried, pieces, stream, records.read(file, config)))

@@ -21,7 +21,7 @@ from flows.run.state import OpenRequest, UnknownVote
 from flows.run.unit_of_work import UnitOfWork
 from models.batch import batch_model
 from models.batch.batch_model import BatchAnswersNothing
-from models.core import metrics, record_schema
+from models.core import metrics, paired_loss, record_schema
 from models.prediction_log import prediction_log
 from models.registry.registry import Manifest
 from observability.core.decision import Decision
@@ -312,9 +312,10 @@ def _performance(work: UnitOfWork, windows: Windows) -> Performance:
     found = found.model_copy(update={"current": score})
     loss = drift.performance_loss(found)
     if loss is not None and loss > work.run.file.pipeline.drift.performance_drop:
-        # How far chance may move the score.
-        deviation = metrics.standard_error(labels, answers, measure, rarer)
-        found = found.model_copy(update={"standard_error": deviation})
+        # How far chance may move the score, where errors come in runs.
+        deviation = paired_loss.of(labels, answers, measure, rarer).error
+        known_error = deviation if math.isfinite(deviation) else None
+        found = found.model_copy(update={"standard_error": known_error})
     return found
 
 

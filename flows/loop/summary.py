@@ -27,7 +27,9 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     `columns` says how each column of the stream is read, and why. `judged` holds the same of the
     metric `judged_by`, over `judged_over` records each (ROC AUC and average precision: the newest
     5,000); null is unknown. `calibration` says how far the served probabilities are from the shares
-    of hits that they promise (`models.online.calibration`). `threshold` is the probability from
+    of hits that they promise (`models.online.calibration`). `champion_value` is what is lost per
+    record with the champion that serves and without it (`models.online.champion_value`), null until
+    300 records or where the metric is no mean over records. `threshold` is the probability from
     which the rarer of two classes is served, null where the likelier class is. `unknown_votes` are
     those that the last drift check could not cast: vote, position since which, because, and remedy.
     `open_request` is the retrain request that is open, or null. `candidate` is the version that won
@@ -101,6 +103,7 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "judged_over": known.get("judged_over", never),
         "threshold": known.get("threshold"),
         "calibration": known.get("calibration"),
+        "champion_value": known.get("champion_value"),
         "unknown_votes": known.get("unknown_votes", []),
         "champion": known.get("champion"),
         "open_request": known.get("open_request"),

@@ -44,6 +44,12 @@ def calibration(learner: Learner) -> dict[str, object] | None:
     return {"error": known.error, "ranges": [asdict(each) for each in known.ranges]}
 
 
+def champion_value(learner: Learner) -> dict[str, object] | None:
+    """What the champion adds to the blend, in the judged metric's loss; None: it is not known."""
+    known = learner.champion_value.value()
+    return None if known is None else {**known._asdict(), "adds": known.adds}
+
+
 def judged(learner: Learner) -> dict[str, object]:
     """The score of each member by the judged metric."""
     return {
@@ -51,5 +57,6 @@ def judged(learner: Learner) -> dict[str, object]:
         "judged": {name: each.value() for name, each in learner.judged.items()},
         "judged_over": {name: each.count for name, each in learner.judged.items()},
         "calibration": calibration(learner),
+        "champion_value": champion_value(learner),
         "threshold": learner.threshold.value if learner.threshold is not None else None,
     }

@@ -210,36 +210,6 @@ def of_counts(
         return _of_classes(truth, values, measure, rarer, weights)
 
 
-def standard_error(
-    labels: Sequence[Label],
-    prediction: BatchPrediction,
-    measure: Measure,
-    rarer: Label | None = None,
-    draws: int = 30,
-) -> float | None:
-    """The standard error of the metric over these rows, by the bootstrap with a fixed seed.
-
-    None where the metric is undefined on half of the samples or more.
-    Source: B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7
-    (1979).
-    """
-    from models.core.prediction import BatchPrediction
-
-    chance = np.random.default_rng(0)
-    found = []
-    for _ in range(draws):
-        rows = chance.integers(len(labels), size=len(labels))
-        shares = prediction.probabilities
-        drawn = BatchPrediction(
-            [prediction.values[row] for row in rows],
-            None if shares is None else shares[rows],
-            prediction.labels,
-        )
-        found.append(value([labels[row] for row in rows], drawn, measure, rarer))
-    known = [each for each in found if math.isfinite(each)]
-    return float(np.std(known, ddof=1)) if len(known) > draws // 2 else None
-
-
 class ThresholdResult(NamedTuple):
     """A threshold, and the metric that it gives."""
 

@@ -534,6 +534,7 @@ def _archived(facts: RetrainFacts, value: Value | None) -> str:
     if not (math.isfinite(gain) and gain > errors * error >= 0 and gain >= expected):
         return ""
     return (
+        "a concept has come back: "
         f"archived version {facts.archived_version} loses {gain:.3g} of the baseline's loss less "
         f"than the champion on the newest rows (standard error {error:.2g}, the best of {count}), "
         f"and a fit is expected to save {expected:.3g}"

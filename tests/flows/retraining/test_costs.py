@@ -504,6 +504,7 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
             "judged": {},
             "threshold": None,
             "calibration": None,
+            "champion_value": None,
             "candidate": None,
             "reused": 0,
             "unknown_votes": [],

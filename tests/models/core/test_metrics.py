@@ -233,14 +233,3 @@ def test_counts_are_scored_as_the_rows_that_they_count() -> None:
     expected = sklearn_metrics.f1_score(labels, values, pos_label="b")
     assert expected == pytest.approx(metrics.of_counts(pairs, F1, "b"))
     assert math.isnan(metrics.of_counts({}, F1, "b"))
-
-
-def test_the_standard_error_is_what_sampling_leaves() -> None:
-    """Of accuracy it is about that of a share, always the same, and unknown of one class's F1."""
-    labels: list[Label] = ["a", "b"] * 200
-    prediction = of_two([0.2] * 400)
-    accuracy = Measure("accuracy")
-    found = metrics.standard_error(labels, prediction, accuracy, "b", draws=100)
-    assert found == metrics.standard_error(labels, prediction, accuracy, "b", draws=100)
-    assert found == pytest.approx(math.sqrt(0.25 / 400), rel=0.25)
-    assert metrics.standard_error(["a", "a"], of_two([0.1, 0.2]), F1, "b") is None
