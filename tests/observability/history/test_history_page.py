@@ -48,8 +48,10 @@ window = 500
 [worth]
 min_rows = 400
 cooldown_records = 500
+fit_second_pays = 0.0
 """
-"""The example in small steps: its device is hot at first, and once more when a champion serves."""
+"""The example in small steps, where fits cost nothing: its device is hot at first, and once more
+when a champion serves."""
 
 RATES = """
 [energy]
