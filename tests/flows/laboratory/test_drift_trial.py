@@ -31,6 +31,14 @@ def test_an_alarm_is_about_a_change_or_false(
     assert expected == drift_trial.against_truth(alarms, drifts, 10_000)
 
 
+def test_an_alarm_that_goes_on_is_one() -> None:
+    """A champion that still does not know the change is no second false alarm; a new one is."""
+    alarms = [2_100, 3_100, 4_100, 6_100, 7_100]
+    drifts = [Drift(2_000, 0)]
+    assert ([100], 1, 9_000) == drift_trial.against_truth(alarms, drifts, 10_000, lasts=1_000)
+    assert ([100], 4, 9_000) == drift_trial.against_truth(alarms, drifts, 10_000)
+
+
 def test_rates_and_delays_are_over_all_trials() -> None:
     """Two seeds of a stream are one row for each method."""
     trials = [
@@ -39,6 +47,7 @@ def test_rates_and_delays_are_over_all_trials() -> None:
             "kind": "abrupt",
             "records": 5_000,
             "drifts": [[2_000, 0]],
+            "checked_every": 1_000,
             "alarms": {"drift.judge": alarms, "ADWIN": []},
         }
         for alarms in ([2_100], [2_300, 4_500])
