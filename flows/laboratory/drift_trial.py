@@ -18,6 +18,7 @@ from flows.config import pipeline
 from flows.laboratory import compare, members, records, simulation, streams
 from flows.laboratory.crew import Work
 from flows.laboratory.pieces import Pieces
+from flows.laboratory.product_run import EVERY_ALARM
 from flows.laboratory.records import Floats, LabConfig, StreamRecords
 from flows.laboratory.streams import Drift, LabStream
 from observability.drift import error_monitor
@@ -94,7 +95,8 @@ def trial(home: Path, name: str, size: int, seed: int) -> dict[str, Any]:
 
 
 def _tried(pieces: Pieces, stream: LabStream, read: StreamRecords) -> dict[str, Any]:
-    run = compare.of_product(pieces, read, compare.PRODUCT, {})
+    # With a retrain at each alarm: a champion that stays stale hears of no further change.
+    run = compare.of_product(pieces, read, "drift", EVERY_ALARM)
     champion = simulation.champion_answers(read, run.serving(read, LabConfig(records_per_s=0.0)))
     online = members.learn(read)
     errors = as_errors(read, read.losses(members.serve(read, online, champion)))
