@@ -144,9 +144,9 @@ def _drift_explanation(document: Mapping[str, Any]) -> str:
         "A change is seen if an alarm comes while it goes on, or within "
         f"{document['tolerance']:,} records after it; the delay is counted from its beginning. All "
         "other alarms are false, per 20,000 records in which nothing changes. drift.judge is the "
-        "product with a retrain at each alarm: it says at each check that the world is still another one, which counts once as "
-        "long as it lasts. Error tests are its tests of errors alone; these and river's detectors "
-        "hear the error of what was served."
+        "product with a retrain at each alarm: it says at each check that the world is still "
+        "another one, which counts once as long as it lasts. Error tests are its tests of errors "
+        "alone; these and river's detectors hear the error of what was served."
     )
 
 
