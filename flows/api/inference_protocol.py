@@ -1,0 +1,192 @@
+"""The Open Inference Protocol, version 2: tensors by column instead of objects by record.
+
+Each column of the stream is an input tensor of the shape [n] (or [n, 1]); the outputs are
+`prediction`, for classes also `probabilities` of the shape [n, classes] and their `classes`, and
+`id`. Source: https://github.com/kserve/open-inference-protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from flows.api.bodies import Asked, Id, Row, check_count, made_id
+from flows.api.errors import Unprocessable
+from flows.api.service import Answers
+from models.core.record_schema import LabelKind, Schema
+from models.serving.bundle import Bundle
+
+DATATYPES: Mapping[LabelKind, str] = {"int": "INT64", "str": "BYTES", "float": "FP64"}
+PLATFORM = "thermodrift"
+_TYPES = (
+    *("BOOL", "BYTES", "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64"),
+    *("UINT8", "UINT16", "UINT32", "UINT64"),
+)
+
+
+class Tensor(BaseModel):
+    """One input: a column."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any]
+
+
+class WantedOutput(BaseModel):
+    """The name of an output that shall be answered."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: str
+
+
+class InferBody(BaseModel):
+    """A request of the protocol."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "order-1",
+                    "inputs": [
+                        {"name": "load", "shape": [1], "datatype": "FP64", "data": [0.4]},
+                        {"name": "site", "shape": [1], "datatype": "BYTES", "data": ["a"]},
+                    ],
+                }
+            ]
+        },
+    )
+    id: Id | None = None
+    inputs: list[Tensor] = Field(min_length=1)
+    outputs: list[WantedOutput] | None = None
+
+
+INFER: TypeAdapter[InferBody] = TypeAdapter(InferBody)
+
+
+def metadata(bundle: Bundle) -> dict[str, Any]:
+    """What the model takes and answers."""
+    schema = bundle.schema
+    outputs = [
+        {"name": "prediction", "datatype": DATATYPES[schema.label_kind], "shape": [-1]},
+        {"name": "id", "datatype": "BYTES", "shape": [-1]},
+    ]
+    if schema.task == "classification":
+        outputs += [
+            {"name": "probabilities", "datatype": "FP64", "shape": [-1, -1]},
+            {"name": "classes", "datatype": "BYTES", "shape": [-1]},
+        ]
+    return {
+        "name": bundle.pipeline,
+        "versions": list(bundle.names),
+        "platform": PLATFORM,
+        "inputs": [
+            {"name": name, "datatype": datatype, "shape": [-1]}
+            for name, datatype in _inputs(schema).items()
+        ],
+        "outputs": outputs,
+    }
+
+
+def asked(body: InferBody, most: int, version: str | None) -> Asked:
+    """The records of the tensors, with their ids. Raises Unprocessable, TooLarge."""
+    count = _count(body.inputs[0])
+    check_count(count, most)
+    names = [tensor.name for tensor in body.inputs]
+    if len(set(names)) < len(names):
+        raise Unprocessable(f"each input once was expected, {', '.join(names)} came")
+    values = {tensor.name: _values(tensor, count) for tensor in body.inputs}
+    records: list[Row] = [
+        dict(zip(names, cells, strict=True)) for cells in zip(*values.values(), strict=True)
+    ]
+    return Asked(records, _ids(body.id, count), version)
+
+
+def answer(body: InferBody, answers: Answers, version: str | None) -> dict[str, Any]:
+    """The answer's document. Raises Unprocessable for an output that there is not."""
+    outputs = {each["name"]: each for each in _outputs(answers)}
+    wanted = list(outputs) if body.outputs is None else [each.name for each in body.outputs]
+    unknown = [name for name in wanted if name not in outputs]
+    if unknown:
+        raise Unprocessable(
+            f"output {unknown[0]!r} was wanted; there are {', '.join(outputs)}",
+        )
+    bundle = answers.bundle
+    return {
+        "model_name": bundle.pipeline,
+        "model_version": version or bundle.names[0],
+        "id": body.id or answers.ids[0],
+        "parameters": bundle.versions,
+        "outputs": [outputs[name] for name in wanted],
+    }
+
+
+def _inputs(schema: Schema) -> dict[str, str]:
+    """The datatype of each column of the stream that features are made from."""
+    found: dict[str, str] = {}
+    for column in schema.columns:
+        is_text = column.kind == "category" or column.time == "iso"
+        found.setdefault(column.source, "BYTES" if is_text else "FP64")
+    return found
+
+
+def _count(tensor: Tensor) -> int:
+    """How many records a tensor has."""
+    shape = tensor.shape
+    if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1) or shape[0] < 0:
+        raise Unprocessable(
+            f"input {tensor.name!r}: a shape of [n] or [n, 1] was expected, {shape} came"
+        )
+    return shape[0]
+
+
+def _values(tensor: Tensor, count: int) -> Sequence[Any]:
+    """The cells of a tensor; a list for each record is opened."""
+    if tensor.datatype not in _TYPES:
+        raise Unprocessable(
+            f"input {tensor.name!r}: a datatype of {', '.join(_TYPES)} was expected, "
+            f"{tensor.datatype!r} came"
+        )
+    data = tensor.data
+    if len(tensor.shape) == 2 and all(isinstance(cell, list) and len(cell) == 1 for cell in data):
+        data = [cell[0] for cell in data]
+    if _count(tensor) != count or len(data) != count:
+        raise Unprocessable(
+            f"input {tensor.name!r}: {count} values were expected, as in the first input; "
+            f"{len(data)} came, in the shape {tensor.shape}"
+        )
+    return data
+
+
+def _ids(given: str | None, count: int) -> list[str]:
+    """An id for each record: the given one, with the record's number where there are several."""
+    if given is None:
+        return [made_id() for _ in range(count)]
+    return [given] if count == 1 else [f"{given}-{index}" for index in range(count)]
+
+
+def _outputs(answers: Answers) -> list[dict[str, Any]]:
+    schema, count = answers.bundle.schema, len(answers.predicted)
+    values = [each.value for each in answers.predicted]
+    found = [
+        _tensor("prediction", DATATYPES[schema.label_kind], [count], values),
+        _tensor("id", "BYTES", [count], list(answers.ids)),
+    ]
+    if schema.task == "classification":
+        classes = list(next((each.probabilities for each in answers.predicted), None) or ())
+        shares = [
+            (each.probabilities or {}).get(name) for each in answers.predicted for name in classes
+        ]
+        found += [
+            _tensor("probabilities", "FP64", [count, len(classes)], shares),
+            _tensor("classes", "BYTES", [len(classes)], classes),
+        ]
+    return found
+
+
+def _tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
