@@ -20,6 +20,7 @@ from models.serving.bundle import Bundle
 
 DATATYPES: Mapping[LabelKind, str] = {"int": "INT64", "str": "BYTES", "float": "FP64"}
 PLATFORM = "thermodrift"
+SHARES = "probabilities"
 _TYPES = (
     *("BOOL", "BYTES", "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64"),
     *("UINT8", "UINT16", "UINT32", "UINT64"),
@@ -71,15 +72,6 @@ INFER: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 def metadata(bundle: Bundle) -> dict[str, Any]:
     """What the model takes and answers."""
     schema = bundle.schema
-    outputs = [
-        {"name": "prediction", "datatype": DATATYPES[schema.label_kind], "shape": [-1]},
-        {"name": "id", "datatype": "BYTES", "shape": [-1]},
-    ]
-    if schema.task == "classification":
-        outputs += [
-            {"name": "probabilities", "datatype": "FP64", "shape": [-1, -1]},
-            {"name": "classes", "datatype": "BYTES", "shape": [-1]},
-        ]
     return {
         "name": bundle.pipeline,
         "versions": list(bundle.names),
@@ -88,12 +80,24 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
             {"name": name, "datatype": datatype, "shape": [-1]}
             for name, datatype in _inputs(schema).items()
         ],
-        "outputs": outputs,
+        "outputs": [
+            {"name": name, "datatype": datatype, "shape": [-1, -1] if name == SHARES else [-1]}
+            for name, datatype in _output_types(schema).items()
+        ],
     }
 
 
-def asked(body: InferBody, most: int, version: str | None) -> Asked:
-    """The records of the tensors, with their ids. Raises Unprocessable, TooLarge."""
+def asked(body: InferBody, schema: Schema, most: int, version: str | None) -> Asked:
+    """The records of the tensors, with their ids.
+
+    Raises Unprocessable, also for an output that there is not, and TooLarge.
+    """
+    there = _output_types(schema)
+    for each in body.outputs or ():
+        if each.name not in there:
+            raise Unprocessable(
+                f"output {each.name!r} was wanted; there are {', '.join(there)}",
+            )
     count = _count(body.inputs[0])
     check_count(count, most)
     names = [tensor.name for tensor in body.inputs]
@@ -107,14 +111,9 @@ def asked(body: InferBody, most: int, version: str | None) -> Asked:
 
 
 def answer(body: InferBody, answers: Answers, version: str | None) -> dict[str, Any]:
-    """The answer's document. Raises Unprocessable for an output that there is not."""
+    """The answer's document."""
     outputs = {each["name"]: each for each in _outputs(answers)}
     wanted = list(outputs) if body.outputs is None else [each.name for each in body.outputs]
-    unknown = [name for name in wanted if name not in outputs]
-    if unknown:
-        raise Unprocessable(
-            f"output {unknown[0]!r} was wanted; there are {', '.join(outputs)}",
-        )
     bundle = answers.bundle
     return {
         "model_name": bundle.pipeline,
@@ -131,6 +130,14 @@ def _inputs(schema: Schema) -> dict[str, str]:
     for column in schema.columns:
         is_text = column.kind == "category" or column.time == "iso"
         found.setdefault(column.source, "BYTES" if is_text else "FP64")
+    return found
+
+
+def _output_types(schema: Schema) -> dict[str, str]:
+    """The datatype of each output."""
+    found = {"prediction": DATATYPES[schema.label_kind], "id": "BYTES"}
+    if schema.task == "classification":
+        found |= {SHARES: "FP64", "classes": "BYTES"}
     return found
 
 
@@ -182,7 +189,7 @@ def _outputs(answers: Answers) -> list[dict[str, Any]]:
             (each.probabilities or {}).get(name) for each in answers.predicted for name in classes
         ]
         found += [
-            _tensor("probabilities", "FP64", [count, len(classes)], shares),
+            _tensor(SHARES, "FP64", [count, len(classes)], shares),
             _tensor("classes", "BYTES", [len(classes)], classes),
         ]
     return found

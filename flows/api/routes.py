@@ -107,7 +107,8 @@ async def infer(request: Request, service: Service) -> Response:
     served = service.find(request.path_params["pipeline"])
     version = request.path_params.get("version")
     body = bodies.read(await _body(request, service), inference_protocol.INFER)
-    asked = inference_protocol.asked(body, service.config.most_records, version)
+    schema = served.bundle().schema
+    asked = inference_protocol.asked(body, schema, service.config.most_records, version)
     answers = await served.predict(asked)
     return JsonResponse(inference_protocol.answer(body, answers, version))
 

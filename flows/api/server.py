@@ -20,6 +20,7 @@ from flows.api.safety import Guard, read_token
 from flows.api.service import Service
 from flows.config import pipeline as pipelines
 from flows.config import settings
+from observability.core import toml_config
 from observability.core.errors import BadConfiguration, TryAgainLater
 from observability.core.paths import Places
 from observability.core.serve_config import ServeConfig
@@ -64,7 +65,7 @@ def configured(home: Places, **options: str | int | None) -> ServeConfig:
     """
     table = home_config.read(home).serve
     given = {name: value for name, value in options.items() if value is not None}
-    return ServeConfig.model_validate({**table.model_dump(), **given})
+    return toml_config.checked({**table.model_dump(), **given}, ServeConfig, Path("serve"))
 
 
 def serve(files: Sequence[Path], home: Places, config: ServeConfig, *, as_json: bool) -> None:

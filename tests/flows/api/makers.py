@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,11 @@ class Learned:
         return summary
 
 
-def make_learned(folder: Path, records: int | None = 600, **tables: Any) -> Learned:
-    """A pipeline that has learned so many records of its stream, in `folder`."""
+def make_learned(folder: Path, until: int | None = 600, **tables: Any) -> Learned:
+    """A pipeline that has learned so many records of its stream, in `folder`; None: all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
     found = Learned(make_pipeline(folder, **tables), folder / "home")
-    found.learn(records)
+    found.learn(until)
     return found
 
 
@@ -67,6 +69,7 @@ class Running:
     url: str
     inboxes: dict[str, FakeInbox]
     said: list[str]
+    server: uvicorn.Server
 
     def client(self, **options: Any) -> httpx.Client:
         """A client of it."""
@@ -100,8 +103,8 @@ def running(
         else:
             service.look()
         try:
-            with _serving(service, Guard(given, token), listening):
-                yield Running(service, server.address(listening), inboxes, said)
+            with _serving(service, Guard(given, token), listening) as serving:
+                yield Running(service, server.address(listening), inboxes, said, serving)
         finally:
             service.close()
 
@@ -118,3 +121,20 @@ def _serving(service: Service, guard: Guard, listening: Any) -> Iterator[uvicorn
     finally:
         running.should_exit = True
         thread.join()
+
+
+@contextmanager
+def held(worker: Executor) -> Iterator[None]:
+    """Keep the worker busy inside the block."""
+    began, over = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        over.wait()
+
+    worker.submit(wait)
+    began.wait()
+    try:
+        yield
+    finally:
+        over.set()
