@@ -61,6 +61,12 @@ class WrongMethod(RequestError):
         self.headers = {"Allow": allowed}
 
 
+class Conflict(RequestError):
+    """An id was used for another prediction."""
+
+    status = 409
+
+
 class TooLarge(RequestError):
     """The body has too many bytes, or too many records."""
 
@@ -88,6 +94,13 @@ class Busy(RequestError):
 
 class NotReady(RequestError):
     """There is no bundle yet."""
+
+    status = 503
+    headers: Mapping[str, str] = {"Retry-After": "5"}
+
+
+class NotKept(RequestError):
+    """The inbox cannot take predictions or labels, as on a full disk."""
 
     status = 503
     headers: Mapping[str, str] = {"Retry-After": "5"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from flows.api.bodies import Asked, Id, Row, check_count, made_id
+from flows.api.bodies import Asked, Row, check_count, made_id
 from flows.api.errors import Unprocessable
 from flows.api.service import Answers
 from models.core.record_schema import LabelKind, Schema
@@ -61,7 +61,7 @@ class InferBody(BaseModel):
             ]
         },
     )
-    id: Id | None = None
+    id: str | None = None
     inputs: list[Tensor] = Field(min_length=1)
     outputs: list[WantedOutput] | None = None
 
@@ -88,7 +88,7 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
 
 
 def asked(body: InferBody, schema: Schema, most: int, version: str | None) -> Asked:
-    """The records of the tensors, with their ids.
+    """The records of the tensors. Their ids are made: clients may repeat the id of a request.
 
     Raises Unprocessable, also for an output that there is not, and TooLarge.
     """
@@ -107,7 +107,7 @@ def asked(body: InferBody, schema: Schema, most: int, version: str | None) -> As
     records: list[Row] = [
         dict(zip(names, cells, strict=True)) for cells in zip(*values.values(), strict=True)
     ]
-    return Asked(records, _ids(body.id, count), version)
+    return Asked(records, [made_id() for _ in records], version)
 
 
 def answer(body: InferBody, answers: Answers, version: str | None) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def answer(body: InferBody, answers: Answers, version: str | None) -> dict[str, 
     return {
         "model_name": bundle.pipeline,
         "model_version": version or bundle.names[0],
-        "id": body.id or answers.ids[0],
+        **({} if body.id is None else {"id": body.id}),
         "parameters": bundle.versions,
         "outputs": [outputs[name] for name in wanted],
     }
@@ -167,13 +167,6 @@ def _values(tensor: Tensor, count: int) -> Sequence[Any]:
             f"{len(data)} came, in the shape {tensor.shape}"
         )
     return data
-
-
-def _ids(given: str | None, count: int) -> list[str]:
-    """An id for each record: the given one, with the record's number where there are several."""
-    if given is None:
-        return [made_id() for _ in range(count)]
-    return [given] if count == 1 else [f"{given}-{index}" for index in range(count)]
 
 
 def _outputs(answers: Answers) -> list[dict[str, Any]]:

@@ -51,12 +51,18 @@ PATHS: Mapping[str, tuple[str, str, Any]] = {
     "/label/{pipeline}": (
         "post",
         "Give the labels of predictions",
-        {"outcomes": [{"id": "order-1", "outcome": "joined"}], "counts": {"joined": 1}},
+        {
+            "outcomes": [{"id": "order-1", "outcome": "joined", "position": 17}],
+            "counts": {"joined": 1},
+        },
     ),
     "/label": (
         "post",
         "The same, where one pipeline is served",
-        {"outcomes": [{"id": "order-1", "outcome": "unknown"}], "counts": {"unknown": 1}},
+        {
+            "outcomes": [{"id": "order-1", "outcome": "unknown", "position": None}],
+            "counts": {"unknown": 1},
+        },
     ),
     "/model/{pipeline}": ("get", "What serves, and what it takes", {"versions": _VERSIONS}),
     "/model": ("get", "The same, of all pipelines", {"versions": _VERSIONS}),
@@ -86,10 +92,11 @@ PATHS: Mapping[str, tuple[str, str, Any]] = {
 _CODES = {
     "401": "the token is missing or another one",
     "404": "there is no such pipeline, version or route",
+    "409": "an id was used for another prediction",
     "413": "the body or its number of records is too large",
     "422": "the body has another shape, or a record does not fit the stream",
     "429": "too much waits; ask again after Retry-After seconds",
-    "503": "there is no bundle yet",
+    "503": "there is no bundle yet, or the inbox cannot take it",
 }
 _ERROR = {
     "application/json": {

@@ -37,7 +37,10 @@ async def label(request: Request, service: Service) -> Response:
     results = await served.label(body.labels)
     return JsonResponse(
         {
-            "outcomes": [{"id": each.id, "outcome": each.outcome} for each in results],
+            "outcomes": [
+                {"id": each.id, "outcome": each.outcome, "position": each.position}
+                for each in results
+            ],
             "counts": dict(Counter(each.outcome for each in results)),
         }
     )

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from flows.api.errors import Forbidden, Misdirected, TooLarge, Unauthorized
+from flows.api.errors import Forbidden, Misdirected, RequestError, TooLarge, Unauthorized
 from observability.core.errors import BadConfiguration
 from observability.core.serve_config import Protected, ServeConfig
 
@@ -99,16 +99,22 @@ def read_token(config: ServeConfig, environment: str | None, home: Path) -> str 
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The body of a request. Raises TooLarge before more than that is in memory."""
+    """The body of a request.
+
+    Raises TooLarge before more than that is in memory, and RequestError if the client goes away.
+    """
     announced = request.headers.get("content-length", "0")
     size, chunks = 0, []
     if announced.isdecimal() and int(announced) > most_bytes:
         raise _too_large(most_bytes)
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most_bytes:
-            raise _too_large(most_bytes)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most_bytes:
+                raise _too_large(most_bytes)
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise RequestError("the client went away before the end of its request") from error
     return b"".join(chunks)
 
 

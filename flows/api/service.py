@@ -6,6 +6,7 @@ one, so that a prediction never waits for a label's commit.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.api.bodies import Asked, LabelEntry
-from flows.api.errors import Busy, NotFound, NotReady, Unprocessable
+from flows.api.errors import Busy, Conflict, NotFound, NotKept, NotReady, Unprocessable
 from flows.api.following import Follower, FollowerThread
 from flows.api.gathering import Gatherer, QueueFull
 from flows.api.metrics import BundleFigures, ServiceMetrics
@@ -21,7 +22,7 @@ from flows.config.pipeline import PipelineFile
 from models.core.record_schema import Label
 from models.serving import request_rows
 from models.serving.bundle import Bundle, Predicted, Refused, RowAnswer
-from models.serving.outcomes import Answered, LabelResult, PredictionInbox
+from models.serving.outcomes import Answered, LabelResult, PredictionInbox, RecordConflict
 from models.stream.parsing.cells import InvalidCell
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
@@ -89,8 +90,10 @@ class ServedPipeline:
         return bundle
 
     async def predict(self, asked: Asked) -> Answers:
-        """Predict, after the predictions are durable. Raises NotReady, NotFound, Unprocessable and
-        Busy."""
+        """Predict; the predictions are durable when it returns.
+
+        Raises NotReady, NotFound, Unprocessable, Conflict, NotKept and Busy.
+        """
         self.bundle()
         try:
             return await self.predictions.ask(asked, len(asked.records))
@@ -98,7 +101,10 @@ class ServedPipeline:
             raise Busy(str(error)) from error
 
     async def label(self, entries: Sequence[LabelEntry]) -> Sequence[LabelResult]:
-        """Join labels with their predictions, durably. Raises NotReady, Unprocessable, Busy."""
+        """Join labels with their predictions; they are durable when it returns.
+
+        Raises NotReady, Unprocessable, NotKept and Busy.
+        """
         plan, truths = self.bundle().plan, []
         for index, entry in enumerate(entries):
             try:
@@ -121,23 +127,36 @@ class ServedPipeline:
         coming = iter(bundle.predict(records))
         found = [_answers(bundle, each, [next(coming) for _ in each.records]) for each in asked]
         now_s = time.time()
-        self._inbox.record(
-            [
-                kept
-                for each, answers in zip(asked, found, strict=True)
-                if isinstance(answers, Answers)
-                for kept in _kept(bundle, each, answers, now_s)
-            ]
-        )
-        return found
+        kept = [
+            _kept(bundle, each, answers, now_s) if isinstance(answers, Answers) else []
+            for each, answers in zip(asked, found, strict=True)
+        ]
+        refusals = self._keep(kept)
+        return [refusals.get(index, answers) for index, answers in enumerate(found)]
+
+    def _keep(self, kept: Sequence[Sequence[Answered]]) -> dict[int, Exception]:
+        """Keep the predictions of gathered requests; why those of some are not, by their index."""
+        try:
+            self._inbox.record([each for one in kept for each in one])
+        except OSError as error:
+            return dict.fromkeys(range(len(kept)), _not_kept(error))
+        except ValueError as error:
+            if len(kept) == 1:
+                return {0: Conflict(str(error)) if isinstance(error, RecordConflict) else error}
+            # An id that was used before must not fail those who were gathered with it by chance.
+            alone = {index: self._keep([one]) for index, one in enumerate(kept)}
+            return {index: refusal[0] for index, refusal in alone.items() if refusal}
+        return {}
 
     def _label(
         self, asked: Sequence[Sequence[tuple[str, Label]]]
     ) -> list[Sequence[LabelResult] | Exception]:
-        """Join gathered labels with one commit."""
-        results = iter(
-            self._inbox.label([each for truths in asked for each in truths], time.time())
-        )
+        """Join gathered labels with one commit. Raises NotKept."""
+        every = [each for truths in asked for each in truths]
+        try:
+            results = iter(self._inbox.label(every, time.time()))
+        except OSError as error:
+            raise _not_kept(error) from error
         return [[next(results) for _ in truths] for truths in asked]
 
     def close(self) -> None:
@@ -180,19 +199,32 @@ def _refusal(refused: Mapping[int, Refused]) -> Unprocessable:
     )
 
 
+def _not_kept(error: OSError) -> NotKept:
+    return NotKept(f"nothing of this request was kept, so that it must be repeated: {error}")
+
+
 def _kept(bundle: Bundle, asked: Asked, answers: Answers, now_s: float) -> list[Answered]:
-    """What the inbox keeps of a request: of each record the columns that the stream knows."""
+    """What the inbox keeps of a request: of each record the columns that the stream knows.
+
+    What the stream takes as missing, and JSON does not have or nests, is null.
+    """
     sources = bundle.schema.sources
     return [
         Answered(
             id_,
             now_s,
-            {name: record[name] for name in sources if name in record},
+            {name: _plain(record[name]) for name in sources if name in record},
             row.members,
             bundle.versions,
         )
         for id_, record, row in zip(asked.ids, asked.records, answers.predicted, strict=True)
     ]
+
+
+def _plain(value: Any) -> Any:
+    """A cell as it came; null for NaN, infinity, a list and an object, which no cell can be."""
+    is_plain = value is None or isinstance(value, str | int)
+    return value if is_plain or (isinstance(value, float) and math.isfinite(value)) else None
 
 
 class Service:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from models.batch.batch_model import BatchAnswersNothing, BatchModel
 from models.core import record_schema
@@ -98,7 +99,9 @@ class Bundle:
         rows = request_rows.parse(self.plan, records, self.new_columns)
         fit = [index for index in range(len(records)) if index not in rows.faults]
         table = rows.table if len(fit) == len(records) else rows.table.take(np.array(fit, np.int64))
-        predicted = dict(zip(fit, self._predict(table), strict=True))
+        # A request is too small for several threads, which would wait for one another.
+        with self._threads.limit(limits=1):
+            predicted = dict(zip(fit, self._predict(table), strict=True))
         return [
             Refused(rows.faults[index])
             if index in rows.faults
@@ -112,6 +115,11 @@ class Bundle:
         Raises what the models raise.
         """
         self.predict([dict.fromkeys(self.schema.sources)])
+
+    @cached_property
+    def _threads(self) -> ThreadpoolController:
+        """The numerical libraries of this process; what the models need is loaded by now."""
+        return ThreadpoolController()
 
     def _predict(self, table: pa.Table) -> list[RowAnswer]:
         if table.num_rows == 0:

@@ -10,10 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from models.core.record_schema import Label
+from observability.core.errors import ThermodriftError
 
 LabelOutcome = Literal["joined", "duplicate", "conflicting", "expired", "unknown"]
 """The label found its prediction; the same label came again; another label came before, and stays;
 the prediction was dropped because there were too many; there was no prediction of that id."""
+
+
+class RecordConflict(ThermodriftError, ValueError):
+    """A prediction of this id was recorded before, with another content."""
 
 
 class Answered(NamedTuple):
@@ -35,13 +40,19 @@ class LabelResult(NamedTuple):
 
     id: str
     outcome: LabelOutcome
+    position: int | None = None
+    """Of the joined example; None where there is none."""
 
 
 class PredictionInbox(Protocol):
     """Keeps predictions until their labels come; safe for use by several threads."""
 
     def record(self, given: Sequence[Answered]) -> None:
-        """Keep these predictions; they are durable when this returns."""
+        """Keep these predictions; they are durable when this returns.
+
+        All of them are kept, or none. Raises RecordConflict, another ValueError for what cannot be
+        kept, and OSError where the disk refuses.
+        """
 
     def label(self, truths: Sequence[tuple[str, Label]], at: float) -> Sequence[LabelResult]:
         """Join labels by id with their predictions, durably; `at` is in seconds since 1970."""

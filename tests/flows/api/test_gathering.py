@@ -172,3 +172,17 @@ def test_who_sends_nonsense_fails_alone(learned: Learned, bad: dict[str, Any]) -
         answers = [each.result() for each in asking]
         assert [200, 422, 200, 422, 200] == [each.status_code for each in answers]
         assert [alone] * 3 == [answers[each].json()["probabilities"] for each in (0, 2, 4)]
+
+
+def test_an_id_that_was_used_fails_alone(learned: Learned) -> None:
+    """Those who were gathered with it by chance are kept and answered."""
+    with running(learned) as served, ThreadPoolExecutor(3) as callers, served.client() as client:
+        assert 200 == client.post("/predict", json={**RECORD, "id": "used"}).status_code
+        with held(served.service._workers[0]):
+            asking = [
+                callers.submit(client.post, "/predict", json={**RECORD, "id": each})
+                for each in ("new", "used", "newer")
+            ]
+            until(lambda: waiting(served) == 3, "three that wait")
+        assert [200, 409, 200] == [each.result().status_code for each in asking]
+        assert {"new", "used", "newer"} == set(served.inbox().given)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flows.api import openapi
 from flows.api.routes import ROUTES
 from tests.flows.api.makers import Learned, Running, running
+from tests.pace import until
 
 RECORD = {"load": 0.3, "site": "a"}
 VERSIONS = {"champion": "v000000200", "position": 600}
@@ -130,11 +134,13 @@ def test_labels_are_answered_with_what_became_of_them(client: httpx.Client) -> N
     labels = [{"id": "l1", "label": "busy"}, {"id": "l2", "label": "idle"}]
     said = ask(client, "/label", {"labels": labels})
     assert {"joined": 2} == said["counts"]
+    first, second = (each["position"] for each in said["outcomes"])
+    assert second == first + 1
     again = [*labels[:1], {"id": "l2", "label": "busy"}, {"id": "l3", "label": "busy"}]
     assert ask(client, "/label/small", {"labels": again})["outcomes"] == [
-        {"id": "l1", "outcome": "duplicate"},
-        {"id": "l2", "outcome": "conflicting"},
-        {"id": "l3", "outcome": "unknown"},
+        {"id": "l1", "outcome": "duplicate", "position": first},
+        {"id": "l2", "outcome": "conflicting", "position": second},
+        {"id": "l3", "outcome": "unknown", "position": None},
     ]
 
 
@@ -186,6 +192,86 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(learned: Learned)
         labels = [{"id": "a", "label": "busy"}] * 4
         assert 413 == to.post("/label", json={"labels": labels}).status_code
         assert ask(to, "/predict", {"records": [RECORD] * 3})
+
+
+def test_an_id_is_of_one_prediction(client: httpx.Client, served: Running) -> None:
+    """It would not be known to which of the two a label belongs."""
+    ask(client, "/predict", {"record": RECORD, "id": "once"})
+    kept = served.inbox().given["once"]
+    said = ask(client, "/predict", {"records": [{"load": 1}, RECORD], "ids": ["n", "once"]}, 409)
+    assert "'once' was given to another prediction" in said["error"]
+    assert kept == served.inbox().given["once"]
+    assert "n" not in served.inbox().given
+
+
+def test_a_full_disk_is_told_and_may_be_repeated(
+    client: httpx.Client, served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503: nothing is wrong with the request, and nothing of it was kept."""
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(served.inbox(), "record", full)
+    monkeypatch.setattr(served.inbox(), "label", full)
+    said = ask(client, "/predict", {"record": RECORD, "id": "full"}, 503)
+    assert "nothing of this request was kept" in said["error"]
+    labels = {"labels": [{"id": "full", "label": "busy"}]}
+    assert "no space left" in ask(client, "/label", labels, 503)["error"]
+    monkeypatch.undo()
+    ask(client, "/predict", {"record": RECORD, "id": "full"})
+    assert {"joined": 1} == ask(client, "/label", labels)["counts"]
+
+
+def test_what_json_does_not_have_is_kept_as_null(client: httpx.Client, served: Running) -> None:
+    """NaN is a missing value, as in a stream; an integer stays one."""
+    body = b'{"records": [{"load": NaN, "site": "a"}, {"load": 1}], "ids": ["nan", "whole"]}'
+    ask(client, "/predict", body)
+    assert {"load": None, "site": "a"} == served.inbox().given["nan"].features
+    kept = served.inbox().given["whole"].features
+    assert ({"load": 1}, int) == (kept, type(kept["load"]))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+ROWS = st.dictionaries(st.sampled_from(["load", "site", "label", "x"]), JSON, max_size=4)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.one_of(
+        JSON,
+        st.fixed_dictionaries({"record": ROWS}),
+        st.fixed_dictionaries({"records": st.lists(ROWS, max_size=3)}),
+        st.fixed_dictionaries({"labels": st.lists(st.fixed_dictionaries({"id": JSON}))}),
+    ),
+    path=st.sampled_from(["/predict", "/label", "/v2/models/small/infer"]),
+)
+def test_no_document_breaks_the_service(client: httpx.Client, body: Any, path: str) -> None:
+    """Whatever JSON comes, it is answered or refused; it is never our failure."""
+    assert client.post(path, content=json.dumps(body)).status_code in (200, 400, 422)
+
+
+def test_a_client_that_goes_away_is_no_failure_of_ours(served: Running) -> None:
+    """It had not sent all that it announced; the log stays clean."""
+    labels = {"route": "/predict", "code": "400"}
+
+    def count() -> float:
+        found = served.service.metrics.registry.get_sample_value(
+            "thermodrift_requests_total", labels
+        )
+        return found or 0.0
+
+    before, said = count(), len(served.said)
+    where = httpx.URL(served.url)
+    with socket.create_connection((where.host, where.port)) as going:
+        head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+        going.sendall(head.encode())
+    until(lambda: count() > before, "the end of that request")
+    assert said == len(served.said)
 
 
 def test_an_error_of_ours_shows_no_traceback(
@@ -249,10 +335,11 @@ def test_tensors_are_answered_as_records(client: httpx.Client, served: Running) 
     assert outputs["probabilities"]["data"] == [
         row["probabilities"][name] for row in rows for name in classes
     ]
-    assert ["q-0", "q-1"] == outputs["id"]["data"]
-    assert {"q-0", "q-1"} <= set(served.inbox().given)
-    one = ask(client, "/v2/models/small/infer", tensors(outputs=[{"name": "id"}]))
-    assert ["id"] == [each["name"] for each in one["outputs"]]
+    assert 2 == len(set(outputs["id"]["data"]))
+    assert set(outputs["id"]["data"]) <= set(served.inbox().given)
+    again = ask(client, "/v2/models/small/infer", tensors(id=None, outputs=[{"name": "id"}]))
+    assert ["id"] == [each["name"] for each in again["outputs"]]
+    assert "id" not in again
 
 
 @pytest.mark.parametrize("version", ["v000000200", "600"])
