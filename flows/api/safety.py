@@ -56,7 +56,7 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         name = _without_port(host)
-        if host.lower() in self.config.hosts or name in self.config.hosts:
+        if {host.lower(), name} & {each.lower() for each in self.config.hosts}:
             return True
         bound = self.config.host.lower()
         if is_loopback(bound):

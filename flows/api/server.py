@@ -95,6 +95,8 @@ def server(service: Service, guard: Guard, on_ready: Callable[[], None]) -> uvic
         lifespan="off",
         ws="none",
         server_header=False,
+        # A client's pool keeps connections for about so long; one that is closed under it fails.
+        timeout_keep_alive=75,
         # Behind a proxy nothing here depends on the client's address.
         proxy_headers=False,
         timeout_graceful_shutdown=int(max(service.config.shutdown_s, 1)),

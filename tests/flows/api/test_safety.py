@@ -130,7 +130,7 @@ def test_other_names_are_not(bound: str, host: str) -> None:
 def test_names_and_origins_can_be_configured() -> None:
     """A name with a port is for that port alone."""
     config = ServeConfig(
-        hosts=("predict.example.org", "other.example.org:443"), origins=("https://app.example.org",)
+        hosts=("Predict.example.org", "other.example.org:443"), origins=("https://app.example.org",)
     )
     check("predict.example.org:8020", config)
     check("other.example.org:443", config)

@@ -125,6 +125,18 @@ def test_what_it_cannot_do_it_refuses(learned: Learned, tmp_path: Path) -> None:
     assert 2 == thermodrift(*home, "serve").returncode
 
 
+def test_people_read_one_line_with_the_address(
+    learned: Learned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs ask for JSON."""
+    with running(learned) as served:
+        for as_json in (False, True):
+            server._announce(served.url, served.service, as_json=as_json)
+        plain, document = capsys.readouterr().out.splitlines()
+    assert f"serving small on {served.url}" == plain
+    assert {"address": served.url, "pipelines": ["small"], "ready": True} == json.loads(document)
+
+
 def test_options_come_before_the_homes_file(tmp_path: Path) -> None:
     """What is not given is the file's; what neither says has its default."""
     home = Places(tmp_path)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from models.batch.batch_model import BatchAnswersNothing, BatchModel
 from models.core.prediction import BatchPrediction
@@ -80,6 +81,7 @@ def test_answers_change_nothing(schema: Schema) -> None:
     assert first == again.predict(RECORDS)
 
 
+@settings(max_examples=20)
 @given(cuts=st.sets(st.integers(1, 39), max_size=5))
 def test_what_came_together_is_answered_as_what_came_alone(cuts: set[int]) -> None:
     """However records are gathered, each has the same answer."""
@@ -143,6 +145,23 @@ def test_a_champion_that_fails_on_one_record_is_silent_there_alone() -> None:
     assert isinstance(second, Predicted)
     assert {"value": None, "probabilities": None} == second.members["batch"]
     assert second.value is not None
+
+
+def test_models_predict_in_one_thread() -> None:
+    """Several would wait for one another on a request of a few records."""
+    seen: list[int] = []
+
+    class Watching(Champion):
+        """A champion that looks how many threads it has."""
+
+        def predict(self, frame: pd.DataFrame) -> BatchPrediction:
+            seen.extend(each["num_threads"] for each in threadpool_info())
+            return super().predict(frame)
+
+    watching = Watching("classification", (), CLASSES, None, None)
+    with threadpool_limits(limits=4):
+        make_bundle(champion=watching).predict(RECORDS)
+    assert {1} == set(seen)
 
 
 class Refuses:
