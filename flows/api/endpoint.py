@@ -18,10 +18,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from flows.api.errors import NotReady, RequestError, WrongMethod
-from flows.api.safety import Guard
+from flows.api.safety import Access, Guard
 from flows.api.service import Service
 from observability.core.errors import TryAgainLater
-from observability.core.serve_config import Protected
 
 JSON = "application/json"
 Handler = Callable[[Request, Service], Awaitable[Response]]
@@ -43,7 +42,7 @@ class Endpoint:
     template: str
     """Its path as it is counted, such as /predict/{pipeline}."""
     handlers: Mapping[str, Handler]
-    access: Protected | None
+    access: Access | None
     """What it needs the token for; None: nothing."""
     guard: Guard
     service: Service

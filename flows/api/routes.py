@@ -15,10 +15,9 @@ from flows.api import bodies, inference_protocol, openapi
 from flows.api.endpoint import JSON, Endpoint, Handler, JsonResponse
 from flows.api.errors import NotFound
 from flows.api.metrics import CONTENT_TYPE
-from flows.api.safety import Guard, read_body
+from flows.api.safety import Access, Guard, read_body
 from flows.api.service import Answers, ServedPipeline, Service, no_version
 from models.serving.bundle import Bundle
-from observability.core.serve_config import Protected
 
 
 async def predict(request: Request, service: Service) -> Response:
@@ -121,7 +120,7 @@ async def nothing(request: Request, service: Service) -> Response:
     raise NotFound(f"there is no route {request.url.path}; /openapi.json lists all routes")
 
 
-ROUTES: Mapping[str, tuple[str, Handler, Protected | None]] = {
+ROUTES: Mapping[str, tuple[str, Handler, Access | None]] = {
     "/predict": ("POST", predict, "predict"),
     "/predict/{pipeline}": ("POST", predict, "predict"),
     "/label": ("POST", label, "label"),
@@ -148,7 +147,7 @@ ROUTES: Mapping[str, tuple[str, Handler, Protected | None]] = {
 def application(service: Service, guard: Guard) -> Router:
     """The ASGI application of a service."""
 
-    def endpoint(path: str, method: str, handler: Handler, access: Protected | None) -> Endpoint:
+    def endpoint(path: str, method: str, handler: Handler, access: Access | None) -> Endpoint:
         return Endpoint(path, {method: handler}, access, guard, service)
 
     routes = [Route(path, endpoint(path, *answers)) for path, answers in ROUTES.items()]

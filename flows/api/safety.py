@@ -12,12 +12,16 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from starlette.requests import ClientDisconnect, Request
 
 from flows.api.errors import Forbidden, Misdirected, RequestError, TooLarge, Unauthorized
 from observability.core.errors import BadConfiguration
 from observability.core.serve_config import Protected, ServeConfig
+
+Access = Protected | Literal["label"]
+"""What a route needs the token for."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -29,7 +33,7 @@ class Guard:
     config: ServeConfig
     token: str | None
 
-    def check(self, headers: Mapping[str, str], access: Protected | None) -> None:
+    def check(self, headers: Mapping[str, str], access: Access | None) -> None:
         """Raise Misdirected, Forbidden or Unauthorized unless the request may be answered.
 
         `access` names what the route needs the token for; None: nothing.
@@ -46,7 +50,7 @@ class Guard:
                 f"a web page of {origin!r} asked; name it in serve.origins of the home's file if "
                 "it may"
             )
-        if self.token is None or access not in self.config.protected:
+        if self.token is None or access not in ("label", *self.config.protected):
             return
         given = headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Protected = Literal["label", "predict", "model", "metrics"]
+Protected = Literal["predict", "model", "metrics"]
 
 
 class ServeConfig(BaseModel):
@@ -30,9 +30,9 @@ class ServeConfig(BaseModel):
         "`THERMODRIFT_TOKEN` comes before it.",
     )
     protected: tuple[Protected, ...] = Field(
-        default=("label",),
-        description="Routes that need the token where there is one: label, predict, model, "
-        "metrics.",
+        default=(),
+        description="Routes that need the token beside labels, which always do where there is one: "
+        "predict, model, metrics.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),

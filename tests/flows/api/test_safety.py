@@ -48,10 +48,11 @@ def test_another_token_is_none(client: httpx.Client, given: str) -> None:
 
 def test_what_is_protected_is_configured(learned: Learned) -> None:
     """Predictions in both forms, the model and the figures; health never, for what restarts it."""
-    everything = ("label", "predict", "model", "metrics")
+    everything = ("predict", "model", "metrics")
     with running(learned, token=TOKEN, protected=everything) as served, served.client() as to:
         tensors: dict[str, Any] = {"inputs": []}
         for path, body in (
+            ("/label", LABEL),
             ("/predict", PREDICT),
             ("/predict/small", PREDICT),
             ("/v2/models/small/infer", tensors),
