@@ -34,6 +34,7 @@ TOUCH_THE_WORLD = {
     "models.persistence": "files, and a thread with a deep stack for the pickler",
     "models.prediction_log": "Parquet files",
     "models.registry": "files of models",
+    "models.serving.fake_inbox": "a lock, for threads",
     "models.stream": "files of streams",
     "observability.cli": "commands",
     "observability.core.atomic_file": "files",

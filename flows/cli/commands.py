@@ -1,4 +1,4 @@
-"""The commands of the whole: init, run, up, upkeep, status, doctor, schema, drift, rejects.
+"""The commands of the whole: init, run, up, serve, upkeep, status, doctor, schema, drift, rejects.
 
 Nothing slow is imported before a command runs.
 """
@@ -26,7 +26,7 @@ PipelineArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (init, run, up, upkeep, status, doctor, schema):
+    for command in (init, run, up, serve, upkeep, status, doctor, schema):
         app.command()(command)
     drift = typer.Typer(no_args_is_help=True, help="How far the data has drifted.")
     drift.command("show")(drift_show)
@@ -168,6 +168,37 @@ def up(
             local_stack.keep_running(programs, server, stop, table)
     except StopRequested:
         return
+
+
+def serve(
+    context: typer.Context,
+    pipelines: Annotated[
+        list[Path], typer.Argument(help="The pipelines' TOML files.", show_default=False)
+    ],
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (default: [serve], or 127.0.0.1).")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port (default: [serve], or 8020); 0: any."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File whose first line is the token (or THERMODRIFT_TOKEN)."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer predictions over HTTP, beside runs of the same pipelines; Ctrl-C ends it.
+
+    With --json one line with the address is printed once it answers.
+    """
+    from flows.api import server
+    from observability.core.paths import Places
+
+    home = Places(cli_output.cli_context(context).home.resolve())
+    token = None if token_file is None else str(token_file.resolve())
+    config = server.configured(home, host=host, port=port, token_file=token)
+    server.serve(pipelines, home, config, as_json=as_json)
 
 
 def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:

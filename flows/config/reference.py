@@ -53,8 +53,8 @@ _HOME_HEAD = """\
 # The home's file
 
 `thermodrift.toml`, at the top of [the home](operations.md#the-home), says where the history's rows
-are, what `thermodrift upkeep` keeps, and what energy costs. Without it the history is a file in the
-home that keeps everything, and tells joules alone.
+are, what `thermodrift upkeep` keeps, what energy costs, and where predictions are served. Without
+it the history is a file in the home that keeps everything, and tells joules alone.
 
 ```toml
 [upkeep]
@@ -90,6 +90,8 @@ _TOGETHER: Mapping[str, str] = {
     "energy": "Price and grams of a fit are those of the joules that its devices used, times `pue`."
     " They are written into the history when it ends, so another rate counts from the next run on;"
     " joules are written without `pue`. What is left out is unknown there, and not zero.",
+    "serve": "`thermodrift serve` reads it when it starts; its options come before it."
+    " [How to serve predictions](serving.md).",
     "gate": '`resume_margin_c` must be at or above `pause_margin_c`, and `source = "trace"` needs'
     " a `trace`.",
 }

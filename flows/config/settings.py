@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from power.devices.fake_nvml import FakeNvml
@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     faults: str = Field(
         default="",
         description="Fault points that a test arms, such as atomic_file.before_rename=kill:3.",
+    )
+    token: SecretStr = Field(
+        default=SecretStr(""),
+        description="What a caller of the prediction service must know; [serve] says for what.",
     )
     server_timeout_s: float = Field(
         default=5.0,
@@ -118,3 +122,8 @@ def fake_nvml() -> FakeNvml | None:
     """The fake devices that the environment names, if any. Raises BadConfiguration."""
     path = Settings().fake_nvml
     return None if path is None else FakeNvml.load(path)
+
+
+def token() -> str | None:
+    """The token of the prediction service that the environment names, if any."""
+    return Settings().token.get_secret_value() or None

@@ -70,13 +70,17 @@ class RecentLosses:
         """The mean before each of n records and after the last, shape (n + 1, members).
 
         `losses` has the shape (n, members), with NaN where unknown. A mean of nothing is infinite.
+        A record of which no loss is known changes nothing: otherwise a hundred thousand records
+        without labels would round all weights to zero.
         """
         known = np.isfinite(losses)
+        any_known: list[bool] = np.any(known, axis=1).tolist()
         added = np.stack([np.where(known, losses, 0.0), known], axis=1) / RECENT
         sums = np.empty((len(losses) + 1, *self._sums.shape))
         sums[0] = self._sums
         for index in range(len(losses)):
-            sums[index + 1] = sums[index] * (1.0 - 1.0 / RECENT) + added[index]
+            kept = 1.0 - 1.0 / RECENT if any_known[index] else 1.0
+            sums[index + 1] = sums[index] * kept + added[index]
         self._sums = sums[-1].copy()
         total, weight = sums[:, 0], sums[:, 1]
         return np.where(weight > 0.0, total / np.where(weight > 0.0, weight, 1.0), np.inf)

@@ -305,6 +305,10 @@ class Registry:
         promoted = self._pointer().promoted
         return promoted[-1] if promoted else None
 
+    def has_used(self, token: str) -> bool:
+        """Whether the promotion with this token is done. Raises SignatureMismatch."""
+        return token in self._pointer().tokens
+
     def promote(self, version: str, token: str) -> bool:
         """Make `version` the champion.
 

@@ -155,14 +155,7 @@ class Stream:
             if schema is None:
                 found = self._source.schema_sample()
                 schema = schema_inference.schema_of(self.path, found, self.task, self.options)
-            schema_inference.check_options(self.path, schema, self.options)
-            self._plan = Plan(
-                schema_inference.with_number_formats(schema, self.options),
-                self.options.largest,
-                free=frozenset([*self.options.numbers, *self.options.categories]),
-                ignored=frozenset(self.options.ignore),
-                unfit_is_missing=self.options.unfit_cells == "missing",
-            )
+            self._plan = plan(self.path, schema, self.options)
         return self._plan
 
     def _check_path(self) -> None:
@@ -180,6 +173,21 @@ class Stream:
                 f"stream.path: {self.path} {what}; it must name a CSV, Parquet or JSON lines file "
                 "(a relative path starts at the pipeline file)"
             )
+
+
+def plan(path: Path, schema: Schema, options: StreamOptions) -> Plan:
+    """How the cells of a stream of this schema are parsed; `path` is for messages alone.
+
+    Raises BadStream if an option does not fit the schema.
+    """
+    schema_inference.check_options(path, schema, options)
+    return Plan(
+        schema_inference.with_number_formats(schema, options),
+        options.largest,
+        free=frozenset([*options.numbers, *options.categories]),
+        ignored=frozenset(options.ignore),
+        unfit_is_missing=options.unfit_cells == "missing",
+    )
 
 
 def _source(path: Path, options: StreamOptions) -> TextFile | ParquetFile:

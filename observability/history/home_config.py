@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from observability.core import toml_config
 from observability.core.paths import Places
+from observability.core.serve_config import ServeConfig
 from observability.energy_cost import Tariff
 from observability.history.retention import RetentionConfig
 
@@ -49,6 +50,7 @@ class HomeFile(BaseModel):
     history: HistoryPlace = HistoryPlace()
     upkeep: RetentionConfig = RetentionConfig()
     energy: Tariff = Tariff()
+    serve: ServeConfig = ServeConfig()
 
 
 def read(places: Places) -> HomeFile:

@@ -25,7 +25,7 @@ from models.core.prediction import BatchPrediction
 from models.core.record_schema import Features, Label, Task
 from models.online import learner, online_model
 from models.online.blend import BlendConfig
-from models.online.learner import Learner, Tally
+from models.online.learner import Learner, RecentLosses, Tally
 from models.online.online_model import (
     DEFAULT_MEMBERS,
     OnlineConfig,
@@ -579,3 +579,11 @@ def test_a_replaced_member_begins_anew_and_the_others_go_on(task: Task) -> None:
     assert counts == made.tallies
     log = made.learn(rows, labels, None)
     assert None not in log.by["served"].predicted
+
+
+def test_records_without_labels_leave_the_recent_losses_as_they_are() -> None:
+    """However many come, the best online member of late stays the best."""
+    recent = RecentLosses(2)
+    known = recent.run(np.array([[0.5, 0.25]]))[-1]
+    unknown = np.full((200_000, 2), np.nan)
+    assert known.tolist() == recent.run(unknown)[-1].tolist()

@@ -449,6 +449,14 @@ def test_a_replayed_promotion_does_not_undo_a_rollback(tmp_path: Path) -> None:
     assert "v1" == kept.champion()
 
 
+def test_a_promotion_that_was_done_is_known_by_its_token(tmp_path: Path) -> None:
+    """Whoever follows a checkpoint knows whether its promotion is still to come."""
+    kept = make_filled(tmp_path, "v1")
+    assert not kept.has_used("first")
+    kept.promote("v1", "first")
+    assert (True, False) == (kept.has_used("first"), kept.has_used("second"))
+
+
 def test_a_replayed_rollback_goes_back_once(tmp_path: Path) -> None:
     """The same token answers the champion that it brought back."""
     kept = make_filled(tmp_path, "v1", "v2", "v3")

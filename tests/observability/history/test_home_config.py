@@ -53,7 +53,10 @@ def test_what_energy_costs_reaches_whoever_writes_history(tmp_path: Path) -> Non
     [
         ("[upkeep]\nkeep_day = 90", "upkeep.keep_day: there is no such key; allowed here: keep_d"),
         ("[upkeep]\nkeep_days = 0", "upkeep.keep_days: Input should be greater.*came: 0"),
-        ("[histroy]\n", "histroy: there is no such key; allowed here: energy, history, upkeep"),
+        (
+            "[histroy]\n",
+            "histroy: there is no such key; allowed here: energy, history, serve, upkeep",
+        ),
         ("[history]\nurl = 'mysql://h/d'\ndata = 'd'", "history.url: String should match"),
         ("[history]\ndata = 'd'", "history: url and data go together"),
         ("[history]\nurl = 'postgresql://h/d'", "history: url and data go together"),

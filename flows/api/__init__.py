@@ -1,0 +1,1 @@
+"""The HTTP service that answers predictions beside a learner that runs elsewhere."""

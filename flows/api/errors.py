@@ -1,0 +1,106 @@
+"""The errors of a request, each with its status code. The message says what, why and what to do.
+
+ThermodriftError
+└── RequestError            400   the request cannot be read
+    ├── Unauthorized        401   the token is missing or another one
+    ├── Forbidden           403   a web page of another origin asked
+    ├── NotFound            404   no such route, pipeline or version
+    ├── WrongMethod         405
+    ├── TooLarge            413   the body, or its number of records
+    ├── Misdirected         421   a host name that is not the service's
+    ├── Unprocessable       422   JSON of another shape, or records that do not fit
+    ├── Busy                429   too much waits
+    └── NotReady            503   there is no bundle yet
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from observability.core.errors import ThermodriftError
+
+
+class RequestError(ThermodriftError, ValueError):
+    """A request that is not answered; `details` are further keys of the answer's document."""
+
+    status = 400
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.details = dict(details or {})
+
+
+class Unauthorized(RequestError):
+    """The token is missing, or it is another one."""
+
+    status = 401
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(RequestError):
+    """A web page of another origin asked."""
+
+    status = 403
+
+
+class NotFound(RequestError):
+    """There is no such route, pipeline or version."""
+
+    status = 404
+
+
+class WrongMethod(RequestError):
+    """The route is there, and takes another method."""
+
+    status = 405
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"this route takes {allowed}, {method} came", {"allowed": allowed})
+        self.headers = {"Allow": allowed}
+
+
+class Conflict(RequestError):
+    """An id was used for another prediction."""
+
+    status = 409
+
+
+class TooLarge(RequestError):
+    """The body has too many bytes, or too many records."""
+
+    status = 413
+
+
+class Misdirected(RequestError):
+    """The request was sent to a host name that is not the service's."""
+
+    status = 421
+
+
+class Unprocessable(RequestError):
+    """The JSON has another shape, or its records do not fit the stream."""
+
+    status = 422
+
+
+class Busy(RequestError):
+    """Too much waits; the same request is answered later."""
+
+    status = 429
+    headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class NotReady(RequestError):
+    """There is no bundle yet."""
+
+    status = 503
+    headers: Mapping[str, str] = {"Retry-After": "5"}
+
+
+class NotKept(RequestError):
+    """The inbox cannot take predictions or labels, as on a full disk."""
+
+    status = 503
+    headers: Mapping[str, str] = {"Retry-After": "5"}

@@ -1,0 +1,318 @@
+"""The service without HTTP: bundles that follow their pipelines, predictions, labels, readiness.
+
+All predictions of a process are made in one worker thread, and all labels are joined in another
+one, so that a prediction never waits for a label's commit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from flows.api.bodies import Asked, LabelEntry
+from flows.api.errors import Busy, Conflict, NotFound, NotKept, NotReady, Unprocessable
+from flows.api.following import Follower, FollowerThread
+from flows.api.gathering import Gatherer, QueueFull
+from flows.api.metrics import BundleFigures, ServiceMetrics
+from flows.config.pipeline import PipelineFile
+from models.core.record_schema import Label
+from models.serving import request_rows
+from models.serving.bundle import Bundle, Predicted, Refused, RowAnswer
+from models.serving.outcomes import Answered, LabelResult, PredictionInbox, RecordConflict
+from models.stream.parsing.cells import InvalidCell
+from observability.core.errors import BadConfiguration
+from observability.core.paths import PipelinePlaces, Places
+from observability.core.serve_config import ServeConfig
+
+MOST_TOGETHER = 1_000
+"""Records of several requests that are predicted in one call."""
+MOST_FAULTS = 100
+"""Faults that one answer lists."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions of one request, all by one bundle."""
+
+    bundle: Bundle
+    ids: Sequence[str]
+    predicted: Sequence[Predicted]
+
+
+class ServedPipeline:
+    """One pipeline that is served."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        inbox: PredictionInbox,
+        metrics: ServiceMetrics,
+        config: ServeConfig,
+        workers: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+    ) -> None:
+        predicting, labelling = workers
+        self.follower = follower
+        self._inbox = inbox
+        self._metrics = metrics
+        self.predictions: Gatherer[Asked, Answers] = Gatherer(
+            self._predict, predicting, config.most_waiting, MOST_TOGETHER
+        )
+        self.labels: Gatherer[Sequence[tuple[str, Label]], Sequence[LabelResult]] = Gatherer(
+            self._label, labelling, config.most_waiting, MOST_TOGETHER
+        )
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return self.follower.name
+
+    @property
+    def figures(self) -> BundleFigures:
+        """What is told of it at a scrape."""
+        bundle = self.follower.bundle
+        return BundleFigures(
+            self.name,
+            bundle is not None,
+            self.follower.age_s,
+            -1 if bundle is None else bundle.position,
+            self.predictions.waiting,
+        )
+
+    def bundle(self) -> Bundle:
+        """What serves now. Raises NotReady."""
+        bundle = self.follower.bundle
+        if bundle is None:
+            raise NotReady(self.follower.trouble)
+        return bundle
+
+    async def predict(self, asked: Asked) -> Answers:
+        """Predict; the predictions are durable when it returns.
+
+        Raises NotReady, NotFound, Unprocessable, Conflict, NotKept and Busy.
+        """
+        self.bundle()
+        try:
+            return await self.predictions.ask(asked, len(asked.records))
+        except QueueFull as error:
+            raise Busy(str(error)) from error
+
+    async def label(self, entries: Sequence[LabelEntry]) -> Sequence[LabelResult]:
+        """Join labels with their predictions; they are durable when it returns.
+
+        Raises NotReady, Unprocessable, NotKept and Busy.
+        """
+        plan, truths = self.bundle().plan, []
+        for index, entry in enumerate(entries):
+            try:
+                truths.append((entry.id, request_rows.label(plan, entry.label)))
+            except InvalidCell as error:
+                fault = {"label": index, "id": entry.id, "reason": str(error)}
+                raise Unprocessable(f"label {index}: {error}", {"faults": [fault]}) from error
+        try:
+            results = await self.labels.ask(truths, len(truths))
+        except QueueFull as error:
+            raise Busy(str(error)) from error
+        self._metrics.labelled(self.name, results)
+        return results
+
+    def _predict(self, asked: Sequence[Asked]) -> list[Answers | Exception]:
+        """Predict gathered requests with one bundle: versions never mix."""
+        bundle = self.bundle()
+        records = [record for each in asked for record in each.records]
+        self._metrics.gathered(self.name, len(asked), len(records))
+        coming = iter(bundle.predict(records))
+        found = [_answers(bundle, each, [next(coming) for _ in each.records]) for each in asked]
+        now_s = time.time()
+        kept = [
+            _kept(bundle, each, answers, now_s) if isinstance(answers, Answers) else []
+            for each, answers in zip(asked, found, strict=True)
+        ]
+        refusals = self._keep(kept)
+        return [refusals.get(index, answers) for index, answers in enumerate(found)]
+
+    def _keep(self, kept: Sequence[Sequence[Answered]]) -> dict[int, Exception]:
+        """Keep the predictions of gathered requests; why those of some are not, by their index."""
+        try:
+            self._inbox.record([each for one in kept for each in one])
+        except OSError as error:
+            return dict.fromkeys(range(len(kept)), _not_kept(error))
+        except ValueError as error:
+            if len(kept) == 1:
+                return {0: Conflict(str(error)) if isinstance(error, RecordConflict) else error}
+            # An id that was used before must not fail those who were gathered with it by chance.
+            alone = {index: self._keep([one]) for index, one in enumerate(kept)}
+            return {index: refusal[0] for index, refusal in alone.items() if refusal}
+        return {}
+
+    def _label(
+        self, asked: Sequence[Sequence[tuple[str, Label]]]
+    ) -> list[Sequence[LabelResult] | Exception]:
+        """Join gathered labels with one commit. Raises NotKept."""
+        every = [each for truths in asked for each in truths]
+        try:
+            results = iter(self._inbox.label(every, time.time()))
+        except OSError as error:
+            raise _not_kept(error) from error
+        return [[next(results) for _ in truths] for truths in asked]
+
+    def close(self) -> None:
+        """Close the inbox."""
+        self._inbox.close()
+
+
+def _answers(bundle: Bundle, asked: Asked, rows: Sequence[RowAnswer]) -> Answers | Exception:
+    """The answers of one request, or why it has none: then none of its records is recorded."""
+    if asked.version is not None and asked.version not in bundle.names:
+        return no_version(bundle, asked.version)
+    refused = {index: row for index, row in enumerate(rows) if isinstance(row, Refused)}
+    if refused:
+        return _refusal(refused)
+    return Answers(bundle, asked.ids, [row for row in rows if isinstance(row, Predicted)])
+
+
+def no_version(bundle: Bundle, version: str) -> NotFound:
+    """The error for a version that does not serve."""
+    return NotFound(
+        f"version {version!r} of pipeline {bundle.pipeline} does not serve; what serves now is "
+        f"{' or '.join(bundle.names)} (champion, position)",
+        {"versions": list(bundle.names)},
+    )
+
+
+def _refusal(refused: Mapping[int, Refused]) -> Unprocessable:
+    faults = [
+        {"record": index, "field": fault.field, "reason": fault.reason}
+        for index, row in refused.items()
+        for fault in row.faults
+    ]
+    first = faults[0]
+    field = "" if first["field"] is None else f", field {first['field']!r}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Unprocessable(
+        f"record {first['record']}{field}: {first['reason']}{more}; nothing of this request was "
+        "predicted",
+        {"faults": faults[:MOST_FAULTS]},
+    )
+
+
+def _not_kept(error: OSError) -> NotKept:
+    return NotKept(f"nothing of this request was kept, so that it must be repeated: {error}")
+
+
+def _kept(bundle: Bundle, asked: Asked, answers: Answers, now_s: float) -> list[Answered]:
+    """What the inbox keeps of a request: of each record the columns that the stream knows.
+
+    What the stream takes as missing, and JSON does not have or nests, is null.
+    """
+    sources = bundle.schema.sources
+    return [
+        Answered(
+            id_,
+            now_s,
+            {name: _plain(record[name]) for name in sources if name in record},
+            row.members,
+            bundle.versions,
+        )
+        for id_, record, row in zip(asked.ids, asked.records, answers.predicted, strict=True)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """A cell as it came; null for NaN, infinity, a list and an object, which no cell can be."""
+    is_plain = value is None or isinstance(value, str | int)
+    return value if is_plain or (isinstance(value, float) and math.isfinite(value)) else None
+
+
+class Service:
+    """All pipelines of one process; `start` and `close` frame its use."""
+
+    def __init__(
+        self,
+        files: Sequence[PipelineFile],
+        home: Places,
+        config: ServeConfig,
+        open_inbox: Callable[[PipelinePlaces], PredictionInbox],
+        say: Callable[[str], None],
+    ) -> None:
+        """Opens the inboxes. Raises BadConfiguration for two pipelines of one name."""
+        names = [file.name for file in files]
+        for name in names:
+            if names.count(name) > 1:
+                raise BadConfiguration(f"pipeline {name} is named twice; name each file once")
+        self.config = config
+        self.say = say
+        self.metrics = ServiceMetrics()
+        self._workers = (
+            ThreadPoolExecutor(1, thread_name_prefix="predict"),
+            ThreadPoolExecutor(1, thread_name_prefix="label"),
+        )
+        followers = [Follower(file, home, self.metrics, say, self._warm) for file in files]
+        self.pipelines = {
+            follower.name: ServedPipeline(
+                follower, open_inbox(follower.places), self.metrics, config, self._workers
+            )
+            for follower in followers
+        }
+        self._following = FollowerThread(followers, config.follow_s)
+
+    def start(self) -> None:
+        """Load what is there, then follow it."""
+        self.look()
+        self._following.start()
+
+    def look(self) -> None:
+        """Load what is newer, now; not after `start`, which does this in a thread."""
+        for each in self.pipelines.values():
+            each.follower.look()
+
+    def close(self) -> None:
+        """Stop to follow, and close the inboxes; no request may be in flight."""
+        self._following.stop()
+        for worker in self._workers:
+            worker.shutdown(wait=True)
+        for each in self.pipelines.values():
+            each.close()
+
+    def find(self, name: str | None) -> ServedPipeline:
+        """The pipeline of that name, or the only one. Raises NotFound."""
+        served = ", ".join(self.pipelines)
+        if name is None:
+            if len(self.pipelines) > 1:
+                raise NotFound(f"several pipelines are served; name one of them: {served}")
+            return next(iter(self.pipelines.values()))
+        if name not in self.pipelines:
+            raise NotFound(f"pipeline {name!r} is not served; served are: {served}")
+        return self.pipelines[name]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every pipeline has a bundle."""
+        return all(each.follower.bundle is not None for each in self.pipelines.values())
+
+    def readiness(self) -> dict[str, Any]:
+        """Of each pipeline, whether it is served, by what, and what is wrong with newer files."""
+        return {
+            "ready": self.is_ready,
+            "pipelines": {name: _readiness(each.follower) for name, each in self.pipelines.items()},
+        }
+
+    def figures(self) -> bytes:
+        """All metrics as text."""
+        return self.metrics.page(each.figures for each in self.pipelines.values())
+
+    def _warm(self, bundle: Bundle) -> None:
+        self._workers[0].submit(bundle.warm).result()
+
+
+def _readiness(follower: Follower) -> dict[str, Any]:
+    bundle = follower.bundle
+    return {
+        "ready": bundle is not None,
+        "versions": None if bundle is None else bundle.versions,
+        "age_s": None if bundle is None else round(follower.age_s, 3),
+        "trouble": follower.trouble or None,
+    }

@@ -1,0 +1,1 @@
+"""Predicts rows from one checkpoint of a pipeline, for whoever asks over a network."""

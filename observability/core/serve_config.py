@@ -1,0 +1,72 @@
+"""Table ``[serve]`` of the home's file: where the prediction service listens, and its limits.
+
+Pure. It lies here because the home's file is one model, which the history reads as well; what the
+service does with these settings is in `flows/api`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Protected = Literal["predict", "model", "metrics"]
+
+
+class ServeConfig(BaseModel):
+    """The prediction service, TOML table ``[serve]``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Any other than a loopback one needs a token.",
+    )
+    port: int = Field(default=8020, ge=0, le=65_535, description="Port to listen on; 0: any.")
+    token_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File whose first line is the token, relative to the home; the variable "
+        "`THERMODRIFT_TOKEN` comes before it.",
+    )
+    protected: tuple[Protected, ...] = Field(
+        default=(),
+        description="Routes that need the token beside labels, which always do where there is one: "
+        "predict, model, metrics.",
+    )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Further names by which clients may call the service, as their `Host` header "
+        "says: `predict.example.org`, or with a port.",
+    )
+    origins: tuple[str, ...] = Field(
+        default=(),
+        description="Web pages that may call it from a browser, as `https://app.example.org`; its "
+        "own pages always may.",
+    )
+    most_body_bytes: int = Field(
+        default=4_000_000, ge=1_000, le=1_000_000_000, description="Bytes that a request may have."
+    )
+    most_records: int = Field(
+        default=1_000, ge=1, le=100_000, description="Records, or labels, of one request."
+    )
+    most_waiting: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description="Records of a pipeline that may wait for their prediction at once; further "
+        "requests are answered 429.",
+    )
+    follow_s: float = Field(
+        default=0.5,
+        gt=0,
+        le=3_600,
+        description="Seconds between two looks for a newer checkpoint or champion. After a load "
+        "that took long, the next look comes later.",
+    )
+    shutdown_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=3_600,
+        description="Seconds that requests in flight have to end after a signal.",
+    )
