@@ -1,0 +1,1 @@
+"""tests.models.serving"""
