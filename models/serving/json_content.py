@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from models.core.record_schema import Label
@@ -18,6 +18,7 @@ from models.serving.inbox_errors import InvalidContent
 
 _DEEPEST = 64
 LONGEST_ID = 256
+_PLAIN = frozenset({str, int, bool, type(None)})
 _COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
@@ -100,7 +101,7 @@ class _Fault(NamedTuple):
 
 def _fault(value: Any, depth: int) -> _Fault | None:
     """Return what of a value is no JSON, and where; None: all of it is JSON."""
-    if value is None or isinstance(value, (str, bool, int)):
+    if type(value) in _PLAIN or isinstance(value, (str, int)):
         return None
     if isinstance(value, float):
         if math.isfinite(value):
@@ -114,14 +115,22 @@ def _fault(value: Any, depth: int) -> _Fault | None:
         )
     if depth >= _DEEPEST:
         return _Fault("", f"is nested deeper than {_DEEPEST} levels. Flatten it")
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-        if isinstance(value, dict) and not isinstance(key, str):
+    if isinstance(value, list):
+        return _fault_within(enumerate(value), depth + 1)
+    for key in value:
+        if not isinstance(key, str):
             return _Fault("", f"has the key {key!r}; a JSON key is a text")
-        if (fault := _fault(inner, depth + 1)) is not None:
+    return _fault_within(value.items(), depth + 1)
+
+
+def _fault_within(values: Iterable[tuple[Any, Any]], depth: int) -> _Fault | None:
+    for key, inner in values:
+        # Most values are plain: the call is saved for each of them.
+        if type(inner) not in _PLAIN and (fault := _fault(inner, depth)) is not None:
             return fault.within(key)
     return None
 
 
 def _is_unicode(text: str) -> bool:
     # A lone surrogate is a str in Python and no text anywhere else.
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
