@@ -113,10 +113,11 @@ class Inbox(InboxReader):
     def expire(self, at: float) -> int:
         """Let predictions expire that have waited too long at the moment `at`; returns how many.
 
-        Calls of `record` and `label` do this as well: it is for times without any.
+        Calls of `record` and `label` do this as well, for at most 10,000 each: it is for times
+        without any, and for the first moment after an outage.
         """
         json_content.check_moment(at, "the moment")
-        return self._write(lambda: self._tables.expire(at))
+        return self._in_pieces(lambda: self._tables.expire(at))
 
     def forget(self, before_position: int) -> int:
         """Drop the joined examples before a position; returns how many.
@@ -124,10 +125,7 @@ class Inbox(InboxReader):
         Their ids and labels are remembered like those of expired predictions. It is done in
         commits of 1,000 rows, between which others write.
         """
-        dropped = 0
-        while some := self._write(lambda: self._tables.forget(before_position, _FORGET_AT_ONCE)):
-            dropped += some
-        return dropped
+        return self._in_pieces(lambda: self._tables.forget(before_position, _FORGET_AT_ONCE))
 
     def close(self) -> None:
         """Finish the calls that wait, close the file and release its lock."""
@@ -135,6 +133,13 @@ class Inbox(InboxReader):
         super().close()
         self._connection.close()
         self._lock.release()
+
+    def _in_pieces(self, work: Callable[[], int]) -> int:
+        """Do the work until nothing is left, and let others write in between; returns the sum."""
+        total = 0
+        while count := self._write(work):
+            total += count
+        return total
 
     def _write(self, work: Callable[[], Answer]) -> Answer:
         return self._writer.run(work)

@@ -33,6 +33,8 @@ APPLICATION_ID = 0x74644942
 """Marks the file as an inbox, in SQLite's header: "tdIB"."""
 SCHEMA_VERSION = 1
 _BUSY_S = 10.0
+_LARGEST_LOG_BYTES = 64 * 2**20
+"""The log is cut to this after a large transaction or a long read made it grow."""
 
 _SCHEMA = (
     """CREATE TABLE waiting (
@@ -235,6 +237,7 @@ def _set_durability(connection: sqlite3.Connection, path: Path, config: InboxCon
             f"{path} is on a file system without shared memory, which its log needs: use a folder "
             "on a local disk"
         )
+    connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG_BYTES}")
     connection.execute(f"PRAGMA synchronous = {config.synchronous}")
     # macOS alone: there fsync does not reach the disk itself.
     connection.execute("PRAGMA fullfsync = ON")

@@ -66,8 +66,9 @@ _OLDEST = (
     "SELECT number, id, predicted_at, features, answers, versions FROM waiting "
     "WHERE predicted_at < ? ORDER BY predicted_at, number LIMIT ?"
 )
-_AT_ONCE = 10_000
-"""Rows that are in memory at once while many expire."""
+EXPIRED_AT_ONCE = 10_000
+"""Predictions that expire in one transaction, beside as many as it records: after an outage of a
+month many are late at once, and the calls of others wait for no more than these."""
 
 
 def encode(given: Answered) -> EncodedAnswer:
@@ -125,7 +126,7 @@ class InboxTables:
         return told
 
     def record(self, given: Sequence[EncodedAnswer]) -> None:
-        """Let one or more predictions wait; the bounds hold afterwards. Raises RecordConflict."""
+        """Let one or more predictions wait, and the oldest expire. Raises RecordConflict."""
         new = self._without_known(given)
         first = self._totals.recorded
         self._connection.executemany(
@@ -138,7 +139,8 @@ class InboxTables:
         if new:
             self._totals.newest_at = max(self._totals.newest_at, at)
         self.expire(at)
-        self._expire(at, float("inf"), self._totals.waiting - self._config.most_waiting)
+        surplus = self._totals.waiting - self._config.most_waiting
+        self._expire(at, float("inf"), min(surplus, EXPIRED_AT_ONCE + len(new)))
 
     def label(self, truths: Sequence[EncodedLabel], at: float) -> list[LabelResult]:
         """Join labels that came at a moment, each with its prediction."""
@@ -146,8 +148,8 @@ class InboxTables:
         return [self._join(truth, at) for truth in truths]
 
     def expire(self, at: float) -> int:
-        """Let predictions expire that have waited too long at a moment. Returns how many."""
-        return self._expire(at, at - self._config.longest_wait_s, self._totals.waiting)
+        """Let predictions expire that are late at a moment, some at once. Returns how many."""
+        return self._expire(at, at - self._config.longest_wait_s, EXPIRED_AT_ONCE)
 
     def forget(self, before_position: int, most: int) -> int:
         """Drop joined examples before a position, `most` at once. Returns how many."""
@@ -175,8 +177,10 @@ class InboxTables:
         ).fetchone()
         if row is None:
             return self._late(truth)
-        position = self._totals.next_position
         predicted_at, *texts = row
+        if predicted_at < at - self._config.longest_wait_s:  # It is late, and others expire first.
+            return LabelResult(truth.id, "expired", None)
+        position = self._totals.next_position
         self._connection.execute(
             "INSERT INTO joined VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (position, truth.id, predicted_at, at, truth.label, *texts),
@@ -229,8 +233,8 @@ class InboxTables:
 
     def _expire(self, at: float, before: float, most: int) -> int:
         """Let the oldest predictions expire: those that were made before a moment, and `most`."""
-        left = max(most, 0)
-        while rows := self._connection.execute(_OLDEST, (before, min(left, _AT_ONCE))).fetchall():
+        rows = self._connection.execute(_OLDEST, (before, max(most, 0))).fetchall()
+        if rows:
             self._end(
                 [
                     (id_, json_content.digest(predicted_at, *texts), predicted_at, at, None, None)
@@ -243,8 +247,7 @@ class InboxTables:
             self._totals.waiting -= len(rows)
             self._totals.expired += len(rows)
             self._totals.newest_at = max(self._totals.newest_at, at)
-            left -= len(rows)
-        return max(most, 0) - left
+        return len(rows)
 
     def _end(self, rows: list[tuple[str, bytes, float, float, int | None, str | None]]) -> None:
         """Remember the ids of predictions whose content is dropped, and drop the oldest of ids."""

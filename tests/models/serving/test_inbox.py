@@ -149,17 +149,38 @@ def test_predictions_expire_without_calls_when_asked_to(tmp_path: Path) -> None:
         assert (1, 2) == (inbox.counts().waiting, inbox.counts().expired)
 
 
-def test_more_than_what_is_in_memory_at_once_expires(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Piece by piece, in one transaction."""
-    monkeypatch.setattr("models.serving.inbox_tables._AT_ONCE", 3)
-    with new(tmp_path, longest_wait_s=60, most_waiting=20) as inbox:
+@pytest.fixture
+def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three expire in one transaction, beside as many as it records."""
+    monkeypatch.setattr("models.serving.inbox_tables.EXPIRED_AT_ONCE", 3)
+
+
+@pytest.mark.usefixtures("_few_at_once")
+def test_many_that_are_late_expire_in_pieces(tmp_path: Path) -> None:
+    """Others may write between two of them."""
+    with new(tmp_path, longest_wait_s=60) as inbox:
         inbox.record(make_many(0, 28))
         commits = inbox.commits
-        assert (20, 8) == (inbox.counts().waiting, inbox.counts().expired)
-        assert 10 == inbox.expire(178.0)
-        assert commits + 1 == inbox.commits
+        assert 18 == inbox.expire(178.0)
+        assert commits + 6 == inbox.commits
+
+
+@pytest.mark.usefixtures("_few_at_once")
+def test_a_label_that_is_late_is_told_so_while_others_expire_first(tmp_path: Path) -> None:
+    """It does not join, however many are late beside it."""
+    with new(tmp_path, longest_wait_s=60) as inbox:
+        inbox.record(make_many(0, 10))
+        assert ["expired", "joined"] == outcomes(inbox, ("p7", 1), ("p8", 1), at=168.0)
+        assert (6, 3) == (inbox.counts().waiting, inbox.counts().expired)
+
+
+@pytest.mark.usefixtures("_few_at_once")
+def test_one_call_may_bring_more_than_expire_at_once(tmp_path: Path) -> None:
+    """The bound holds after it, since as many more expire as it has brought."""
+    with new(tmp_path, most_waiting=5) as inbox:
+        inbox.record(make_many(0, 20))
+        assert (5, 15) == (inbox.counts().waiting, inbox.counts().expired)
+        assert ["joined"] == outcomes(inbox, ("p15", 1))
 
 
 def test_as_many_ids_as_the_bound_says_are_remembered(tmp_path: Path) -> None:
@@ -294,7 +315,7 @@ def test_all_is_there_after_it_was_opened_again(tmp_path: Path) -> None:
 
 
 def test_a_bound_that_was_lowered_holds_after_the_next_call(tmp_path: Path) -> None:
-    """What is too much by the new bound expires, oldest first."""
+    """What is too much by the new bound expires, oldest first, 10,000 with each call."""
     with new(tmp_path) as inbox:
         inbox.record(make_many(0, 10))
     with new(tmp_path, most_waiting=3) as inbox:
