@@ -14,6 +14,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from uuid import uuid4
 
@@ -128,14 +129,15 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except ThermodriftError:
         raise
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, JSONDecodeError) as error:
         raise explain(error, path) from error
 
 
 def explain(error: Exception, path: Path) -> Exception:
     """Return what a caller is told of an error of SQLite or of the disk."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+    damaged = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    if code in damaged or isinstance(error, JSONDecodeError):
         return _damaged(path, str(error))
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return InboxBusy(f"{path} is locked by another process ({error}): try again")

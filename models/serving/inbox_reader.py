@@ -61,10 +61,11 @@ class InboxReader:
                 f"{self.path} has joined examples from position {kept_from} on, and {first} was "
                 "asked for: earlier ones were dropped by `forget`. Read from there on"
             )
-        return [
-            Joined(*plain, *(json_content.decode(text) for text in texts))
-            for *plain, texts in ((*row[:4], row[4:]) for row in rows)
-        ]
+        with inbox_file.explained(self.path):
+            return [
+                Joined(*plain, *(json_content.decode(text) for text in texts))
+                for *plain, texts in ((*row[:4], row[4:]) for row in rows)
+            ]
 
     def counts(self) -> InboxCounts:
         """Return how many predictions there are in each state."""

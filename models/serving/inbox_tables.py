@@ -136,8 +136,7 @@ class InboxTables:
         self._totals.recorded += len(new)
         self._totals.waiting += len(new)
         at = max(each.predicted_at for each in given)
-        if new:
-            self._totals.newest_at = max(self._totals.newest_at, at)
+        self._totals.newest_at = max(self._totals.newest_at, at)
         self.expire(at)
         surplus = self._totals.waiting - self._config.most_waiting
         self._expire(at, float("inf"), min(surplus, EXPIRED_AT_ONCE + len(new)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from models.serving.inbox_errors import (
     PositionsForgotten,
     RecordConflict,
 )
+from models.serving.inbox_tables import Totals
 from tests import ROOT
 from tests.models.serving.makers import (
     FILE,
@@ -139,6 +142,14 @@ def test_a_prediction_expires_after_its_longest_wait(tmp_path: Path) -> None:
         assert ["joined"] == outcomes(inbox, ("a", 1), at=160.0)
         assert ["expired"] == outcomes(inbox, ("b", 1), at=160.5)
         assert 1 == inbox.counts().expired
+
+
+def test_a_new_prediction_lets_late_ones_expire(tmp_path: Path) -> None:
+    """Nobody has to label, or to ask."""
+    with new(tmp_path, longest_wait_s=60) as inbox:
+        inbox.record([make_answered("a", 100.0), make_answered("b", 101.0)])
+        inbox.record([make_answered("c", 161.0)])
+        assert (2, 1) == (inbox.counts().waiting, inbox.counts().expired)
 
 
 def test_predictions_expire_without_calls_when_asked_to(tmp_path: Path) -> None:
@@ -436,6 +447,26 @@ def test_a_reader_sees_each_commit_and_outlives_the_writer(tmp_path: Path) -> No
         with new(tmp_path) as inbox:
             outcomes(inbox, ("p1", 1))
             assert ["p1"] == [each.id for each in reader.joined(0, 10)]
+
+
+def test_a_reader_sees_one_state_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is forgotten while it reads is still there for it: no position is left out."""
+    with new(tmp_path) as inbox, open_reader(tmp_path / FILE) as reader:
+        inbox.record(make_many(0, 4))
+        outcomes(inbox, *((f"p{index}", 1) for index in range(3)))
+
+        def read_and_then_forget(connection: sqlite3.Connection) -> Totals:
+            totals = Totals.read(connection)
+            inbox.forget(2)
+            return totals
+
+        meanwhile = SimpleNamespace(read=read_and_then_forget)
+        monkeypatch.setattr("models.serving.inbox_reader.Totals", meanwhile)
+        assert [0, 1, 2] == [each.position for each in reader.joined(0, 10)]
+        with pytest.raises(PositionsForgotten):
+            reader.joined(0, 10)
 
 
 def test_commits_wait_for_the_disk_unless_told_otherwise(tmp_path: Path) -> None:

@@ -103,6 +103,18 @@ def test_a_reader_says_that_a_file_is_corrupt(path: Path, what: str) -> None:
         reader.joined(0, 1_000)
 
 
+def test_content_that_is_no_json_any_more_is_said_to_be_damaged(path: Path) -> None:
+    """To whoever reads it, or records its id again; others go on."""
+    sql(path, "UPDATE joined SET features = '{' WHERE position = 1")
+    with new(path.parent) as inbox:
+        with pytest.raises(InboxDamaged, match="Nothing was changed"):
+            inbox.joined(0, 10)
+        with pytest.raises(InboxDamaged, match="Nothing was changed"):
+            inbox.record(make_many(1, 1))
+        assert 8 == len(inbox.joined(2, 8))
+        assert ["joined"] == outcomes(inbox, ("p700", 1))
+
+
 def test_a_file_of_another_version_is_refused(path: Path) -> None:
     """The message says which version it has, and which one is read; every byte stays."""
     sql(path, "PRAGMA user_version = 99")
