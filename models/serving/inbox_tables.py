@@ -193,9 +193,9 @@ class InboxTables:
     def _late(self, truth: EncodedLabel) -> LabelResult:
         """Return what becomes of a label for which no prediction waits."""
         row = self._connection.execute(
-            "SELECT position, label FROM joined WHERE id = ?1 "
-            "UNION ALL SELECT position, label FROM ended WHERE id = ?1",
-            (truth.id,),
+            "SELECT position, label FROM joined WHERE id = :id "
+            "UNION ALL SELECT position, label FROM ended WHERE id = :id",
+            {"id": truth.id},
         ).fetchone()
         if row is None:
             return LabelResult(truth.id, "unknown", None)
@@ -221,9 +221,9 @@ class InboxTables:
     def _digest(self, id: str) -> bytes | None:  # noqa: A002 - it is the id of the prediction
         """Return the digest of what was recorded under an id; None: nothing is known of it."""
         row = self._connection.execute(
-            "SELECT predicted_at, features, answers, versions FROM waiting WHERE id = ?1 UNION ALL "
-            "SELECT predicted_at, features, answers, versions FROM joined WHERE id = ?1",
-            (id,),
+            "SELECT predicted_at, features, answers, versions FROM waiting WHERE id = :id "
+            "UNION ALL SELECT predicted_at, features, answers, versions FROM joined WHERE id = :id",
+            {"id": id},
         ).fetchone()
         if row is not None:
             return json_content.digest(*row)
