@@ -12,7 +12,7 @@ import pytest
 
 from models.serving.inbox import Inbox, Joined, open_reader
 from tests import ROOT
-from tests.models.serving.makers import FILE, make_answered
+from tests.models.serving.makers import FILE, make_answered, new
 
 VICTIM = """
 import os, sys, threading
@@ -109,3 +109,29 @@ def test_a_kill_around_a_commit_leaves_it_whole_or_not_there(
     assert 0 == counts.recorded % 3
     assert 0 == len(examples) % 2
     assert (counts.recorded > 0) == (after > 1 or point == "inbox.after_commit")
+
+
+def test_a_log_that_ends_anywhere_leaves_the_first_calls_whole(tmp_path: Path) -> None:
+    """As a power cut may leave it where commits do not wait for the disk: nothing has a gap."""
+    whole, calls = tmp_path / "whole", 12
+    with new(whole) as inbox:
+        for call in range(calls):
+            some = [f"{call}.{each}" for each in range(3)]
+            inbox.record([make_answered(each, x=each) for each in some])
+            inbox.label([(each, each) for each in some[:2]], at=200.0)
+        file, log = ((whole / name).read_bytes() for name in (FILE, f"{FILE}-wal"))
+    found: set[int] = set()
+    for length in range(0, len(log) + 1, len(log) // 40):
+        cut = tmp_path / str(length)
+        cut.mkdir()
+        (cut / FILE).write_bytes(file)
+        (cut / f"{FILE}-wal").write_bytes(log[:length])
+        with new(cut) as inbox:
+            counts, joined = inbox.counts(), inbox.joined(0, 1_000)
+            assert 0 == counts.recorded % 3
+            assert counts.joined in {2 * (counts.recorded // 3), 2 * (counts.recorded // 3) - 2}
+            expected = [f"{call}.{each}" for call in range(calls) for each in range(2)]
+            assert expected[: counts.joined] == [each.id for each in joined]
+            assert list(range(counts.joined)) == [each.position for each in joined]
+        found.add(counts.recorded)
+    assert {0, 3 * calls} < found
