@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from models.serving.fake_inbox import FakeInbox
+from models.serving.inbox import Inbox
+from models.serving.inbox_config import InboxConfig
 from models.serving.outcomes import PredictionInbox
 from observability.core.paths import PipelinePlaces
 
 
 def open_inbox(places: PipelinePlaces) -> PredictionInbox:
-    """The inbox of the pipeline at `places`."""
-    del places  # It names the file of an inbox that is durable.
-    return FakeInbox()
+    """The inbox of the pipeline at `places`. Raises what `Inbox.open` raises."""
+    return Inbox.open(places.inbox, InboxConfig())

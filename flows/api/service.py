@@ -22,7 +22,9 @@ from flows.config.pipeline import PipelineFile
 from models.core.record_schema import Label
 from models.serving import request_rows
 from models.serving.bundle import Bundle, Predicted, Refused, RowAnswer
-from models.serving.outcomes import Answered, LabelResult, PredictionInbox, RecordConflict
+from models.serving.inbox_errors import RecordConflict
+from models.serving.inbox_records import Answered, LabelResult
+from models.serving.outcomes import PredictionInbox
 from models.stream.parsing.cells import InvalidCell
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places

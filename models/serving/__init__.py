@@ -1,1 +1,1 @@
-"""Predicts rows from one checkpoint of a pipeline, for whoever asks over a network."""
+"""What a service answers, from one checkpoint, and keeps: predictions wait for their labels."""

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from models.core.record_schema import Label
-from models.serving.outcomes import Answered, LabelOutcome, LabelResult, RecordConflict
+from models.serving.inbox_errors import RecordConflict
+from models.serving.inbox_records import Answered, LabelResult, Outcome
 
 MOST_WAITING = 10_000
 
@@ -30,9 +31,7 @@ class FakeInbox:
         with self._lock:
             for each in given:
                 if self.given.get(each.id, each) != each:
-                    raise RecordConflict(
-                        f"id {each.id!r} was given to another prediction before; choose another id"
-                    )
+                    raise RecordConflict(each.id)
             self.given.update((each.id, each) for each in given)
             while len(self.given) > self._most:
                 oldest = next(iter(self.given))
@@ -47,7 +46,7 @@ class FakeInbox:
                 for id_, label in truths
             ]
 
-    def _label(self, id_: str, label: Label) -> LabelOutcome:
+    def _label(self, id_: str, label: Label) -> Outcome:
         if id_ in self.labels:
             return "duplicate" if self.labels[id_] == label else "conflicting"
         if id_ not in self.given:

@@ -1,47 +1,16 @@
-"""What a service keeps of its predictions, and how labels find them. Pure: types alone.
+"""What a service needs of an inbox. Pure: a protocol alone.
 
-The inbox of a pipeline keeps each prediction until its label comes. A service depends on nothing
-more of it than the protocol here.
+The inbox of a pipeline keeps each prediction until its label comes (`models.serving.inbox`). A
+service depends on nothing more of it than this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from models.core.record_schema import Label
-from observability.core.errors import ThermodriftError
-
-LabelOutcome = Literal["joined", "duplicate", "conflicting", "expired", "unknown"]
-"""The label found its prediction; the same label came again; another label came before, and stays;
-the prediction was dropped because there were too many; there was no prediction of that id."""
-
-
-class RecordConflict(ThermodriftError, ValueError):
-    """A prediction of this id was recorded before, with another content."""
-
-
-class Answered(NamedTuple):
-    """One prediction that was given."""
-
-    id: str
-    predicted_at: float
-    """Seconds since 1970."""
-    features: Mapping[str, Any]
-    """JSON values by column, as they came."""
-    answers: Mapping[str, Any]
-    """By member, "served" among them: its value, and its probabilities or None."""
-    versions: Mapping[str, Any]
-    """The champion's version or None, and the position of the checkpoint."""
-
-
-class LabelResult(NamedTuple):
-    """What became of one label."""
-
-    id: str
-    outcome: LabelOutcome
-    position: int | None = None
-    """Of the joined example; None where there is none."""
+from models.serving.inbox_records import Answered, LabelResult
 
 
 class PredictionInbox(Protocol):

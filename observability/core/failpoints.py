@@ -22,6 +22,8 @@ POINTS: dict[str, str] = {
     "history.inside_flush": "rows are inserted, the transaction is still open",
     "history.before_checkpoint": "committed and counted, in DuckDB's write-ahead log alone",
     "history.after_flush": "flushed and committed, the outbox files are still there",
+    "inbox.inside_commit": "predictions and labels are written, the transaction is still open",
+    "inbox.after_commit": "predictions and labels are committed, their callers do not know it yet",
     "loop.after_predictions": "predictions are logged, the checkpoint is still the old one",
     "loop.after_checkpoint": "the checkpoint is new, the history does not have its rows yet",
     "loop.after_history": "checkpoint and history are done, the next batch is not begun",

@@ -2,7 +2,7 @@
 
 All locks of thermodrift are taken here. The file of a lock names its holder, for the messages of
 processes that wait, and stays when the lock is released. A lock belongs to the handle that
-`acquire` returns, and a child process does not inherit it by accident.
+`acquire` returns, any thread may release it, and a child process does not inherit it by accident.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def acquire(path: Path, wait_s: float = 0.0, holder: str = "") -> Lock:
 
     Raises LockBusy after `wait_s`, and OSError where the file cannot be opened.
     """
-    lock = FileLock(path)
+    lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(timeout=wait_s)
     except Timeout as cause:

@@ -14,6 +14,7 @@ HOME/
     checkpoint                 models that learn online, detectors, counters, next position
     fit_checkpoint             what a retrain had fitted when it was preempted
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
+    inbox.sqlite               a service's predictions that wait for labels, and joined examples
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
     lock                       held by the one process that runs this pipeline
@@ -56,6 +57,10 @@ class PipelinePlaces:
     @property
     def predictions(self) -> Path:
         return self.root / "predictions"
+
+    @property
+    def inbox(self) -> Path:
+        return self.root / "inbox.sqlite"
 
     @property
     def models(self) -> Path:

@@ -199,7 +199,7 @@ def test_an_id_is_of_one_prediction(client: httpx.Client, served: Running) -> No
     ask(client, "/predict", {"record": RECORD, "id": "once"})
     kept = served.inbox().given["once"]
     said = ask(client, "/predict", {"records": [{"load": 1}, RECORD], "ids": ["n", "once"]}, 409)
-    assert "'once' was given to another prediction" in said["error"]
+    assert "'once' was recorded before with other content" in said["error"]
     assert kept == served.inbox().given["once"]
     assert "n" not in served.inbox().given
 

@@ -162,7 +162,9 @@ MOMENTS = [
     *(
         f"{point}@{4 if point.startswith('loop') else 2}-0"
         for point in failpoints.POINTS
-        if not point.startswith(("atomic_file.", "power_limit.", "replay.", "run.", "upkeep."))
+        if not point.startswith(
+            ("atomic_file.", "inbox.", "power_limit.", "replay.", "run.", "upkeep.")
+        )
     ),
     # The fold's log fits, and then not what it is checkpointed into.
     "history.before_flush@3-300000",

@@ -1,0 +1,152 @@
+"""The inbox as it is read: beside the process that writes it, or without one.
+
+A reader sees what was committed, and keeps nobody from writing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from models.serving import inbox_file, json_content
+from models.serving.inbox_errors import InboxClosed, PositionsForgotten
+from models.serving.inbox_records import InboxCounts, Joined
+from models.serving.inbox_tables import Totals
+from models.serving.label_latency import QUANTILES, WITHIN_S, LabelLatency, Survival, shares
+
+_WAITS = """
+    SELECT labelled_at - predicted_at, 1 FROM joined WHERE predicted_at > :after
+    UNION ALL
+    SELECT ended_at - predicted_at, label IS NOT NULL FROM ended WHERE predicted_at > :after
+    UNION ALL
+    SELECT :at - predicted_at, 0 FROM waiting WHERE predicted_at > :after
+"""
+
+
+class InboxReader:
+    """Joined examples, counts and latency, for many threads. `open_reader` opens one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reading = threading.Lock()
+        self._reader: sqlite3.Connection | None = inbox_file.open_to_read(path)
+
+    @property
+    def identity(self) -> str:
+        """A text that another inbox has not: positions of one mean nothing in another."""
+        with self._snapshot() as connection:
+            return Totals.read(connection).identity
+
+    def joined(self, first: int, count: int) -> list[Joined]:
+        """Return the joined examples at the positions first … first + count - 1.
+
+        There are fewer where the last position is reached. Raises PositionsForgotten for
+        positions that `forget` has dropped, and ValueError for negative numbers.
+        """
+        if first < 0 or count < 0:
+            raise ValueError(f"first and count are 0 or more; came: {first} and {count}")
+        with self._snapshot() as connection:
+            kept_from = Totals.read(connection).first_position
+            rows = connection.execute(
+                "SELECT * FROM joined WHERE position >= ? ORDER BY position LIMIT ?",
+                (first, count),
+            ).fetchall()
+        if first < kept_from:
+            raise PositionsForgotten(
+                f"{self.path} has joined examples from position {kept_from} on, and {first} was "
+                "asked for: earlier ones were dropped by `forget`. Read from there on"
+            )
+        with inbox_file.explained(self.path):
+            return [
+                Joined(*plain, *(json_content.decode(text) for text in texts))
+                for *plain, texts in ((*row[:4], row[4:]) for row in rows)
+            ]
+
+    def counts(self) -> InboxCounts:
+        """Return how many predictions there are in each state."""
+        with self._snapshot() as connection:
+            totals = Totals.read(connection)
+        return InboxCounts(
+            recorded=totals.recorded,
+            waiting=totals.waiting,
+            joined=totals.next_position,
+            first_position=totals.first_position,
+            expired=totals.expired,
+            remembered=totals.ended_next - totals.ended_first,
+        )
+
+    def latency(
+        self,
+        at: float | None = None,
+        since: float = float("-inf"),
+        within_s: Sequence[float] = WITHIN_S,
+    ) -> LabelLatency:
+        """Return how long labels took, and what still waits.
+
+        Args:
+            at: now, in seconds since 1970; None: the newest moment that the inbox was told.
+            since: only predictions made after this moment count.
+            within_s: times for which the share of labelled predictions is estimated.
+
+        It reads the times of all predictions that count: some two seconds for a million.
+        """
+        import numpy as np
+
+        with self._snapshot() as connection:
+            totals = Totals.read(connection)
+            now = max(totals.newest_at, float("-inf") if at is None else at)
+            after = max(totals.complete_after, since)
+            found = connection.execute(_WAITS, {"after": after, "at": now}).fetchall()
+            (expired,) = connection.execute(
+                "SELECT count(*) FROM ended WHERE label IS NULL AND predicted_at > ?", (after,)
+            ).fetchone()
+            (oldest,) = connection.execute("SELECT min(predicted_at) FROM waiting").fetchone()
+        waits = np.array(found, dtype=np.float64).reshape(-1, 2)
+        survival = Survival(waits[:, 0], waits[:, 1] > 0)
+        return LabelLatency(
+            at=now if np.isfinite(now) else None,
+            made_after=after if np.isfinite(after) else None,
+            predictions=len(waits),
+            labelled=int(waits[:, 1].sum()),
+            expired=expired,
+            waiting=totals.waiting,
+            waiting_since=oldest,
+            quantiles=tuple(survival.quantile(each) for each in QUANTILES),
+            shares=shares(survival, within_s),
+        )
+
+    def close(self) -> None:
+        """Close the file. It may be called twice."""
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """One state of the file for several questions."""
+        with self._reading, inbox_file.explained(self.path):
+            if self._reader is None:
+                raise InboxClosed(f"{self.path} is closed: open it again to read it")
+            self._reader.execute("BEGIN")
+            try:
+                yield self._reader
+            finally:
+                if self._reader.in_transaction:
+                    self._reader.execute("ROLLBACK")
