@@ -102,7 +102,13 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     """The undisturbed run: the whole command, on an ordinary disk."""
     folder = tmp_path_factory.mktemp("full")
     (folder / "filling.py").write_text(FILLING)
-    pipeline = make_pipeline(folder, RECORDS, online={"members": ["filling:Filling"]})
+    pipeline = make_pipeline(
+        folder,
+        RECORDS,
+        online={"members": ["filling:Filling"]},
+        # Fits cost nothing, so that there is a second champion.
+        worth={"fit_second_pays": 0.0},
+    )
     done = thermodrift("--home", folder / "home", "run", pipeline, "--json")
     assert done.returncode == 0, done.stderr
     left = left_behind(folder / "home", NAME, RECORDS)
