@@ -6,11 +6,13 @@ ThermodriftError
     ├── Forbidden           403   a web page of another origin asked
     ├── NotFound            404   no such route, pipeline or version
     ├── WrongMethod         405
+    ├── Conflict            409   an id was used for another prediction
     ├── TooLarge            413   the body, or its number of records
     ├── Misdirected         421   a host name that is not the service's
     ├── Unprocessable       422   JSON of another shape, or records that do not fit
     ├── Busy                429   too much waits
-    └── NotReady            503   there is no bundle yet
+    ├── NotReady            503   there is no bundle yet
+    └── NotKept             503   the inbox cannot take it, as on a full disk
 """
 
 from __future__ import annotations

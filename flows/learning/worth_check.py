@@ -41,9 +41,6 @@ FEWEST_ARCHIVED = 100
 """Rows that archived versions are scored on at least."""
 FRESH_RECORDS = 1_000
 """Records after which a champion does not show any more what a new one adds."""
-USUAL_ADDS = 0.05
-"""Standard deviation of what champions add, as a share of the baseline's loss: what was measured is
-drawn to zero by as much as it is noisier than this."""
 ANSWERS_A_CHANGE = frozenset({"labels", "alarm", "archive"})
 """Evidence of a change of the data. Growth, a person's rule and a first champion are none, and a
 loss is as likely one as it is real."""
@@ -119,10 +116,7 @@ def measure(
     now = paired_loss.of(rows.labels, answers, rows.measure, rows.rarer)
     # The level was measured on a hold-out, with an error of its own.
     error = now.error * math.sqrt(1 + len(rows.labels) / max(level.held, 1))
-    attainable = level.loss
-    if changed.facts.get("nature") != "real":
-        # Where all lose less than before, a champion that loses as much has not changed.
-        attainable *= max(level.unit / unit, 1.0)
+    attainable = worth.attainable(level.loss, level.unit, unit, changed.facts.get("nature"))
     lost = Loss(now.mean / unit - attainable, error / unit)
     if not (math.isfinite(lost.mean) and math.isfinite(lost.error)):
         return unmeasured
@@ -152,8 +146,7 @@ def _adds(state: PipelineState, unit: float) -> tuple[Loss | None, BlendValue | 
     ahead = (found.rest - found.champion) / unit
     if known is not None and found.records > FRESH_RECORDS:
         return adds, known._replace(ahead=ahead)
-    expected = adds.mean * USUAL_ADDS**2 / (USUAL_ADDS**2 + adds.error**2)
-    return adds, blend_value.of(ahead, max(expected, 0.0))
+    return adds, blend_value.of(ahead, adds.mean, adds.error)
 
 
 def facts(

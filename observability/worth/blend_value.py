@@ -17,6 +17,9 @@ import math
 from typing import NamedTuple
 
 MOST_WIDTH = 1.0
+USUAL_ADDS = 0.05
+"""Standard deviation of what champions add: what was measured is drawn to zero by as much as it is
+noisier than this."""
 _STEPS = 40
 
 
@@ -39,11 +42,13 @@ class BlendValue(NamedTuple):
         return self.adds(better) - self.adds()
 
 
-def of(ahead: float, adds: float) -> BlendValue:
+def of(ahead: float, measured: float, error: float = 0.0) -> BlendValue:
     """The value by which a champion that is so far ahead was measured to add so much.
 
-    The width is found by bisection: what is added grows with it.
+    `error` is the standard error of that. The width is found by bisection: what is added grows
+    with it.
     """
+    adds = max(measured * USUAL_ADDS**2 / (USUAL_ADDS**2 + error**2), 0.0)
     low, high = 0.0, MOST_WIDTH
     if BlendValue(ahead, low).adds() >= adds:
         return BlendValue(ahead, low)

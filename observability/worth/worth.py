@@ -506,7 +506,7 @@ def _by_value(facts: RetrainFacts, value: Value) -> _Verdict:
 
 def _parts(facts: RetrainFacts, value: Value) -> str:
     virtual = ", features alone moved" if facts.drift_nature == "virtual" else ""
-    adds = ""
+    adds = "; what the champion adds to the blend is not known, so all of it counts"
     if facts.champion_ahead is not None:
         than = f"{abs(facts.champion_ahead):.3g} {'less' if facts.champion_ahead >= 0 else 'more'}"
         adds = f"; the champion loses {than} than the blend without it"
@@ -663,6 +663,16 @@ def _gain(
         of_loss += weight * max(adds(lost + min(saved, 0.0)) - adds(0.0), 0.0)
         growth += weight * (adds(lost + max(saved - facts.deficit, 0.0)) - adds(lost))
     return of_loss, growth
+
+
+def attainable(loss: float, unit: float, unit_now: float, nature: Fact) -> float:
+    """What a champion may lose now that has not changed, as a share of the baseline's loss now.
+
+    `loss` was its share when the baseline lost `unit`; it loses `unit_now` now. Where labels become
+    rarer, or spread less, all lose less: unless drift.judge says that the error has risen (`nature`
+    is real), a champion that loses as much as it did has not changed.
+    """
+    return loss if nature == "real" else loss * max(unit / unit_now, 1.0)
 
 
 def served_gain(facts: RetrainFacts, gain: float) -> float:

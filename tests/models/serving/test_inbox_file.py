@@ -165,7 +165,9 @@ def test_there_is_nothing_to_read_before_a_prediction_was_recorded(tmp_path: Pat
 
 def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
     """The first prediction of a pipeline may come before its first run."""
-    new(tmp_path / "pipelines" / "prices").close()
+    folder = tmp_path / "pipelines" / "prices"
+    new(folder).close()
+    assert any(folder.glob("inbox.sqlite*"))
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -89,3 +89,41 @@ def test_an_archived_version_is_compared_by_its_own_loss() -> None:
     decision = worth.judge(facts, RetrainConfig())
     assert decision.facts["answer"] == "reuse"
     assert decision.facts["expected_gain"] == pytest.approx(0.1)
+
+
+@given(aheads, st.floats(0.0, 0.5), st.floats(0.0, 1.0))
+def test_what_is_noisy_is_believed_less(ahead: float, adds: float, error: float) -> None:
+    """A width that noise alone has shown would promise gains."""
+    assert blend_value.of(ahead, adds, error).width <= blend_value.of(ahead, adds).width
+
+
+def test_where_it_is_not_known_what_the_champion_adds_the_decision_says_so() -> None:
+    """By a metric that is no mean over records, or before enough of them."""
+    decision = worth.judge(make_worth(), RetrainConfig())
+    assert "what the champion adds to the blend is not known" in decision.because
+
+
+def test_a_loss_that_is_plainly_no_noise_is_believed_in_full() -> None:
+    """Ten standard errors are not drawn to what changes usually cost."""
+    found = worth.weigh(make_worth(lost=1.77, lost_error=0.166), RetrainConfig())
+    assert found is not None
+    assert found.lost == pytest.approx(1.77, rel=0.02)
+    noisy = worth.weigh(make_worth(lost=0.17, lost_error=0.166), RetrainConfig())
+    assert noisy is not None
+    assert noisy.lost < 0.1
+
+
+@pytest.mark.parametrize(
+    ("unit_now", "nature", "expected"),
+    [
+        (0.25, None, 0.4),  # nothing has become easier
+        (0.10, "virtual", 1.0),  # all lose less: it may lose what it did, 0.4 of 0.25
+        (0.10, "real", 0.4),  # the error has risen: it should lose less, too
+        (0.50, "virtual", 0.4),  # all lose more: so may it
+    ],
+)
+def test_a_baseline_that_loses_less_is_no_loss_of_the_champion(
+    unit_now: float, nature: str | None, expected: float
+) -> None:
+    """Its loss was 0.4 of what the baseline lost, which was 0.25."""
+    assert worth.attainable(0.4, 0.25, unit_now, nature) == pytest.approx(expected)
