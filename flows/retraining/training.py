@@ -168,9 +168,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
             seen |= np.isin(positions, champion.joined)
         older_to = min(first, champion.train_from)
     began = worth_check.concept_began(state)
-    # Rows of a concept that is gone are no reason against a challenger that knows the present one.
-    older_to = older_to if began <= older_to else 0
-    older_from = max(0, older_to - recipe.older_rows)
+    older_from, older_to = holdout.older(older_to, recipe.older_rows, began)
     older = work.run.stream.between(older_from, older_to, state.marks).labelled()
     this_fit = FitIdentity(
         pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema

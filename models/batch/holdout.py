@@ -93,6 +93,15 @@ def split(
     return HoldoutSplit(np.flatnonzero(~held), np.flatnonzero(held), newest)
 
 
+def older(until: int, rows: int, began: int) -> tuple[int, int]:
+    """From and to (exclusive) of the window on which forgetting is measured: `rows` before `until`.
+
+    It begins where the present concept `began`, if that was later: rows of a concept that is gone
+    are no reason against a challenger that knows the present one.
+    """
+    return min(max(until - rows, began, 0), until), until
+
+
 def latest_change(positions: Sequence[int], changes: Sequence[int | None]) -> int | None:
     """The row of a window with which the last known change of the data begins; None without one.
 

@@ -56,8 +56,8 @@ class BatchRecipe(BaseModel):
     older_rows: int = Field(
         default=1000,
         ge=0,
-        description="Rows of an older window scored too, against forgetting; none where a change "
-        "of the data came after them.",
+        description="Rows of an older window scored too, against forgetting; none from before "
+        "a change of the data.",
     )
     class_weight: Literal["none", "balanced"] = Field(
         default="none",

@@ -134,3 +134,20 @@ def test_the_last_change_with_enough_rows_since_counts(
 ) -> None:
     """Rejected records leave gaps, so rows are looked up."""
     assert row == holdout.latest_change(range(1_000, 1_400, 2), changes)
+
+
+@pytest.mark.parametrize(
+    ("until", "began", "expected"),
+    [
+        (5_000, 0, (4_000, 5_000)),  # nothing is known to have changed
+        (600, 0, (0, 600)),  # a young stream
+        (5_000, 4_400, (4_400, 5_000)),  # its first rows are of another concept
+        (5_000, 5_000, (5_000, 5_000)),  # all of them are
+        (5_000, 7_000, (5_000, 5_000)),
+    ],
+)
+def test_forgetting_is_measured_on_no_concept_that_is_gone(
+    until: int, began: int, expected: tuple[int, int]
+) -> None:
+    """A challenger that knows the present one must not be refused for what it rightly forgot."""
+    assert expected == holdout.older(until, 1_000, began)
