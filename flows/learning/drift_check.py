@@ -76,6 +76,10 @@ class Windows:
     """Where the window ends."""
 
 
+THRESHOLDS_KEPT = 4
+"""Pairs of a champion and sizes of windows of which the columns' thresholds are kept."""
+
+
 @task(name="watch", cache_policy=NO_CACHE, persist_result=False)
 def check(work: UnitOfWork, retrains_last_day: int | None = None) -> DriftCheckResult:
     """Judge drift and the worth of a retrain at this position; a yes opens a request.
@@ -185,7 +189,7 @@ def measure(work: UnitOfWork, windows: Windows) -> DriftReading:
 
 
 def _column_thresholds(work: UnitOfWork, windows: Windows) -> dict[str, float]:
-    """From which scores the columns have drifted; computed once per champion and window size."""
+    """From which scores the columns have drifted: computed once for a champion and window sizes."""
     pipeline, watched = work.run.file.pipeline.drift, _watched(work)
     key = (
         windows.champion.version,
@@ -196,7 +200,9 @@ def _column_thresholds(work: UnitOfWork, windows: Windows) -> dict[str, float]:
         found = evidently_adapter.noise_thresholds(
             windows.reference, windows.current, watched, pipeline
         )
-        work.state.column_thresholds = {key: found}
+        # A champion may come back.
+        newest = list(work.state.column_thresholds.items())[1 - THRESHOLDS_KEPT :]
+        work.state.column_thresholds = {**dict(newest), key: found}
     return work.state.column_thresholds[key]
 
 
@@ -294,11 +300,8 @@ def _performance(work: UnitOfWork, windows: Windows) -> Performance:
             f"{needed - len(labelled)} more labelled rows",
         )
     version = windows.champion.version
-    champion = work.champion() if version == state.champion else None
-    if champion is None:
-        champion = work.run.registry.load(version, work.run.file.folder)
     try:
-        answers = champion.predict(labelled[state.schema.names])
+        answers = work.model(version).predict(labelled[state.schema.names])
     except BatchAnswersNothing as error:
         return unknown(f"the champion cannot answer: {error}", "a champion that answers")
     labels = labelled[state.schema.target].tolist()

@@ -381,8 +381,7 @@ def _changes(state: PipelineState) -> tuple[int, float]:
 def _predictions(work: UnitOfWork, version: str, frame: pd.DataFrame) -> BatchPrediction | None:
     """The predictions of a stored version; None where it cannot be loaded, or cannot predict."""
     try:
-        model = work.run.registry.load(version, work.run.file.folder)
-        return model.predict(frame[work.state.schema.names])
+        return work.model(version).predict(frame[work.state.schema.names])
     except (ThermodriftError, OSError):
         return None
 

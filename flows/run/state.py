@@ -201,7 +201,7 @@ class PipelineState:
     held_out: dict[str, HeldOutLosses] = field(default_factory=dict)
     """Of the newest versions that were fitted on their hold-outs too, and that may serve."""
     column_thresholds: dict[tuple[object, ...], dict[str, float]] = field(default_factory=dict)
-    """From which scores the columns have drifted, by the champion and sizes that were seen last."""
+    """From which scores the columns have drifted, by champion and window sizes; the newest few."""
     drift_checked_at: int = 0
     """Position of the last drift check."""
     change_estimate: int | None = None

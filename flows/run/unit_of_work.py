@@ -8,6 +8,7 @@ once.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -27,6 +28,9 @@ from observability.core.errors import ThermodriftError
 from observability.history.records import DecisionRecord, Record
 from observability.history.store import Logged
 
+MOST_MODELS = 6
+"""Loaded versions that are kept: a look compares the champion with a few older ones."""
+
 
 class UnitOfWork:
     """The state of an open pipeline, and the steps by which it and its files change together.
@@ -44,7 +48,8 @@ class UnitOfWork:
         self.history_damage: list[str] = []
         """What this run found lost or corrupt in the history, and what was recovered."""
         self._pending_rows: list[Record] = []
-        self._champion: tuple[str, BatchModel] | None = None
+        self._models: OrderedDict[str, BatchModel] = OrderedDict()
+        """Versions that were loaded last, the newest at the end."""
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
         self._writing: Future[None] | None = None
 
@@ -74,12 +79,19 @@ class UnitOfWork:
 
     def champion(self) -> BatchModel | None:
         """The champion's model, verified when it was loaded; None while there is none."""
-        version = self.state.champion
-        if version is None:
-            return None
-        if self._champion is None or self._champion[0] != version:
-            self._champion = (version, self.run.registry.load(version, self.run.file.folder))
-        return self._champion[1]
+        return None if self.state.champion is None else self.model(self.state.champion)
+
+    def model(self, version: str) -> BatchModel:
+        """A stored version, verified when it was loaded; the `MOST_MODELS` used last stay loaded.
+
+        Raises what `Registry.load` raises.
+        """
+        if version not in self._models:
+            self._models[version] = self.run.registry.load(version, self.run.file.folder)
+        self._models.move_to_end(version)
+        while len(self._models) > MOST_MODELS:
+            self._models.popitem(last=False)
+        return self._models[version]
 
     def commit(
         self,

@@ -23,6 +23,8 @@ from models.online.tracking import Flags, Floats
 LEAST = 1e-3
 """Probabilities are cut to the range from here to 1 minus it, so that no logarithm dominates."""
 _WEIGHT_BOUND = 10.0
+_SURE = 300.0
+"""A score beyond this is certainty, and its exponential is still a number."""
 _FAR = 10.0
 """Values count as at most this many deviations from the mean."""
 MEMORY = 1_000
@@ -55,28 +57,35 @@ class ClassStacks:
         logs = np.log(np.clip(np.where(awake[:, :, None], answers, 0.5), LEAST, 1.0 - LEAST))
         logs = np.where(awake[:, :, None], logs - logs.mean(axis=2, keepdims=True), 0.0)
         answered = np.empty((len(answers), *self.biases.shape))
-        weights, biases, rates, heard = self.weights, self.biases, self.rates, self.heard
-        edge, negative, fast = np.empty_like(rates), -rates, rates[:, 0]
-        all_heard = bool(heard.all())
-        for inputs, scores, code in zip(logs, answered, codes.tolist(), strict=True):
-            np.matmul(weights, inputs, out=scores)
+        weights, biases = self.weights, self.biases
+        # As in `models.online.tracking`, constants have the shape of what they change.
+        rates = np.broadcast_to(self.rates, biases.shape).copy()
+        targets = rates * np.eye(biases.shape[1])[:, None, :]
+        # A member that a stack does not hear has no weight.
+        highest = _WEIGHT_BOUND * self.heard
+        lowest, ones = -highest, np.ones((biases.shape[1], biases.shape[1]))
+        most = np.full_like(biases, _SURE)
+        least = -most
+        steps, moves = np.empty_like(biases), np.empty_like(weights)
+        for inputs, turned, scores, code in zip(
+            logs, logs.transpose(0, 2, 1).copy(), answered, codes.tolist(), strict=True
+        ):
+            np.dot(weights, inputs, out=scores)
             np.add(scores, biases, out=scores)
-            np.maximum.reduce(scores, axis=1, keepdims=True, out=edge)
-            np.subtract(scores, edge, out=scores)
+            np.maximum(scores, least, out=scores)
+            np.minimum(scores, most, out=scores)
             np.exp(scores, out=scores)
-            np.add.reduce(scores, axis=1, keepdims=True, out=edge)
-            np.divide(scores, edge, out=scores)
+            np.dot(scores, ones, out=steps)
+            np.divide(scores, steps, out=scores)
             if code < 0:
                 continue
-            steps = scores * negative
-            steps[:, code] += fast
+            np.multiply(scores, rates, out=steps)
+            np.subtract(targets[code], steps, out=steps)
             np.add(biases, steps, out=biases)
-            steps = steps @ inputs.T
-            if not all_heard:
-                np.multiply(steps, heard, out=steps)
-            np.add(weights, steps, out=weights)
-            np.maximum(weights, -_WEIGHT_BOUND, out=weights)
-            np.minimum(weights, _WEIGHT_BOUND, out=weights)
+            np.dot(steps, turned, out=moves)
+            np.add(weights, moves, out=weights)
+            np.maximum(weights, lowest, out=weights)
+            np.minimum(weights, highest, out=weights)
         return answered
 
 

@@ -202,14 +202,15 @@ def observe(
     times = np.array([each.reference.time for each in tests])
     excess = np.where(known, losses - bounds, 0.0)[:, :, None]
     growth = np.log1p(excess * bets) / times[:, None]
-    factors, entering = np.exp(growth), known.astype(np.float64)[:, :, None]
     capital = np.array([each.capital for each in tests])
     course = np.empty((records, *capital.shape))
-    for record in range(records):
-        now = course[record]
-        np.add(capital, entering[record], out=now)
-        np.multiply(now, factors[record], out=now)
-        capital = np.minimum(now, most, out=now)
+    # Arrays of one shape are several times quicker than those that numpy has to broadcast.
+    entering = np.broadcast_to(known[:, :, None], course.shape).astype(np.float64)
+    ceiling = np.full_like(capital, most)
+    for now, enters, factor in zip(course, entering, np.exp(growth), strict=True):
+        np.add(capital, enters, out=now)
+        np.multiply(now, factor, out=now)
+        capital = np.minimum(now, ceiling, out=now)
     seen = np.stack([known, np.where(known, losses, 0.0)], axis=2)
     for column, test in enumerate(tests):
         _follow(test, positions, growth[:, column], seen[:, column])
@@ -220,9 +221,9 @@ def observe(
 
 def _follow(test: RiseTest, positions: NDArray[np.int64], growth: Floats, seen: Floats) -> None:
     """Keep where each bet's path was lowest: `growth` is (records, bets), `seen` (records, 2)."""
-    path = np.cumsum([test.path, *growth], axis=0)
-    sums = np.cumsum([test.seen, *seen], axis=0)
-    lowest = np.minimum.accumulate([test.lowest, *path[1:]])
+    path = np.cumsum(np.concatenate([test.path[None], growth]), axis=0)
+    sums = np.cumsum(np.concatenate([test.seen[None], seen]), axis=0)
+    lowest = np.minimum.accumulate(np.concatenate([test.lowest[None], path[1:]]))
     is_lower = np.less(path[1:], lowest[:-1])
     is_any = is_lower.any(axis=0)
     last = len(growth) - 1 - is_lower[::-1].argmax(axis=0)

@@ -108,12 +108,12 @@ def terms(game: Game, rate: float, share: float, ranges: bool = True) -> float:
 
 def regrets(game: Game, before: Floats) -> Floats:
     """By pair, how much more the weighted mean lost than the comparator, where it is awake."""
-    total = np.zeros(before.shape[1])
+    total = np.zeros(before.shape[2])
     for row in counted(game):
         here = game.awake[row]
         if here[game.comparator[row]]:
-            weights = before[row][:, here] / before[row][:, here].sum(axis=1, keepdims=True)
-            total += weights @ game.losses[row, here] - game.losses[row, game.comparator[row]]
+            weights = before[row][here] / before[row][here].sum(axis=0)
+            total += game.losses[row, here] @ weights - game.losses[row, game.comparator[row]]
     return total
 
 
@@ -167,7 +167,7 @@ def test_an_adversary_who_hits_whoever_leads_is_bounded_too() -> None:
     tracked = FixedShare((0.5,), (1e-2,), together(3))
     losses, before = np.zeros((2_000, 3)), []
     for row in losses:
-        row[tracked.weights[0].argmax()] = 1.0
+        row[tracked.weights[:, 0].argmax()] = 1.0
         before.append(tracked.run(row[None], np.ones((1, 3), bool), np.ones(1, bool)))
     awake, learned = np.ones_like(losses, dtype=bool), np.ones(len(losses), dtype=bool)
     for switches in (0, 5, 20):
@@ -182,7 +182,7 @@ def test_an_expert_that_becomes_good_has_the_weight_soon() -> None:
     losses = np.repeat([[0.0, 1.0], [1.0, 0.0]], [1_000, 40], axis=0)
     tracked = FixedShare((0.5,), (1e-3,), together(2))
     tracked.run(losses, np.ones_like(losses, dtype=bool), np.ones(len(losses), dtype=bool))
-    assert tracked.weights[0, 1] > 0.99
+    assert tracked.weights[1, 0] > 0.99
 
 
 def test_who_sleeps_keeps_its_share_of_the_weight() -> None:
@@ -191,7 +191,7 @@ def test_who_sleeps_keeps_its_share_of_the_weight() -> None:
     losses = np.tile([1.0, 0.0, 7.0], (100, 1))
     awake = np.tile([True, True, False], (100, 1))
     tracked.run(losses, awake, np.ones(100, dtype=bool))
-    assert tracked.weights[0, 2] == pytest.approx(1 / 3, abs=0.01)
+    assert tracked.weights[2, 0] == pytest.approx(1 / 3, abs=0.01)
     assert tracked.weights.sum() == pytest.approx(1.0)
 
 
@@ -230,7 +230,7 @@ def test_no_size_of_losses_makes_a_weight_anything_but_a_weight(
     )
     for weights in (before, tracked.weights):
         assert (weights > 0.0).all()
-        assert np.allclose(weights.sum(axis=-1), 1.0)
+        assert np.allclose(weights.sum(axis=-2), 1.0)
 
 
 Codes = NDArray[np.intp]
@@ -284,7 +284,7 @@ def test_half_the_brier_score_of_the_mean_pays_nothing_for_its_range(given_: For
     """At the rate 1/2 it is exp-concave: the mixed prediction needs no last term."""
     shares, labels, game = given_
     tracked = FixedShare((0.5,), (1e-3,), together(shares.shape[1]))
-    before = tracked.run(game.losses, game.awake, game.learned)[:, 0] * game.awake
+    before = tracked.run(game.losses, game.awake, game.learned)[:, :, 0] * game.awake
     loss = half_brier(labels, shares.shape[2])
     mixed = np.einsum("ne,nec->nc", before, shares)
     total = before.sum(axis=1)
@@ -321,10 +321,10 @@ def test_the_mixture_is_bounded_against_each_of_its_pairs_and_so_against_each_ex
     choice = math.log(pairs / LAST_SHARE) / 0.5
     choice += len(rows) * math.log(1.0 / (1.0 - LAST_SHARE)) / 0.5
     alone = FixedShare(rates, SHARES, together(shares.shape[1]))
-    weights = alone.run(game.losses, game.awake, game.learned) * game.awake[:, None]
+    weights = alone.run(game.losses, game.awake, game.learned) * game.awake[:, :, None]
     loss = half_brier(labels, shares.shape[2])
     for pair in range(pairs):
-        mine = weights[:, pair]
+        mine = weights[:, :, pair]
         total = mine.sum(axis=1, keepdims=True)
         mixed = np.einsum("ne,nec->nc", mine / np.where(total > 0, total, 1.0), shares)
         its = loss(mixed[:, None])[:, 0]
