@@ -170,7 +170,7 @@ def facts(
     joules = None if energy is None else energy.power_w * energy.seconds
     capped = power_cap.saving(state.caps, pipeline.cap)
     seen, changes = _changes(state)
-    level = reading.level or known.level
+    level, season = reading.level or known.level, known.season
     nature = changed.facts.get("nature")
     return RetrainFacts(
         drift_alarm=changed.yes,
@@ -222,6 +222,9 @@ def facts(
         device_warm=bool(state.gate.devices) and not any(each.open for each in state.gate.devices),
         archived_version=None if reading.archived is None else reading.archived.version,
         archived_count=reading.archived_count,
+        season_returns=0 if season is None else season.returns,
+        season_shortest=None if season is None else season.shortest,
+        season_longest=None if season is None else season.longest,
         archived_gain=None if reading.archived is None else reading.archived.gain,
         archived_error=reading.archived_error,
         candidate_version=None if candidate is None else candidate.version,

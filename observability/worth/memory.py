@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from observability.worth import calibration, learning_curve
+from observability.worth import calibration, learning_curve, season
 from observability.worth.blend_value import BlendValue
 from observability.worth.calibration import Calibration, Pair
 from observability.worth.learning_curve import LearningCurve, SizeScore
+from observability.worth.season import Season
 
 KEPT = 30
 """Newest retrains that are remembered."""
@@ -209,6 +210,16 @@ class Memory:
         if self.changes and change.position <= self.changes[-1].position:
             return replace(self, loss_since=None)
         return replace(self, changes=(*self.changes, change)[-KEPT:], loss_since=None)
+
+    @property
+    def season(self) -> Season | None:
+        """Whether versions have served again at regular intervals."""
+        return season.of(
+            (each.version, each.position)
+            for each in self.expectations
+            if each.version is not None
+            and (each.replaced is not None or each.evidence in ("first", "archive"))
+        )
 
     @property
     def last_change(self) -> int | None:

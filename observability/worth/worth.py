@@ -34,6 +34,7 @@ from observability.worth import calibration
 from observability.worth.blend_value import BlendValue
 from observability.worth.calibration import Calibration
 from observability.worth.learning_curve import LearningCurve
+from observability.worth.season import Season
 
 Answer = Literal["now", "capped", "later", "skip", "reuse"]
 DecidedBy = Literal["obstacle", "archive", "first", "person", "labels", "alarm", "value"]
@@ -189,6 +190,15 @@ class RetrainFacts(BaseModel):
     archived_error: float | None = Field(
         default=None, description="Standard error of that difference, paired by row."
     )
+    season_returns: int = Field(
+        default=0,
+        ge=0,
+        description="How often concepts have come back, where they do at regular intervals.",
+    )
+    season_shortest: int | None = Field(
+        default=None, description="Records after which they came back of late, at least."
+    )
+    season_longest: int | None = Field(default=None, description="The same, at most.")
     candidate_version: str | None = Field(
         default=None, description="A challenger that won, and waits for a person's word."
     )
@@ -537,8 +547,16 @@ def _archived(facts: RetrainFacts, value: Value | None) -> str:
         "a concept has come back: "
         f"archived version {facts.archived_version} loses {gain:.3g} of the baseline's loss less "
         f"than the champion on the newest rows (standard error {error:.2g}, the best of {count}), "
-        f"and a fit is expected to save {expected:.3g}"
+        f"and a fit is expected to save {expected:.3g}{_season(facts)}"
     )
+
+
+def _season(facts: RetrainFacts) -> str:
+    """What is known of the interval at which concepts come back, as part of a sentence."""
+    if facts.season_shortest is None or facts.season_longest is None:
+        return ""
+    known = Season(facts.season_shortest, facts.season_longest, facts.season_returns)
+    return f"; {known.describe()}"
 
 
 def weigh(facts: RetrainFacts, config: RetrainConfig) -> Value | None:

@@ -81,6 +81,19 @@ def test_a_concept_that_comes_back_is_served_by_the_version_that_knew_it(
     assert not ask(home, f"FROM costs WHERE request_id = '{first['request_id']}'")
 
 
+@pytest.mark.slow
+def test_concepts_that_come_back_regularly_are_called_a_season(run: Run, tmp_path: Path) -> None:
+    """With the records that lie between, once they have come back four times."""
+    home = tmp_path / "home"
+    run(make_sea_pipeline(tmp_path, (2, 3) * 5), home)
+    reused = [each for each in worth_rows(home) if "reuse" == each["answer"]]
+    named = ["this is a season" in each["because"] for each in reused]
+    # The fifth return is the first one before which there were four.
+    assert [False] * 4 + [True] * (len(named) - 4) == named
+    assert len(named) >= 6
+    assert f"{2 * CONCEPT} to {2 * CONCEPT} records" in reused[-1]["because"]
+
+
 def test_no_archived_version_is_looked_at_where_none_is_wanted(run: Run, tmp_path: Path) -> None:
     """The same stream is fitted again and again."""
     pipeline = make_sea_pipeline(tmp_path, (2, 3, 2, 3), worth={"archived_versions": 0})

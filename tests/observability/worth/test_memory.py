@@ -110,3 +110,19 @@ def test_a_persons_word_ends_the_wait_of_a_candidate(
     assert after.newest is not None
     assert compared == after.newest.compared
     assert ("v0" if compared else None) == after.newest.replaced
+
+
+def test_a_season_is_told_by_the_versions_that_served() -> None:
+    """A challenger that was not promoted served nobody, and a request without one neither."""
+    starts = [("v1", "first"), ("v2", "loss"), *[("v1", "archive"), ("v2", "archive")] * 2]
+    known = Memory().expect(make_expectation(evidence="rule"))
+    for index, (version, evidence) in enumerate(starts):
+        known = known.expect(
+            make_expectation(
+                position=1_000 * index,
+                version=version,
+                evidence=evidence,
+                replaced=None if evidence == "first" else "v0",
+            )
+        ).expect(make_expectation(position=1_000 * index + 500, version="v9"))
+    assert (2_000, 2_000, 4) == known.season

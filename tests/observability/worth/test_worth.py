@@ -322,6 +322,15 @@ def test_an_archived_version_that_gives_what_a_fit_would_serves_again() -> None:
     assert worth.judge(make_worth(**ARCHIVED, open_request_position=5), POLICY).yes
 
 
+def test_a_season_is_named_where_a_concept_comes_back_in_one() -> None:
+    """And nothing is said of seasons where none is known."""
+    known = {"season_returns": 5, "season_shortest": 7_900, "season_longest": 8_200}
+    named = worth.judge(make_worth(**ARCHIVED, **known), POLICY)
+    assert "this is a season: 5 times before, a concept has come back" in named.because
+    assert "after 7900 to 8200 records" in named.because
+    assert "season" not in worth.judge(make_worth(**ARCHIVED), POLICY).because
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
