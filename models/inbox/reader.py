@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from models.serving import inbox_file, json_content
-from models.serving.inbox_errors import InboxClosed, PositionsForgotten
-from models.serving.inbox_records import InboxCounts, Joined
-from models.serving.inbox_tables import Totals
-from models.serving.label_latency import QUANTILES, WITHIN_S, LabelLatency, Survival, shares
+from models.inbox import json_content, sqlite_file
+from models.inbox.errors import InboxClosed, PositionsForgotten
+from models.inbox.label_latency import QUANTILES, WITHIN_S, LabelLatency, Survival, shares
+from models.inbox.records import InboxCounts, Joined
+from models.inbox.tables import Totals
 
 _WAITS = """
     SELECT labelled_at - predicted_at, 1 FROM joined WHERE predicted_at > :after
@@ -34,7 +34,7 @@ class InboxReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reading = threading.Lock()
-        self._reader: sqlite3.Connection | None = inbox_file.open_to_read(path)
+        self._reader: sqlite3.Connection | None = sqlite_file.open_to_read(path)
 
     @property
     def identity(self) -> str:
@@ -61,7 +61,7 @@ class InboxReader:
                 f"{self.path} has joined examples from position {kept_from} on, and {first} was "
                 "asked for: earlier ones were dropped by `forget`. Read from there on"
             )
-        with inbox_file.explained(self.path):
+        with sqlite_file.explained(self.path):
             return [
                 Joined(*plain, *(json_content.decode(text) for text in texts))
                 for *plain, texts in ((*row[:4], row[4:]) for row in rows)
@@ -141,7 +141,7 @@ class InboxReader:
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
         """One state of the file for several questions."""
-        with self._reading, inbox_file.explained(self.path):
+        with self._reading, sqlite_file.explained(self.path):
             if self._reader is None:
                 raise InboxClosed(f"{self.path} is closed: open it again to read it")
             self._reader.execute("BEGIN")
