@@ -92,7 +92,7 @@ def _replay_all(work: UnitOfWork, progress: _ReplayProgress) -> None:
     work.sync_champion()
     with work.run.display.doing("replaying"):
         # From mark to mark through all that was consumed: the same spans in every replay.
-        marks = [*work.state.marks, work.state.cursor]
+        marks = work.state.cursors
         edges = [*marks[:-1:MARKS_AT_ONCE], marks[-1]]
         if edges[0].position > 0:
             edges.insert(0, Cursor())
@@ -113,7 +113,7 @@ def _replay_span(work: UnitOfWork, left: Cursor, right: Cursor, progress: _Repla
     wanted = work.state.intake.rejects.between(left.position, right.position)
     if not wanted:
         return
-    batch = work.run.stream.between(left.position, right.position, work.state.marks)
+    batch = work.run.stream.between(left.position, right.position, work.state.cursors)
     if not _reaches(work, batch, right):
         raise RecordsMoved(
             f"{work.run.file.path}: with this file, the records {left.position} to "

@@ -242,3 +242,8 @@ class PipelineState:
     def position(self) -> int:
         """The next position of the stream."""
         return self.cursor.position
+
+    @property
+    def cursors(self) -> Sequence[Cursor]:
+        """Where reading a range again may start, in order; the last is the present one."""
+        return [*self.marks, self.cursor]
