@@ -176,7 +176,14 @@ def _learned(work: UnitOfWork, records: Records, by_champion: bool) -> Predictio
     answers, failure = None, None
     if by_champion:
         answers, failure = learn_batch.champion_predictions(work, records)
-    log = work.state.learner.learn(records.rows, records.labels, answers, work.run.stop)
+    log = work.state.learner.learn(
+        records.rows,
+        records.labels,
+        answers,
+        work.run.stop,
+        given=learn_batch.answered_then(work, records),
+        champion=work.state.champion,
+    )
     if failure is not None:
         work.add_rows([work.decision_row(failure)])
     return log
@@ -191,9 +198,10 @@ def _commit(work: UnitOfWork, records: Records, by_champion: bool, log: Predicti
     totals.rejected -= len(log)
     totals.replayed += len(log)
     state.intake.rejects = state.intake.rejects.minus(records.positions)
-    version = state.champion if by_champion else None
+    versions = learn_batch.versions(work, records, state.champion if by_champion else None)
+    learn_batch.count_answered(work, records, log)
     # The log on disk has no whole answers; those are only for the scores of a batch.
-    replayed = Replayed(tuple(records.positions), log.without_wholes(), (version,) * len(log))
+    replayed = Replayed(tuple(records.positions), log.without_wholes(), tuple(versions))
     rows = [
         work.run.row(ReplayRecord, position=place, labelled=label is not None)
         for place, label in zip(records.positions, log.labels, strict=True)
