@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flows.cli import run_summary, status
 from flows.config import pipeline
 from flows.run import bootstrap
 from flows.run.state import PipelineState
@@ -144,6 +145,26 @@ def test_what_slept_is_counted(late: Late, tmp_path: Path, run: Run) -> None:
         counted.foreign,
         counted.asleep,
     )
+
+
+def test_summary_and_status_say_what_was_learned_and_what_waits(
+    late: Late, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As numbers for programs, and in sentences for people."""
+    own = late.copy(tmp_path / "own")
+    ask(own.file, own.home, features(make_records(5)), ["a", "b", "c", "d", "e"])
+    summary = run(own.file, own.home, 100)
+    assert (100, 50) == (summary["service"]["scored"], summary["service"]["other_champion"])
+    labels = summary["labels"]
+    assert (5, LATE, LATE - 100) == (labels["waiting"], labels["joined"], labels["not_learned"])
+    (found,) = status.collect(own.home)
+    assert (summary["service"], LATE - 100) == (found["service"], found["labels"]["not_learned"])
+    run_summary.render(summary, str(own.file))
+    status.render([found])
+    said = " ".join(capsys.readouterr().out.split())
+    assert 2 == said.count("100 records were scored by what the service answered then")
+    assert 2 == said.count("5 predictions wait for their labels")
+    assert 2 == said.count(f"{LATE} labels came, {LATE - 100} of them are not learned yet")
 
 
 def test_labels_that_come_while_it_learns_come_with_the_next_run(
