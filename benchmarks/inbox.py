@@ -27,7 +27,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from models.serving.inbox import Answered, Inbox
+from models.inbox.inbox import Answered, Inbox
 
 FEATURES = {f"feature_{place}": place * 1.25 for place in range(8)}
 MEMBERS = ("served", "online", "linear", "linear_fast", "tree", "batch", "baseline")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.serving.inbox import Inbox
-from models.serving.inbox_config import InboxConfig
+from models.inbox.config import InboxConfig
+from models.inbox.inbox import Inbox
 from models.serving.outcomes import PredictionInbox
 from observability.core.paths import PipelinePlaces
 

@@ -20,10 +20,10 @@ from flows.api.gathering import Gatherer, QueueFull
 from flows.api.metrics import BundleFigures, ServiceMetrics
 from flows.config.pipeline import PipelineFile
 from models.core.record_schema import Label
+from models.inbox.errors import RecordConflict
+from models.inbox.records import Answered, LabelResult
 from models.serving import request_rows
 from models.serving.bundle import Bundle, Predicted, Refused, RowAnswer
-from models.serving.inbox_errors import RecordConflict
-from models.serving.inbox_records import Answered, LabelResult
 from models.serving.outcomes import PredictionInbox
 from models.stream.parsing.cells import InvalidCell
 from observability.core.errors import BadConfiguration

@@ -9,6 +9,7 @@ from typing import Any
 from flows.cli import status
 from flows.config.settings import DEFAULT_HOME
 from flows.retraining import retrain_request
+from flows.run import label_report
 from observability.core import cli_output
 
 _MEMBERS = {
@@ -121,6 +122,10 @@ def _notes(summary: Mapping[str, Any]) -> Iterator[str]:
             f"[yellow]Noticed[/] ({notice['kind']}): {escape(repr(notice['column']))}, from "
             f"position {notice['position']:,} on, in {notice['count']:,} records"
         )
+    if told := label_report.describe_service(summary["service"]):
+        yield f"Labels that came late: {escape(told)}"
+    if summary["labels"]:
+        yield f"Labels: {escape(label_report.describe(summary['labels']))}"
     if summary["unfinished_bytes"]:
         yield (
             f"[yellow]The last {summary['unfinished_bytes']} bytes of the stream are no whole "

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from flows.retraining import retrain_request
+from flows.run import label_report
 from flows.run.session import AlreadyRunning, locked
+from flows.run.state import ServiceTotals
 from models.persistence import checkpoint
 from observability.core import cli_output
 from observability.core.paths import PIPELINE_NAME, PipelinePlaces, Places
 from power.policy import gate
+
+_NO_SERVICE = vars(ServiceTotals())
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def collect(home: Path, known: ServerStatus | None = None) -> list[dict[str, Any
 def _status(places: PipelinePlaces) -> dict[str, Any]:
     try:
         known = checkpoint.header(places.checkpoint)
+        known["labels"] = label_report.collect(places, known.get("reads_labels", {}))
     except FileNotFoundError:
         return {"pipeline": places.name, "state": "not begun"}
     except OSError as error:
@@ -135,6 +140,11 @@ def render(found: Sequence[dict[str, Any]], known: ServerStatus | None = None) -
         intake = each.get("intake")
         if intake is not None and intake["state"] != "well":
             out.print(f"{each['pipeline']}: {describe(intake)}", markup=False, soft_wrap=True)
+        if told := label_report.describe_service(each.get("service", _NO_SERVICE)):
+            out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
+        if labels := each.get("labels"):
+            told = label_report.describe(labels)
+            out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
         for vote in each.get("unknown_votes", []):
             out.print(
                 f"{each['pipeline']}: drift unknown, {vote['vote']}, since {vote['since']:,}: "

@@ -61,7 +61,7 @@ def learn(records: StreamRecords) -> Members:
 
     As in a run, a member that diverged begins anew after the batch. Raises RecordRefused.
     """
-    stream = bootstrap.open_stream(records.file, records.schema)
+    stream = bootstrap.open_stream(records.file, schema=records.schema)
     fresh = bootstrap.fresh(records.file, stream).learner
     naive, median = copy.deepcopy((fresh.baseline, fresh.median))
     fresh.online = heard = _Heard(fresh.online)

@@ -224,7 +224,7 @@ def read_windows(work: UnitOfWork, at: int | None = None) -> Windows | None:
     champion = work.run.registry.manifest(version)
     # The window has no rows that the champion was made from.
     first = max(champion.holdout_to, position - work.run.file.pipeline.drift.window)
-    records = work.run.stream.between(first, position, state.marks)
+    records = work.run.stream.between(first, position, state.cursors)
     current = record_schema.frame(records.table, state.schema)
     current[state.schema.target] = records.table.column(-1).to_pandas(integer_object_nulls=True)
     answers = pa.nulls(len(current))

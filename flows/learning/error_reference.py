@@ -70,7 +70,7 @@ def _held_out_losses(work: UnitOfWork, manifest: Manifest) -> HeldOutLosses:
         # A person promoted a version of further on, into a pipeline that began anew.
         return nothing
     read = work.run.stream.between(
-        manifest.holdout_from, min(manifest.holdout_to, state.position), state.marks
+        manifest.holdout_from, min(manifest.holdout_to, state.position), state.cursors
     ).labelled()
     held = _unseen(read, manifest)
     if not held.positions:

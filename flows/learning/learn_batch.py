@@ -14,7 +14,7 @@ from flows.run.state import ReportedNotices
 from flows.run.unit_of_work import UnitOfWork
 from models.batch.batch_model import BatchAnswersNothing
 from models.core import record_schema, scoring
-from models.core.prediction import BatchPrediction
+from models.core.prediction import BatchPrediction, GivenAnswers
 from models.online import learning_health, online_model, prediction_rows, prequential
 from models.online.online_model import RecordRefused
 from models.online.prediction_rows import PredictionRows
@@ -125,12 +125,19 @@ def _learn_up_to_refusal(work: UnitOfWork, batch: Batch) -> tuple[Batch, Predict
     if not batch.positions:
         # All of its records are rejects: not a byte of what was learned changes.
         return batch, PredictionRows()
+    given = answered_then(work, batch)
     answers, failure = champion_predictions(work, batch)
     recipes = work.run.file.pipeline
     work.report_warnings(f"the champion {work.state.champion}", ", ".join(recipes.batch.recipes))
     try:
         log = work.state.learner.learn(
-            batch.rows, batch.labels, answers, work.run.stop, batch.positions
+            batch.rows,
+            batch.labels,
+            answers,
+            work.run.stop,
+            batch.positions,
+            given,
+            work.state.champion,
         )
     except RecordRefused as error:
         work.rollback()
@@ -172,14 +179,48 @@ def _rejected(work: UnitOfWork, batch: Batch, error: RecordRefused) -> Batch:
 def champion_predictions(
     work: UnitOfWork, records: Records
 ) -> tuple[BatchPrediction | None, Decision | None]:
-    """The champion's prediction of all records; or, where it fails, the decision to record."""
+    """The champion's prediction of all records; or, where it fails, the decision to record.
+
+    None where a service has answered them all: then nobody asks what the champion would answer now.
+    """
     champion = work.champion()
-    if champion is None or not records.positions:
+    if champion is None or all(each is not None for each in answered_then(work, records)):
         return None, None
     try:
         return champion.predict(record_schema.frame(records.table, work.state.schema)), None
     except BatchAnswersNothing as error:
         return None, learning_health.champion_answers(str(error))
+
+
+def answered_then(work: UnitOfWork, records: Records) -> list[GivenAnswers | None]:
+    """What this pipeline's service had answered for each record; None: it was not asked.
+
+    Another pipeline's answers are not those of this one's members.
+    """
+    lineage = work.state.lineage
+    return [
+        each if each is not None and each.lineage == lineage else None
+        for each in records.given or [None] * len(records.positions)
+    ]
+
+
+def versions(work: UnitOfWork, records: Records, now: str | None) -> list[str | None]:
+    """The champion that answered each record: when the service was asked, or `now`."""
+    return [now if each is None else each.champion for each in answered_then(work, records)]
+
+
+def count_answered(work: UnitOfWork, records: Records, log: PredictionRows) -> None:
+    """Count what was answered then, and who slept."""
+    service, then = work.state.service, answered_then(work, records)
+    service.scored += len(then) - then.count(None)
+    service.foreign += sum(
+        each is not None and each.lineage != work.state.lineage for each in records.given
+    )
+    service.other_champion += sum(
+        each is not None and each.champion != work.state.champion for each in then
+    )
+    for name, count in log.asleep.items():
+        service.asleep[name] = service.asleep.get(name, 0) + count
 
 
 def _ending_at(work: UnitOfWork, batch: Batch, end: int, rows: int) -> Batch:
@@ -195,6 +236,7 @@ def _ending_at(work: UnitOfWork, batch: Batch, end: int, rows: int) -> Batch:
         batch,
         positions=kept.positions,
         table=kept.table,
+        given=kept.given,
         last=end,
         rejects=[each for each in batch.rejects if each.position < end],
         after=after,
@@ -215,7 +257,7 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
         batch,
         (batch.first, batch.last),
         log,
-        state.champion,
+        versions(work, batch, state.champion),
     )
     state.marks = downsample([*state.marks, state.cursor])
     state.cursor = batch.after
@@ -223,6 +265,7 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
     state.totals.records += batch.last - batch.first
     state.totals.learned += log.learned
     state.totals.unlabelled += len(log) - log.learned
+    count_answered(work, batch, log)
     state.change_position = _change_position(work, batch)
     state.totals.rejected += len(batch.rejects)
     rows: list[Record] = [

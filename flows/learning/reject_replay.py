@@ -92,7 +92,7 @@ def _replay_all(work: UnitOfWork, progress: _ReplayProgress) -> None:
     work.sync_champion()
     with work.run.display.doing("replaying"):
         # From mark to mark through all that was consumed: the same spans in every replay.
-        marks = [*work.state.marks, work.state.cursor]
+        marks = work.state.cursors
         edges = [*marks[:-1:MARKS_AT_ONCE], marks[-1]]
         if edges[0].position > 0:
             edges.insert(0, Cursor())
@@ -113,7 +113,7 @@ def _replay_span(work: UnitOfWork, left: Cursor, right: Cursor, progress: _Repla
     wanted = work.state.intake.rejects.between(left.position, right.position)
     if not wanted:
         return
-    batch = work.run.stream.between(left.position, right.position, work.state.marks)
+    batch = work.run.stream.between(left.position, right.position, work.state.cursors)
     if not _reaches(work, batch, right):
         raise RecordsMoved(
             f"{work.run.file.path}: with this file, the records {left.position} to "
@@ -176,7 +176,14 @@ def _learned(work: UnitOfWork, records: Records, by_champion: bool) -> Predictio
     answers, failure = None, None
     if by_champion:
         answers, failure = learn_batch.champion_predictions(work, records)
-    log = work.state.learner.learn(records.rows, records.labels, answers, work.run.stop)
+    log = work.state.learner.learn(
+        records.rows,
+        records.labels,
+        answers,
+        work.run.stop,
+        given=learn_batch.answered_then(work, records),
+        champion=work.state.champion,
+    )
     if failure is not None:
         work.add_rows([work.decision_row(failure)])
     return log
@@ -191,9 +198,10 @@ def _commit(work: UnitOfWork, records: Records, by_champion: bool, log: Predicti
     totals.rejected -= len(log)
     totals.replayed += len(log)
     state.intake.rejects = state.intake.rejects.minus(records.positions)
-    version = state.champion if by_champion else None
+    versions = learn_batch.versions(work, records, state.champion if by_champion else None)
+    learn_batch.count_answered(work, records, log)
     # The log on disk has no whole answers; those are only for the scores of a batch.
-    replayed = Replayed(tuple(records.positions), log.without_wholes(), (version,) * len(log))
+    replayed = Replayed(tuple(records.positions), log.without_wholes(), tuple(versions))
     rows = [
         work.run.row(ReplayRecord, position=place, labelled=label is not None)
         for place, label in zip(records.positions, log.labels, strict=True)

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.config.pipeline import PipelineFile
-from flows.run import schema_report
-from flows.run.checkpoint_header import judged, unknown_votes
+from flows.run import label_report, schema_report
+from flows.run.checkpoint_header import judged, reads_labels, unknown_votes
 from flows.run.cost_meter import Cost
-from flows.run.state import IntakeState, Totals
+from flows.run.state import IntakeState, ServiceTotals, Totals
 from flows.run.unit_of_work import UnitOfWork
 from models.core import scoring
 from models.online import learner
@@ -40,7 +40,9 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     what joules were read from, or why they were not. `deferrals` is the total, and
     `deferred_because` its parts by cause (`power.policy.gate.Cause`). `history_trouble` says what
     the run found lost or corrupt in the history, and why the history could not take in all rows;
-    null where all is well.
+    null where all is well. `service` counts the records that a service had been asked about
+    (`flows.run.state.ServiceTotals`), and `labels` says what still waits for labels and how long
+    they take (`flows.run.label_report`), null where nothing was predicted by a service.
     """
     state, statistics = work.state, work.statistics
     request, candidate = state.request, state.worth.candidate
@@ -62,6 +64,10 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         "unfinished_bytes": statistics.unfinished_bytes,
         "columns": schema_report.columns(state.schema),
         "intake": state.intake.brief(),
+        "service": vars(state.service),
+        "labels": label_report.collect(
+            work.run.places, reads_labels(work.run.file.pipeline.stream, state)
+        ),
         "home": str(work.run.home.home),
         "history": work.run.history.where,
         "history_trouble": "; ".join(filter(None, [*work.history_damage, work.history_trouble]))
@@ -109,6 +115,8 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "open_request": known.get("open_request"),
         "candidate": known.get("candidate"),
         "intake": known.get("intake", IntakeState().brief()),
+        "service": known.get("service", vars(ServiceTotals())),
+        "labels": None,
         "unfinished_bytes": 0,
         "columns": [],
         "home": str(home.home),

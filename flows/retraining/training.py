@@ -146,7 +146,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
     if begun is not None and worth.keeps_window(begun.position, state.position, recipe.window):
         until = begun
     first = max(0, until.position - recipe.window)
-    read = work.run.stream.between(first, until.position, state.marks)
+    read = work.run.stream.between(first, until.position, state.cursors)
     window = read.labelled()
     unlabelled = read.unlabelled()
     positions = np.asarray(window.positions, dtype=np.int64)
@@ -169,7 +169,7 @@ def prepare(work: UnitOfWork, admitted: Admission) -> Prepared:
         older_to = min(first, champion.train_from)
     began = worth_check.concept_began(state)
     older_from, older_to = holdout.older(older_to, recipe.older_rows, began)
-    older = work.run.stream.between(older_from, older_to, state.marks).labelled()
+    older = work.run.stream.between(older_from, older_to, state.cursors).labelled()
     this_fit = FitIdentity(
         pipeline=work.run.name, position=until.position, recipe=recipe, record_schema=state.schema
     )

@@ -54,7 +54,7 @@ def state_and_stream(
             f"{file.path}: pipeline.task: {task!r} was asked, but pipeline {file.name} has learned "
             f"{begun.schema.task}; give the new task another pipeline.name"
         )
-    stream = open_stream(file, begun.schema if begun is not None else None)
+    stream = open_stream(file, places, begun.schema if begun is not None else None)
     _refuse_unfit(file, stream.schema)
     if begun is None:
         return fresh(file, stream), stream
@@ -83,15 +83,16 @@ def load(places: PipelinePlaces, key: SigningKey) -> PipelineState:
 
 def validate_stream(file: PipelineFile, places: PipelinePlaces) -> None:
     """Check that the stream exists and can be read. Raises BadConfiguration."""
-    path = file.beside(file.pipeline.stream.path)
-    if not path.is_file():
+    options = file.pipeline.stream
+    path = file.beside(options.path)
+    if options.has_file and not path.is_file():
         what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
         raise BadConfiguration(
             f"{file.path}: stream.path: {what}; name one CSV, Parquet or JSON lines file, relative "
             "to the pipeline file"
         )
     if not places.checkpoint.exists():
-        _ = open_stream(file).schema
+        _ = open_stream(file, places).schema
 
 
 def check_disk_space(home: Path) -> None:
@@ -107,10 +108,29 @@ def check_disk_space(home: Path) -> None:
         ) from error
 
 
-def open_stream(file: PipelineFile, schema: Schema | None = None) -> Stream:
-    """The pipeline's stream. Raises BadConfiguration where it cannot be read."""
-    options = file.pipeline.stream
-    return Stream(file.beside(options.path), file.pipeline.pipeline.task, options, schema)
+def open_stream(
+    file: PipelineFile, places: PipelinePlaces | None = None, schema: Schema | None = None
+) -> Stream:
+    """The pipeline's stream. Raises BadConfiguration where it cannot be read.
+
+    Without `places`, as in the laboratory, it is the file alone, whatever follows it.
+    """
+    options, task = file.pipeline.stream, file.pipeline.pipeline.task
+    if places is None or options.service is None:
+        alone = options.model_copy(update={"then": ""})
+        return Stream(file.beside(options.path), task, alone, schema)
+    inbox = places.sibling(options.service).inbox
+    stream = Stream(
+        file.beside(options.path) if options.has_file else inbox, task, options, schema, inbox
+    )
+    never = schema is None and not options.has_file and options.service == file.name
+    if never and not stream.total_hint:
+        raise BadConfiguration(
+            f"{file.path}: stream.path: {options.path} is the service of this pipeline itself, "
+            "which can answer nothing before the pipeline has learned something: write under "
+            f'[stream] the file that it begins with as path, and then = "{options.path}"'
+        )
+    return stream
 
 
 def knobs(file: PipelineFile) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from flows.run.context import RunContext
 from flows.run.state import PipelineState
 from models.online.learner import Learner
+from models.stream.source import StreamOptions
 
 
 def header(run: RunContext, state: PipelineState) -> dict[str, object]:
@@ -28,7 +29,15 @@ def header(run: RunContext, state: PipelineState) -> dict[str, object]:
         "open_request": None if request is None else asdict(request),
         "candidate": None if candidate is None else asdict(candidate),
         "reads_from": run.file.pipeline.gate.reads_from,
+        "service": vars(state.service),
+        "reads_labels": reads_labels(run.file.pipeline.stream, state),
     }
+
+
+def reads_labels(options: StreamOptions, state: PipelineState) -> dict[str, object]:
+    """The service whose labels are learned (null: none), and how many of its examples were."""
+    place = state.cursor.inbox
+    return {"service": options.service, "examples": 0 if place is None else place.read}
 
 
 def unknown_votes(state: PipelineState) -> list[dict[str, object]]:

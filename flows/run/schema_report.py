@@ -32,10 +32,12 @@ def collect(file: PipelineFile, home: Path) -> dict[str, Any]:
         state = bootstrap.load(places, SigningKey.open(Places(home).key))
         schema, position = state.schema, state.position
     else:
-        schema, position = bootstrap.open_stream(file).schema, 0
+        schema, position = bootstrap.open_stream(file, places).schema, 0
+    options = file.pipeline.stream
     return {
         "pipeline": file.name,
-        "path": str(file.beside(file.pipeline.stream.path)),
+        "path": str(file.beside(options.path)) if options.has_file else options.path,
+        "then": options.then or None,
         "task": schema.task,
         "position": position,
         "pinned": begun,

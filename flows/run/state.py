@@ -158,6 +158,20 @@ class Totals:
     """Of the promotions, those of an archived version, without a fit."""
 
 
+@dataclass
+class ServiceTotals:
+    """What became of records that a service had been asked about, over the life of the pipeline."""
+
+    scored: int = 0
+    """Scored by what this pipeline's service had answered then."""
+    other_champion: int = 0
+    """Of these, answered by another champion than served when the label came, or by none."""
+    asleep: dict[str, int] = field(default_factory=dict)
+    """Of these, those that a member had not answered, by the member's name."""
+    foreign: int = 0
+    """Answered by the service of another pipeline: they are predicted when their labels come."""
+
+
 @dataclass(frozen=True)
 class Replayed:
     """Predictions of records that were rejected before, which belong into the log."""
@@ -229,6 +243,7 @@ class PipelineState:
     worth: Memory = field(default_factory=Memory)
     """What retrains were expected to bring, and what came."""
     totals: Totals = field(default_factory=Totals)
+    service: ServiceTotals = field(default_factory=ServiceTotals)
     pending_effects: tuple[PendingEffects, ...] = ()
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
@@ -242,3 +257,8 @@ class PipelineState:
     def position(self) -> int:
         """The next position of the stream."""
         return self.cursor.position
+
+    @property
+    def cursors(self) -> Sequence[Cursor]:
+        """Where reading a range again may start, in order; the last is the present one."""
+        return [*self.marks, self.cursor]

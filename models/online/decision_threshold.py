@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from models.core import metrics
 from models.core.metrics import Measure
@@ -58,8 +58,16 @@ class Threshold:
             return self.rarer
         return next(label for label in self._counts if label != self.rarer)
 
-    def serve(self, rows: MemberRows, labels: Sequence[Label | None]) -> None:
-        """Decide the class of each record in place, and learn its label; None is not learned."""
+    def serve(
+        self,
+        rows: MemberRows,
+        labels: Sequence[Label | None],
+        decided: Collection[int] = (),
+    ) -> None:
+        """Decide the class of each record in place, and learn its label; None is not learned.
+
+        The class was `decided` already at these places.
+        """
         whole = rows.whole
         assert whole is not None
         assert whole.probabilities is not None
@@ -68,10 +76,10 @@ class Threshold:
             answer = None
             if likeliest is not None:
                 answer = dict(zip(whole.labels, shares[index], strict=True))
-                decided = self.decide(answer, likeliest)
-                if decided is not None and decided != likeliest:
-                    rows.predicted[index] = decided
-                    rows.probabilities[index] = answer.get(decided, 0.0)
+                served = likeliest if index in decided else self.decide(answer, likeliest)
+                if served is not None and served != likeliest:
+                    rows.predicted[index] = served
+                    rows.probabilities[index] = answer.get(served, 0.0)
             if label is not None:
                 self.learn(answer, label)
 

@@ -3,6 +3,9 @@
 Pure computation: no disk, no clock. The object is checkpointed as a whole, so that its models and
 its counters always agree. `learn` processes one batch of positions; the same records in the same
 order always give the same learner and the same log.
+
+A record that a service was asked about before its label was known is scored by what was answered
+then: by every member, and of what was served. The models of now only learn it.
 """
 
 from __future__ import annotations
@@ -15,16 +18,17 @@ from numpy.typing import NDArray
 
 from models.core import metrics, scoring
 from models.core.metrics import Measure
-from models.core.prediction import Answer, BatchPrediction
+from models.core.prediction import Answer, BatchPrediction, GivenAnswers
 from models.core.record_schema import Features, Label, Task
 from models.online import decision_threshold, novelty, prediction_rows, prequential
+from models.online.answered import Answered
 from models.online.blend import BlendConfig, ClassBlend, ValueBlend
 from models.online.calibration import Reliability
 from models.online.champion_value import ChampionValue
 from models.online.learning_health import Divergence
 from models.online.naive_baseline import NoChange, RecentMedian
 from models.online.online_model import OnlineMember, OnlineMembers
-from models.online.prediction_rows import MemberRows, PredictionRows
+from models.online.prediction_rows import PredictionRows
 from models.online.tracking import Floats
 from observability.drift.error_monitor import ErrorMonitor
 
@@ -142,6 +146,7 @@ class Learner:
 
     def replace(self, name: str, member: OnlineMember, position: int) -> None:
         """Begin this online member anew, from `position` on."""
+        member.since = position
         self.online.members[name] = member
         self.divergences[name].begin_anew()
         self.errors.reset(name, position)
@@ -153,6 +158,8 @@ class Learner:
         batch: BatchPrediction | None,
         stop: Callable[[], bool] = bool,
         positions: Sequence[int] = (),
+        given: Sequence[GivenAnswers | None] = (),
+        champion: str | None = None,
     ) -> PredictionRows:
         """Predict and then learn each record; returns what was predicted.
 
@@ -160,8 +167,12 @@ class Learner:
         change later predictions. `batch` is the champion's prediction for `rows`, or None if there
         is no champion. When `stop` returns true, the remaining records are left out, and the log
         is shorter. `positions` are those of the rows; without them the records came too late for
-        their place, and their errors are no evidence of a change. Raises RecordRefused where a
-        model raises; the learner is invalid then.
+        their place, and their errors are no evidence of a change.
+
+        `given` is what a service answered for each record when it was asked (None, or nothing at
+        all: it was not). That is logged and scored then; who did not answer sleeps. The errors of
+        the champion are those of the version `champion` alone. Raises RecordRefused where a model
+        raises; the learner is invalid then.
         """
         online = self.online.run(rows, labels, stop)
         done = len(next(iter(online.values())))
@@ -169,10 +180,11 @@ class Learner:
         if not done:
             # Rejects alone leave no trace, not even an equal array in another place.
             return prediction_rows.nothing(self.names)
+        answered = Answered(given[:done], self.members, self._since(), champion)
         log = (
-            self._learn_classes(online, labels, batch, positions)
+            self._learn_classes(online, labels, batch, positions, answered)
             if isinstance(self.blend, ClassBlend)
-            else self._learn_values(online, labels, batch, positions)
+            else self._learn_values(online, labels, batch, positions, answered)
         )
         for label in labels:
             if label is not None:
@@ -180,18 +192,23 @@ class Learner:
         self._score(log)
         return log
 
+    def _since(self) -> dict[str, int]:
+        """From which position on each online member is the model that it is now."""
+        return {name: member.since for name, member in self.online.members.items()}
+
     def _learn_classes(
         self,
         online: dict[str, list[Answer]],
         labels: Sequence[Label | None],
         batch: BatchPrediction | None,
         positions: Sequence[int],
+        answered: Answered,
     ) -> PredictionRows:
         assert isinstance(self.blend, ClassBlend)
         champion: list[Answer] = [None] * len(labels)
         if batch is not None:
             champion = batch.answers(len(labels))
-        answers = [*online.values(), champion, self.baseline.run(labels)]
+        answers = answered.heard([*online.values(), champion, self.baseline.run(labels)])
         blended = self.blend.run(answers, labels)
         leaders = self._leaders(blended.losses, len(online))
         log, classes = PredictionRows([*labels]), blended.classes
@@ -200,11 +217,12 @@ class Learner:
         log.by[ONLINE] = prediction_rows.of_classes(best, classes)
         for index, name in enumerate(self.members):
             log.by[name] = prediction_rows.of_classes(blended.members[:, index], classes)
-        rest = prediction_rows.of_classes(blended.rest, classes, blended.rest_voted)
-        self._value_champion(log, rest)
-        self._test_errors(positions, blended.losses, blended.served_losses)
+        log.rest = prediction_rows.of_classes(blended.rest, classes, blended.rest_voted)
+        answered.put_into(log)
+        self._value_champion(log, answered)
+        self._test_errors(positions, blended.losses, blended.served_losses, log, answered)
         if self.threshold is not None:
-            self.threshold.serve(log.by[SERVED], labels)
+            self.threshold.serve(log.by[SERVED], labels, answered.places)
         return log
 
     def _learn_values(
@@ -213,6 +231,7 @@ class Learner:
         labels: Sequence[Label | None],
         batch: BatchPrediction | None,
         positions: Sequence[int],
+        answered: Answered,
     ) -> PredictionRows:
         assert isinstance(self.blend, ValueBlend)
         assert self.median is not None
@@ -220,11 +239,14 @@ class Learner:
             [np.nan if label is None else float(label) for label in labels], dtype=np.float64
         )
         count = len(labels)
-        columns = [
-            *online.values(),
-            [None] * count if batch is None else batch.values[:count],
-            self.baseline.run(labels),
-        ]
+        columns = answered.heard(
+            [
+                *online.values(),
+                [None] * count if batch is None else batch.answers(count),
+                self.baseline.run(labels),
+                self.median.run(known).tolist(),
+            ]
+        )
         answers = np.array(
             [
                 [float(each) if isinstance(each, (int, float)) else np.nan for each in column]
@@ -232,10 +254,8 @@ class Learner:
             ],
             dtype=np.float64,
         ).reshape(len(columns), count)
-        answers = np.concatenate([answers, self.median.run(known)[None]]).T
-        blended = self.blend.run(answers, known)
+        blended = self.blend.run(answers.T, known)
         gaps = np.abs(blended.members - known[:, None])
-        self._test_errors(positions, gaps, np.abs(blended.served - known))
         leaders = self._leaders(blended.losses, len(online))
         log = PredictionRows([*labels])
         log.by[SERVED] = prediction_rows.of_values(blended.served)
@@ -243,17 +263,24 @@ class Learner:
         log.by[ONLINE] = prediction_rows.of_values(best)
         for index, name in enumerate(self.members):
             log.by[name] = prediction_rows.of_values(blended.members[:, index])
-        self._value_champion(log, prediction_rows.of_values(blended.rest))
+        log.rest = prediction_rows.of_values(blended.rest)
+        answered.put_into(log)
+        self._test_errors(positions, gaps, np.abs(blended.served - known), log, answered)
+        self._value_champion(log, answered)
         return log
 
-    def _value_champion(self, log: PredictionRows, rest: MemberRows) -> None:
+    def _value_champion(self, log: PredictionRows, answered: Answered) -> None:
         """Let the champion's value hear what was lost with it, and would have been without it."""
+        assert log.rest is not None
         by = {
             "served": log.by[SERVED],
-            "rest": rest,
+            "rest": log.rest,
             "champion": log.by[BATCH],
         }
-        self.champion_value.learn(log.labels, by, self.measure)
+        labels = [*log.labels]
+        for place in answered.other_champion:
+            labels[place] = None
+        self.champion_value.learn(labels, by, self.measure)
 
     def _leaders(self, losses: Floats, online: int) -> NDArray[np.intp]:
         """The online member with the smallest recent loss before each record, by its place.
@@ -289,11 +316,27 @@ class Learner:
                     continue
                 tally.add(scoring.point(self.task, answered, label))
 
-    def _test_errors(self, positions: Sequence[int], losses: Floats, served: Floats) -> None:
+    def _test_errors(
+        self,
+        positions: Sequence[int],
+        losses: Floats,
+        served: Floats,
+        log: PredictionRows,
+        answered: Answered,
+    ) -> None:
         """Let the tests hear what each member's answers cost, and what was served.
 
-        `losses` has the shape (n, members) and `served` (n,), with NaN where unknown.
+        `losses` has the shape (n, members) and `served` (n,), with NaN where unknown; what was
+        served when a service was asked costs what it did then.
         """
+        if answered.places:
+            losses, served = losses.copy(), served.copy()
+            losses[answered.other_champion, self.members.index(BATCH)] = np.nan
+            for place, given in answered.places.items():
+                label, told = log.labels[place], given.members.get(SERVED)
+                served[place] = np.nan
+                if label is not None and told is not None:
+                    served[place] = scoring.loss(self.task, told.answer, label)
         known = np.flatnonzero(np.isfinite(losses).any(axis=1))
         if not len(positions) or not len(known):
             return

@@ -72,6 +72,9 @@ class OnlineConfig(BaseModel):
 class OnlineMember:
     """A river model with one interface for classes and values: `predict`, then `learn`."""
 
+    since = 0
+    """Position at which it began anew: what was answered in its name before was another model."""
+
     def __init__(self, model: Any, task: Task, label_kind: LabelKind | None = None) -> None:
         self.model = model
         self.task = task

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.core.prediction import BatchPrediction
+from models.core.prediction import BatchPrediction, MemberAnswer
 from models.core.record_schema import Label
 
 
@@ -49,6 +50,10 @@ class PredictionRows:
     labels: list[Label | None] = field(default_factory=list)
     by: dict[str, MemberRows] = field(default_factory=dict)
     """By the name of the member, "served" among them."""
+    rest: MemberRows | None = None
+    """What would have been served without the champion; None: it is not known any more."""
+    asleep: Counter[str] = field(default_factory=Counter)
+    """Records that a service had answered and this member had not, or another model in its name."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,17 +69,15 @@ class PredictionRows:
         if len(known) == len(self.labels):
             return self
         labels: list[Label | None] = [self.labels[index] for index in known]
-        return PredictionRows(labels, {name: rows.at(known) for name, rows in self.by.items()})
+        by = {name: rows.at(known) for name, rows in self.by.items()}
+        return replace(self, labels=labels, by=by, rest=None)
 
     def without_wholes(self) -> PredictionRows:
         """The same without what the log on disk does not have."""
-        return PredictionRows(
-            self.labels,
-            {
-                name: MemberRows(rows.predicted, rows.probabilities)
-                for name, rows in self.by.items()
-            },
-        )
+        by = {
+            name: MemberRows(rows.predicted, rows.probabilities) for name, rows in self.by.items()
+        }
+        return replace(self, by=by, rest=None)
 
 
 def nothing(names: Sequence[str]) -> PredictionRows:
@@ -119,6 +122,28 @@ def of_classes(
     ]
     values = [classes[code] for code in codes.tolist()]
     return MemberRows(predicted, probabilities, BatchPrediction(values, shares, classes))
+
+
+def given(rows: MemberRows, answers: Mapping[int, MemberAnswer | None]) -> MemberRows:
+    """The same rows, with other answers at some places; None: it had none there."""
+    whole = rows.whole
+    assert whole is not None
+    predicted, probabilities, values = [*rows.predicted], [*rows.probabilities], [*whole.values]
+    shares = None if whole.probabilities is None else whole.probabilities.copy()
+    for place, each in answers.items():
+        by_label = each.answer if each is not None else None
+        predicted[place] = None if each is None else each.value
+        if each is not None and place < len(values):
+            values[place] = each.value
+        if shares is None:
+            values[place] = np.nan if each is None else each.value
+        elif each is not None and isinstance(by_label, Mapping):
+            probabilities[place] = by_label.get(each.value)
+            shares[place] = [by_label.get(label, 0.0) for label in whole.labels]
+        else:
+            probabilities[place] = None
+            shares[place] = np.nan
+    return MemberRows(predicted, probabilities, BatchPrediction(values, shares, whole.labels))
 
 
 def _rank(label: Label) -> tuple[str, Label]:

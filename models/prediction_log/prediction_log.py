@@ -53,17 +53,18 @@ def write(
     records: Records,
     span: tuple[int, int],
     log: PredictionRows,
-    model_version: str | None,
+    model_versions: Sequence[str | None],
 ) -> Path:
     """Write the log of the batch that covers the positions `span` (the end is exclusive).
 
-    `records` are the predicted ones, without rejects. A missing label is null.
+    `records` are the predicted ones, without rejects, and `model_versions` the champions that
+    predicted them. A missing label is null.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     labels = records.table.column(-1)
-    table = _table(pipeline, records.positions, labels, log, [model_version] * len(log))
+    table = _table(pipeline, records.positions, labels, log, model_versions)
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""What a service answers, from one checkpoint, and keeps: predictions wait for their labels."""
+"""What a service answers, from one checkpoint."""

@@ -19,6 +19,7 @@ from models.batch.batch_model import BatchAnswersNothing, BatchModel
 from models.core import record_schema
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, Schema
+from models.online.answered import REST
 from models.online.learner import SERVED, Learner
 from models.online.online_model import RecordRefused
 from models.online.prediction_rows import MemberRows, PredictionRows
@@ -39,7 +40,8 @@ class Predicted:
     probabilities: Mapping[str, float] | None
     """Of each class, as text; None in regression."""
     members: Mapping[str, Mapping[str, Any]]
-    """By the member's name, "served" among them: its `value` and its `probabilities`, or None."""
+    """By the member's name, "served" among them: its `value` and its `probabilities`, or None.
+    Where there is a champion, "rest" is what would be served without it."""
     left_out: tuple[str, ...] = ()
     """Keys of the record that the stream does not have, and that were left out."""
 
@@ -128,6 +130,8 @@ class Bundle:
             batch = self._champion_answers(table)
             rows = record_schema.dicts(table, self.schema.names)
             log = self.learner.learn(rows, [None] * len(rows), batch)
+            if batch is not None and log.rest is not None:
+                log.by[REST] = log.rest
         except (BatchAnswersNothing, RecordRefused) as error:
             if table.num_rows == 1:
                 return [Refused((FieldFault(None, f"a model cannot predict it: {error}"),))]

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from models.core.record_schema import Label
-from models.serving.inbox_errors import RecordConflict
-from models.serving.inbox_records import Answered, LabelResult, Outcome
+from models.inbox.errors import RecordConflict
+from models.inbox.records import Answered, LabelResult, Outcome
 
 MOST_WAITING = 10_000
 

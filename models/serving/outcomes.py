@@ -1,6 +1,6 @@
 """What a service needs of an inbox. Pure: a protocol alone.
 
-The inbox of a pipeline keeps each prediction until its label comes (`models.serving.inbox`). A
+The inbox of a pipeline keeps each prediction until its label comes (`models.inbox.inbox`). A
 service depends on nothing more of it than this.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from models.core.record_schema import Label
-from models.serving.inbox_records import Answered, LabelResult
+from models.inbox.records import Answered, LabelResult
 
 
 class PredictionInbox(Protocol):

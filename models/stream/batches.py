@@ -5,6 +5,8 @@ Pure. The adapter that reads files is `models.stream.source`; nothing here touch
     ThermodriftError
     ├── StreamUnreadable (OSError)       the file cannot be read or decoded
     ├── StreamChanged (ValueError)       the file is not the one that was read before
+    ├── TryAgainLater
+    │   └── NothingToBeginWith           no record has come yet that a schema could be read from
     └── BadConfiguration
         └── BadStream                    a path, key or column that a person must correct
 """
@@ -14,16 +16,18 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.core import record_schema
+from models.core.prediction import GivenAnswers
 from models.core.record_schema import Cell, Label, Schema
-from observability.core.errors import BadConfiguration, ThermodriftError
+from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
+from observability.core.paths import PIPELINE_NAME
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,12 +56,18 @@ repeats the header; a cell does not match its column; a number is too large; its
 or the online model raised on it."""
 LONGEST_RAW = 10_000
 """Characters of a rejected record that are kept."""
+SERVICE = "service:"
+"""What a source begins with that is no file: the labelled predictions of a pipeline's service."""
 MOST_CUTS = 256
 """Cuts that a cursor keeps; one costs eight bytes, and a well-formed file has none."""
 
 
 class BadStream(BadConfiguration):
     """The path, a column or an option of [stream] is wrong."""
+
+
+class NothingToBeginWith(TryAgainLater):
+    """No prediction of a service has a label yet, from which a schema could be inferred."""
 
 
 class StreamUnreadable(ThermodriftError, OSError):
@@ -73,7 +83,16 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str = Field(min_length=1, description="The file, relative to the pipeline file.")
+    path: str = Field(
+        min_length=1,
+        description="The file, relative to the pipeline file; or service:NAME: what was predicted "
+        "by `thermodrift serve` for the pipeline NAME of this home, in the order of its labels.",
+    )
+    then: str = Field(
+        default="",
+        description="service:NAME: what follows after the last record of the file, which may not "
+        "grow any more once that has begun.",
+    )
     target: str = Field(min_length=1, description="The column to predict.")
     format: Literal["auto", "csv", "parquet", "jsonl"] = Field(
         default="auto",
@@ -148,6 +167,34 @@ class StreamOptions(BaseModel):
         "running variance, and the models with it.",
     )
 
+    @property
+    def service(self) -> str | None:
+        """The pipeline whose labelled predictions are read; None: only a file is."""
+        source = self.then or self.path
+        return source.removeprefix(SERVICE) if source.startswith(SERVICE) else None
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the stream begins with a file."""
+        return not self.path.startswith(SERVICE)
+
+    @field_validator("path", "then")
+    @classmethod
+    def _service_is_a_pipeline(cls, source: str) -> str:
+        if source.startswith(SERVICE) and not PIPELINE_NAME.fullmatch(source[len(SERVICE) :]):
+            raise ValueError(
+                f"{SERVICE}NAME was expected, where NAME is that of a pipeline; came: {source!r}"
+            )
+        return source
+
+    @model_validator(mode="after")
+    def _a_service_is_last(self) -> Self:
+        if self.then and not self.then.startswith(SERVICE):
+            raise ValueError(f"then is {SERVICE}NAME; came: {self.then!r}")
+        if self.then and not self.has_file:
+            raise ValueError(f"nothing follows {self.path}, which never ends: take out then")
+        return self
+
     @field_validator("encoding")
     @classmethod
     def _encoding_is_known(cls, name: str) -> str:
@@ -200,6 +247,18 @@ class StreamOptions(BaseModel):
         return self
 
 
+class InboxPlace(BaseModel):
+    """Where in an inbox reading continues, and what is known of that inbox."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: str = Field(description="Of the inbox that was read.")
+    begins: int = Field(ge=0, description="Position in the stream of its first example.")
+    read: int = Field(ge=1, description="Examples that were read.")
+    size: int = Field(ge=0, description="Examples that it had: it may only grow.")
+    last: str = Field(description="Hash of the example that was read last.")
+
+
 class Cursor(BaseModel):
     """Where reading continues, with hashes of the file so far. `Cursor()` is the beginning."""
 
@@ -226,6 +285,23 @@ class Cursor(BaseModel):
         description="Offsets that no record extends beyond, because the file ended there when it "
         "was read. Reading again ends records at the same offsets.",
     )
+    inbox: InboxPlace | None = Field(
+        default=None,
+        description="Set once examples of a service are read; the fields of the file stay as they "
+        "were at its end.",
+    )
+
+    @property
+    def of_file(self) -> Cursor:
+        """The end of the file, where the examples of a service were read after it."""
+        if self.inbox is None:
+            return self
+        return self.model_copy(update={"position": self.inbox.begins, "inbox": None})
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Restore from a checkpoint; a field that it does not have gets its default."""
+        known = {name: each.default for name, each in type(self).model_fields.items()}
+        super().__setstate__({**state, "__dict__": {**known, **state["__dict__"]}})
 
 
 class Fault(NamedTuple):
@@ -274,6 +350,9 @@ class Records:
     table: pa.Table
     """The features in the schema's order, then the target; null for a missing value. A record
     without a label is predicted, and neither learned nor scored."""
+    given: Sequence[GivenAnswers | None] = field(default=(), kw_only=True)
+    """What a service answered when it was asked for each record; None: it was not. Empty: for no
+    record."""
 
     @cached_property
     def rows(self) -> list[dict[str, Cell]]:
@@ -288,12 +367,15 @@ class Records:
     def slice(self, first: int, last: int | None = None) -> Records:
         """The records from index `first` to `last` (exclusive)."""
         last = len(self.positions) if last is None else last
-        return Records(self.positions[first:last], self.table.slice(first, last - first))
+        table = self.table.slice(first, last - first)
+        return Records(self.positions[first:last], table, given=self.given[first:last])
 
     def take(self, indexes: Sequence[int]) -> Records:
         """The records at these indexes."""
         positions = [self.positions[index] for index in indexes]
-        return Records(positions, self.table.take(np.asarray(indexes, dtype=np.int64)))
+        given = [self.given[index] for index in indexes] if self.given else ()
+        table = self.table.take(np.asarray(indexes, dtype=np.int64))
+        return Records(positions, table, given=given)
 
     def labelled(self) -> Labelled:
         """The records that have a label."""
@@ -361,17 +443,20 @@ class BatchBuilder:
         count: int,
         raw: Callable[[int], str],
         broken: Mapping[int, Fault] | None = None,
+        given: Sequence[GivenAnswers | None] = (),
     ) -> None:
         """Add the next `count` records; `raw` returns the text of one by its index.
 
         `broken` has the records that were not parsed, by index: `parsed` does not count them.
+        `given` is what a service answered for each of the `count` records.
         """
         first, faults = self.position, dict(parsed.faults)
         places: Sequence[int] = range(first, first + count)
         if broken:
             places = [first + index for index in range(count) if index not in broken]
         positions = [places[index] for index in parsed.indexes] if faults else list(places)
-        self._parts.append(Records(positions, parsed.table))
+        kept = [given[position - first] for position in positions] if given else ()
+        self._parts.append(Records(positions, parsed.table, given=kept))
         found = {places[index]: fault for index, fault in faults.items()}
         found |= {first + index: fault for index, fault in (broken or {}).items()}
         self._rejects += [
@@ -394,6 +479,7 @@ class BatchBuilder:
 
         return Batch(
             positions=[position for part in self._parts for position in part.positions],
+            given=self._given(),
             table=pa.concat_tables([part.table for part in self._parts]).combine_chunks(),
             first=self._first,
             last=self.position,
@@ -403,6 +489,11 @@ class BatchBuilder:
             unfinished=unfinished,
             notices=joined(self.notices),
         )
+
+    def _given(self) -> Sequence[GivenAnswers | None]:
+        if not any(part.given for part in self._parts):
+            return ()
+        return [each for part in self._parts for each in part.given or [None] * len(part.positions)]
 
 
 def joined(notices: Iterable[Notice]) -> tuple[Notice, ...]:

@@ -7,7 +7,7 @@ between consecutive readings, and is opened again when its inode, size or time o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -110,11 +110,12 @@ class ParquetFile:
             known = cursor.digest or not cursor.position
             return self._batch(held, plan, size, RowDigest.read(cursor.digest) if known else None)
 
-    def between(self, plan: Plan, first: int, last: int, newest: Cursor | None = None) -> Batch:
+    def between(self, plan: Plan, first: int, last: int, cursors: Sequence[Cursor]) -> Batch:
         """The records first..last-1, or as many of them as there are.
 
-        The rows before the cursor `newest` must be unchanged. Raises StreamChanged.
+        The rows before the newest of `cursors` must be unchanged. Raises StreamChanged.
         """
+        newest = cursors[-1] if cursors else None
         with self._reading():
             held = self._open_for(plan)
             if newest is not None and newest.digest and held.stamped != newest.stamp:

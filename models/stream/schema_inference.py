@@ -22,6 +22,8 @@ from models.stream.parsing.column_inference import InferredColumn, NumberMarks, 
 
 T = TypeVar("T")
 
+RARE_KEY = 0.05
+"""Share of the sample's objects below which a JSON key is no column."""
 _MOST_NAMES = 20
 _NO_HEADER = (
     ". Where that is no header, take away the lines above it, or name the delimiter: delimiter = "
@@ -219,6 +221,30 @@ def schema_of(path: Path, sample: SchemaSample, task: Task, options: StreamOptio
             ),
         ),
     )
+
+
+def sample_of_objects(
+    path: Path, records: Sequence[dict[str, Any]], options: StreamOptions
+) -> SchemaSample:
+    """The sample of JSON objects; a rare key is no column, unless the options name it."""
+    seen = Counter(name for record in records for name in record)
+    check_names(path, [*seen, *(set(options.ignore) - set(seen))], options)
+    named = {options.target, *options.numbers, *options.categories, *options.times}
+    rare = {
+        name: f"only {count} of {len(records)} records have this key"
+        for name, count in seen.items()
+        if name not in named and name not in options.ignore and count < RARE_KEY * len(records)
+    }
+    # A lone surrogate is no text: it cannot be written into a schema or the history.
+    rare |= {repr(name): "its name is no text" for name in seen if not _is_text(name)}
+    names = tuple(name for name in seen if name not in rare and _is_text(name))
+    wanted = [*features_of(names, options), options.target]
+    cells = {name: [record.get(name) for record in records] for name in wanted}
+    return SchemaSample(names, cells, rare=rare)
+
+
+def _is_text(name: str) -> bool:
+    return name == name.encode("utf-8", "ignore").decode()
 
 
 class _Inference:

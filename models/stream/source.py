@@ -1,4 +1,4 @@
-"""The adapter of streams: labelled records in order of arrival, from a file that may grow.
+"""The adapter of streams: labelled records in order of arrival, from a file or a service's inbox.
 
 A stream has positions (0, 1, 2, ... of its records, rejects included), and is read in batches from
 a cursor. Every record is either valid or a reject with a reason; reading never stops at a bad one.
@@ -6,7 +6,7 @@ It decides nothing and learns nothing.
 
 The parts: `batches` (options, cursors, batches, errors), `schema_inference`, `decompression` and
 `parsing.charset` (from bytes to characters), `text_source` and `text_records` (CSV, JSON lines),
-`parquet_source`, and `parsing` (cells and columns).
+`parquet_source`, `inbox_source`, `file_then_inbox`, and `parsing` (cells and columns).
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from models.core.record_schema import Schema, Task
 from models.stream import decompression, schema_inference
 from models.stream.batches import (
+    SERVICE,
     BadStream,
     Batch,
-    BatchBuilder,
     Cursor,
     Format,
+    NothingToBeginWith,
     Notice,
     Records,
     Reject,
@@ -35,12 +36,13 @@ from models.stream.parsing.columns import Plan
 from models.stream.text_source import TextFile
 
 if TYPE_CHECKING:
-    from models.stream.parquet_source import ParquetFile
+    from models.stream.file_then_inbox import FileSource
 
 __all__ = [
     "BadStream",
     "Batch",
     "Cursor",
+    "NothingToBeginWith",
     "Notice",
     "Records",
     "Reject",
@@ -61,22 +63,27 @@ _ENDINGS: dict[str, Format] = {
     ".json": "jsonl",
 }
 """A text file may have one of `decompression.ENDINGS` after these, as in d.csv.gz."""
-_SKIPPED = 10_000
-"""Records that are read at once to get to a position."""
 
 
 class Stream:
-    """The records of one file.
+    """The records of one file, of one inbox, or of a file and then an inbox.
 
-    The schema is inferred from the head of the file when it is first needed, unless the schema
-    that a pipeline began with is given. Memory is bounded by the batch, whatever the file's size.
+    The schema is inferred from the first records when it is first needed, unless the schema that a
+    pipeline began with is given. Memory is bounded by the batch, whatever the file's size.
     """
 
     def __init__(
-        self, path: Path, task: Task, options: StreamOptions, schema: Schema | None = None
+        self,
+        path: Path,
+        task: Task,
+        options: StreamOptions,
+        schema: Schema | None = None,
+        inbox: Path | None = None,
     ) -> None:
-        """Does not open the file. Raises BadStream, and StreamChanged if `schema` has another
-        target or task."""
+        """Does not open the file. `inbox` is that of the service that the options name.
+
+        Raises BadStream, and StreamChanged if `schema` has another target or task.
+        """
         self.path = path
         self.task = task
         self.options = options
@@ -88,7 +95,7 @@ class Stream:
             )
         self._schema = schema
         self._plan: Plan | None = None
-        self._source = _source(path, options)
+        self._source = _source(path, options, inbox)
 
     @property
     def schema(self) -> Schema:
@@ -99,10 +106,17 @@ class Stream:
         """Up to `size` records from the cursor on, including rejects (default: options.batch).
 
         The records do not depend on how reading is divided. There are fewer than `size` at the end
-        of the file, or after 64 MiB of text. Raises StreamChanged if the file is not that of the
-        cursor, StreamUnreadable if it cannot be read, BadStream.
+        of the file, where an inbox follows it, or after 64 MiB of text. Raises StreamChanged if the
+        file is not that of the cursor, StreamUnreadable if it cannot be read, BadStream.
         """
         self._check_path()
+        if cursor.inbox is not None and self.options.service is None:
+            raise StreamChanged(
+                f"{self.path}: {cursor.inbox.read} labelled predictions of a service were read "
+                "after the file, and the pipeline file names that service no more: write "
+                f'then = "{SERVICE}NAME" under [stream] again, or start a pipeline under another '
+                "name"
+            )
         size = self.options.batch if size is None else size
         if size < 1:
             raise ValueError(f"a batch has at least one record; came: {size}")
@@ -111,33 +125,15 @@ class Stream:
     def between(self, first: int, last: int, cursors: Sequence[Cursor] = ()) -> Batch:
         """The records first..last-1 again, as they were read the first time.
 
-        `cursors` are earlier values of `Batch.after` in order (see `downsample`): reading starts at
-        the last one before `first`, or at the beginning. Parquet uses the newest one, to verify
-        that the rows before it are unchanged. Raises as `read` does.
+        `cursors` are earlier values of `Batch.after` in order (see `downsample`). Text is read from
+        the last one before `first`, or from the beginning. The newest one says of Parquet that the
+        rows before it must be unchanged, and where the examples of an inbox begin: so it must be
+        that of the present position. Raises as `read` does.
         """
         if not 0 <= first <= last:
             raise ValueError(f"a range of positions has 0 <= first <= last; came: {first}, {last}")
         self._check_path()
-        plan = self._known_plan()
-        if not isinstance(self._source, TextFile):
-            return self._source.between(plan, first, last, cursors[-1] if cursors else None)
-        before = (each for each in cursors if each.position <= first)
-        cursor = max(before, key=lambda each: each.position, default=Cursor())
-        if cursors:
-            # The newest cursor knows every cut.
-            cursor = cursor.model_copy(update={"cuts": cursors[-1].cuts})
-        while cursor.position < first:
-            skipped = self.read(cursor, min(_SKIPPED, first - cursor.position))
-            cursor = skipped.after
-            if skipped.ended:
-                break
-        builder, last = BatchBuilder(self.schema, cursor.position), max(last, cursor.position)
-        ended, unfinished = False, 0
-        while builder.position < last and not ended:
-            part = self.read(cursor, last - builder.position)
-            builder.extend(part)
-            cursor, ended, unfinished = part.after, part.ended, part.unfinished
-        return builder.batch(cursor, ended=ended, unfinished=unfinished)
+        return self._source.between(self._known_plan(), first, last, cursors)
 
     def done_fraction(self, cursor: Cursor) -> float | None:
         """The share of the file before the cursor, 0 to 1; None if unknown."""
@@ -159,6 +155,8 @@ class Stream:
         return self._plan
 
     def _check_path(self) -> None:
+        if not self.options.has_file:
+            return
         try:
             is_file = self.path.is_file()
             exists = is_file or self.path.exists()
@@ -190,7 +188,25 @@ def plan(path: Path, schema: Schema, options: StreamOptions) -> Plan:
     )
 
 
-def _source(path: Path, options: StreamOptions) -> TextFile | ParquetFile:
+def _source(path: Path, options: StreamOptions, inbox: Path | None) -> FileSource:
+    if options.service is None:
+        return _file_source(path, options)
+    if inbox is None:
+        raise BadStream(
+            f"{SERVICE}{options.service} cannot be read here, where there is no home with its "
+            "inbox: name a file as stream.path, and take out stream.then"
+        )
+    # Only pipelines that learn from a service need SQLite.
+    from models.stream.file_then_inbox import FileThenInbox
+    from models.stream.inbox_source import InboxSource
+
+    examples = InboxSource(inbox, options)
+    if not options.has_file:
+        return examples
+    return FileThenInbox(path, _file_source(path, options), examples)
+
+
+def _file_source(path: Path, options: StreamOptions) -> FileSource:
     ending = decompression.inner_ending(path)
     kind = _ENDINGS.get(ending) if options.format == "auto" else options.format
     if kind is None:

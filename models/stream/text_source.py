@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -23,14 +22,12 @@ from models.stream.batches import (
     Batch,
     BatchBuilder,
     Cursor,
-    Notice,
-    ParsedRows,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
 )
 from models.stream.decompression import Opened
-from models.stream.parsing import charset
+from models.stream.parsing import charset, record_formats
 from models.stream.parsing.charset import Charset
 from models.stream.parsing.columns import Plan
 from models.stream.parsing.record_formats import (
@@ -46,8 +43,8 @@ from models.stream.schema_inference import SchemaSample
 
 LARGEST_BATCH = 64 << 20
 """Bytes of text after which a batch ends early."""
-RARE_KEY = 0.05
-"""Share of the sample's objects below which a JSON key is no column."""
+_SKIPPED = 10_000
+"""Records that are read at once to get to a position."""
 _GUARD = 4096
 _BOM = b"\xef\xbb\xbf"
 _MOST_HEADER_LINES = 20
@@ -93,7 +90,7 @@ class TextFile:
                 f"must name a file that has some{f' (the first: {reason})' if reason else ''}"
             )
         if opening.names is None:
-            return _json_sample(self._path, records, self._options)
+            return schema_inference.sample_of_objects(self._path, records, self._options)
         delimiter = opening.form.delimiter if isinstance(opening.form, CsvFormat) else ","
         return _csv_sample(opening, opening.names, records, delimiter, self._options)
 
@@ -112,12 +109,12 @@ class TextFile:
             for chunk in text_records.chunks(
                 file, opening.begin, offset, cuts, size, form, opening.charset
             ):
-                parsed = _parsed(plan, form, chunk.records)
+                parsed = record_formats.parsed(plan, form, chunk.records)
                 builder.add(parsed, len(chunk.raws), chunk.raws.__getitem__, chunk.broken)
                 offset, cuts, ended = chunk.end, chunk.cuts, chunk.ended
                 unterminated = chunk.unterminated
                 if unterminated is not None and form.is_whole(unterminated.record):
-                    parsed = _parsed(plan, form, [unterminated.record])
+                    parsed = record_formats.parsed(plan, form, [unterminated.record])
                     if not parsed.faults:
                         builder.add(parsed, 1, [unterminated.raw].__getitem__)
                         offset, cuts = (
@@ -140,6 +137,29 @@ class TextFile:
                 ended=ended or offset >= length,
                 unfinished=max(0, length - offset) if ended else 0,
             )
+
+    def between(self, plan: Plan, first: int, last: int, cursors: Sequence[Cursor]) -> Batch:
+        """The records first..last-1, or as many of them as there are.
+
+        Reading starts at the last of `cursors` before `first`, or at the beginning.
+        """
+        before = (each for each in cursors if each.position <= first)
+        cursor = max(before, key=lambda each: each.position, default=Cursor())
+        if cursors:
+            # The newest cursor knows every cut.
+            cursor = cursor.model_copy(update={"cuts": cursors[-1].cuts})
+        while cursor.position < first:
+            skipped = self.read(plan, cursor, min(_SKIPPED, first - cursor.position))
+            cursor = skipped.after
+            if skipped.ended:
+                break
+        builder, last = BatchBuilder(plan.schema, cursor.position), max(last, cursor.position)
+        ended, unfinished = False, 0
+        while builder.position < last and not ended:
+            part = self.read(plan, cursor, last - builder.position)
+            builder.extend(part)
+            cursor, ended, unfinished = part.after, part.ended, part.unfinished
+        return builder.batch(cursor, ended=ended, unfinished=unfinished)
 
     def done_fraction(self, cursor: Cursor) -> float | None:
         """The share of bytes before the cursor; None if unknown."""
@@ -285,17 +305,6 @@ class TextFile:
         )
 
 
-def _parsed(plan: Plan, form: TextFormat, records: list[Any]) -> ParsedRows:
-    """Parse records; what was left out of them is among the notices."""
-    left = form.shaped(records)
-    parsed = form.parse(plan, records)
-    notices = (
-        Notice("new column", column, index, times, example)
-        for column, (index, times, example) in left.items()
-    )
-    return replace(parsed, notices=(*notices, *parsed.notices))
-
-
 def _hashes(file: BinaryIO, offset: int) -> tuple[str, str]:
     """Hashes of the first and the last 4 KiB before `offset`."""
     file.seek(0)
@@ -355,25 +364,3 @@ def _csv_sample(
         for place in range(len(names) + 1, len(opening.header) + 1)
     }
     return SchemaSample(names, {name: columns[name] for name in wanted}, delimiter, rare=nameless)
-
-
-def _json_sample(path: Path, records: list[dict[str, Any]], options: StreamOptions) -> SchemaSample:
-    """The sample of JSON objects; a rare key is no column, unless the options name it."""
-    seen = Counter(name for record in records for name in record)
-    schema_inference.check_names(path, [*seen, *(set(options.ignore) - set(seen))], options)
-    named = {options.target, *options.numbers, *options.categories, *options.times}
-    rare = {
-        name: f"only {count} of {len(records)} records have this key"
-        for name, count in seen.items()
-        if name not in named and name not in options.ignore and count < RARE_KEY * len(records)
-    }
-    # A lone surrogate is no text: it cannot be written into a schema or the history.
-    rare |= {repr(name): "its name is no text" for name in seen if not _is_text(name)}
-    names = tuple(name for name in seen if name not in rare and _is_text(name))
-    wanted = [*schema_inference.features_of(names, options), options.target]
-    cells = {name: [record.get(name) for record in records] for name in wanted}
-    return SchemaSample(names, cells, rare=rare)
-
-
-def _is_text(name: str) -> bool:
-    return name == name.encode("utf-8", "ignore").decode()

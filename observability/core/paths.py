@@ -46,6 +46,10 @@ class PipelinePlaces:
     def name(self) -> str:
         return self.root.name
 
+    def sibling(self, name: str) -> PipelinePlaces:
+        """Return the folder of another pipeline of this home, or of this one."""
+        return PipelinePlaces(self.root.parent / name)
+
     @property
     def checkpoint(self) -> Path:
         return self.root / "checkpoint"

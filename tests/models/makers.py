@@ -7,6 +7,7 @@ import gzip
 import lzma
 import random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from models.batch import batch_model
 from models.batch.batch_model import BatchModel
 from models.core import record_schema
 from models.core.record_schema import Column, ColumnKind, Features, Label, LabelKind, Schema, Task
+from models.inbox.inbox import Answered, Inbox, InboxConfig
 from models.persistence.signing import SigningKey
 from models.registry.registry import Manifest, ModelCard, Registry
 from models.stream.source import Batch, Cursor, Stream, StreamOptions
@@ -151,10 +153,40 @@ def make_stream(
     schema: Schema | None = None,
     **options: Any,
 ) -> Stream:
-    """A stream over `path`, which `content` is written to first (None: it is there already)."""
+    """A stream over `path`, which `content` is written to first (None: it is there already).
+
+    A path that ends in .inbox is that of an inbox, and one in .split.csv a file that is followed by
+    the inbox beside it.
+    """
     if content is not None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return Stream(path, task, StreamOptions(path=path.name, **{"target": "y"} | options), schema)
+    given: dict[str, Any] = {"path": path.name, "target": "y"}
+    if path.suffix == ".inbox":
+        given["path"] = "service:asked"
+    elif path.name.endswith(".split.csv"):
+        given["then"] = "service:asked"
+    asked = StreamOptions(**given | options)
+    return Stream(path, task, asked, schema, path.with_suffix(".inbox"))
+
+
+def make_inbox(path: Path, records: Sequence[dict[str, Any]], target: str = "y") -> None:
+    """An inbox whose examples are these records.
+
+    Where it has the first of them already the others join it, and else it is another inbox.
+    """
+    with ExitStack() as stack:
+        inbox = stack.enter_context(Inbox.open(path, InboxConfig(synchronous="normal")))
+        known = [{**each.features, target: each.label} for each in inbox.joined(0, 1_000_000)]
+        if known != records[: len(known)]:
+            inbox.close()
+            path.unlink()
+            inbox = stack.enter_context(Inbox.open(path, InboxConfig(synchronous="normal")))
+            known = []
+        for index, record in enumerate(records[len(known) :], len(known)):
+            features = {name: cell for name, cell in record.items() if name != target}
+            inbox.record([Answered(str(index), 100.0, features, {}, {})])
+        truths = [(str(index), each[target]) for index, each in enumerate(records)]
+        inbox.label(truths[len(known) :], 200.0)
 
 
 def read_all(stream: Stream, cursor: Cursor | None = None, size: int = 1000) -> list[Batch]:

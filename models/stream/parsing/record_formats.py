@@ -11,11 +11,11 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from models.stream.batches import ParsedRows
+from models.stream.batches import Notice, ParsedRows
 from models.stream.parsing.cells import InvalidCell, shown
 from models.stream.parsing.columns import Plan, parse_texts, parse_values
 
@@ -271,6 +271,10 @@ class JsonFormat:
             raise InvalidCell(reason, "malformed") from error
         if not isinstance(record, dict):
             raise InvalidCell(f"a JSON object was expected, {shown(record)} came", "malformed")
+        return self.fitted(record)
+
+    def fitted(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The object with a missing value for each absent key. Raises InvalidCell."""
         if self.required is None:
             return record
         keys = self._keys(record)
@@ -315,6 +319,17 @@ class JsonFormat:
             is_other=required.isdisjoint(record),
         )
         return self.of_keys.setdefault(tuple(record), keys)
+
+
+def parsed(plan: Plan, form: TextFormat, records: list[Any]) -> ParsedRows:
+    """Parse records; what was left out of them is among the notices."""
+    left = form.shaped(records)
+    rows = form.parse(plan, records)
+    notices = (
+        Notice("new column", column, index, times, example)
+        for column, (index, times, example) in left.items()
+    )
+    return replace(rows, notices=(*notices, *rows.notices))
 
 
 def one_document(head: str) -> str | None:

@@ -45,7 +45,7 @@ POINTS = [
     if not point.startswith(("inbox.", "power_limit.", "replay.", "run.", "upkeep."))
 ]
 """The points that a run passes. Those of the inbox are tried by
-tests/models/serving/test_inbox_kills.py, those of upkeep by
+tests/models/inbox/test_inbox_kills.py, those of upkeep by
 tests/models/prediction_log/test_compaction.py, and those of power limits, which only a run with
 caps passes, by tests/power/devices/test_power_limit.py."""
 

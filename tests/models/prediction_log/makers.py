@@ -48,7 +48,7 @@ def put(
     labels = [label] * len(positions)
     log = make_log(labels, champion=version is not None)
     records = make_records(positions, labels, kind)
-    return prediction_log.write(folder, "elec2", records, (first, last), log, version)
+    return prediction_log.write(folder, "elec2", records, (first, last), log, [version] * len(log))
 
 
 def make_records(

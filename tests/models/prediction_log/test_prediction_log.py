@@ -72,9 +72,11 @@ def test_members_without_a_column_of_their_own_share_one(tmp_path: Path) -> None
     """A map from name to prediction, NULL where a member has none, and empty where none is left."""
     log = make_log(["up", "down"])
     log.by["linear"] = MemberRows(["down", None], [0.6, None])
-    prediction_log.write(tmp_path, "elec2", make_records([0, 1], ["up", "down"]), (0, 2), log, None)
+    prediction_log.write(
+        tmp_path, "elec2", make_records([0, 1], ["up", "down"]), (0, 2), log, [None] * 2
+    )
     few = PredictionRows(["up"], {name: log.by[name].at([0]) for name in prediction_log.COLUMNS})
-    prediction_log.write(tmp_path, "elec2", make_records([2], ["up"]), (2, 3), few, None)
+    prediction_log.write(tmp_path, "elec2", make_records([2], ["up"]), (2, 3), few, [None])
     assert [
         [("linear", "down"), ("own:Model", "up")],
         [("linear", None), ("own:Model", "down")],
@@ -99,10 +101,10 @@ def test_a_label_that_is_not_known_yet_is_null(
     """The column keeps its type, also where no record of a batch has a label."""
     log = make_log([label, None])
     records = make_records([0, 1], [label, None], kind)
-    prediction_log.write(tmp_path, "elec2", records, (0, 2), log, None)
+    prediction_log.write(tmp_path, "elec2", records, (0, 2), log, [None] * 2)
     nothing = make_log([None])
     records = make_records([2], [None], kind)
-    prediction_log.write(tmp_path, "elec2", records, (2, 3), nothing, None)
+    prediction_log.write(tmp_path, "elec2", records, (2, 3), nothing, [None])
     assert [label, None, None] == prediction_log.read(tmp_path, 0, 3)["label"].to_pylist()
 
 
@@ -294,7 +296,7 @@ def test_a_log_that_does_not_fit_its_positions_is_refused(tmp_path: Path) -> Non
     """A log with a row too few would put every later prediction at a wrong place."""
     records = make_records([0, 1], ["up", "up"])
     with pytest.raises(ValueError, match="length"):
-        prediction_log.write(tmp_path, "elec2", records, (0, 2), make_log(["up"]), None)
+        prediction_log.write(tmp_path, "elec2", records, (0, 2), make_log(["up"]), [None])
     assert [] == list(tmp_path.iterdir())
 
 

@@ -30,13 +30,16 @@ from models.stream.source import (
     downsample,
 )
 from tests import ROOT
-from tests.models.makers import PACKERS, make_schema, make_stream, read_all, records_of
+from tests.models.makers import PACKERS, make_inbox, make_schema, make_stream, read_all, records_of
 
 RECORDS: list[dict[str, Any]] = [
     {"a": index / 7, "b": "red" if index % 3 else None, "y": index % 2} for index in range(257)
 ]
 KINDS = ("csv", "jsonl", "parquet")
-SOURCES = (*KINDS, *(f"csv{ending}" for ending in PACKERS if ending), "jsonl.gz")
+FILES = (*KINDS, *(f"csv{ending}" for ending in PACKERS if ending), "jsonl.gz")
+SOURCES = (*FILES, "inbox", "split.csv")
+SPLIT = 60
+"""Records of a file that is followed by an inbox."""
 
 
 def make_file(folder: Path, kind: str, records: list[dict[str, Any]] | None = None) -> Path:
@@ -45,6 +48,14 @@ def make_file(folder: Path, kind: str, records: list[dict[str, Any]] | None = No
     if records is None:
         records = RECORDS
     form, dot, packed = kind.partition(".")
+    if form in {"inbox", "split"}:
+        first = SPLIT if form == "split" else 0
+        make_inbox(path.with_suffix(".inbox"), records[first:])
+        records = records[:first]
+        if not records:
+            return path
+        form, packed = "csv", ""
+        dot = ""
     if form == "parquet":
         pq.write_table(pa.Table.from_pylist(records), path, row_group_size=50)
         return path
@@ -65,6 +76,12 @@ def rewrite(path: Path, records: list[dict[str, Any]]) -> None:
 @pytest.fixture(params=SOURCES)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The same records from every source in turn."""
+    return make_file(tmp_path, request.param)
+
+
+@pytest.fixture(params=FILES)
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The same records from every source that is one file."""
     return make_file(tmp_path, request.param)
 
 
@@ -153,7 +170,9 @@ def test_a_reader_that_is_killed_leaves_nothing_and_the_next_goes_on(tmp_path: P
         expected = records_of(read_all(make_stream(path)))[100:]
         assert expected == records_of(read_all(make_stream(path), cursor))
         written.unlink()
-    assert sorted(paths) == sorted(tmp_path.iterdir())
+    beside = {f"stream{'.split' * split}.inbox" for split in range(2)}
+    left = [each for each in tmp_path.iterdir() if not each.name.startswith(tuple(beside))]
+    assert sorted(path for path in paths if path.suffix != ".inbox") == sorted(left)
 
 
 def test_reading_goes_on_after_a_range_was_read_again(path: Path) -> None:
@@ -334,9 +353,10 @@ def test_a_pinned_stream_waits_for_a_file_that_has_not_begun(tmp_path: Path, con
 
 
 def test_a_file_that_the_disk_refuses_is_unreadable(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError with what to do, its cause kept."""
+    path = file
     stream = make_stream(path)
     _ = stream.schema
 
@@ -352,9 +372,10 @@ def test_a_file_that_the_disk_refuses_is_unreadable(
 
 
 def test_a_folder_that_may_not_be_looked_into_is_unreadable(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Permission denied is not the same as not there."""
+    path = file
 
     def refuse(_: Path) -> bool:
         raise PermissionError(13, "Permission denied")
@@ -389,6 +410,9 @@ def test_a_range_that_is_none_is_refused(path: Path, first: int, last: int) -> N
         {"batch": 100_001},
         {"largest": 1e200},
         {"unknown": 1},
+        {"path": "service:No Name"},
+        {"then": "b.csv"},
+        {"path": "service:one", "then": "service:two"},
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> None:

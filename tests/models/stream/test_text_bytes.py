@@ -369,7 +369,7 @@ def test_text_that_nobody_reads_any_more_leaves_the_disk(tmp_path: Path) -> None
     """With the stream that decoded it, and not before the end of the process."""
     stream = make_stream(tmp_path / "s.csv.gz", gzip.compress(b"a,y\n1,0\n"))
     stream.read(Cursor())
-    held: Any = stream._source._bytes_of._held.text  # type: ignore[union-attr]  # what is tested
+    held: Any = stream._source._bytes_of._held.text  # type: ignore[attr-defined]  # what is tested
     descriptor, gone = held.descriptor, weakref.ref(held)
     assert os.fstat(descriptor).st_size == 8
     del stream, held

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.serving.label_latency import Survival
-from tests.models.serving.makers import make_answered, make_many, new, outcomes
+from models.inbox.label_latency import Survival
+from tests.models.inbox.makers import make_answered, make_many, new, outcomes
 
 REMISSION = (
     [(6, True)] * 3

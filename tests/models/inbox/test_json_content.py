@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.serving import json_content
-from models.serving.inbox_errors import InvalidContent
-from tests.models.serving.makers import FILE, make_answered, new
+from models.inbox import json_content
+from models.inbox.errors import InvalidContent
+from tests.models.inbox.makers import FILE, make_answered, new
 
 PLAIN = (
     st.none()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from models.core.record_schema import Label
-from models.serving.inbox_errors import InvalidContent
+from models.inbox.errors import InvalidContent
 
 _DEEPEST = 64
 LONGEST_ID = 256

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from models.serving.inbox import open_reader
-from models.serving.inbox_errors import (
+from models.inbox.errors import (
     InboxDamaged,
     InboxMissing,
     InboxUnwritable,
     InboxVersionUnknown,
 )
+from models.inbox.inbox import open_reader
 from observability.core import failpoints
 from observability.core.errors import ThermodriftError
-from tests.models.serving.makers import FILE, make_answered, make_many, new, outcomes
+from tests.models.inbox.makers import FILE, make_answered, make_many, new, outcomes
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from models.serving import inbox_file, json_content
-from models.serving.inbox_config import InboxConfig
-from models.serving.inbox_errors import RecordConflict
-from models.serving.inbox_records import Answered, LabelResult, Outcome
+from models.inbox import json_content, sqlite_file
+from models.inbox.config import InboxConfig
+from models.inbox.errors import RecordConflict
+from models.inbox.records import Answered, LabelResult, Outcome
 from observability.core import failpoints
 
 
@@ -120,7 +120,7 @@ class InboxTables:
 
     def failure(self, error: Exception) -> Exception:
         """Return what a caller is told of an error that ended its transaction."""
-        told = inbox_file.explain(error, self._path)
+        told = sqlite_file.explain(error, self._path)
         if told is not error:
             told.__cause__ = error
         return told

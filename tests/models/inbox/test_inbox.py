@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.serving.inbox import Inbox, InboxConfig, open_reader
-from models.serving.inbox_errors import (
+from models.inbox.errors import (
     InboxBusy,
     InboxClosed,
     InvalidContent,
     PositionsForgotten,
     RecordConflict,
 )
-from models.serving.inbox_tables import Totals
+from models.inbox.inbox import Inbox, InboxConfig, open_reader
+from models.inbox.tables import Totals
 from tests import ROOT
-from tests.models.serving.makers import (
+from tests.models.inbox.makers import (
     FILE,
     in_one_group,
     make_answered,
@@ -163,7 +163,7 @@ def test_predictions_expire_without_calls_when_asked_to(tmp_path: Path) -> None:
 @pytest.fixture
 def _few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three expire in one transaction, beside as many as it records."""
-    monkeypatch.setattr("models.serving.inbox_tables.EXPIRED_AT_ONCE", 3)
+    monkeypatch.setattr("models.inbox.tables.EXPIRED_AT_ONCE", 3)
 
 
 @pytest.mark.usefixtures("_few_at_once")
@@ -234,7 +234,7 @@ def test_a_forgotten_label_still_joins_once(tmp_path: Path) -> None:
 
 def test_many_are_forgotten_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others may write between two of them."""
-    monkeypatch.setattr("models.serving.inbox._FORGET_AT_ONCE", 2)
+    monkeypatch.setattr("models.inbox.inbox._FORGET_AT_ONCE", 2)
     with new(tmp_path) as inbox:
         inbox.record(make_many(0, 7))
         outcomes(inbox, *((f"p{index}", index) for index in range(7)))
@@ -392,8 +392,8 @@ def test_negative_positions_are_refused(tmp_path: Path, numbers: tuple[int, int]
 OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from models.serving.inbox import Inbox, open_reader
-from models.serving.inbox_errors import InboxBusy
+from models.inbox.inbox import Inbox, open_reader
+from models.inbox.errors import InboxBusy
 path = Path(sys.argv[1])
 with open_reader(path) as reader:
     print([each.id for each in reader.joined(0, 10)], reader.counts().waiting)
@@ -463,7 +463,7 @@ def test_a_reader_sees_one_state_of_the_file(
             return totals
 
         meanwhile = SimpleNamespace(read=read_and_then_forget)
-        monkeypatch.setattr("models.serving.inbox_reader.Totals", meanwhile)
+        monkeypatch.setattr("models.inbox.reader.Totals", meanwhile)
         assert [0, 1, 2] == [each.position for each in reader.joined(0, 10)]
         with pytest.raises(PositionsForgotten):
             reader.joined(0, 10)

@@ -18,8 +18,8 @@ from json import JSONDecodeError
 from pathlib import Path
 from uuid import uuid4
 
-from models.serving.inbox_config import InboxConfig
-from models.serving.inbox_errors import (
+from models.inbox.config import InboxConfig
+from models.inbox.errors import (
     InboxBusy,
     InboxDamaged,
     InboxMissing,

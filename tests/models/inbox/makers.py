@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.serving.inbox import Answered, Inbox, InboxConfig
+from models.inbox.inbox import Answered, Inbox, InboxConfig
 from tests.pace import PATIENCE_S, until
 
 FILE = "inbox.sqlite"

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from models.serving.inbox import Inbox, Joined, open_reader
+from models.inbox.inbox import Inbox, Joined, open_reader
 from tests import ROOT
-from tests.models.serving.makers import FILE, make_answered, new
+from tests.models.inbox.makers import FILE, make_answered, new
 
 VICTIM = """
 import os, sys, threading
 from pathlib import Path
-from models.serving.inbox import Inbox, InboxConfig
+from models.inbox.inbox import Inbox, InboxConfig
 from observability.core import failpoints
-from tests.models.serving.makers import make_answered
+from tests.models.inbox.makers import make_answered
 
 inbox = Inbox.open(Path(sys.argv[1]), InboxConfig())
 failpoints.arm_from(sys.argv[3])

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from models.serving.group_writer import GroupWriter
-from models.serving.inbox_errors import InboxClosed, InvalidContent
+from models.inbox.errors import InboxClosed, InvalidContent
+from models.inbox.group_writer import GroupWriter
 from tests.pace import PATIENCE_S, until
 
 

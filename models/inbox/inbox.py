@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from models.core.record_schema import Label
-from models.serving import inbox_file, inbox_tables, json_content
-from models.serving.group_writer import GroupWriter
-from models.serving.inbox_config import InboxConfig
-from models.serving.inbox_reader import InboxReader
-from models.serving.inbox_records import Answered, InboxCounts, Joined, LabelResult, Outcome
-from models.serving.inbox_tables import EncodedLabel, InboxTables
-from models.serving.label_latency import LabelLatency
+from models.inbox import json_content, sqlite_file, tables
+from models.inbox.config import InboxConfig
+from models.inbox.group_writer import GroupWriter
+from models.inbox.label_latency import LabelLatency
+from models.inbox.reader import InboxReader
+from models.inbox.records import Answered, InboxCounts, Joined, LabelResult, Outcome
+from models.inbox.tables import EncodedLabel, InboxTables
 from observability.core.file_lock import Lock
 
 __all__ = [
@@ -75,7 +75,7 @@ class Inbox(InboxReader):
         InboxDamaged and InboxVersionUnknown, with nothing changed; InboxUnwritable.
         """
         config = config or InboxConfig()
-        connection, lock = inbox_file.open_to_write(path, config)
+        connection, lock = sqlite_file.open_to_write(path, config)
         try:
             return cls(path, connection, lock, config)
         except BaseException:
@@ -96,7 +96,7 @@ class Inbox(InboxReader):
         first. Raises RecordConflict for an id with other content, InvalidContent for a value that
         is no JSON, InboxUnwritable where the disk refuses, InboxClosed.
         """
-        encoded = [inbox_tables.encode(each) for each in given]
+        encoded = [tables.encode(each) for each in given]
         if encoded:
             self._write(lambda: self._tables.record(encoded))
 

@@ -55,6 +55,15 @@ class Joined(NamedTuple):
     versions: dict[str, Any]
 
 
+class Examples(NamedTuple):
+    """Joined examples, and what the inbox had when they were read."""
+
+    identity: str
+    total: int
+    """Examples that ever joined: the position of the next one."""
+    joined: list[Joined]
+
+
 @dataclass(frozen=True)
 class InboxCounts:
     """How many predictions there are, in each state."""

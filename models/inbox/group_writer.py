@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from models.serving.inbox_errors import InboxClosed
+from models.inbox.errors import InboxClosed
 from observability.core.errors import ThermodriftError
 
 Answer = TypeVar("Answer")

@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from models.serving.inbox import Answered, open_reader
-from models.serving.inbox_errors import PositionsForgotten, RecordConflict
-from tests.models.serving.makers import FILE, make_answered, new
+from models.inbox.errors import PositionsForgotten, RecordConflict
+from models.inbox.inbox import Answered, open_reader
+from tests.models.inbox.makers import FILE, make_answered, new
 
 IDS = st.sampled_from("abcdefgh")
 MOMENTS = st.integers(0, 40).map(float)

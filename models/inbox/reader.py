@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from models.serving import inbox_file, json_content
-from models.serving.inbox_errors import InboxClosed, PositionsForgotten
-from models.serving.inbox_records import InboxCounts, Joined
-from models.serving.inbox_tables import Totals
-from models.serving.label_latency import QUANTILES, WITHIN_S, LabelLatency, Survival, shares
+from models.inbox import json_content, sqlite_file
+from models.inbox.errors import InboxClosed, PositionsForgotten
+from models.inbox.label_latency import QUANTILES, WITHIN_S, LabelLatency, Survival, shares
+from models.inbox.records import Examples, InboxCounts, Joined
+from models.inbox.tables import Totals
 
 _WAITS = """
     SELECT labelled_at - predicted_at, 1 FROM joined WHERE predicted_at > :after
@@ -28,13 +28,17 @@ _WAITS = """
 """
 
 
+LARGEST_READ = 64 << 20
+"""Bytes of examples after which a read ends."""
+
+
 class InboxReader:
     """Joined examples, counts and latency, for many threads. `open_reader` opens one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reading = threading.Lock()
-        self._reader: sqlite3.Connection | None = inbox_file.open_to_read(path)
+        self._reader: sqlite3.Connection | None = sqlite_file.open_to_read(path)
 
     @property
     def identity(self) -> str:
@@ -45,27 +49,29 @@ class InboxReader:
     def joined(self, first: int, count: int) -> list[Joined]:
         """Return the joined examples at the positions first … first + count - 1.
 
-        There are fewer where the last position is reached. Raises PositionsForgotten for
-        positions that `forget` has dropped, and ValueError for negative numbers.
+        There are fewer where the last position is reached, or after 64 MiB. Raises
+        PositionsForgotten for positions that `forget` has dropped, and ValueError for negative
+        numbers.
         """
+        return self.examples(first, count).joined
+
+    def examples(self, first: int, count: int) -> Examples:
+        """Return the same, with the identity and the number of examples of that moment."""
         if first < 0 or count < 0:
             raise ValueError(f"first and count are 0 or more; came: {first} and {count}")
         with self._snapshot() as connection:
-            kept_from = Totals.read(connection).first_position
-            rows = connection.execute(
-                "SELECT * FROM joined WHERE position >= ? ORDER BY position LIMIT ?",
-                (first, count),
-            ).fetchall()
-        if first < kept_from:
+            totals = Totals.read(connection)
+            rows = _read(connection, first, count)
+        if first < totals.first_position:
             raise PositionsForgotten(
-                f"{self.path} has joined examples from position {kept_from} on, and {first} was "
-                "asked for: earlier ones were dropped by `forget`. Read from there on"
+                f"{self.path} has joined examples from position {totals.first_position} on, and "
+                f"{first} was asked for: earlier ones were dropped by `forget`. Read from there on"
             )
-        with inbox_file.explained(self.path):
-            return [
-                Joined(*plain, *(json_content.decode(text) for text in texts))
-                for *plain, texts in ((*row[:4], row[4:]) for row in rows)
+        with sqlite_file.explained(self.path):
+            joined = [
+                Joined(*row[:4], *(json_content.decode(text) for text in row[4:])) for row in rows
             ]
+        return Examples(totals.identity, totals.next_position, joined)
 
     def counts(self) -> InboxCounts:
         """Return how many predictions there are in each state."""
@@ -141,7 +147,7 @@ class InboxReader:
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
         """One state of the file for several questions."""
-        with self._reading, inbox_file.explained(self.path):
+        with self._reading, sqlite_file.explained(self.path):
             if self._reader is None:
                 raise InboxClosed(f"{self.path} is closed: open it again to read it")
             self._reader.execute("BEGIN")
@@ -150,3 +156,17 @@ class InboxReader:
             finally:
                 if self._reader.in_transaction:
                     self._reader.execute("ROLLBACK")
+
+
+def _read(connection: sqlite3.Connection, first: int, count: int) -> list[tuple[Any, ...]]:
+    """Return rows of joined examples, at least one where there is any, until they are large."""
+    found: list[tuple[Any, ...]] = []
+    size = 0
+    for row in connection.execute(
+        "SELECT * FROM joined WHERE position >= ? ORDER BY position LIMIT ?", (first, count)
+    ):
+        found.append(row)
+        size += sum(map(len, row[4:]))
+        if size > LARGEST_READ:
+            break
+    return found
