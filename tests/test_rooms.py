@@ -50,6 +50,7 @@ TOUCH_THE_WORLD = {
     "observability.core.toml_config": "files that people write",
     "observability.drift.evidently_adapter": "evidently, and its page",
     "observability.history": "files, DuckDB, PostgreSQL",
+    "observability.story.past": "the history, and a clock for how long it was open",
     "power.cli": "commands",
     "power.devices": "drivers, processes and files",
     "power.forecast.device_state_file": "a file per device",
