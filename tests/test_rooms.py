@@ -55,6 +55,7 @@ TOUCH_THE_WORLD = {
     "power.devices": "drivers, processes and files",
     "power.forecast.device_state_file": "a file per device",
     "power.monitoring": "a thread, and its clock",
+    "power.policy.override_by_hand": "a file, the history, and a random name for its row",
     "power.policy.override_file": "a file",
 }
 """Packages and modules that may touch clock, disk, log or chance, each with what it touches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,9 +17,9 @@ from tests.observability.history.makers import at
 NOW = at(3600)
 
 
-def make_past(**rows: Mapping[str, Any] | list[Mapping[str, Any]]) -> Past:
+def make_past(**rows: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Past:
     """A past with these rows, by the name of their question."""
-    listed = {name: each if isinstance(each, list) else [each] for name, each in rows.items()}
+    listed = {name: [each] if isinstance(each, Mapping) else each for name, each in rows.items()}
     return Past("elec2", "brier", NOW, "all", None, None, listed, {"now": "SELECT 1"})
 
 
