@@ -188,17 +188,18 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer predictions over HTTP, beside runs of the same pipelines; Ctrl-C ends it.
+    """Answer predictions over HTTP, with a page of each pipeline, beside runs; Ctrl-C ends it.
 
     With --json one line with the address is printed once it answers.
     """
     from flows.api import server
+    from flows.page import routes
     from observability.core.paths import Places
 
     home = Places(cli_output.cli_context(context).home.resolve())
     token = None if token_file is None else str(token_file.resolve())
     config = server.configured(home, host=host, port=port, token_file=token)
-    server.serve(pipelines, home, config, as_json=as_json)
+    server.serve(pipelines, home, config, routes.opened, as_json=as_json)
 
 
 def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:

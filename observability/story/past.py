@@ -87,6 +87,8 @@ class Past:
     margins: Sequence[Line] = ()
     marks: Sequence[Mark] = ()
     newest: Sequence[Mark] = ()
+    steps: int = STEPS
+    """Steps of the time that is drawn: the most points of a line."""
     took_s: float = 0.0
     """Seconds for which the history was open."""
 
@@ -131,6 +133,7 @@ def read(
             _lines(rows_of(ask, asked["margins"])),
             [Mark(**row) for row in rows_of(ask, asked["marks"])],
             [Mark(**row) for row in rows_of(ask, asked["newest"])],
+            steps,
             time.perf_counter() - began_s,
         )
 

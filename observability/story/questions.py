@@ -105,6 +105,13 @@ FROM champion_periods
 WHERE pipeline = {name} AND ended_at IS NOT NULL
 ORDER BY period DESC
 LIMIT 1""",
+        "models": f"""
+SELECT version, champion, state, recipe, "rows", train_from, train_to, stored_at, serves_from,
+    size_bytes, because
+FROM models
+WHERE pipeline = {name}
+ORDER BY stored_at DESC
+LIMIT 20""",
         "request": f"""
 SELECT request_id, requested_at, state, deferrals, waited_s, deadline_s, position_requested,
     requested_because, because
