@@ -32,14 +32,7 @@ _TICKS_S: Final = (
     *(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800),
     *(21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 2_592_000, 7_776_000, 31_536_000),
 )
-LANE_NAMES: Final = {
-    "drift": "drift",
-    "retrain": "retrain",
-    "gate": "gate",
-    "champion": "champion",
-    "people": "people",
-    "trouble": "trouble",
-}
+MEMBERS: Final = ("served", "online", "batch", "baseline")
 
 
 class Size(NamedTuple):
@@ -169,7 +162,7 @@ def _marks(lanes: LanesOf, scale: _Scale, link: Linked) -> Iterator[str]:
     for number_, (lane, marks) in enumerate(lanes.items()):
         y = _LANE * number_ + _LANE / 2
         yield f'<path d="M{size.left} {y}h{size.inner}" class="grid"/>'
-        yield f'<text x="{size.left - 10}" y="{y + 4}" class="tick end">{LANE_NAMES[lane]}</text>'
+        yield f'<text x="{size.left - 10}" y="{y + 4}" class="tick end">{lane}</text>'
         for mark in apart(marks, scale.x, 2 * _RADIUS):
             x = scale.x(mark.decided_at)
             answer = "yes" if mark.yes else "no"
@@ -284,5 +277,5 @@ def _has_band(kind: str, line: Line) -> bool:
 
 
 def _class(kind: str, name: str, index: int) -> str:
-    """The class of a line: a member has its own, devices go around."""
-    return name if kind == "score" else f"device{index % 4}"
+    """The class of a line: the members have their own, all others go around."""
+    return name if kind == "score" and name in MEMBERS else f"device{index % 4}"

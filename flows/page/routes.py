@@ -12,7 +12,7 @@ import gzip
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -251,13 +251,17 @@ class Pages:
 
 
 @contextmanager
-def opened(home: Places, service: Service, guard: Guard) -> Iterator[list[BaseRoute]]:
-    """The routes of the pages of a service, for as long as it runs."""
-    pages = Pages(home, service, guard)
+def closing(pages: Pages) -> Iterator[list[BaseRoute]]:
+    """The routes of pages, which are closed afterwards."""
     try:
         yield pages.routes()
     finally:
         pages.close()
+
+
+def opened(home: Places, service: Service, guard: Guard) -> AbstractContextManager[list[BaseRoute]]:
+    """The routes of the pages of a service, for as long as it runs."""
+    return closing(Pages(home, service, guard))
 
 
 class _AskForToken(Unauthorized):

@@ -31,7 +31,7 @@ LEAST_AGE_S = 1.0
 GREATEST_AGE_S = 60.0
 """An answer is not told again after this, though no file has changed."""
 WAIT_S = 1.0
-"""Seconds to wait for another process of thermodrift that has the history."""
+"""So long is waited for another process of thermodrift that has the history, in seconds."""
 
 Serves = Callable[[str], Mapping[str, Any]]
 """What the service answers with, by pipeline."""
@@ -55,13 +55,18 @@ class Stories:
         home: Places,
         files: Mapping[str, Path | None],
         serves: Serves | None = None,
+        wait_s: float = WAIT_S,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`files` are the pipelines' TOML files by name, where they are known."""
+        """`files` are the pipelines' TOML files by name, where they are known.
+
+        `wait_s` is how long another process of thermodrift that has the history is waited for.
+        """
         self.home = home
         self.files = dict(files)
         self._serves = serves
+        self._wait_s = wait_s
         self._clock = clock
         self._now = now
         self._kept: dict[tuple[str, str], _Kept] = {}
@@ -114,7 +119,7 @@ class Stories:
 
     def _history(self) -> History | None:
         """A handle of the history; None before it has begun: no page must begin it."""
-        history = History(self.home.home, timeout_s=WAIT_S)
+        history = History(self.home.home, timeout_s=self._wait_s)
         known = (self.home.history, self.home.watermark, self.home.outbox)
         is_here = history.where == str(self.home.history.absolute())
         return None if is_here and not any(each.exists() for each in known) else history
