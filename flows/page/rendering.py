@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from flows.page import drawing
 from observability.story import words
@@ -137,13 +136,12 @@ def linked(pipeline: str) -> Callable[[Mark], str]:
     return lambda mark: f"/pages/{pipeline}/decisions/{mark.key}"
 
 
-def pictures(story: Story, link: Callable[[Mark], str]) -> Mapping[str, Markup]:
+def pictures(story: Story, link: Callable[[Mark], str]) -> Mapping[str, str]:
     """The picture for a wide screen and for a telephone; empty where nothing is drawn."""
     better = "higher" if story.live.larger_is_better else "lower"
     sizes = {"wide": drawing.WIDE, "narrow": drawing.NARROW}
     return {
-        key: Markup(drawing.picture(story.past, size, link, better, key))
-        for key, size in sizes.items()
+        key: drawing.picture(story.past, size, link, better, key) for key, size in sizes.items()
     }
 
 
@@ -165,7 +163,7 @@ def caption(past: Past) -> str:
     )
 
 
-def tables(past: Past) -> Markup:
+def tables(past: Past) -> str:
     """The tables beside a picture: the same numbers for those who do not see it."""
     found = (
         templates()
@@ -186,7 +184,7 @@ def tables(past: Past) -> Markup:
             ],
         )
     )
-    return Markup(found)
+    return found
 
 
 def line_rows(
