@@ -1,4 +1,4 @@
-"""The commands of the whole: init, run, up, serve, upkeep, status, doctor, schema, drift, rejects.
+"""The commands of the whole: init, run, up, serve, report, upkeep, status, doctor, drift, rejects.
 
 Nothing slow is imported before a command runs.
 """
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from flows.cli.report_command import report
 from observability.core import cli_output
 from observability.core.cli_output import JsonOption
 
@@ -26,7 +27,7 @@ PipelineArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (init, run, up, serve, upkeep, status, doctor, schema):
+    for command in (init, run, up, serve, report, upkeep, status, doctor, schema):
         app.command()(command)
     drift = typer.Typer(no_args_is_help=True, help="How far the data has drifted.")
     drift.command("show")(drift_show)

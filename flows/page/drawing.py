@@ -85,7 +85,7 @@ def picture(past: Past, size: Size, link: Linked, better: str, key: str = "pictu
         ("margin of each device, °C", "margin", past.margins),
     ]
     drawn = [each for each in panels if each[2]]
-    lanes = _lanes(past.marks)
+    lanes = _lanes(drawn_marks(past, size))
     height = (_PANEL + _GAP) * len(drawn) + _TOP + _LANE * len(lanes) + _BOTTOM
     body: list[str] = []
     y = 0
@@ -163,15 +163,15 @@ def _marks(lanes: LanesOf, scale: _Scale, link: Linked) -> Iterator[str]:
         y = _LANE * number_ + _LANE / 2
         yield f'<path d="M{size.left} {y}h{size.inner}" class="grid"/>'
         yield f'<text x="{size.left - 10}" y="{y + 4}" class="tick end">{lane}</text>'
-        for mark in apart(marks, scale.x, 2 * _RADIUS):
+        for mark in marks:
             x = scale.x(mark.decided_at)
             answer = "yes" if mark.yes else "no"
             several = f" ({number(mark.times)} near here)" if mark.times > 1 else ""
-            told = f"{mark.question}: {answer}{several}, {moment(mark.decided_at)}: {mark.because}"
+            told = f"{mark.question}: {answer}{several}, {moment(mark.decided_at)}"
+            title = f"<title>{escape(told)}: {escape(clipped(mark.because, 160))}</title>"
             yield (
                 f'<a href="{escape(link(mark))}" class="mark {lane} {answer}" '
-                f'data-decision="{escape(mark.key)}" aria-label="{escape(told)}">'
-                f"<title>{escape(told)}</title>"
+                f'data-decision="{escape(mark.key)}">{title}'
                 f'<circle cx="{x:.1f}" cy="{y}" r="{_RADIUS}"/></a>'
             )
 
@@ -196,6 +196,18 @@ def _axis(scale: _Scale, y: int) -> Iterator[str]:
         if day != shown and ":" in text:
             yield f'<text x="{x:.1f}" y="{y + 28}" class="tick middle day">{day}</text>'
         shown = day
+
+
+def drawn_marks(past: Past, size: Size) -> Sequence[Mark]:
+    """The marks of a picture, those that would lie on each other as one."""
+    if past.since is None or past.until is None:
+        return ()
+    return apart(past.marks, _Scale(size, past.since, past.until).x, 2 * _RADIUS)
+
+
+def clipped(text: str, most: int = 300) -> str:
+    """The beginning of a long reason; all of it is in its decision."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def apart(marks: Sequence[Mark], x: Callable[[datetime], float], distance: float) -> Sequence[Mark]:

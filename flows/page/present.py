@@ -56,6 +56,8 @@ def look(
         override_problem=problem,
         waiting_commits=len(list(home.outbox.glob("*.json"))),
         labels=_labels(places),
+        calibration_error=(head.get("calibration") or {}).get("error"),
+        unknown_votes=head.get("unknown_votes", ()),
         serves=serves,
     )
 

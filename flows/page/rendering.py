@@ -56,6 +56,7 @@ def templates() -> jinja2.Environment:
         "label": LABELS.__getitem__,
         "seconds": words.length,
         "ago": words.ago,
+        "clip": drawing.clipped,
     }
     found.globals |= {"version": metadata.version("thermodrift"), "asset": asset}
     return found
@@ -165,7 +166,7 @@ def caption(past: Past) -> str:
 
 def tables(past: Past) -> str:
     """The tables beside a picture: the same numbers for those who do not see it."""
-    found = (
+    return (
         templates()
         .get_template("tables.html")
         .render(
@@ -178,13 +179,12 @@ def tables(past: Past) -> str:
                     "asked": mark.question,
                     "answer": "yes" if mark.yes else "no",
                     "times": mark.times,
-                    "because": mark.because,
+                    "because": drawing.clipped(mark.because),
                 }
-                for mark in past.marks
+                for mark in drawing.drawn_marks(past, drawing.WIDE)
             ],
         )
     )
-    return found
 
 
 def line_rows(

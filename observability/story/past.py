@@ -16,6 +16,9 @@ from observability.story.questions import Axis
 Row = Mapping[str, Any]
 """One row of an answer: column names, and plain values. Facts are a mapping."""
 
+Decided = tuple[str, Sequence[Row]]
+"""The SQL of a decision, and its rows."""
+
 RANGES: Mapping[str, timedelta | None] = {
     "hour": timedelta(hours=1),
     "day": timedelta(days=1),
@@ -138,7 +141,7 @@ def read(
         )
 
 
-def decision(history: History, pipeline: str, key: str) -> tuple[str, Sequence[Row]]:
+def decision(history: History, pipeline: str, key: str) -> Decided:
     """The SQL of one decision, and its rows: none where there is no such decision.
 
     Raises ValueError for what is no key, and as `History.ask` does.
@@ -151,6 +154,15 @@ def decision(history: History, pipeline: str, key: str) -> tuple[str, Sequence[R
     sql = questions.decision(pipeline, question, decided_at)
     with history.asking() as ask:
         return sql, rows_of(ask, sql)
+
+
+def decisions(history: History, pipeline: str, marks: Sequence[Mark]) -> Mapping[str, Decided]:
+    """The SQL and the rows of several decisions, by key. Raises as `History.ask` does."""
+    asked = {
+        mark.key: questions.decision(pipeline, mark.question, mark.decided_at) for mark in marks
+    }
+    with history.asking() as ask:
+        return {key: (sql, rows_of(ask, sql)) for key, sql in asked.items()}
 
 
 def key_of(decided_at: datetime, question: str) -> str:

@@ -62,6 +62,10 @@ class Live:
     """Predictions of the service that wait for labels: waiting, oldest_at; None: there is none."""
     serves: Mapping[str, Any] | None = None
     """What the service answers with: champion, position, age_s, trouble; None: no service."""
+    calibration_error: float | None = None
+    """How far served probabilities are from the shares of hits that they promise, in the mean."""
+    unknown_votes: Sequence[Mapping[str, Any]] = ()
+    """Votes that the last drift check could not cast: vote, since, because, remedy."""
     stale_because: str = ""
     """Why the history could not be read anew; empty: it was."""
 

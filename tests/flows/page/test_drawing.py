@@ -68,7 +68,7 @@ def test_a_mark_lies_at_its_moment_and_leads_to_its_decision() -> None:
     assert circle is not None
     assert float(circle.get("cx", "0")) == pytest.approx(drawing.WIDE.left + WIDTH / 2)
     assert f"/x/{make_mark(5).key}" == link.get("href")
-    assert "drift: yes, 2026-03-01 12:00:05 UTC: errors rose" == link.get("aria-label")
+    assert "drift: yes, 2026-03-01 12:00:05 UTC: errors rose" == link.findtext("title")
 
 
 def test_a_yes_is_full_and_a_no_is_hollow() -> None:
@@ -82,7 +82,7 @@ def test_marks_that_would_lie_on_each_other_are_one() -> None:
     """The newest speaks, and says how many there are."""
     found = draw(marks=[make_mark(5.0), make_mark(5.01), make_mark(5.02, times=3)]).findall(".//a")
     assert ["drift: yes (5 near here), 2026-03-01 12:00:05 UTC: errors rose"] == [
-        each.get("aria-label") for each in found
+        each.findtext("title") for each in found
     ]
 
 
