@@ -6,12 +6,10 @@ It decides nothing: `promote` and `rollback` do what a person asks, and record i
 from __future__ import annotations
 
 import tomllib
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +19,7 @@ from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.core.paths import Places
 
 if TYPE_CHECKING:
+    from models.registry.by_hand import Changed
     from models.registry.registry import Manifest, Registry
 
 models_app = typer.Typer(
@@ -157,11 +156,9 @@ def promote(context: typer.Context, words: PromotedArgument, as_json: JsonOption
     version, registry = _select(context, words)
     if version is None:
         raise BadConfiguration(f"which version of {words[0]!r}? models promote PIPELINE VERSION")
-    before, token = registry.champion(), f"hand-{uuid.uuid4().hex}"
-    registry.promote(version, token)
-    because = f"promoted by hand; before: {before}"
-    _record(context, registry.manifest(version), token, "promoted", because)
-    _print_champion(as_json, version, before)
+    from models.registry import by_hand
+
+    _print_champion(as_json, by_hand.promote(_places(context), registry, version))
 
 
 @models_app.command()
@@ -170,11 +167,13 @@ def rollback(
 ) -> None:
     """Make the previous champion the champion again."""
     _, registry = _select(context, [pipeline] if pipeline else [])
-    before, token = registry.champion(), f"hand-{uuid.uuid4().hex}"
-    version = registry.rollback(token)
-    because = f"rolled back by hand from {before}"
-    _record(context, registry.manifest(version), token, "rolled_back", because)
-    _print_champion(as_json, version, before)
+    from models.registry import by_hand
+
+    _print_champion(as_json, by_hand.rollback(_places(context), registry))
+
+
+def _places(context: typer.Context) -> Places:
+    return Places(cli_output.cli_context(context).home)
 
 
 def _select(context: typer.Context, words: Sequence[str]) -> tuple[str | None, Registry]:
@@ -182,7 +181,7 @@ def _select(context: typer.Context, words: Sequence[str]) -> tuple[str | None, R
     from models.persistence.signing import SigningKey
     from models.registry.registry import Registry
 
-    places = Places(cli_output.cli_context(context).home)
+    places = _places(context)
     pipelines, version = _pipelines(places), None
     listed = ", ".join(pipelines)
     if len(words) > 2:
@@ -232,38 +231,6 @@ def _document(manifest: Manifest, champion: str | None) -> dict[str, object]:
     return {"champion": manifest.version == champion, **manifest.model_dump(mode="json")}
 
 
-def _record(
-    context: typer.Context,
-    manifest: Manifest,
-    token: str,
-    event: Literal["promoted", "rolled_back"],
-    because: str,
-) -> None:
-    """Add a row to the history; the champion is changed already, and stays so if this fails."""
-    from models.persistence import checkpoint
-    from observability.history.records import ModelRecord
-    from observability.history.store import History
-
-    home = cli_output.cli_context(context).home
-    # The position of the stream, or else the newest position that the model has seen.
-    position = None
-    with suppress(FileNotFoundError, checkpoint.CheckpointUnusable):
-        path = Places(home).pipeline(manifest.pipeline).checkpoint
-        position = checkpoint.header(path).get("position")
-    row = ModelRecord(
-        at=datetime.now(UTC),
-        pipeline=manifest.pipeline,
-        run_id=token,
-        event=event,
-        position=position if isinstance(position, int) else manifest.holdout_to,
-        because=because,
-        **manifest.recorded,
-    )
-    history = History(home)
-    history.commit([row], token)
-    history.flush()
-
-
 def _candidate(registry: Registry) -> str | None:
     """The version that won and waits for a person's word; None: none, or nothing has run yet."""
     from models.persistence import checkpoint
@@ -274,7 +241,8 @@ def _candidate(registry: Registry) -> str | None:
     return None
 
 
-def _print_champion(as_json: bool, version: str, before: str | None) -> None:
+def _print_champion(as_json: bool, changed: Changed) -> None:
+    version, before = changed
     if as_json:
         cli_output.print_json({"champion": version, "before": before})
     else:

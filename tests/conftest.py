@@ -24,6 +24,7 @@ LONGEST = (
     *("test_deployed", "test_deployed_faults", "test_full_disk", "test_resume", "test_docs"),
     *("test_local_stack", "test_run", "test_deployed_postgres", "test_commit_before"),
     *("test_maintenance", "test_stop", "test_ducklake", "test_gate_machine", "test_commands"),
+    "test_browser",
 )
 """Files that take long: begun last, one of them would be waited for by all others."""
 

@@ -50,10 +50,12 @@ TOUCH_THE_WORLD = {
     "observability.core.toml_config": "files that people write",
     "observability.drift.evidently_adapter": "evidently, and its page",
     "observability.history": "files, DuckDB, PostgreSQL",
+    "observability.story.past": "the history, and a clock for how long it was open",
     "power.cli": "commands",
     "power.devices": "drivers, processes and files",
     "power.forecast.device_state_file": "a file per device",
     "power.monitoring": "a thread, and its clock",
+    "power.policy.override_by_hand": "a file, the history, and a random name for its row",
     "power.policy.override_file": "a file",
 }
 """Packages and modules that may touch clock, disk, log or chance, each with what it touches."""

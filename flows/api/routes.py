@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 
 from flows.api import bodies, inference_protocol, openapi
 from flows.api.endpoint import JSON, Endpoint, Handler, JsonResponse
@@ -144,14 +144,14 @@ ROUTES: Mapping[str, tuple[str, Handler, Access | None]] = {
 """By path: the method, what answers, and what the token is needed for."""
 
 
-def application(service: Service, guard: Guard) -> Router:
-    """The ASGI application of a service."""
+def application(service: Service, guard: Guard, more: Sequence[BaseRoute] = ()) -> Router:
+    """The ASGI application of a service, with `more` routes before the one for all others."""
 
     def endpoint(path: str, method: str, handler: Handler, access: Access | None) -> Endpoint:
         return Endpoint(path, {method: handler}, access, guard, service)
 
     routes = [Route(path, endpoint(path, *answers)) for path, answers in ROUTES.items()]
-    router = Router(routes, redirect_slashes=False)
+    router = Router([*routes, *more], redirect_slashes=False)
     methods = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     router.default = Endpoint("other", dict.fromkeys(methods, nothing), None, guard, service)
     return router

@@ -10,9 +10,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import uvicorn
+from starlette.routing import BaseRoute
 
 from flows.api.inboxes import open_inbox
 from flows.api.routes import application
@@ -27,6 +29,9 @@ from observability.core.serve_config import ServeConfig
 from observability.history import home_config
 
 _BACKLOG = 2048
+
+More = Callable[[Places, Service, Guard], AbstractContextManager[Sequence[BaseRoute]]]
+"""Makes further routes, for as long as the service runs."""
 
 
 class PortTaken(TryAgainLater, OSError):
@@ -68,8 +73,10 @@ def configured(home: Places, **options: str | int | None) -> ServeConfig:
     return toml_config.checked({**table.model_dump(), **given}, ServeConfig, Path("serve"))
 
 
-def serve(files: Sequence[Path], home: Places, config: ServeConfig, *, as_json: bool) -> None:
-    """Serve pipelines until a signal comes.
+def serve(
+    files: Sequence[Path], home: Places, config: ServeConfig, more: More, *, as_json: bool
+) -> None:
+    """Serve pipelines, and what `more` adds, until a signal comes.
 
     Raises BadConfiguration, PortTaken, and what the inboxes raise.
     """
@@ -81,15 +88,18 @@ def serve(files: Sequence[Path], home: Places, config: ServeConfig, *, as_json: 
         def on_ready() -> None:
             _announce(address(listening), service, as_json=as_json)
 
-        with contextlib.closing(service):
+        guard = Guard(config, token)
+        with contextlib.closing(service), more(home, service, guard) as routes:
             service.start()
-            server(service, Guard(config, token), on_ready).run([listening])
+            server(service, guard, on_ready, routes).run([listening])
 
 
-def server(service: Service, guard: Guard, on_ready: Callable[[], None]) -> uvicorn.Server:
-    """A server of the service, which calls `on_ready` once it answers."""
+def server(
+    service: Service, guard: Guard, on_ready: Callable[[], None], more: Sequence[BaseRoute] = ()
+) -> uvicorn.Server:
+    """A server of the service and `more` routes, which calls `on_ready` once it answers."""
     options = uvicorn.Config(
-        application(service, guard),
+        application(service, guard, more),
         log_config=None,
         access_log=False,
         lifespan="off",

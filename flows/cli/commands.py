@@ -1,4 +1,4 @@
-"""The commands of the whole: init, run, up, serve, upkeep, status, doctor, schema, drift, rejects.
+"""The commands of the whole: init, run, up, serve, report, upkeep, status, doctor, drift, rejects.
 
 Nothing slow is imported before a command runs.
 """
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from flows.cli.report_command import report
 from observability.core import cli_output
 from observability.core.cli_output import JsonOption
 
@@ -26,7 +27,7 @@ PipelineArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (init, run, up, serve, upkeep, status, doctor, schema):
+    for command in (init, run, up, serve, report, upkeep, status, doctor, schema):
         app.command()(command)
     drift = typer.Typer(no_args_is_help=True, help="How far the data has drifted.")
     drift.command("show")(drift_show)
@@ -188,17 +189,18 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer predictions over HTTP, beside runs of the same pipelines; Ctrl-C ends it.
+    """Answer predictions over HTTP, with a page of each pipeline, beside runs; Ctrl-C ends it.
 
     With --json one line with the address is printed once it answers.
     """
     from flows.api import server
+    from flows.page import routes
     from observability.core.paths import Places
 
     home = Places(cli_output.cli_context(context).home.resolve())
     token = None if token_file is None else str(token_file.resolve())
     config = server.configured(home, host=host, port=port, token_file=token)
-    server.serve(pipelines, home, config, as_json=as_json)
+    server.serve(pipelines, home, config, routes.opened, as_json=as_json)
 
 
 def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Protected = Literal["predict", "model", "metrics"]
+Protected = Literal["predict", "model", "metrics", "page"]
 
 
 class ServeConfig(BaseModel):
@@ -32,7 +32,7 @@ class ServeConfig(BaseModel):
     protected: tuple[Protected, ...] = Field(
         default=(),
         description="Routes that need the token beside labels, which always do where there is one: "
-        "predict, model, metrics.",
+        "predict, model, metrics, page. A page that other machines can reach always needs it.",
     )
     hosts: tuple[str, ...] = Field(
         default=(),

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "Asking",
     "BadQuestion",
     "ExportFormat",
     "FlushResult",
@@ -73,6 +74,10 @@ ExportFormat = Literal["parquet", "csv"]
 
 _FILES_AT_ONCE = 1000
 """Outbox files in one transaction, which bounds the memory after a long wait."""
+
+
+Asking = Callable[..., "pa.Table"]
+"""Answers one question: SQL, and its parameters if it has any."""
 
 
 @dataclass(frozen=True)
@@ -203,9 +208,19 @@ class History:
         Raises BadQuestion for SQL that cannot be answered or is not a question, HistoryBusy
         while another process has the file open, HistoryDamaged, HistorySchemaMismatch.
         """
+        with self.asking() as ask:
+            return ask(sql, parameters)
+
+    @contextmanager
+    def asking(self) -> Iterator[Asking]:
+        """Yield what answers questions as `ask` does, all from one moment, opening the file once.
+
+        Inside the block no other process can use the history, and commits wait in the outbox: ask
+        what is needed, and leave. Raises as `ask` does.
+        """
         with self._reading() as duck:
             self._backend.restrict(duck)
-            return duck.answer(sql, parameters)
+            yield duck.answer
 
     def runs(self, pipeline: str | None = None) -> pa.Table:
         """Return the view `runs`, of one pipeline or of all, by start."""

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,10 +13,7 @@ import typer
 
 from observability.core import cli_output
 from observability.core.cli_output import JsonOption
-from observability.core.decision import Decision
-from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
-from observability.history.records import DecisionRecord
 from power.policy import gate_override
 from power.policy.gate_override import Override
 
@@ -37,34 +33,21 @@ def override_set(
     json: JsonOption = False,
 ) -> None:
     """Keep the gate of this home open or closed for a time, whatever the devices report."""
-    from power.policy import override_file
+    from power.policy import override_by_hand
 
     now = datetime.now(UTC)
-    try:
-        override = Override(
-            open=answer == "open",
-            set_at=now,
-            until=now + timedelta(seconds=for_s),
-            because=because,
-        )
-    except (ValueError, OverflowError) as error:
-        raise BadConfiguration(
-            f"an override lasts {gate_override.LONGEST_OVERRIDE.days} days at most, and has a "
-            f"reason of 1 to 500 characters; came: --for-s {for_s:g} --because {because!r}"
-        ) from error
-    override_file.write(file_of(context), override)
-    _log(context, gate_override.was_set(override))
+    override = override_by_hand.answer(_places(context), answer, because, for_s, now)
     _print(override, now, json)
 
 
 @override_app.command("clear")
 def override_clear(context: typer.Context, json: JsonOption = False) -> None:
     """Remove the override: the gate answers by itself again."""
-    from power.policy import override_file
+    from power.policy import override_by_hand
 
-    if override_file.clear(file_of(context)):
-        _log(context, gate_override.was_cleared())
-    _print(None, datetime.now(UTC), json)
+    now = datetime.now(UTC)
+    override_by_hand.take_back(_places(context), now)
+    _print(None, now, json)
 
 
 @override_app.command("show")
@@ -77,17 +60,11 @@ def override_show(context: typer.Context, json: JsonOption = False) -> None:
 
 def file_of(context: typer.Context) -> Path:
     """Return the path of the home's override, whether the file exists or not."""
-    return Places(cli_output.cli_context(context).home).override
+    return _places(context).override
 
 
-def _log(context: typer.Context, decision: Decision) -> None:
-    """Record in the history, for no single pipeline, that a person set or cleared an override."""
-    from observability.history.store import History
-
-    now = datetime.now(UTC)
-    run_id = secrets.token_hex(6)
-    row = DecisionRecord.of(decision, decided_at=now, pipeline="", run_id=run_id, position=0)
-    History(cli_output.cli_context(context).home).commit([row], f"override.{run_id}")
+def _places(context: typer.Context) -> Places:
+    return Places(cli_output.cli_context(context).home)
 
 
 def _print(override: Override | None, now: datetime, json: bool) -> None:

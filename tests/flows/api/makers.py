@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
+from starlette.routing import BaseRoute
 
 from flows.api import server
 from flows.api.safety import Guard
@@ -83,9 +84,16 @@ class Running:
 
 @contextmanager
 def running(
-    *learned: Learned, token: str | None = None, following: bool = False, **config: Any
+    *learned: Learned,
+    token: str | None = None,
+    following: bool = False,
+    more: server.More | None = None,
+    **config: Any,
 ) -> Iterator[Running]:
-    """Serve pipelines of one home with real uvicorn; without `following`, only `look` loads."""
+    """Serve pipelines of one home with real uvicorn; without `following`, only `look` loads.
+
+    `more` makes further routes, as the command does for its pages.
+    """
     given = ServeConfig.model_validate({"port": 0, **config})
     inboxes: dict[str, FakeInbox] = {}
     said: list[str] = []
@@ -97,22 +105,28 @@ def running(
         lambda places: inboxes.setdefault(places.name, FakeInbox()),
         said.append,
     )
-    with server.bound(given) as listening:
+    guard = Guard(given, token)
+    with server.bound(given) as listening, ExitStack() as stack:
         if following:
             service.start()
         else:
             service.look()
+        routes = (
+            () if more is None else stack.enter_context(more(learned[0].places, service, guard))
+        )
         try:
-            with _serving(service, Guard(given, token), listening) as serving:
+            with _serving(service, guard, listening, routes) as serving:
                 yield Running(service, server.address(listening), inboxes, said, serving)
         finally:
             service.close()
 
 
 @contextmanager
-def _serving(service: Service, guard: Guard, listening: Any) -> Iterator[uvicorn.Server]:
+def _serving(
+    service: Service, guard: Guard, listening: Any, routes: Sequence[BaseRoute]
+) -> Iterator[uvicorn.Server]:
     ready = threading.Event()
-    running = server.server(service, guard, ready.set)
+    running = server.server(service, guard, ready.set, routes)
     thread = threading.Thread(target=running.run, args=([listening],))
     thread.start()
     try:

@@ -1,0 +1,1 @@
+"""Tests of the story: what is read, and what is answered."""
