@@ -8,8 +8,8 @@ from typing import Any
 
 from flows.cli import status
 from flows.config.settings import DEFAULT_HOME
+from flows.learning import label_report
 from flows.retraining import retrain_request
-from flows.run import label_report
 from observability.core import cli_output
 
 _MEMBERS = {

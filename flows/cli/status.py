@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.learning import label_report
 from flows.retraining import retrain_request
-from flows.run import label_report
 from flows.run.session import AlreadyRunning, locked
 from flows.run.state import ServiceTotals
 from models.persistence import checkpoint

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.config.pipeline import PipelineFile
-from flows.run import label_report, schema_report
+from flows.learning import label_report
+from flows.run import schema_report
 from flows.run.checkpoint_header import judged, reads_labels, unknown_votes
 from flows.run.cost_meter import Cost
 from flows.run.state import IntakeState, ServiceTotals, Totals
@@ -42,7 +43,7 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     the run found lost or corrupt in the history, and why the history could not take in all rows;
     null where all is well. `service` counts the records that a service had been asked about
     (`flows.run.state.ServiceTotals`), and `labels` says what still waits for labels and how long
-    they take (`flows.run.label_report`), null where nothing was predicted by a service.
+    they take (`flows.learning.label_report`), null where nothing was predicted by a service.
     """
     state, statistics = work.state, work.statistics
     request, candidate = state.request, state.worth.candidate
