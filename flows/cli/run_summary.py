@@ -124,6 +124,7 @@ def _notes(summary: Mapping[str, Any]) -> Iterator[str]:
         )
     if told := label_report.describe_service(summary["service"]):
         yield f"Labels that came late: {escape(told)}"
+    yield from map(escape, label_report.describe_unlabelled(summary))
     if summary["labels"]:
         yield f"Labels: {escape(label_report.describe(summary['labels']))}"
     if summary["unfinished_bytes"]:

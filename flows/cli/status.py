@@ -142,6 +142,8 @@ def render(found: Sequence[dict[str, Any]], known: ServerStatus | None = None) -
             out.print(f"{each['pipeline']}: {describe(intake)}", markup=False, soft_wrap=True)
         if told := label_report.describe_service(each.get("service", _NO_SERVICE)):
             out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
+        for told in label_report.describe_unlabelled(each):
+            out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
         if labels := each.get("labels"):
             told = label_report.describe(labels)
             out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
