@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flows.api.metrics import ServiceMetrics
 from flows.config.pipeline import PipelineFile
@@ -65,7 +65,7 @@ class Follower:
         """Why the newest files do not serve; empty where they do."""
         self._home = home
         self._metrics = metrics
-        self._say = say
+        self.say = say
         self._warm = warm
         self._clock = clock
         self._seen: _Seen | None = None
@@ -98,7 +98,7 @@ class Follower:
             return False
         self.bundle, self.since_s, self.trouble = bundle, self._clock(), ""
         self._metrics.swapped(self.name)
-        self._say(
+        self.say(
             f"{self.name}: serves position {bundle.position}, champion {bundle.champion_version}"
         )
         return True
@@ -108,7 +108,7 @@ class Follower:
         trouble = f"{type(error).__name__}: {error}"
         if trouble != self.trouble:
             serves = "nothing serves yet" if self.bundle is None else "the old bundle goes on"
-            self._say(f"{self.name}: {serves}: {trouble}")
+            self.say(f"{self.name}: {serves}: {trouble}")
         self.trouble = trouble
 
     def _nothing_yet(self) -> str:
@@ -178,10 +178,17 @@ def _champion(
     return version, registry.load(version, file.folder)
 
 
+class Looks(Protocol):
+    """Whatever looks after files."""
+
+    def look(self) -> object:
+        """Look once."""
+
+
 class FollowerThread:
     """Looks after several followers in one thread, until it is stopped."""
 
-    def __init__(self, followers: Sequence[Follower], every_s: float) -> None:
+    def __init__(self, followers: Sequence[Looks], every_s: float) -> None:
         self._followers = followers
         self._every_s = every_s
         self._over = threading.Event()

@@ -17,6 +17,7 @@ from flows.api.bodies import Asked, LabelEntry
 from flows.api.errors import Busy, Conflict, NotFound, NotKept, NotReady, Unprocessable
 from flows.api.following import Follower, FollowerThread
 from flows.api.gathering import Gatherer, QueueFull
+from flows.api.label_file import label_follower
 from flows.api.metrics import BundleFigures, ServiceMetrics
 from flows.config.pipeline import PipelineFile
 from models.core.record_schema import Label
@@ -60,6 +61,8 @@ class ServedPipeline:
         self.follower = follower
         self._inbox = inbox
         self._metrics = metrics
+        self.label_file = label_follower(follower, inbox, metrics)
+        """What follows a file of labels; None: there is none."""
         self.predictions: Gatherer[Asked, Answers] = Gatherer(
             self._predict, predicting, config.most_waiting, MOST_TOGETHER
         )
@@ -260,20 +263,28 @@ class Service:
             for follower in followers
         }
         self._following = FollowerThread(followers, config.follow_s)
+        self._label_files = FollowerThread(
+            [each.label_file for each in self.pipelines.values() if each.label_file is not None],
+            config.follow_s,
+        )
 
     def start(self) -> None:
         """Load what is there, then follow it."""
         self.look()
         self._following.start()
+        self._label_files.start()
 
     def look(self) -> None:
         """Load what is newer, now; not after `start`, which does this in a thread."""
         for each in self.pipelines.values():
             each.follower.look()
+            if each.label_file is not None:
+                each.label_file.look()
 
     def close(self) -> None:
         """Stop to follow, and close the inboxes; no request may be in flight."""
         self._following.stop()
+        self._label_files.stop()
         for worker in self._workers:
             worker.shutdown(wait=True)
         for each in self.pipelines.values():
@@ -299,7 +310,7 @@ class Service:
         """Of each pipeline, whether it is served, by what, and what is wrong with newer files."""
         return {
             "ready": self.is_ready,
-            "pipelines": {name: _readiness(each.follower) for name, each in self.pipelines.items()},
+            "pipelines": {name: _readiness(each) for name, each in self.pipelines.items()},
         }
 
     def figures(self) -> bytes:
@@ -310,11 +321,14 @@ class Service:
         self._workers[0].submit(bundle.warm).result()
 
 
-def _readiness(follower: Follower) -> dict[str, Any]:
+def _readiness(served: ServedPipeline) -> dict[str, Any]:
+    follower = served.follower
     bundle = follower.bundle
+    label_file = {} if served.label_file is None else {"labels": served.label_file.status()}
     return {
         "ready": bundle is not None,
         "versions": None if bundle is None else bundle.versions,
         "age_s": None if bundle is None else round(follower.age_s, 3),
         "trouble": follower.trouble or None,
+        **label_file,
     }

@@ -8,8 +8,8 @@ from typing import Any
 
 from flows.cli import status
 from flows.config.settings import DEFAULT_HOME
+from flows.learning import label_report
 from flows.retraining import retrain_request
-from flows.run import label_report
 from observability.core import cli_output
 
 _MEMBERS = {
@@ -124,6 +124,7 @@ def _notes(summary: Mapping[str, Any]) -> Iterator[str]:
         )
     if told := label_report.describe_service(summary["service"]):
         yield f"Labels that came late: {escape(told)}"
+    yield from map(escape, label_report.describe_unlabelled(summary))
     if summary["labels"]:
         yield f"Labels: {escape(label_report.describe(summary['labels']))}"
     if summary["unfinished_bytes"]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.learning import label_report
 from flows.retraining import retrain_request
-from flows.run import label_report
 from flows.run.session import AlreadyRunning, locked
 from flows.run.state import ServiceTotals
 from models.persistence import checkpoint
@@ -141,6 +141,8 @@ def render(found: Sequence[dict[str, Any]], known: ServerStatus | None = None) -
         if intake is not None and intake["state"] != "well":
             out.print(f"{each['pipeline']}: {describe(intake)}", markup=False, soft_wrap=True)
         if told := label_report.describe_service(each.get("service", _NO_SERVICE)):
+            out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
+        for told in label_report.describe_unlabelled(each):
             out.print(f"{each['pipeline']}: {told}", markup=False, highlight=False, soft_wrap=True)
         if labels := each.get("labels"):
             told = label_report.describe(labels)

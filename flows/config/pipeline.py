@@ -25,6 +25,7 @@ from models.core.metrics import Measure
 from models.core.record_schema import Task
 from models.online.blend import BlendConfig
 from models.online.online_model import OnlineConfig
+from models.stream.label_file import LabelFileConfig
 from models.stream.source import StreamOptions
 from observability.core import toml_config
 from observability.core.paths import PIPELINE_NAME
@@ -99,6 +100,7 @@ class Pipeline(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="thermodrift pipeline")
     pipeline: PipelineTable
     stream: StreamOptions
+    labels: LabelFileConfig = LabelFileConfig()
     online: OnlineConfig = OnlineConfig()
     batch: BatchRecipe = BatchRecipe()
     blend: BlendConfig = BlendConfig()

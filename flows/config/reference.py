@@ -74,6 +74,8 @@ _TOGETHER: Mapping[str, str] = {
     "stream": "A column is the target, ignored, a number or a category: naming it twice is refused."
     " The kinds that the first `sample` records show are pinned when the pipeline begins; a later"
     " record that does not fit them is a reject, with its reason, and changes no model.",
+    "labels": "`thermodrift serve` reads it when it starts, and follows the file;"
+    " [how labels come late](serving.md#a-file-of-labels).",
     "online": "A factory of your own is called with what `params` holds, and with `task` and `seed`"
     " where it takes them; it returns a river model.",
     "batch": "A factory of your own is called with `task` and `seed` where it takes them; it"

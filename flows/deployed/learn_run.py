@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flows.config.overrides import over
 from flows.config.pipeline import PipelineFile
-from flows.learning import drift_check, learn_stream
+from flows.learning import drift_check, learn_stream, unlabelled_check
 from flows.learning.learn_stream import End
 from flows.run import run_queue, run_record
 from flows.run.progress import Display
@@ -57,7 +57,8 @@ def run_learn(
                 lambda: run_queue.has_waiters(work.run.places),
             )
             ended = learn_stream.run_end(work, end)
-            if work.records:
+            looked = unlabelled_check.look(work) if end == "finished" else None
+            if work.records or looked is not None:
                 run_record.end(work, ended)
         done += work.records
         if end == "yielded":

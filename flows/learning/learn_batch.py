@@ -16,6 +16,7 @@ from models.batch.batch_model import BatchAnswersNothing
 from models.core import record_schema, scoring
 from models.core.prediction import BatchPrediction, GivenAnswers
 from models.online import learning_health, online_model, prediction_rows, prequential
+from models.online.learner import SERVED
 from models.online.online_model import RecordRefused
 from models.online.prediction_rows import PredictionRows
 from models.prediction_log import prediction_log
@@ -283,6 +284,8 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
         *_update_intake(work, batch),
     ]
     if aligned(work):
+        served = state.learner.tallies[SERVED]
+        state.stretches.add(served.count, served.total)
         # Nowhere else, so that a run that was stopped within a batch decides the same.
         rows += [*_reset_members(work), *_moved_threshold(work)]
     work.commit(rows, log=write_log, logged=(batch.first, batch.last), wait=False)

@@ -12,7 +12,7 @@ from typing import Any
 from prefect import flow
 
 from flows.config import pipeline
-from flows.learning import drift_check, learn_batch, learn_stream
+from flows.learning import drift_check, learn_batch, learn_stream, unlabelled_check
 from flows.learning.learn_stream import End
 from flows.loop import summary
 from flows.retraining import retrain
@@ -51,6 +51,8 @@ def run_loop(pipeline_file: Path, home: Path, limit: int | None = None) -> dict[
                 end = learn_stream.until(
                     work, lambda: drift_check.due(work) or retrain.unasked(work)
                 )
+            if end == "finished":
+                unlabelled_check.look(work)
         except StopRequested:
             # A fit or a report was interrupted: nothing of it was kept, and it is done again.
             work.rollback()

@@ -7,8 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from flows.config.pipeline import PipelineFile
-from flows.run import label_report, schema_report
-from flows.run.checkpoint_header import judged, reads_labels, unknown_votes
+from flows.learning import label_report
+from flows.run import schema_report
+from flows.run.checkpoint_header import (
+    estimate,
+    judged,
+    reads_labels,
+    unknown_votes,
+    unlabelled,
+)
 from flows.run.cost_meter import Cost
 from flows.run.state import IntakeState, ServiceTotals, Totals
 from flows.run.unit_of_work import UnitOfWork
@@ -42,7 +49,10 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     the run found lost or corrupt in the history, and why the history could not take in all rows;
     null where all is well. `service` counts the records that a service had been asked about
     (`flows.run.state.ServiceTotals`), and `labels` says what still waits for labels and how long
-    they take (`flows.run.label_report`), null where nothing was predicted by a service.
+    they take (`flows.learning.label_report`), null where nothing was predicted by a service.
+    `unlabelled` is the last look at predictions without a label (`observability.drift.unlabelled`),
+    and `estimate` the score that is expected of them, with its own past error
+    (`models.core.score_stretches`); null where there is none.
     """
     state, statistics = work.state, work.statistics
     request, candidate = state.request, state.worth.candidate
@@ -65,6 +75,8 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         "columns": schema_report.columns(state.schema),
         "intake": state.intake.brief(),
         "service": vars(state.service),
+        "unlabelled": unlabelled(state),
+        "estimate": estimate(state),
         "labels": label_report.collect(
             work.run.places, reads_labels(work.run.file.pipeline.stream, state)
         ),
@@ -116,6 +128,8 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "candidate": known.get("candidate"),
         "intake": known.get("intake", IntakeState().brief()),
         "service": known.get("service", vars(ServiceTotals())),
+        "unlabelled": known.get("unlabelled"),
+        "estimate": known.get("estimate"),
         "labels": None,
         "unfinished_bytes": 0,
         "columns": [],

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from flows.run.context import RunContext
 from flows.run.state import PipelineState
+from models.core import scoring
 from models.online.learner import Learner
 from models.stream.source import StreamOptions
 
@@ -30,6 +31,8 @@ def header(run: RunContext, state: PipelineState) -> dict[str, object]:
         "candidate": None if candidate is None else asdict(candidate),
         "reads_from": run.file.pipeline.gate.reads_from,
         "service": vars(state.service),
+        "unlabelled": unlabelled(state),
+        "estimate": estimate(state),
         "reads_labels": reads_labels(run.file.pipeline.stream, state),
     }
 
@@ -38,6 +41,18 @@ def reads_labels(options: StreamOptions, state: PipelineState) -> dict[str, obje
     """The service whose labels are learned (null: none), and how many of its examples were."""
     place = state.cursor.inbox
     return {"service": options.service, "examples": 0 if place is None else place.read}
+
+
+def unlabelled(state: PipelineState) -> dict[str, object] | None:
+    """The last look at predictions without a label; None: there was none."""
+    return None if state.unlabelled.position is None else asdict(state.unlabelled)
+
+
+def estimate(state: PipelineState) -> dict[str, object] | None:
+    """The score that is expected of what has no label, and how far off that was; None: unknown."""
+    known = state.stretches.estimate()
+    metric = scoring.metric_name(state.schema.task)
+    return None if known is None else {"metric": metric, **asdict(known)}
 
 
 def unknown_votes(state: PipelineState) -> list[dict[str, object]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from models.core.position_ranges import PositionRanges
 from models.core.record_schema import Schema
+from models.core.score_stretches import ScoreStretches
 from models.online.learner import Learner
 from models.online.prediction_rows import PredictionRows
 from models.stream.source import Cursor
@@ -173,6 +174,18 @@ class ServiceTotals:
 
 
 @dataclass(frozen=True)
+class UnlabelledLook:
+    """The last look at predictions that wait for their labels."""
+
+    recorded: int = 0
+    """Predictions that the service had recorded by then."""
+    position: int | None = None
+    """Where the stream was; None: there was no look yet."""
+    yes: bool = False
+    because: str = ""
+
+
+@dataclass(frozen=True)
 class Replayed:
     """Predictions of records that were rejected before, which belong into the log."""
 
@@ -244,6 +257,9 @@ class PipelineState:
     """What retrains were expected to bring, and what came."""
     totals: Totals = field(default_factory=Totals)
     service: ServiceTotals = field(default_factory=ServiceTotals)
+    unlabelled: UnlabelledLook = field(default_factory=UnlabelledLook)
+    stretches: ScoreStretches = field(default_factory=ScoreStretches)
+    """The scores of what was served, for an estimate of what has no label."""
     pending_effects: tuple[PendingEffects, ...] = ()
 
     def __setstate__(self, kept: dict[str, Any]) -> None:

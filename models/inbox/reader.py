@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any, Self
 from models.inbox import json_content, sqlite_file
 from models.inbox.errors import InboxClosed, PositionsForgotten
 from models.inbox.label_latency import QUANTILES, WITHIN_S, LabelLatency, Survival, shares
-from models.inbox.records import Examples, InboxCounts, Joined
+from models.inbox.records import Answered, Examples, InboxCounts, Joined
 from models.inbox.tables import Totals
 
 _WAITS = """
@@ -61,7 +61,13 @@ class InboxReader:
             raise ValueError(f"first and count are 0 or more; came: {first} and {count}")
         with self._snapshot() as connection:
             totals = Totals.read(connection)
-            rows = _read(connection, first, count)
+            rows = _bounded(
+                connection.execute(
+                    "SELECT * FROM joined WHERE position >= ? ORDER BY position LIMIT ?",
+                    (first, count),
+                ),
+                plain=4,
+            )
         if first < totals.first_position:
             raise PositionsForgotten(
                 f"{self.path} has joined examples from position {totals.first_position} on, and "
@@ -72,6 +78,25 @@ class InboxReader:
                 Joined(*row[:4], *(json_content.decode(text) for text in row[4:])) for row in rows
             ]
         return Examples(totals.identity, totals.next_position, joined)
+
+    def newest_waiting(self, count: int) -> list[Answered]:
+        """Return the newest predictions that wait for their labels, the newest first.
+
+        There are fewer than `count` where fewer wait, or after 64 MiB.
+        """
+        with self._snapshot() as connection:
+            rows = _bounded(
+                connection.execute(
+                    "SELECT id, predicted_at, features, answers, versions FROM waiting "
+                    "ORDER BY predicted_at DESC, number DESC LIMIT ?",
+                    (count,),
+                ),
+                plain=2,
+            )
+        with sqlite_file.explained(self.path):
+            return [
+                Answered(*row[:2], *(json_content.decode(text) for text in row[2:])) for row in rows
+            ]
 
     def counts(self) -> InboxCounts:
         """Return how many predictions there are in each state."""
@@ -158,15 +183,16 @@ class InboxReader:
                     self._reader.execute("ROLLBACK")
 
 
-def _read(connection: sqlite3.Connection, first: int, count: int) -> list[tuple[Any, ...]]:
-    """Return rows of joined examples, at least one where there is any, until they are large."""
+def _bounded(rows: Iterable[tuple[Any, ...]], plain: int) -> list[tuple[Any, ...]]:
+    """Return rows, at least one where there is any, until they are large.
+
+    Their first columns, so many, are `plain`; the others are texts of any length.
+    """
     found: list[tuple[Any, ...]] = []
     size = 0
-    for row in connection.execute(
-        "SELECT * FROM joined WHERE position >= ? ORDER BY position LIMIT ?", (first, count)
-    ):
+    for row in rows:
         found.append(row)
-        size += sum(map(len, row[4:]))
+        size += sum(map(len, row[plain:]))
         if size > LARGEST_READ:
             break
     return found

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.core import metrics, scoring
+from models.core.answered import Answered
 from models.core.metrics import Measure
 from models.core.prediction import Answer, BatchPrediction, GivenAnswers
 from models.core.record_schema import Features, Label, Task
 from models.online import decision_threshold, novelty, prediction_rows, prequential
-from models.online.answered import Answered
 from models.online.blend import BlendConfig, ClassBlend, ValueBlend
 from models.online.calibration import Reliability
 from models.online.champion_value import ChampionValue
@@ -218,7 +218,7 @@ class Learner:
         for index, name in enumerate(self.members):
             log.by[name] = prediction_rows.of_classes(blended.members[:, index], classes)
         log.rest = prediction_rows.of_classes(blended.rest, classes, blended.rest_voted)
-        answered.put_into(log)
+        log.put(answered)
         self._value_champion(log, answered)
         self._test_errors(positions, blended.losses, blended.served_losses, log, answered)
         if self.threshold is not None:
@@ -264,7 +264,7 @@ class Learner:
         for index, name in enumerate(self.members):
             log.by[name] = prediction_rows.of_values(blended.members[:, index])
         log.rest = prediction_rows.of_values(blended.rest)
-        answered.put_into(log)
+        log.put(answered)
         self._test_errors(positions, gaps, np.abs(blended.served - known), log, answered)
         self._value_champion(log, answered)
         return log

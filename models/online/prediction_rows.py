@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from models.core.answered import REST, Answered
 from models.core.prediction import BatchPrediction, MemberAnswer
 from models.core.record_schema import Label
 
@@ -50,13 +51,23 @@ class PredictionRows:
     labels: list[Label | None] = field(default_factory=list)
     by: dict[str, MemberRows] = field(default_factory=dict)
     """By the name of the member, "served" among them."""
-    rest: MemberRows | None = None
+    rest: MemberRows | None = field(default=None, compare=False)
     """What would have been served without the champion; None: it is not known any more."""
     asleep: Counter[str] = field(default_factory=Counter)
     """Records that a service had answered and this member had not, or another model in its name."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def put(self, answered: Answered) -> None:
+        """Put what a service answered then in the places of what would be answered now."""
+        if not answered.places:
+            return
+        for name, rows in self.by.items():
+            self.by[name] = given(rows, answered.by(name))
+        if self.rest is not None:
+            self.rest = given(self.rest, answered.by(REST))
+        self.asleep.update(answered.asleep())
 
     @property
     def learned(self) -> int:

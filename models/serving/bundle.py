@@ -17,9 +17,9 @@ from threadpoolctl import ThreadpoolController
 
 from models.batch.batch_model import BatchAnswersNothing, BatchModel
 from models.core import record_schema
+from models.core.answered import REST
 from models.core.prediction import BatchPrediction
 from models.core.record_schema import Label, Schema
-from models.online.answered import REST
 from models.online.learner import SERVED, Learner
 from models.online.online_model import RecordRefused
 from models.online.prediction_rows import MemberRows, PredictionRows

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.core.prediction import given_answers
+from models.core.prediction import GivenAnswers, given_answers
 from models.inbox.errors import (
     InboxDamaged,
     InboxMissing,
@@ -32,6 +32,7 @@ from models.stream.batches import (
     Fault,
     InboxPlace,
     NothingToBeginWith,
+    Records,
     StreamChanged,
     StreamOptions,
     StreamUnreadable,
@@ -82,6 +83,36 @@ class InboxSource:
         after = newest.model_copy(update={"position": builder.position})
         return builder.batch(after, ended=ended)
 
+    def waiting(self, plan: Plan, count: int) -> Records:
+        """The newest predictions without a label, at most `count`; positions are mere numbers.
+
+        What does not fit is left out. Raises StreamUnreadable.
+        """
+        try:
+            with InboxReader(self._path) as reader:
+                found = reader.newest_waiting(count)
+        except InboxMissing:
+            found = []
+        except _UNREADABLE as error:
+            raise StreamUnreadable(str(error)) from error
+        builder = BatchBuilder(plan.schema, 0)
+        self._add_rows(
+            builder,
+            plan,
+            [dict(each.features) for each in found],
+            [given_answers(each.answers, each.versions, plan.schema.label_kind) for each in found],
+        )
+        return builder.batch(Cursor(), ended=True)
+
+    def counts(self) -> tuple[int, int] | None:
+        """How many predictions were recorded, and how many wait; None: it cannot be known now."""
+        try:
+            with InboxReader(self._path) as reader:
+                counts = reader.counts()
+        except (InboxMissing, *_UNREADABLE):
+            return None
+        return counts.recorded, counts.waiting
+
     def done_fraction(self, cursor: Cursor) -> float | None:
         """The share of the examples before the cursor; None if unknown."""
         total = self.total_hint()
@@ -107,21 +138,10 @@ class InboxSource:
         if read is None or not read.joined:
             return cursor, True
         target, kind = plan.schema.target, plan.schema.label_kind
-        ignored = frozenset(self._options.ignore) | plan.schema.known
-        required = frozenset([*plan.schema.sources, target])
-        form = JsonFormat(required, ignored, self._options.new_columns)
-        fitted: list[dict[str, Any]] = []
-        broken: dict[int, Fault] = {}
-        for index, each in enumerate(read.joined):
-            try:
-                fitted.append(form.fitted(_record(each, target)))
-            except InvalidCell as error:
-                broken[index] = error.fault
-        builder.add(
-            record_formats.parsed(plan, form, fitted),
-            len(read.joined),
-            lambda index: _raw(read.joined[index], target),
-            broken,
+        self._add_rows(
+            builder,
+            plan,
+            [_record(each, target) for each in read.joined],
             [given_answers(each.answers, each.versions, kind) for each in read.joined],
         )
         place = InboxPlace(
@@ -133,6 +153,27 @@ class InboxSource:
         )
         after = cursor.model_copy(update={"position": builder.position, "inbox": place})
         return after, place.read >= read.total
+
+    def _add_rows(
+        self,
+        builder: BatchBuilder,
+        plan: Plan,
+        rows: Sequence[dict[str, Any]],
+        given: Sequence[GivenAnswers],
+    ) -> None:
+        """Add records of JSON values, by the rules of a stream of JSON lines."""
+        ignored = frozenset(self._options.ignore) | plan.schema.known
+        required = frozenset([*plan.schema.sources, plan.schema.target])
+        form = JsonFormat(required, ignored, self._options.new_columns)
+        fitted: list[dict[str, Any]] = []
+        broken: dict[int, Fault] = {}
+        for index, row in enumerate(rows):
+            try:
+                fitted.append(form.fitted({**row}))
+            except InvalidCell as error:
+                broken[index] = error.fault
+        parsed = record_formats.parsed(plan, form, fitted)
+        builder.add(parsed, len(rows), lambda index: _raw(rows[index]), broken, given)
 
     def _examples(self, cursor: Cursor, first: int, count: int) -> Examples | None:
         """The examples from `first` on; None where nothing was recorded yet.
@@ -189,8 +230,8 @@ def _record(example: Joined, target: str) -> dict[str, Any]:
     return {**example.features, target: example.label}
 
 
-def _raw(example: Joined, target: str) -> str:
-    return json.dumps(_record(example, target), ensure_ascii=False)[:LONGEST_RAW]
+def _raw(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False)[:LONGEST_RAW]
 
 
 def _digest(example: Joined) -> str:

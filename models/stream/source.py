@@ -21,6 +21,7 @@ from models.stream.batches import (
     SERVICE,
     BadStream,
     Batch,
+    BatchBuilder,
     Cursor,
     Format,
     NothingToBeginWith,
@@ -37,6 +38,7 @@ from models.stream.text_source import TextFile
 
 if TYPE_CHECKING:
     from models.stream.file_then_inbox import FileSource
+    from models.stream.inbox_source import InboxSource
 
 __all__ = [
     "BadStream",
@@ -95,7 +97,8 @@ class Stream:
             )
         self._schema = schema
         self._plan: Plan | None = None
-        self._source = _source(path, options, inbox)
+        self._examples = _examples(options, inbox)
+        self._source = _source(path, options, self._examples)
 
     @property
     def schema(self) -> Schema:
@@ -134,6 +137,22 @@ class Stream:
             raise ValueError(f"a range of positions has 0 <= first <= last; came: {first}, {last}")
         self._check_path()
         return self._source.between(self._known_plan(), first, last, cursors)
+
+    def waiting(self, count: int) -> Records:
+        """The newest predictions of the service that have no label, at most `count`.
+
+        Their positions are mere numbers. None of them where there is no service. Raises as `read`.
+        """
+        if self._examples is None:
+            return BatchBuilder(self.schema, 0).batch(Cursor(), ended=True)
+        return self._examples.waiting(self._known_plan(), count)
+
+    def counts(self) -> tuple[int, int] | None:
+        """How many predictions the service recorded, and how many of them have no label.
+
+        None where there is no service, or where that cannot be known now.
+        """
+        return None if self._examples is None else self._examples.counts()
 
     def done_fraction(self, cursor: Cursor) -> float | None:
         """The share of the file before the cursor, 0 to 1; None if unknown."""
@@ -188,21 +207,28 @@ def plan(path: Path, schema: Schema, options: StreamOptions) -> Plan:
     )
 
 
-def _source(path: Path, options: StreamOptions, inbox: Path | None) -> FileSource:
+def _examples(options: StreamOptions, inbox: Path | None) -> InboxSource | None:
+    """The inbox of the service that the options name; None: they name none."""
     if options.service is None:
-        return _file_source(path, options)
+        return None
     if inbox is None:
         raise BadStream(
             f"{SERVICE}{options.service} cannot be read here, where there is no home with its "
             "inbox: name a file as stream.path, and take out stream.then"
         )
     # Only pipelines that learn from a service need SQLite.
-    from models.stream.file_then_inbox import FileThenInbox
     from models.stream.inbox_source import InboxSource
 
-    examples = InboxSource(inbox, options)
+    return InboxSource(inbox, options)
+
+
+def _source(path: Path, options: StreamOptions, examples: InboxSource | None) -> FileSource:
+    if examples is None:
+        return _file_source(path, options)
     if not options.has_file:
         return examples
+    from models.stream.file_then_inbox import FileThenInbox
+
     return FileThenInbox(path, _file_source(path, options), examples)
 
 

@@ -24,6 +24,7 @@ POINTS: dict[str, str] = {
     "history.after_flush": "flushed and committed, the outbox files are still there",
     "inbox.inside_commit": "predictions and labels are written, the transaction is still open",
     "inbox.after_commit": "predictions and labels are committed, their callers do not know it yet",
+    "labels.after_join": "labels of a file are joined, its cursor is still the old one",
     "loop.after_predictions": "predictions are logged, the checkpoint is still the old one",
     "loop.after_checkpoint": "the checkpoint is new, the history does not have its rows yet",
     "loop.after_history": "checkpoint and history are done, the next batch is not begun",

@@ -14,6 +14,7 @@ HOME/
     checkpoint                 models that learn online, detectors, counters, next position
     fit_checkpoint             what a retrain had fitted when it was preempted
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
+    labels.json                how far a service has read its file of labels, and which wait
     inbox.sqlite               a service's predictions that wait for labels, and joined examples
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
@@ -65,6 +66,10 @@ class PipelinePlaces:
     @property
     def inbox(self) -> Path:
         return self.root / "inbox.sqlite"
+
+    @property
+    def labels(self) -> Path:
+        return self.root / "labels.json"
 
     @property
     def models(self) -> Path:

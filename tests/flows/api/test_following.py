@@ -17,8 +17,8 @@ from flows.config import pipeline
 from flows.run import bootstrap
 from flows.run.state import PendingEffects
 from models.batch import batch_model
+from models.core.answered import REST
 from models.core.record_schema import Task
-from models.online.answered import REST
 from models.persistence import checkpoint
 from models.persistence.signing import SigningKey
 from models.prediction_log import prediction_log

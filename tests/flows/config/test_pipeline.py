@@ -87,7 +87,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         (
             changed(onlien={"seed": 1}),
             "onlien",
-            "drift, forecast, gate, online, pipeline",
+            "drift, forecast, gate, labels, online, pipeline",
             "{'seed': 1}",
         ),
         (changed(gate={"margin": 3}), "gate.margin", "pause_margin_c", "3"),

@@ -42,12 +42,12 @@ cooldown_records = 500
 POINTS = [
     point
     for point in failpoints.POINTS
-    if not point.startswith(("inbox.", "power_limit.", "replay.", "run.", "upkeep."))
+    if not point.startswith(("inbox.", "labels.", "power_limit.", "replay.", "run.", "upkeep."))
 ]
 """The points that a run passes. Those of the inbox are tried by
-tests/models/inbox/test_inbox_kills.py, those of upkeep by
-tests/models/prediction_log/test_compaction.py, and those of power limits, which only a run with
-caps passes, by tests/power/devices/test_power_limit.py."""
+tests/models/inbox/test_inbox_kills.py, that of label files by tests/flows/api/test_label_file.py,
+those of upkeep by tests/models/prediction_log/test_compaction.py, and those of power limits, which
+only a run with caps passes, by tests/power/devices/test_power_limit.py."""
 
 PASSINGS = {"atomic_file": 24, "loop": 4, "history.before_outbox": 5}
 """At which passing of a point it strikes: late enough to have something to lose."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from models.core import metrics, scoring
+from models.core.answered import REST
 from models.core.prediction import BatchPrediction, GivenAnswers, MemberAnswer, given_answers
 from models.core.record_schema import Label, Task
-from models.online.answered import REST
 from models.online.learner import Learner
 from models.online.online_model import OnlineMember
 from models.online.prediction_rows import MemberRows, PredictionRows

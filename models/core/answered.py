@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from models.core.prediction import Answer, GivenAnswers, MemberAnswer
-from models.online import prediction_rows
-from models.online.prediction_rows import PredictionRows
 
 REST = "rest"
 """What would be served without the champion: it is kept with what was, and is no member."""
@@ -49,18 +47,17 @@ class Answered:
             self._column(name, column) for name, column in zip(self._members, answers, strict=True)
         ]
 
-    def put_into(self, log: PredictionRows) -> None:
-        """Put what was answered into the log, and count who sleeps."""
-        if not self.places:
-            return
-        for name, rows in log.by.items():
-            log.by[name] = prediction_rows.given(rows, self._answers(name))
-        assert log.rest is not None
-        log.rest = prediction_rows.given(log.rest, self._answers(REST))
-        for name in self._members:
-            slept = sum(self._awake(name, each) is None for each in self.places.values())
-            if slept:
-                log.asleep[name] += slept
+    def by(self, name: str) -> dict[int, MemberAnswer | None]:
+        """What was answered in a member's name, by place; None: nothing was."""
+        return {place: each.members.get(name) for place, each in self.places.items()}
+
+    def asleep(self) -> dict[str, int]:
+        """For how many records each member sleeps, where it does for any."""
+        counts = {
+            name: sum(self._awake(name, each) is None for each in self.places.values())
+            for name in self._members
+        }
+        return {name: count for name, count in counts.items() if count}
 
     def _column(self, name: str, answers: Sequence[Answer]) -> list[Answer]:
         column = [*answers]
@@ -68,9 +65,6 @@ class Answered:
             awake = self._awake(name, each)
             column[place] = None if awake is None else awake.answer
         return column
-
-    def _answers(self, name: str) -> dict[int, MemberAnswer | None]:
-        return {place: each.members.get(name) for place, each in self.places.items()}
 
     def _awake(self, name: str, given: GivenAnswers) -> MemberAnswer | None:
         """What counts as the answer of a member; None: it sleeps."""

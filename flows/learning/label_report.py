@@ -6,7 +6,7 @@ It only reads the inbox, beside the service that writes it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.inbox.errors import InboxMissing
@@ -110,3 +110,17 @@ def describe_service(service: Mapping[str, Any]) -> str:
             "labels came"
         )
     return "; ".join(told)
+
+
+def describe_unlabelled(document: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of predictions without a label, a sentence each, of a summary or a status."""
+    look, waits = document.get("unlabelled"), document.get("labels")
+    if look is not None and look["yes"]:
+        yield f"unlabelled rows have drifted (at position {look['position']:,}): {look['because']}"
+    estimate = document.get("estimate")
+    if estimate is not None and waits and waits["waiting"]:
+        yield (
+            f"what waits for labels is expected to score {estimate['metric']} "
+            f"{estimate['score']:.4g}, as the last labelled records did; such an estimate was off "
+            f"by {estimate['off_by']:.2g} in the mean, over {estimate['stretches']} stretches"
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.run import label_report
+from flows.learning import label_report
 from models.inbox.inbox import Answered, Inbox, InboxConfig
 from observability.core.paths import PipelinePlaces
 from tests.models.makers import make_places
