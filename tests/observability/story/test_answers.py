@@ -104,7 +104,7 @@ def test_what_serves_names_its_rows_and_since_when() -> None:
     """A version, its age, and the positions that it was trained on."""
     found = tell(make_past(champion=CHAMPION))["serves"]
     assert ("good", "v1, for 60 min") == (found.state, found.short)
-    assert "trained on 800 rows, positions 0 to 1,000" in found.sentence
+    assert "Trained on 800 rows, positions 0 to 1,000, as linear" in found.sentence
 
 
 def test_a_model_that_cannot_be_loaded_wants_something_done() -> None:
@@ -188,7 +188,7 @@ def test_of_several_devices_the_worst_counts() -> None:
     """The least margin is in the short answer."""
     rows = [device(), device(uuid="GPU-1", unreadable="lost"), device(uuid="GPU-2", margin_c=12.0)]
     found = tell(make_past(devices=rows))["devices"]
-    assert ("act", "12 °C at the least, 3 devices") == (found.state, found.short)
+    assert ("act", "12 °C, steady: the least of 3 devices") == (found.state, found.short)
 
 
 FACTS = {
@@ -232,7 +232,7 @@ def test_a_changed_world_says_in_which_columns_and_since_when() -> None:
         )
     )["world"]
     assert ("watch", "Yes, load, price") == (found.state, found.short)
-    assert "3 alarms in a row since 2026-03-01 12:50:00 UTC" in found.sentence
+    assert "3 alarms in a row for 10 min (since 2026-03-01 12:50:00 UTC)" in found.sentence
     assert "about position 1,900" in found.sentence
 
 
