@@ -384,3 +384,25 @@ def test_an_ill_intake_comes_with_its_remedy() -> None:
     found = tell(make_past(), intake=intake)["advice"]
     assert "a column is gone" in found.sentence
     assert "new_columns = 'drop'" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("live", "margin_c", "command"),
+    [
+        ({"override": {"answer": "closed", "until": at(4000), "because": "x"}}, 30.0, "clear"),
+        ({"state": "resting"}, 30.0, "run /srv/elec2.toml"),
+        ({}, 5.0, "gate show"),
+        ({}, 30.0, "status"),
+    ],
+)
+def test_a_retrain_that_waits_asks_for_what_would_let_it_begin(
+    live: dict[str, Any], margin_c: float, command: str
+) -> None:
+    """A person's override, a run, a look at the device, or nothing."""
+    past = make_past(
+        request=REQUEST,
+        devices=device(margin_c=margin_c),
+        admission={"facts": {"gate_pause_margin_c": 10.0}},
+        run={"outcome": "finished", "because": "the end"},
+    )
+    assert tell(past, **live)["advice"].commands[0].endswith(command)
