@@ -14,7 +14,7 @@ from typing import Any
 from models.core import metrics
 from models.core.metrics import METRICS
 from models.persistence import checkpoint
-from models.serving import inbox
+from models.inbox import inbox
 from observability.core import file_lock
 from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.core.paths import PipelinePlaces, Places

@@ -93,7 +93,7 @@ class Stories:
         kept, stamp = self._kept.get((name, reach)), self._stamp()
         if kept is not None and self._is_good(kept, stamp, live.metric):
             return kept.past, ""
-        nothing = Past(name, live.metric, now, reach, None, None)
+        nothing = Past.nothing(name, live.metric, now, reach)
         if self._failed is not None and self._clock() - self._failed[0] <= LEAST_AGE_S:
             return (nothing if kept is None else kept.past), self._failed[1]
         try:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 from observability.core import atomic_file, failpoints
 from observability.core.errors import BadConfiguration, ThermodriftError, TryAgainLater
 from observability.core.paths import Places
-from observability.history import home_config, loss, retention, schema
+from observability.history import home_config, loss, notebook, retention, schema
 from observability.history.backends.duckdb_connection import Duck
 from observability.history.backends.duckdb_file import DuckDbFile
 from observability.history.backends.ducklake import DuckLake
@@ -113,11 +113,14 @@ class ViewShape:
 def open(home: Path | str = Path(".thermodrift")) -> History:  # noqa: A001 - the user's word
     """Return the history under `home`, for notebooks; it opens and locks nothing between calls.
 
+    In a notebook Arrow tables show themselves as tables from then on.
+
     Raises BadConfiguration where `home` is no folder: a typing error must not create a new home.
     """
     place = Path(home)
     if not place.is_dir():
         raise BadConfiguration(f"there is no home at {place.absolute()}; name one with a history")
+    notebook.show_tables()
     return History(place)
 
 
@@ -293,6 +296,16 @@ class History:
                 )
                 for view in schema.PUBLIC_VIEWS
             ]
+
+    def _repr_html_(self) -> str:
+        """The public views as a table, for notebooks."""
+        try:
+            rows = [(each.name, each.rows, ", ".join(each.columns)) for each in self.views()]
+        except TryAgainLater as later:
+            return notebook.table_html(["the history cannot be read now"], [[later]], self.where)
+        return notebook.table_html(
+            ["view", "rows", "columns"], rows, f"The history in {self.where}"
+        )
 
     def remove_expired(self, config: retention.RetentionConfig, now: datetime) -> dict[str, int]:
         """Remove what `config` does not keep at `now`; return the removed rows by table.

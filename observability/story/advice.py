@@ -63,8 +63,8 @@ def _advice(
         found.append(
             ("A column is gone or has another type.", live.command("stream", "show", file))
         )
-    if by_key["devices"].state == "act" and past.first("request") is not None:
-        found.append(("A retrain waits for a device: see why.", live.command("gate", "show")))
+    if past.first("request") is not None:
+        found += _for_waiting(by_key["devices"], live, file)
     if live.override_problem:
         found.append(("The override cannot be read.", live.command("gate", "override", "clear")))
     for row in past.rows.get("trouble", ()):
@@ -72,3 +72,15 @@ def _advice(
             told = f"{row['question']}: {row['because']}."
             found.append((told, live.command("doctor")))
     return found
+
+
+def _for_waiting(devices: Answer, live: Live, file: str) -> list[tuple[str, str]]:
+    """What a retrain that waits asks of a person, if anything."""
+    if live.override is not None and live.override["answer"] == "closed":
+        told = "A retrain waits while a person keeps the gate closed: take that back if it may run."
+        return [(told, live.command("gate", "override", "clear"))]
+    if live.state == "resting":
+        return [("A retrain waits, and no run asks for it: run again.", live.command("run", file))]
+    if devices.state == "act":
+        return [("A retrain waits for a device: see why.", live.command("gate", "show"))]
+    return []

@@ -12,10 +12,12 @@ from typing import Any
 from observability.drift import drift
 from observability.story.past import Past, Row
 from observability.story.values import Answer, Live, State, Value, worst
-from observability.story.words import ago, counted, length, moment, number
+from observability.story.words import ago, counted, length, moment, number, since
 
 STANDARD_ERRORS = 2.0
 """A difference of so many standard errors is one."""
+STEADY = 0.05
+"""A margin that goes by less, in °C a minute, is steady."""
 SOON_MINUTES = 10.0
 """A margin that is used up within so many minutes is worth a look."""
 STALE_S = 600.0
@@ -84,11 +86,11 @@ def serves(past: Past, live: Live, now: datetime) -> Answer:
             )
         }
         told = (
-            f"A blend of the online members and champion {champion['version']} "
-            f"({champion['recipe'] or 'recipe unknown'}), which serves since "
-            f"{ago(champion['started_at'], now)}, from position {number(champion['serves_from'])} "
-            f"on. It was trained on {number(champion['rows'])} rows, positions "
-            f"{number(champion['train_from'])} to {number(champion['train_to'])}."
+            f"Trained on {number(champion['rows'])} rows, positions "
+            f"{number(champion['train_from'])} to {number(champion['train_to'])}, as "
+            f"{champion['recipe'] or 'an unknown recipe'}. It serves in a blend with the online "
+            f"members {since(champion['started_at'], now)}, from position "
+            f"{number(champion['serves_from'])} on."
         )
         since_s = (now - champion["started_at"]).total_seconds()
         short = f"{champion['version']}, for {length(since_s)}"
@@ -101,9 +103,9 @@ def retrain_waits(past: Past, live: Live, now: datetime) -> Answer:
     """Is a retrain waiting, why, and until when?"""
     question, sql = "Is a retrain waiting, why, until when?", past.sql.get("request", "")
     if live.candidate is not None:
-        version, since = live.candidate["version"], live.candidate["since"]
+        version, position = live.candidate["version"], number(live.candidate["since"])
         short = "A version waits for a person's word"
-        told = f"Version {version} has won. It waits since position {number(since)}."
+        told = f"Version {version} has won. It waits since position {position}."
         return Answer("waiting", question, "act", short, told, dict(live.candidate), sql)
     request = past.first("request")
     if request is None:
@@ -118,7 +120,7 @@ def retrain_waits(past: Past, live: Live, now: datetime) -> Answer:
         until = ago(ends, now)
     short = f"Yes, for {length((now - request['requested_at']).total_seconds())}"
     told = (
-        f"Since {ago(request['requested_at'], now)}: {request['requested_because']}. It is "
+        f"It waits {since(request['requested_at'], now)}: {request['requested_because']}. It is "
         f"{request['state']}, after {counted(request['deferrals'], 'deferral')}: "
         f"{request['because']}. Until: {until}."
     )
@@ -141,10 +143,13 @@ def devices(past: Past, now: datetime) -> Answer:
             numbers[f"{row['uuid']}: {name[: name.rindex('_')]}, {unit}"] = row[name]
         numbers[f"{row['uuid']}: margin, °C per minute"] = row["margin_c_per_minute"]
     state = worst(state for _, state in told)
-    least = min((row["margin_c"] for row in rows if row["margin_c"] is not None), default=None)
-    short = "Not known" if least is None else f"{number(least)} °C"
-    if least is not None and len(rows) > 1:
-        short += f" at the least, {len(rows)} devices"
+    known = [row for row in rows if row["margin_c"] is not None]
+    short = "Not known"
+    if known:
+        least = min(known, key=lambda row: row["margin_c"])
+        short = f"{number(least['margin_c'])} °C, {_way(least['margin_c_per_minute'])}"
+        if len(rows) > 1:
+            short += f": the least of {len(rows)} devices"
     sentence = " ".join(each for each, _ in told)
     return Answer("devices", question, state, short, sentence, numbers, sql)
 
@@ -157,21 +162,27 @@ def _device(row: Row, pause: float | None, now: datetime) -> tuple[str, State]:
     margin, slope = row["margin_c"], row["margin_c_per_minute"]
     if margin is None:
         return f"{name}: its margin is unknown; read {when}.", "unknown"
-    told = f"{name}: {number(margin)} °C"
+    told = f"{number(margin)} °C"
     if row["temperature_c"] is not None:
         told += f" at {number(row['temperature_c'])} °C"
     state: State = "act" if pause is not None and margin <= pause else "good"
-    if slope is None:
-        told += ", where it goes is unknown"
-    elif abs(slope) < 0.05:
-        told += ", steady"
-    else:
-        told += f", {'rising' if slope > 0 else 'falling'} by {number(abs(slope))} °C a minute"
+    told += f", {_way(slope)}"
+    if slope is not None and abs(slope) >= STEADY:
+        told += f" by {number(abs(slope))} °C a minute"
         if slope < 0 and pause is not None and margin > pause:
             minutes = (margin - pause) / -slope
             told += f": the pause margin of {number(pause)} °C in {length(60 * minutes)}"
             state = "watch" if minutes <= SOON_MINUTES else state
-    return f"{told}; read {when}.", state
+    return f"{told}; read {when}: {name}.", state
+
+
+def _way(slope: float | None) -> str:
+    """Where a margin goes, by its °C a minute."""
+    if slope is None:
+        return "where it goes is unknown"
+    if abs(slope) < STEADY:
+        return "steady"
+    return "rising" if slope > 0 else "falling"
 
 
 def world(past: Past, now: datetime) -> Answer:
@@ -200,8 +211,8 @@ def world(past: Past, now: datetime) -> Answer:
         numbers[f"{name}: threshold"] = facts.get(f"threshold:{name}")
     streak, change = past.first("alarms") or {}, past.first("change") or {}
     numbers |= {"alarms in a row": streak.get("alarms"), "since": streak.get("since")}
-    told = f"{counted(streak.get('alarms') or 1, 'alarm')} in a row since "
-    told += f"{ago(streak.get('since'), now)}, the last {at}."
+    told = f"{counted(streak.get('alarms') or 1, 'alarm')} in a row "
+    told += f"{since(streak.get('since'), now)}, the last {at}."
     short = "Yes" if not columns else f"Yes, {', '.join(columns[:2])}"
     short += f" and {len(columns) - 2} more" if columns and len(columns) > 2 else ""
     if columns:
@@ -366,8 +377,8 @@ def _labels(labels: Mapping[str, Any], now: datetime) -> tuple[str, State]:
     if not labels.get("waiting"):
         return "No prediction waits for a label.", "good"
     old = oldest is not None and (now - oldest).total_seconds() > OLD_LABELS_S
-    told = f"{counted(labels['waiting'], 'prediction')} wait for a label, the oldest since "
-    return f"{told}{ago(oldest, now)}.", "watch" if old else "good"
+    told = f"{counted(labels['waiting'], 'prediction')} wait for a label, the oldest "
+    return f"{told}{since(oldest, now)}.", "watch" if old else "good"
 
 
 def people(past: Past, live: Live, now: datetime) -> Answer:
@@ -387,8 +398,8 @@ def people(past: Past, live: Live, now: datetime) -> Answer:
     left_s = (override["until"] - now).total_seconds()
     short = f"The gate is {override['answer']}, for {length(left_s)} more"
     told = (
-        f"The gate is {override['answer']} until {ago(override['until'], now)}: "
-        f"{override['because']}."
+        f"Because: {override['because']}. The gate is {override['answer']} until "
+        f"{moment(override['until'])}."
     )
     numbers = {**override, **numbers}
     return Answer("people", question, "watch", short, told, numbers, sql)

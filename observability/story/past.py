@@ -95,6 +95,12 @@ class Past:
     took_s: float = 0.0
     """Seconds for which the history was open."""
 
+    @classmethod
+    def nothing(cls, pipeline: str, metric: str, now: datetime, reach: str) -> Past:
+        """A past of which nothing is known: each question without a row."""
+        asked = questions.single(pipeline, metric)
+        return cls(pipeline, metric, now, reach, None, None, dict.fromkeys(asked, ()), asked)
+
     def first(self, name: str) -> Row | None:
         """The only row of a question; None where it has none."""
         found = self.rows.get(name, ())

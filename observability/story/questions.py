@@ -48,14 +48,17 @@ class Axis(NamedTuple):
 
 
 def span(pipeline: str) -> str:
-    """The first and the last moment that the history has of a pipeline; NULL: none."""
+    """The first and the last moment that the history has of a pipeline; NULL: none.
+
+    People override the gate of the whole home, which is drawn too.
+    """
     where = f"WHERE pipeline = {quoted(pipeline)}"
     return f"""
 SELECT min(since) AS since, max(until) AS until
 FROM (
     SELECT min(scored_at) AS since, max(scored_at) AS until FROM scores {where}
     UNION ALL
-    SELECT min(decided_at), max(decided_at) FROM decisions {where}
+    SELECT min(decided_at), max(decided_at) FROM decisions {where} OR question = 'override'
     UNION ALL
     SELECT min(read_at), max(read_at) FROM gpu_readings {where})"""
 

@@ -58,6 +58,7 @@ def document(story: Story) -> dict[str, Any]:
         "pipeline": story.pipeline,
         "told_at": story.now,
         "history_read_at": past.told_at,
+        "took_s": past.took_s,
         "stale_because": live.stale_because or None,
         "state": live.state,
         "position": live.position,

@@ -44,12 +44,19 @@ def length(seconds: float | None) -> str:
 
 
 def ago(at: datetime | None, now: datetime) -> str:
-    """A moment, and how long it is past, or still to come."""
+    """How long a moment is past, or still to come, and which it is."""
     if at is None:
         return UNKNOWN
     past_s = (now - at).total_seconds()
     told = f"{length(past_s)} ago" if past_s >= 0 else f"in {length(-past_s)}"
-    return f"{moment(at)} ({told})"
+    return f"{told} ({moment(at)})"
+
+
+def since(at: datetime | None, now: datetime) -> str:
+    """For how long something has been so, and from which moment on."""
+    if at is None:
+        return f"since when is {UNKNOWN}"
+    return f"for {length((now - at).total_seconds())} (since {moment(at)})"
 
 
 def counted(count: int, word: str) -> str:

@@ -58,10 +58,12 @@ def serving(learned: Learned, *options: str, **environment: str) -> Iterator[Any
 def test_it_prints_its_address_answers_and_ends_on_a_signal(
     learned: Learned, number: signal.Signals
 ) -> None:
-    """One line when it is ready; the exit code of good order; nothing broken in its log."""
+    """One line when it is ready, pages too; the exit code of good order; a whole log."""
     with serving(learned) as (process, said), httpx.Client(base_url=said["address"]) as client:
         assert (["small"], True) == (said["pipelines"], said["ready"])
         assert 200 == client.post("/predict", json=RECORD, timeout=WAIT_S).status_code
+        page = client.get("/", follow_redirects=True, timeout=WAIT_S)
+        assert "What should I do now?" in page.text
         process.send_signal(number)
         out, log = process.communicate(timeout=WAIT_S)
     assert (0, "") == (process.returncode, out)

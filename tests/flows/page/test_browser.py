@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from flows.page import routes
+from flows.page import report, routes
 from observability.history.store import History
 from power.policy import override_file
 from tests.flows.api.makers import TOKEN, Learned, Running, running
@@ -53,7 +54,7 @@ def served(told_once: Learned) -> Iterator[Running]:
 
 
 @contextmanager
-def watched(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+def watched(browser: Browser, url: str, path: str = PAGE, **options: Any) -> Iterator[Page]:
     """A page that fails its test for an error, a dialog, or a request to elsewhere."""
     wrong: list[str] = []
     context: BrowserContext = browser.new_context(
@@ -66,7 +67,7 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page.on("dialog", lambda dialog: wrong.append(dialog.message))
     page.on("request", lambda asked: wrong.extend(_elsewhere(asked.url, url)))
     try:
-        page.goto(f"{url}{PAGE}")
+        page.goto(f"{url}{path}")
         yield page
     finally:
         context.close()
@@ -301,3 +302,16 @@ def test_hostile_values_do_nothing(browser: Browser, told: Learned) -> None:
         page.get_by_role("button", name="Zoom and compare").click()
         expect(page.locator("#explore .main-svg").first).to_be_visible()
         assert 0 == page.locator("img").count()
+
+
+def test_a_report_needs_no_network_and_no_script(
+    browser: Browser, told_once: Learned, tmp_path: Path
+) -> None:
+    """Opened as a file: a mark leads to its decision, which opens."""
+    now = datetime.now(UTC)
+    file = tmp_path / "report.html"
+    file.write_text(report.html(report.collect(told_once.places, [NAME], now), now))
+    with watched(browser, file.as_uri(), "", java_script_enabled=False) as page:
+        expect(page.locator(".answer")).to_have_count(10)
+        page.locator("a.mark.champion.yes").first.click()
+        expect(page.get_by_role("heading", name="promotion: yes")).to_be_visible()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from observability.history.store import History
 from observability.story.past import key_of
 from power.policy import override_file
 from tests.flows.api.makers import TOKEN, Learned, held, running
-from tests.flows.makers import NAME
+from tests.flows.makers import NAME, make_pipeline
 from tests.flows.page.makers import HOSTILE, add_hostile
 
 PAGE = f"/pages/{NAME}"
@@ -300,6 +301,40 @@ def test_a_page_that_is_made_delays_no_answer_of_the_service(told_once: Learned)
         with held(made[0]._worker):
             assert 200 == client.get("/readyz").status_code
         assert 200 == client.get(PAGE).status_code
+
+
+def test_a_home_without_a_history_has_a_page_too(tmp_path: Path) -> None:
+    """Before the first run; and looking at it begins nothing."""
+    new = Learned(make_pipeline(tmp_path), tmp_path / "home")
+    new.home.mkdir()
+    with running(new, more=routes.opened) as served, served.client() as client:
+        for path in (PAGE, "/pages", f"{PAGE}/story.json", f"{PAGE}/news"):
+            assert 200 == client.get(path).status_code, path
+        assert "Begin" in client.get(PAGE).text
+    assert not new.places.history.exists()
+
+
+def test_a_history_that_is_busy_from_the_start_has_a_page_that_says_so(told: Learned) -> None:
+    """With what the checkpoint knows, and why there is no more."""
+    with (
+        running(told, more=routes.opened) as served,
+        served.client() as client,
+        History(told.home).exclusive(),
+    ):
+        text = client.get(PAGE).text
+    assert "at position 1,000" in text
+    assert "is open in" in text
+
+
+def test_several_pipelines_have_an_overview(told: Learned) -> None:
+    """Each with a link to its page, also one that has not begun."""
+    (told.file.parent / "other").mkdir()
+    other = Learned(make_pipeline(told.file.parent / "other", name="other"), told.home)
+    with running(told, other, more=routes.opened) as served, served.client() as client:
+        assert "/pages" == client.get("/").headers["location"]
+        text = client.get("/pages").text
+        assert 200 == client.get("/pages/other").status_code
+    assert [NAME, "other"] == re.findall(r'<h2><a href="/pages/(\w+)">', text)
 
 
 def test_a_pipeline_that_has_not_begun_has_a_page_that_says_how(told: Learned) -> None:

@@ -65,7 +65,7 @@ def test_a_story_is_that_of_a_real_run(told_once: Learned, clock: Clock) -> None
         found.live.metric,
         found.live.state,
     )
-    assert "GPU-a: " in found.answer("devices").sentence
+    assert ": GPU-a." in found.answer("devices").sentence
     assert found.answer("waits").numbers["deferrals"] > 0  # type: ignore[operator]
     assert {"drift", "admission", "promotion"} <= {each.question for each in found.past.marks}
 

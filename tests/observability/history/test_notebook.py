@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from observability.core.errors import BadConfiguration
-from observability.history import store
+from observability.history import notebook, store
 from observability.history.store import History
 from tests.observability.history.makers import (
     at,
@@ -90,3 +90,28 @@ def test_a_merge_that_was_cut_short_shows_no_row_twice(tmp_path: Path) -> None:
     for name in names:
         (merged.parent / name).unlink()
     assert [0, 1, 2, 3] == past.predictions()["position"].to_pylist()
+
+
+def test_the_history_shows_itself_as_its_views(past: History) -> None:
+    """In a notebook; each view with its rows and columns."""
+    text = past._repr_html_()
+    assert "<td>scores</td><td>4</td>" in text
+    assert f"The history in {past.where}" in text
+
+
+def test_a_history_that_is_busy_shows_why(past: History) -> None:
+    """A cell that shows it must not end in a traceback."""
+    with History(past._places.home).exclusive():
+        past._timeout_s = 0.0
+        assert "is open in" in past._repr_html_()
+
+
+def test_a_table_shows_its_first_rows_and_escapes_them() -> None:
+    """Reasons and columns are named by others."""
+    table = pa.table({"<b>": ["<script>", None, *["x"] * 30]})
+    text = notebook.arrow_html(table)
+    assert "32 rows, the first 20 shown" in text
+    assert 21 == text.count("<tr>")
+    assert "<script>" not in text
+    assert "<b>" not in text
+    assert "<td></td>" in text

@@ -104,7 +104,7 @@ def test_what_serves_names_its_rows_and_since_when() -> None:
     """A version, its age, and the positions that it was trained on."""
     found = tell(make_past(champion=CHAMPION))["serves"]
     assert ("good", "v1, for 60 min") == (found.state, found.short)
-    assert "trained on 800 rows, positions 0 to 1,000" in found.sentence
+    assert "Trained on 800 rows, positions 0 to 1,000, as linear" in found.sentence
 
 
 def test_a_model_that_cannot_be_loaded_wants_something_done() -> None:
@@ -188,7 +188,7 @@ def test_of_several_devices_the_worst_counts() -> None:
     """The least margin is in the short answer."""
     rows = [device(), device(uuid="GPU-1", unreadable="lost"), device(uuid="GPU-2", margin_c=12.0)]
     found = tell(make_past(devices=rows))["devices"]
-    assert ("act", "12 °C at the least, 3 devices") == (found.state, found.short)
+    assert ("act", "12 °C, steady: the least of 3 devices") == (found.state, found.short)
 
 
 FACTS = {
@@ -232,7 +232,7 @@ def test_a_changed_world_says_in_which_columns_and_since_when() -> None:
         )
     )["world"]
     assert ("watch", "Yes, load, price") == (found.state, found.short)
-    assert "3 alarms in a row since 2026-03-01 12:50:00 UTC" in found.sentence
+    assert "3 alarms in a row for 10 min (since 2026-03-01 12:50:00 UTC)" in found.sentence
     assert "about position 1,900" in found.sentence
 
 
@@ -384,3 +384,25 @@ def test_an_ill_intake_comes_with_its_remedy() -> None:
     found = tell(make_past(), intake=intake)["advice"]
     assert "a column is gone" in found.sentence
     assert "new_columns = 'drop'" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("live", "margin_c", "command"),
+    [
+        ({"override": {"answer": "closed", "until": at(4000), "because": "x"}}, 30.0, "clear"),
+        ({"state": "resting"}, 30.0, "run /srv/elec2.toml"),
+        ({}, 5.0, "gate show"),
+        ({}, 30.0, "status"),
+    ],
+)
+def test_a_retrain_that_waits_asks_for_what_would_let_it_begin(
+    live: dict[str, Any], margin_c: float, command: str
+) -> None:
+    """A person's override, a run, a look at the device, or nothing."""
+    past = make_past(
+        request=REQUEST,
+        devices=device(margin_c=margin_c),
+        admission={"facts": {"gate_pause_margin_c": 10.0}},
+        run={"outcome": "finished", "because": "the end"},
+    )
+    assert tell(past, **live)["advice"].commands[0].endswith(command)

@@ -181,3 +181,14 @@ def test_several_questions_see_one_moment(tmp_path: Path) -> None:
         history.commit([make_decision(decided_at=at(1))], "b")
         assert before == ask("SELECT count(*) AS n FROM decisions")["n"].to_pylist()
     assert [2] == history.ask("SELECT count(*) AS n FROM decisions")["n"].to_pylist()
+
+
+def test_an_override_after_the_newest_row_is_drawn(tmp_path: Path) -> None:
+    """It is of the whole home, and ends the axis."""
+    history = History(tmp_path)
+    override = make_decision(pipeline="", question="override", yes=True, decided_at=at(100))
+    history.commit([make_score(), override], "a")
+    found = read(history)
+    assert ["override"] == [each.question for each in found.marks]
+    assert found.until is not None
+    assert found.until >= at(100)

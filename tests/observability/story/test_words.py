@@ -35,5 +35,12 @@ def test_a_length_has_its_greatest_units(seconds: float | None, told: str) -> No
 
 def test_a_moment_is_in_utc_and_says_how_long_ago() -> None:
     """Or how long it is still to come."""
-    assert "2026-03-01 12:00:00 UTC (60 s ago)" == words.ago(at(0), at(60))
-    assert "2026-03-01 12:01:00 UTC (in 60 s)" == words.ago(at(60), at(0))
+    assert "60 s ago (2026-03-01 12:00:00 UTC)" == words.ago(at(0), at(60))
+    assert "in 60 s (2026-03-01 12:01:00 UTC)" == words.ago(at(60), at(0))
+
+
+def test_what_goes_on_says_for_how_long() -> None:
+    """And from which moment on; an unknown one is said to be."""
+    assert "for 60 s (since 2026-03-01 12:00:00 UTC)" == words.since(at(0), at(60))
+    assert "since when is unknown" == words.since(None, at(60))
+    assert "unknown" == words.ago(None, at(60))
