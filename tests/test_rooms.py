@@ -50,6 +50,8 @@ TOUCH_THE_WORLD = {
     "observability.core.toml_config": "files that people write",
     "observability.drift.evidently_adapter": "evidently, and its page",
     "observability.history": "files, DuckDB, PostgreSQL",
+    "observability.metrics.prometheus": "prometheus-client, files, and a Pushgateway",
+    "observability.metrics.samples": "files that are replaced",
     "power.cli": "commands",
     "power.devices": "drivers, processes and files",
     "power.forecast.device_state_file": "a file per device",

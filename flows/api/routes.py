@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from importlib import metadata
@@ -66,7 +67,7 @@ async def ready(request: Request, service: Service) -> Response:
 
 async def figures(request: Request, service: Service) -> Response:
     """GET /metrics: for Prometheus."""
-    return Response(service.figures(), media_type=CONTENT_TYPE)
+    return Response(await asyncio.to_thread(service.figures), media_type=CONTENT_TYPE)
 
 
 async def document(request: Request, service: Service) -> Response:

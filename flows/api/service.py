@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from flows.api.following import Follower, FollowerThread
 from flows.api.gathering import Gatherer, QueueFull
 from flows.api.metrics import BundleFigures, ServiceMetrics
 from flows.config.pipeline import PipelineFile
+from flows.metrics import home_metrics
 from models.core.record_schema import Label
 from models.serving import request_rows
 from models.serving.bundle import Bundle, Predicted, Refused, RowAnswer
@@ -29,6 +30,7 @@ from models.stream.parsing.cells import InvalidCell
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
 from observability.core.serve_config import ServeConfig
+from observability.metrics.samples import Sample
 
 MOST_TOGETHER = 1_000
 """Records of several requests that are predicted in one call."""
@@ -79,8 +81,8 @@ class ServedPipeline:
         return BundleFigures(
             self.name,
             bundle is not None,
-            self.follower.age_s,
-            -1 if bundle is None else bundle.position,
+            None if bundle is None else self.follower.age_s,
+            None if bundle is None else bundle.position,
             self.predictions.waiting,
         )
 
@@ -260,6 +262,9 @@ class Service:
             for follower in followers
         }
         self._following = FollowerThread(followers, config.follow_s)
+        for name in self.pipelines:
+            self.metrics.begin(name)
+        self.metrics.show(lambda: [*home_metrics.collect(home), *self._bundle_samples()])
 
     def start(self) -> None:
         """Load what is there, then follow it."""
@@ -303,8 +308,12 @@ class Service:
         }
 
     def figures(self) -> bytes:
-        """All metrics as text."""
-        return self.metrics.page(each.figures for each in self.pipelines.values())
+        """All metrics of the service and of its home as text. It reads files."""
+        return self.metrics.page()
+
+    def _bundle_samples(self) -> Iterator[Sample]:
+        for each in self.pipelines.values():
+            yield from each.figures.samples()
 
     def _warm(self, bundle: Bundle) -> None:
         self._workers[0].submit(bundle.warm).result()

@@ -40,7 +40,8 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     what joules were read from, or why they were not. `deferrals` is the total, and
     `deferred_because` its parts by cause (`power.policy.gate.Cause`). `history_trouble` says what
     the run found lost or corrupt in the history, and why the history could not take in all rows;
-    null where all is well.
+    null where all is well. `metrics_trouble` says why figures could not be handed on as the home's
+    file wants it, or null.
     """
     state, statistics = work.state, work.statistics
     request, candidate = state.request, state.worth.candidate
@@ -66,6 +67,7 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         "history": work.run.history.where,
         "history_trouble": "; ".join(filter(None, [*work.history_damage, work.history_trouble]))
         or None,
+        "metrics_trouble": work.metrics_trouble or None,
         "run": {
             "run_id": work.run.run_id,
             "records": work.records,
@@ -114,6 +116,7 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "home": str(home.home),
         "history": History(home.home).where,
         "history_trouble": None,
+        "metrics_trouble": None,
         "run": {
             "run_id": None,
             "records": 0,

@@ -17,15 +17,20 @@ def header(run: RunContext, state: PipelineState) -> dict[str, object]:
         "task": state.schema.task,
         "position": state.position,
         "at": run.now().isoformat(),
+        "learned_at": None if state.learned_at is None else state.learned_at.isoformat(),
         "run_id": run.run_id,
         "champion": state.champion,
         "totals": vars(state.totals),
         "intake": state.intake.brief(),
         "scores": {name: tally.mean for name, tally in state.learner.tallies.items()},
+        "score_sums": {name: tally.total for name, tally in state.learner.tallies.items()},
         "scored": {name: tally.count for name, tally in state.learner.tallies.items()},
         **judged(state.learner),
         "unknown_votes": unknown_votes(state),
         "open_request": None if request is None else asdict(request),
+        "waited_s": None
+        if request is None
+        else run.power.request_s(state.position) - request.asked_s,
         "candidate": None if candidate is None else asdict(candidate),
         "reads_from": run.file.pipeline.gate.reads_from,
     }

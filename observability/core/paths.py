@@ -8,6 +8,7 @@ HOME/
   history.outbox/              commits that wait, a file each; flushed/ has the newest flushed ones
   devices/                     of each device: its state, its lease, a power limit to be restored
   gate-override.json           an override of the gate by a person; optional
+  metrics/                     figures that runs, flushes and upkeep leave for a service to show
   pending_states/              how deployed runs ended, until Prefect's server knows it
   prefect/                     Prefect's own database of runs; pipelines do not depend on it
   pipelines/NAME/
@@ -120,6 +121,10 @@ class Places:
     @property
     def override(self) -> Path:
         return self.home / "gate-override.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.home / "metrics"
 
     @property
     def pending_states(self) -> Path:
