@@ -63,7 +63,10 @@ class Endpoint:
         except RequestError as error:
             return _problem(error)
         except TryAgainLater as error:
-            return _problem(NotReady(str(error)))
+            self.service.say(f"{self.template} could not be answered now: {error}")
+            return _problem(
+                NotReady("what this needs is in use; ask again, or see the service's log")
+            )
         except Exception:  # noqa: BLE001 - a request must be answered; the log has the traceback
             self.service.say(f"{self.template} failed:\n{traceback.format_exc()}")
             broken = "the service failed on this request; its log says where and why"

@@ -200,7 +200,7 @@ def _model(served: ServedPipeline) -> dict[str, Any]:
         "target": schema.target,
         "versions": bundle.versions,
         "age_s": round(served.follower.age_s, 3),
-        "trouble": served.follower.trouble or None,
+        "trouble": served.follower.public_trouble or None,
         "members": list(bundle.learner.members),
         "columns": schema.sources,
         "features": [column.model_dump(include={"name", "kind"}) for column in schema.columns],

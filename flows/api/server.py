@@ -76,7 +76,7 @@ def serve(files: Sequence[Path], home: Places, config: ServeConfig, *, as_json: 
     token = read_token(config, settings.token(), home.home)
     read = [pipelines.read(path) for path in files]
     with bound(config) as listening:
-        service = Service(read, home, config, open_inbox, _say)
+        service = Service(read, home, config, lambda places: open_inbox(places, config.inbox), _say)
 
         def on_ready() -> None:
             _announce(address(listening), service, as_json=as_json)

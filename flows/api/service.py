@@ -57,8 +57,11 @@ class ServedPipeline:
         metrics: ServiceMetrics,
         config: ServeConfig,
         workers: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+        say: Callable[[str], None],
     ) -> None:
         predicting, labelling = workers
+        self._say = say
+        self._said = ""
         self.follower = follower
         self._inbox = inbox
         self._metrics = metrics
@@ -90,7 +93,7 @@ class ServedPipeline:
         """What serves now. Raises NotReady."""
         bundle = self.follower.bundle
         if bundle is None:
-            raise NotReady(self.follower.trouble)
+            raise NotReady(self.follower.public_trouble)
         return bundle
 
     async def predict(self, asked: Asked) -> Answers:
@@ -143,7 +146,7 @@ class ServedPipeline:
         try:
             self._inbox.record([each for one in kept for each in one])
         except OSError as error:
-            return dict.fromkeys(range(len(kept)), _not_kept(error))
+            return dict.fromkeys(range(len(kept)), self._not_kept(error))
         except ValueError as error:
             if len(kept) == 1:
                 return {0: Conflict(str(error)) if isinstance(error, RecordConflict) else error}
@@ -160,8 +163,19 @@ class ServedPipeline:
         try:
             results = iter(self._inbox.label(every, time.time()))
         except OSError as error:
-            raise _not_kept(error) from error
+            raise self._not_kept(error) from error
         return [[next(results) for _ in truths] for truths in asked]
+
+    def _not_kept(self, error: OSError) -> NotKept:
+        """What the caller is told; the log has the file, once for each reason."""
+        told = f"{self.name}: the inbox took nothing of a request: {type(error).__name__}: {error}"
+        if told != self._said:
+            self._say(told)
+        self._said = told
+        return NotKept(
+            f"nothing of this request was kept, so that it must be repeated: the inbox cannot take "
+            f"it ({error.strerror or type(error).__name__}); the service's log says where and why"
+        )
 
     def close(self) -> None:
         """Close the inbox."""
@@ -201,10 +215,6 @@ def _refusal(refused: Mapping[int, Refused]) -> Unprocessable:
         "predicted",
         {"faults": faults[:MOST_FAULTS]},
     )
-
-
-def _not_kept(error: OSError) -> NotKept:
-    return NotKept(f"nothing of this request was kept, so that it must be repeated: {error}")
 
 
 def _kept(bundle: Bundle, asked: Asked, answers: Answers, now_s: float) -> list[Answered]:
@@ -257,7 +267,7 @@ class Service:
         followers = [Follower(file, home, self.metrics, say, self._warm) for file in files]
         self.pipelines = {
             follower.name: ServedPipeline(
-                follower, open_inbox(follower.places), self.metrics, config, self._workers
+                follower, open_inbox(follower.places), self.metrics, config, self._workers, say
             )
             for follower in followers
         }
@@ -325,5 +335,5 @@ def _readiness(follower: Follower) -> dict[str, Any]:
         "ready": bundle is not None,
         "versions": None if bundle is None else bundle.versions,
         "age_s": None if bundle is None else round(follower.age_s, 3),
-        "trouble": follower.trouble or None,
+        "trouble": follower.public_trouble or None,
     }

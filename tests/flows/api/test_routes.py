@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 from typing import Any
 
@@ -210,14 +212,17 @@ def test_a_full_disk_is_told_and_may_be_repeated(
     """503: nothing is wrong with the request, and nothing of it was kept."""
 
     def full(*_: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/secret/inbox.sqlite")
 
     monkeypatch.setattr(served.inbox(), "record", full)
     monkeypatch.setattr(served.inbox(), "label", full)
     said = ask(client, "/predict", {"record": RECORD, "id": "full"}, 503)
     assert "nothing of this request was kept" in said["error"]
     labels = {"labels": [{"id": "full", "label": "busy"}]}
-    assert "no space left" in ask(client, "/label", labels, 503)["error"]
+    said = ask(client, "/label", labels, 503)
+    assert "No space left" in said["error"]
+    assert "/srv/secret" not in said["error"]
+    assert 1 == sum("/srv/secret/inbox.sqlite" in each for each in served.said), "once in the log"
     monkeypatch.undo()
     ask(client, "/predict", {"record": RECORD, "id": "full"})
     assert {"joined": 1} == ask(client, "/label", labels)["counts"]
