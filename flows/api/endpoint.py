@@ -46,6 +46,8 @@ class Endpoint:
     """What it needs the token for; None: nothing."""
     guard: Guard
     service: Service
+    is_limited: bool = True
+    """Whether the rate of each client counts here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -58,6 +60,9 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Response:
         try:
+            if self.is_limited:
+                peer = None if request.client is None else request.client.host
+                self.guard.admit(peer, request.headers)
             self.guard.check(request.headers, self.access)
             return await self._handler(request.method)(request, self.service)
         except RequestError as error:

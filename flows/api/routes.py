@@ -145,11 +145,15 @@ ROUTES: Mapping[str, tuple[str, Handler, Access | None]] = {
 """By path: the method, what answers, and what the token is needed for."""
 
 
+UNLIMITED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+"""What restarts the service, or watches it, must not be refused: it would look like a failure."""
+
+
 def application(service: Service, guard: Guard) -> Router:
     """The ASGI application of a service."""
 
     def endpoint(path: str, method: str, handler: Handler, access: Access | None) -> Endpoint:
-        return Endpoint(path, {method: handler}, access, guard, service)
+        return Endpoint(path, {method: handler}, access, guard, service, path not in UNLIMITED)
 
     routes = [Route(path, endpoint(path, *answers)) for path, answers in ROUTES.items()]
     router = Router(routes, redirect_slashes=False)

@@ -6,9 +6,10 @@ service does with these settings is in `flows/api`.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Protected = Literal["predict", "model", "metrics"]
 
@@ -74,6 +75,24 @@ class ServeConfig(BaseModel):
         description="Web pages that may call it from a browser, as `https://app.example.org`; its "
         "own pages always may.",
     )
+    rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Requests per second that each client may send in the long run; further ones "
+        "are answered 429. Left out: as many as it likes. Health and metrics are never limited.",
+    )
+    burst: int = Field(
+        default=20,
+        ge=1,
+        le=1_000_000,
+        description="Requests that a client may send at once before `rate` counts.",
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses or networks of proxies in front, as `10.0.0.0/8`: from these alone "
+        "the client is the one that `X-Forwarded-For` names.",
+    )
     most_body_bytes: int = Field(
         default=4_000_000, ge=1_000, le=1_000_000_000, description="Bytes that a request may have."
     )
@@ -101,3 +120,10 @@ class ServeConfig(BaseModel):
         description="Seconds that requests in flight have to end after a signal.",
     )
     inbox: InboxBounds = InboxBounds()
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            ipaddress.ip_network(each)  # raises ValueError, which says what is wrong with it
+        return proxies
