@@ -51,6 +51,7 @@ class ServiceMetrics:
         self._latency = prometheus.histogram(defined.REQUEST_SECONDS, registry)
         self._gathered = prometheus.histogram(defined.GATHERED_RECORDS, registry)
         self._gathered_requests = prometheus.histogram(defined.GATHERED_REQUESTS, registry)
+        self._repeated = prometheus.counter(defined.REPEATED, registry)
         self._swaps = prometheus.counter(defined.SWAPS, registry)
         self._failed_swaps = prometheus.counter(defined.SWAP_FAILURES, registry)
         self._labels = prometheus.counter(defined.LABELS, registry)
@@ -73,6 +74,10 @@ class ServiceMetrics:
         """Count records of several requests that were predicted together."""
         self._gathered.labels(pipeline).observe(records)
         self._gathered_requests.labels(pipeline).observe(requests)
+
+    def repeated(self, pipeline: str) -> None:
+        """Count a request that got the answers of an earlier one."""
+        self._repeated.labels(pipeline).inc()
 
     def swapped(self, pipeline: str) -> None:
         """Count a bundle that began to serve."""

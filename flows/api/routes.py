@@ -190,7 +190,7 @@ def _predictions(answers: Answers, *, single: bool) -> dict[str, Any]:
         }
         for id_, row in zip(answers.ids, answers.predicted, strict=True)
     ]
-    named = {"pipeline": answers.bundle.pipeline, "versions": answers.bundle.versions}
+    named = {"pipeline": answers.bundle.pipeline, "versions": answers.versions}
     return {**named, **rows[0]} if single else {**named, "predictions": rows}
 
 

@@ -6,7 +6,6 @@ one, so that a prediction never waits for a label's commit.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,8 @@ from flows.api.metrics import BundleFigures, ServiceMetrics
 from flows.config.pipeline import PipelineFile
 from flows.metrics import home_metrics
 from models.core.record_schema import Label
-from models.serving import request_rows
+from models.online.learner import SERVED
+from models.serving import outcomes, request_rows
 from models.serving.bundle import Bundle, Predicted, Refused, RowAnswer
 from models.serving.inbox_errors import RecordConflict
 from models.serving.inbox_records import Answered, LabelResult
@@ -43,8 +43,11 @@ class Answers:
     """The predictions of one request, all by one bundle."""
 
     bundle: Bundle
+    """What serves now: the schema, and the pipeline's name."""
     ids: Sequence[str]
     predicted: Sequence[Predicted]
+    versions: Mapping[str, Any]
+    """Of the bundle that made them: an earlier one where the request was answered before."""
 
 
 class ServedPipeline:
@@ -127,8 +130,38 @@ class ServedPipeline:
         return results
 
     def _predict(self, asked: Sequence[Asked]) -> list[Answers | Exception]:
-        """Predict gathered requests with one bundle: versions never mix."""
+        """Answer gathered requests: those that come again as before, the others with one bundle."""
         bundle = self.bundle()
+        before = self._answered_before(bundle, asked)
+        new = [each for index, each in enumerate(asked) if index not in before]
+        made = iter(self._predict_new(bundle, new) if new else [])
+        return [before[index] if index in before else next(made) for index in range(len(asked))]
+
+    def _answered_before(
+        self, bundle: Bundle, asked: Sequence[Asked]
+    ) -> dict[int, Answers | Exception]:
+        """The answers of requests that repeat an earlier one, by their index."""
+        named = {index: each for index, each in enumerate(asked) if each.is_named}
+        if not named:
+            return {}
+        try:
+            known = self._inbox.find([id_ for each in named.values() for id_ in each.ids])
+        except OSError as error:
+            return dict.fromkeys(named, self._not_kept(error))
+        found: dict[int, Answers | Exception] = {}
+        for index, each in named.items() if known else ():
+            try:
+                again = outcomes.again(bundle.schema.sources, each.ids, each.records, known)
+            except RecordConflict as error:
+                found[index] = Conflict(str(error))
+                continue
+            if again is not None:
+                self._metrics.repeated(self.name)
+                found[index] = _repeated(bundle, each, again)
+        return found
+
+    def _predict_new(self, bundle: Bundle, asked: Sequence[Asked]) -> list[Answers | Exception]:
+        """Predict gathered requests with one bundle: versions never mix."""
         records = [record for each in asked for record in each.records]
         self._metrics.gathered(self.name, len(asked), len(records))
         coming = iter(bundle.predict(records))
@@ -189,7 +222,8 @@ def _answers(bundle: Bundle, asked: Asked, rows: Sequence[RowAnswer]) -> Answers
     refused = {index: row for index, row in enumerate(rows) if isinstance(row, Refused)}
     if refused:
         return _refusal(refused)
-    return Answers(bundle, asked.ids, [row for row in rows if isinstance(row, Predicted)])
+    predicted = [row for row in rows if isinstance(row, Predicted)]
+    return Answers(bundle, asked.ids, predicted, bundle.versions)
 
 
 def no_version(bundle: Bundle, version: str) -> NotFound:
@@ -217,28 +251,27 @@ def _refusal(refused: Mapping[int, Refused]) -> Unprocessable:
     )
 
 
-def _kept(bundle: Bundle, asked: Asked, answers: Answers, now_s: float) -> list[Answered]:
-    """What the inbox keeps of a request: of each record the columns that the stream knows.
+def _repeated(bundle: Bundle, asked: Asked, before: Sequence[Answered]) -> Answers:
+    """The answers of a request that was answered before, with the versions of then."""
+    predicted = [
+        Predicted(
+            each.answers[SERVED]["value"],
+            each.answers[SERVED]["probabilities"],
+            each.answers,
+            request_rows.unknown_keys(bundle.plan, record),
+        )
+        for each, record in zip(before, asked.records, strict=True)
+    ]
+    return Answers(bundle, asked.ids, predicted, before[0].versions)
 
-    What the stream takes as missing, and JSON does not have or nests, is null.
-    """
+
+def _kept(bundle: Bundle, asked: Asked, answers: Answers, now_s: float) -> list[Answered]:
+    """What the inbox keeps of a request."""
     sources = bundle.schema.sources
     return [
-        Answered(
-            id_,
-            now_s,
-            {name: _plain(record[name]) for name in sources if name in record},
-            row.members,
-            bundle.versions,
-        )
+        Answered(id_, now_s, outcomes.features(sources, record), row.members, bundle.versions)
         for id_, record, row in zip(asked.ids, asked.records, answers.predicted, strict=True)
     ]
-
-
-def _plain(value: Any) -> Any:
-    """A cell as it came; null for NaN, infinity, a list and an object, which no cell can be."""
-    is_plain = value is None or isinstance(value, str | int)
-    return value if is_plain or (isinstance(value, float) and math.isfinite(value)) else None
 
 
 class Service:

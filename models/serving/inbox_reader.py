@@ -15,7 +15,7 @@ from typing import Self
 
 from models.serving import inbox_file, json_content
 from models.serving.inbox_errors import InboxClosed, PositionsForgotten
-from models.serving.inbox_records import InboxCounts, Joined
+from models.serving.inbox_records import Answered, InboxCounts, Joined
 from models.serving.inbox_tables import Totals
 from models.serving.label_latency import QUANTILES, WITHIN_S, LabelLatency, Survival, shares
 
@@ -25,6 +25,13 @@ _WAITS = """
     SELECT ended_at - predicted_at, label IS NOT NULL FROM ended WHERE predicted_at > :after
     UNION ALL
     SELECT :at - predicted_at, 0 FROM waiting WHERE predicted_at > :after
+"""
+
+
+_FIND = """
+    SELECT id, predicted_at, features, answers, versions FROM waiting WHERE id = :id
+    UNION ALL
+    SELECT id, predicted_at, features, answers, versions FROM joined WHERE id = :id
 """
 
 
@@ -66,6 +73,16 @@ class InboxReader:
                 Joined(*plain, *(json_content.decode(text) for text in texts))
                 for *plain, texts in ((*row[:4], row[4:]) for row in rows)
             ]
+
+    def find(self, ids: Sequence[str]) -> dict[str, Answered]:
+        """Return the predictions of these ids that wait or have joined; others are left out."""
+        with self._snapshot() as connection:
+            rows = [row for id_ in ids for row in connection.execute(_FIND, {"id": id_})]
+        with inbox_file.explained(self.path):
+            return {
+                id_: Answered(id_, at, *(json_content.decode(text) for text in texts))
+                for id_, at, *texts in rows
+            }
 
     def counts(self) -> InboxCounts:
         """Return how many predictions there are in each state."""

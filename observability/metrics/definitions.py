@@ -360,6 +360,12 @@ GATHERED_REQUESTS: Final = Metric(
     ("pipeline",),
     _SIZES,
 )
+REPEATED: Final = _of_pipeline(
+    "service",
+    "thermodrift_repeated_requests_total",
+    "counter",
+    "Requests that came again under their ids, and got the answers of before.",
+)
 WAITING: Final = _of_pipeline(
     "service",
     "thermodrift_waiting_records",
