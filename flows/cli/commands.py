@@ -141,6 +141,10 @@ def up(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the server, on 127.0.0.1; 0: any.")
     ] = 4200,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Answer predictions as well, as [serve] of the home says."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deploy pipelines on this machine and keep them going: server, pools, deployments, workers.
@@ -155,12 +159,13 @@ def up(
 
     home = cli_output.cli_context(context).home.resolve()
     read = [files.read(each) for each in pipelines]
+    service = _service_address(home) if serve else None
     stop = Stop(hard_end_s=60.0)
     try:
         with stop.listening(), StatusTable() as table, ExitStack() as stack:
             with stop.breakable():
                 document, programs, server = stack.enter_context(
-                    local_stack.up(read, home, port, table)
+                    local_stack.up(read, home, port, table, service)
                 )
             if as_json:
                 cli_output.print_json(document)
@@ -168,6 +173,18 @@ def up(
             local_stack.keep_running(programs, server, stop, table)
     except StopRequested:
         return
+
+
+def _service_address(home: Path) -> Any:
+    """Where `serve` would listen. Raises BadConfiguration before anything is started."""
+    from flows.api import safety, server
+    from flows.config import settings
+    from flows.stack.local_stack import ServiceAddress
+    from observability.core.paths import Places
+
+    config = server.configured(Places(home))
+    safety.read_token(config, settings.token(), home)
+    return ServiceAddress(config.host, config.port)
 
 
 def serve(
