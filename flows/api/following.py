@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flows.api.metrics import ServiceMetrics
 from flows.config.pipeline import PipelineFile
@@ -191,10 +191,17 @@ def _champion(
     return version, registry.load(version, file.folder)
 
 
+class Looks(Protocol):
+    """What looks for newer files when it is told to."""
+
+    def look(self) -> object:
+        """Load what is newer."""
+
+
 class FollowerThread:
     """Looks after several followers in one thread, until it is stopped."""
 
-    def __init__(self, followers: Sequence[Follower], every_s: float) -> None:
+    def __init__(self, followers: Sequence[Looks], every_s: float) -> None:
         self._followers = followers
         self._every_s = every_s
         self._over = threading.Event()

@@ -54,6 +54,9 @@ class ServiceMetrics:
         self._repeated = prometheus.counter(defined.REPEATED, registry)
         self._swaps = prometheus.counter(defined.SWAPS, registry)
         self._failed_swaps = prometheus.counter(defined.SWAP_FAILURES, registry)
+        self._shadow_answers = prometheus.counter(defined.SHADOW_ANSWERS, registry)
+        self._shadow_dropped = prometheus.counter(defined.SHADOW_DROPPED, registry)
+        self._shadow_failures = prometheus.counter(defined.SHADOW_FAILURES, registry)
         self._labels = prometheus.counter(defined.LABELS, registry)
 
     def show(self, collect: Callable[[], Iterable[Sample]]) -> None:
@@ -91,6 +94,18 @@ class ServiceMetrics:
         """Count labels by what became of them."""
         for each in results:
             self._labels.labels(pipeline, each.outcome).inc()
+
+    def shadow_answered(self, pipeline: str, version: str, count: int) -> None:
+        """Count answers in the shadow that were logged."""
+        self._shadow_answers.labels(pipeline, version).inc(count)
+
+    def shadow_dropped(self, pipeline: str, count: int) -> None:
+        """Count records that the shadows could not keep up with."""
+        self._shadow_dropped.labels(pipeline).inc(count)
+
+    def shadow_failed(self, pipeline: str, count: int) -> None:
+        """Count records that a shadow could not answer, or that could not be logged."""
+        self._shadow_failures.labels(pipeline).inc(count)
 
     def page(self) -> bytes:
         """All figures as text. It reads files: not for an event loop."""

@@ -35,7 +35,13 @@ _INFERRED = {
 _READINESS = {
     "ready": True,
     "pipelines": {
-        "elec2": {"ready": True, "versions": _VERSIONS, "age_s": 1.5, "trouble": None},
+        "elec2": {
+            "ready": True,
+            "versions": _VERSIONS,
+            "age_s": 1.5,
+            "trouble": None,
+            "shadows": [],
+        },
     },
 }
 _METADATA = {

@@ -205,6 +205,7 @@ def _model(served: ServedPipeline) -> dict[str, Any]:
         "versions": bundle.versions,
         "age_s": round(served.follower.age_s, 3),
         "trouble": served.follower.public_trouble or None,
+        "shadows": served.shadows.brief,
         "members": list(bundle.learner.members),
         "columns": schema.sources,
         "features": [column.model_dump(include={"name", "kind"}) for column in schema.columns],

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import uvicorn
 
-from flows.api.inboxes import open_inbox
 from flows.api.routes import application
 from flows.api.safety import Guard, read_token
 from flows.api.service import Service
 from flows.config import pipeline as pipelines
 from flows.config import settings
+from models.serving.inbox import Inbox
+from models.serving.inbox_config import InboxConfig
+from models.serving.outcomes import PredictionInbox
 from observability.core import toml_config
 from observability.core.errors import BadConfiguration, TryAgainLater
-from observability.core.paths import Places
-from observability.core.serve_config import ServeConfig
+from observability.core.paths import PipelinePlaces, Places
+from observability.core.serve_config import InboxBounds, ServeConfig
 from observability.history import home_config
 
 _BACKLOG = 2048
@@ -58,7 +60,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def configured(home: Places, **options: str | int | None) -> ServeConfig:
+def configured(home: Places, **options: str | int | tuple[str, ...] | None) -> ServeConfig:
     """The home's [serve], with the options of the command that were given.
 
     Raises BadConfiguration.
@@ -84,6 +86,11 @@ def serve(files: Sequence[Path], home: Places, config: ServeConfig, *, as_json: 
         with contextlib.closing(service):
             service.start()
             server(service, Guard(config, token), on_ready).run([listening])
+
+
+def open_inbox(places: PipelinePlaces, bounds: InboxBounds) -> PredictionInbox:
+    """The inbox of the pipeline at `places`. Raises what `Inbox.open` raises."""
+    return Inbox.open(places.inbox, InboxConfig(**bounds.model_dump()))
 
 
 def server(service: Service, guard: Guard, on_ready: Callable[[], None]) -> uvicorn.Server:

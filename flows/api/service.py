@@ -17,6 +17,7 @@ from flows.api.errors import Busy, Conflict, NotFound, NotKept, NotReady, Unproc
 from flows.api.following import Follower, FollowerThread
 from flows.api.gathering import Gatherer, QueueFull
 from flows.api.metrics import BundleFigures, ServiceMetrics
+from flows.api.shadow.shadowing import Shadows
 from flows.config.pipeline import PipelineFile
 from flows.metrics import home_metrics
 from models.core.record_schema import Label
@@ -30,7 +31,8 @@ from models.stream.parsing.cells import InvalidCell
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
 from observability.core.serve_config import ServeConfig
-from observability.metrics.samples import Sample
+from observability.metrics import definitions
+from observability.metrics.samples import Sample, sample
 
 MOST_TOGETHER = 1_000
 """Records of several requests that are predicted in one call."""
@@ -61,8 +63,10 @@ class ServedPipeline:
         config: ServeConfig,
         workers: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
         say: Callable[[str], None],
+        shadows: Shadows,
     ) -> None:
         predicting, labelling = workers
+        self.shadows = shadows
         self._say = say
         self._said = ""
         self.follower = follower
@@ -172,7 +176,11 @@ class ServedPipeline:
             for each, answers in zip(asked, found, strict=True)
         ]
         refusals = self._keep(kept)
-        return [refusals.get(index, answers) for index, answers in enumerate(found)]
+        told = [refusals.get(index, answers) for index, answers in enumerate(found)]
+        for each, answers in zip(asked, told, strict=True):
+            if isinstance(answers, Answers):
+                self.shadows.offer(bundle, each, answers.predicted)
+        return told
 
     def _keep(self, kept: Sequence[Sequence[Answered]]) -> dict[int, Exception]:
         """Keep the predictions of gathered requests; why those of some are not, by their index."""
@@ -194,10 +202,13 @@ class ServedPipeline:
         """Join gathered labels with one commit. Raises NotKept."""
         every = [each for truths in asked for each in truths]
         try:
-            results = iter(self._inbox.label(every, time.time()))
+            results = self._inbox.label(every, time.time())
         except OSError as error:
             raise self._not_kept(error) from error
-        return [[next(results) for _ in truths] for truths in asked]
+        pairs = zip(every, results, strict=True)
+        self.shadows.label([truth for truth, result in pairs if result.outcome == "joined"])
+        coming = iter(results)
+        return [[next(coming) for _ in truths] for truths in asked]
 
     def _not_kept(self, error: OSError) -> NotKept:
         """What the caller is told; the log has the file, once for each reason."""
@@ -211,7 +222,8 @@ class ServedPipeline:
         )
 
     def close(self) -> None:
-        """Close the inbox."""
+        """Close the inbox, and the log of the shadows."""
+        self.shadows.close()
         self._inbox.close()
 
 
@@ -297,14 +309,22 @@ class Service:
             ThreadPoolExecutor(1, thread_name_prefix="predict"),
             ThreadPoolExecutor(1, thread_name_prefix="label"),
         )
+        versions = _shadows(config, names, say)
         followers = [Follower(file, home, self.metrics, say, self._warm) for file in files]
         self.pipelines = {
             follower.name: ServedPipeline(
-                follower, open_inbox(follower.places), self.metrics, config, self._workers, say
+                follower,
+                open_inbox(follower.places),
+                self.metrics,
+                config,
+                self._workers,
+                say,
+                Shadows(follower.file, home, versions.get(follower.name, ()), self.metrics, say),
             )
             for follower in followers
         }
-        self._following = FollowerThread(followers, config.follow_s)
+        shadows = [each.shadows for each in self.pipelines.values()]
+        self._following = FollowerThread([*followers, *shadows], config.follow_s)
         for name in self.pipelines:
             self.metrics.begin(name)
         self.metrics.show(lambda: [*home_metrics.collect(home), *self._bundle_samples()])
@@ -318,6 +338,7 @@ class Service:
         """Load what is newer, now; not after `start`, which does this in a thread."""
         for each in self.pipelines.values():
             each.follower.look()
+            each.shadows.look()
 
     def close(self) -> None:
         """Stop to follow, and close the inboxes; no request may be in flight."""
@@ -347,7 +368,7 @@ class Service:
         """Of each pipeline, whether it is served, by what, and what is wrong with newer files."""
         return {
             "ready": self.is_ready,
-            "pipelines": {name: _readiness(each.follower) for name, each in self.pipelines.items()},
+            "pipelines": {name: _readiness(each) for name, each in self.pipelines.items()},
         }
 
     def figures(self) -> bytes:
@@ -357,16 +378,34 @@ class Service:
     def _bundle_samples(self) -> Iterator[Sample]:
         for each in self.pipelines.values():
             yield from each.figures.samples()
+            for shadow in each.shadows.brief:
+                ready, version = shadow["ready"], shadow["version"]
+                yield from sample(definitions.SHADOW_READY, ready, each.name, version)
 
     def _warm(self, bundle: Bundle) -> None:
         self._workers[0].submit(bundle.warm).result()
 
 
-def _readiness(follower: Follower) -> dict[str, Any]:
+def _shadows(
+    config: ServeConfig, served: Sequence[str], say: Callable[[str], None]
+) -> dict[str, list[str]]:
+    """The versions that answer in the shadow, by pipeline."""
+    found: dict[str, list[str]] = {}
+    for each in config.shadow:
+        name, _, version = each.partition("=")
+        if name not in served:
+            say(f"shadow {each}: pipeline {name!r} is not served here; served: {', '.join(served)}")
+        found.setdefault(name, []).append(version)
+    return found
+
+
+def _readiness(served: ServedPipeline) -> dict[str, Any]:
+    follower = served.follower
     bundle = follower.bundle
     return {
         "ready": bundle is not None,
         "versions": None if bundle is None else bundle.versions,
         "age_s": None if bundle is None else round(follower.age_s, 3),
         "trouble": follower.public_trouble or None,
+        "shadows": served.shadows.brief,
     }

@@ -31,6 +31,9 @@ def register(app: typer.Typer) -> None:
     drift = typer.Typer(no_args_is_help=True, help="How far the data has drifted.")
     drift.command("show")(drift_show)
     app.add_typer(drift, name="drift")
+    shadows = typer.Typer(no_args_is_help=True, help="Versions that answer, and are not served.")
+    shadows.command("show")(shadow_show)
+    app.add_typer(shadows, name="shadow")
     stream = typer.Typer(no_args_is_help=True, help="How a stream is read.")
     stream.command("show")(stream_show)
     app.add_typer(stream, name="stream")
@@ -203,6 +206,10 @@ def serve(
         Path | None,
         typer.Option(help="File whose first line is the token (or THERMODRIFT_TOKEN)."),
     ] = None,
+    shadow: Annotated[
+        list[str] | None,
+        typer.Option(help="PIPELINE=VERSION: it answers too, is logged, and never served."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer predictions over HTTP, beside runs of the same pipelines; Ctrl-C ends it.
@@ -214,7 +221,8 @@ def serve(
 
     home = Places(cli_output.cli_context(context).home.resolve())
     token = None if token_file is None else str(token_file.resolve())
-    config = server.configured(home, host=host, port=port, token_file=token)
+    shadows = tuple(shadow) if shadow else None
+    config = server.configured(home, host=host, port=port, token_file=token, shadow=shadows)
     server.serve(pipelines, home, config, as_json=as_json)
 
 
@@ -354,6 +362,19 @@ def drift_show(
         cli_output.print_json(document)
     else:
         drift_report.render(document)
+
+
+def shadow_show(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """Compare what versions in the shadow of the service answered with what was served."""
+    from flows.cli import shadow_report
+
+    document = shadow_report.collect(pipeline, cli_output.cli_context(context).home.resolve())
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        shadow_report.render(document)
 
 
 def stream_show(

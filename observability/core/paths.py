@@ -15,6 +15,7 @@ HOME/
     checkpoint                 models that learn online, detectors, counters, next position
     fit_checkpoint             what a retrain had fitted when it was preempted
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
+    shadow.sqlite              what versions in the shadow would have answered, and the labels
     inbox.sqlite               a service's predictions that wait for labels, and joined examples
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
@@ -62,6 +63,10 @@ class PipelinePlaces:
     @property
     def inbox(self) -> Path:
         return self.root / "inbox.sqlite"
+
+    @property
+    def shadow(self) -> Path:
+        return self.root / "shadow.sqlite"
 
     @property
     def models(self) -> Path:

@@ -7,9 +7,9 @@ service does with these settings is in `flows/api`.
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 Protected = Literal["predict", "model", "metrics"]
 
@@ -92,6 +92,11 @@ class ServeConfig(BaseModel):
         default=(),
         description="Addresses or networks of proxies in front, as `10.0.0.0/8`: from these alone "
         "the client is the one that `X-Forwarded-For` names.",
+    )
+    shadow: tuple[Annotated[str, StringConstraints(pattern=r"^[^=]+=[^=]+$")], ...] = Field(
+        default=(),
+        description="Versions of the registry that answer every request too, as "
+        "`PIPELINE=VERSION`. Their answers are logged to be compared, and never served.",
     )
     most_body_bytes: int = Field(
         default=4_000_000, ge=1_000, le=1_000_000_000, description="Bytes that a request may have."

@@ -396,6 +396,32 @@ SWAP_FAILURES: Final = _of_pipeline(
     "counter",
     "Attempts to load a checkpoint or champion that failed; the old bundle went on serving.",
 )
+SHADOW_READY: Final = _of_pipeline(
+    "service",
+    "thermodrift_shadow_ready",
+    "gauge",
+    "Whether a version answers in the shadow.",
+    "version",
+)
+SHADOW_ANSWERS: Final = _of_pipeline(
+    "service",
+    "thermodrift_shadow_answers_total",
+    "counter",
+    "Answers in the shadow that were logged.",
+    "version",
+)
+SHADOW_DROPPED: Final = _of_pipeline(
+    "service",
+    "thermodrift_shadow_dropped_total",
+    "counter",
+    "Records that were dropped because too many waited for the shadows.",
+)
+SHADOW_FAILURES: Final = _of_pipeline(
+    "service",
+    "thermodrift_shadow_failures_total",
+    "counter",
+    "Records that a shadow could not answer, or whose answer could not be logged.",
+)
 LABELS: Final = _of_pipeline(
     "service",
     "thermodrift_labels_total",

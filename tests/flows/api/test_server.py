@@ -19,7 +19,6 @@ import httpx
 import pytest
 
 from flows.api import server
-from flows.api.inboxes import open_inbox
 from models.serving.inbox_records import Answered
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
@@ -171,7 +170,7 @@ def test_the_bounds_of_the_inbox_are_those_of_the_homes_file(tmp_path: Path) -> 
     """Of three predictions that may not all wait, the oldest expires."""
     home = Places(tmp_path)
     home.settings.write_text("[serve.inbox]\nmost_waiting = 2\n", encoding="utf-8")
-    inbox = open_inbox(home.pipeline("small"), server.configured(home).inbox)
+    inbox = server.open_inbox(home.pipeline("small"), server.configured(home).inbox)
     with contextlib.closing(inbox):
         inbox.record([Answered(id_, 1.0, {}, {}, {}) for id_ in "ab"])
         inbox.record([Answered("c", 2.0, {}, {}, {})])
