@@ -8,6 +8,7 @@ in the history. What cannot be done now is left for the next time.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from flows.metrics import export, upkeep_metrics
 from models.persistence import checkpoint
 from models.prediction_log import prediction_log
 from observability.core import cli_output
@@ -48,7 +50,7 @@ def upkeep(home: Path) -> dict[str, Any]:
 
     Returns the result of each task. Raises BadConfiguration for a home whose file is wrong.
     """
-    history = History(home)
+    history, began_s = History(home), time.monotonic()
     # Rows that wait may be about predictions that are to be removed: they are flushed first.
     behind = _flush(history)
     folder = Places(home).pipelines
@@ -78,11 +80,13 @@ def upkeep(home: Path) -> dict[str, Any]:
     ]
     history.commit(rows, f"upkeep.{run_id}.0")
     states = {each.state for each in results}
-    return {
+    document = {
         "state": "failed" if "failed" in states else "later" if "later" in states else "done",
         "results": [vars(each) for each in results],
         "history_trouble": _flush(history) or None,
     }
+    upkeep_metrics.leave(Places(home), results, time.monotonic() - began_s, now.timestamp())
+    return {**document, "metrics_trouble": export.export(Places(home), ends=True) or None}
 
 
 def _flush(history: History) -> str:
@@ -171,4 +175,7 @@ def render(document: Mapping[str, Any]) -> None:
     out = cli_output.stdout()
     for each in document["results"]:
         line = f"{marks[each['state']]} {each['pipeline'] or 'history':<12} {each['because']}"
+        out.print(line, soft_wrap=True, highlight=False, markup=False)
+    if document["metrics_trouble"]:
+        line = f"i {'metrics':<12} {document['metrics_trouble']}"
         out.print(line, soft_wrap=True, highlight=False, markup=False)

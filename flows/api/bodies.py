@@ -55,6 +55,8 @@ class Asked(NamedTuple):
     records: Sequence[Row]
     ids: Sequence[str]
     version: str | None = None
+    is_named: bool = False
+    """Whether the client chose the ids: then it may ask again."""
 
 
 PREDICT: TypeAdapter[PredictBody] = TypeAdapter(PredictBody)
@@ -85,7 +87,7 @@ def asked(body: PredictBody, most: int) -> Asked:
     if body.record is not None:
         if body.ids is not None:
             raise Unprocessable("`id` was expected beside `record`, `ids` came")
-        return Asked([body.record], [body.id or made_id()])
+        return Asked([body.record], [body.id or made_id()], is_named=body.id is not None)
     assert body.records is not None
     if body.id is not None:
         raise Unprocessable("`ids` was expected beside `records`, `id` came")
@@ -93,7 +95,7 @@ def asked(body: PredictBody, most: int) -> Asked:
     check_count(len(records), most)
     ids = [made_id() for _ in records] if body.ids is None else body.ids
     check_ids(ids, len(records))
-    return Asked(records, ids)
+    return Asked(records, ids, is_named=body.ids is not None)
 
 
 def check_count(count: int, most: int) -> None:

@@ -46,6 +46,8 @@ class Endpoint:
     """What it needs the token for; None: nothing."""
     guard: Guard
     service: Service
+    is_limited: bool = True
+    """Whether the rate of each client counts here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -58,12 +60,18 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Response:
         try:
+            if self.is_limited:
+                peer = None if request.client is None else request.client.host
+                self.guard.admit(peer, request.headers)
             self.guard.check(request.headers, self.access)
             return await self._handler(request.method)(request, self.service)
         except RequestError as error:
             return _problem(error)
         except TryAgainLater as error:
-            return _problem(NotReady(str(error)))
+            self.service.say(f"{self.template} could not be answered now: {error}")
+            return _problem(
+                NotReady("what this needs is in use; ask again, or see the service's log")
+            )
         except Exception:  # noqa: BLE001 - a request must be answered; the log has the traceback
             self.service.say(f"{self.template} failed:\n{traceback.format_exc()}")
             broken = "the service failed on this request; its log says where and why"

@@ -11,12 +11,14 @@ ThermodriftError
     ├── Misdirected         421   a host name that is not the service's
     ├── Unprocessable       422   JSON of another shape, or records that do not fit
     ├── Busy                429   too much waits
+    ├── TooManyRequests     429   this client asks more often than it may
     ├── NotReady            503   there is no bundle yet
     └── NotKept             503   the inbox cannot take it, as on a full disk
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +94,20 @@ class Busy(RequestError):
 
     status = 429
     headers: Mapping[str, str] = {"Retry-After": "1"}
+
+
+class TooManyRequests(RequestError):
+    """This client asks more often than it may."""
+
+    status = 429
+
+    def __init__(self, rate: float, wait_s: float) -> None:
+        super().__init__(
+            f"at most {rate:g} requests a second are answered to one client in the long run; ask "
+            f"again in {wait_s:.1f} s, send several records in one request, or raise serve.rate in "
+            "the home's file"
+        )
+        self.headers = {"Retry-After": str(max(math.ceil(wait_s), 1))}
 
 
 class NotReady(RequestError):

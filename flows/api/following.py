@@ -62,7 +62,9 @@ class Follower:
         self.since_s = 0.0
         """When the bundle began to serve, by the clock."""
         self.trouble = self._nothing_yet()
-        """Why the newest files do not serve; empty where they do."""
+        """Why the newest files do not serve; empty where they do. It names files: for the log."""
+        self.public_trouble = self._nothing_yet_in_public()
+        """The same for whoever asks, who need not know where this machine keeps its files."""
         self._home = home
         self._metrics = metrics
         self.say = say
@@ -96,7 +98,8 @@ class Follower:
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the old bundle serves
             self._failed(error)
             return False
-        self.bundle, self.since_s, self.trouble = bundle, self._clock(), ""
+        self.bundle, self.since_s = bundle, self._clock()
+        self.trouble = self.public_trouble = ""
         self._metrics.swapped(self.name)
         self.say(
             f"{self.name}: serves position {bundle.position}, champion {bundle.champion_version}"
@@ -110,6 +113,16 @@ class Follower:
             serves = "nothing serves yet" if self.bundle is None else "the old bundle goes on"
             self.say(f"{self.name}: {serves}: {trouble}")
         self.trouble = trouble
+        self.public_trouble = (
+            f"the newest checkpoint or champion cannot be loaded ({type(error).__name__}); the "
+            "service's log says why"
+        )
+
+    def _nothing_yet_in_public(self) -> str:
+        return (
+            f"pipeline {self.name} has no checkpoint yet; run its file by `thermodrift run`, with "
+            "the home of this service, and it is served from its first batch on"
+        )
 
     def _nothing_yet(self) -> str:
         return (

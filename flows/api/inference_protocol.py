@@ -119,7 +119,7 @@ def answer(body: InferBody, answers: Answers, version: str | None) -> dict[str, 
         "model_name": bundle.pipeline,
         "model_version": version or bundle.names[0],
         **({} if body.id is None else {"id": body.id}),
-        "parameters": bundle.versions,
+        "parameters": answers.versions,
         "outputs": [outputs[name] for name in wanted],
     }
 

@@ -1,17 +1,22 @@
-"""The service's figures, in Prometheus' format. Each service has a registry of its own."""
+"""The service's figures, and those of the home beside them. Each service has a registry of its own.
+
+What they are called, and mean, is in `observability/metrics/definitions.py`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry
 
 from models.inbox.records import LabelResult
+from observability.metrics import definitions as defined
+from observability.metrics import prometheus
+from observability.metrics.prometheus import SampleCollector
+from observability.metrics.samples import Sample, sample
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+CONTENT_TYPE = prometheus.CONTENT_TYPE
 
 
 @dataclass(frozen=True)
@@ -20,71 +25,48 @@ class BundleFigures:
 
     pipeline: str
     ready: bool
-    age_s: float
-    """Seconds since the bundle began to serve; 0 where there is none."""
-    position: int
-    """Of its checkpoint; -1 where there is none."""
+    age_s: float | None
+    """Seconds since the bundle began to serve; None where there is none."""
+    position: int | None
+    """Of its checkpoint; None where there is none."""
     waiting: int
     """Records that wait for their prediction."""
 
+    def samples(self) -> list[Sample]:
+        """The same as samples; what is None is absent."""
+        return [
+            *sample(defined.BUNDLE_READY, self.ready, self.pipeline),
+            *sample(defined.BUNDLE_AGE, self.age_s, self.pipeline),
+            *sample(defined.BUNDLE_POSITION, self.position, self.pipeline),
+            *sample(defined.WAITING, self.waiting, self.pipeline),
+        ]
+
 
 class ServiceMetrics:
-    """Counters and histograms of one service."""
+    """Counters and histograms of one service; any thread may count."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "thermodrift_requests",
-            "Requests, by route and status code.",
-            ("route", "code"),
-            registry=self.registry,
-        )
-        self._latency = Histogram(
-            "thermodrift_request_seconds",
-            "Seconds from a request's head to the end of its answer, by route.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._gathered = Histogram(
-            "thermodrift_gathered_records",
-            "Records that were predicted together.",
-            ("pipeline",),
-            buckets=_SIZES,
-            registry=self.registry,
-        )
-        self._gathered_requests = Histogram(
-            "thermodrift_gathered_requests",
-            "Requests that were answered by one prediction.",
-            ("pipeline",),
-            buckets=_SIZES,
-            registry=self.registry,
-        )
-        self._swaps = Counter(
-            "thermodrift_bundle_swaps",
-            "Bundles that began to serve.",
-            ("pipeline",),
-            registry=self.registry,
-        )
-        self._failed_swaps = Counter(
-            "thermodrift_bundle_swap_failures",
-            "Checkpoints or champions that could not be loaded; the old bundle went on serving.",
-            ("pipeline",),
-            registry=self.registry,
-        )
-        self._labels = Counter(
-            "thermodrift_labels",
-            "Labels that came, by what became of them.",
-            ("pipeline", "outcome"),
-            registry=self.registry,
-        )
-        self._ready = self._gauge("bundle_ready", "Whether a bundle serves: 1 or 0.")
-        self._age = self._gauge("bundle_age_seconds", "Seconds since the bundle began to serve.")
-        self._position = self._gauge("bundle_position", "Position of the bundle's checkpoint.")
-        self._waiting = self._gauge("waiting_records", "Records that wait for their prediction.")
+        self.registry = registry = CollectorRegistry()
+        self._requests = prometheus.counter(defined.REQUESTS, registry)
+        self._latency = prometheus.histogram(defined.REQUEST_SECONDS, registry)
+        self._gathered = prometheus.histogram(defined.GATHERED_RECORDS, registry)
+        self._gathered_requests = prometheus.histogram(defined.GATHERED_REQUESTS, registry)
+        self._repeated = prometheus.counter(defined.REPEATED, registry)
+        self._swaps = prometheus.counter(defined.SWAPS, registry)
+        self._failed_swaps = prometheus.counter(defined.SWAP_FAILURES, registry)
+        self._shadow_answers = prometheus.counter(defined.SHADOW_ANSWERS, registry)
+        self._shadow_dropped = prometheus.counter(defined.SHADOW_DROPPED, registry)
+        self._shadow_failures = prometheus.counter(defined.SHADOW_FAILURES, registry)
+        self._labels = prometheus.counter(defined.LABELS, registry)
 
-    def _gauge(self, name: str, what: str) -> Gauge:
-        return Gauge(f"thermodrift_{name}", what, ("pipeline",), registry=self.registry)
+    def show(self, collect: Callable[[], Iterable[Sample]]) -> None:
+        """Show these samples beside, as they are at each scrape."""
+        self.registry.register(SampleCollector(collect))
+
+    def begin(self, pipeline: str) -> None:
+        """Show what is counted of a pipeline from 0 on: else the first failure is no increase."""
+        self._swaps.labels(pipeline)
+        self._failed_swaps.labels(pipeline)
 
     def answered(self, route: str, code: int, seconds: float) -> None:
         """Count a request that was answered."""
@@ -95,6 +77,10 @@ class ServiceMetrics:
         """Count records of several requests that were predicted together."""
         self._gathered.labels(pipeline).observe(records)
         self._gathered_requests.labels(pipeline).observe(requests)
+
+    def repeated(self, pipeline: str) -> None:
+        """Count a request that got the answers of an earlier one."""
+        self._repeated.labels(pipeline).inc()
 
     def swapped(self, pipeline: str) -> None:
         """Count a bundle that began to serve."""
@@ -109,11 +95,18 @@ class ServiceMetrics:
         for each in results:
             self._labels.labels(pipeline, each.outcome).inc()
 
-    def page(self, bundles: Iterable[BundleFigures]) -> bytes:
-        """All figures as text, with those of the bundles as they are now."""
-        for each in bundles:
-            self._ready.labels(each.pipeline).set(each.ready)
-            self._age.labels(each.pipeline).set(each.age_s)
-            self._position.labels(each.pipeline).set(each.position)
-            self._waiting.labels(each.pipeline).set(each.waiting)
-        return generate_latest(self.registry)
+    def shadow_answered(self, pipeline: str, version: str, count: int) -> None:
+        """Count answers in the shadow that were logged."""
+        self._shadow_answers.labels(pipeline, version).inc(count)
+
+    def shadow_dropped(self, pipeline: str, count: int) -> None:
+        """Count records that the shadows could not keep up with."""
+        self._shadow_dropped.labels(pipeline).inc(count)
+
+    def shadow_failed(self, pipeline: str, count: int) -> None:
+        """Count records that a shadow could not answer, or that could not be logged."""
+        self._shadow_failures.labels(pipeline).inc(count)
+
+    def page(self) -> bytes:
+        """All figures as text. It reads files: not for an event loop."""
+        return prometheus.text(self.registry)

@@ -35,7 +35,13 @@ _INFERRED = {
 _READINESS = {
     "ready": True,
     "pipelines": {
-        "elec2": {"ready": True, "versions": _VERSIONS, "age_s": 1.5, "trouble": None},
+        "elec2": {
+            "ready": True,
+            "versions": _VERSIONS,
+            "age_s": 1.5,
+            "trouble": None,
+            "shadows": [],
+        },
     },
 }
 _METADATA = {
@@ -95,7 +101,7 @@ _CODES = {
     "409": "an id was used for another prediction",
     "413": "the body or its number of records is too large",
     "422": "the body has another shape, or a record does not fit the stream",
-    "429": "too much waits; ask again after Retry-After seconds",
+    "429": "too much waits, or this client asks too often; ask again after Retry-After seconds",
     "503": "there is no bundle yet, or the inbox cannot take it",
 }
 _ERROR = {

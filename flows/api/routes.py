@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -66,7 +67,7 @@ async def ready(request: Request, service: Service) -> Response:
 
 async def figures(request: Request, service: Service) -> Response:
     """GET /metrics: for Prometheus."""
-    return Response(service.figures(), media_type=CONTENT_TYPE)
+    return Response(await asyncio.to_thread(service.figures), media_type=CONTENT_TYPE)
 
 
 async def document(request: Request, service: Service) -> Response:
@@ -144,11 +145,15 @@ ROUTES: Mapping[str, tuple[str, Handler, Access | None]] = {
 """By path: the method, what answers, and what the token is needed for."""
 
 
+UNLIMITED = {"/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+"""What restarts the service, or watches it, must not be refused: it would look like a failure."""
+
+
 def application(service: Service, guard: Guard, more: Sequence[BaseRoute] = ()) -> Router:
     """The ASGI application of a service, with `more` routes before the one for all others."""
 
     def endpoint(path: str, method: str, handler: Handler, access: Access | None) -> Endpoint:
-        return Endpoint(path, {method: handler}, access, guard, service)
+        return Endpoint(path, {method: handler}, access, guard, service, path not in UNLIMITED)
 
     routes = [Route(path, endpoint(path, *answers)) for path, answers in ROUTES.items()]
     router = Router([*routes, *more], redirect_slashes=False)
@@ -185,7 +190,7 @@ def _predictions(answers: Answers, *, single: bool) -> dict[str, Any]:
         }
         for id_, row in zip(answers.ids, answers.predicted, strict=True)
     ]
-    named = {"pipeline": answers.bundle.pipeline, "versions": answers.bundle.versions}
+    named = {"pipeline": answers.bundle.pipeline, "versions": answers.versions}
     return {**named, **rows[0]} if single else {**named, "predictions": rows}
 
 
@@ -199,7 +204,8 @@ def _model(served: ServedPipeline) -> dict[str, Any]:
         "target": schema.target,
         "versions": bundle.versions,
         "age_s": round(served.follower.age_s, 3),
-        "trouble": served.follower.trouble or None,
+        "trouble": served.follower.public_trouble or None,
+        "shadows": served.shadows.brief,
         "members": list(bundle.learner.members),
         "columns": schema.sources,
         "features": [column.model_dump(include={"name", "kind"}) for column in schema.columns],

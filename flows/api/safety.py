@@ -1,29 +1,80 @@
-"""Who may ask: the token, the names by which the service is called, and the size of a body.
+"""Who may ask: the token, the names of the service, how often, and the size of a body.
 
 A web page can make its visitor's browser ask a service on that visitor's own machine. So the `Host`
 header must be a name of the service (a page that has its own name resolve to 127.0.0.1 sends its
 own), and an `Origin`, if there is one, must be the service itself or be configured.
+
+Each client may ask so often, by its address. What a proxy says of the address counts only from a
+proxy that is configured: else each request could come from another address.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
-from flows.api.errors import Forbidden, Misdirected, RequestError, TooLarge, Unauthorized
+from flows.api.errors import (
+    Forbidden,
+    Misdirected,
+    RequestError,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+)
 from observability.core.errors import BadConfiguration
 from observability.core.serve_config import Protected, ServeConfig
 
 Access = Protected | Literal["label"]
 """What a route needs the token for."""
 
+MOST_CLIENTS = 10_000
+"""Clients whose requests are counted; the one that asked least recently is forgotten beyond it."""
+_IPV6_CLIENT_BITS = 64
+"""One client has a network of so many bits: it may choose each address in it."""
+_ROUNDING_S = 1e-9
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class RateLimiter:
+    """A token bucket for each client: `burst` requests at once, and `rate` a second after that.
+
+    Used in one thread. Memory is bounded: beyond `most` clients the least recent one is forgotten,
+    which then has a full bucket again.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        burst: int,
+        most: int = MOST_CLIENTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rate, self._burst, self._most, self._clock = rate, burst, most, clock
+        self._full_at_s: OrderedDict[str, float] = OrderedDict()
+        """When the bucket of each client is full again; the most recent client is the last."""
+
+    def take(self, client: str) -> float:
+        """Take one request of this client; 0, or the seconds until it may ask again."""
+        now_s = self._clock()
+        full_at_s = max(self._full_at_s.pop(client, now_s), now_s) + 1 / self._rate
+        wait_s = full_at_s - now_s - self._burst / self._rate
+        if wait_s > _ROUNDING_S:
+            # What is refused takes nothing: who asks on and on is answered at the rate.
+            full_at_s -= 1 / self._rate
+        self._full_at_s[client] = full_at_s
+        if len(self._full_at_s) > self._most:
+            self._full_at_s.popitem(last=False)
+        return wait_s if wait_s > _ROUNDING_S else 0.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +83,20 @@ class Guard:
 
     config: ServeConfig
     token: str | None
+
+    @cached_property
+    def _limiter(self) -> RateLimiter | None:
+        rate = self.config.rate
+        return None if rate is None else RateLimiter(rate, self.config.burst)
+
+    def admit(self, peer: str | None, headers: Headers) -> None:
+        """Count a request of whoever is at the other end. Raises TooManyRequests."""
+        if self._limiter is None or self.config.rate is None:
+            return
+        forwarded = headers.getlist("x-forwarded-for")
+        wait_s = self._limiter.take(client_of(peer, forwarded, self.config.proxies))
+        if wait_s:
+            raise TooManyRequests(self.config.rate, wait_s)
 
     def check(self, headers: Mapping[str, str], access: Access | None) -> None:
         """Raise Misdirected, Forbidden or Unauthorized unless the request may be answered.
@@ -72,6 +137,34 @@ class Guard:
 
     def _may_ask(self, origin: str, host: str) -> bool:
         return origin in self.config.origins or origin in (f"http://{host}", f"https://{host}")
+
+
+def client_of(peer: str | None, forwarded: Sequence[str], proxies: Sequence[str]) -> str:
+    """Who asks, as a text by which its requests are counted.
+
+    `forwarded` are the headers X-Forwarded-For. Each proxy appends the address that it saw, so they
+    are read from the end, as far as proxies are known: what stands before, the client has written.
+    """
+    networks = [ipaddress.ip_network(each) for each in proxies]
+    hops = [each.strip() for line in forwarded for each in line.split(",")]
+    client = peer or ""
+    while hops and _is_in(client, networks):
+        address = _address(hops.pop())
+        if address is None:
+            break
+        client = str(address)
+    address = _address(client)
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        if mapped is not None:
+            return str(mapped)
+        return str(ipaddress.ip_network((address, _IPV6_CLIENT_BITS), strict=False))
+    return client
+
+
+def _is_in(client: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    address = _address(client)
+    return address is not None and any(address in network for network in networks)
 
 
 def is_loopback(host: str) -> bool:

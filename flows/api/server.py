@@ -16,16 +16,18 @@ from pathlib import Path
 import uvicorn
 from starlette.routing import BaseRoute
 
-from flows.api.inboxes import open_inbox
 from flows.api.routes import application
 from flows.api.safety import Guard, read_token
 from flows.api.service import Service
 from flows.config import pipeline as pipelines
 from flows.config import settings
+from models.inbox.config import InboxConfig
+from models.inbox.inbox import Inbox
+from models.serving.outcomes import PredictionInbox
 from observability.core import toml_config
 from observability.core.errors import BadConfiguration, TryAgainLater
-from observability.core.paths import Places
-from observability.core.serve_config import ServeConfig
+from observability.core.paths import PipelinePlaces, Places
+from observability.core.serve_config import InboxBounds, ServeConfig
 from observability.history import home_config
 
 _BACKLOG = 2048
@@ -63,7 +65,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def configured(home: Places, **options: str | int | None) -> ServeConfig:
+def configured(home: Places, **options: str | int | tuple[str, ...] | None) -> ServeConfig:
     """The home's [serve], with the options of the command that were given.
 
     Raises BadConfiguration.
@@ -83,7 +85,7 @@ def serve(
     token = read_token(config, settings.token(), home.home)
     read = [pipelines.read(path) for path in files]
     with bound(config) as listening:
-        service = Service(read, home, config, open_inbox, _say)
+        service = Service(read, home, config, lambda places: open_inbox(places, config.inbox), _say)
 
         def on_ready() -> None:
             _announce(address(listening), service, as_json=as_json)
@@ -92,6 +94,11 @@ def serve(
         with contextlib.closing(service), more(home, service, guard) as routes:
             service.start()
             server(service, guard, on_ready, routes).run([listening])
+
+
+def open_inbox(places: PipelinePlaces, bounds: InboxBounds) -> PredictionInbox:
+    """The inbox of the pipeline at `places`. Raises what `Inbox.open` raises."""
+    return Inbox.open(places.inbox, InboxConfig(**bounds.model_dump()))
 
 
 def server(

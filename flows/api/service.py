@@ -6,9 +6,8 @@ one, so that a prediction never waits for a label's commit.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +18,22 @@ from flows.api.following import Follower, FollowerThread
 from flows.api.gathering import Gatherer, QueueFull
 from flows.api.label_file import label_follower
 from flows.api.metrics import BundleFigures, ServiceMetrics
+from flows.api.shadow.shadowing import Shadows
 from flows.config.pipeline import PipelineFile
+from flows.metrics import home_metrics
 from models.core.record_schema import Label
 from models.inbox.errors import RecordConflict
 from models.inbox.records import Answered, LabelResult
-from models.serving import request_rows
+from models.online.learner import SERVED
+from models.serving import outcomes, request_rows
 from models.serving.bundle import Bundle, Predicted, Refused, RowAnswer
 from models.serving.outcomes import PredictionInbox
 from models.stream.parsing.cells import InvalidCell
 from observability.core.errors import BadConfiguration
 from observability.core.paths import PipelinePlaces, Places
 from observability.core.serve_config import ServeConfig
+from observability.metrics import definitions
+from observability.metrics.samples import Sample, sample
 
 MOST_TOGETHER = 1_000
 """Records of several requests that are predicted in one call."""
@@ -42,8 +46,11 @@ class Answers:
     """The predictions of one request, all by one bundle."""
 
     bundle: Bundle
+    """What serves now: the schema, and the pipeline's name."""
     ids: Sequence[str]
     predicted: Sequence[Predicted]
+    versions: Mapping[str, Any]
+    """Of the bundle that made them: an earlier one where the request was answered before."""
 
 
 class ServedPipeline:
@@ -56,8 +63,13 @@ class ServedPipeline:
         metrics: ServiceMetrics,
         config: ServeConfig,
         workers: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+        say: Callable[[str], None],
+        shadows: Shadows,
     ) -> None:
         predicting, labelling = workers
+        self.shadows = shadows
+        self._say = say
+        self._said = ""
         self.follower = follower
         self._inbox = inbox
         self._metrics = metrics
@@ -82,8 +94,8 @@ class ServedPipeline:
         return BundleFigures(
             self.name,
             bundle is not None,
-            self.follower.age_s,
-            -1 if bundle is None else bundle.position,
+            None if bundle is None else self.follower.age_s,
+            None if bundle is None else bundle.position,
             self.predictions.waiting,
         )
 
@@ -91,7 +103,7 @@ class ServedPipeline:
         """What serves now. Raises NotReady."""
         bundle = self.follower.bundle
         if bundle is None:
-            raise NotReady(self.follower.trouble)
+            raise NotReady(self.follower.public_trouble)
         return bundle
 
     async def predict(self, asked: Asked) -> Answers:
@@ -125,8 +137,38 @@ class ServedPipeline:
         return results
 
     def _predict(self, asked: Sequence[Asked]) -> list[Answers | Exception]:
-        """Predict gathered requests with one bundle: versions never mix."""
+        """Answer gathered requests: those that come again as before, the others with one bundle."""
         bundle = self.bundle()
+        before = self._answered_before(bundle, asked)
+        new = [each for index, each in enumerate(asked) if index not in before]
+        made = iter(self._predict_new(bundle, new) if new else [])
+        return [before[index] if index in before else next(made) for index in range(len(asked))]
+
+    def _answered_before(
+        self, bundle: Bundle, asked: Sequence[Asked]
+    ) -> dict[int, Answers | Exception]:
+        """The answers of requests that repeat an earlier one, by their index."""
+        named = {index: each for index, each in enumerate(asked) if each.is_named}
+        if not named:
+            return {}
+        try:
+            known = self._inbox.find([id_ for each in named.values() for id_ in each.ids])
+        except OSError as error:
+            return dict.fromkeys(named, self._not_kept(error))
+        found: dict[int, Answers | Exception] = {}
+        for index, each in named.items() if known else ():
+            try:
+                again = outcomes.again(bundle.schema.sources, each.ids, each.records, known)
+            except RecordConflict as error:
+                found[index] = Conflict(str(error))
+                continue
+            if again is not None:
+                self._metrics.repeated(self.name)
+                found[index] = _repeated(bundle, each, again)
+        return found
+
+    def _predict_new(self, bundle: Bundle, asked: Sequence[Asked]) -> list[Answers | Exception]:
+        """Predict gathered requests with one bundle: versions never mix."""
         records = [record for each in asked for record in each.records]
         self._metrics.gathered(self.name, len(asked), len(records))
         coming = iter(bundle.predict(records))
@@ -137,14 +179,18 @@ class ServedPipeline:
             for each, answers in zip(asked, found, strict=True)
         ]
         refusals = self._keep(kept)
-        return [refusals.get(index, answers) for index, answers in enumerate(found)]
+        told = [refusals.get(index, answers) for index, answers in enumerate(found)]
+        for each, answers in zip(asked, told, strict=True):
+            if isinstance(answers, Answers):
+                self.shadows.offer(bundle, each, answers.predicted)
+        return told
 
     def _keep(self, kept: Sequence[Sequence[Answered]]) -> dict[int, Exception]:
         """Keep the predictions of gathered requests; why those of some are not, by their index."""
         try:
             self._inbox.record([each for one in kept for each in one])
         except OSError as error:
-            return dict.fromkeys(range(len(kept)), _not_kept(error))
+            return dict.fromkeys(range(len(kept)), self._not_kept(error))
         except ValueError as error:
             if len(kept) == 1:
                 return {0: Conflict(str(error)) if isinstance(error, RecordConflict) else error}
@@ -159,13 +205,28 @@ class ServedPipeline:
         """Join gathered labels with one commit. Raises NotKept."""
         every = [each for truths in asked for each in truths]
         try:
-            results = iter(self._inbox.label(every, time.time()))
+            results = self._inbox.label(every, time.time())
         except OSError as error:
-            raise _not_kept(error) from error
-        return [[next(results) for _ in truths] for truths in asked]
+            raise self._not_kept(error) from error
+        pairs = zip(every, results, strict=True)
+        self.shadows.label([truth for truth, result in pairs if result.outcome == "joined"])
+        coming = iter(results)
+        return [[next(coming) for _ in truths] for truths in asked]
+
+    def _not_kept(self, error: OSError) -> NotKept:
+        """What the caller is told; the log has the file, once for each reason."""
+        told = f"{self.name}: the inbox took nothing of a request: {type(error).__name__}: {error}"
+        if told != self._said:
+            self._say(told)
+        self._said = told
+        return NotKept(
+            f"nothing of this request was kept, so that it must be repeated: the inbox cannot take "
+            f"it ({error.strerror or type(error).__name__}); the service's log says where and why"
+        )
 
     def close(self) -> None:
-        """Close the inbox."""
+        """Close the inbox, and the log of the shadows."""
+        self.shadows.close()
         self._inbox.close()
 
 
@@ -176,7 +237,8 @@ def _answers(bundle: Bundle, asked: Asked, rows: Sequence[RowAnswer]) -> Answers
     refused = {index: row for index, row in enumerate(rows) if isinstance(row, Refused)}
     if refused:
         return _refusal(refused)
-    return Answers(bundle, asked.ids, [row for row in rows if isinstance(row, Predicted)])
+    predicted = [row for row in rows if isinstance(row, Predicted)]
+    return Answers(bundle, asked.ids, predicted, bundle.versions)
 
 
 def no_version(bundle: Bundle, version: str) -> NotFound:
@@ -204,32 +266,27 @@ def _refusal(refused: Mapping[int, Refused]) -> Unprocessable:
     )
 
 
-def _not_kept(error: OSError) -> NotKept:
-    return NotKept(f"nothing of this request was kept, so that it must be repeated: {error}")
+def _repeated(bundle: Bundle, asked: Asked, before: Sequence[Answered]) -> Answers:
+    """The answers of a request that was answered before, with the versions of then."""
+    predicted = [
+        Predicted(
+            each.answers[SERVED]["value"],
+            each.answers[SERVED]["probabilities"],
+            each.answers,
+            request_rows.unknown_keys(bundle.plan, record),
+        )
+        for each, record in zip(before, asked.records, strict=True)
+    ]
+    return Answers(bundle, asked.ids, predicted, before[0].versions)
 
 
 def _kept(bundle: Bundle, asked: Asked, answers: Answers, now_s: float) -> list[Answered]:
-    """What the inbox keeps of a request: of each record the columns that the stream knows.
-
-    What the stream takes as missing, and JSON does not have or nests, is null.
-    """
+    """What the inbox keeps of a request."""
     sources = bundle.schema.sources
     return [
-        Answered(
-            id_,
-            now_s,
-            {name: _plain(record[name]) for name in sources if name in record},
-            row.members,
-            bundle.versions,
-        )
+        Answered(id_, now_s, outcomes.features(sources, record), row.members, bundle.versions)
         for id_, record, row in zip(asked.ids, asked.records, answers.predicted, strict=True)
     ]
-
-
-def _plain(value: Any) -> Any:
-    """A cell as it came; null for NaN, infinity, a list and an object, which no cell can be."""
-    is_plain = value is None or isinstance(value, str | int)
-    return value if is_plain or (isinstance(value, float) and math.isfinite(value)) else None
 
 
 class Service:
@@ -255,18 +312,29 @@ class Service:
             ThreadPoolExecutor(1, thread_name_prefix="predict"),
             ThreadPoolExecutor(1, thread_name_prefix="label"),
         )
+        versions = _shadows(config, names, say)
         followers = [Follower(file, home, self.metrics, say, self._warm) for file in files]
         self.pipelines = {
             follower.name: ServedPipeline(
-                follower, open_inbox(follower.places), self.metrics, config, self._workers
+                follower,
+                open_inbox(follower.places),
+                self.metrics,
+                config,
+                self._workers,
+                say,
+                Shadows(follower.file, home, versions.get(follower.name, ()), self.metrics, say),
             )
             for follower in followers
         }
-        self._following = FollowerThread(followers, config.follow_s)
+        shadows = [each.shadows for each in self.pipelines.values()]
+        self._following = FollowerThread([*followers, *shadows], config.follow_s)
         self._label_files = FollowerThread(
             [each.label_file for each in self.pipelines.values() if each.label_file is not None],
             config.follow_s,
         )
+        for name in self.pipelines:
+            self.metrics.begin(name)
+        self.metrics.show(lambda: [*home_metrics.collect(home), *self._bundle_samples()])
 
     def start(self) -> None:
         """Load what is there, then follow it."""
@@ -278,6 +346,7 @@ class Service:
         """Load what is newer, now; not after `start`, which does this in a thread."""
         for each in self.pipelines.values():
             each.follower.look()
+            each.shadows.look()
             if each.label_file is not None:
                 each.label_file.look()
 
@@ -314,11 +383,31 @@ class Service:
         }
 
     def figures(self) -> bytes:
-        """All metrics as text."""
-        return self.metrics.page(each.figures for each in self.pipelines.values())
+        """All metrics of the service and of its home as text. It reads files."""
+        return self.metrics.page()
+
+    def _bundle_samples(self) -> Iterator[Sample]:
+        for each in self.pipelines.values():
+            yield from each.figures.samples()
+            for shadow in each.shadows.brief:
+                ready, version = shadow["ready"], shadow["version"]
+                yield from sample(definitions.SHADOW_READY, ready, each.name, version)
 
     def _warm(self, bundle: Bundle) -> None:
         self._workers[0].submit(bundle.warm).result()
+
+
+def _shadows(
+    config: ServeConfig, served: Sequence[str], say: Callable[[str], None]
+) -> dict[str, list[str]]:
+    """The versions that answer in the shadow, by pipeline."""
+    found: dict[str, list[str]] = {}
+    for each in config.shadow:
+        name, _, version = each.partition("=")
+        if name not in served:
+            say(f"shadow {each}: pipeline {name!r} is not served here; served: {', '.join(served)}")
+        found.setdefault(name, []).append(version)
+    return found
 
 
 def _readiness(served: ServedPipeline) -> dict[str, Any]:
@@ -329,6 +418,7 @@ def _readiness(served: ServedPipeline) -> dict[str, Any]:
         "ready": bundle is not None,
         "versions": None if bundle is None else bundle.versions,
         "age_s": None if bundle is None else round(follower.age_s, 3),
-        "trouble": follower.trouble or None,
+        "trouble": follower.public_trouble or None,
+        "shadows": served.shadows.brief,
         **label_file,
     }

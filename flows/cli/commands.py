@@ -32,6 +32,9 @@ def register(app: typer.Typer) -> None:
     drift = typer.Typer(no_args_is_help=True, help="How far the data has drifted.")
     drift.command("show")(drift_show)
     app.add_typer(drift, name="drift")
+    shadows = typer.Typer(no_args_is_help=True, help="Versions that answer, and are not served.")
+    shadows.command("show")(shadow_show)
+    app.add_typer(shadows, name="shadow")
     stream = typer.Typer(no_args_is_help=True, help="How a stream is read.")
     stream.command("show")(stream_show)
     app.add_typer(stream, name="stream")
@@ -142,6 +145,10 @@ def up(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the server, on 127.0.0.1; 0: any.")
     ] = 4200,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Answer predictions as well, as [serve] of the home says."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deploy pipelines on this machine and keep them going: server, pools, deployments, workers.
@@ -156,12 +163,13 @@ def up(
 
     home = cli_output.cli_context(context).home.resolve()
     read = [files.read(each) for each in pipelines]
+    service = _service_address(home) if serve else None
     stop = Stop(hard_end_s=60.0)
     try:
         with stop.listening(), StatusTable() as table, ExitStack() as stack:
             with stop.breakable():
                 document, programs, server = stack.enter_context(
-                    local_stack.up(read, home, port, table)
+                    local_stack.up(read, home, port, table, service)
                 )
             if as_json:
                 cli_output.print_json(document)
@@ -169,6 +177,18 @@ def up(
             local_stack.keep_running(programs, server, stop, table)
     except StopRequested:
         return
+
+
+def _service_address(home: Path) -> Any:
+    """Where `serve` would listen. Raises BadConfiguration before anything is started."""
+    from flows.api import safety, server
+    from flows.config import settings
+    from flows.stack.local_stack import ServiceAddress
+    from observability.core.paths import Places
+
+    config = server.configured(Places(home))
+    safety.read_token(config, settings.token(), home)
+    return ServiceAddress(config.host, config.port)
 
 
 def serve(
@@ -187,6 +207,10 @@ def serve(
         Path | None,
         typer.Option(help="File whose first line is the token (or THERMODRIFT_TOKEN)."),
     ] = None,
+    shadow: Annotated[
+        list[str] | None,
+        typer.Option(help="PIPELINE=VERSION: it answers too, is logged, and never served."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer predictions over HTTP, with a page of each pipeline, beside runs; Ctrl-C ends it.
@@ -199,7 +223,8 @@ def serve(
 
     home = Places(cli_output.cli_context(context).home.resolve())
     token = None if token_file is None else str(token_file.resolve())
-    config = server.configured(home, host=host, port=port, token_file=token)
+    shadows = tuple(shadow) if shadow else None
+    config = server.configured(home, host=host, port=port, token_file=token, shadow=shadows)
     server.serve(pipelines, home, config, routes.opened, as_json=as_json)
 
 
@@ -339,6 +364,19 @@ def drift_show(
         cli_output.print_json(document)
     else:
         drift_report.render(document)
+
+
+def shadow_show(
+    context: typer.Context, pipeline: PipelineArgument, as_json: JsonOption = False
+) -> None:
+    """Compare what versions in the shadow of the service answered with what was served."""
+    from flows.cli import shadow_report
+
+    document = shadow_report.collect(pipeline, cli_output.cli_context(context).home.resolve())
+    if as_json:
+        cli_output.print_json(document)
+    else:
+        shadow_report.render(document)
 
 
 def stream_show(

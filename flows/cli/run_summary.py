@@ -114,6 +114,8 @@ def _notes(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"[yellow]A version waits[/]: {escape(told)}"
     if summary["history_trouble"]:
         yield f"[yellow]Trouble with the history[/]: {escape(summary['history_trouble'])}"
+    if summary["metrics_trouble"]:
+        yield f"[yellow]Trouble with the metrics[/]: {escape(summary['metrics_trouble'])}"
     intake = summary["intake"]
     if intake["state"] != "well":
         yield f"[yellow]The stream no longer fits its schema[/]: {escape(intake['because'])}"

@@ -98,6 +98,11 @@ def worker_environment(folder: Path, url: str, password: str, home: Path) -> dic
     }
 
 
+def service_environment(folder: Path) -> dict[str, str]:
+    """The environment of a program that needs no server; it gets no password of one."""
+    return _environment(folder)
+
+
 def configured_server() -> tuple[str, str] | None:
     """URL and auth string of the Prefect server that the environment names, if any."""
     url = os.environ.get("PREFECT_API_URL", "")

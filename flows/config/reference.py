@@ -53,8 +53,9 @@ _HOME_HEAD = """\
 # The home's file
 
 `thermodrift.toml`, at the top of [the home](operations.md#the-home), says where the history's rows
-are, what `thermodrift upkeep` keeps, what energy costs, and where predictions are served. Without
-it the history is a file in the home that keeps everything, and tells joules alone.
+are, what `thermodrift upkeep` keeps, what energy costs, where predictions are served and where
+figures go. Without it the history is a file in the home that keeps everything, and tells joules
+alone.
 
 ```toml
 [upkeep]
@@ -94,6 +95,8 @@ _TOGETHER: Mapping[str, str] = {
     " joules are written without `pue`. What is left out is unknown there, and not zero.",
     "serve": "`thermodrift serve` reads it when it starts; its options come before it."
     " [How to serve predictions](serving.md).",
+    "metrics": "It is read whenever figures are handed on. What cannot be handed on is said in the"
+    " run's summary and fails nothing. [Which figures there are](metrics.md).",
     "gate": '`resume_margin_c` must be at or above `pause_margin_c`, and `source = "trace"` needs'
     " a `trace`.",
 }

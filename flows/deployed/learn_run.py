@@ -71,4 +71,6 @@ def run_learn(
             )
         if done and work.history_trouble:
             because += f"; the history's rows wait: {work.history_trouble}"
+        if done and work.metrics_trouble:
+            because += f"; {work.metrics_trouble}"
         return LearnResult(end, position, done, bool(drift_check.due(work)), because)

@@ -109,6 +109,7 @@ def attempt(run: DeployedRun, power: PowerSource, backoff: Backoff) -> AttemptRe
             yield work
             work.flush()
             work.wait()
+            work.export_metrics(ends=True)
 
     made = retrain.attempt(held, power, run.display, run.stop, lets_go=True)
     if made is None:

@@ -265,6 +265,8 @@ def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:
     state.new_rows += log.learned
     state.totals.records += batch.last - batch.first
     state.totals.learned += log.learned
+    if log.learned:
+        state.learned_at = work.run.now()
     state.totals.unlabelled += len(log) - log.learned
     count_answered(work, batch, log)
     state.change_position = _change_position(work, batch)

@@ -52,7 +52,8 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     they take (`flows.learning.label_report`), null where nothing was predicted by a service.
     `unlabelled` is the last look at predictions without a label (`observability.drift.unlabelled`),
     and `estimate` the score that is expected of them, with its own past error
-    (`models.core.score_stretches`); null where there is none.
+    (`models.core.score_stretches`); null where there is none. `metrics_trouble`
+    says why figures could not be handed on as the home's file wants it, or null.
     """
     state, statistics = work.state, work.statistics
     request, candidate = state.request, state.worth.candidate
@@ -84,6 +85,7 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         "history": work.run.history.where,
         "history_trouble": "; ".join(filter(None, [*work.history_damage, work.history_trouble]))
         or None,
+        "metrics_trouble": work.metrics_trouble or None,
         "run": {
             "run_id": work.run.run_id,
             "records": work.records,
@@ -136,6 +138,7 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "home": str(home.home),
         "history": History(home.home).where,
         "history_trouble": None,
+        "metrics_trouble": None,
         "run": {
             "run_id": None,
             "records": 0,

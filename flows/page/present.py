@@ -13,8 +13,8 @@ from typing import Any
 
 from models.core import metrics
 from models.core.metrics import METRICS
-from models.persistence import checkpoint
 from models.inbox import inbox
+from models.persistence import checkpoint
 from observability.core import file_lock
 from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.core.paths import PipelinePlaces, Places

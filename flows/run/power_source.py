@@ -16,6 +16,7 @@ from typing import Self, TypedDict
 
 from flows.config import settings
 from flows.config.pipeline import PipelineFile
+from flows.metrics.gate_recorder import GateRecorder
 from flows.run.state import PipelineState
 from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration
@@ -59,16 +60,19 @@ class PowerSource:
         setter: PowerLimitSetter | None = None,
         devices: Path | None = None,
         restored: Sequence[Decision] = (),
+        recorder: GateRecorder | None = None,
     ) -> None:
         """`devices` is the folder that remembers a lowered power limit.
 
-        `restored` are the decisions about limits that killed processes had left lowered.
+        `restored` are the decisions about limits that killed processes had left lowered. `recorder`
+        is told of each view of a recorded trace; live views have a listener of their own.
         """
         self.limits, self.rules = limits, rules
         self._leases, self._setter, self._devices = leases, setter, devices
         self._restored: Sequence[Decision] = restored
         self._trace = trace
         self._monitor = monitor
+        self._recorder = recorder
 
     @classmethod
     @contextmanager
@@ -79,6 +83,7 @@ class PowerSource:
         setter = NvmlLimitSetter(**_fake_library())
         # This is done whatever this run's own gate reads: no device must stay slow for ever.
         restored = power_limits.restore_leftover_limits(places.devices, setter)
+        recorder = GateRecorder(places.metrics / f"gate-{file.name}.json", file.name, limits)
         with ExitStack() as stack:
             trace, monitor = None, None
             if limits.reads_from == "trace" and limits.trace is not None:
@@ -95,7 +100,10 @@ class PowerSource:
                 opened = stack.enter_context(adapter)
                 monitor = DeviceMonitor(opened, limits, rules, places.devices)
                 stack.enter_context(monitor)
-            yield cls(limits, rules, leases, trace, monitor, setter, places.devices, restored)
+                stack.enter_context(monitor.subscribe(recorder))
+            yield cls(
+                limits, rules, leases, trace, monitor, setter, places.devices, restored, recorder
+            )
 
     def take_restored(self) -> Sequence[Decision]:
         """The decisions about limits that were left lowered; only the first caller gets them."""
@@ -133,7 +141,10 @@ class PowerSource:
             known[reading.uuid] = learned.known
             trials.extend(ForecastTrial(reading.uuid, each) for each in learned.checked)
         judged = gate.judge(snapshot, state.gate, limits, now_s)
-        return MonitorView(snapshot, judged, known, now_s, tuple(trials))
+        view = MonitorView(snapshot, judged, known, now_s, tuple(trials))
+        if self._recorder is not None and self._trace is not None:
+            self._recorder(view)
+        return view
 
     def lease(self, uuid: str, who: str) -> Lease | None:
         """The exclusive lease of a device for `who`, or None where another run has it."""

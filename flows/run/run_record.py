@@ -52,6 +52,7 @@ def end(work: UnitOfWork, ended: RunEnd) -> None:
     work.commit([run_record(work, "ended", ended)])
     work.flush()
     work.wait()
+    work.export_metrics(ends=True)
 
 
 def end_failed(work: UnitOfWork, error: Exception) -> None:
@@ -59,3 +60,4 @@ def end_failed(work: UnitOfWork, error: Exception) -> None:
     failed = run_record(work, "ended", RunEnd("failed", f"{type(error).__name__}: {error}"))
     with suppress(OSError):
         work.run.history.commit([failed], f"{work.run.name}.{work.run.run_id}.failed")
+    work.export_metrics(ends=True)

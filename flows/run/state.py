@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from models.core.position_ranges import PositionRanges
@@ -237,6 +238,8 @@ class PipelineState:
     """Position where the last request was closed."""
     new_rows: int = 0
     """Records learned since the last fit."""
+    learned_at: datetime | None = None
+    """When a record was learned from last."""
     change_position: int | None = None
     """Where the labels last left what was known: a new class, values out of range."""
     request: OpenRequest | None = None

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from flows.metrics import export
 from flows.run import bootstrap
 from flows.run.checkpoint_header import header
 from flows.run.context import RunContext
@@ -47,6 +48,8 @@ class UnitOfWork:
         """Why the history could not take in what was committed; the rows wait in the outbox."""
         self.history_damage: list[str] = []
         """What this run found lost or corrupt in the history, and what was recovered."""
+        self.metrics_trouble = ""
+        """Why the figures could not be handed on where the home's file wants them."""
         self._pending_rows: list[Record] = []
         self._models: OrderedDict[str, BatchModel] = OrderedDict()
         """Versions that were loaded last, the newest at the end."""
@@ -179,7 +182,15 @@ class UnitOfWork:
         self.wait()
         self._writing = self._writer.submit(self._flush)
 
+    def export_metrics(self, *, ends: bool) -> None:
+        """Hand the figures on, where the home's file asks for that; it fails nothing."""
+        self.metrics_trouble = export.export(self.run.home, ends=ends)
+
     def _flush(self) -> None:
+        self._flush_history()
+        self.export_metrics(ends=False)
+
+    def _flush_history(self) -> None:
         self.history_trouble = ""
         try:
             result = self.run.history.flush()

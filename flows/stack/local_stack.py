@@ -58,6 +58,19 @@ class ServiceStatus:
     link: str = ""
 
 
+@dataclass(frozen=True)
+class ServiceAddress:
+    """Where the prediction service shall listen; port 0: any that is free."""
+
+    host: str
+    port: int
+
+    def url(self, port: int) -> str:
+        """Its address for whoever is on this machine, with the port that it has."""
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{own}]:{port}" if ":" in own else f"http://{own}:{port}"
+
+
 @dataclass
 class ManagedService:
     """A program that is kept running."""
@@ -108,11 +121,16 @@ class ManagedService:
 
 @contextmanager
 def up(
-    files: Sequence[PipelineFile], home: Path, port: int, notify: Notify
+    files: Sequence[PipelineFile],
+    home: Path,
+    port: int,
+    notify: Notify,
+    service: ServiceAddress | None = None,
 ) -> Iterator[tuple[dict[str, Any], list[ManagedService], Server]]:
     """Start everything; yields a document, the programs and the server; ends them afterwards.
 
-    `notify` is called with each change. Raises AlreadyUp, and StackError with the error of what
+    `service` is where predictions are answered; None: they are not. `notify` is called with each
+    change. Raises AlreadyUp, and StackError with the error of what
     failed.
     """
     folder = Places(home).prefect
@@ -161,6 +179,9 @@ def up(
             worker.start()
             programs.append(worker)
             notify(ServiceStatus(worker.name, "running", f"up to {limit} runs at once", link))
+        address = None
+        if service is not None:
+            address = _start_service(files, home, service, programs, notify)
         document = {
             "server": server.page,
             "api": server.url,
@@ -168,6 +189,7 @@ def up(
             "deployments": deployed,
             "pools": list(manifest.LIMITS),
             "file": str(folder / "prefect.yaml"),
+            "service": address,
         }
         yield document, programs, server
 
@@ -237,16 +259,12 @@ def _start_server(
     folder: Path, port: int, programs: list[ManagedService], notify: Notify
 ) -> Server:
     """A server of this home's own; returns once it answers."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise AlreadyUp(
-                f"port {port} is taken, perhaps by another Prefect server; name another with "
-                "--port (0: any), or use that server by setting PREFECT_API_URL to its address"
-            ) from error
-        port = trial.getsockname()[1]
+    port = _free_port(
+        "127.0.0.1",
+        port,
+        f"port {port} is taken, perhaps by another Prefect server; name another with --port (0: "
+        "any), or use that server by setting PREFECT_API_URL to its address",
+    )
     auth, log = folder / "auth", folder / "server.log"
     if not auth.exists():
         # Created with these rights, so that no other user can ever read it.
@@ -265,22 +283,82 @@ def _start_server(
     log.write_bytes(b"")
     program.start()
     programs.append(program)
+    _wait_for(program, "Prefect's server", lambda: server.ask("GET", "/health"))
+    notify(ServiceStatus("server", "running", _access(server), server.page))
+    return server
+
+
+def _start_service(
+    files: Sequence[PipelineFile],
+    home: Path,
+    asked: ServiceAddress,
+    programs: list[ManagedService],
+    notify: Notify,
+) -> str:
+    """The prediction service of these pipelines; its address, once it answers."""
+    folder = Places(home).prefect
+    port = _free_port(
+        asked.host,
+        asked.port,
+        f"the service cannot listen on {asked.host} port {asked.port}; stop what listens there, or "
+        "set serve.port in the home's file (0: any)",
+    )
+    words = ["thermodrift", "--home", str(home), "serve", *(str(file.path) for file in files)]
+    log, url = folder / "service.log", asked.url(port)
+    program = ManagedService(
+        "service",
+        [*words, "--host", asked.host, "--port", str(port)],
+        prefect_env.service_environment(folder),
+        log,
+        url,
+    )
+    notify(ServiceStatus("service", "starting", "takes some seconds", url))
+    log.write_bytes(b"")
+    program.start()
+    programs.append(program)
+    _wait_for(program, "the prediction service", lambda: _ask_health(url))
+    told = "answers predictions of " + ", ".join(file.name for file in files)
+    notify(ServiceStatus("service", "running", told, url))
+    return url
+
+
+def _ask_health(url: str) -> None:
+    # A proxy for the world outside has nothing to do with this machine's own service.
+    httpx.get(f"{url}/healthz", trust_env=False).raise_for_status()
+
+
+def _free_port(host: str, port: int, taken: str) -> int:
+    """The port, or for 0 one that is free: a program keeps it when it is started again.
+
+    Raises AlreadyUp, with the sentence `taken`.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise AlreadyUp(f"{taken} ({error})") from error
+        return int(trial.getsockname()[1])
+
+
+def _wait_for(program: ManagedService, what: str, ask: Callable[[], object]) -> None:
+    """Return once a program answers. Raises StackError where it ends before, or takes too long."""
     assert program.process is not None
     pause, over_s = threading.Event(), time.monotonic() + START_WITHIN_S
     while True:
         try:
-            server.ask("GET", "/health")
-            break
+            ask()
         except httpx.HTTPError:
             pass
+        else:
+            return
         if program.process.poll() is not None or time.monotonic() > over_s:
             raise StackError(
-                f"Prefect's server did not start: {ephemeral_api.last_error(log)}; its whole log "
-                f"is {log}. Correct that and run again"
+                f"{what} did not start: {ephemeral_api.last_error(program.log)}; its whole log "
+                f"is {program.log}. Correct that and run again"
             )
         pause.wait(0.2)
-    notify(ServiceStatus("server", "running", _access(server), server.page))
-    return server
 
 
 def _access(server: Server) -> str:

@@ -30,6 +30,11 @@ _WAITS = """
 
 LARGEST_READ = 64 << 20
 """Bytes of examples after which a read ends."""
+_FIND = """
+    SELECT id, predicted_at, features, answers, versions FROM waiting WHERE id = :id
+    UNION ALL
+    SELECT id, predicted_at, features, answers, versions FROM joined WHERE id = :id
+"""
 
 
 class InboxReader:
@@ -97,6 +102,16 @@ class InboxReader:
             return [
                 Answered(*row[:2], *(json_content.decode(text) for text in row[2:])) for row in rows
             ]
+
+    def find(self, ids: Sequence[str]) -> dict[str, Answered]:
+        """Return the predictions of these ids that wait or have joined; others are left out."""
+        with self._snapshot() as connection:
+            rows = [row for id_ in ids for row in connection.execute(_FIND, {"id": id_})]
+        with sqlite_file.explained(self.path):
+            return {
+                id_: Answered(id_, at, *(json_content.decode(text) for text in texts))
+                for id_, at, *texts in rows
+            }
 
     def counts(self) -> InboxCounts:
         """Return how many predictions there are in each state."""

@@ -29,14 +29,20 @@ class FakeInbox:
         Raises RecordConflict for an id that is known with another content.
         """
         with self._lock:
+            new: dict[str, Answered] = {}
             for each in given:
-                if self.given.get(each.id, each) != each:
+                if self.given.get(each.id, new.setdefault(each.id, each)) != each:
                     raise RecordConflict(each.id)
-            self.given.update((each.id, each) for each in given)
+            self.given.update(new)
             while len(self.given) > self._most:
                 oldest = next(iter(self.given))
                 del self.given[oldest]
                 self._dropped.add(oldest)
+
+    def find(self, ids: Sequence[str]) -> dict[str, Answered]:
+        """The predictions of these ids that are kept."""
+        with self._lock:
+            return {id_: self.given[id_] for id_ in ids if id_ in self.given}
 
     def label(self, truths: Sequence[tuple[str, Label]], at: float) -> list[LabelResult]:
         """Join labels with their predictions."""

@@ -72,19 +72,23 @@ def label(plan: Plan, value: Any) -> Label:
     return found
 
 
+def unknown_keys(plan: Plan, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of a record that the stream does not have."""
+    return tuple(sorted(record.keys() - plan.schema.known - plan.ignored))
+
+
 def _check_keys(
     plan: Plan, records: Sequence[Mapping[str, Any]], new_columns: NewColumns
 ) -> tuple[dict[int, list[FieldFault]], dict[int, tuple[str, ...]]]:
     """The faults of the records' keys, and the unknown keys that are left out."""
     sources = frozenset(plan.schema.sources)
-    known = plan.schema.known | plan.ignored
     faults: dict[int, list[FieldFault]] = {}
     left_out: dict[int, tuple[str, ...]] = {}
     for index, record in enumerate(records):
         if sources and sources.isdisjoint(record):
             faults[index] = [FieldFault(None, _no_column(plan.schema))]
             continue
-        unknown = tuple(sorted(record.keys() - known))
+        unknown = unknown_keys(plan, record)
         if not unknown:
             continue
         if new_columns == "ignore":

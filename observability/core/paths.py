@@ -8,6 +8,7 @@ HOME/
   history.outbox/              commits that wait, a file each; flushed/ has the newest flushed ones
   devices/                     of each device: its state, its lease, a power limit to be restored
   gate-override.json           an override of the gate by a person; optional
+  metrics/                     figures that runs, flushes and upkeep leave for a service to show
   pending_states/              how deployed runs ended, until Prefect's server knows it
   prefect/                     Prefect's own database of runs; pipelines do not depend on it
   pipelines/NAME/
@@ -15,6 +16,7 @@ HOME/
     fit_checkpoint             what a retrain had fitted when it was preempted
     predictions/               the prediction log: Parquet, a file per batch, merged by upkeep
     labels.json                how far a service has read its file of labels, and which wait
+    shadow.sqlite              what versions in the shadow would have answered, and the labels
     inbox.sqlite               a service's predictions that wait for labels, and joined examples
     models/                    batch models with manifests; champion.json points at one
     reports/                   drift pages (HTML)
@@ -70,6 +72,10 @@ class PipelinePlaces:
     @property
     def labels(self) -> Path:
         return self.root / "labels.json"
+
+    @property
+    def shadow(self) -> Path:
+        return self.root / "shadow.sqlite"
 
     @property
     def models(self) -> Path:
@@ -129,6 +135,10 @@ class Places:
     @property
     def override(self) -> Path:
         return self.home / "gate-override.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.home / "metrics"
 
     @property
     def pending_states(self) -> Path:

@@ -6,11 +6,42 @@ service does with these settings is in `flows/api`.
 
 from __future__ import annotations
 
-from typing import Literal
+import ipaddress
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 Protected = Literal["predict", "model", "metrics", "page"]
+
+
+class InboxBounds(BaseModel):
+    """How long, and how many, predictions of a pipeline wait for their labels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    most_waiting: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="Predictions that may wait for their labels; beyond it the oldest expire.",
+    )
+    longest_wait_s: float = Field(
+        default=30 * 86_400.0,
+        gt=0,
+        le=100 * 365 * 86_400.0,
+        description="Seconds that a prediction waits for its label before it expires.",
+    )
+    most_remembered: int = Field(
+        default=1_000_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Ids of expired and forgotten predictions that are remembered, so that a label "
+        "for one is answered with expired, duplicate or conflicting; older ones become unknown.",
+    )
+    synchronous: Literal["full", "normal"] = Field(
+        default="full",
+        description="full: what was acknowledged survives a power cut. normal: it survives a kill "
+        "of the process, and the last commits before a power cut may be gone.",
+    )
 
 
 class ServeConfig(BaseModel):
@@ -44,6 +75,29 @@ class ServeConfig(BaseModel):
         description="Web pages that may call it from a browser, as `https://app.example.org`; its "
         "own pages always may.",
     )
+    rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Requests per second that each client may send in the long run; further ones "
+        "are answered 429. Left out: as many as it likes. Health and metrics are never limited.",
+    )
+    burst: int = Field(
+        default=20,
+        ge=1,
+        le=1_000_000,
+        description="Requests that a client may send at once before `rate` counts.",
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses or networks of proxies in front, as `10.0.0.0/8`: from these alone "
+        "the client is the one that `X-Forwarded-For` names.",
+    )
+    shadow: tuple[Annotated[str, StringConstraints(pattern=r"^[^=]+=[^=]+$")], ...] = Field(
+        default=(),
+        description="Versions of the registry that answer every request too, as "
+        "`PIPELINE=VERSION`. Their answers are logged to be compared, and never served.",
+    )
     most_body_bytes: int = Field(
         default=4_000_000, ge=1_000, le=1_000_000_000, description="Bytes that a request may have."
     )
@@ -70,3 +124,11 @@ class ServeConfig(BaseModel):
         le=3_600,
         description="Seconds that requests in flight have to end after a signal.",
     )
+    inbox: InboxBounds = InboxBounds()
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            ipaddress.ip_network(each)  # raises ValueError, which says what is wrong with it
+        return proxies

@@ -16,6 +16,7 @@ from observability.core.paths import Places
 from observability.core.serve_config import ServeConfig
 from observability.energy_cost import Tariff
 from observability.history.retention import RetentionConfig
+from observability.metrics.config import MetricsConfig
 
 
 class HistoryPlace(BaseModel):
@@ -51,6 +52,7 @@ class HomeFile(BaseModel):
     upkeep: RetentionConfig = RetentionConfig()
     energy: Tariff = Tariff()
     serve: ServeConfig = ServeConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 def read(places: Places) -> HomeFile:

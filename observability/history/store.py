@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +49,7 @@ from observability.history.outbox import (
     OutboxSchemaMismatch,
 )
 from observability.history.records import DecisionRecord, Record
+from observability.metrics import definitions, samples
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -401,8 +402,25 @@ class History:
                             failpoints.point("history.inside_flush")
                     self._archive_flushed(duck, commits)
                     done.add(fresh)
+                counts = self._backend.row_counts(duck)
+            self._leave_figures(counts)
             self._outbox.prune()
             return done.result(left=len(self._outbox.waiting()))
+
+    def _leave_figures(self, counts: Mapping[str, int]) -> None:
+        """Leave the figures of the history in the home, for whoever shows them."""
+        now_s = time.time()
+        found = [
+            *samples.sample(definitions.FLUSHED_AT, now_s),
+            *(
+                each
+                for row in counts.items()
+                for each in samples.sample(definitions.ROWS, row[1], row[0])
+            ),
+        ]
+        # A disk that refuses figures must not fail a flush that is done.
+        with suppress(OSError):
+            samples.write(self._places.metrics / "history.json", found, now_s)
 
     def _archive_flushed(self, duck: Duck, commits: Sequence[OutboxCommit]) -> None:
         """Make flushed commits durable, and only then move their files out of the outbox."""

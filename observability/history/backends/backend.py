@@ -5,7 +5,7 @@ A backend is the place of the rows: a DuckDB file (`duckdb_file`) or a DuckLake 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -65,6 +65,10 @@ class Backend:
         Returns a sentence about missing predictions; empty: none is missing.
         """
         return ""
+
+    def row_counts(self, duck: Duck) -> Mapping[str, int]:
+        """Return the rows of each table, for figures; nothing where counting takes long."""
+        return {}
 
     def discard_flushed(self, duck: Duck, names: Sequence[str]) -> None:
         """Make the commits `names`, which were flushed last, durable in the backend."""

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ from observability.history.loss import Loss
 from observability.history.retention import RetentionConfig
 
 _COUNT = "SELECT coalesce(max(number), 0) FROM flush_counts"
+_TABLES_OF_ROWS = (
+    "SELECT table_name FROM duckdb_tables() WHERE table_name LIKE '%\\_rows' ESCAPE '\\'"
+)
 _MOST = 2**62
 """A watermark with this many commits or more is damaged itself."""
 _LOG_IS_DAMAGED = re.compile(r"\bWAL\b|write-ahead log|[Rr]eplay")
@@ -124,6 +127,14 @@ class DuckDbFile(Backend):
         """Free the space of removed rows for new rows."""
         duck.execute("CHECKPOINT")
         return ""
+
+    def row_counts(self, duck: Duck) -> Mapping[str, int]:
+        """Return the rows of each table that has records: DuckDB knows them without a scan."""
+        names = [name for (name,) in duck.execute(_TABLES_OF_ROWS)]
+        (counts,) = duck.execute(
+            "SELECT " + ", ".join(f"(SELECT count(*) FROM {name})" for name in names)
+        )
+        return dict(zip(names, counts, strict=True))
 
     def discard_flushed(self, duck: Duck, names: Sequence[str]) -> None:
         """Write the last flushed commits from the write-ahead log into the file.

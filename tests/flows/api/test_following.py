@@ -60,12 +60,20 @@ def register(learned: Learned, version: str) -> None:
 
 
 def trouble(served: Running) -> str:
-    """What is wrong with newer files, by /readyz; the service is ready all the same."""
+    """What is wrong with newer files, as the log has it; the service is ready all the same.
+
+    Whoever asks hears that something is wrong, and no path of this machine.
+    """
     with served.client() as client:
-        answer = client.get("/readyz")
+        answers = [client.get("/readyz"), client.get("/model")]
         assert 200 == client.post("/predict", json=RECORD).status_code
-    assert 200 == answer.status_code
-    return answer.json()["pipelines"]["small"]["trouble"] or ""
+    assert [200, 200] == [each.status_code for each in answers]
+    told = answers[0].json()["pipelines"]["small"]["trouble"]
+    assert told == answers[1].json()["trouble"]
+    follower = served.service.pipelines["small"].follower
+    assert str(follower.places.root) not in "".join(each.text for each in answers)
+    assert bool(told) == bool(follower.trouble)
+    return follower.trouble
 
 
 def failures(served: Running) -> float:
@@ -121,6 +129,7 @@ def test_before_the_first_checkpoint_it_is_live_and_not_ready(tmp_path: Path) ->
             assert 503 == answer.status_code
             assert "has no checkpoint" in answer.text
             assert "thermodrift run" in answer.text
+            assert str(tmp_path) not in answer.text
         for path in ("/model", "/v2/models/small", "/v2/models/small/ready", "/v2/health/ready"):
             assert 503 == client.get(path).status_code
         assert 'thermodrift_bundle_ready{pipeline="small"} 0.0' in client.get("/metrics").text
@@ -168,7 +177,7 @@ def test_a_champion_that_a_person_promoted_serves(changing: Learned, served: Run
 def test_a_broken_checkpoint_leaves_the_old_bundle(
     changing: Learned, served: Running, content: bytes | None, says: str
 ) -> None:
-    """Which goes on serving; the reason is in /readyz, in the log and in the figures."""
+    """Which goes on serving; /readyz says so, the log has the reason, and the figures count it."""
     path = changing.places.pipeline("small").checkpoint
     whole = path.read_bytes()
     if content is None:
@@ -217,7 +226,8 @@ def test_another_target_than_was_learned_is_told(changing: Learned) -> None:
     with running(changing) as served, served.client() as client:
         told = client.post("/predict", json=RECORD)
     assert 503 == told.status_code
-    assert "has learned classification of 'label'" in told.json()["error"]
+    assert "BadConfiguration" in told.json()["error"]
+    assert "has learned classification of 'label'" in served.said[-1]
 
 
 def test_a_promotion_that_is_not_applied_yet_serves_with_its_checkpoint(

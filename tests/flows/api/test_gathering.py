@@ -175,14 +175,26 @@ def test_who_sends_nonsense_fails_alone(learned: Learned, bad: dict[str, Any]) -
 
 
 def test_an_id_that_was_used_fails_alone(learned: Learned) -> None:
-    """Those who were gathered with it by chance are kept and answered."""
-    with running(learned) as served, ThreadPoolExecutor(3) as callers, served.client() as client:
+    """Those who were gathered with it by chance are kept and answered, and so is the same again.
+
+    One id was used for other features before; another one comes twice in what is gathered.
+    """
+    other = {"record": {"load": 0.9}}
+    asks = [
+        ({**RECORD, "id": "new"}, 200),
+        ({**other, "id": "used"}, 409),
+        ({**RECORD, "id": "used"}, 200),
+        ({**RECORD, "id": "twice"}, 200),
+        ({**other, "id": "twice"}, 409),
+        ({**RECORD, "id": "newer"}, 200),
+    ]
+    with running(learned) as served, ThreadPoolExecutor(6) as callers, served.client() as client:
         assert 200 == client.post("/predict", json={**RECORD, "id": "used"}).status_code
         with held(served.service._workers[0]):
-            asking = [
-                callers.submit(client.post, "/predict", json={**RECORD, "id": each})
-                for each in ("new", "used", "newer")
-            ]
-            until(lambda: waiting(served) == 3, "three that wait")
-        assert [200, 409, 200] == [each.result().status_code for each in asking]
-        assert {"new", "used", "newer"} == set(served.inbox().given)
+            asking = []
+            for body, _ in asks:
+                asking.append(callers.submit(client.post, "/predict", json=body))
+                until(lambda: waiting(served) == len(asking), "one more that waits")
+        assert [code for _, code in asks] == [each.result().status_code for each in asking]
+        assert {"new", "used", "twice", "newer"} == set(served.inbox().given)
+        assert RECORD["record"] == served.inbox().given["twice"].features

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -204,20 +207,88 @@ def test_an_id_is_of_one_prediction(client: httpx.Client, served: Running) -> No
     assert "n" not in served.inbox().given
 
 
+def test_a_request_that_comes_again_gets_the_answer_of_before(
+    learned: Learned, tmp_path: Path
+) -> None:
+    """The client lost the answer; meanwhile another bundle serves, and the label has come."""
+    own = learned.copy(tmp_path / "own")
+    body = {"records": [{**RECORD, "lode": 1}, {"load": 0.9}], "ids": ["a", "b"]}
+    with running(own) as served, served.client() as to:
+        first = ask(to, "/predict", body)
+        kept = dict(served.inbox().given)
+        own.learn(100)
+        served.service.look()
+        ask(to, "/label", {"labels": [{"id": "a", "label": "busy"}]})
+        assert 700 == ask(to, "/predict", {"record": RECORD})["versions"]["position"]
+        assert first == ask(to, "/predict", body)
+        assert ["lode"] == first["predictions"][0]["left_out"]
+        assert {key: served.inbox().given[key] for key in "ab"} == kept
+        name = "thermodrift_repeated_requests_total"
+        counted = served.service.metrics.registry.get_sample_value(name, {"pipeline": "small"})
+        assert 1.0 == counted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"record": {**RECORD, "load": 0.31}, "id": "a"},
+        {"record": {"load": RECORD["load"]}, "id": "a"},
+        {"record": {**RECORD, "load": "0.3"}, "id": "a"},
+        {"records": [RECORD, RECORD], "ids": ["a", "never seen"]},
+        {"records": [RECORD, RECORD], "ids": ["a", "of another bundle"]},
+    ],
+    ids=["value", "column", "type", "some ids", "two versions"],
+)
+def test_what_is_not_the_same_request_is_a_conflict(
+    learned: Learned, tmp_path: Path, body: dict[str, Any]
+) -> None:
+    """Nothing of it is answered or recorded: it must not be half of then and half of now."""
+    own = learned.copy(tmp_path / "own")
+    with running(own) as served, served.client() as to:
+        ask(to, "/predict", {"record": RECORD, "id": "a"})
+        own.learn(100)
+        served.service.look()
+        ask(to, "/predict", {"record": RECORD, "id": "of another bundle"})
+        before = dict(served.inbox().given)
+        assert "was recorded before" in ask(to, "/predict", body, 409)["error"]
+        assert before == served.inbox().given
+
+
+def test_ids_that_the_service_makes_are_not_looked_up(
+    client: httpx.Client, served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cannot have come before."""
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(served.inbox(), "find", never)
+    assert ask(client, "/predict", {"records": [RECORD, RECORD]})
+
+
+def test_an_id_that_no_text_can_be_is_refused(client: httpx.Client) -> None:
+    """Half a surrogate pair: JSON can escape it, and nothing can store it."""
+    body = b'{"record": {"load": 0.3}, "id": "\\ud800"}'
+    assert ask(client, "/predict", body, 400)
+
+
 def test_a_full_disk_is_told_and_may_be_repeated(
     client: httpx.Client, served: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503: nothing is wrong with the request, and nothing of it was kept."""
 
     def full(*_: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/secret/inbox.sqlite")
 
     monkeypatch.setattr(served.inbox(), "record", full)
     monkeypatch.setattr(served.inbox(), "label", full)
     said = ask(client, "/predict", {"record": RECORD, "id": "full"}, 503)
     assert "nothing of this request was kept" in said["error"]
     labels = {"labels": [{"id": "full", "label": "busy"}]}
-    assert "no space left" in ask(client, "/label", labels, 503)["error"]
+    said = ask(client, "/label", labels, 503)
+    assert "No space left" in said["error"]
+    assert "/srv/secret" not in said["error"]
+    assert 1 == sum("/srv/secret/inbox.sqlite" in each for each in served.said), "once in the log"
     monkeypatch.undo()
     ask(client, "/predict", {"record": RECORD, "id": "full"})
     assert {"joined": 1} == ask(client, "/label", labels)["counts"]

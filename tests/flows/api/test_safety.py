@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.api import safety
 from flows.api.errors import Forbidden, Misdirected, Unauthorized
-from flows.api.safety import Guard
+from flows.api.safety import Guard, RateLimiter
 from observability.core.errors import BadConfiguration
 from observability.core.serve_config import ServeConfig
 from tests.flows.api.makers import TOKEN, Learned, running
@@ -175,3 +177,116 @@ def test_an_address_that_others_reach_needs_a_token(tmp_path: Path, host: str) -
     assert TOKEN == safety.read_token(ServeConfig(host=host), TOKEN, tmp_path)
     for own in ("127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST"):
         assert safety.read_token(ServeConfig(host=own), None, tmp_path) is None
+
+
+class Clock:
+    """A clock that only a test moves."""
+
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_a_client_may_ask_a_burst_at_once_and_then_at_its_rate() -> None:
+    """What is refused takes nothing; another client is not touched."""
+    clock = Clock()
+    limiter = RateLimiter(rate=2.0, burst=3, clock=clock)
+    assert [0.0, 0.0, 0.0, 0.5, 0.5] == [limiter.take("a") for _ in range(5)]
+    assert 0.0 == limiter.take("b")
+    clock.now_s += 0.5
+    assert [0.0, 0.5] == [limiter.take("a") for _ in range(2)]
+    clock.now_s += 1_000.0
+    assert [0.0, 0.0, 0.0, 0.5] == [limiter.take("a") for _ in range(4)]
+
+
+@given(
+    rate=st.floats(0.1, 1_000.0),
+    burst=st.integers(1, 20),
+    steps=st.lists(st.floats(0.0, 3.0), max_size=60),
+)
+def test_nobody_is_answered_more_than_the_burst_and_the_rate(
+    rate: float, burst: int, steps: list[float]
+) -> None:
+    """In whatever rhythm a client asks; and who waits as long as it is told is answered."""
+    clock = Clock()
+    limiter = RateLimiter(rate, burst, clock=clock)
+    answered = 0
+    for step in steps:
+        clock.now_s += step
+        answered += limiter.take("a") == 0.0
+        assert answered <= burst + rate * (clock.now_s - 100.0) + 1e-6
+    wait_s = limiter.take("a")
+    if wait_s:
+        clock.now_s += wait_s + 1e-6
+        assert 0.0 == limiter.take("a")
+
+
+def test_the_least_recent_client_is_forgotten_beyond_the_bound() -> None:
+    """A flood of addresses costs no memory, and forgets nobody who has just asked."""
+    limiter = RateLimiter(rate=1.0, burst=1, most=2, clock=Clock())
+    assert [0.0, 0.0] == [limiter.take(each) for each in "ab"]
+    assert limiter.take("a") > 0
+    assert 0.0 == limiter.take("c")
+    assert limiter.take("a") > 0
+    assert 0.0 == limiter.take("b"), "it was forgotten"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.1", ["198.51.100.9"], "192.0.2.1"),
+        ("10.0.0.1", ["198.51.100.9"], "198.51.100.9"),
+        ("10.0.0.1", ["203.0.113.5, 198.51.100.9"], "198.51.100.9"),
+        ("10.0.0.1", ["203.0.113.5", "198.51.100.9, 10.0.0.2"], "198.51.100.9"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", ["198.51.100.9, nonsense"], "10.0.0.1"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("2001:db8::1", [], "2001:db8::/64"),
+        ("2001:db8::ffff:1", [], "2001:db8::/64"),
+        ("::ffff:192.0.2.1", [], "192.0.2.1"),
+        (None, ["198.51.100.9"], ""),
+    ],
+)
+def test_only_a_proxy_that_is_named_says_who_the_client_is(
+    peer: str | None, forwarded: list[str], client: str
+) -> None:
+    """Whatever a client writes before that, it stays one client."""
+    assert client == safety.client_of(peer, forwarded, ["10.0.0.0/8"])
+
+
+def test_a_proxy_that_is_no_address_is_refused() -> None:
+    """With the key and what came."""
+    with pytest.raises(ValueError, match="proxies"):
+        ServeConfig(proxies=("proxy.example.org",))
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(learned: Learned) -> None:
+    """429 before the token is looked at; health and figures are answered all the same."""
+    with running(learned, token=TOKEN, rate=0.001, burst=2) as served, served.client() as to:
+        codes = [to.post("/label", json=LABEL).status_code for _ in range(3)]
+        assert [401, 401, 429] == codes
+        refused = to.post("/predict", json=PREDICT)
+        assert 429 == refused.status_code
+        assert 900 < int(refused.headers["retry-after"]) <= 1_000
+        assert "serve.rate" in refused.json()["error"]
+        assert 429 == to.get("/no-such-route").status_code
+        for path in ("/healthz", "/readyz", "/metrics", "/v2/health/ready"):
+            assert 200 == to.get(path).status_code
+        other = {"x-forwarded-for": "198.51.100.9"}
+        assert 429 == to.post("/predict", json=PREDICT, headers=other).status_code
+
+
+def test_behind_a_proxy_that_is_named_each_client_is_its_own(learned: Learned) -> None:
+    """By the address that the proxy saw."""
+    with (
+        running(learned, rate=0.001, burst=1, proxies=["127.0.0.0/8"]) as served,
+        served.client() as to,
+    ):
+        codes = [
+            to.post("/predict", json=PREDICT, headers={"x-forwarded-for": who}).status_code
+            for who in ("198.51.100.1", "198.51.100.1", "198.51.100.2", "9.9.9.9, 198.51.100.2")
+        ]
+    assert [200, 429, 200, 429] == codes

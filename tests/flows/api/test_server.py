@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from flows.api import server
+from models.inbox.records import Answered
 from observability.core.errors import BadConfiguration
 from observability.core.paths import Places
 from observability.core.serve_config import ServeConfig
@@ -164,3 +166,15 @@ def test_the_address_can_be_of_the_new_kind() -> None:
     """In brackets, as a browser takes it."""
     with server.bound(ServeConfig(host="::1", port=0)) as listening:
         assert server.address(listening).startswith("http://[::1]:")
+
+
+def test_the_bounds_of_the_inbox_are_those_of_the_homes_file(tmp_path: Path) -> None:
+    """Of three predictions that may not all wait, the oldest expires."""
+    home = Places(tmp_path)
+    home.settings.write_text("[serve.inbox]\nmost_waiting = 2\n", encoding="utf-8")
+    inbox = server.open_inbox(home.pipeline("small"), server.configured(home).inbox)
+    with contextlib.closing(inbox):
+        inbox.record([Answered(id_, 1.0, {}, {}, {}) for id_ in "ab"])
+        inbox.record([Answered("c", 2.0, {}, {}, {})])
+        outcomes = [each.outcome for each in inbox.label([("a", 1), ("c", 1)], at=3.0)]
+    assert ["expired", "joined"] == outcomes

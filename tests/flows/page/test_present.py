@@ -10,9 +10,9 @@ import pytest
 from flows.page import present
 from flows.run.session import locked
 from models.core.metrics import METRICS
-from models.serving.inbox import Inbox
-from models.serving.inbox_config import InboxConfig
-from models.serving.inbox_records import Answered
+from models.inbox.config import InboxConfig
+from models.inbox.inbox import Inbox
+from models.inbox.records import Answered
 from observability.core.paths import Places
 from observability.story.values import Live
 from power.policy import override_by_hand

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
+from flows.config import pipeline as files
 from flows.stack import local_stack as boxes
 from tests.flows.makers import answer, make_pipeline, thermodrift
 from tests.flows.stack.makers import Up, word
@@ -28,7 +30,10 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, dict[str
     """A box with a server of its own, and what it said of itself."""
     folder = tmp_path_factory.mktemp("box")
     soon = {"THERMODRIFT_SCHEDULE_S": "30"}
-    up = Up(folder / "home", make_pipeline(folder, 300), "--port", 0, **soon)
+    home = folder / "home"
+    home.mkdir()
+    (home / "thermodrift.toml").write_text("[serve]\nport = 0\n", encoding="utf-8")
+    up = Up(home, make_pipeline(folder, 300), "--port", 0, "--serve", **soon)
     try:
         yield up, up.document()
     finally:
@@ -155,6 +160,47 @@ def test_the_clock_starts_runs_by_itself(box: tuple[Up, dict[str, Any]]) -> None
     assert until(known, "what status says of the clock")["yes"] is True
 
 
+def test_the_service_answers_and_begins_again_when_it_is_killed(
+    box: tuple[Up, dict[str, Any]],
+) -> None:
+    """On the same port; the line of the service says so."""
+    up, told = box
+    health = f"{told['service']}/healthz"
+    assert {"live": True} == httpx.get(health, timeout=PATIENCE_S).json()
+    (service,) = [
+        each
+        for each in up.family()
+        if "serve" in each.cmdline() and "flows.stack.tied_process" not in each.cmdline()
+    ]
+    service.kill()
+    service.wait(PATIENCE_S)
+
+    def answers() -> bool:
+        try:
+            return httpx.get(health).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    until(answers, "the service again")
+    assert "service: ended  exit code 137" in up.told.read_text()
+    assert "service: running  started again" in up.told.read_text()
+
+
+def test_a_port_of_the_service_that_is_taken_is_told(tmp_path: Path) -> None:
+    """Before a service is started that could not listen."""
+    home, pipeline = tmp_path / "home", make_pipeline(tmp_path, 10)
+    home.mkdir()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        address = boxes.ServiceAddress("127.0.0.1", port)
+        started: list[boxes.ManagedService] = []
+        with pytest.raises(boxes.AlreadyUp, match=rf"127.0.0.1 port {port}.*serve.port"):
+            boxes._start_service([files.read(pipeline)], home, address, started, print)
+    assert [] == started
+
+
 def test_ctrl_c_ends_a_stack_and_leaves_nothing(box: tuple[Up, dict[str, Any]]) -> None:
     """All its processes are gone when it is; it has told of each part what became of it."""
     up, _ = box
@@ -169,3 +215,4 @@ def test_ctrl_c_ends_a_stack_and_leaves_nothing(box: tuple[Up, dict[str, Any]]) 
     lines = up.told.read_text()
     assert "server: running" in lines
     assert "worker thermodrift-heavy: stopped" in lines
+    assert "service: stopped" in lines

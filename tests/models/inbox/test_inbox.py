@@ -124,6 +124,17 @@ def test_each_part_of_a_prediction_is_compared(tmp_path: Path, other: Any) -> No
             inbox.record([other])
 
 
+def test_a_prediction_is_found_by_its_id_until_it_is_dropped(tmp_path: Path) -> None:
+    """Whether its label has come or not, exactly as it was recorded."""
+    with new(tmp_path, longest_wait_s=1_000) as inbox:
+        inbox.record([make_answered("expires", -5_000.0)])
+        inbox.record([make_answered(each) for each in ("waits", "joins", "is forgotten")])
+        outcomes(inbox, ("is forgotten", 1), ("joins", 1))
+        inbox.forget(1)
+        found = inbox.find(["waits", "unknown", "expires", "joins", "is forgotten", "waits"])
+    assert {each: make_answered(each) for each in ("waits", "joins")} == found
+
+
 def test_the_oldest_expire_where_too_many_wait(tmp_path: Path) -> None:
     """By when they were made, and not by when they were recorded; their labels are told so."""
     with new(tmp_path, most_waiting=2) as inbox:

@@ -1,0 +1,1 @@
+"""Examples: pipelines to try, and monitoring to copy."""

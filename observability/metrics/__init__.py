@@ -1,0 +1,1 @@
+"""Figures for Prometheus: their definitions, their values, and how these leave the process."""
