@@ -114,7 +114,7 @@ def describe_service(service: Mapping[str, Any]) -> str:
 
 def describe_unlabelled(document: Mapping[str, Any]) -> Iterator[str]:
     """What is known of predictions without a label, a sentence each, of a summary or a status."""
-    look, waits = document.get("unlabelled"), document.get("labels")
+    look, waits = document.get("unlabelled_look"), document.get("labels")
     if look is not None and look["yes"]:
         yield f"unlabelled rows have drifted (at position {look['position']:,}): {look['because']}"
     estimate = document.get("estimate")

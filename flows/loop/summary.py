@@ -14,7 +14,7 @@ from flows.run.checkpoint_header import (
     judged,
     reads_labels,
     unknown_votes,
-    unlabelled,
+    unlabelled_look,
 )
 from flows.run.cost_meter import Cost
 from flows.run.state import IntakeState, ServiceTotals, Totals
@@ -50,7 +50,7 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
     null where all is well. `service` counts the records that a service had been asked about
     (`flows.run.state.ServiceTotals`), and `labels` says what still waits for labels and how long
     they take (`flows.learning.label_report`), null where nothing was predicted by a service.
-    `unlabelled` is the last look at predictions without a label (`observability.drift.unlabelled`),
+    `unlabelled_look` is the last look at rows without a label (`observability.drift.unlabelled`),
     and `estimate` the score that is expected of them, with its own past error
     (`models.core.score_stretches`); null where there is none. `metrics_trouble`
     says why figures could not be handed on as the home's file wants it, or null.
@@ -76,7 +76,7 @@ def collect(work: UnitOfWork, outcome: str, because: str) -> dict[str, Any]:
         "columns": schema_report.columns(state.schema),
         "intake": state.intake.brief(),
         "service": vars(state.service),
-        "unlabelled": unlabelled(state),
+        "unlabelled_look": unlabelled_look(state),
         "estimate": estimate(state),
         "labels": label_report.collect(
             work.run.places, reads_labels(work.run.file.pipeline.stream, state)
@@ -130,7 +130,7 @@ def collect_unbegun(file: PipelineFile, home: Places) -> dict[str, Any]:
         "candidate": known.get("candidate"),
         "intake": known.get("intake", IntakeState().brief()),
         "service": known.get("service", vars(ServiceTotals())),
-        "unlabelled": known.get("unlabelled"),
+        "unlabelled_look": known.get("unlabelled_look"),
         "estimate": known.get("estimate"),
         "labels": None,
         "unfinished_bytes": 0,

@@ -36,7 +36,7 @@ def header(run: RunContext, state: PipelineState) -> dict[str, object]:
         "candidate": None if candidate is None else asdict(candidate),
         "reads_from": run.file.pipeline.gate.reads_from,
         "service": vars(state.service),
-        "unlabelled": unlabelled(state),
+        "unlabelled_look": unlabelled_look(state),
         "estimate": estimate(state),
         "reads_labels": reads_labels(run.file.pipeline.stream, state),
     }
@@ -48,7 +48,7 @@ def reads_labels(options: StreamOptions, state: PipelineState) -> dict[str, obje
     return {"service": options.service, "examples": 0 if place is None else place.read}
 
 
-def unlabelled(state: PipelineState) -> dict[str, object] | None:
+def unlabelled_look(state: PipelineState) -> dict[str, object] | None:
     """The last look at predictions without a label; None: there was none."""
     return None if state.unlabelled.position is None else asdict(state.unlabelled)
 

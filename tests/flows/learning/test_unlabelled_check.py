@@ -87,9 +87,9 @@ def test_rows_of_another_world_are_found_before_their_labels_come(served: Served
     assert [] == history(served.home, f"FROM requests WHERE position_requested > {PAST}")
     header = checkpoint.header(Places(served.home).pipeline("small").checkpoint)
     assert None is header["open_request"]
-    assert header["unlabelled"]["yes"]
+    assert header["unlabelled_look"]["yes"]
     (found,) = status.collect(served.home)
-    assert look["because"] == found["unlabelled"]["because"]
+    assert look["because"] == found["unlabelled_look"]["because"]
 
 
 def test_rows_of_the_same_world_are_no_alarm(served: Served) -> None:
