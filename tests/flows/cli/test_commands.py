@@ -195,7 +195,7 @@ def test_the_doctor_finds_this_installation_well(tmp_path: Path) -> None:
     """Every look has its finding: what, how it is, and what was seen."""
     found = answer(thermodrift("--home", tmp_path, "doctor", "--json"))
     looks = ("Python", "libraries", "home", "key", "history", "outbox", "GPU", "CPU", "clock")
-    assert [*looks] == [each["what"] for each in found]
+    assert [*looks, "metrics"] == [each["what"] for each in found]
     assert all(each["state"] in {"well", "note"} and each["told"] for each in found)
     assert {"what", "state", "told"} == set(found[0])
 
@@ -208,6 +208,22 @@ def test_the_doctor_finds_what_is_broken(tmp_path: Path) -> None:
     assert 1 == done.returncode
     assert "chmod 600" in done.stdout
     assert "✗" in done.stdout
+
+
+def test_the_doctor_says_where_figures_go(tmp_path: Path) -> None:
+    """And that a textfile cannot be written, before a run finds out."""
+
+    def metrics(table: str) -> doctor.Finding:
+        (tmp_path / "thermodrift.toml").write_text(f"[metrics]\n{table}\n", encoding="utf-8")
+        (found,) = [each for each in doctor.examine(tmp_path) if each.what == "metrics"]
+        return found
+
+    assert ("well", "`thermodrift serve` shows them") == (metrics("").state, metrics("").told)
+    missing = metrics('textfile = "nowhere/a.prom"')
+    assert "broken" == missing.state
+    assert "nowhere is no folder" in missing.told
+    both = metrics('textfile = "a.prom"\npush = "http://127.0.0.1:9091"').told
+    assert f"runs write {tmp_path / 'a.prom'}; runs push to http://127.0.0.1:9091" in both
 
 
 def test_the_doctor_names_what_the_history_set_aside(tmp_path: Path) -> None:
