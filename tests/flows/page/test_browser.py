@@ -283,10 +283,12 @@ def test_the_page_shows_what_is_new_by_itself(browser: Browser, told: Learned) -
         watched(browser, served.url) as page,
     ):
         page.locator("#decisions summary").first.click()
+        before = page.locator("#state").inner_text()
         row = make_decision(pipeline=NAME, question="override", yes=True, because="by a person")
         History(told.home).commit([row], "one")
         expect(page.locator("#answer-people")).to_contain_text("by a person", timeout=WAIT_MS)
         expect(page.locator("#decisions details[open]")).to_have_count(1)
+        assert before != page.locator("#state").inner_text()
 
 
 def test_a_page_says_that_the_history_is_busy_and_when_it_is_not_any_more(
