@@ -7,9 +7,7 @@ A page loads nothing from elsewhere: its policy forbids that, and every script b
 from __future__ import annotations
 
 import asyncio
-import base64
 import gzip
-import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -27,16 +25,14 @@ from starlette.routing import BaseRoute, Route
 
 from flows.api.endpoint import Endpoint, Handler
 from flows.api.errors import (
-    Forbidden,
     NotFound,
     NotReady,
     RequestError,
-    Unauthorized,
     Unprocessable,
 )
-from flows.api.safety import Guard, is_loopback, read_body
+from flows.api.safety import Guard, read_body
 from flows.api.service import Service
-from flows.page import actions, rendering
+from flows.page import access, actions, rendering
 from flows.page.stories import Stories, stamp_of
 from observability.core.errors import ThermodriftError, TryAgainLater
 from observability.core.paths import Places
@@ -151,8 +147,8 @@ class Pages:
     async def news(self, request: Request, service: Service) -> Response:
         """GET /pages/{pipeline}/news: an event with the stamp of what would be told now."""
         self._may_read(request)
-        name = service.find(request.path_params["pipeline"]).name
-        told = await self._made(lambda: self._stories.tell(name, _reach(request)))
+        name, reach = service.find(request.path_params["pipeline"]).name, _reach(request)
+        told = await self._made(lambda: self._stories.tell(name, reach))
         news = {
             "stamp": stamp_of(told),
             "told_at": told.past.told_at.timestamp(),
@@ -181,7 +177,7 @@ class Pages:
         if action not in actions.ACTIONS:
             raise NotFound(f"{action!r} is nothing to decide here")
         form = _form(await read_body(request, MOST_FORM_BYTES))
-        self._may_act(request, form)
+        access.may_act(self._guard, request.headers, form.get("token", ""))
         done = actions.ACTIONS[action]
         told = await self._made(lambda: done(self._stories.home, name, form, datetime.now(UTC)))
         service.say(f"{name}: by the page: {told}")
@@ -212,42 +208,11 @@ class Pages:
             "position": None if bundle is None else bundle.position,
             "age_s": follower.age_s,
             # Before the first run nothing is wrong: the learner has not begun.
-            "trouble": None if bundle is None and not follower.age_s else follower.trouble or None,
+            "trouble": follower.trouble if follower.places.checkpoint.exists() else "",
         }
 
     def _may_read(self, request: Request) -> None:
-        """Raise Unauthorized where a page needs the token, and it did not come.
-
-        A browser asks its user for it, as a password. A page that other machines can reach always
-        needs it.
-        """
-        config, token = self._guard.config, self._guard.token
-        needs = "page" in config.protected or not is_loopback(config.host)
-        if token is None or not needs:
-            return
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "basic":
-            try:
-                given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-            except ValueError:
-                given = ""
-        if kind.lower() not in ("basic", "bearer") or not _equal(given, token):
-            raise _AskForToken("this page needs the token of the service, as the password")
-
-    def _may_act(self, request: Request, form: actions.Form) -> None:
-        """Raise Forbidden or Unauthorized unless the form, or the head, has the token.
-
-        What a browser sends by itself does not count: another page could make it do that.
-        """
-        token = self._guard.token
-        if token is None:
-            raise Forbidden(
-                "nothing can be decided here without a token: start the service with "
-                "THERMODRIFT_TOKEN or serve.token_file, or use the command"
-            )
-        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not (_equal(form.get("token", ""), token) or _equal(bearer, token)):
-            raise Unauthorized("the token is missing or another one; nothing was changed")
+        access.may_read(self._guard, request.headers)
 
 
 @contextmanager
@@ -262,14 +227,6 @@ def closing(pages: Pages) -> Iterator[list[BaseRoute]]:
 def opened(home: Places, service: Service, guard: Guard) -> AbstractContextManager[list[BaseRoute]]:
     """The routes of the pages of a service, for as long as it runs."""
     return closing(Pages(home, service, guard))
-
-
-class _AskForToken(Unauthorized):
-    """A browser shall ask for the token."""
-
-    headers: Mapping[str, str] = {
-        "WWW-Authenticate": 'Basic realm="thermodrift: the token as password", charset="UTF-8"'
-    }
 
 
 def _told(handler: Handler) -> Handler:
@@ -336,10 +293,6 @@ def _form(body: bytes) -> actions.Form:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20))
     except ValueError as error:
         raise Unprocessable(f"a form was expected: {error}") from error
-
-
-def _equal(given: str, token: str) -> bool:
-    return hmac.compare_digest(given.encode(), token.encode())
 
 
 @cache

@@ -283,10 +283,30 @@ def test_the_page_shows_what_is_new_by_itself(browser: Browser, told: Learned) -
         watched(browser, served.url) as page,
     ):
         page.locator("#decisions summary").first.click()
+        before = page.locator("#state").inner_text()
         row = make_decision(pipeline=NAME, question="override", yes=True, because="by a person")
         History(told.home).commit([row], "one")
         expect(page.locator("#answer-people")).to_contain_text("by a person", timeout=WAIT_MS)
         expect(page.locator("#decisions details[open]")).to_have_count(1)
+        assert before != page.locator("#state").inner_text()
+
+
+def test_a_page_says_that_the_history_is_busy_and_when_it_is_not_any_more(
+    browser: Browser, told: Learned
+) -> None:
+    """It keeps its answers meanwhile; a commit that waits makes it look."""
+    with (
+        running(told, token=TOKEN, more=routes.opened) as served,
+        watched(browser, served.url) as page,
+    ):
+        history = History(told.home)
+        with history.exclusive():
+            history.commit([make_decision(pipeline=NAME)], "one")
+            expect(page.locator("#connection")).to_contain_text(
+                "cannot be read now", timeout=WAIT_MS
+            )
+            expect(page.locator("#answer-good .short")).not_to_contain_text("Not known")
+        expect(page.locator("#connection")).to_be_empty(timeout=WAIT_MS)
 
 
 def test_hostile_values_do_nothing(browser: Browser, told: Learned) -> None:

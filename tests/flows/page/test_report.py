@@ -91,6 +91,7 @@ def test_a_fence_is_longer_than_what_it_holds() -> None:
     assert str(report._code("a ``` b")).startswith("````\n")
 
 
+@pytest.mark.slow
 def test_a_long_history_stays_below_half_a_megabyte(told: Learned) -> None:
     """With eight devices, thousands of decisions, and reasons as long as a page."""
     history = History(told.home)

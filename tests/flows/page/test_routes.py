@@ -229,6 +229,8 @@ def test_what_cannot_be_done_changes_nothing_and_says_why(
         ("", {}, 401),
         ("another", {}, 401),
         (None, {"authorization": f"Basic {TOKEN}"}, 401),
+        (None, {"authorization": TOKEN}, 401),
+        (None, {"cookie": f"token={TOKEN}"}, 401),
         (TOKEN, {"origin": "http://elsewhere.example"}, 403),
         (TOKEN, {"origin": "null"}, 403),
     ],
@@ -301,6 +303,16 @@ def test_a_page_that_is_made_delays_no_answer_of_the_service(told_once: Learned)
         with held(made[0]._worker):
             assert 200 == client.get("/readyz").status_code
         assert 200 == client.get(PAGE).status_code
+
+
+def test_a_service_that_cannot_load_the_newest_files_says_so(told: Learned) -> None:
+    """The page says it in its answer, and what to look at."""
+    told.places.key.write_bytes(b"0" * 32)
+    with running(told, more=routes.opened) as served, served.client() as client:
+        found = client.get(f"{PAGE}/story.json").json()
+    (serves,) = (each for each in found["answers"] if each["key"] == "serves")
+    assert "act" == serves["state"]
+    assert "Newer files do not serve: " in serves["sentence"]
 
 
 def test_a_home_without_a_history_has_a_page_too(tmp_path: Path) -> None:
