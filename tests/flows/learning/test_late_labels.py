@@ -13,7 +13,9 @@ import pytest
 
 from flows.cli import run_summary, status
 from flows.config import pipeline
+from flows.learning import reject_replay
 from flows.run import bootstrap
+from flows.run.shutdown import Stop
 from flows.run.state import PipelineState
 from models.inbox.inbox import open_reader
 from models.persistence import checkpoint
@@ -245,6 +247,25 @@ def test_a_file_that_grew_too_late_ends_the_run(late: Late, tmp_path: Path, run:
         run(own.file, own.home)
     stream.write_text(before)
     assert PAST + LATE == run(own.file, own.home)["position"]
+
+
+def test_an_example_that_was_rejected_is_replayed_as_it_was_answered(
+    late: Late, tmp_path: Path, run: Run
+) -> None:
+    """With the champion of then, however often the models have changed since."""
+    own = late.copy(tmp_path / "own")
+    before = own.file.read_text()
+    narrow = before.replace("batch = 100", "batch = 100\nlargest = 0.5\nrejected_share = 1")
+    own.file.write_text(narrow)
+    rejected = run(own.file, own.home)["rejected"]
+    assert 50 < rejected < LATE
+    own.file.write_text(before)
+    told = reject_replay.replay(own.file, own.home, Stop())
+    assert (rejected, rejected, 0) == (told["rejects"], told["learned"], told["still_rejected"])
+    log = own.log()
+    assert [late.answers[id_].value for id_ in own.ids] == [row["served"] for row in log]
+    assert 2 == len({row["model_version"] for row in log})
+    assert LATE == own.state().service.scored
 
 
 POINTS = ("loop.after_predictions", "loop.after_checkpoint", "loop.after_history")
