@@ -21,7 +21,7 @@ from models.online.online_model import RecordRefused
 from models.online.prediction_rows import PredictionRows
 from models.prediction_log import prediction_log
 from models.stream import intake_health
-from models.stream.source import Batch, Notice, Records, Reject, downsample
+from models.stream.source import Batch, Notice, Records, Reject, StreamChanged, downsample
 from observability.core.decision import Decision
 from observability.core.errors import BadConfiguration, ThermodriftError
 from observability.history.records import Record, RejectRecord, ScoreRecord
@@ -231,6 +231,7 @@ def _ending_at(work: UnitOfWork, batch: Batch, end: int, rows: int) -> Batch:
         after = work.state.cursor
     else:
         part = work.run.stream.read(work.state.cursor, end - batch.first)
+        _refuse_moved(work, batch, part)
         after, notices = part.after, part.notices
     kept = batch.slice(0, rows)
     return replace(
@@ -244,6 +245,22 @@ def _ending_at(work: UnitOfWork, batch: Batch, end: int, rows: int) -> Batch:
         ended=False,
         notices=notices,
     )
+
+
+def _refuse_moved(work: UnitOfWork, batch: Batch, again: Batch) -> None:
+    """Raise StreamChanged where the end of the file has moved since the batch was read.
+
+    The examples of a service begin there, so the records of the batch would have other positions.
+    """
+    place = batch.after.inbox
+    if place is None or again.last <= place.begins:
+        return
+    if again.after.inbox is None or again.after.inbox.begins != place.begins:
+        raise StreamChanged(
+            f"{work.run.stream.path} grew while the first labelled predictions after it were "
+            f"learned: it had ended at record {place.begins}. Nothing of this batch was kept: run "
+            "again"
+        )
 
 
 def _commit(work: UnitOfWork, batch: Batch, log: PredictionRows) -> None:

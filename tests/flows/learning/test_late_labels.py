@@ -13,7 +13,11 @@ import pytest
 
 from flows.cli import run_summary, status
 from flows.config import pipeline
+from flows.learning import learn_batch, reject_replay
 from flows.run import bootstrap
+from flows.run.progress import Display
+from flows.run.session import opened
+from flows.run.shutdown import Stop
 from flows.run.state import PipelineState
 from models.inbox.inbox import open_reader
 from models.persistence import checkpoint
@@ -245,6 +249,46 @@ def test_a_file_that_grew_too_late_ends_the_run(late: Late, tmp_path: Path, run:
         run(own.file, own.home)
     stream.write_text(before)
     assert PAST + LATE == run(own.file, own.home)["position"]
+
+
+@pytest.mark.usefixtures("without_prefect")
+def test_a_file_that_grows_at_the_very_end_moves_no_example(late: Late, tmp_path: Path) -> None:
+    """A part of a batch is read again, when a signal or a refusal cut it."""
+    own = late.copy(tmp_path / "own")
+    stream = own.file.parent / "stream.csv"
+    with (
+        Display("small") as display,
+        opened(pipeline.read(own.file), own.home, Stop(), display) as work,
+    ):
+        with stream.open("a") as file:
+            file.write("0.5,a,busy\n" * 30)
+        batch = work.run.stream.read(work.state.cursor, 80)
+        cut = learn_batch._ending_at(work, batch, PAST + 50, 50)
+        assert (PAST + 50, PAST + 30) == (cut.after.position, cut.after.of_file.position)
+        with stream.open("a") as file:
+            file.write("0.5,a,busy\n")
+        with pytest.raises(StreamChanged, match=f"ended at record {PAST + 30}.*run again"):
+            learn_batch._ending_at(work, batch, PAST + 50, 50)
+        assert PAST + 20 == learn_batch._ending_at(work, batch, PAST + 20, 20).after.position
+
+
+def test_an_example_that_was_rejected_is_replayed_as_it_was_answered(
+    late: Late, tmp_path: Path, run: Run
+) -> None:
+    """With the champion of then, however often the models have changed since."""
+    own = late.copy(tmp_path / "own")
+    before = own.file.read_text()
+    narrow = before.replace("batch = 100", "batch = 100\nlargest = 0.5\nrejected_share = 1")
+    own.file.write_text(narrow)
+    rejected = run(own.file, own.home)["rejected"]
+    assert 50 < rejected < LATE
+    own.file.write_text(before)
+    told = reject_replay.replay(own.file, own.home, Stop())
+    assert (rejected, rejected, 0) == (told["rejects"], told["learned"], told["still_rejected"])
+    log = own.log()
+    assert [late.answers[id_].value for id_ in own.ids] == [row["served"] for row in log]
+    assert 2 == len({row["model_version"] for row in log})
+    assert LATE == own.state().service.scored
 
 
 POINTS = ("loop.after_predictions", "loop.after_checkpoint", "loop.after_history")

@@ -428,6 +428,17 @@ def test_a_cursor_survives_pickle_and_json(path: Path) -> None:
     assert after == Cursor.model_validate_json(after.model_dump_json())
 
 
+def test_a_cursor_of_before_there_were_inboxes_is_one_of_a_file() -> None:
+    """It may lie in a checkpoint that was written by then."""
+    cursor = Cursor(position=3, offset=9)
+    state = cursor.__getstate__()
+    del state["__dict__"]["inbox"]
+    old = Cursor.__new__(Cursor)
+    old.__setstate__(state)
+    assert Cursor(position=3, offset=9) == old
+    assert old.of_file is old
+
+
 def test_marks_are_thinned_evenly_and_stay_bounded() -> None:
     """After ten million records, no place is further from a mark than a few thousand records."""
     marks: list[Cursor] = []
