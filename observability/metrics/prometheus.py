@@ -29,7 +29,8 @@ from observability.metrics.samples import Sample
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 JOB: Final = "thermodrift"
 """The name of the job at a Pushgateway."""
-PUSH_WITHIN_S: Final = 5.0
+PUSH_WITHIN_S: Final = 2.0
+"""A run that a signal ends has ten seconds for all that is left to do."""
 
 
 class PushFailed(OSError):

@@ -30,6 +30,8 @@ from observability.core.paths import Places
 MOST_WAITING = 2_000
 """Records that may wait for the shadows; further ones are dropped."""
 RETRY_S = 30.0
+CLOSE_WITHIN_S = 5.0
+"""A service that ends waits so long for its shadows; what is left is dropped, and counted."""
 
 
 @dataclass
@@ -60,6 +62,9 @@ class Shadows:
         self._metrics, self._say, self._clock = metrics, say, clock
         self._lock = threading.Lock()
         self._waiting = 0
+        self._said = ""
+        self._over_s = float("inf")
+        """From when on what waits is dropped, by the clock."""
         self._log: ShadowLog | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         self.shadows = [Shadow(version) for version in dict.fromkeys(versions)]
@@ -98,7 +103,8 @@ class Shadows:
             self._submit(count, lambda: self._write(lambda log: log.label(truths, at), count))
 
     def close(self) -> None:
-        """Finish what waits, and close the log."""
+        """Finish what waits, as far as a few seconds suffice, and close the log."""
+        self._over_s = self._clock() + CLOSE_WITHIN_S
         self._worker.shutdown(wait=True)
         if self._log is not None:
             self._log.close()
@@ -114,7 +120,10 @@ class Shadows:
 
     def _do(self, count: int, work: Callable[[], object]) -> None:
         try:
-            work()
+            if self._clock() < self._over_s:
+                work()
+            else:
+                self._metrics.shadow_dropped(self._file.name, count)
         except Exception as error:  # noqa: BLE001 - nobody waits for a shadow
             self._failed(count, f"shadows: {type(error).__name__}: {error}")
         finally:
@@ -188,5 +197,8 @@ class Shadows:
         return True
 
     def _failed(self, count: int, told: str) -> None:
+        """Count it, and say it once, however often the same comes."""
         self._metrics.shadow_failed(self._file.name, count)
-        self._say(f"{self._file.name}: {told}")
+        if told != self._said:
+            self._say(f"{self._file.name}: {told}")
+        self._said = told

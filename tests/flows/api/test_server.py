@@ -178,3 +178,13 @@ def test_the_bounds_of_the_inbox_are_those_of_the_homes_file(tmp_path: Path) -> 
         inbox.record([Answered("c", 2.0, {}, {}, {})])
         outcomes = [each.outcome for each in inbox.label([("a", 1), ("c", 1)], at=3.0)]
     assert ["expired", "joined"] == outcomes
+
+
+def test_the_quick_loop_and_parser_are_used(learned: Learned) -> None:
+    """They come with what is asked for, and uvicorn falls back without a word."""
+    with running(learned) as served:
+        options = served.server.config
+        assert "httptools" in options.http_protocol_class.__module__
+        loop = options.get_loop_factory()
+        assert loop is not None
+        assert "uvloop" in loop.__module__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,23 @@ def test_a_shadow_delays_no_answer_and_what_it_cannot_keep_up_with_is_counted(
     assert [3] == [each["answers"] for each in answers(own)]
 
 
+def test_a_service_that_ends_waits_for_its_shadows_only_so_long(
+    own: Learned, served: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left then is dropped, and counted."""
+    monkeypatch.setattr(shadowing, "CLOSE_WITHIN_S", -1.0)
+    shadows = served.service.pipelines["small"].shadows
+    ending = threading.Thread(target=shadows.close)
+    with held(shadows._worker), served.client() as client:
+        assert 200 == client.post("/predict", json=RECORD).status_code
+        ending.start()
+        until(lambda: shadows._over_s < float("inf"), "the end that has begun")
+    ending.join()
+    assert 1.0 == figure(served, "thermodrift_shadow_dropped_total")
+    with pytest.raises(NoShadowLog):
+        answers(own)
+
+
 def test_a_shadow_that_fails_fails_alone(
     own: Learned, served: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,9 +134,10 @@ def test_a_shadow_that_fails_fails_alone(
 
     monkeypatch.setattr(shadow, "model", Broken("classification", ("busy",), None, None, None))
     with served.client() as client:
-        assert 200 == client.post("/predict", json=RECORD).status_code
-    until(lambda: figure(served, "thermodrift_shadow_failures_total") == 1.0, "its failure")
-    assert f"small: shadow {VERSION}: it diverged" in served.said
+        for _ in range(2):
+            assert 200 == client.post("/predict", json=RECORD).status_code
+    until(lambda: figure(served, "thermodrift_shadow_failures_total") == 2.0, "its failures")
+    assert 1 == served.said.count(f"small: shadow {VERSION}: it diverged"), "once"
     served.service.close()
     with pytest.raises(NoShadowLog, match=r"serve\.shadow"):
         answers(own)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.config import pipeline
 from flows.loop import local_loop
 from flows.maintenance import upkeep
 from flows.metrics import home_metrics
 from flows.metrics.gate_recorder import EVERY_S, GateRecorder
+from flows.run.power_source import PowerSource
 from observability.core.paths import Places
 from observability.history.store import History
 from observability.metrics import definitions, samples
@@ -22,6 +24,7 @@ from power.policy import gate, override_file
 from power.policy.gate import GateState
 from power.policy.gate_override import Override
 from tests.flows.makers import NAME, make_pipeline
+from tests.pace import until
 from tests.power.makers import make_reading, make_survey, write_trace
 
 pytestmark = pytest.mark.usefixtures("without_prefect")
@@ -191,3 +194,22 @@ def test_a_disk_that_refuses_figures_stops_no_reading(tmp_path: Path) -> None:
     judged = gate.judge(seen, GateState(), GateConfig(), 0.0)
     recorder(MonitorView(seen, judged, {}, 0.0))
     assert (tmp_path / "metrics").is_file()
+
+
+def test_live_devices_are_told_while_a_run_has_them_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nobody asks the gate: whoever scrapes sees the present margin."""
+    gpus = '{"gpus": [{"uuid": "GPU-a", "tlimit_c": 27}]}'
+    (tmp_path / "gpus.json").write_text(gpus, encoding="utf-8")
+    monkeypatch.setenv("THERMODRIFT_FAKE_NVML", str(tmp_path / "gpus.json"))
+    file = pipeline.read(make_pipeline(tmp_path, gate={"source": "nvml"}))
+    places = Places(tmp_path / "home")
+    places.home.mkdir()
+    with PowerSource.opened(file, places):
+        until(lambda: definitions.DEVICE_READABLE in told(places.home), "a reading")
+        found = told(places.home)
+    assert {(NAME, "nvml"): 1.0} == found[definitions.DRIVER_READABLE]
+    assert {("GPU-a",): 1.0} == found[definitions.DEVICE_READABLE]
+    # As the gate counts it: this device slows down at a T.Limit of -2 °C.
+    assert {("GPU-a",): 29.0} == found[definitions.MARGIN]
