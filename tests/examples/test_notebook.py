@@ -33,8 +33,13 @@ def test_the_notebook_is_stored_without_what_it_showed() -> None:
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_and_its_objects_show_themselves(tmp_path: Path) -> None:
+def test_the_notebook_runs_and_its_objects_show_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a real kernel, on the home of a real run: every cell, without an error."""
+    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+        # Nothing of the user's own is read, and nothing is left there.
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     told = make_told(tmp_path / "pipeline")
     shutil.copytree(told.home, tmp_path / ".thermodrift-demo")
     notebook = nbformat.read(NOTEBOOK, as_version=4)

@@ -18,7 +18,7 @@ from flows.page import report, routes
 from observability.history.store import History
 from power.policy import override_file
 from tests.flows.api.makers import TOKEN, Learned, Running, running
-from tests.flows.makers import NAME
+from tests.flows.makers import NAME, make_pipeline
 from tests.flows.page.makers import HOSTILE, add_hostile
 from tests.observability.history.makers import make_decision
 
@@ -238,6 +238,20 @@ def test_a_telephone_needs_no_scrolling_sideways(browser: Browser, served: Runni
         expect(page.locator("div.narrow svg")).to_be_visible()
         height = "document.querySelector('div.narrow svg text').getBoundingClientRect().height"
         assert page.evaluate(height) >= 10
+
+
+def test_the_longest_name_of_a_pipeline_fits_a_telephone(browser: Browser, tmp_path: Path) -> None:
+    """Also before its first run."""
+    name = "a-" + 61 * "b"
+    new = Learned(make_pipeline(tmp_path, name=name), tmp_path / "home")
+    with (
+        running(new, more=routes.opened) as served,
+        watched(browser, served.url, f"/pages/{name}") as page,
+    ):
+        page.set_viewport_size({"width": 390, "height": 800})
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+        wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert page.evaluate(wide)
 
 
 def test_a_print_has_the_answers_and_the_picture_and_no_forms(opened: Page) -> None:
