@@ -494,3 +494,14 @@ def test_bounds_that_make_no_sense_are_refused(mistake: dict[str, Any]) -> None:
     """Nothing could wait, and unknown keys are mistakes."""
     with pytest.raises(ValidationError):
         InboxConfig(**mistake)
+
+
+def test_the_newest_that_wait_can_be_looked_at(tmp_path: Path) -> None:
+    """As they were recorded, the newest first; none that has joined or expired."""
+    with new(tmp_path, most_waiting=4) as inbox:
+        inbox.record(make_many(0, 6))
+        outcomes(inbox, ("p4", 1))
+        assert ["p5", "p3", "p2"] == [each.id for each in inbox.newest_waiting(10)]
+        assert make_many(5, 1) == inbox.newest_waiting(1)
+        inbox.record([make_answered("old", predicted_at=50.0)])
+        assert "old" == inbox.newest_waiting(10)[-1].id
