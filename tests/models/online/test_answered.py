@@ -178,7 +178,7 @@ def test_who_did_not_answer_keeps_its_share_of_the_weight(task: Task) -> None:
         given = answered({"served": bad, "linear": linear, "batch": champion})
         log = made.learn(rows[300:], labels[300:], None, bool, range(300, 400), given, SERVES)
         assert 100 == log.asleep["linear_fast"]
-        return dict(zip(made.members, made.blend.mixture.lower.weights[0], strict=False))
+        return dict(zip(made.members, made.blend.mixture.lower.weights[:, 0], strict=False))
 
     one, other = weights(good, bad), weights(bad, good)
     assert one["linear"] > 2 * other["linear"]

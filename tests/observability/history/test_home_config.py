@@ -55,7 +55,7 @@ def test_what_energy_costs_reaches_whoever_writes_history(tmp_path: Path) -> Non
         ("[upkeep]\nkeep_days = 0", "upkeep.keep_days: Input should be greater.*came: 0"),
         (
             "[histroy]\n",
-            "histroy: there is no such key; allowed here: energy, history, serve, upkeep",
+            "histroy: there is no such key; allowed here: energy, history, metrics, serve, upkeep",
         ),
         ("[history]\nurl = 'mysql://h/d'\ndata = 'd'", "history.url: String should match"),
         ("[history]\ndata = 'd'", "history: url and data go together"),
