@@ -67,14 +67,16 @@ def describe(labels: Mapping[str, Any]) -> str:
     """The same for people, in one sentence."""
     if labels["trouble"] is not None:
         return f"nothing is known of its labels: {labels['trouble']}"
-    told = f"{labels['waiting']:,} predictions wait for their labels"
+    told = _counted(labels["waiting"], "prediction waits", "predictions wait") + " for a label"
     if labels["waiting_since"] is not None:
         told += f", the oldest for {_duration(time.time() - labels['waiting_since'])}"
-    told += f"; {labels['joined']:,} labels came"
+    told += "; " + _counted(labels["joined"], "label came", "labels came")
     if labels["not_learned"]:
         told += f", {labels['not_learned']:,} of them are not learned yet"
     if labels["expired"]:
-        told += f"; {labels['expired']:,} predictions expired without one"
+        told += (
+            "; " + _counted(labels["expired"], "prediction", "predictions") + " expired without one"
+        )
     if labels["half_of_labelled_within_s"] is None:
         return told
     quick = _duration(labels["half_of_labelled_within_s"])
@@ -84,6 +86,10 @@ def describe(labels: Mapping[str, Any]) -> str:
         f"{told}; {whole} (estimated), of those that have one, half within {quick}: the quick ones "
         "are not the whole"
     )
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def _duration(seconds: float) -> str:
@@ -97,7 +103,8 @@ def describe_service(service: Mapping[str, Any]) -> str:
     """What became of records that a service was asked about, in one sentence; empty: of none."""
     told = []
     if service["scored"]:
-        told.append(f"{service['scored']:,} records were scored by what the service answered then")
+        counted = _counted(service["scored"], "record was", "records were")
+        told.append(f"{counted} scored by what the service answered then")
         if service["other_champion"]:
             told.append(f"{service['other_champion']:,} of them by another champion than served")
     slept = sorted(service["asleep"].items())
@@ -106,8 +113,8 @@ def describe_service(service: Mapping[str, Any]) -> str:
         told.append(f"asleep, because nothing was answered: {who}")
     if service["foreign"]:
         told.append(
-            f"{service['foreign']:,} were asked of another pipeline, and predicted here when their "
-            "labels came"
+            f"{service['foreign']:,} asked of another pipeline, and predicted here when the label "
+            "came"
         )
     return "; ".join(told)
 

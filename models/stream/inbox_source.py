@@ -15,6 +15,7 @@ from typing import Any
 
 from models.core.prediction import GivenAnswers, given_answers
 from models.inbox.errors import (
+    InboxBusy,
     InboxDamaged,
     InboxMissing,
     InboxUnwritable,
@@ -44,6 +45,7 @@ from models.stream.parsing.record_formats import JsonFormat
 from models.stream.schema_inference import SchemaSample
 
 _UNREADABLE = (InboxDamaged, InboxUnwritable, InboxVersionUnknown)
+_UNKNOWN = (InboxMissing, InboxBusy, *_UNREADABLE)
 
 
 class InboxSource:
@@ -109,7 +111,7 @@ class InboxSource:
         try:
             with InboxReader(self._path) as reader:
                 counts = reader.counts()
-        except (InboxMissing, *_UNREADABLE):
+        except _UNKNOWN:
             return None
         return counts.recorded, counts.waiting
 
@@ -123,7 +125,7 @@ class InboxSource:
         try:
             with InboxReader(self._path) as reader:
                 return reader.counts().joined
-        except (InboxMissing, *_UNREADABLE):
+        except _UNKNOWN:
             return None
 
     def _add(

@@ -119,7 +119,11 @@ class LabelFile:
 
         Raises StreamChanged if the file is not that of the cursor, StreamUnreadable, BadStream.
         """
-        batch = self._stream.read(cursor, size)
+        try:
+            batch = self._stream.read(cursor, size)
+        except BadStream as error:
+            # It is another table's file, with the same keys.
+            raise BadStream(str(error).replace("stream.", "labels.")) from error
         keys = [row[self._key] for row in batch.rows]
         truths = [
             (str(key), label)

@@ -180,7 +180,8 @@ def test_a_row_that_names_no_label_is_counted_and_said(followed: Followed) -> No
 def test_what_is_wrong_with_the_file_is_said_once_and_tried_again(followed: Followed) -> None:
     """The service goes on; what was joined stays."""
     for _ in range(2):
-        assert "labels.csv is not there" in followed.look()["trouble"]
+        assert "labels.path: " in (trouble := followed.look()["trouble"])
+        assert "labels.csv is not there" in trouble
     assert 1 == len(followed.said)
     followed.path.write_text("order,label\n1,busy\n")
     assert None is followed.look()["trouble"]

@@ -38,7 +38,7 @@ def test_what_is_labelled_already_is_not_taken_for_the_whole(places: PipelinePla
     shares = {each["within_s"]: each["share"] for each in found["labelled_within"]}
     assert pytest.approx(0.3) == shares[3_600.0]
     assert (
-        "7 predictions wait for their labels, the oldest for 1.0 d; 3 labels came, 2 of them are "
+        "7 predictions wait for a label, the oldest for 1.0 d; 3 labels came, 2 of them are "
         "not learned yet; of all, fewer than half (estimated), of those that have one, half within "
         "1.0 min: the quick ones are not the whole"
     ) == label_report.describe(found)
@@ -79,6 +79,6 @@ def test_what_became_of_late_records_is_one_sentence() -> None:
     )
     assert (
         "1,200 records were scored by what the service answered then; 30 of them by another "
-        "champion than served; asleep, because nothing was answered: a 1, batch 20; 5 were asked "
-        "of another pipeline, and predicted here when their labels came"
+        "champion than served; asleep, because nothing was answered: a 1, batch 20; 5 asked "
+        "of another pipeline, and predicted here when the label came"
     ) == told

@@ -167,7 +167,7 @@ def test_summary_and_status_say_what_was_learned_and_what_waits(
     status.render([found])
     said = " ".join(capsys.readouterr().out.split())
     assert 2 == said.count("100 records were scored by what the service answered then")
-    assert 2 == said.count("5 predictions wait for their labels")
+    assert 2 == said.count("5 predictions wait for a label")
     assert 2 == said.count(f"{LATE} labels came, {LATE - 100} of them are not learned yet")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from flows.cli import status
 from flows.config import pipeline
+from flows.deployed import learn_run
 from flows.learning import unlabelled_check
 from flows.run.progress import Display
 from flows.run.session import opened
@@ -102,6 +103,24 @@ def test_rows_of_the_same_world_are_no_alarm(served: Served) -> None:
     assert 1 == len(served.looks())
     served.ask(*same(100, seed=7), first=350)
     assert 2 == len(served.looks())
+
+
+def test_a_deployed_run_that_learns_nothing_looks_as_well(served: Served) -> None:
+    """Then it has a row of its own, with an end; without a look it leaves none."""
+    file = pipeline.read(served.file)
+    runs = "SELECT outcome FROM runs WHERE run_id LIKE 'deployed%' ORDER BY started_at"
+    with Display("small") as display:
+
+        def learn(run_id: str) -> int:
+            run = learn_run.run_learn(file, served.home, run_id, Stop(), display, None, True)
+            return run.records
+
+        assert 0 == learn("deployed-1")
+        assert [] == history(served.home, runs)
+        served.ask(*other(250))
+        assert 0 == learn("deployed-2")
+    assert [{"outcome": "finished"}] == history(served.home, runs)
+    assert [True] == [each["yes"] for each in history(served.home, QUESTION)]
 
 
 def test_few_rows_or_labelled_ones_are_not_looked_at(served: Served) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from observability.drift import drift, unlabelled
-from observability.drift.drift import ColumnDrift, DriftConfig, DriftReading
+from observability.drift import drift, evidently_adapter, unlabelled
+from observability.drift.drift import ColumnDrift, DriftConfig, DriftReading, Kind
 
 
 def make_column(score: float | None, name: str = "load", **changes: object) -> ColumnDrift:
@@ -85,3 +87,32 @@ def test_it_votes_as_a_drift_check_does() -> None:
     assert drift.judge(reading, config).yes == unlabelled.judge(reading, 500, config).yes
     strict = DriftConfig(drifted_share=0.9)
     assert not unlabelled.judge(reading, 500, strict).yes
+
+
+@pytest.mark.slow
+def test_a_world_that_stays_is_a_yes_about_as_seldom_as_it_says() -> None:
+    """Five hundred looks at four columns of chance, twenty from each of 25 references."""
+    config, chance = DriftConfig(), np.random.default_rng(3)
+    columns: dict[str, Kind] = {"a": "number", "b": "number", "c": "category"}
+    watched = drift.watched(columns, label_kind="category", prediction="prediction")
+
+    def frame(rows: int) -> pd.DataFrame:
+        load = chance.normal(size=rows)
+        said = np.where(load + chance.normal(size=rows) > 0, "up", "down")
+        return pd.DataFrame(
+            {
+                "a": load,
+                "b": chance.exponential(size=rows),
+                "c": chance.choice(list("xyz"), rows, p=[0.6, 0.3, 0.1]).astype(object),
+                "prediction": said.astype(object),
+            }
+        )
+
+    found = 0
+    for _ in range(25):
+        reference = frame(1_000)
+        limits = evidently_adapter.noise_thresholds(reference, frame(500), watched, config)
+        for _ in range(20):
+            reading = evidently_adapter.measure(reference, frame(500), watched, config, limits)
+            found += unlabelled.judge(reading, 500, config).yes
+    assert 0 < found <= 3 * config.column_false_alarms * 500
