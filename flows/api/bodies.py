@@ -6,13 +6,23 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from flows.api.errors import RequestError, TooLarge, Unprocessable
 
 LONGEST_ID = 200
 Id = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_ID)]
 Row = dict[str, Any]
+MOST_MISTAKES = 100
+"""Mistakes of one body that are looked at. Of each, pydantic makes a dictionary: a million of them
+would stop the service for half a minute. Lists end with their first mistake for the same reason."""
 Body = TypeVar("Body")
 
 _SHOWN = 60
@@ -26,9 +36,11 @@ class PredictBody(BaseModel):
         json_schema_extra={"examples": [{"record": {"load": 0.4, "site": "a"}, "id": "order-1"}]},
     )
     record: Row | None = Field(default=None, description="One record, as an object of its columns.")
-    records: list[Row] | None = Field(default=None, description="Several records.")
+    records: list[Row] | None = Field(default=None, fail_fast=True, description="Several records.")
     id: Id | None = Field(default=None, description="Of the one record; left out: it is made.")
-    ids: list[Id] | None = Field(default=None, description="One for each of the records.")
+    ids: list[Id] | None = Field(
+        default=None, fail_fast=True, description="One for each of the records."
+    )
 
 
 class LabelEntry(BaseModel):
@@ -46,7 +58,7 @@ class LabelBody(BaseModel):
         extra="forbid",
         json_schema_extra={"examples": [{"labels": [{"id": "order-1", "label": 1}]}]},
     )
-    labels: list[LabelEntry]
+    labels: list[LabelEntry] = Field(fail_fast=True)
 
 
 class Asked(NamedTuple):
@@ -68,6 +80,11 @@ def read(body: bytes, adapter: TypeAdapter[Body]) -> Body:
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
+        if error.error_count() > MOST_MISTAKES:
+            raise Unprocessable(
+                f"the body has another shape, in {error.error_count()} places; the routes and "
+                "their bodies are in /openapi.json"
+            ) from error
         mistakes = error.errors(include_url=False, include_context=False)
         if mistakes[0]["type"] == "json_invalid":
             why = mistakes[0]["msg"].partition(": ")[2]

@@ -32,7 +32,7 @@ class Tensor(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     name: str
-    shape: list[int]
+    shape: list[int] = Field(fail_fast=True)
     datatype: str
     data: list[Any]
 
@@ -62,8 +62,8 @@ class InferBody(BaseModel):
         },
     )
     id: str | None = None
-    inputs: list[Tensor] = Field(min_length=1)
-    outputs: list[WantedOutput] | None = None
+    inputs: list[Tensor] = Field(min_length=1, fail_fast=True)
+    outputs: list[WantedOutput] | None = Field(default=None, fail_fast=True)
 
 
 INFER: TypeAdapter[InferBody] = TypeAdapter(InferBody)

@@ -60,9 +60,15 @@ class Progress(BaseModel):
 
 
 def label_follower(
-    follower: Follower, inbox: PredictionInbox, metrics: ServiceMetrics
+    follower: Follower,
+    inbox: PredictionInbox,
+    metrics: ServiceMetrics,
+    joined: Callable[[Sequence[tuple[str, Label]]], None],
 ) -> LabelFollower | None:
-    """What follows the file of labels of a served pipeline; None: its file names none."""
+    """What follows the file of labels of a served pipeline; None: its file names none.
+
+    `joined` hears the labels that joined a prediction.
+    """
     if follower.file.pipeline.labels.path is None:
         return None
 
@@ -72,7 +78,7 @@ def label_follower(
     def count(results: Sequence[LabelResult]) -> None:
         metrics.labelled(follower.name, results)
 
-    return LabelFollower(follower.file, follower.places, schema, inbox, count, follower.say)
+    return LabelFollower(follower.file, follower.places, schema, inbox, count, joined, follower.say)
 
 
 class LabelFollower:
@@ -85,10 +91,14 @@ class LabelFollower:
         schema: Callable[[], Schema | None],
         inbox: PredictionInbox,
         count: Callable[[Sequence[LabelResult]], None],
+        joined: Callable[[Sequence[tuple[str, Label]]], None],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`schema` is that of the pipeline, None while it has not begun; `clock` is since 1970."""
+        """`schema` is that of the pipeline, None while it has not begun; `clock` is since 1970.
+
+        `count` hears what became of labels, and `joined` those that joined.
+        """
         assert file.pipeline.labels.path is not None
         self._config = file.pipeline.labels
         self._path = file.beside(file.pipeline.labels.path)
@@ -97,14 +107,19 @@ class LabelFollower:
         self._schema = schema
         self._inbox = inbox
         self._count = count
+        self._joined = joined
         self._say = say
         self._clock = clock
         self._progress: Progress | None = None
         self._source: LabelFile | None = None
         self._tried_s = 0.0
+        self._unfinished = 0
         self.outcomes: Counter[str] = Counter()
         """Of this process: by outcome, `without_label` and `rejected` rows among them."""
         self.trouble = "the pipeline has no checkpoint yet: its labels cannot be read before"
+        """What is wrong now; empty: nothing. It names files: for the log."""
+        self.public_trouble = self.trouble
+        """The same for whoever asks, who need not know where this machine keeps its files."""
 
     def look(self) -> None:
         """Label what is new, and what came too early."""
@@ -115,26 +130,38 @@ class LabelFollower:
             self._read(schema)
             self._told("")
         except Exception as error:  # noqa: BLE001 - the service goes on, and says what is wrong
-            self._told(f"{type(error).__name__}: {error}")
+            self._told(
+                f"{type(error).__name__}: {error}",
+                f"the file cannot be read ({type(error).__name__}); the service's log says why",
+            )
 
     def status(self) -> dict[str, Any]:
         """What is known of the file, for /readyz."""
         progress = self._progress
         return {
-            "file": str(self._path),
+            "file": self._path.name,
             "position": None if progress is None else progress.cursor.position,
             "early": None if progress is None else len(progress.early),
+            "unfinished_bytes": self._unfinished,
             "outcomes": dict(self.outcomes),
-            "trouble": self.trouble or None,
+            "trouble": self.public_trouble or None,
         }
 
     def _read(self, schema: Schema) -> None:
         if self._source is None:
             self._source = LabelFile(self._path, self._config, schema)
+        if (
+            self._progress is not None
+            and self._progress.cursor.position
+            and not self._kept.exists()
+        ):
+            # A person removed it, so that the file is read anew.
+            self._progress = None
         progress = self._progress or self._begun(schema)
         self._progress = self._try_again(progress)
         for _ in range(MOST_BATCHES):
             rows = self._source.read(self._progress.cursor, AT_ONCE)
+            self._unfinished = rows.unfinished
             if rows.after == self._progress.cursor:
                 return
             self.outcomes["without_label"] += rows.without_label
@@ -172,7 +199,8 @@ class LabelFollower:
                 "what was joined stays, and comes as duplicate"
             ) from error
         same = (kept.path, kept.key, kept.target) == (begun.path, begun.key, begun.target)
-        return kept if same else begun
+        # Labels that came too early were read of the other file, and go on waiting.
+        return kept if same else begun.model_copy(update={"early": kept.early})
 
     def _try_again(self, progress: Progress) -> Progress:
         """Try labels again that came too early, at times."""
@@ -197,6 +225,8 @@ class LabelFollower:
                 if result.outcome == "unknown"
             ]
             self._ended([each for each in results if each.outcome != "unknown"])
+            pairs = zip(part, results, strict=True)
+            self._joined([(each.id, each.label) for each, got in pairs if got.outcome == "joined"])
         if labels:
             failpoints.point("labels.after_join")
         return early
@@ -227,7 +257,7 @@ class LabelFollower:
         self._progress = progress
         return progress
 
-    def _told(self, trouble: str) -> None:
+    def _told(self, trouble: str, public: str = "") -> None:
         if trouble and trouble != self.trouble:
             self._say(f"{self._name}: the file of labels waits: {trouble}")
-        self.trouble = trouble
+        self.trouble, self.public_trouble = trouble, public

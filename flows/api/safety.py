@@ -187,6 +187,11 @@ def read_token(config: ServeConfig, environment: str | None, home: Path) -> str 
             raise BadConfiguration(f"serve.token_file: {path} cannot be read: {error}") from error
         if not token:
             raise BadConfiguration(f"serve.token_file: the first line of {path} has no token")
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise BadConfiguration(
+            "the token (THERMODRIFT_TOKEN or serve.token_file) has characters beyond printable "
+            "ASCII, which an HTTP header cannot carry: choose another one"
+        )
     if token is None and not is_loopback(config.host):
         raise BadConfiguration(
             f"serve.host: {config.host} can be reached from other machines, and there is no token: "

@@ -172,6 +172,9 @@ def _announce(url: str, service: Service, *, as_json: bool) -> None:
 
 
 def _say(text: str) -> None:
-    """One line, or a traceback, into the log."""
-    sys.stderr.write(f"{text}\n")
+    """One line, or a traceback, into the log; nothing that moves a terminal's cursor or colours."""
+    plain = "".join(
+        each if each.isprintable() or each in "\n\t" else repr(each)[1:-1] for each in text
+    )
+    sys.stderr.write(f"{plain}\n")
     sys.stderr.flush()

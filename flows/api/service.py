@@ -73,7 +73,7 @@ class ServedPipeline:
         self.follower = follower
         self._inbox = inbox
         self._metrics = metrics
-        self.label_file = label_follower(follower, inbox, metrics)
+        self.label_file = label_follower(follower, inbox, metrics, shadows.label)
         """What follows a file of labels; None: there is none."""
         self.predictions: Gatherer[Asked, Answers] = Gatherer(
             self._predict, predicting, config.most_waiting, MOST_TOGETHER

@@ -197,11 +197,11 @@ def serve(
         list[Path], typer.Argument(help="The pipelines' TOML files.", show_default=False)
     ],
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on (default: [serve], or 127.0.0.1).")
+        str | None, typer.Option(help="Address to listen on (default: serve.host, or 127.0.0.1).")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port (default: [serve], or 8020); 0: any."),
+        typer.Option(min=0, max=65535, help="Port (default: serve.port, or 8020); 0: any."),
     ] = None,
     token_file: Annotated[
         Path | None,
@@ -229,7 +229,7 @@ def serve(
 
 
 def upkeep(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Merge the prediction logs, and remove what the home's [upkeep] no longer keeps."""
+    """Merge the prediction logs, and remove what the home's table upkeep no longer keeps."""
     from flows.run.shutdown import Stop, StopRequested
     from observability.core.errors import BadConfiguration, TryAgainLater
 

@@ -36,13 +36,14 @@ def collect(places: PipelinePlaces, reads: Mapping[str, Any]) -> dict[str, Any] 
     how many labelled predictions it has not learned yet, null where it does not read them.
     `half_within_s` is the time within which half of all predictions are labelled, estimated
     (`models.inbox.label_latency`), `half_of_labelled_within_s` of those that are labelled already.
-    `trouble` says why nothing is known.
+    `trouble` says why nothing is known, or that the service whose labels are learned is not known.
     """
+    trouble = _missing(places, reads)
     try:
         with InboxReader(places.inbox) as reader:
             latency, counts = reader.latency(time.time()), reader.counts()
     except InboxMissing:
-        return None
+        return {**_NOTHING, "trouble": trouble} if trouble else None
     except ThermodriftError as error:
         return {**_NOTHING, "trouble": str(error)}
     own = reads.get("service") == places.name
@@ -54,8 +55,19 @@ def collect(places: PipelinePlaces, reads: Mapping[str, Any]) -> dict[str, Any] 
         "expired": counts.expired,
         **_half(latency),
         "labelled_within": [each._asdict() for each in latency.shares],
-        "trouble": None,
+        "trouble": trouble,
     }
+
+
+def _missing(places: PipelinePlaces, reads: Mapping[str, Any]) -> str | None:
+    """That the service whose labels are learned has no inbox, which may be an error of typing."""
+    service = reads.get("service")
+    if service is None or places.sibling(str(service)).inbox.exists():
+        return None
+    return (
+        f"no prediction of service:{service} was recorded in this home yet; is the name right, and "
+        "was `thermodrift serve` asked?"
+    )
 
 
 def _half(latency: LabelLatency) -> dict[str, float | None]:
@@ -65,9 +77,10 @@ def _half(latency: LabelLatency) -> dict[str, float | None]:
 
 def describe(labels: Mapping[str, Any]) -> str:
     """The same for people, in one sentence."""
-    if labels["trouble"] is not None:
+    if labels["waiting"] is None:
         return f"nothing is known of its labels: {labels['trouble']}"
-    told = _counted(labels["waiting"], "prediction waits", "predictions wait") + " for a label"
+    told = "" if labels["trouble"] is None else f"{labels['trouble']}; "
+    told += _counted(labels["waiting"], "prediction waits", "predictions wait") + " for a label"
     if labels["waiting_since"] is not None:
         told += f", the oldest for {_duration(time.time() - labels['waiting_since'])}"
     told += "; " + _counted(labels["joined"], "label came", "labels came")

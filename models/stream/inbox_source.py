@@ -27,6 +27,7 @@ from models.inbox.records import Examples, Joined
 from models.stream import schema_inference
 from models.stream.batches import (
     LONGEST_RAW,
+    BadStream,
     Batch,
     BatchBuilder,
     Cursor,
@@ -140,6 +141,11 @@ class InboxSource:
         if read is None or not read.joined:
             return cursor, True
         target, kind = plan.schema.target, plan.schema.label_kind
+        if target in read.joined[0].features:
+            raise BadStream(
+                f"stream.target: {target!r} is a feature of what the service of {self._path} was "
+                "asked, and its labels are of another column: name that one"
+            )
         self._add_rows(
             builder,
             plan,

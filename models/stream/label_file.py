@@ -14,7 +14,9 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.core.record_schema import Column, Label, Schema
-from models.stream.batches import BadStream, Cursor, Format, StreamOptions
+from models.inbox import json_content
+from models.inbox.errors import InvalidContent
+from models.stream.batches import BadStream, Cursor, Format, StreamChanged, StreamOptions
 from models.stream.source import Stream
 
 
@@ -89,6 +91,8 @@ class LabelRows:
     """Why the first of those was rejected; empty where none was."""
     after: Cursor
     ended: bool
+    unfinished: int
+    """Bytes of a last line whose end is not there: it may be half a label, and is not read."""
 
 
 class LabelFile:
@@ -112,7 +116,9 @@ class LabelFile:
             label_kind=schema.label_kind,
             label_spelling=schema.label_spelling,
         )
-        self._stream = Stream(path, schema.task, options, of_labels)
+        self._path = path
+        # A label is joined for good, and half a number is a number too.
+        self._stream = Stream(path, schema.task, options, of_labels, whole_lines=True)
 
     def read(self, cursor: Cursor, size: int) -> LabelRows:
         """The next `size` records at most.
@@ -124,21 +130,38 @@ class LabelFile:
         except BadStream as error:
             # It is another table's file, with the same keys.
             raise BadStream(str(error).replace("stream.", "labels.")) from error
-        keys = [row[self._key] for row in batch.rows]
-        truths = [
-            (str(key), label)
-            for key, label in zip(keys, batch.labels, strict=True)
-            if key is not None and label is not None
-        ]
-        nameless = keys.count(None)
-        reason = batch.rejects[0].reason if batch.rejects else ""
-        if nameless and not reason:
-            reason = f"column {self._key!r} names no prediction"
+        except StreamChanged as error:
+            raise StreamChanged(
+                f"{self._path} is not the file that was read until its record {cursor.position}: "
+                "put that back; or remove labels.json from the pipeline's folder, and it is read "
+                "from its beginning: what was joined stays as it is"
+            ) from error
+        reasons = [each.reason for each in batch.rejects]
+        truths: list[tuple[str, Label]] = []
+        without_label = 0
+        for row, label in zip(batch.rows, batch.labels, strict=True):
+            try:
+                key = self._id(row[self._key])
+            except InvalidContent as error:
+                reasons.append(f"column {self._key!r} names no prediction: {error}")
+                continue
+            if label is None:
+                without_label += 1
+            else:
+                truths.append((key, label))
         return LabelRows(
             truths=truths,
-            without_label=len(keys) - len(truths) - nameless,
-            rejected=len(batch.rejects) + nameless,
-            reason=reason,
+            without_label=without_label,
+            rejected=len(reasons),
+            reason=reasons[0] if reasons else "",
             after=batch.after,
             ended=batch.ended,
+            unfinished=batch.unfinished,
         )
+
+    def _id(self, cell: object) -> str:
+        """The id of a prediction. Raises InvalidContent for what can be none."""
+        if cell is None:
+            raise InvalidContent("it is blank")
+        json_content.check_id(str(cell))
+        return str(cell)

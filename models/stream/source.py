@@ -81,9 +81,13 @@ class Stream:
         options: StreamOptions,
         schema: Schema | None = None,
         inbox: Path | None = None,
+        *,
+        whole_lines: bool = False,
     ) -> None:
         """Does not open the file. `inbox` is that of the service that the options name.
 
+        With `whole_lines` the last line of a text file is not read before its end is there; without
+        it, it is once it looks complete.
         Raises BadStream, and StreamChanged if `schema` has another target or task.
         """
         self.path = path
@@ -98,7 +102,7 @@ class Stream:
         self._schema = schema
         self._plan: Plan | None = None
         self._examples = _examples(options, inbox)
-        self._source = _source(path, options, self._examples)
+        self._source = _source(path, options, self._examples, whole_lines)
 
     @property
     def schema(self) -> Schema:
@@ -222,17 +226,19 @@ def _examples(options: StreamOptions, inbox: Path | None) -> InboxSource | None:
     return InboxSource(inbox, options)
 
 
-def _source(path: Path, options: StreamOptions, examples: InboxSource | None) -> FileSource:
+def _source(
+    path: Path, options: StreamOptions, examples: InboxSource | None, whole_lines: bool
+) -> FileSource:
     if examples is None:
-        return _file_source(path, options)
+        return _file_source(path, options, whole_lines)
     if not options.has_file:
         return examples
     from models.stream.file_then_inbox import FileThenInbox
 
-    return FileThenInbox(path, _file_source(path, options), examples)
+    return FileThenInbox(path, _file_source(path, options, whole_lines), examples)
 
 
-def _file_source(path: Path, options: StreamOptions) -> FileSource:
+def _file_source(path: Path, options: StreamOptions, whole_lines: bool) -> FileSource:
     ending = decompression.inner_ending(path)
     kind = _ENDINGS.get(ending) if options.format == "auto" else options.format
     if kind is None:
@@ -250,4 +256,4 @@ def _file_source(path: Path, options: StreamOptions) -> FileSource:
         from models.stream.parquet_source import ParquetFile  # pyarrow takes a while to import
 
         return ParquetFile(path, options)
-    return TextFile(path, options, kind)
+    return TextFile(path, options, kind, whole_lines=whole_lines)

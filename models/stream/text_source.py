@@ -72,8 +72,17 @@ class _Opening:
 class TextFile:
     """CSV or JSON lines."""
 
-    def __init__(self, path: Path, options: StreamOptions, kind: Literal["csv", "jsonl"]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: StreamOptions,
+        kind: Literal["csv", "jsonl"],
+        *,
+        whole_lines: bool = False,
+    ) -> None:
+        """With `whole_lines` a last line is not read before its end is there."""
         self._path = path
+        self._whole_lines = whole_lines
         self._options = options
         self._kind = kind
         self._bytes_of = decompression.ByteSource(path, options.encoding)
@@ -112,7 +121,7 @@ class TextFile:
                 parsed = record_formats.parsed(plan, form, chunk.records)
                 builder.add(parsed, len(chunk.raws), chunk.raws.__getitem__, chunk.broken)
                 offset, cuts, ended = chunk.end, chunk.cuts, chunk.ended
-                unterminated = chunk.unterminated
+                unterminated = None if self._whole_lines else chunk.unterminated
                 if unterminated is not None and form.is_whole(unterminated.record):
                     parsed = record_formats.parsed(plan, form, [unterminated.record])
                     if not parsed.faults:

@@ -31,7 +31,7 @@ def answer(
             open=word == "open",
             set_at=now,
             until=now + timedelta(seconds=for_s),
-            because=because,
+            because=" ".join(_plain(because).split()),
         )
     except (ValueError, OverflowError) as error:
         raise BadConfiguration(
@@ -41,6 +41,11 @@ def answer(
     override_file.write(home.override, override)
     _log(home, gate_override.was_set(override), now)
     return override
+
+
+def _plain(text: str) -> str:
+    """The text without what would forge lines of a log, or move a terminal's cursor."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def take_back(home: Places, now: datetime) -> bool:

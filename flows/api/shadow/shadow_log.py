@@ -55,6 +55,10 @@ class NoShadowLog(ThermodriftError, FileNotFoundError):
     """No shadow has answered yet."""
 
 
+class ShadowLogDamaged(ThermodriftError, ValueError):
+    """SQLite cannot read the log."""
+
+
 class ShadowAnswer(NamedTuple):
     """What a shadow would have answered, beside what was served."""
 
@@ -115,7 +119,7 @@ def compare(path: Path, task: Task) -> list[dict[str, Any]]:
 
     `difference` is the share of other classes, or the mean absolute difference. `served` and
     `shadow` are the accuracy, or the mean absolute error, over the `labelled` answers; None where
-    there is none. Raises NoShadowLog, and sqlite3.Error.
+    there is none. Raises NoShadowLog, and ShadowLogDamaged.
     """
     if not path.exists():
         raise NoShadowLog(
@@ -129,6 +133,12 @@ def compare(path: Path, task: Task) -> list[dict[str, Any]]:
         served_loss=f"{score.format('served', 'label')} FILTER (WHERE {_KNOWN})",
         shadow_loss=f"{score.format('shadow', 'label')} FILTER (WHERE {_KNOWN})",
     )
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(question)]
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as log:
+            log.row_factory = sqlite3.Row
+            return [dict(row) for row in log.execute(question)]
+    except sqlite3.Error as error:
+        raise ShadowLogDamaged(
+            f"{path} cannot be read: {error}. It is for comparing alone: remove it, and the "
+            "service begins another one when it starts"
+        ) from error

@@ -15,6 +15,7 @@ import pytest
 from flows.api.label_file import RETRY_S, LabelFollower
 from flows.config import pipeline
 from flows.run import bootstrap
+from models.core.record_schema import Label
 from models.inbox.inbox import Answered, open_reader
 from models.inbox.records import LabelResult
 from models.persistence.signing import SigningKey
@@ -43,6 +44,7 @@ class Followed:
         self.inbox = FakeInbox()
         self.said: list[str] = []
         self.counted: list[LabelResult] = []
+        self.joined: list[tuple[str, Label]] = []
         self.now_s = 1_000.0
         self.follower = self.restarted()
 
@@ -54,6 +56,7 @@ class Followed:
             lambda: self.schema,
             self.inbox,
             self.counted.extend,
+            self.joined.extend,
             self.said.append,
             lambda: self.now_s,
         )
@@ -168,6 +171,48 @@ def test_every_format_of_a_stream_is_one_of_labels(
     assert {"7": "busy", "8": "idle"} == followed.inbox.labels
 
 
+def test_half_a_line_is_no_label(followed: Followed) -> None:
+    """What is written by and by would be joined for good: it waits for the end of its line."""
+    followed.path.write_text("order,label\n1,busy\n2,idle\n3,bu")
+    assert 4 == followed.look()["unfinished_bytes"]
+    with followed.path.open("a") as file:
+        file.write("sy")
+    assert 2 == followed.look()["position"]
+    with followed.path.open("a") as file:
+        file.write("\n")
+    assert 0 == followed.look()["unfinished_bytes"]
+    assert {"1": "busy", "2": "idle", "3": "busy"} == followed.inbox.labels
+
+
+def test_an_id_that_no_prediction_can_have_does_not_stop_the_others(followed: Followed) -> None:
+    """It is a row that names no label."""
+    followed.path.write_text(f"order,label\n{'x' * 300},busy\n1,busy\n")
+    status = followed.look()
+    assert (None, 1) == (status["trouble"], status["outcomes"]["rejected"])
+    assert "column 'order' names no prediction" in followed.said[0]
+    assert {"1": "busy"} == followed.inbox.labels
+
+
+def test_a_file_that_was_rewritten_is_read_anew_once_its_place_is_removed(
+    followed: Followed,
+) -> None:
+    """Without a restart of the service."""
+    followed.path.write_text("order,label\n1,busy\n2,busy\n")
+    followed.look()
+    followed.path.write_text("order,label\n3,idle\n")
+    assert followed.look()["trouble"]
+    followed.places.labels.unlink()
+    assert None is followed.look()["trouble"]
+    assert "idle" == followed.inbox.labels["3"]
+
+
+def test_who_compares_versions_hears_of_the_labels_too(followed: Followed) -> None:
+    """Those that joined, and no duplicates."""
+    followed.path.write_text("order,label\n1,busy\n1,busy\nnew,idle\n")
+    followed.look()
+    assert [("1", "busy")] == followed.joined
+
+
 def test_a_row_that_names_no_label_is_counted_and_said(followed: Followed) -> None:
     """The others are labelled."""
     followed.path.write_text("order,label\n,busy\n1,busy,too,many\n2,idle\n")
@@ -180,17 +225,20 @@ def test_a_row_that_names_no_label_is_counted_and_said(followed: Followed) -> No
 def test_what_is_wrong_with_the_file_is_said_once_and_tried_again(followed: Followed) -> None:
     """The service goes on; what was joined stays."""
     for _ in range(2):
-        assert "labels.path: " in (trouble := followed.look()["trouble"])
-        assert "labels.csv is not there" in trouble
+        assert str(followed.path.parent) not in followed.look()["trouble"]
+        assert "labels.path: " in followed.said[0]
+        assert "labels.csv is not there" in followed.said[0]
     assert 1 == len(followed.said)
     followed.path.write_text("order,label\n1,busy\n")
     assert None is followed.look()["trouble"]
     followed.path.write_text("order,label\n2,busy\n3,busy\n")
-    assert "was cut or rewritten" in followed.look()["trouble"]
+    followed.look()
+    assert "remove labels.json from the pipeline's folder" in followed.said[-1]
     assert {"1": "busy"} == followed.inbox.labels
     followed.places.labels.write_text("{")
     followed.restarted()
-    assert "remove it, and the file is read from its beginning" in followed.look()["trouble"]
+    followed.look()
+    assert "remove it, and the file is read from its beginning" in followed.said[-1]
     followed.places.labels.unlink()
     assert None is followed.look()["trouble"]
     assert {"1": "busy", "2": "busy", "3": "busy"} == followed.inbox.labels
@@ -214,7 +262,8 @@ def test_a_key_that_is_the_label_is_refused(learned: Learned, tmp_path: Path) ->
     """A prediction cannot be named by what came true."""
     followed = Followed(learned.copy(tmp_path / "own"), key="label")
     followed.path.write_text("label\nbusy\n")
-    assert "name the column of the label as labels.target" in followed.look()["trouble"]
+    followed.look()
+    assert "name the column of the label as labels.target" in followed.said[0]
 
 
 @pytest.fixture
@@ -228,7 +277,8 @@ def test_what_was_joined_before_its_place_was_written_is_a_duplicate(followed: F
     """Nothing is lost, and nothing joins twice."""
     followed.path.write_text("order,label\n1,busy\nnew,idle\n")
     failpoints.arm("labels.after_join", "raise")
-    assert "no space left on device" in followed.look()["trouble"]
+    followed.look()
+    assert "no space left on device" in followed.said[-1]
     failpoints.disarm()
     followed.predict("new")
     assert (None, 2, 0) == tuple(followed.look()[key] for key in ("trouble", "position", "early"))

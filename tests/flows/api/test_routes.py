@@ -122,6 +122,25 @@ def test_a_body_of_another_shape_is_told_what_was_expected(
     assert says in ask(client, "/predict", body, code)["error"]
 
 
+@pytest.mark.parametrize(
+    ("route", "body", "faults"),
+    [
+        ("/predict", {"records": [1] * 50_000}, 1),
+        ("/predict", {"records": [RECORD], "ids": [1] * 50_000}, 1),
+        ("/label", {"labels": [1] * 50_000}, 1),
+        ("/v2/models/small/infer", {"inputs": [1] * 50_000}, 1),
+        ("/predict", {str(index): 1 for index in range(5_000)}, 0),
+    ],
+)
+def test_a_million_mistakes_are_not_a_million_errors(
+    client: httpx.Client, route: str, body: Any, faults: int
+) -> None:
+    """To describe them all would keep everybody waiting: the first one of a list ends it."""
+    said = ask(client, route, body, 422)
+    assert faults == len(said.get("faults", []))
+    assert "another shape" in said["error"]
+
+
 def test_what_does_not_exist_is_told_with_what_there_is(client: httpx.Client) -> None:
     """Another pipeline, another path, another method."""
     assert "served are: small" in ask(client, "/predict/large", {"record": RECORD}, 404)["error"]

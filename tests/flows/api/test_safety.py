@@ -160,6 +160,13 @@ def test_the_token_is_the_environments_or_the_files(tmp_path: Path) -> None:
     assert safety.read_token(ServeConfig(), None, tmp_path) is None
 
 
+def test_a_token_that_no_header_can_carry_is_refused(tmp_path: Path) -> None:
+    """Nobody could send it."""
+    for token in ("t\u00f6k\u00e9n", "two\tparts"):
+        with pytest.raises(BadConfiguration, match="choose another one"):
+            safety.read_token(ServeConfig(), token, tmp_path)
+
+
 @pytest.mark.parametrize("content", [None, "", "\nsecond"])
 def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: str | None) -> None:
     """An empty token would be everybody's."""

@@ -11,7 +11,7 @@ import pytest
 
 from flows.api import server
 from flows.api.shadow import shadow_log, shadowing
-from flows.api.shadow.shadow_log import NoShadowLog, ShadowAnswer, ShadowLog
+from flows.api.shadow.shadow_log import NoShadowLog, ShadowAnswer, ShadowLog, ShadowLogDamaged
 from flows.cli import shadow_report
 from models.batch.batch_model import BatchAnswersNothing, BatchModel
 from observability.core.errors import BadConfiguration
@@ -206,6 +206,13 @@ def test_people_read_a_table(
     out = capsys.readouterr().out
     assert VERSION[:5] in out
     assert "accuracy" in out
+
+
+def test_a_log_that_cannot_be_read_says_what_to_do(own: Learned) -> None:
+    """It is for comparing alone, so it may go."""
+    Places(own.home).pipeline("small").shadow.write_text("no database, and long enough for one")
+    with pytest.raises(ShadowLogDamaged, match="remove it"):
+        shadow_report.collect(own.file, own.home)
 
 
 def test_options_and_settings_name_pipeline_and_version(tmp_path: Path) -> None:

@@ -51,6 +51,16 @@ def test_who_reads_another_inbox_has_nothing_to_learn_of_this_one(places: Pipeli
         assert found is not None
         assert None is found["not_learned"]
         assert "not learned" not in label_report.describe(found)
+        assert 3 == found["joined"]
+
+
+def test_a_service_that_nobody_knows_is_said(places: PipelinePlaces, tmp_path: Path) -> None:
+    """Its name may be mistyped: it would be waited for in silence for ever."""
+    reads = {"service": "pricse", "examples": 0}
+    for known in (places, make_places(tmp_path / "other", "prices")):
+        found = label_report.collect(known, reads)
+        assert found is not None
+        assert "no prediction of service:pricse was recorded" in label_report.describe(found)
 
 
 def test_without_a_service_there_is_nothing_to_say(tmp_path: Path) -> None:

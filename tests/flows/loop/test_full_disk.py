@@ -169,7 +169,7 @@ MOMENTS = [
         f"{point}@{4 if point.startswith('loop') else 2}-0"
         for point in failpoints.POINTS
         if not point.startswith(
-            ("atomic_file.", "inbox.", "power_limit.", "replay.", "run.", "upkeep.")
+            ("atomic_file.", "inbox.", "labels.", "power_limit.", "replay.", "run.", "upkeep.")
         )
     ),
     # The fold's log fits, and then not what it is checkpointed into.

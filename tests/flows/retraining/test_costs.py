@@ -511,6 +511,7 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
             "open_request": None,
             "intake": IntakeState().brief(),
             "history_trouble": None,
+            "metrics_trouble": None,
             "unfinished_bytes": 0,
             "home": "home",
         },

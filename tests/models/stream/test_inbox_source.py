@@ -223,6 +223,16 @@ def test_an_example_that_does_not_fit_is_a_reject_with_its_reason(tmp_path: Path
     assert {"a": None, "b": "red"} == lenient.rows[0]
 
 
+def test_a_label_of_another_column_is_not_learned(tmp_path: Path) -> None:
+    """A feature that is taken for the target would lose its value, and get another's label."""
+    stream = make_both(tmp_path, {"a": 3, "b": "red", "y": 1})
+    inbox = tmp_path / "past.split.inbox"
+    label(inbox, Answered("x", 100.0, {"a": 3, "b": "red", "y": 0}, {}, VERSIONS))
+    after = stream.read(Cursor(), 3).after
+    with pytest.raises(BadStream, match=r"stream\.target: 'y' is a feature"):
+        stream.read(after, 10)
+
+
 def test_what_was_answered_stays_with_its_record(tmp_path: Path) -> None:
     """Also where a record before it is rejected, and where a range is taken."""
     path = tmp_path / "a.inbox"
