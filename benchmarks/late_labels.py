@@ -29,6 +29,7 @@ from typing import Any
 import httpx
 
 from models.inbox.inbox import open_reader
+from models.inbox.records import Joined
 from models.prediction_log import prediction_log
 from observability.core.paths import Places
 
@@ -221,8 +222,11 @@ def measure(folder: Path, predictions: int, kills: int, seed: int) -> dict[str, 
 def compared(home: Places, truth: dict[str, str], told: dict[str, Any]) -> dict[str, int]:
     """What must be 0, and what was learned."""
     places = home.pipeline("late")
+    examples: list[Joined] = []
     with open_reader(places.inbox) as reader:
-        examples = reader.joined(0, 10**9)
+        # One read ends after some megabytes.
+        while more := reader.joined(len(examples), 10_000):
+            examples += more
     rows = prediction_log.read(places.predictions, PAST, PAST + len(examples) + 1)
     logged = Counter(rows["position"].to_pylist())
     labels = dict(zip(rows["position"].to_pylist(), rows["label"].to_pylist(), strict=True))
