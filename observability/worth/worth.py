@@ -578,7 +578,9 @@ def weigh(facts: RetrainFacts, config: RetrainConfig) -> Value | None:
     for wait in _waits(facts, ahead):
         then = _expected(facts, _gain(facts, blend, lost, wait))
         plans.append((then * (ahead - wait) - cost, wait))
-        plans.append((gain * wait + then * (ahead - wait) - 2 * cost, 0))
+        # A fit now and another one later; one that brings nothing by now is no part of a plan.
+        if gain > 0:
+            plans.append((gain * wait + then * (ahead - wait) - 2 * cost, 0))
     # Of plans that are worth the same, the one that begins now.
     best, wait = max(plans, key=lambda plan: (plan[0], -plan[1]))
     return Value(

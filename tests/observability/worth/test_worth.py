@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from observability.worth import worth
@@ -421,7 +421,11 @@ def test_more_loss_never_makes_a_retrain_less_worthwhile(
     assert worth.judge(worse, policy).yes >= worth.judge(facts, policy).yes
 
 
+FREE = {"lost": 0.0, "lost_error": 0.0, "rows_then": 1.0, "rows_now": 1.0, "fit_cost_s": 0.0}
+
+
 @given(known_facts, st.floats(0, 20), st.floats(0, 20))
+@example(make_worth(**FREE, curve_scale=1.0, curve_exponent=1.0, growth_share=1.0), 0.0, 1.0)
 def test_a_higher_cost_never_makes_a_retrain_more_worthwhile(
     facts: RetrainFacts, rate: float, more: float
 ) -> None:
