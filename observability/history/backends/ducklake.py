@@ -233,16 +233,18 @@ class DuckLake(Backend):
         self._create_data_folder()
         for _ in range(ATTEMPTS):
             try:
-                with self._opened("READ_WRITE") as duck:
+                # The question is asked inside of the transaction: outside of it, the tables of
+                # another host could come between the answer and what follows from it.
+                with self._opened("READ_WRITE") as duck, duck.transaction():
                     if not self._has_schema(duck):
-                        with duck.transaction():
-                            self._create_schema(duck)
-                            for statement in _PREDICTIONS:
-                                duck.execute(statement)
-                            _renew_view(duck)
-                    return
+                        self._create_schema(duck)
+                        for statement in _PREDICTIONS:
+                            duck.execute(statement)
+                        _renew_view(duck)
             except HistoryBusy as error:
                 conflict = error
+            else:
+                return
         raise conflict
 
     def _create_data_folder(self) -> None:

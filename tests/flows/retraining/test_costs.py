@@ -17,7 +17,7 @@ from flows.loop import local_loop
 from flows.run import power_source
 from flows.run.cost_meter import Cost, Meter
 from flows.run.power_source import PowerSource
-from flows.run.state import IntakeState
+from flows.run.state import IntakeState, ServiceTotals
 from observability import energy_cost
 from observability.energy_cost import Tariff
 from power.core.device_readings import DeviceSnapshot
@@ -512,6 +512,10 @@ def test_the_story_of_a_run_says_in_a_line_what_it_cost(
             "intake": IntakeState().brief(),
             "history_trouble": None,
             "metrics_trouble": None,
+            "service": vars(ServiceTotals()),
+            "unlabelled_look": None,
+            "estimate": None,
+            "labels": None,
             "unfinished_bytes": 0,
             "home": "home",
         },
