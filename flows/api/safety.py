@@ -149,7 +149,9 @@ def client_of(peer: str | None, forwarded: Sequence[str], proxies: Sequence[str]
     hops = [each.strip() for line in forwarded for each in line.split(",")]
     client = peer or ""
     while hops and _is_in(client, networks):
-        address = _address(hops.pop())
+        hop = hops.pop()
+        # Some proxies write the port of the client as well.
+        address = _address(hop) or _address(_without_port(hop))
         if address is None:
             break
         client = str(address)

@@ -111,6 +111,7 @@ class Pages:
 
     async def first(self, request: Request, service: Service) -> Response:
         """GET /: the page of the only pipeline, or the overview."""
+        self._may_read(request)
         names = self.names
         return RedirectResponse(f"/pages/{names[0]}" if len(names) == 1 else "/pages", 302)
 

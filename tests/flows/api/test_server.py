@@ -72,6 +72,12 @@ def test_it_prints_its_address_answers_and_ends_on_a_signal(
     assert "small: serves position 600, champion v000000200\n" == log
 
 
+def test_a_line_of_the_log_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name or a reason may hold escape sequences; a traceback keeps its lines."""
+    server._say("small: \x1b[31mred\x07 \u202eodd\n  next \u00e9")
+    assert "small: \\x1b[31mred\\x07 \\u202eodd\n  next \u00e9\n" == capsys.readouterr().err
+
+
 def test_requests_in_flight_are_answered_before_it_ends(learned: Learned) -> None:
     """Those that came before the signal; none is cut off, and no new one is taken."""
 

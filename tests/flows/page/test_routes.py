@@ -275,6 +275,11 @@ def test_a_protected_page_asks_a_browser_for_the_token(told_once: Learned) -> No
                 client.get(path).status_code,
                 client.get(path, headers=bearer).status_code,
             )
+        # The address of the only pipeline's page has its name.
+        assert (401, 302) == (
+            client.get("/").status_code,
+            client.get("/", headers=bearer, follow_redirects=False).status_code,
+        )
         basic = httpx.BasicAuth("anyone", TOKEN)
         form = {"answer": "open", "minutes": "5", "because": "x"}
         assert 401 == client.post(f"{PAGE}/override", data=form, auth=basic).status_code
